@@ -1,0 +1,1 @@
+"""Kubernetes-shaped objects, the client of an API server, and the embedded server."""

@@ -1,0 +1,532 @@
+"""v1 Namespace, Node, Pod, Service and Event, with the field names of the Kubernetes API (1.31)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netlab.api.meta_types import Condition, Ignored, IntOrString, Object, Struct
+
+
+class ObjectReference(Struct):
+    """v1.ObjectReference."""
+
+    apiVersion: str = ""
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    fieldPath: str = ""
+
+
+# --- Namespace ---------------------------------------------------------------------------------------------------
+
+
+class NamespaceSpec(Struct):
+    """v1.NamespaceSpec."""
+
+    finalizers: list[str] = []
+
+
+class NamespaceStatus(Struct):
+    """v1.NamespaceStatus; phase is Active or Terminating."""
+
+    phase: str = ""
+    conditions: list[Condition] = []
+
+
+class Namespace(Object):
+    """v1.Namespace."""
+
+    spec: NamespaceSpec = msgspec.field(default_factory=NamespaceSpec)
+    status: NamespaceStatus = msgspec.field(default_factory=NamespaceStatus)
+
+
+# --- Node --------------------------------------------------------------------------------------------------------
+
+
+class Taint(Struct):
+    """v1.Taint; effect is NoSchedule, PreferNoSchedule or NoExecute."""
+
+    key: str
+    effect: str
+    value: str = ""
+    timeAdded: str | None = None
+
+
+class NodeSpec(Struct):
+    """v1.NodeSpec."""
+
+    podCIDR: str = ""
+    podCIDRs: list[str] = []
+    providerID: str = ""
+    unschedulable: bool = False
+    taints: list[Taint] = []
+    configSource: Ignored = None
+    externalID: Ignored = None
+
+
+class NodeAddress(Struct):
+    """v1.NodeAddress; type is InternalIP, ExternalIP or Hostname."""
+
+    type: str
+    address: str
+
+
+class NodeSystemInfo(Struct):
+    """v1.NodeSystemInfo."""
+
+    machineID: str = ""
+    systemUUID: str = ""
+    bootID: str = ""
+    kernelVersion: str = ""
+    osImage: str = ""
+    containerRuntimeVersion: str = ""
+    kubeletVersion: str = ""
+    kubeProxyVersion: str = ""
+    operatingSystem: str = ""
+    architecture: str = ""
+    swap: Ignored = None
+
+
+class NodeStatus(Struct):
+    """v1.NodeStatus."""
+
+    capacity: dict[str, str | int] = {}
+    allocatable: dict[str, str | int] = {}
+    phase: str = ""
+    conditions: list[Condition] = []
+    addresses: list[NodeAddress] = []
+    nodeInfo: NodeSystemInfo | None = None
+    daemonEndpoints: Ignored = None
+    images: Ignored = None
+    volumesInUse: Ignored = None
+    volumesAttached: Ignored = None
+    config: Ignored = None
+    runtimeHandlers: Ignored = None
+    features: Ignored = None
+
+
+class Node(Object):
+    """v1.Node."""
+
+    spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
+
+
+# --- Pod ---------------------------------------------------------------------------------------------------------
+
+
+class ObjectFieldSelector(Struct):
+    """v1.ObjectFieldSelector: the downward API's path, such as `status.podIP`."""
+
+    fieldPath: str
+    apiVersion: str = ""
+
+
+class EnvVarSource(Struct):
+    """v1.EnvVarSource."""
+
+    fieldRef: ObjectFieldSelector | None = None
+    resourceFieldRef: Ignored = None
+    configMapKeyRef: Ignored = None
+    secretKeyRef: Ignored = None
+
+
+class EnvVar(Struct):
+    """v1.EnvVar."""
+
+    name: str
+    value: str = ""
+    valueFrom: EnvVarSource | None = None
+
+
+class ContainerPort(Struct):
+    """v1.ContainerPort."""
+
+    containerPort: int
+    name: str = ""
+    protocol: str = "TCP"
+    hostPort: int = 0
+    hostIP: str = ""
+
+
+class HTTPHeader(Struct):
+    """v1.HTTPHeader."""
+
+    name: str
+    value: str = ""
+
+
+class HTTPGetAction(Struct):
+    """v1.HTTPGetAction."""
+
+    port: IntOrString
+    path: str = "/"
+    host: str = ""
+    scheme: str = "HTTP"
+    httpHeaders: list[HTTPHeader] = []
+
+
+class TCPSocketAction(Struct):
+    """v1.TCPSocketAction."""
+
+    port: IntOrString
+    host: str = ""
+
+
+class ExecAction(Struct):
+    """v1.ExecAction."""
+
+    command: list[str] = []
+
+
+class Probe(Struct):
+    """v1.Probe; times in seconds."""
+
+    httpGet: HTTPGetAction | None = None
+    tcpSocket: TCPSocketAction | None = None
+    exec: ExecAction | None = None
+    grpc: Ignored = None
+    initialDelaySeconds: int = 0
+    timeoutSeconds: int = 1
+    periodSeconds: int = 10
+    successThreshold: int = 1
+    failureThreshold: int = 3
+    terminationGracePeriodSeconds: int | None = None
+
+
+class LifecycleHandler(Struct):
+    """v1.LifecycleHandler."""
+
+    exec: ExecAction | None = None
+    httpGet: HTTPGetAction | None = None
+    tcpSocket: TCPSocketAction | None = None
+    sleep: Ignored = None
+
+
+class Lifecycle(Struct):
+    """v1.Lifecycle."""
+
+    postStart: LifecycleHandler | None = None
+    preStop: LifecycleHandler | None = None
+    stopSignal: Ignored = None
+
+
+class Container(Struct):
+    """v1.Container."""
+
+    name: str
+    image: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    workingDir: str = ""
+    ports: list[ContainerPort] = []
+    env: list[EnvVar] = []
+    livenessProbe: Probe | None = None
+    readinessProbe: Probe | None = None
+    startupProbe: Probe | None = None
+    lifecycle: Lifecycle | None = None
+    imagePullPolicy: str = ""
+    terminationMessagePath: str = ""
+    terminationMessagePolicy: str = ""
+    restartPolicy: Ignored = None
+    restartPolicyRules: Ignored = None
+    envFrom: Ignored = None
+    resources: Ignored = None
+    resizePolicy: Ignored = None
+    securityContext: Ignored = None
+    volumeMounts: Ignored = None
+    volumeDevices: Ignored = None
+    stdin: Ignored = None
+    stdinOnce: Ignored = None
+    tty: Ignored = None
+
+
+class HostAlias(Struct):
+    """v1.HostAlias: a line of the pod's /etc/hosts."""
+
+    ip: str
+    hostnames: list[str] = []
+
+
+class PodDNSConfigOption(Struct):
+    """v1.PodDNSConfigOption."""
+
+    name: str
+    value: str | None = None
+
+
+class PodDNSConfig(Struct):
+    """v1.PodDNSConfig."""
+
+    nameservers: list[str] = []
+    searches: list[str] = []
+    options: list[PodDNSConfigOption] = []
+
+
+class Toleration(Struct):
+    """v1.Toleration; operator is Exists or Equal."""
+
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+    tolerationSeconds: int | None = None
+
+
+class PodReadinessGate(Struct):
+    """v1.PodReadinessGate."""
+
+    conditionType: str
+
+
+class PodSpec(Struct):
+    """v1.PodSpec."""
+
+    containers: list[Container]
+    initContainers: list[Container] = []
+    nodeName: str = ""
+    nodeSelector: dict[str, str] = {}
+    restartPolicy: str = ""
+    terminationGracePeriodSeconds: int | None = None
+    hostNetwork: bool = False
+    hostname: str = ""
+    subdomain: str = ""
+    setHostnameAsFQDN: bool | None = None
+    hostAliases: list[HostAlias] = []
+    dnsPolicy: str = ""
+    dnsConfig: PodDNSConfig | None = None
+    tolerations: list[Toleration] = []
+    enableServiceLinks: bool | None = None
+    readinessGates: list[PodReadinessGate] = []
+    schedulerName: str = ""
+    activeDeadlineSeconds: int | None = None
+    affinity: Ignored = None
+    automountServiceAccountToken: Ignored = None
+    ephemeralContainers: Ignored = None
+    hostIPC: Ignored = None
+    hostPID: Ignored = None
+    hostUsers: Ignored = None
+    hostnameOverride: Ignored = None
+    imagePullSecrets: Ignored = None
+    os: Ignored = None
+    overhead: Ignored = None
+    preemptionPolicy: Ignored = None
+    priority: Ignored = None
+    priorityClassName: Ignored = None
+    resourceClaims: Ignored = None
+    resources: Ignored = None
+    runtimeClassName: Ignored = None
+    schedulingGates: Ignored = None
+    securityContext: Ignored = None
+    serviceAccount: Ignored = None
+    serviceAccountName: Ignored = None
+    shareProcessNamespace: Ignored = None
+    topologySpreadConstraints: Ignored = None
+    volumes: Ignored = None
+
+
+class PodIP(Struct):
+    """v1.PodIP (and v1.HostIP)."""
+
+    ip: str
+
+
+class ContainerStateWaiting(Struct):
+    """v1.ContainerStateWaiting."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class ContainerStateRunning(Struct):
+    """v1.ContainerStateRunning."""
+
+    startedAt: str | None = None
+
+
+class ContainerStateTerminated(Struct):
+    """v1.ContainerStateTerminated."""
+
+    exitCode: int
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    startedAt: str | None = None
+    finishedAt: str | None = None
+    containerID: str = ""
+
+
+class ContainerState(Struct):
+    """v1.ContainerState: exactly one of the three is set."""
+
+    waiting: ContainerStateWaiting | None = None
+    running: ContainerStateRunning | None = None
+    terminated: ContainerStateTerminated | None = None
+
+
+class ContainerStatus(Struct):
+    """v1.ContainerStatus."""
+
+    name: str
+    ready: bool
+    restartCount: int
+    image: str
+    imageID: str
+    containerID: str = ""
+    started: bool | None = None
+    state: ContainerState = msgspec.field(default_factory=ContainerState)
+    lastState: ContainerState = msgspec.field(default_factory=ContainerState)
+    allocatedResources: Ignored = None
+    allocatedResourcesStatus: Ignored = None
+    resources: Ignored = None
+    stopSignal: Ignored = None
+    user: Ignored = None
+    volumeMounts: Ignored = None
+
+
+class PodStatus(Struct):
+    """v1.PodStatus; phase is Pending, Running, Succeeded, Failed or Unknown."""
+
+    phase: str = ""
+    conditions: list[Condition] = []
+    message: str = ""
+    reason: str = ""
+    hostIP: str = ""
+    hostIPs: list[PodIP] = []
+    podIP: str = ""
+    podIPs: list[PodIP] = []
+    startTime: str | None = None
+    initContainerStatuses: list[ContainerStatus] = []
+    containerStatuses: list[ContainerStatus] = []
+    qosClass: str = ""
+    nominatedNodeName: str = ""
+    observedGeneration: int | None = None
+    ephemeralContainerStatuses: Ignored = None
+    resize: Ignored = None
+    resourceClaimStatuses: Ignored = None
+
+
+class Pod(Object, kw_only=True):
+    """v1.Pod."""
+
+    spec: PodSpec
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+# --- Service -----------------------------------------------------------------------------------------------------
+
+
+class ServicePort(Struct):
+    """v1.ServicePort; targetPort defaults to port."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    targetPort: IntOrString | None = None
+    nodePort: int = 0
+    appProtocol: str | None = None
+
+
+class ClientIPConfig(Struct):
+    """v1.ClientIPConfig."""
+
+    timeoutSeconds: int | None = None
+
+
+class SessionAffinityConfig(Struct):
+    """v1.SessionAffinityConfig."""
+
+    clientIP: ClientIPConfig | None = None
+
+
+class ServiceSpec(Struct):
+    """v1.ServiceSpec."""
+
+    type: str = ""
+    selector: dict[str, str] = {}
+    ports: list[ServicePort] = []
+    clusterIP: str = ""
+    clusterIPs: list[str] = []
+    ipFamilies: list[str] = []
+    ipFamilyPolicy: str | None = None
+    externalIPs: list[str] = []
+    externalName: str = ""
+    externalTrafficPolicy: str = ""
+    internalTrafficPolicy: str | None = None
+    sessionAffinity: str = ""
+    sessionAffinityConfig: SessionAffinityConfig | None = None
+    loadBalancerIP: str = ""
+    loadBalancerSourceRanges: list[str] = []
+    loadBalancerClass: str | None = None
+    allocateLoadBalancerNodePorts: bool | None = None
+    healthCheckNodePort: int = 0
+    publishNotReadyAddresses: bool = False
+    trafficDistribution: str | None = None
+
+
+class PortStatus(Struct):
+    """v1.PortStatus."""
+
+    port: int
+    protocol: str
+    error: str | None = None
+
+
+class LoadBalancerIngress(Struct):
+    """v1.LoadBalancerIngress; ipMode is VIP or Proxy."""
+
+    ip: str = ""
+    hostname: str = ""
+    ipMode: str | None = None
+    ports: list[PortStatus] = []
+
+
+class LoadBalancerStatus(Struct):
+    """v1.LoadBalancerStatus."""
+
+    ingress: list[LoadBalancerIngress] = []
+
+
+class ServiceStatus(Struct):
+    """v1.ServiceStatus."""
+
+    loadBalancer: LoadBalancerStatus = msgspec.field(default_factory=LoadBalancerStatus)
+    conditions: list[Condition] = []
+
+
+class Service(Object):
+    """v1.Service."""
+
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+    status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
+
+
+# --- Event -------------------------------------------------------------------------------------------------------
+
+
+class EventSource(Struct):
+    """v1.EventSource."""
+
+    component: str = ""
+    host: str = ""
+
+
+class Event(Object):
+    """v1.Event; type is Normal or Warning."""
+
+    involvedObject: ObjectReference = msgspec.field(default_factory=ObjectReference)
+    reason: str = ""
+    message: str = ""
+    type: str = ""
+    source: EventSource = msgspec.field(default_factory=EventSource)
+    firstTimestamp: str | None = None
+    lastTimestamp: str | None = None
+    eventTime: str | None = None
+    count: int = 0
+    action: str = ""
+    related: ObjectReference | None = None
+    reportingComponent: str = ""
+    reportingInstance: str = ""
+    series: Ignored = None

@@ -1,0 +1,66 @@
+"""discovery.k8s.io/v1 EndpointSlice, with the field names of the Kubernetes API (1.31)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netlab.api.core_types import ObjectReference
+from netlab.api.meta_types import Object, Struct
+
+
+class EndpointConditions(Struct):
+    """discovery.k8s.io/v1.EndpointConditions; absent means true for ready and serving, false for terminating."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ForZone(Struct):
+    """discovery.k8s.io/v1.ForZone."""
+
+    name: str
+
+
+class ForNode(Struct):
+    """discovery.k8s.io/v1.ForNode."""
+
+    name: str
+
+
+class EndpointHints(Struct):
+    """discovery.k8s.io/v1.EndpointHints."""
+
+    forZones: list[ForZone] = []
+    forNodes: list[ForNode] = []
+
+
+class Endpoint(Struct, kw_only=True):
+    """discovery.k8s.io/v1.Endpoint."""
+
+    addresses: list[str]
+    conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
+    hostname: str | None = None
+    targetRef: ObjectReference | None = None
+    nodeName: str | None = None
+    zone: str | None = None
+    hints: EndpointHints | None = None
+    deprecatedTopology: dict[str, str] | None = None
+
+
+class EndpointPort(Struct):
+    """discovery.k8s.io/v1.EndpointPort; a port that is absent means all ports."""
+
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+    appProtocol: str | None = None
+
+
+class EndpointSlice(Object, kw_only=True):
+    """discovery.k8s.io/v1.EndpointSlice; addressType is IPv4, IPv6 or FQDN."""
+
+    # No default: the API requires both to be sent, and one Service has a slice per family.
+    addressType: str
+    endpoints: list[Endpoint]
+    ports: list[EndpointPort] = []

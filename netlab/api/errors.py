@@ -1,0 +1,33 @@
+"""What an API server says when it refuses, as an exception."""
+
+from __future__ import annotations
+
+from netlab.api.meta_types import Status
+from netlab.errors import NetlabError, UnavailableError
+
+
+class ApiError(NetlabError):
+    """The API server refused a request; `status` is its metav1.Status."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message or f"the API server answered {status.code}")
+        self.status = status
+
+    @property
+    def reason(self) -> str:
+        """Kubernetes' reason: NotFound, AlreadyExists, Conflict, Invalid, BadRequest, Expired, ..."""
+        return self.status.reason
+
+    @property
+    def code(self) -> int:
+        """The HTTP status code."""
+        return self.status.code
+
+    @property
+    def exit_status(self) -> int:  # type: ignore[override]
+        """The exit status of a command that ends with this error (see netlab.errors)."""
+        return {400: 2, 404: 3, 405: 2, 409: 4, 415: 2, 422: 2, 503: 6, 504: 8, 507: 7}.get(self.code, 1)
+
+
+class ApiUnavailableError(UnavailableError):
+    """The API server does not answer, or broke off."""

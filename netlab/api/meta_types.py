@@ -1,0 +1,149 @@
+"""The part every Kubernetes object shares: apimachinery's metav1.
+
+Attribute names are Kubernetes' JSON field names, so that whoever knows the API knows these classes.
+Decoding passes over fields it does not know, so that components can read a newer API server; netlab's own server
+refuses them (netlab.api.server). A field annotated `Ignored` is a valid field of the Kubernetes API that is stored
+and returned but that no component of netlab acts on; the server warns of it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+Ignored = Annotated[Any, msgspec.Meta(extra={"ignored": True})]
+"""Valid in Kubernetes, stored as it is, not acted upon by netlab."""
+
+IntOrString = int | str
+"""util/intstr.IntOrString: a port number or the name of a port."""
+
+
+class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Base of all API values: keyword-only, defaults left out of the JSON."""
+
+
+class OwnerReference(Struct):
+    """metav1.OwnerReference."""
+
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    blockOwnerDeletion: bool | None = None
+
+
+class ObjectMeta(Struct):
+    """metav1.ObjectMeta."""
+
+    name: str = ""
+    generateName: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    generation: int = 0
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    deletionGracePeriodSeconds: int | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    ownerReferences: list[OwnerReference] = []
+    finalizers: list[str] = []
+    selfLink: Ignored = None
+    managedFields: Ignored = None
+
+
+class Object(Struct):
+    """Any API object: what the server, the client and the informers need to know of one."""
+
+    apiVersion: str = ""
+    kind: str = ""
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, or `name` for a cluster-scoped object (client-go's MetaNamespaceKeyFunc)."""
+        return f"{self.metadata.namespace}/{self.metadata.name}" if self.metadata.namespace else self.metadata.name
+
+
+class ListMeta(Struct):
+    """metav1.ListMeta."""
+
+    resourceVersion: str = ""
+    # `continue` is a Python keyword; netlab serves every list whole and so never sends it.
+    continue_: str = msgspec.field(name="continue", default="")
+    remainingItemCount: int | None = None
+    selfLink: Ignored = None
+
+
+class LabelSelectorRequirement(Struct):
+    """metav1.LabelSelectorRequirement; operator is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: list[str] = []
+
+
+class LabelSelector(Struct):
+    """metav1.LabelSelector: all of matchLabels and matchExpressions must hold."""
+
+    matchLabels: dict[str, str] = {}
+    matchExpressions: list[LabelSelectorRequirement] = []
+
+
+class StatusCause(Struct):
+    """metav1.StatusCause: one reason why a request was refused, with the path of the field."""
+
+    reason: str = ""
+    message: str = ""
+    field: str = ""
+
+
+class StatusDetails(Struct):
+    """metav1.StatusDetails."""
+
+    name: str = ""
+    group: str = ""
+    kind: str = ""
+    uid: str = ""
+    causes: list[StatusCause] = []
+    retryAfterSeconds: int = 0
+
+
+class Status(Struct):
+    """metav1.Status: the answer to a request that failed, and to a delete."""
+
+    apiVersion: str = "v1"
+    kind: str = "Status"
+    metadata: ListMeta = msgspec.field(default_factory=ListMeta)
+    status: str = "Failure"
+    message: str = ""
+    reason: str = ""
+    details: StatusDetails | None = None
+    code: int = 0
+
+
+class Condition(Struct):
+    """The condition of a Pod, a Node or a Deployment; status is True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    lastTransitionTime: str | None = None
+    lastHeartbeatTime: str | None = None
+    lastProbeTime: str | None = None
+    lastUpdateTime: str | None = None
+    observedGeneration: int | None = None
+
+
+def now() -> str:
+    """The present moment as Kubernetes writes it: RFC 3339, UTC, whole seconds (metav1.Time)."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def now_micro() -> str:
+    """The present moment with microseconds (metav1.MicroTime)."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

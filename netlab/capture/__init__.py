@@ -1,0 +1,1 @@
+"""Packets: captured at an interface of any namespace, and read back."""

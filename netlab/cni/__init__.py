@@ -1,0 +1,1 @@
+"""The Container Network Interface: both the plugin's side and the runtime's side."""

@@ -1,0 +1,73 @@
+"""The errors netlab shows to people, and the exit status of each.
+
+Every error that can reach a user is a `NetlabError`: one line that names the thing, the reason and the remedy.
+
+    NetlabError (1)
+    ├── UsageError (2)            the command line, a file or a manifest is wrong; nothing was changed
+    ├── NotFoundError (3)         the lab, object, pod, container or scenario named does not exist
+    ├── ConflictError (4)         it exists already, or somebody changed it meanwhile
+    ├── UnsupportedError (5)      the machine lacks something: a kernel feature, a program, a permission
+    ├── UnavailableError (6)      the lab's daemon is down, or does not answer
+    ├── ExhaustedError (7)        no addresses, ports or disk space are left
+    ├── TimedOutError (8)         what was waited for did not happen
+    └── ChecksFailedError (9)     a scenario's check, or a doctor's, failed
+"""
+
+from __future__ import annotations
+
+
+class NetlabError(Exception):
+    """An error to be shown to a user as one line.
+
+    The message names the thing, the reason and the remedy. `exit_status` is the process's exit status.
+    """
+
+    exit_status = 1
+
+
+class UsageError(NetlabError):
+    """The command line, a configuration file or a manifest is wrong; nothing was changed."""
+
+    exit_status = 2
+
+
+class NotFoundError(NetlabError):
+    """The lab, object, pod, container or scenario that was named does not exist."""
+
+    exit_status = 3
+
+
+class ConflictError(NetlabError):
+    """The thing exists already, or was changed by somebody else meanwhile."""
+
+    exit_status = 4
+
+
+class UnsupportedError(NetlabError):
+    """The machine lacks a kernel feature, a program or a permission."""
+
+    exit_status = 5
+
+
+class UnavailableError(NetlabError):
+    """The lab's daemon is down, or does not answer."""
+
+    exit_status = 6
+
+
+class ExhaustedError(NetlabError):
+    """No addresses, ports or disk space are left."""
+
+    exit_status = 7
+
+
+class TimedOutError(NetlabError):
+    """What was waited for did not happen in time."""
+
+    exit_status = 8
+
+
+class ChecksFailedError(NetlabError):
+    """A check of a scenario or of the doctor failed."""
+
+    exit_status = 9

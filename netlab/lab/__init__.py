@@ -1,0 +1,1 @@
+"""The lab: its topology, its processes, up and down."""

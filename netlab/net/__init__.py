@@ -1,0 +1,1 @@
+"""Namespaces, links, addresses, routes and sysctls; knows nothing of pods."""

@@ -1,0 +1,125 @@
+"""The system calls that Python 3.11 has no functions for: namespaces, mounts, process control.
+
+Each raises `OSError` with the kernel's errno and the name of what was acted upon. Constants are the kernel's
+(include/uapi/linux/sched.h, mount.h, prctl.h). Imports stay minimal: pid 1 of every node and every CNI call load this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+
+MNT_DETACH = 0x2
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+
+_MOUNT_ATTR_RDONLY = 0x1
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_SYS_MOUNT_SETATTR = 442  # the same on every architecture since Linux 5.12
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _check(result: int, subject: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), subject)
+
+
+def _path(path: str | os.PathLike[str] | None) -> bytes | None:
+    return None if path is None else os.fsencode(path)
+
+
+def unshare(flags: int) -> None:
+    """Move the calling process into new namespaces (unshare(2)); CLONE_NEWPID applies to its next child."""
+    _check(_libc.unshare(ctypes.c_int(flags)), f"unshare {flags:#x}")
+
+
+def setns(fd: int, kinds: int = 0) -> None:
+    """Join the namespace behind `fd`, or with a pidfd (Linux 5.8) those namespaces of the process in `kinds`."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kinds)), f"setns {kinds:#x}")
+
+
+def mount(
+    source: str | os.PathLike[str] | None,
+    target: str | os.PathLike[str],
+    kind: str | None = None,
+    flags: int = 0,
+    data: str | None = None,
+) -> None:
+    """mount(2)."""
+    result = _libc.mount(
+        _path(source),
+        _path(target),
+        _path(kind),
+        ctypes.c_ulong(flags),
+        _path(data),
+    )
+    _check(result, str(target))
+
+
+def umount(target: str | os.PathLike[str], flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(_path(target), ctypes.c_int(flags)), str(target))
+
+
+def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, recursive: bool = False) -> None:
+    """Make a mount, or with `recursive` all mounts beneath it too, read-only or writable (mount_setattr(2))."""
+    change = _MountAttr()
+    if read_only:
+        change.attr_set = _MOUNT_ATTR_RDONLY
+    else:
+        change.attr_clr = _MOUNT_ATTR_RDONLY
+    flags = _AT_RECURSIVE if recursive else 0
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_int(_AT_FDCWD),
+        _path(target),
+        ctypes.c_uint(flags),
+        ctypes.byref(change),
+        ctypes.c_size_t(ctypes.sizeof(change)),
+    )
+    _check(result, str(target))
+
+
+def set_parent_death_signal(signal: int) -> None:
+    """Have the kernel send `signal` to this process when its parent thread ends (PR_SET_PDEATHSIG)."""
+    _prctl(PR_SET_PDEATHSIG, signal)
+
+
+def set_process_name(name: str) -> None:
+    """The name that ps and top show for this process: at most 15 bytes (PR_SET_NAME)."""
+    _prctl(PR_SET_NAME, ctypes.c_char_p(os.fsencode(name)[:15]))
+
+
+def _prctl(option: int, value: Any) -> None:
+    zero = ctypes.c_ulong(0)
+    argument = ctypes.c_ulong(value) if isinstance(value, int) else value
+    _check(_libc.prctl(ctypes.c_int(option), argument, zero, zero, zero), f"prctl {option}")

@@ -1,0 +1,1 @@
+"""What runs on a node: the kubelet and the agent of the pod network."""

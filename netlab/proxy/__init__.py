@@ -1,0 +1,1 @@
+"""kube-proxy: Services and EndpointSlices become frontends, and frontends become kernel tables."""

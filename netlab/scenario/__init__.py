@@ -1,0 +1,1 @@
+"""Scenarios: lessons with manifests and checks, run and reported."""
