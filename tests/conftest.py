@@ -1,0 +1,22 @@
+"""Fixtures of every test: the host is compared before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import host
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untouched_host(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No system or end-to-end test changes the host's network."""
+    if "/unit/" in str(request.path):
+        yield
+        return
+    before = host.snapshot()
+    yield
+    after = host.snapshot()
+    changed = [what for what in before if before[what] != after[what]]
+    assert not changed, f"the tests changed the host's {', '.join(changed)}: {[(before[c], after[c]) for c in changed]}"
