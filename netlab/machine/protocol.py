@@ -1,0 +1,253 @@
+"""What is said over a machine's socket: newline-delimited JSON, one reply for each request, in order.
+
+    -> {"op": "container.kill", "id": "web", "signal": 15}
+    <- {"ok": null}   or   {"error": "container web: no such container", "errno": 2}
+
+A connection carries one request at a time; whoever wants several at once opens several. `open` passes a file
+descriptor with its reply (SCM_RIGHTS). After `events` the connection carries nothing but exits, one per line. Times
+are seconds since the epoch, as floats. pid 1 of every machine loads this module: its imports stay few.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+MACHINE_SPAWN = "machine.spawn"
+SERVICE_RUN = "service.run"
+SERVICE_STOP = "service.stop"
+SANDBOX_CREATE = "sandbox.create"
+SANDBOX_REMOVE = "sandbox.remove"
+CONTAINER_RUN = "container.run"
+CONTAINER_KILL = "container.kill"
+CONTAINER_REMOVE = "container.remove"
+CONTAINER_EXEC = "container.exec"
+STATE = "state"
+OPEN = "open"
+EVENTS = "events"
+
+LINE_LIMIT = 4 * 1024 * 1024
+"""The longest request or reply, in bytes: /etc/hosts and the environment of one container, the state of thousands."""
+
+OUTPUT_LIMIT = 64 * 1024
+"""How much output of an exec is kept, in bytes; the rest is read and dropped."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class InvalidRequestError(ValueError):
+    """A request that cannot be understood; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """A container to be run.
+
+    `sandbox` is the id of the sandbox whose network (and IPC) namespace it joins; None is the machine's own
+    (hostNetwork). `command` and `args` are Kubernetes': either or both may be empty, the image's own defaults apply
+    then. Texts of /etc/hosts and /etc/resolv.conf that are None leave the host's file in place. `log` is an absolute
+    path; output is appended to it. `labels` are kept and given back by `state`; they mean nothing to the machine.
+    """
+
+    id: str
+    image: str
+    log: str
+    sandbox: str | None = None
+    command: list[str] = field(default_factory=list)
+    args: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    hostname: str | None = None
+    hosts: str | None = None
+    resolv_conf: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStatus:
+    """A container as the machine knows it: running, or exited and not yet removed.
+
+    `exit_code` is None while it runs; a container ended by signal n has `signal` n and exit code 128+n. `pid` is in
+    the machine's pid namespace, and 0 once it has exited.
+    """
+
+    id: str
+    pid: int
+    image: str
+    sandbox: str | None
+    started_at: float
+    finished_at: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.exit_code is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerExit:
+    """The end of a container, as the event stream tells it."""
+
+    id: str
+    exit_code: int
+    signal: int | None
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningContainer:
+    """A container that has just been started: its command runs."""
+
+    pid: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """The end of a command run in a container: standard output and error together, cut at OUTPUT_LIMIT."""
+
+    exit_code: int
+    output: bytes
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """A supervised process of the machine. `pid` is None while it waits to be started again."""
+
+    name: str
+    pid: int | None
+    restarts: int
+    started_at: float
+    last_exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineState:
+    """Everything that a machine runs. `machines` maps the names of child machines to their pids."""
+
+    name: str
+    sandboxes: list[str]
+    containers: list[ContainerStatus]
+    services: list[ServiceStatus]
+    machines: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The reply to `state`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The reply to `state`, read."""
+        return cls(
+            name=value["name"],
+            sandboxes=value["sandboxes"],
+            containers=[ContainerStatus(**each) for each in value["containers"]],
+            services=[ServiceStatus(**each) for each in value["services"]],
+            machines=value["machines"],
+        )
+
+
+class Request:
+    """A request as it came from a client, read field by field; every misfit is an `InvalidRequestError`."""
+
+    def __init__(self, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise InvalidRequestError("request: a JSON object expected")
+        self._value: dict[str, Any] = value
+
+    def text(self, key: str) -> str:
+        """A string; it may not hold NUL, which no path, argument or variable of the kernel's can."""
+        return _text(key, self._value.get(key))
+
+    def optional_text(self, key: str) -> str | None:
+        """A string, or None when absent or null."""
+        return None if self._value.get(key) is None else self.text(key)
+
+    def name(self, key: str) -> str:
+        """An id: it becomes part of a path and of messages."""
+        return _name(key, self._value.get(key))
+
+    def optional_name(self, key: str) -> str | None:
+        """An id, or None when absent or null."""
+        return None if self._value.get(key) is None else self.name(key)
+
+    def path(self, key: str) -> str:
+        """An absolute path."""
+        text = self.text(key)
+        if not text.startswith("/"):
+            raise InvalidRequestError(f"{key}: {text!r} is not an absolute path")
+        return text
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        """An integer between `low` and `high`, both included."""
+        value = self._value.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InvalidRequestError(f"{key}: an integer from {low} to {high} expected, not {value!r}")
+        return value
+
+    def seconds(self, key: str) -> float:
+        """A positive, finite number of seconds, at most a day."""
+        value = self._value.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
+            raise InvalidRequestError(f"{key}: seconds from 0 to 86400 expected, not {value!r}")
+        return float(value)
+
+    def texts(self, key: str) -> list[str]:
+        """A list of strings, empty when absent."""
+        value = self._value.get(key, [])
+        if not isinstance(value, list):
+            raise InvalidRequestError(f"{key}: a list of strings expected, not {value!r}")
+        return [_text(f"{key}[{i}]", item) for i, item in enumerate(value)]
+
+    def mapping(self, key: str) -> dict[str, str]:
+        """A mapping of strings to strings, empty when absent."""
+        value = self._value.get(key, {})
+        if not isinstance(value, dict):
+            raise InvalidRequestError(f"{key}: a mapping of strings expected, not {value!r}")
+        return {_text(key, k): _text(f"{key}[{k}]", v) for k, v in value.items()}
+
+    def environment(self, key: str) -> dict[str, str]:
+        """A mapping whose keys can be names of environment variables."""
+        mapping = self.mapping(key)
+        for name in mapping:
+            if not name or "=" in name:
+                raise InvalidRequestError(f"{key}: {name!r} cannot be the name of a variable")
+        return mapping
+
+    def container_spec(self) -> ContainerSpec:
+        """The request of `container.run`: the fields of a ContainerSpec."""
+        unknown = set(self._value) - {"op"} - {each.name for each in fields(ContainerSpec)}
+        if unknown:
+            raise InvalidRequestError(f"{min(unknown)}: no such field of a container")
+        return ContainerSpec(
+            id=self.name("id"),
+            image=self.text("image"),
+            log=self.path("log"),
+            sandbox=self.optional_name("sandbox"),
+            command=self.texts("command"),
+            args=self.texts("args"),
+            env=self.environment("env"),
+            cwd=None if self._value.get("cwd") is None else self.path("cwd"),
+            hostname=self.optional_text("hostname"),
+            hosts=self.optional_text("hosts"),
+            resolv_conf=self.optional_text("resolv_conf"),
+            labels=self.mapping("labels"),
+        )
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise InvalidRequestError(f"{key}: a string without NUL expected, not {value!r}")
+    return value
+
+
+def _name(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if not _NAME.fullmatch(text):
+        raise InvalidRequestError(f"{key}: {text!r} is not a name (letters, digits, '_', '.', '-'; at most 128)")
+    return text
