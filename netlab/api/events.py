@@ -1,0 +1,96 @@
+"""Recording v1 Events: what happened to an object, for people."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from http import HTTPStatus
+
+from netlab.api.client import Client
+from netlab.api.core_types import Event, EventSource, ObjectReference
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import Object, ObjectMeta, now
+from netlab.api.resources import EVENTS
+from netlab.errors import NetlabError
+
+NORMAL = "Normal"
+WARNING = "Warning"
+
+MESSAGE_LIMIT = 1024
+"""Characters of a message that are kept, as upstream does (client-go tools/record)."""
+_ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
+
+
+async def record(  # noqa: PLR0917: one sentence, read in this order
+    client: Client, involved: Object, type: str, reason: str, message: str, component: str, host: str = ""
+) -> None:
+    """Note that `reason` befell `involved`; `type` is NORMAL or WARNING. A repeat raises the count of the first.
+
+    The event lies in the namespace of `involved`, or in `default` for a cluster-scoped object. Events are best
+    effort: a failure to record one is logged and never raised, so that reporting cannot stop the work reported.
+    """
+    event = new_event(involved, type, reason, message, component=component, host=host)
+    try:
+        await _create_or_count(client, event)
+    except NetlabError as error:
+        log.debug("event %s of %s: %s", reason, involved.key, error)
+
+
+def new_event(involved: Object, type: str, reason: str, message: str, *, component: str, host: str = "") -> Event:
+    """The first event of its kind. Its name is made of what it says, so that repeats meet under one name.
+
+    client-go remembers which events it sent; a name that follows from the content survives restarts instead.
+    """
+    meta = involved.metadata
+    message = message[:MESSAGE_LIMIT]
+    # A resourceVersion is left out of the identity: the same failure of a changed object is still a repeat.
+    identity = "\0".join((involved.kind, meta.uid, meta.name, type, reason, message, component, host))
+    digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+    moment = now()
+    return Event(
+        # An object's name has at most 253 characters, and so has the event's.
+        metadata=ObjectMeta(name=f"{meta.name[:236]}.{digest}", namespace=meta.namespace or "default"),
+        involvedObject=ObjectReference(
+            apiVersion=involved.apiVersion,
+            kind=involved.kind,
+            namespace=meta.namespace,
+            name=meta.name,
+            uid=meta.uid,
+            resourceVersion=meta.resourceVersion,
+        ),
+        type=type,
+        reason=reason,
+        message=message,
+        source=EventSource(component=component, host=host),
+        reportingComponent=component,
+        reportingInstance=host,
+        firstTimestamp=moment,
+        lastTimestamp=moment,
+        count=1,
+    )
+
+
+async def _create_or_count(client: Client, event: Event) -> None:
+    name, namespace = event.metadata.name, event.metadata.namespace
+    for _ in range(_ATTEMPTS):
+        try:
+            await client.create(EVENTS, event)
+            return
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        try:
+            seen = await client.get(EVENTS, name, namespace)
+            change = {
+                # Two recorders that count at once: the second's patch is refused, and tried again.
+                "metadata": {"resourceVersion": seen.metadata.resourceVersion},
+                "count": seen.count + 1,
+                "lastTimestamp": now(),
+            }
+            await client.patch(EVENTS, name, namespace, change)
+            return
+        except ApiError as error:
+            if error.code not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
+                raise

@@ -1,0 +1,155 @@
+"""What the controllers share: one client, one informer for each resource, and indices over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, ValuesView
+from typing import Any, Generic, TypeVar
+
+from netlab.api.apps_types import ReplicaSet
+from netlab.api.client import Client
+from netlab.api.core_types import Pod
+from netlab.api.discovery_types import EndpointSlice
+from netlab.api.informer import Informer
+from netlab.api.meta_types import Condition, Object, OwnerReference
+from netlab.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    Resource,
+)
+
+T = TypeVar("T", bound=Object)
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+
+class Index(Generic[T]):
+    """The objects of an informer by values derived from them (client-go's Indexer)."""
+
+    def __init__(self, informer: Informer[T], values: Callable[[T], Iterable[str]]) -> None:
+        self._values = values
+        self._objects: dict[str, dict[str, T]] = {}
+        informer.on_change(self._apply)
+
+    def get(self, value: str) -> ValuesView[T]:
+        """The objects with that value. Not to be kept: it changes with the informer."""
+        return self._objects.get(value, {}).values()
+
+    def _apply(self, old: T | None, new: T | None) -> None:
+        was = set(self._values(old)) if old is not None else set()
+        becomes = set(self._values(new)) if new is not None else set()
+        if old is not None:
+            for value in was - becomes:
+                bucket = self._objects[value]
+                bucket.pop(old.key, None)
+                if not bucket:
+                    del self._objects[value]
+        if new is not None:
+            for value in becomes:
+                self._objects.setdefault(value, {})[new.key] = new
+
+
+class Cluster:
+    """The cluster as the controllers see it: copies of the objects, kept true by `informers`, and the client."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.namespaces = Informer(client, NAMESPACES)
+        self.nodes = Informer(client, NODES)
+        self.pods = Informer(client, PODS)
+        self.services = Informer(client, SERVICES)
+        self.deployments = Informer(client, DEPLOYMENTS)
+        self.replica_sets = Informer(client, REPLICASETS)
+        self.endpoint_slices = Informer(client, ENDPOINTSLICES)
+        self.informers: dict[Resource[Any], Informer[Any]] = {
+            NAMESPACES: self.namespaces,
+            NODES: self.nodes,
+            PODS: self.pods,
+            SERVICES: self.services,
+            DEPLOYMENTS: self.deployments,
+            REPLICASETS: self.replica_sets,
+            ENDPOINTSLICES: self.endpoint_slices,
+        }
+        # Made before any controller registers its handlers, so that handlers find the indices up to date.
+        self.pods_by_node: Index[Pod] = Index(self.pods, lambda pod: [pod.spec.nodeName])
+        self.pods_by_controller: Index[Pod] = Index(self.pods, _controller_or_orphan)
+        self.pods_by_label: Index[Pod] = Index(self.pods, label_pairs)
+        self.replica_sets_by_controller: Index[ReplicaSet] = Index(self.replica_sets, _controller_or_orphan)
+        self.slices_by_service: Index[EndpointSlice] = Index(self.endpoint_slices, _service_of_slice)
+
+    async def synced(self) -> None:
+        """Wait until every resource has been listed once."""
+        for informer in self.informers.values():
+            await informer.synced.wait()
+
+    def is_terminating(self, namespace: str) -> bool:
+        """Whether the namespace is being deleted, so that nothing can be created in it."""
+        found = self.namespaces.items.get(namespace)
+        return found is not None and found.metadata.deletionTimestamp is not None
+
+
+def controller_of(obj: Object) -> OwnerReference | None:
+    """The owner that manages the object (metav1.GetControllerOf); None for an orphan."""
+    return next((ref for ref in obj.metadata.ownerReferences if ref.controller), None)
+
+
+def orphans(namespace: str) -> str:
+    """The value under which the objects of a namespace that no controller manages are indexed."""
+    return f"{namespace}/"
+
+
+def label_pairs(obj: Object) -> list[str]:
+    """The values under which an object is indexed by its labels."""
+    return [label_pair(obj.metadata.namespace, *item) for item in obj.metadata.labels.items()]
+
+
+def label_pair(namespace: str, key: str, value: str) -> str:
+    """The value under which the objects of a namespace with that label are indexed."""
+    return f"{namespace}/{key}={value}"
+
+
+def condition_of(conditions: Iterable[Condition], kind: str) -> Condition | None:
+    """The condition of that type; None if it is not there."""
+    return next((c for c in conditions if c.type == kind), None)
+
+
+def is_ready(pod: Pod) -> bool:
+    """Whether the pod's Ready condition is True."""
+    condition = condition_of(pod.status.conditions, "Ready")
+    return condition is not None and condition.status == "True"
+
+
+def is_finished(pod: Pod) -> bool:
+    """Whether all containers of the pod have ended for good."""
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def is_active(pod: Pod) -> bool:
+    """Whether the pod counts as a replica (upstream's IsPodActive)."""
+    return not is_finished(pod) and pod.metadata.deletionTimestamp is None
+
+
+def controller_reference(owner: Object) -> OwnerReference:
+    """A reference to `owner` as the manager of an object (metav1.NewControllerRef)."""
+    return OwnerReference(
+        apiVersion=owner.apiVersion,
+        kind=owner.kind,
+        name=owner.metadata.name,
+        uid=owner.metadata.uid,
+        controller=True,
+        blockOwnerDeletion=True,
+    )
+
+
+def _controller_or_orphan(obj: Object) -> list[str]:
+    owner = controller_of(obj)
+    return [owner.uid if owner is not None else orphans(obj.metadata.namespace)]
+
+
+def _service_of_slice(found: EndpointSlice) -> list[str]:
+    service = found.metadata.labels.get(SERVICE_NAME_LABEL)
+    return [f"{found.metadata.namespace}/{service}"] if service else []

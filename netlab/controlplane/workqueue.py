@@ -1,0 +1,135 @@
+"""A queue of keys for level-triggered controllers, with the semantics of client-go's workqueue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from netlab.api.errors import ApiError, ApiUnavailableError
+from netlab.errors import NetlabError
+
+FIRST_RETRY = 0.01
+LAST_RETRY = 30.0
+"""Seconds until a key that failed is tried again; doubled with each failure from the first to the last."""
+
+log = logging.getLogger(__name__)
+
+
+class WorkQueue:
+    """Keys that wait for `reconcile`, each once, handled by one worker at a time.
+
+    A key added while it is being processed is processed once more afterwards. A key whose reconciliation raises is
+    retried with exponential back-off of its own; other keys are not held up by it. With `min_interval` a key starts
+    at most once in that many seconds: the first change is acted on at once, the burst behind it together.
+    """
+
+    def __init__(self, name: str, *, min_interval: float = 0.0) -> None:
+        self.name = name
+        self._min_interval = min_interval
+        self._ready: deque[str] = deque()
+        self._dirty: set[str] = set()  # in `_ready`, or to be put there when processing ends
+        self._processing: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+        self._wakeup = asyncio.Event()
+
+    def add(self, key: str) -> None:
+        """Have `key` processed, unless it is waiting for that already."""
+        if self._min_interval:
+            wait = self._started.get(key, float("-inf")) + self._min_interval - asyncio.get_running_loop().time()
+            if wait > 0:
+                self.add_after(key, wait)
+                return
+        self._add_now(key)
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Have `key` processed in `seconds`, or earlier when it is already to be."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.when() <= loop.time() + seconds:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_later(seconds, self._add_now, key)
+
+    async def run(self, reconcile: Callable[[str], Awaitable[None]], workers: int = 1) -> None:
+        """Process keys with `workers` tasks until cancelled; what was being processed is then to be done again."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._work(reconcile))
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
+
+    def _add_now(self, key: str) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._processing:
+            self._ready.append(key)
+            self._wakeup.set()
+
+    async def _next(self) -> str:
+        while not self._ready:
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        key = self._ready.popleft()
+        self._dirty.discard(key)
+        self._processing.add(key)
+        return key
+
+    async def _work(self, reconcile: Callable[[str], Awaitable[None]]) -> None:
+        while True:
+            key = await self._next()
+            if self._min_interval:
+                self._note_start(key)
+            failed = True
+            try:
+                failed = not await self._attempt(reconcile, key)
+            finally:
+                self._done(key, failed)
+
+    async def _attempt(self, reconcile: Callable[[str], Awaitable[None]], key: str) -> bool:
+        try:
+            await reconcile(key)
+        except (ApiError, ApiUnavailableError) as error:
+            # A conflict means that the cache was behind, and a server that is away comes back: both are ordinary.
+            ordinary = isinstance(error, ApiUnavailableError) or error.reason in ("Conflict", "AlreadyExists")
+            log.log(logging.DEBUG if ordinary else logging.WARNING, "%s: %s: %s", self.name, key, error)
+        except NetlabError as error:
+            log.warning("%s: %s: %s", self.name, key, error)
+        except Exception:
+            # A bug met by one object must not stop the others.
+            log.exception("%s: %s: reconciling failed", self.name, key)
+        else:
+            self._failures.pop(key, None)
+            return True
+        return False
+
+    def _done(self, key: str, failed: bool) -> None:
+        self._processing.discard(key)
+        if key in self._dirty:
+            # What was added meanwhile waits its turn, and a failing key its back-off, instead of spinning.
+            self._dirty.discard(key)
+            if not failed:
+                self.add(key)
+                return
+        if failed:
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+            self.add_after(key, min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY))
+
+    def _note_start(self, key: str) -> None:
+        moment = asyncio.get_running_loop().time()
+        if len(self._started) > 4096:
+            # Keys of objects that are gone would stay for ever.
+            self._started = {k: t for k, t in self._started.items() if t + self._min_interval > moment}
+        self._started[key] = moment
