@@ -1,0 +1,132 @@
+"""Where a lab keeps what it has: one directory, and nothing outside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+from netlab.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_LONGEST_SOCKET_PATH = 107
+"""sun_path is 108 bytes with its terminating zero (unix(7))."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabPaths:
+    """The files of one lab (docs/architecture.md, "A lab on disk")."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, name: str) -> LabPaths:
+        """The paths of the lab called `name`, beneath `$NETLAB_HOME` or the user's default.
+
+        Raises `UsageError` for a name that is not a DNS label, or a directory too long for a Unix socket.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"lab name {name!r} is not a DNS label: use lower-case letters, digits and '-', up to 32")
+        paths = cls(home() / name)
+        longest = os.fsencode(paths.machine_socket("outside-or-node-100"))
+        if len(longest) > _LONGEST_SOCKET_PATH:
+            raise UsageError(
+                f"the lab's directory {paths.directory} is too long for a Unix socket's path "
+                f"({len(longest)} bytes, {_LONGEST_SOCKET_PATH} at most): set NETLAB_HOME to a shorter one"
+            )
+        return paths
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.directory.name
+
+    @property
+    def spec(self) -> Path:
+        """What was asked for: the LabSpec."""
+        return self.directory / "lab.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock) for as long as the lab is up."""
+        return self.directory / "lock"
+
+    @property
+    def monitor_pid(self) -> Path:
+        """The lab monitor's process id and start time."""
+        return self.directory / "monitor.pid"
+
+    @property
+    def api_socket(self) -> Path:
+        """The Kubernetes API."""
+        return self.directory / "api.sock"
+
+    @property
+    def api_config(self) -> Path:
+        """The API server's configuration."""
+        return self.directory / "apiserver.json"
+
+    @property
+    def database(self) -> Path:
+        """The API server's objects."""
+        return self.directory / "cluster.db"
+
+    @property
+    def logs(self) -> Path:
+        """What the components and the containers print."""
+        return self.directory / "logs"
+
+    @property
+    def pod_logs(self) -> Path:
+        """What the containers print."""
+        return self.logs / "pods"
+
+    @property
+    def captures(self) -> Path:
+        """Packet captures made without a place of their own."""
+        return self.directory / "captures"
+
+    def machine_socket(self, machine: str) -> Path:
+        """The socket of a machine's pid 1."""
+        return self.directory / "machines" / f"{machine}.sock"
+
+    def cni_conf_dir(self, node: str) -> Path:
+        """A node's CNI configuration (a kubelet's --cni-conf-dir)."""
+        return self.directory / "nodes" / node / "net.d"
+
+    def cni_data_dir(self, node: str) -> Path:
+        """A node's CNI state: reservations and cached results."""
+        return self.directory / "nodes" / node / "cni"
+
+    def make(self, nodes: list[str]) -> None:
+        """Make the directories; existing ones are kept."""
+        for directory in (self.directory, self.logs, self.pod_logs, self.captures, self.machine_socket("x").parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for node in nodes:
+            for directory in (self.cni_conf_dir(node), self.cni_data_dir(node)):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def home() -> Path:
+    """The directory of all labs: `$NETLAB_HOME`, `/var/lib/netlab` as root, else under `$XDG_STATE_HOME`."""
+    if chosen := os.environ.get("NETLAB_HOME"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/netlab")
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local/state") / "netlab"
+
+
+def cni_plugin_dir() -> Path:
+    """The CNI_PATH: `cni_plugins/` of the checkout, or its copy in an installed package."""
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent / "cni_plugins"
+    return checkout if checkout.is_dir() else package / "data" / "cni_plugins"
+
+
+def scenarios_dir() -> Path:
+    """The scenarios that come with netlab: of the checkout, or their copy in an installed package."""
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent / "scenarios"
+    return checkout if checkout.is_dir() else package / "data" / "scenarios"

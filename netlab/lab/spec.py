@@ -1,0 +1,173 @@
+"""What a lab is asked to be: its specification, and the addresses that follow from it. Pure values."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from netlab.errors import UsageError
+
+Network = Literal["vxlan", "routed", "bridge"]
+ProxyMode = Literal["nftables", "iptables"]
+Family = Literal["IPv4", "IPv6"]
+
+API_VERSION = "netlab/v1"
+MOST_NODES = 100
+"""More nodes than this have no addresses in the plan below, nor room on one machine."""
+
+UNDERLAY_MTU = 1500
+VXLAN_OVERHEAD = {"IPv4": 50, "IPv6": 70}
+"""Bytes a VXLAN packet adds, by the underlay's family: Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40 (RFC 7348)."""
+
+OUTSIDE = "outside"
+FABRIC = "fabric"
+
+_UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
+_OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
+_EXTERNAL_RANGE: dict[Family, str] = {"IPv4": "198.51.100.0/24", "IPv6": "2001:db8:ffff::/64"}
+_POD_CIDR: dict[Family, str] = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:10:244::/48"}
+_SERVICE_CIDR: dict[Family, str] = {"IPv4": "10.96.0.0/16", "IPv6": "fd00:10:96::/112"}
+_NODE_MASK: dict[Family, int] = {"IPv4": 24, "IPv6": 64}
+
+
+class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A lab, as `netlab up` or the `spec` of a lab.yaml describes it.
+
+    CIDRs are one per family of `families`, in the same order; left empty they are the defaults of the family.
+    """
+
+    nodes: int = 3
+    network: Network = "vxlan"
+    proxy: ProxyMode = "nftables"
+    families: list[Family] = ["IPv4"]
+    podCIDRs: list[str] = []
+    serviceCIDRs: list[str] = []
+    nodeCIDRMaskSizes: list[int] = []
+    maxPods: int = 110
+
+    def __post_init__(self) -> None:
+        self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]
+        self.serviceCIDRs = self.serviceCIDRs or [_SERVICE_CIDR[f] for f in self.families]
+        self.nodeCIDRMaskSizes = self.nodeCIDRMaskSizes or [_NODE_MASK[f] for f in self.families]
+
+    @property
+    def node_names(self) -> list[str]:
+        """The nodes' names, `node-1` first."""
+        return [f"node-{number}" for number in range(1, self.nodes + 1)]
+
+    @property
+    def underlay_family(self) -> Family:
+        """The family in which nodes speak to one another: the primary one."""
+        return self.families[0]
+
+    @property
+    def pod_mtu(self) -> int:
+        """The MTU of pods in bytes: what the pod network leaves of the underlay's."""
+        return UNDERLAY_MTU - (VXLAN_OVERHEAD[self.underlay_family] if self.network == "vxlan" else 0)
+
+    def node_addresses(self, number: int) -> list[str]:
+        """The underlay addresses of node `number` (from 1), one per family, the primary first."""
+        # The IPv6 address shows the number in decimal digits, so that node-12 is ::12 to a reader.
+        by_family: dict[Family, str] = {"IPv4": f"192.0.2.{number}", "IPv6": f"2001:db8::{number}"}
+        return [by_family[family] for family in self.families]
+
+    @property
+    def outside_addresses(self) -> list[str]:
+        """The addresses of the outside world's host, one per family."""
+        return [_OUTSIDE_ADDRESS[family] for family in self.families]
+
+    @property
+    def external_ranges(self) -> list[str]:
+        """The ranges from which a Service may take externalIPs: the outside routes them to the nodes."""
+        return [_EXTERNAL_RANGE[family] for family in self.families]
+
+    def underlay_prefix(self, family: Family) -> int:
+        """The prefix length of the underlay's network."""
+        return ipaddress.ip_network(_UNDERLAY[family]).prefixlen
+
+    def validate(self) -> None:
+        """Raise `UsageError`, naming the field, for a specification that cannot be built."""
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise UsageError(f"nodes: {self.nodes} is not between 1 and {MOST_NODES}")
+        if self.families not in (["IPv4"], ["IPv6"], ["IPv4", "IPv6"], ["IPv6", "IPv4"]):
+            raise UsageError(f"families: {self.families} is not one or both of IPv4 and IPv6, each once")
+        if not 1 <= self.maxPods <= 1000:
+            raise UsageError(f"maxPods: {self.maxPods} is not between 1 and 1000")
+        for field in ("podCIDRs", "serviceCIDRs", "nodeCIDRMaskSizes"):
+            if len(getattr(self, field)) != len(self.families):
+                raise UsageError(f"{field}: expected one for each of the families {', '.join(self.families)}")
+        networks = [("underlay", _network("underlay", _UNDERLAY[f], f)) for f in self.families]
+        networks += [("external IPs", _network("external", _EXTERNAL_RANGE[f], f)) for f in self.families]
+        for index, family in enumerate(self.families):
+            pods = _network(f"podCIDRs[{index}]", self.podCIDRs[index], family)
+            services = _network(f"serviceCIDRs[{index}]", self.serviceCIDRs[index], family)
+            mask = self.nodeCIDRMaskSizes[index]
+            if not pods.prefixlen <= mask <= pods.max_prefixlen - 2:
+                raise UsageError(
+                    f"nodeCIDRMaskSizes[{index}]: {mask} is not between {pods.prefixlen} (the length of {pods}) "
+                    f"and {pods.max_prefixlen - 2}"
+                )
+            if 2 ** (mask - pods.prefixlen) < self.nodes:
+                raise UsageError(
+                    f"podCIDRs[{index}]: {pods} has {2 ** (mask - pods.prefixlen)} subnets of /{mask}, too few for "
+                    f"{self.nodes} nodes: make it larger, or nodeCIDRMaskSizes longer"
+                )
+            networks += [(f"podCIDRs[{index}]", pods), (f"serviceCIDRs[{index}]", services)]
+        _refuse_overlaps(networks)
+
+
+_AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _network(field: str, text: str, family: Family) -> _AnyNetwork:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise UsageError(f"{field}: {error}") from None
+    if f"IPv{network.version}" != family:
+        raise UsageError(f"{field}: {text} is not {family}")
+    return network
+
+
+def _refuse_overlaps(networks: list[tuple[str, _AnyNetwork]]) -> None:
+    for index, (name, network) in enumerate(networks):
+        for other_name, other in networks[index + 1 :]:
+            if network.version == other.version and network.overlaps(other):
+                raise UsageError(f"{other_name}: {other} overlaps {name} {network}")
+
+
+def load(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read a lab.yaml: the `spec` of its Lab document as plain values, and the manifests beside it.
+
+    Raises `UsageError` for a file that cannot be read, or whose Lab document has a wrong field.
+    """
+    from netlab.api.manifests import load_documents  # YAML is slow to import
+
+    spec: dict[str, Any] | None = None
+    manifests = []
+    for document in load_documents([path]):
+        if document.get("apiVersion") != API_VERSION:
+            manifests.append(document)
+        elif document.get("kind") != "Lab" or spec is not None:
+            raise UsageError(f"{path}: expected one document of kind Lab ({API_VERSION}), found another")
+        else:
+            spec = document.get("spec") or {}
+            unknown = sorted(document.keys() - {"apiVersion", "kind", "metadata", "spec"})
+            if unknown:
+                raise UsageError(f"{path}: Lab has no field {unknown[0]!r}")
+    return spec or {}, manifests
+
+
+def from_values(values: dict[str, Any], source: str = "lab") -> LabSpec:
+    """A validated specification from plain values; raises `UsageError` naming the source and the field."""
+    try:
+        spec = msgspec.convert(values, LabSpec)
+        spec.validate()
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: spec: {error}; networks: {', '.join(get_args(Network))}") from None
+    except UsageError as error:
+        raise UsageError(f"{source}: spec.{error}") from None
+    return spec
