@@ -1,0 +1,189 @@
+"""What the forked child of a machine's pid 1 does to become a container, a service, or a command in a container.
+
+Each function here runs in the child, never returns, and reports what stopped it over a pipe: a line of JSON, or
+nothing when the program runs (the pipe closes on execve(2), or before a built-in image takes over).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+from netlab.machine import host, images
+from netlab.machine.protocol import ContainerSpec
+from netlab.net import syscalls
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STAGE = "/tmp"  # noqa: S108 - a tmpfs of the container's own
+_READ_ONLY_PATHS = ("/proc/sys", "/proc/sysrq-trigger")
+"""As runtimes have it: as root, most of /proc/sys is the host's own."""
+_CLOSE_ALL = 0x7FFFFFFF
+
+_EXIT_NOT_EXECUTED = 128
+"""The exit status of a container that never ran, as runtimes give it (StartError); nobody but the reaper sees it."""
+
+
+def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
+    """The whole environment of a container's processes."""
+    return {"PATH": _DEFAULT_PATH, "HOME": "/root", "HOSTNAME": spec.hostname or machine_hostname, **spec.env}
+
+
+def run_container(
+    spec: ContainerSpec,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    network: str | None,
+    ipc: int | None,
+    lab_dir: str,
+    report: int,
+) -> NoReturn:
+    """Become pid 1 of a container: `network` is the path of its network namespace, `ipc` a descriptor."""
+
+    def prepare() -> None:
+        host.open_log(spec.log)
+        if network is not None:
+            _join_network(network)
+        if ipc is not None:
+            syscalls.setns(ipc, syscalls.CLONE_NEWIPC)
+        _close_all_but(report)
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
+        if spec.hostname is not None:
+            socket.sethostname(spec.hostname)
+        _make_file_tree(spec, lab_dir)
+        os.umask(0o022)
+        os.chdir(spec.cwd or "/")
+
+    _become(argv, env, report, prepare)
+
+
+def run_service(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, log: str, report: int) -> NoReturn:
+    """Become a supervised process of the machine, in the machine's own namespaces."""
+
+    def prepare() -> None:
+        host.open_log(log)
+        _close_all_but(report)
+        os.umask(0o077)
+        os.chdir(cwd or "/")
+
+    _become(argv, {"PATH": _DEFAULT_PATH, "HOME": "/root", **env}, report, prepare)
+
+
+def run_exec(
+    pidfd: int, argv: Sequence[str], env: Mapping[str, str], *, cwd: str | None, output: int, report: int
+) -> NoReturn:
+    """Become a command in the container behind `pidfd`, whose pid namespace the fork has joined already."""
+
+    def prepare() -> None:
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        namespaces = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNS
+        syscalls.setns(pidfd, namespaces)
+        _close_all_but(report)
+        os.umask(0o022)
+        os.chdir(cwd or "/")
+
+    _become(argv, env, report, prepare)
+
+
+def _become(argv: Sequence[str], env: Mapping[str, str], report: int, prepare: Callable[[], None]) -> NoReturn:
+    try:
+        host.forget_signals()
+        os.setsid()
+        prepare()
+        program = images.program(argv[0])
+        if program is None:
+            _execute(argv, env)
+        os.close(report)
+    except BaseException as error:
+        tell_failure(report, error)
+        os._exit(_EXIT_NOT_EXECUTED)
+    images.run(program, argv, env)
+
+
+def _execute(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    try:
+        os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is the point
+    except OSError as error:
+        # execvpe(3) tried every folder of PATH; its last attempt's file name tells nothing.
+        raise OSError(error.errno, f"exec {argv[0]!r}: {error.strerror}") from error
+
+
+def tell_failure(report: int, error: BaseException) -> None:
+    """Write an error down for the one that waits at the other end of `report`."""
+    if isinstance(error, OSError) and error.errno is not None:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        message = {"error": text, "errno": error.errno}
+    else:
+        message = {"error": f"{type(error).__name__}: {error}", "errno": 0}
+    os.write(report, json.dumps(message).encode()[:4096])
+
+
+def _join_network(path: str) -> None:
+    try:
+        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise OSError(errno.ESRCH, "the sandbox's network namespace is gone", path) from None
+    syscalls.setns(namespace, syscalls.CLONE_NEWNET)
+
+
+def _close_all_but(kept: int) -> None:
+    os.closerange(3, kept)
+    os.closerange(kept + 1, _CLOSE_ALL)
+
+
+def _make_file_tree(spec: ContainerSpec, lab_dir: str) -> None:
+    """The machine's file tree, with what is the container's own: /run, /tmp, /proc, /sys and three files of /etc.
+
+    The lab's directory is hidden: it holds the sockets that command the machine. One tmpfs carries all that is
+    writable: it is mounted at /tmp, its parts are bound to their places, and its /tmp over itself at last.
+    """
+    # Other pods' network namespaces are pinned beneath /run: this mount namespace must not keep them alive.
+    syscalls.umount("/run", syscalls.MNT_DETACH)
+    syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
+    host.mount_proc()
+    for path in _READ_ONLY_PATHS:
+        syscalls.mount(path, path, None, syscalls.MS_BIND)
+        syscalls.set_read_only(path)
+    host.mount_sysfs()
+    for name, mode in (("run", 0o755), ("tmp", 0o1777), ("hidden", 0)):
+        os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
+        os.chmod(f"{_STAGE}/{name}", mode)  # noqa: PTH101
+    _bind("run", "/run")
+    if os.path.isdir(lab_dir):  # noqa: PTH112 - not when /run or /tmp held it
+        _bind("hidden", lab_dir)
+    files = {
+        "hosts": spec.hosts,
+        "resolv.conf": spec.resolv_conf,
+        "hostname": None if spec.hostname is None else f"{spec.hostname}\n",
+    }
+    for name, text in files.items():
+        if text is not None:
+            _bind_file(name, text)
+    _bind("tmp", "/tmp")  # noqa: S108
+
+
+def _bind(name: str, target: str) -> None:
+    syscalls.mount(f"{_STAGE}/{name}", target, None, syscalls.MS_BIND)
+
+
+def _bind_file(name: str, text: str) -> None:
+    with open(f"{_STAGE}/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
+    # systemd-resolved's /etc/resolv.conf is a link into /run, which is empty here.
+    target = os.path.realpath(f"/etc/{name}")
+    try:
+        if target.startswith("/run/"):
+            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
+        _bind(name, target)
+    except FileNotFoundError:
+        # Nothing to bind over on a read-only /etc; programs do without these files.
+        print(f"netlab: this host has no /etc/{name}, so the container has none", file=sys.stderr, flush=True)

@@ -1,0 +1,91 @@
+"""The built-in images: programs that a machine runs in the process it forked, without execve(2).
+
+An image's name is the last component of its reference, without tag and digest: registry.k8s.io/pause:3.9 is `pause`.
+Programs are found under the paths that they have in the real images. Any other image is the host's file tree.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from netlab.net import syscalls
+
+Program = Callable[[Sequence[str], Mapping[str, str]], int]
+"""What runs in the container: it is given argv and the environment, and returns the exit status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image's ENTRYPOINT and CMD."""
+
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...] = ()
+
+
+IMAGES = {
+    "agnhost": Image(("/agnhost",), ("pause",)),
+    "pause": Image(("/pause",)),
+}
+
+_PROGRAMS = {"/agnhost": "netlab.machine.images.agnhost", "/pause": "netlab.machine.images.pause"}
+
+
+class ImageNotPresentError(LookupError):
+    """The image is not built in, and no command was given that could run on the host's file tree."""
+
+
+def name_of(reference: str) -> str:
+    """The image's name: the last component of the repository."""
+    repository = reference.partition("@")[0]
+    return repository.rpartition("/")[2].partition(":")[0]
+
+
+def command_line(reference: str, command: Sequence[str], args: Sequence[str]) -> list[str]:
+    """What to run: Kubernetes' rule, by which `command` replaces ENTRYPOINT and CMD, and `args` CMD."""
+    if command:
+        return [*command, *args]
+    image = IMAGES.get(name_of(reference))
+    if image is None:
+        known = ", ".join(sorted(IMAGES))
+        raise ImageNotPresentError(
+            f"image {reference!r} is not present and cannot be pulled; give the container a command of the host, "
+            f"or use a built-in image: {known}"
+        )
+    return [*image.entrypoint, *(args or image.cmd)]
+
+
+def program(path: str) -> Program | None:
+    """The built-in program at this path of the built-in images."""
+    module = _PROGRAMS.get(path)
+    if module is None:
+        return None
+    main: Program = importlib.import_module(module).main
+    return main
+
+
+def preload() -> None:
+    """Load every built-in program, so that the containers forked from now on share its memory."""
+    for path in _PROGRAMS:
+        program(path)
+
+
+def run(main: Program, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Run a built-in program as this process, to its end."""
+    status = 1
+    try:
+        syscalls.set_process_name(os.path.basename(argv[0]))  # noqa: PTH119 - pid 1 stays small
+        status = main(argv, env)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
