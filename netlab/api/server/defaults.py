@@ -1,0 +1,141 @@
+"""The defaults that Kubernetes 1.31 fills in (pkg/apis/core/v1/defaults.go, apps/v1, discovery/v1), on the JSON.
+
+They are written into the stored object, as the real server does, so that every client reads the same whichever its
+language's zero values are. Each function takes an object whose fields have the right types.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netlab.api.server.schema import JSONObject
+
+CLIENT_IP_TIMEOUT = 10800
+"""Seconds: v1.DefaultClientIPServiceAffinitySeconds."""
+
+
+def _fill(obj: JSONObject, **defaults: Any) -> None:
+    """Set what is absent or empty: in Go an empty string is the same as none."""
+    for name, value in defaults.items():
+        if obj.get(name) in (None, ""):
+            obj[name] = value
+
+
+def namespace(obj: JSONObject) -> None:
+    """The label by which a namespace selector finds a namespace by name."""
+    obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+
+
+def node(obj: JSONObject) -> None:
+    """podCIDR and podCIDRs say the same."""
+    spec = obj.setdefault("spec", {})
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    elif spec.get("podCIDRs") and not spec.get("podCIDR"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
+
+
+def pod(obj: JSONObject) -> None:
+    """v1.Pod."""
+    pod_spec(obj["spec"])
+    spec = obj["spec"]
+    if "enableServiceLinks" not in spec:
+        spec["enableServiceLinks"] = True
+
+
+def pod_spec(spec: JSONObject) -> None:
+    """v1.PodSpec, of a pod or of a template."""
+    _fill(
+        spec,
+        restartPolicy="Always",
+        dnsPolicy="ClusterFirst",
+        schedulerName="default-scheduler",
+        terminationGracePeriodSeconds=30,
+    )
+    for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+        _container(container, host_network=spec.get("hostNetwork", False))
+
+
+def _container(container: JSONObject, *, host_network: bool) -> None:
+    image = container.get("image", "")
+    _, _, tag = image.rpartition("/")[2].partition(":")
+    newest = "@" not in image and tag in ("", "latest")
+    _fill(
+        container,
+        imagePullPolicy="Always" if newest else "IfNotPresent",
+        terminationMessagePath="/dev/termination-log",
+        terminationMessagePolicy="File",
+    )
+    for port in container.get("ports", ()):
+        _fill(port, protocol="TCP")
+        if host_network and not port.get("hostPort") and "containerPort" in port:
+            port["hostPort"] = port["containerPort"]
+    for variable in container.get("env", ()):
+        if reference := variable.get("valueFrom", {}).get("fieldRef"):
+            _fill(reference, apiVersion="v1")
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if name in container:
+            _probe(container[name])
+    for handler in container.get("lifecycle", {}).values():
+        if isinstance(handler, dict) and "httpGet" in handler:
+            _fill(handler["httpGet"], path="/", scheme="HTTP")
+
+
+def _probe(probe: JSONObject) -> None:
+    for name, value in (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)):
+        # Zero, too, means the default.
+        probe[name] = probe.get(name) or value
+    if "httpGet" in probe:
+        _fill(probe["httpGet"], path="/", scheme="HTTP")
+
+
+def service(obj: JSONObject) -> None:
+    """v1.Service; families, addresses and node ports are chosen in service_addresses."""
+    spec = obj.setdefault("spec", {})
+    _fill(spec, type="ClusterIP", sessionAffinity="None")
+    if spec["sessionAffinity"] == "ClientIP":
+        spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
+        _fill(spec["sessionAffinityConfig"]["clientIP"], timeoutSeconds=CLIENT_IP_TIMEOUT)
+    elif spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    for port in spec.get("ports", ()):
+        _fill(port, protocol="TCP")
+        if port.get("targetPort") in (None, "", 0) and "port" in port:
+            port["targetPort"] = port["port"]
+    if spec["type"] != "ExternalName":
+        _fill(spec, internalTrafficPolicy="Cluster")
+    if spec["type"] in ("NodePort", "LoadBalancer") or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
+        _fill(spec, externalTrafficPolicy="Cluster")
+    if spec["type"] == "LoadBalancer":
+        _fill(spec, allocateLoadBalancerNodePorts=True)
+
+
+def deployment(obj: JSONObject) -> None:
+    """apps/v1.Deployment."""
+    spec = obj["spec"]
+    _fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    _fill(spec.setdefault("strategy", {}), type="RollingUpdate")
+    if spec["strategy"]["type"] == "RollingUpdate":
+        _fill(spec["strategy"].setdefault("rollingUpdate", {}), maxUnavailable="25%", maxSurge="25%")
+    _template(obj)
+
+
+def replica_set(obj: JSONObject) -> None:
+    """apps/v1.ReplicaSet."""
+    _fill(obj["spec"], replicas=1)
+    _template(obj)
+
+
+def _template(obj: JSONObject) -> None:
+    pod_spec(obj["spec"]["template"]["spec"])
+
+
+def endpoint_slice(obj: JSONObject) -> None:
+    """discovery.k8s.io/v1.EndpointSlice."""
+    for port in obj.get("ports", ()):
+        port.setdefault("name", "")
+        _fill(port, protocol="TCP")
+
+
+def nothing(obj: JSONObject) -> None:
+    """A kind without defaults."""

@@ -1,0 +1,61 @@
+"""What is wrong with an object's fields, in Kubernetes' words (apimachinery pkg/util/validation/field/errors.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from netlab.api.meta_types import StatusCause
+
+
+class Problems(list[StatusCause]):
+    """The reasons for which an object is refused; empty means that it is valid."""
+
+    def required(self, path: str, detail: str = "") -> None:
+        """It must be given."""
+        self._add("FieldValueRequired", path, "Required value" + (f": {detail}" if detail else ""))
+
+    def invalid(self, path: str, value: Any, detail: str) -> None:
+        """It is given, but cannot be that."""
+        self._add("FieldValueInvalid", path, f"Invalid value: {_quote(value)}: {detail}")
+
+    def duplicate(self, path: str, value: Any) -> None:
+        """Another item of the list has it already."""
+        self._add("FieldValueDuplicate", path, f"Duplicate value: {_quote(value)}")
+
+    def one_of(self, path: str, value: Any, choices: Iterable[str]) -> None:
+        """Complain unless the value is one of the choices."""
+        choices = tuple(choices)
+        if value not in choices:
+            supported = ", ".join(f'"{choice}"' for choice in choices)
+            self._add(
+                "FieldValueNotSupported", path, f"Unsupported value: {_quote(value)}: supported values: {supported}"
+            )
+
+    def forbidden(self, path: str, detail: str) -> None:
+        """It may not be given, or not be changed."""
+        self._add("FieldValueForbidden", path, f"Forbidden: {detail}")
+
+    def in_range(self, path: str, value: int, first: int, last: int) -> None:
+        """Complain unless the value is from `first` to `last`."""
+        if not first <= value <= last:
+            self.invalid(path, value, f"must be between {first} and {last}, inclusive")
+
+    def not_negative(self, path: str, value: int | None) -> None:
+        """Complain about less than zero."""
+        if value is not None and value < 0:
+            self.invalid(path, value, "must be greater than or equal to 0")
+
+    def unchanged(self, path: str, new: Any, old: Any) -> None:
+        """Complain unless it is what it was."""
+        if new != old:
+            self.invalid(path, new, "field is immutable")
+
+    def _add(self, reason: str, path: str, message: str) -> None:
+        self.append(StatusCause(reason=reason, message=message, field=path))
+
+
+def _quote(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

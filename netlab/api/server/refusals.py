@@ -1,0 +1,121 @@
+"""Every way the API says no: metav1.Status with Kubernetes' own reasons, codes and sentences.
+
+The sentences are those of apimachinery pkg/api/errors, because kubectl and people know them by heart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import Object, Status, StatusCause, StatusDetails
+from netlab.api.resources import Resource
+
+
+def _refusal(code: int, reason: str, message: str, details: StatusDetails | None = None) -> ApiError:
+    return ApiError(Status(code=code, reason=reason, message=message, details=details))
+
+
+def _qualified(resource: Resource[Object], word: str) -> str:
+    return f"{word}.{resource.group}" if resource.group else word
+
+
+def _about(resource: Resource[Object], name: str, uid: str = "") -> StatusDetails:
+    # Status details carry the plural, except those of Invalid (see below): so does the real server.
+    return StatusDetails(name=name, group=resource.group, kind=resource.plural, uid=uid)
+
+
+def not_found(resource: Resource[Object], name: str) -> ApiError:
+    """404: there is no such object."""
+    message = f'{_qualified(resource, resource.plural)} "{name}" not found'
+    return _refusal(404, "NotFound", message, _about(resource, name))
+
+
+def no_such_path(path: str) -> ApiError:
+    """404: the server has no such resource."""
+    return _refusal(404, "NotFound", f"the server could not find the requested resource: {path}")
+
+
+def already_exists(resource: Resource[Object], name: str) -> ApiError:
+    """409: an object of that name is there."""
+    message = f'{_qualified(resource, resource.plural)} "{name}" already exists'
+    return _refusal(409, "AlreadyExists", message, _about(resource, name))
+
+
+def conflict(resource: Resource[Object], name: str, why: str) -> ApiError:
+    """409: somebody changed the object meanwhile, or it is another one of the same name."""
+    message = f'Operation cannot be fulfilled on {_qualified(resource, resource.plural)} "{name}": {why}'
+    return _refusal(409, "Conflict", message, _about(resource, name))
+
+
+def modified(resource: Resource[Object], name: str) -> ApiError:
+    """409: the resourceVersion sent is not the present one."""
+    why = "the object has been modified; please apply your changes to the latest version and try again"
+    return conflict(resource, name, why)
+
+
+def forbidden(resource: Resource[Object], name: str, why: str, causes: Sequence[StatusCause] = ()) -> ApiError:
+    """403: never allowed, whatever the object says."""
+    details = _about(resource, name)
+    details.causes = list(causes)
+    return _refusal(403, "Forbidden", f'{_qualified(resource, resource.plural)} "{name}" is forbidden: {why}', details)
+
+
+def invalid(resource: Resource[Object], name: str, causes: Sequence[StatusCause]) -> ApiError:
+    """422: the object can be read, but these fields' values cannot be accepted."""
+    lines = [f"{cause.field}: {cause.message}" for cause in causes]
+    listed = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
+    details = StatusDetails(name=name, group=resource.group, kind=resource.kind, causes=list(causes))
+    return _refusal(422, "Invalid", f'{_qualified(resource, resource.kind)} "{name}" is invalid: {listed}', details)
+
+
+def unreadable(resource: Resource[Object], causes: Sequence[StatusCause]) -> ApiError:
+    """400: fields that the kind does not have, or values of the wrong JSON type."""
+    lines = ", ".join(cause.message for cause in causes)
+    message = (
+        f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+        f"strict decoding error: {lines}"
+    )
+    return _refusal(400, "BadRequest", message, StatusDetails(causes=list(causes)))
+
+
+def bad_request(message: str) -> ApiError:
+    """400: the request itself makes no sense."""
+    return _refusal(400, "BadRequest", message)
+
+
+def method_not_allowed(method: str) -> ApiError:
+    """405."""
+    return _refusal(405, "MethodNotAllowed", f"the server does not allow {method} on the requested resource")
+
+
+def unsupported_media_type(sent: str, supported: Sequence[str]) -> ApiError:
+    """415."""
+    message = f'the body of the request was in an unknown format ("{sent}") - accepted media types include: '
+    return _refusal(415, "UnsupportedMediaType", message + ", ".join(supported))
+
+
+def too_large(limit: int) -> ApiError:
+    """413: no object is that big."""
+    return _refusal(413, "RequestEntityTooLarge", f"the request is too large: the limit is {limit} bytes")
+
+
+def expired(asked: int, oldest: int) -> ApiError:
+    """410: the changes since then are no longer, or not at all, known; list again."""
+    return _refusal(410, "Expired", f"too old resource version: {asked} ({oldest}): list again and watch from there")
+
+
+def no_space(error: Exception) -> ApiError:
+    """507: the disk of the database is full; nothing was changed, and the same request succeeds once there is space."""
+    message = f"the disk of the cluster's database is full ({error}): free space and try again; nothing was changed"
+    return _refusal(507, "InsufficientStorage", message)
+
+
+def storage_failed(error: Exception) -> ApiError:
+    """500: the database cannot be written for another reason; nothing was changed."""
+    return _refusal(500, "InternalError", f"the cluster's database cannot be written: {error}; nothing was changed")
+
+
+def internal(error: Exception) -> ApiError:
+    """500: a fault of the server."""
+    return _refusal(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")

@@ -1,0 +1,201 @@
+"""What a Service is given: families, virtual addresses, node ports (pkg/registry/core/service/storage/alloc.go).
+
+Works on the Service's JSON. `complete` fills in what is free without claiming it: the claim is recorded when the
+Service has been stored (`Allocations.record` of `claims`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+
+from netlab.api.server.allocators import Allocations, Claim
+from netlab.api.server.problems import Problems
+from netlab.api.server.schema import JSONObject
+
+HEADLESS = "None"
+
+
+def claims(service: JSONObject, allocations: Allocations) -> frozenset[Claim]:
+    """All that a stored Service holds; addresses outside of the present ranges are nobody's."""
+    spec = service.get("spec", {})
+    held = set()
+    for address in _addresses(spec):
+        claim = _address_claim(address, allocations)
+        if claim is not None:
+            held.add(claim)
+    for port in spec.get("ports", ()):
+        if port.get("nodePort"):
+            held.add((port.get("protocol", "TCP"), port["nodePort"]))
+    if spec.get("healthCheckNodePort"):
+        held.add(("TCP", spec["healthCheckNodePort"]))
+    return frozenset(claim for claim in held if claim[1] in allocations.pools[claim[0]])
+
+
+def complete(service: JSONObject, old: JSONObject | None, allocations: Allocations, problems: Problems) -> None:
+    """Give a valid Service what it lacks, and refuse what it asks for and cannot have. Raises `ExhaustedError`."""
+    meta = service["metadata"]
+    owner = f"{meta['namespace']}/{meta['name']}"
+    old_spec = old["spec"] if old is not None else None
+    _Completion(service["spec"], old_spec, owner, allocations, problems).run()
+
+
+def _addresses(spec: JSONObject) -> list[str]:
+    addresses = spec.get("clusterIPs") or [spec.get("clusterIP", "")]
+    return [address for address in addresses if address not in ("", HEADLESS)]
+
+
+def _address_claim(address: str, allocations: Allocations) -> Claim | None:
+    family, number = _family(address), int(ipaddress.ip_address(address))
+    pool = allocations.pools.get(family)
+    return (family, number) if pool is not None and number in pool else None
+
+
+def _family(address: str) -> str:
+    return f"IPv{ipaddress.ip_address(address).version}"
+
+
+@dataclasses.dataclass
+class _Completion:
+    spec: JSONObject
+    old: JSONObject | None
+    owner: str
+    allocations: Allocations
+    problems: Problems
+
+    def run(self) -> None:
+        if self.old is not None:
+            self._keep_addresses(self.old)
+            self._keep_ports(self.old)
+        if self.spec["type"] == "ExternalName":
+            for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                self.spec.pop(name, None)
+        else:
+            self._choose_families()
+            if not self.problems:
+                self._choose_addresses()
+        if not self.problems:
+            self._choose_ports()
+
+    # A client that sends a Service back without what was allocated for it does not mean to lose it.
+
+    def _keep_addresses(self, old: JSONObject) -> None:
+        spec = self.spec
+        if "ExternalName" in (spec["type"], old.get("type")):
+            return
+        if not spec.get("clusterIP") and not spec.get("clusterIPs"):
+            spec |= {name: old[name] for name in ("clusterIP", "clusterIPs") if name in old}
+        if not spec.get("ipFamilies") and "ipFamilies" in old:
+            spec["ipFamilies"] = old["ipFamilies"]
+        spec.setdefault("ipFamilyPolicy", old.get("ipFamilyPolicy", "SingleStack"))
+
+    def _keep_ports(self, old: JSONObject) -> None:
+        ports, old_ports = self.spec.get("ports", ()), old.get("ports", ())
+        if self._has_node_ports:
+            had = {(port["protocol"], port["port"]): port.get("nodePort") for port in old_ports}
+            wanted = {port.get("nodePort") for port in ports}
+            for port in ports:
+                kept = had.get((port["protocol"], port["port"]))
+                if not port.get("nodePort") and kept and kept not in wanted:
+                    port["nodePort"] = kept
+        else:
+            # A NodePort Service made a ClusterIP one: the ports that come along unchanged are given back.
+            given_back = {port.get("nodePort") for port in old_ports}
+            for port in ports:
+                if port.get("nodePort") in given_back:
+                    port.pop("nodePort", None)
+        if self._has_health_check and old.get("healthCheckNodePort"):
+            self.spec.setdefault("healthCheckNodePort", old["healthCheckNodePort"])
+        elif not self._has_health_check and self.spec.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
+            self.spec.pop("healthCheckNodePort", None)
+
+    @property
+    def _has_node_ports(self) -> bool:
+        return self.spec["type"] in ("NodePort", "LoadBalancer")
+
+    @property
+    def _has_health_check(self) -> bool:
+        return self.spec["type"] == "LoadBalancer" and self.spec.get("externalTrafficPolicy") == "Local"
+
+    def _choose_families(self) -> None:
+        spec, problems, available = self.spec, self.problems, self.allocations.ranges.families
+        asked = list(spec.get("ipFamilies") or [])
+        addresses = _addresses(spec)
+        selectorless = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
+        if selectorless and not asked and "ipFamilyPolicy" not in spec:
+            # Its endpoints are somebody else's work and may be of either family (alloc.go, initIPFamilyFields).
+            spec["ipFamilyPolicy"] = "RequireDualStack"
+            spec["ipFamilies"] = [*available, *({"IPv4", "IPv6"} - set(available))]
+            return
+        families = asked + [_family(address) for address in addresses[len(asked) :]]
+        policy = spec.setdefault("ipFamilyPolicy", "RequireDualStack" if len(families) > 1 else "SingleStack")
+        if not selectorless:
+            for index, family in enumerate(families):
+                if family not in available:
+                    problems.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+            if policy == "RequireDualStack" and len(available) < 2:
+                problems.invalid(
+                    "spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services"
+                )
+        if policy == "SingleStack" and len(families) > 1:
+            if self.old is None:
+                detail = 'must be "RequireDualStack" or "PreferDualStack" when two families are specified'
+                problems.invalid("spec.ipFamilyPolicy", policy, detail)
+            # An update to SingleStack gives the second address back.
+            families = families[:1]
+            spec["clusterIPs"] = (spec.get("clusterIPs") or [])[:1]
+        families = families or [available[0]]
+        if policy != "SingleStack" and len(families) == 1:
+            families += [family for family in available if family not in families]
+        spec["ipFamilies"] = families
+
+    def _choose_addresses(self) -> None:
+        spec, allocations = self.spec, self.allocations
+        if HEADLESS in (spec.get("clusterIP"), *spec.get("clusterIPs", ())):
+            spec["clusterIP"], spec["clusterIPs"] = HEADLESS, [HEADLESS]
+            return
+        addresses = _addresses(spec)
+        for index, (address, family) in enumerate(zip(addresses, spec["ipFamilies"], strict=False)):
+            self._check_address(f"spec.clusterIPs[{index}]", address, family)
+        if not self.problems:
+            addresses += [allocations.free_address(family) for family in spec["ipFamilies"][len(addresses) :]]
+            spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
+
+    def _check_address(self, path: str, address: str, family: str) -> None:
+        claim = _address_claim(address, self.allocations)
+        if _family(address) != family:
+            self.problems.invalid(path, address, f"expected an {family} value as indicated by `spec.ipFamilies`")
+        elif claim is None:
+            network = self.allocations.ranges.network(family)
+            detail = f"failed to allocate IP {address}: the provided IP is not in the valid range {network}"
+            self.problems.invalid(path, address, detail)
+        elif self.allocations.taken(claim, self.owner):
+            detail = f"failed to allocate IP {address}: provided IP is already allocated"
+            self.problems.invalid(path, address, detail)
+
+    def _choose_ports(self) -> None:
+        spec, allocations = self.spec, self.allocations
+        ports = spec.get("ports", [])
+        for index, port in enumerate(ports):
+            self._check_port(f"spec.ports[{index}].nodePort", port["protocol"], port.get("nodePort", 0))
+        self._check_port("spec.healthCheckNodePort", "TCP", spec.get("healthCheckNodePort", 0))
+        if self.problems:
+            return
+        used = {port.get("nodePort", 0) for port in ports} | {spec.get("healthCheckNodePort", 0)}
+        if self._has_node_ports and spec.get("allocateLoadBalancerNodePorts", True):
+            for port in ports:
+                if not port.get("nodePort"):
+                    port["nodePort"] = allocations.free_port(port["protocol"], used)
+                    used.add(port["nodePort"])
+        if self._has_health_check and not spec.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = allocations.free_port("TCP", used)
+
+    def _check_port(self, path: str, protocol: str, number: int) -> None:
+        first, last = self.allocations.ranges.node_ports
+        if number == 0:
+            return
+        if not first <= number <= last:
+            detail = f"provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            self.problems.invalid(path, number, detail)
+        elif self.allocations.taken((protocol, number), self.owner):
+            self.problems.invalid(path, number, "provided port is already allocated")

@@ -1,0 +1,220 @@
+"""What happened, and who is told: the recent events of each resource, and the watches that are open.
+
+An event is encoded once and its bytes are shared by every watch that it concerns; the object inside it is the very
+bytes that were stored. Everything here runs in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from netlab.api import selectors
+from netlab.api.selectors import Selector
+from netlab.api.server import field_selectors, refusals
+from netlab.api.server.field_selectors import FieldSelector
+
+HISTORY = 10_000
+"""Events kept for each resource, so that a watch can go on where another broke off."""
+
+BACKLOG = HISTORY // 2
+"""Lines that may wait for a slow reader before it is dropped. Less than HISTORY: when it comes back, all that it
+missed is still there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """One version of an object, as it is stored; `raw` is its JSON, `fields` its selectable fields."""
+
+    namespace: str
+    name: str
+    uid: str
+    revision: int
+    raw: bytes
+    labels: dict[str, str]
+    fields: dict[str, str]
+
+    def decode(self) -> dict[str, Any]:
+        """A fresh copy of the object, to be changed at will."""
+        obj: dict[str, Any] = msgspec.json.decode(self.raw)
+        return obj
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which objects of a resource are asked for; no namespace means all."""
+
+    namespace: str = ""
+    labels: Selector = selectors.EVERYTHING
+    fields: FieldSelector = field_selectors.EVERYTHING
+
+    def matches(self, stored: Stored) -> bool:
+        """Whether an object is asked for."""
+        return (
+            (not self.namespace or stored.namespace == self.namespace)
+            and self.fields.matches(stored.fields)
+            and self.labels.matches(stored.labels)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A change: created (no `before`), changed, or deleted (no `after`; `gone` is its last state at that revision)."""
+
+    revision: int
+    before: Stored | None
+    after: Stored | None
+    gone: Stored | None = None
+
+    def line_for(self, selection: Selection) -> bytes | None:
+        """The line that a watch of the selection gets; None if it does not concern it.
+
+        Entering the selection is ADDED and leaving it is DELETED, whatever happened to the object.
+        """
+        was = self.before is not None and selection.matches(self.before)
+        now = self.after is not None and selection.matches(self.after)
+        if now:
+            return self.modified if was else self.added
+        return self.deleted if was else None
+
+    @functools.cached_property
+    def added(self) -> bytes:
+        """As one that is new."""
+        assert self.after is not None
+        return encode_line(b"ADDED", self.after.raw)
+
+    @functools.cached_property
+    def modified(self) -> bytes:
+        """As one that was there."""
+        assert self.after is not None
+        return encode_line(b"MODIFIED", self.after.raw)
+
+    @functools.cached_property
+    def deleted(self) -> bytes:
+        """As one that is gone: its last state that was selected, at the revision of the event."""
+        if self.gone is not None:
+            return encode_line(b"DELETED", self.gone.raw)
+        assert self.before is not None
+        last = self.before.decode()
+        last["metadata"]["resourceVersion"] = str(self.revision)
+        return encode_line(b"DELETED", msgspec.json.encode(last))
+
+
+def encode_line(kind: bytes, raw: bytes) -> bytes:
+    """One line of a watch: metav1.WatchEvent."""
+    return b'{"type":"%b","object":%b}\n' % (kind, raw)
+
+
+class Watch:
+    """One open watch: lines wait here until its connection takes them."""
+
+    def __init__(self, selection: Selection, lines: Iterable[bytes]) -> None:
+        self.selection = selection
+        self.closed = False
+        """No line is to follow those that wait: the server stops, or the reader was too slow."""
+        self._lines = list(lines)
+        self._wake = asyncio.Event()
+        if self._lines:
+            self._wake.set()
+
+    def offer(self, event: Event) -> None:
+        """Take note of an event, if it is one of those asked for."""
+        line = event.line_for(self.selection)
+        if line is None or self.closed:
+            return
+        if len(self._lines) >= BACKLOG:
+            # The reader comes back with the last revision it saw.
+            self.close()
+            return
+        self._lines.append(line)
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the watch, from whichever side."""
+        self.closed = True
+        self._wake.set()
+
+    async def take(self) -> bytes:
+        """Wait for lines; all that wait, together. Empty when the watch is closed and all was taken."""
+        await self._wake.wait()
+        lines = b"".join(self._lines)
+        self._lines.clear()
+        if not self.closed:
+            self._wake.clear()
+        return lines
+
+
+class _Feed:
+    """The recent events of one resource, and its open watches."""
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor  # The changes after this revision are all in `events`.
+        self.events: list[Event] = []
+        self.watches: set[Watch] = set()
+
+    def append(self, event: Event) -> None:
+        self.events.append(event)
+        if len(self.events) >= 2 * HISTORY:
+            # Halved now and then, rather than shifted each time.
+            self.floor = self.events[HISTORY - 1].revision
+            del self.events[:HISTORY]
+        for watch in self.watches:
+            watch.offer(event)
+
+
+class Hub:
+    """The events of all resources.
+
+    History is not kept over a restart of the server: a watch from before it, unless nothing had changed since, is told
+    Expired and its client lists again, as every client of the API must be able to.
+    """
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        self._start = revision
+        self._feeds: dict[str, _Feed] = {}
+
+    def publish(self, plural: str, event: Event) -> None:
+        """Tell the watches of a resource."""
+        self.revision = event.revision
+        self._feed(plural).append(event)
+
+    def watch(self, plural: str, selection: Selection, since: int) -> Watch:
+        """Open a watch of all changes after a revision. Raises `ApiError` (Expired) when they are not all known."""
+        feed = self._feed(plural)
+        if not feed.floor <= since <= self.revision:
+            raise refusals.expired(since, feed.floor)
+        first = bisect.bisect_right(feed.events, since, key=lambda event: event.revision)
+        lines = (event.line_for(selection) for event in feed.events[first:])
+        return self._open(feed, Watch(selection, (line for line in lines if line)))
+
+    def watch_from_now(self, plural: str, selection: Selection, present: Iterable[Stored]) -> Watch:
+        """Open a watch that begins with the present objects as ADDED."""
+        lines = (encode_line(b"ADDED", stored.raw) for stored in present)
+        return self._open(self._feed(plural), Watch(selection, lines))
+
+    def forget(self, plural: str, watch: Watch) -> None:
+        """The watch's connection is gone."""
+        self._feed(plural).watches.discard(watch)
+
+    def close(self) -> None:
+        """End all watches: the server stops."""
+        for feed in self._feeds.values():
+            for watch in feed.watches:
+                watch.close()
+
+    def _open(self, feed: _Feed, watch: Watch) -> Watch:
+        feed.watches.add(watch)
+        return watch
+
+    def _feed(self, plural: str) -> _Feed:
+        feed = self._feeds.get(plural)
+        if feed is None:
+            feed = self._feeds[plural] = _Feed(self._start)
+        return feed
