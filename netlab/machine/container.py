@@ -6,6 +6,7 @@ nothing when the program runs (the pipe closes on execve(2), or before a built-i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -150,8 +151,9 @@ def _make_file_tree(spec: ContainerSpec, lab_dir: str) -> None:
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
     host.mount_proc()
     for path in _READ_ONLY_PATHS:
-        syscalls.mount(path, path, None, syscalls.MS_BIND)
-        syscalls.set_read_only(path)
+        with contextlib.suppress(FileNotFoundError):  # a kernel without CONFIG_MAGIC_SYSRQ
+            syscalls.mount(path, path, None, syscalls.MS_BIND)
+            syscalls.set_read_only(path)
     host.mount_sysfs()
     for name, mode in (("run", 0o755), ("tmp", 0o1777), ("hidden", 0)):
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
