@@ -129,6 +129,11 @@ class Machine:
         arguments = {"id": container_id, "command": list(command), "timeout": timeout}
         return _exec_result(self._call(protocol.CONTAINER_EXEC, arguments, timeout=timeout + _REPLY_TIMEOUT))
 
+    def environment(self, container_id: str) -> tuple[dict[str, str], str]:
+        """The environment and the working directory that a container's commands start with."""
+        reply = self._call(protocol.CONTAINER_ENVIRONMENT, {"id": container_id})
+        return reply["env"], reply["cwd"]
+
     def open(self, container_id: str | None = None) -> int:
         """A pidfd of a container's pid 1, or of the machine's. The caller closes it."""
         request = _encode(protocol.OPEN, {"id": container_id})

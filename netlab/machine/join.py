@@ -1,0 +1,98 @@
+"""Entering a machine or a container from outside, as `netlab exec` and the components of a node do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from netlab.errors import NotFoundError, UnsupportedError
+from netlab.machine import images
+from netlab.net import syscalls
+
+_ALL_BUT_USER = (
+    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
+)
+_NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
+
+
+def join(pidfd: int) -> None:
+    """Move this process into all namespaces of the process behind `pidfd`; its pid namespace holds future children.
+
+    The process must be single-threaded. Its root and working directory become those of the mount namespace.
+    Raises `NotFoundError` when the process has ended, `UnsupportedError` when the kernel refuses.
+    """
+    try:
+        _join_user_namespace(pidfd)
+        syscalls.setns(pidfd, _ALL_BUT_USER)
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            raise NotFoundError("the container or machine to be entered has ended meanwhile") from error
+        raise UnsupportedError(
+            f"its namespaces cannot be entered ({error.strerror}); be root, or the user who started the lab"
+        ) from error
+
+
+def run_joined(pidfd: int, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> int:
+    """Join a container or machine, run a command there on the present terminal, and return its exit status.
+
+    128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed. `env` is the
+    whole environment (None: the present one); TERM is handed through. This process stays in the namespaces.
+    Raises as `join` does.
+    """
+    environment = dict(os.environ) if env is None else dict(env)
+    environment.setdefault("TERM", os.environ.get("TERM", "dumb"))
+    join(pidfd)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            syscalls.set_parent_death_signal(signal.SIGKILL)
+            _become(argv, environment, cwd)
+        finally:
+            os._exit(_NOT_EXECUTABLE)
+    return _wait(child)
+
+
+def _join_user_namespace(pidfd: int) -> None:
+    try:
+        syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
+    except OSError as error:
+        # setns(2): EINVAL is the answer when it is the caller's own user namespace: root's labs have no other.
+        if error.errno != errno.EINVAL:
+            raise
+
+
+def _become(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
+    try:
+        os.chdir(cwd or "/")
+        program = images.program(argv[0])
+        if program is not None:
+            images.run(program, argv, env)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is the point
+    except OSError as error:
+        print(f"{argv[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(_NOT_FOUND if error.errno == errno.ENOENT else _NOT_EXECUTABLE)
+
+
+def _wait(child: int) -> int:
+    """Wait as a shell does: the terminal's signals are the command's, those sent to us are handed on."""
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        os.kill(child, number)
+
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGQUIT)}
+    before |= {each: signal.signal(each, hand_on) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        _, status = os.waitpid(child, 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
