@@ -42,7 +42,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     nodes: int = 3
     network: Network = "vxlan"
     proxy: ProxyMode = "nftables"
-    families: list[Family] = ["IPv4"]
+    families: list[Family] = msgspec.field(default_factory=lambda: ["IPv4"])
     podCIDRs: list[str] = []
     serviceCIDRs: list[str] = []
     nodeCIDRMaskSizes: list[int] = []

@@ -1,0 +1,153 @@
+"""The wires of a lab: first a plan (values), then the few calls that make the kernel agree with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from netlab.lab.spec import FABRIC, OUTSIDE, UNDERLAY_MTU, LabSpec
+
+FABRIC_BRIDGE = "fabric0"
+POD_BRIDGE = "pods0"
+"""The flat segment of the `bridge` network: every node's cni0 is wired to it."""
+
+NODE_INTERFACE = "eth0"
+POD_SEGMENT_INTERFACE = "eth1"
+
+_DEFAULT = {"IPv4": "0.0.0.0/0", "IPv6": "::/0"}
+
+_HOST_SYSCTLS = {
+    # New namespaces inherit whatever the host has (net.core.devconf_inherit_init_net): a lab is the same everywhere.
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/ip_forward": "0",
+}
+_IPV6_SYSCTLS = {
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/default/disable_ipv6": "0",
+    # Nothing here can have a duplicate, and an address in the tentative state would cost a second.
+    "net/ipv6/conf/all/accept_dad": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/all/accept_ra": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+}
+_NODE_SYSCTLS = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
+_BRIDGE_SYSCTLS = {
+    # A Service's reply that crosses a bridge within one subnet must still meet conntrack, or it is never translated
+    # back (https://kubernetes.io/docs/setup/production-environment/container-runtimes, br_netfilter).
+    "net/bridge/bridge-nf-call-iptables": "1",
+    "net/bridge/bridge-nf-call-ip6tables": "1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wire:
+    """A veth pair from a machine to a bridge of the fabric."""
+
+    machine: str
+    interface: str
+    bridge: str
+    port: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """A route of a machine through its NODE_INTERFACE."""
+
+    machine: str
+    destination: str
+    gateways: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """All that the fabric, the nodes and the outside have before the first pod."""
+
+    machines: tuple[str, ...]
+    bridges: tuple[str, ...]
+    wires: tuple[Wire, ...]
+    addresses: tuple[tuple[str, str], ...]
+    """(machine, address/prefix), on its NODE_INTERFACE."""
+    routes: tuple[Route, ...]
+    sysctls: Mapping[str, Mapping[str, str]]
+    """By machine."""
+    optional_sysctls: Mapping[str, Mapping[str, str]]
+    """By machine; passed over where the kernel lacks them, which `netlab doctor` tells the cost of."""
+
+
+def plan(spec: LabSpec) -> Topology:
+    """The topology of a lab: every host on one fabric bridge, the outside being the nodes' default gateway.
+
+    The outside's route to the external ranges goes to all nodes, as an upstream router's would with ECMP.
+    """
+    hosts = [*spec.node_names, OUTSIDE]
+    wires = [Wire(host, NODE_INTERFACE, FABRIC_BRIDGE, host) for host in hosts]
+    bridges = [FABRIC_BRIDGE]
+    if spec.network == "bridge":
+        bridges.append(POD_BRIDGE)
+        wires += [Wire(node, POD_SEGMENT_INTERFACE, POD_BRIDGE, f"{node}-pods") for node in spec.node_names]
+    addresses = []
+    routes = []
+    for index, family in enumerate(spec.families):
+        prefix = spec.underlay_prefix(family)
+        outside = spec.outside_addresses[index]
+        nodes = [spec.node_addresses(number + 1)[index] for number in range(spec.nodes)]
+        addresses += [(name, f"{address}/{prefix}") for name, address in zip(spec.node_names, nodes, strict=True)]
+        addresses.append((OUTSIDE, f"{outside}/{prefix}"))
+        routes += [Route(name, _DEFAULT[family], (outside,)) for name in spec.node_names]
+        routes.append(Route(OUTSIDE, spec.external_ranges[index], tuple(nodes)))
+    return Topology(
+        machines=tuple(hosts),
+        bridges=tuple(bridges),
+        wires=tuple(wires),
+        addresses=tuple(addresses),
+        routes=tuple(routes),
+        sysctls={host: _sysctls(spec, host) for host in [FABRIC, *hosts]},
+        optional_sysctls=dict.fromkeys(spec.node_names, _BRIDGE_SYSCTLS),
+    )
+
+
+def _sysctls(spec: LabSpec, host: str) -> dict[str, str]:
+    settings = dict(_HOST_SYSCTLS)
+    if "IPv6" in spec.families:
+        settings |= _IPV6_SYSCTLS
+    if host in spec.node_names:
+        settings |= _NODE_SYSCTLS
+        if "IPv6" not in spec.families:
+            del settings["net/ipv6/conf/all/forwarding"]
+    return settings
+
+
+def build(topology: Topology, namespaces: Mapping[str, int]) -> None:
+    """Make the kernel agree with the plan; what is there already is kept, so it can be repeated.
+
+    `namespaces` maps each machine, and FABRIC, to a descriptor of its network namespace. Raises
+    `LinkError` or `UnsupportedError`, naming the object.
+    """
+    from pyroute2 import IPRoute  # 0.2 s to import
+
+    from netlab.net import links
+    from netlab.net.namespaces import entered, write_sysctls
+
+    for machine, settings in topology.sysctls.items():
+        with entered(namespaces[machine]):
+            write_sysctls(dict(settings))
+            write_sysctls(dict(topology.optional_sysctls.get(machine, {})), optional=True)
+    with entered(namespaces[FABRIC]), IPRoute() as ip:
+        for bridge in topology.bridges:
+            links.ensure_link(ip, bridge, "bridge", mtu=UNDERLAY_MTU)
+            links.ensure_up(ip, bridge)
+        for wire in topology.wires:
+            links.ensure_veth(ip, wire.port, wire.interface, namespaces[wire.machine], UNDERLAY_MTU)
+            links.ensure_up(ip, wire.port, master=wire.bridge)
+    for machine in topology.machines:
+        with entered(namespaces[machine]), IPRoute() as ip:
+            for wire in topology.wires:
+                if wire.machine == machine:
+                    links.ensure_up(ip, wire.interface)
+            for owner, address in topology.addresses:
+                if owner == machine:
+                    links.ensure_address(ip, NODE_INTERFACE, address)
+            for route in topology.routes:
+                if route.machine == machine:
+                    links.ensure_route(ip, route.destination, list(route.gateways), NODE_INTERFACE)

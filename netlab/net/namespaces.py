@@ -1,0 +1,46 @@
+"""Working inside another network namespace, by file descriptor and never by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from netlab.net import syscalls
+
+
+@contextlib.contextmanager
+def entered(namespace: int) -> Iterator[None]:
+    """Be in the network namespace behind `namespace` (an ns file's descriptor, or a pidfd) for the block.
+
+    It moves the calling thread; sockets opened in the block stay in that namespace. Raises `OSError`.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(namespace, syscalls.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def network_namespace_of(pidfd: int) -> int:
+    """A descriptor of the network namespace of a process: netlink wants one where it does not take a pidfd."""
+    with entered(pidfd):
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def write_sysctls(settings: dict[str, str], *, optional: bool = False) -> None:
+    """Set sysctls of the present network namespace, such as `net/ipv4/ip_forward`.
+
+    With `optional`, those that this kernel does not have are passed over.
+    """
+    for name, value in settings.items():
+        try:
+            (Path("/proc/sys") / name).write_text(value, encoding="ascii")
+        except FileNotFoundError:
+            if not optional:
+                raise

@@ -1,0 +1,243 @@
+"""The agent of the pod network on one node: what flanneld is to flannel.
+
+It watches Nodes, wires this node to its peers (VXLAN, plain routes, or one flat segment), masquerades what pods send
+out of the cluster, and writes the CNI configuration once the node has its pod subnet. `plan` is pure; the executor is
+in netlab.node.network_apply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import json
+import logging
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from netlab.api.client import Client
+from netlab.api.core_types import Node
+from netlab.api.errors import ApiError
+from netlab.api.informer import Informer
+from netlab.api.resources import NODES
+from netlab.errors import NetlabError
+
+VTEP_MAC = "netlab.dev/vtep-mac"
+"""Node annotation: the MAC address of the node's VXLAN device, as flannel publishes its own."""
+
+BRIDGE = "cni0"
+VXLAN = "vxlan0"
+CONF_FILE = "10-netlab.conflist"
+
+_RETRY = 1.0
+"""Seconds until what failed is tried again."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The pod network as one node's agent needs to know it.
+
+    `cluster_cidrs` are the pods' ranges, the primary family first; `underlay` is the interface to the other nodes and
+    `segment` the one to the flat segment of the `bridge` network; `mtu` is the pods', in bytes.
+    """
+
+    node_name: str
+    network: str
+    cluster_cidrs: tuple[str, ...]
+    mtu: int
+    cni_conf_dir: Path
+    cni_data_dir: Path
+    underlay: str = "eth0"
+    segment: str = "eth1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vtep:
+    """This node's VXLAN device: its tunnel endpoint and the addresses it carries."""
+
+    local: str
+    addresses: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PodRoute:
+    """Pods of a peer node are reached through `gateway` on `link`."""
+
+    destination: str
+    gateway: str
+    link: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TunnelPeer:
+    """A peer's tunnel endpoint: frames for `mac` go to `endpoint`, and `gateways` have that MAC."""
+
+    mac: str
+    endpoint: str
+    gateways: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PodNetwork:
+    """What the kernel of one node is to have for the pod network."""
+
+    pod_cidrs: tuple[str, ...]
+    vtep: Vtep | None
+    bridge_addresses: tuple[str, ...]
+    """Addresses of the node's bridge, where the agent makes it (the flat segment); the CNI plugin does otherwise."""
+    routes: frozenset[PodRoute]
+    peers: frozenset[TunnelPeer]
+
+
+def plan(config: NetworkConfig, me: Node, nodes: Collection[Node]) -> PodNetwork:
+    """The pod network of node `me` among `nodes`. A peer that has no subnet or no endpoint yet is left out."""
+    peers = [node for node in nodes if node.metadata.name != config.node_name and node.spec.podCIDRs]
+    routes: set[PodRoute] = set()
+    tunnels: set[TunnelPeer] = set()
+    vtep = None
+    if config.network == "vxlan":
+        family = ipaddress.ip_network(config.cluster_cidrs[0]).version
+        local = internal_ip(me, family)
+        assert local is not None, "the kubelet registers a node with its addresses"
+        vtep = Vtep(local, tuple(_host_route(_vtep_address(cidr)) for cidr in me.spec.podCIDRs))
+        for peer in peers:
+            endpoint, mac = internal_ip(peer, family), peer.metadata.annotations.get(VTEP_MAC)
+            if endpoint and mac:
+                gateways = tuple(_vtep_address(cidr) for cidr in peer.spec.podCIDRs)
+                tunnels.add(TunnelPeer(mac, endpoint, gateways))
+                routes |= {PodRoute(c, g, VXLAN) for c, g in zip(peer.spec.podCIDRs, gateways, strict=True)}
+    elif config.network == "routed":
+        for peer in peers:
+            for cidr in peer.spec.podCIDRs:
+                gateway = internal_ip(peer, ipaddress.ip_network(cidr).version)
+                if gateway:
+                    routes.add(PodRoute(cidr, gateway, config.underlay))
+    flat = config.network == "bridge"
+    return PodNetwork(
+        pod_cidrs=tuple(me.spec.podCIDRs),
+        vtep=vtep,
+        bridge_addresses=tuple(_flat_gateway(config, cidr) for cidr in me.spec.podCIDRs) if flat else (),
+        routes=frozenset(routes),
+        peers=frozenset(tunnels),
+    )
+
+
+def conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> dict[str, Any]:
+    """The CNI network configuration list of a node with these pod subnets."""
+    ranges = [[_flat_range(config, cidr) if config.network == "bridge" else {"subnet": cidr}] for cidr in pod_cidrs]
+    plugin = {
+        "type": "netlab",
+        "bridge": BRIDGE,
+        "isDefaultGateway": True,
+        "hairpinMode": True,
+        "mtu": config.mtu,
+        "ipam": {"type": "netlab-ipam", "dataDir": str(config.cni_data_dir / "networks"), "ranges": ranges},
+    }
+    return {"cniVersion": "1.0.0", "name": "netlab", "plugins": [plugin]}
+
+
+def internal_ip(node: Node, version: int) -> str | None:
+    """The node's InternalIP of a family (4 or 6), or None."""
+    addresses = (a.address for a in node.status.addresses if a.type == "InternalIP")
+    return next((a for a in addresses if ipaddress.ip_address(a).version == version), None)
+
+
+def _vtep_address(pod_cidr: str) -> str:
+    # The subnet's network address, which no pod ever gets: flannel's choice too.
+    return str(ipaddress.ip_network(pod_cidr).network_address)
+
+
+def _host_route(address: str) -> str:
+    return f"{address}/{ipaddress.ip_address(address).max_prefixlen}"
+
+
+def _cluster_cidr_of(config: NetworkConfig, pod_cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    version = ipaddress.ip_network(pod_cidr).version
+    return next(n for n in map(ipaddress.ip_network, config.cluster_cidrs) if n.version == version)
+
+
+def _flat_gateway(config: NetworkConfig, pod_cidr: str) -> str:
+    prefix = _cluster_cidr_of(config, pod_cidr).prefixlen
+    return f"{ipaddress.ip_network(pod_cidr).network_address + 1}/{prefix}"
+
+
+def _flat_range(config: NetworkConfig, pod_cidr: str) -> dict[str, str]:
+    subnet = ipaddress.ip_network(pod_cidr)
+    # All nodes share the segment's subnet, each giving out only the addresses of its own part of it.
+    return {
+        "subnet": str(_cluster_cidr_of(config, pod_cidr)),
+        "rangeStart": str(subnet.network_address + 2),
+        "rangeEnd": str(subnet.broadcast_address - 1),
+        "gateway": str(subnet.network_address + 1),
+    }
+
+
+async def run(client: Client, config: NetworkConfig) -> None:
+    """Keep the node's pod network true until cancelled; what fails is logged, named, and tried again."""
+    nodes = Informer(client, NODES)
+    changed = asyncio.Event()
+    nodes.on_change(lambda old, new: changed.set() if _matters(old, new) else None)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(nodes.run())
+        applied: PodNetwork | None = None
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                applied = await _sync(client, config, nodes.items, applied)
+            except (NetlabError, OSError) as error:
+                log.error("pod network: %s; trying again in %.0f s", error, _RETRY)
+                await asyncio.sleep(_RETRY)
+                changed.set()
+
+
+def _matters(old: Node | None, new: Node | None) -> bool:
+    """Whether a change of a Node can change the plan: heartbeats come every few seconds and do not."""
+    return _facts(old) != _facts(new)
+
+
+def _facts(node: Node | None) -> object:
+    if node is None:
+        return None
+    return (node.spec.podCIDRs, node.status.addresses, node.metadata.annotations.get(VTEP_MAC))
+
+
+async def _sync(
+    client: Client, config: NetworkConfig, nodes: dict[str, Node], applied: PodNetwork | None
+) -> PodNetwork | None:
+    from netlab.node.network_apply import apply  # pyroute2 is slow to import
+
+    me = nodes.get(config.node_name)
+    if me is None or not me.spec.podCIDRs or not me.status.addresses:
+        return applied
+    wanted = plan(config, me, list(nodes.values()))
+    if wanted != applied:
+        vtep_mac = await asyncio.to_thread(apply, config, wanted, applied)
+        if vtep_mac and me.metadata.annotations.get(VTEP_MAC) != vtep_mac:
+            await _annotate(client, config.node_name, vtep_mac)
+    _write_conflist(config, wanted.pod_cidrs)
+    return wanted
+
+
+async def _annotate(client: Client, node: str, mac: str) -> None:
+    try:
+        await client.patch(NODES, node, None, {"metadata": {"annotations": {VTEP_MAC: mac}}})
+    except ApiError as error:
+        raise NetlabError(f"node {node}: cannot publish its VXLAN endpoint: {error}") from error
+
+
+def _write_conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> None:
+    path = config.cni_conf_dir / CONF_FILE
+    text = json.dumps(conflist(config, pod_cidrs), indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    # A runtime may look at any moment: it finds the old file or the new one, never half of one.
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+        file.write(text)
+    fresh.rename(path)

@@ -1,0 +1,123 @@
+"""Making one node's kernel agree with its PodNetwork, over pyroute2 and nft."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+
+from pyroute2 import IPRoute
+
+from netlab.errors import NetlabError
+from netlab.net import links
+from netlab.node.network import BRIDGE, VXLAN, NetworkConfig, PodNetwork, TunnelPeer
+
+VXLAN_ID = 1
+VXLAN_PORT = 4789
+"""IANA's port (RFC 7348), so that every packet tool decodes it unasked; flannel uses the kernel's older 8472."""
+
+_TABLE = "netlab-egress"
+
+
+def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None) -> str | None:
+    """Make the kernel have `wanted`, removing what `applied` had beyond it; the VXLAN device's MAC, if there is one.
+
+    With `applied` None (a fresh start) what an earlier agent left for peers that are gone is removed too. Blocking.
+    Raises `NetlabError` naming the object.
+    """
+    _masquerade(config, wanted)
+    with IPRoute() as ip:
+        mac = _ensure_vtep(ip, config, wanted) if wanted.vtep else None
+        if wanted.bridge_addresses:
+            _ensure_segment(ip, config, wanted)
+        for route in (applied.routes - wanted.routes) if applied else ():
+            links.remove_route(ip, route.destination, route.link)
+        for peer in (applied.peers - wanted.peers) if applied else ():
+            _forget_peer(ip, peer)
+        for peer in wanted.peers - (applied.peers if applied else frozenset()):
+            links.ensure_fdb(ip, peer.mac, peer.endpoint, VXLAN)
+            for gateway in peer.gateways:
+                links.ensure_neighbour(ip, gateway, peer.mac, VXLAN)
+        for route in wanted.routes - (applied.routes if applied else frozenset()):
+            links.ensure_route(ip, route.destination, [route.gateway], route.link, onlink=route.link == VXLAN)
+        if applied is None:
+            _remove_strays(ip, config, wanted)
+    return mac
+
+
+def _ensure_vtep(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> str:
+    assert wanted.vtep is not None
+    local = wanted.vtep.local
+    links.ensure_link(
+        ip,
+        VXLAN,
+        "vxlan",
+        vxlan_id=VXLAN_ID,
+        vxlan_port=VXLAN_PORT,
+        # Every endpoint is known from the API, so nothing is flooded and nothing is learnt.
+        vxlan_learning=0,
+        vxlan_link=links.index_of(ip, config.underlay),
+        mtu=config.mtu,
+        **{"vxlan_local" if ipaddress.ip_address(local).version == 4 else "vxlan_local6": local},
+    )
+    links.ensure_up(ip, VXLAN)
+    for address in wanted.vtep.addresses:
+        links.ensure_address(ip, VXLAN, address)
+    return links.mac_of(ip, VXLAN)
+
+
+def _ensure_segment(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> None:
+    links.ensure_link(ip, BRIDGE, "bridge", mtu=config.mtu)
+    links.ensure_up(ip, BRIDGE)
+    links.ensure_up(ip, config.segment, master=BRIDGE)
+    for address in wanted.bridge_addresses:
+        links.ensure_address(ip, BRIDGE, address)
+
+
+def _forget_peer(ip: IPRoute, peer: TunnelPeer) -> None:
+    links.remove_fdb(ip, peer.mac, peer.endpoint, VXLAN)
+    for gateway in peer.gateways:
+        links.remove_neighbour(ip, gateway, VXLAN)
+
+
+def _remove_strays(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> None:
+    """Remove routes into the pods' ranges that go through a peer that is no longer one."""
+    expected = {route.destination for route in wanted.routes}
+    ranges = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
+    via = {links.index_of(ip, name): name for name in (VXLAN, config.underlay) if links.index_of(ip, name)}
+    for route in ip.get_routes(table=254):
+        destination, link = route.get("dst"), via.get(route.get("oif"))
+        if not destination or not link or not route.get("gateway"):
+            continue
+        network = ipaddress.ip_network(f"{destination}/{route['dst_len']}")
+        inside = any(network.version == r.version and network.subnet_of(r) for r in ranges)  # type: ignore[arg-type]
+        if inside and str(network) not in expected:
+            links.remove_route(ip, str(network), link)
+
+
+def _masquerade(config: NetworkConfig, wanted: PodNetwork) -> None:
+    """What this node's pods send out of the cluster leaves with the node's address, as nobody outside knows theirs."""
+    rules = []
+    for cidr in wanted.pod_cidrs:
+        version = ipaddress.ip_network(cidr).version
+        family = "ip" if version == 4 else "ip6"
+        cluster = next(c for c in config.cluster_cidrs if ipaddress.ip_network(c).version == version)
+        rules.append(
+            f"    {family} saddr {cidr} {family} daddr != {cluster} oifname {config.underlay} masquerade fully-random"
+        )
+    lines = [
+        f"table inet {_TABLE}",
+        f"delete table inet {_TABLE}",
+        f"table inet {_TABLE} {{",
+        "  chain postrouting {",
+        # After kube-proxy's own (srcnat), which masquerades for reasons of its own.
+        "    type nat hook postrouting priority srcnat + 10; policy accept;",
+        *rules,
+        "  }",
+        "}",
+        "",
+    ]
+    text = "\n".join(lines)
+    done = subprocess.run(["nft", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise NetlabError(f"table inet {_TABLE}: nft refused it: {reason[0]}")
