@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, ValuesView
 from typing import Any, Generic, TypeVar
 
@@ -153,3 +154,8 @@ def _controller_or_orphan(obj: Object) -> list[str]:
 def _service_of_slice(found: EndpointSlice) -> list[str]:
     service = found.metadata.labels.get(SERVICE_NAME_LABEL)
     return [f"{found.metadata.namespace}/{service}"] if service else []
+
+
+def parse_time(stamp: str) -> datetime.datetime:
+    """The moment that metav1.Time writes."""
+    return datetime.datetime.fromisoformat(stamp)

@@ -1,0 +1,41 @@
+"""What every control loop has: a queue of keys, and a way to bring one key's object to what is wanted."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from typing import ClassVar
+
+from netlab.controlplane.cluster import Cluster
+from netlab.controlplane.workqueue import WorkQueue
+
+
+class Controller(abc.ABC):
+    """One control loop: level-triggered, idempotent, told by informers which keys to look at."""
+
+    name: ClassVar[str]
+    """The component's name in logs and events."""
+    workers: ClassVar[int] = 1
+    """How many keys are reconciled at once."""
+    min_interval: ClassVar[float] = 0.0
+    """The least number of seconds between two reconciliations of one key."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.client = cluster.client
+        self.queue = WorkQueue(self.name, min_interval=self.min_interval)
+
+    @abc.abstractmethod
+    def keys(self) -> Iterable[str]:
+        """Every key to be looked at when the controller starts, whatever was or was not seen to change."""
+
+    @abc.abstractmethod
+    async def reconcile(self, key: str) -> None:
+        """Bring the object under `key` to what is wanted. A raised error has the key tried again later."""
+
+    async def run(self) -> None:
+        """Work until cancelled. May be called again after it raised."""
+        await self.cluster.synced()
+        for key in self.keys():
+            self.queue.add(key)
+        await self.queue.run(self.reconcile, self.workers)
