@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -85,7 +86,8 @@ def _wait(child: int) -> int:
     """Wait as a shell does: the terminal's signals are the command's, those sent to us are handed on."""
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        os.kill(child, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, number)
 
     before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGQUIT)}
     before |= {each: signal.signal(each, hand_on) for each in (signal.SIGTERM, signal.SIGHUP)}

@@ -1,0 +1,144 @@
+"""A small HTTP/1.1 server and client for the built-in images: enough for tests of a network, strict about its input.
+
+Not for anything else: no TLS, no chunked requests, bodies in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_HEAD_LIMIT = 64 * 1024
+_BODY_LIMIT = 1024 * 1024
+_IDLE_LIMIT = 180.0  # seconds without a request, after which a kept connection is closed
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request; `form` holds the first value of each field of the query and of a form in the body."""
+
+    method: str
+    target: str
+    path: str
+    form: dict[str, str]
+    headers: dict[str, str]
+    client: str
+    server_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response; its text is sent as UTF-8."""
+
+    text: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class BadRequestError(Exception):
+    """What came is not HTTP, or too large."""
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
+    """Method, target, version and headers (names in lower case) of a request's head (RFC 9112, 2.1)."""
+    lines = head.decode("latin-1").split("\r\n")
+    parts = lines[0].split(" ")
+    if len(parts) != 3 or not parts[0].isalpha() or not parts[2].startswith("HTTP/1."):
+        raise BadRequestError("malformed request line")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise BadRequestError("malformed header")
+        headers[name.lower()] = value.strip()
+    return parts[0], parts[1], parts[2], headers
+
+
+def parse_form(query: str) -> dict[str, str]:
+    """The first value of each field, as Go's FormValue gives it."""
+    return {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
+
+
+def encode_response(response: Response, *, body: bool, keep_alive: bool) -> bytes:
+    """The response on the wire; without its body for HEAD."""
+    content = response.text.encode()
+    headers = {
+        "Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
+        "Content-Length": str(len(content)),
+        "Content-Type": "text/plain; charset=utf-8",
+        "Connection": "keep-alive" if keep_alive else "close",
+        **response.headers,
+    }
+    try:
+        reason = HTTPStatus(response.status).phrase
+    except ValueError:
+        reason = "Unknown"
+    head = [f"HTTP/1.1 {response.status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
+    # A header's value may come from a request (redirects): it must not end the header.
+    clean = [line.replace("\r", "").replace("\n", "") for line in head]
+    return "\r\n".join([*clean, "", ""]).encode() + (content if body else b"")
+
+
+async def serve_connection(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str, handler: Handler
+) -> None:
+    """Answer the requests of one connection until it is closed, idle for long, or not HTTP."""
+    port = writer.get_extra_info("sockname")[1]
+    keep_alive = True
+    try:
+        while keep_alive:
+            try:
+                async with asyncio.timeout(_IDLE_LIMIT):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                method, target, version, headers = parse_head(head[:-4])
+                body = await _read_body(reader, headers)
+            except (BadRequestError, asyncio.LimitOverrunError) as error:
+                response = Response(f"400 Bad Request: {error}\n", 400)
+                writer.write(encode_response(response, body=True, keep_alive=False))
+                break
+            wish = headers.get("connection", "").lower()
+            keep_alive = wish != "close" if version == "HTTP/1.1" else wish == "keep-alive"
+            url = urlsplit(target)
+            form = parse_form(url.query)
+            if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+                form = {**form, **parse_form(body.decode("latin-1"))}
+            request = Request(method, target, unquote(url.path) or "/", form, headers, client, port)
+            response = await handler(request)
+            keep_alive = keep_alive and response.headers.get("Connection") != "close"
+            writer.write(encode_response(response, body=method != "HEAD", keep_alive=keep_alive))
+            await writer.drain()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
+        pass  # the client went, sent nothing for long, or sent a target that is no URL
+    finally:
+        writer.close()
+
+
+async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    if "transfer-encoding" in headers:
+        raise BadRequestError("chunked requests are not understood")
+    text = headers.get("content-length", "0")
+    if not text.isascii() or not text.isdigit() or int(text) > _BODY_LIMIT:
+        raise BadRequestError("Content-Length is malformed or too large")
+    return await reader.readexactly(int(text))
+
+
+async def get(host: str, port: str, path: str) -> str:
+    """The body of `http://host:port/path`, whatever the status. Raises `OSError` or `EOFError`."""
+    reader, writer = await asyncio.open_connection(host, port, limit=_HEAD_LIMIT)
+    try:
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        writer.write(f"GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read(-1)
+    finally:
+        writer.close()
+    head, blank, body = answer.partition(b"\r\n\r\n")
+    if not blank or not head.startswith(b"HTTP/1."):
+        raise EOFError("the answer is not HTTP")
+    return body.decode(errors="replace")

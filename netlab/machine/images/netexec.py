@@ -1,0 +1,345 @@
+"""agnhost netexec: a server that tells its pod's name, and the client's address as it saw it, over HTTP, UDP and TCP.
+
+Endpoints, flags and answers are those of Kubernetes' agnhost (test/images/agnhost, README: netexec). SCTP, TLS and
+/upload are not here. `--tcp-port` is an extension: agnhost speaks plain TCP nowhere beside HTTP; the commands are
+those of UDP, one a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from netlab.machine.images import http
+from netlab.machine.images.http import Request, Response
+
+_DIAL_TIMEOUT = 5.0
+_SHELL_OUTPUT_LIMIT = 1024 * 1024
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags; a port of -1 is a server that is not started."""
+
+    http_port: int = 8080
+    udp_port: int = 8081
+    tcp_port: int = -1
+    udp_addresses: tuple[str, ...] = ()
+    http_override: str = ""
+    delay_shutdown: float = 0.0
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration: "300ms", "1m30s", "0". Raises `ValueError`."""
+    if text == "0":
+        return 0.0
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"invalid duration {text!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def format_address(address: tuple[Any, ...]) -> str:
+    """An address of a socket as Go prints it: an IPv4 client of a dual-stack socket is an IPv4 client."""
+    host, port = str(address[0]).partition("%")[0].removeprefix("::ffff:"), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen(kind: socket.SocketKind, port: int, address: str = "") -> socket.socket:
+    """A socket on all addresses of both families, or of IPv4 alone where the kernel has no IPv6."""
+    if address:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return _bind(family, kind, address, port)
+    try:
+        return _bind(socket.AF_INET6, kind, "::", port)
+    except OSError:
+        return _bind(socket.AF_INET, kind, "0.0.0.0", port)  # noqa: S104 - a server of the pod's own network
+
+
+def _bind(family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    server = socket.socket(family, kind)
+    try:
+        if kind == socket.SOCK_STREAM:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+        server.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            server.listen(4096)
+        server.setblocking(False)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def log(line: str) -> None:
+    """A line of the container's log, as Go's log package writes it."""
+    print(time.strftime("%Y/%m/%d %H:%M:%S"), ascii(line)[1:-1], file=sys.stderr, flush=True)
+
+
+def answer_command(command: str, client: str) -> str | None:
+    """The answer to a UDP or TCP command; None is no answer."""
+    word, space, rest = command.partition(" ")
+    match word.lower():
+        case "hostname":
+            return socket.gethostname()
+        case "clientip":
+            return client
+        case "echo" if space:
+            return rest
+    return None
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """The UDP server."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Answer a command; an unknown one gets no answer, as of agnhost."""
+        client = format_address(addr)
+        command = data.decode(errors="replace").strip()
+        log(f"Received {command[:80]} from {client}")
+        answer = answer_command(command, client)
+        if answer is None:
+            log(f"unknown udp command: {command[:80]}")
+        else:
+            self._transport.sendto(answer.encode(), addr)
+
+
+async def serve_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The TCP server: a line with a command gets a line with the answer."""
+    try:
+        client = format_address(writer.get_extra_info("peername"))
+        while line := await reader.readline():
+            answer = answer_command(line.decode(errors="replace").strip(), client)
+            writer.write(f"{'unknown command' if answer is None else answer}\n".encode())
+            await writer.drain()
+    except (OSError, ValueError):
+        pass  # the client went, or sent a line without end
+    finally:
+        writer.close()
+
+
+class Netexec:
+    """The servers of one container."""
+
+    def __init__(self, options: Options, env: Mapping[str, str]) -> None:
+        self._options = options
+        self._env = env
+        self._udp_ready = options.udp_port == -1
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Future[int] | None = None
+        self._routes = {
+            "/clientip": self._clientip,
+            "/dial": self._dial,
+            "/echo": self._echo,
+            "/exit": self._exit,
+            "/header": self._header,
+            "/healthz": self._healthz,
+            "/hostname": self._hostname,
+            "/hostName": self._hostname,
+            "/redirect": self._redirect,
+            "/serverport": self._serverport,
+            "/shell": self._shell,
+            "/shutdown": self._shutdown,
+            "/upload": self._upload,
+        }
+
+    async def serve(self) -> int:
+        """Serve until told to end; the exit status."""
+        loop = asyncio.get_running_loop()
+        self._end = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, lambda: loop.call_later(self._options.delay_shutdown, self._finish, 0))
+        loop.add_signal_handler(signal.SIGINT, self._finish, 0)
+        options = self._options
+        try:
+            if options.udp_port != -1:
+                for address in options.udp_addresses or ("",):
+                    server = listen(socket.SOCK_DGRAM, options.udp_port, address)
+                    await loop.create_datagram_endpoint(Datagrams, sock=server)
+                log(f"Started UDP server on port {options.udp_port}")
+                self._udp_ready = True
+            if options.tcp_port != -1:
+                tcp = listen(socket.SOCK_STREAM, options.tcp_port)
+                self._servers.append(await asyncio.start_server(serve_lines, sock=tcp))
+                log(f"Started TCP server on port {options.tcp_port}")
+            web = listen(socket.SOCK_STREAM, options.http_port)
+            self._servers.append(await asyncio.start_server(self._serve_http, sock=web))
+            log(f"Started HTTP server on port {options.http_port}")
+        except OSError as error:
+            log(f"listen: {error.strerror}")
+            return 1
+        return await self._end
+
+    def _finish(self, code: int) -> None:
+        if self._end is not None and not self._end.done():
+            self._end.set_result(code)
+
+    async def _serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await http.serve_connection(reader, writer, format_address(writer.get_extra_info("peername")), self._handle)
+        finally:
+            self._connections.discard(task)
+
+    async def _handle(self, request: Request) -> Response:
+        log(f"GET {request.target}")
+        if self._options.http_override:
+            path, _, query = self._options.http_override.partition("?")
+            request = Request(
+                "GET", path, path, http.parse_form(query), request.headers, request.client, request.server_port
+            )
+        # As of Go's ServeMux with a handler for "/": it takes every path that no other takes.
+        route = self._routes.get(request.path, self._now)
+        return await route(request)
+
+    async def _now(self, request: Request) -> Response:
+        now = time.time()
+        return Response(f"NOW: {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now))}.{now % 1 * 1e9:09.0f} +0000 UTC")
+
+    async def _clientip(self, request: Request) -> Response:
+        return Response(request.client)
+
+    async def _serverport(self, request: Request) -> Response:
+        return Response(str(request.server_port))
+
+    async def _hostname(self, request: Request) -> Response:
+        return Response(socket.gethostname())
+
+    async def _healthz(self, request: Request) -> Response:
+        return Response(status=200 if self._udp_ready else 412)
+
+    async def _header(self, request: Request) -> Response:
+        key = request.form.get("key", "")
+        if key:
+            return Response(request.headers.get(key.lower(), ""))
+        return Response(json.dumps({name.title(): [value] for name, value in request.headers.items()}))
+
+    async def _echo(self, request: Request) -> Response:
+        text, code = request.form.get("msg", ""), request.form.get("code", "")
+        if not code:
+            return Response(text)
+        if not _is_status(code):
+            return Response(f"argument 'code' must be an integer or empty, got {json.dumps(code)}\n")
+        return Response(text, int(code))
+
+    async def _redirect(self, request: Request) -> Response:
+        location, code = request.form.get("location", ""), request.form.get("code", "")
+        if code and not _is_status(code):
+            return Response(f"argument 'code' must be an integer or empty, got {json.dumps(code)}\n")
+        return Response(status=int(code or 302), headers={"Location": location})
+
+    async def _shutdown(self, request: Request) -> Response:
+        os._exit(0)
+
+    async def _exit(self, request: Request) -> Response:
+        code = request.form.get("code", "") or "0"
+        if not code.isdecimal() or not 0 <= int(code) <= 127:
+            return Response(f"argument 'code' must be an integer [0-127] or empty, got {json.dumps(code)}\n")
+        spans = {}
+        for name in ("timeout", "wait"):
+            text = request.form.get(name, "") or "0"
+            try:
+                spans[name] = parse_duration(text)
+            except ValueError:
+                return Response(f"argument '{name}' must be a valid golang duration or empty, got {json.dumps(text)}\n")
+        log(
+            f"Will begin shutdown in {spans['wait']:g}s, allowing {spans['timeout']:g}s for connections to close, "
+            f"then will exit with {code}"
+        )
+        await asyncio.sleep(spans["wait"])
+        if spans["timeout"] == 0:
+            os._exit(int(code))
+        others = self._connections - {asyncio.current_task()}
+        self._closing = asyncio.ensure_future(self._close(others, spans["timeout"], int(code)))
+        return Response(headers={"Connection": "close"})
+
+    async def _close(self, connections: set[asyncio.Task[None]], seconds: float, code: int) -> None:
+        """Graceful shutdown: no new connections; the present ones may end."""
+        for server in self._servers:
+            server.close()
+        if connections:
+            await asyncio.wait(connections, timeout=seconds)
+        self._finish(code)
+
+    async def _shell(self, request: Request) -> Response:
+        command = request.form.get("shellCommand") or request.form.get("cmd", "")
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(self._env),
+        )
+        output, _ = await process.communicate()
+        result = {}
+        if output:
+            result["output"] = output[:_SHELL_OUTPUT_LIMIT].decode(errors="replace")
+        if process.returncode != 0:
+            result["error"] = f"exit status {process.returncode}"
+        return Response(json.dumps(result))
+
+    async def _upload(self, request: Request) -> Response:
+        return Response("this agnhost takes no uploads\n", 501)
+
+    async def _dial(self, request: Request) -> Response:
+        form = request.form
+        host, port, text = form.get("host", ""), form.get("port", ""), form.get("request", "")
+        protocol = form.get("protocol", "").lower() or "http"
+        tries = form.get("tries", "") or "1"
+        if not tries.isdecimal():
+            return Response(f"tries parameter is invalid. {tries}\n", 400)
+        if not text:
+            return Response("request parameter not specified.\n", 400)
+        if protocol not in ("http", "udp"):
+            return Response(f"unsupported protocol. {protocol}\n", 400)
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            return Response("host and/or port param are invalid.\n", 400)
+        responses: list[str] = []
+        errors: list[str] = []
+        for _ in range(int(tries)):
+            try:
+                async with asyncio.timeout(_DIAL_TIMEOUT):
+                    dialing = http.get(host, port, text) if protocol == "http" else _dial_udp(host, port, text)
+                    responses.append(await dialing)
+            except TimeoutError:
+                errors.append(f"dial {protocol} {host}:{port}: no answer within {_DIAL_TIMEOUT:g}s")
+            except (OSError, EOFError) as error:
+                errors.append(f"dial {protocol} {host}:{port}: {error}")
+        outcome = {"responses": responses, "errors": errors}
+        return Response(json.dumps({name: value for name, value in outcome.items() if value}))
+
+
+async def _dial_udp(host: str, port: str, text: str) -> str:
+    loop = asyncio.get_running_loop()
+    family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+    with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as client:
+        client.setblocking(False)
+        client.connect(address)
+        client.send(text.encode())
+        return (await loop.sock_recv(client, 2048)).decode(errors="replace")
+
+
+def _is_status(text: str) -> bool:
+    return text.isdecimal() and 200 <= int(text) <= 999
