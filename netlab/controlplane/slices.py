@@ -75,7 +75,7 @@ def plan_slices(
     return plan
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Bin:
     """A slice that exists, and what is to be in it."""
 
@@ -245,7 +245,7 @@ def target_port(port: ServicePort, pod: Pod) -> int | None:
 
 
 def _port_key(ports: Iterable[EndpointPort]) -> PortKey:
-    return tuple(sorted(((p.name or "", p.protocol, p.port, p.appProtocol) for p in ports), key=str))
+    return tuple(sorted(((p.name or "", p.protocol or "TCP", p.port, p.appProtocol) for p in ports), key=str))
 
 
 def _key(endpoint: Endpoint) -> EndpointKey:

@@ -1,0 +1,80 @@
+"""The controller manager: the scheduler and all controllers in one process, over one set of informers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from netlab.api.client import Client
+from netlab.controlplane.cluster import Cluster
+from netlab.controlplane.controller import Controller
+from netlab.controlplane.deployment import DeploymentController
+from netlab.controlplane.endpointslice import EndpointSliceController
+from netlab.controlplane.garbage import GarbageCollector
+from netlab.controlplane.ipam import NodeIpam, SubnetPool
+from netlab.controlplane.namespace import NamespaceController
+from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
+from netlab.controlplane.replicaset import ReplicaSetController
+from netlab.controlplane.scheduler import Scheduler
+
+FIRST_RETRY = 0.5
+LAST_RETRY = 30.0
+"""Seconds until a part that failed is started again; doubled from the first to the last."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlPlaneConfig:
+    """What the control plane must be told: the pods' addresses."""
+
+    cluster_cidrs: Sequence[str]
+    """One for each IP family, the primary first."""
+    node_cidr_mask_sizes: Mapping[int, int] = dataclasses.field(default_factory=lambda: {4: 24, 6: 64})
+    """The prefix length of a node's pod subnet, by IP version."""
+
+
+async def run(socket: Path, config: ControlPlaneConfig) -> None:
+    """Run the control plane against the API server at `socket` until cancelled.
+
+    Raises UsageError for a cluster CIDR that cannot serve nodes. A server that is away is waited for.
+    """
+    pools = [SubnetPool.of(cidr, config.node_cidr_mask_sizes) for cidr in config.cluster_cidrs]
+    async with Client(socket, user_agent="netlab-controller-manager") as client:
+        cluster = Cluster(client)
+        parts: list[Controller] = [
+            Scheduler(cluster),
+            NodeIpam(cluster, pools),
+            DeploymentController(cluster),
+            ReplicaSetController(cluster),
+            EndpointSliceController(cluster),
+            GarbageCollector(cluster),
+            NamespaceController(cluster),
+            NodeLifecycle(cluster),
+            PodGarbageCollector(cluster),
+        ]
+        async with asyncio.TaskGroup() as group:
+            for resource, informer in cluster.informers.items():
+                group.create_task(supervise(f"informer of {resource.plural}", informer.run))
+            for part in parts:
+                group.create_task(supervise(part.name, part.run))
+
+
+async def supervise(name: str, start: Callable[[], Awaitable[None]]) -> None:
+    """Run `start` again, with back-off, each time it fails, until cancelled: one part's failure is not the others'."""
+    retry = FIRST_RETRY
+    while True:
+        started = asyncio.get_running_loop().time()
+        try:
+            await start()
+        except Exception:
+            log.exception("%s failed; starting it again in %.1f s", name, retry)
+        else:
+            log.error("%s ended; starting it again in %.1f s", name, retry)
+        if asyncio.get_running_loop().time() - started > LAST_RETRY:
+            retry = FIRST_RETRY
+        await asyncio.sleep(retry)
+        retry = min(retry * 2, LAST_RETRY)
