@@ -5,120 +5,86 @@ Subcommands, with the flags of the real one: netexec, serve-hostname, connect, p
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netlab.machine.images import http, netexec, pause
+from netlab.machine.images import flags, http, netexec, pause
 from netlab.machine.images.http import Request, Response
-
-
-def _switch(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"true or false expected, not {text!r}")
-    return text == "true"
-
-
-_SWITCH: dict[str, Any] = {"type": _switch, "nargs": "?", "const": True}
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Run a subcommand; its exit status."""
-    options = _parser().parse_args(argv[1:])
-    run: Callable[[argparse.Namespace, Mapping[str, str]], int] = options.run
-    return run(options, env)
+    name, arguments = (argv[1], argv[2:]) if len(argv) > 1 else ("", ())
+    command = _COMMANDS.get(name)
+    try:
+        if command is None:
+            raise flags.FlagError(f"unknown command {name!r} for agnhost (known: {', '.join(_COMMANDS)})")
+        return command(arguments, env)
+    except flags.FlagError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("agnhost", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser("netexec", allow_abbrev=False, help="HTTP, UDP and TCP servers")
-    command.add_argument("--http-port", type=int, default=8080)
-    command.add_argument("--udp-port", type=int, default=8081, help="-1: none")
-    command.add_argument("--tcp-port", type=int, default=-1, help="-1: none (an extension)")
-    command.add_argument("--udp-listen-addresses", default="")
-    command.add_argument("--http-override", default="")
-    command.add_argument("--delay-shutdown", type=int, default=0, help="seconds to serve on after SIGTERM")
-    command.set_defaults(run=_netexec)
-
-    command = commands.add_parser("serve-hostname", allow_abbrev=False, help="tells the hostname")
-    command.add_argument("--port", type=int, default=9376)
-    command.add_argument("--close", **_SWITCH, default=False, help="close the connection after each HTTP request")
-    command.add_argument("--http", **_SWITCH, default=None)
-    command.add_argument("--tcp", **_SWITCH, default=False)
-    command.add_argument("--udp", **_SWITCH, default=False)
-    command.set_defaults(run=_serve_hostname)
-
-    command = commands.add_parser("connect", allow_abbrev=False, help="tells whether HOST:PORT can be reached")
-    command.add_argument("target", metavar="HOST:PORT")
-    command.add_argument("--timeout", type=netexec.parse_duration, default=0.0, help="a Go duration; 0: none")
-    command.add_argument("--protocol", choices=("tcp", "udp"), default="tcp")
-    command.set_defaults(run=_connect)
-
-    commands.add_parser("pause", help="waits for its end").set_defaults(run=_pause)
-    return parser
-
-
-def _pause(options: argparse.Namespace, env: Mapping[str, str]) -> int:
+def _pause(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    flags.parse(arguments, {})
     print("Paused", flush=True)
     return pause.main((), env)
 
 
-def _netexec(options: argparse.Namespace, env: Mapping[str, str]) -> int:
-    return asyncio.run(
-        netexec.Netexec(
-            netexec.Options(
-                http_port=options.http_port,
-                udp_port=options.udp_port,
-                tcp_port=options.tcp_port,
-                udp_addresses=tuple(filter(None, options.udp_listen_addresses.split(","))),
-                http_override=options.http_override,
-                delay_shutdown=options.delay_shutdown,
-            ),
-            env,
-        ).serve()
+def _netexec(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(
+        arguments,
+        {
+            "http-port": (flags.port, 8080),
+            "udp-port": (flags.port, 8081),
+            "tcp-port": (flags.port, -1),
+            "udp-listen-addresses": (str, ""),
+            "http-override": (str, ""),
+            "delay-shutdown": (int, 0),
+        },
     )
+    options = netexec.Options(
+        http_port=values["http-port"],
+        udp_port=values["udp-port"],
+        tcp_port=values["tcp-port"],
+        udp_addresses=tuple(filter(None, values["udp-listen-addresses"].split(","))),
+        http_override=values["http-override"],
+        delay_shutdown=values["delay-shutdown"],
+    )
+    return asyncio.run(netexec.Netexec(options, env).serve())
 
 
-def _serve_hostname(options: argparse.Namespace, env: Mapping[str, str]) -> int:
-    if options.http and (options.tcp or options.udp):
-        print("--http cannot be given with --tcp or --udp", file=sys.stderr)
-        return 1
-    return asyncio.run(_hostname_servers(options))
+def _serve_hostname(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(
+        arguments,
+        {
+            "port": (flags.port, 9376),
+            "close": (flags.boolean, False),
+            "http": (flags.boolean, None),
+            "tcp": (flags.boolean, False),
+            "udp": (flags.boolean, False),
+        },
+    )
+    if values["http"] and (values["tcp"] or values["udp"]):
+        raise flags.FlagError("--http cannot be given with --tcp or --udp")
+    return asyncio.run(_tell_hostname(**values))
 
 
-async def _hostname_servers(options: argparse.Namespace) -> int:
+async def _tell_hostname(*, port: int, close: bool, http: bool | None, tcp: bool, udp: bool) -> int:
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
-    headers = {"Connection": "close"} if options.close else {}
-
-    async def tell(request: Request) -> Response:
-        return Response(socket.gethostname(), headers=headers)
-
-    async def serve_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await http.serve_connection(reader, writer, "", tell)
-
-    async def serve_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(socket.gethostname().encode())
-        writer.close()
-
-    if options.udp:
-        udp = netexec.listen(socket.SOCK_DGRAM, options.port)
-        await loop.create_datagram_endpoint(_HostnameDatagrams, sock=udp)
-    if options.tcp or not options.udp:
-        serve = serve_tcp if options.tcp else serve_http
-        server = await asyncio.start_server(serve, sock=netexec.listen(socket.SOCK_STREAM, options.port))
-        async with server:
-            await end.wait()
-    else:
-        await end.wait()
+    if udp:
+        await loop.create_datagram_endpoint(_HostnameDatagrams, sock=netexec.listen(socket.SOCK_DGRAM, port))
+    if tcp or not udp:
+        serve = _tell_over_tcp if tcp else _tell_over_http(close)
+        await asyncio.start_server(serve, sock=netexec.listen(socket.SOCK_STREAM, port))
+    await end.wait()
     return 0
 
 
@@ -129,14 +95,33 @@ class _HostnameDatagrams(netexec.Datagrams):
         self._transport.sendto(socket.gethostname().encode(), addr)
 
 
-def _connect(options: argparse.Namespace, env: Mapping[str, str]) -> int:
+async def _tell_over_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(socket.gethostname().encode())
+    writer.close()
+
+
+def _tell_over_http(close: bool) -> Any:
+    headers = {"Connection": "close"} if close else {}
+
+    async def tell(request: Request) -> Response:
+        return Response(socket.gethostname(), headers=headers)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await http.serve_connection(reader, writer, "", tell)
+
+    return serve
+
+
+def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Print nothing and return 0, or why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
-    host, colon, port = options.target.rpartition(":")
+    values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
+    host, colon, port = targets[0].rpartition(":") if len(targets) == 1 else ("", "", "")
     if not colon or not port.isdecimal():
-        print("OTHER: HOST:PORT expected", file=sys.stderr)
-        return 1
+        raise flags.FlagError("connect needs one HOST:PORT")
+    if values["protocol"] not in ("tcp", "udp"):
+        raise flags.FlagError(f"unsupported protocol {values['protocol']!r}: tcp or udp")
     try:
-        _dial(host.strip("[]"), int(port), options.protocol, options.timeout or None)
+        _dial(host.strip("[]"), int(port), values["protocol"], values["timeout"] or None)
     except socket.gaierror as error:
         reason = f"DNS: {error}"
     except TimeoutError:
@@ -161,3 +146,6 @@ def _dial(host: str, port: int, protocol: str, timeout: float | None) -> None:
         client.connect(address)
         client.send(b"hostname")  # netexec answers it; an ICMP error is ECONNREFUSED on the read
         client.recv(2048)
+
+
+_COMMANDS = {"netexec": _netexec, "serve-hostname": _serve_hostname, "connect": _connect, "pause": _pause}
