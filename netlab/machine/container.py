@@ -10,9 +10,11 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from netlab.machine import host, images
@@ -23,10 +25,21 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STAGE = "/tmp"  # noqa: S108 - a tmpfs of the container's own
 _READ_ONLY_PATHS = ("/proc/sys", "/proc/sysrq-trigger")
 """As runtimes have it: as root, most of /proc/sys is the host's own."""
+_SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
+"""Those that Python and pid 1 have changed; pid 1 began with none."""
 _CLOSE_ALL = 0x7FFFFFFF
 
 _EXIT_NOT_EXECUTED = 128
 """The exit status of a container that never ran, as runtimes give it (StartError); nobody but the reaper sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """What a container is made from: a mount namespace to copy; None is the machine's own network, or IPC."""
+
+    mount_template: int
+    network: str | None
+    ipc: int | None
 
 
 def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
@@ -39,19 +52,19 @@ def run_container(
     argv: Sequence[str],
     env: Mapping[str, str],
     *,
-    network: str | None,
-    ipc: int | None,
+    namespaces: Namespaces,
     lab_dir: str,
     report: int,
 ) -> NoReturn:
-    """Become pid 1 of a container: `network` is the path of its network namespace, `ipc` a descriptor."""
+    """Become pid 1 of a container."""
 
     def prepare() -> None:
         host.open_log(spec.log)
-        if network is not None:
-            _join_network(network)
-        if ipc is not None:
-            syscalls.setns(ipc, syscalls.CLONE_NEWIPC)
+        if namespaces.network is not None:
+            _join_network(namespaces.network)
+        if namespaces.ipc is not None:
+            syscalls.setns(namespaces.ipc, syscalls.CLONE_NEWIPC)
+        syscalls.setns(namespaces.mount_template, syscalls.CLONE_NEWNS)
         _close_all_but(report)
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
         if spec.hostname is not None:
@@ -96,7 +109,7 @@ def run_exec(
 
 def _become(argv: Sequence[str], env: Mapping[str, str], report: int, prepare: Callable[[], None]) -> NoReturn:
     try:
-        host.forget_signals()
+        host.forget_signals(_SIGNALS)
         os.setsid()
         prepare()
         program = images.program(argv[0])
@@ -146,8 +159,6 @@ def _make_file_tree(spec: ContainerSpec, lab_dir: str) -> None:
     The lab's directory is hidden: it holds the sockets that command the machine. One tmpfs carries all that is
     writable: it is mounted at /tmp, its parts are bound to their places, and its /tmp over itself at last.
     """
-    # Other pods' network namespaces are pinned beneath /run: this mount namespace must not keep them alive.
-    syscalls.umount("/run", syscalls.MNT_DETACH)
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
     host.mount_proc()
     for path in _READ_ONLY_PATHS:

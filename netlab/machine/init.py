@@ -42,7 +42,8 @@ _BACKLOG_LIMIT = 8 * 1024 * 1024  # bytes not read by a client, after which it i
 def main(config: host.MachineConfig, report: int) -> NoReturn:
     """Be pid 1 of a machine; the caller has forked into a new pid namespace. Tells READY or an error to `report`."""
     try:
-        host.forget_signals()
+        # nohup(1) and its like have us begin with ignored signals.
+        host.forget_signals(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
         os.closerange(3, report)
         os.closerange(report + 1, 0x7FFFFFFF)
         os.setsid()
@@ -52,8 +53,7 @@ def main(config: host.MachineConfig, report: int) -> NoReturn:
         syscalls.set_process_name(f"machine {config.name}")
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        host.make_host(config)
-        machine = Init(config)
+        machine = Init(config, host.make_host(config))
         os.write(report, READY)
         os.close(report)
     except BaseException as error:
@@ -203,8 +203,9 @@ Failure = dict[str, Any]
 class Init:
     """The state of a machine and the loop that serves it."""
 
-    def __init__(self, config: host.MachineConfig) -> None:
+    def __init__(self, config: host.MachineConfig, template: int) -> None:
         self._config = config
+        self._template = template
         self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._own_net_namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._own_ipc_namespace = os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
@@ -632,7 +633,11 @@ class Init:
         except images.ImageNotPresentError as error:
             raise Refusal(errno.ENOPKG, f"container {spec.id}: {error}") from error
         env = container.environment(spec, self._config.hostname)
-        network, ipc = (None, None) if sandbox is None else (sandbox.path, sandbox.ipc)
+        namespaces = container.Namespaces(
+            mount_template=self._template,
+            network=None if sandbox is None else sandbox.path,
+            ipc=None if sandbox is None else sandbox.ipc,
+        )
 
         def started(failure: Failure | None) -> None:
             if failure is None:
@@ -653,7 +658,7 @@ class Init:
 
         pid = self._fork(
             lambda report: container.run_container(
-                spec, argv, env, network=network, ipc=ipc, lab_dir=self._config.lab_dir, report=report
+                spec, argv, env, namespaces=namespaces, lab_dir=self._config.lab_dir, report=report
             ),
             started,
             ended,

@@ -6,7 +6,6 @@ Subcommands, with the flags of the real one: netexec, serve-hostname, connect, p
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,8 +76,7 @@ def _serve_hostname(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 async def _tell_hostname(*, port: int, close: bool, http: bool | None, tcp: bool, udp: bool) -> int:
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
+    netexec.on_end_signals(loop, end.set)
     if udp:
         await loop.create_datagram_endpoint(_HostnameDatagrams, sock=netexec.listen(socket.SOCK_DGRAM, port))
     if tcp or not udp:
