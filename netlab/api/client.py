@@ -168,7 +168,7 @@ class Client:
         try:
             async with self._session.get(resource.path(namespace), params=params) as response:
                 if response.status != 200:
-                    raise _error(response.status, await response.read())
+                    raise ApiError.from_response(response.status, await response.read())
                 while line := await response.content.readline():
                     yield _event(resource, line)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -191,7 +191,7 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiUnavailableError(f"the API server at {self._socket} does not answer: {error}") from error
         if response.status >= 400:
-            raise _error(response.status, answer)
+            raise ApiError.from_response(response.status, answer)
         return answer
 
 
@@ -219,11 +219,3 @@ def _event(resource: Resource[T], line: bytes) -> WatchEvent[T]:
         meta = msgspec.json.decode(raw.object, type=Object)
         return WatchEvent("BOOKMARK", meta)  # type: ignore[arg-type]
     return WatchEvent(raw.type, _decode(resource, raw.object))
-
-
-def _error(code: int, body: bytes) -> ApiError:
-    try:
-        status = msgspec.json.decode(body, type=Status)
-    except msgspec.MsgspecError:
-        status = Status(code=code, message=body[:200].decode(errors="replace").strip())
-    return ApiError(status)

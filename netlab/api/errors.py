@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+import msgspec
+
 from netlab.api.meta_types import Status
 from netlab.errors import NetlabError, UnavailableError
 
@@ -12,6 +16,14 @@ class ApiError(NetlabError):
     def __init__(self, status: Status) -> None:
         super().__init__(status.message or f"the API server answered {status.code}")
         self.status = status
+
+    @classmethod
+    def from_response(cls, code: int, body: bytes) -> Self:
+        """The error in an HTTP answer; a body that is no Status (a proxy's page, say) becomes its message."""
+        try:
+            return cls(msgspec.json.decode(body, type=Status))
+        except msgspec.MsgspecError:
+            return cls(Status(code=code, message=body[:200].decode(errors="replace").strip()))
 
     @property
     def reason(self) -> str:

@@ -1,1 +1,107 @@
-"""The command line: one file per noun."""
+"""The command line: one file per noun, loaded when its command is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from netlab import __version__
+from netlab.errors import NetlabError
+
+_COMMANDS = {
+    "up": ("lab", "Bring a lab up: a cluster in a second."),
+    "down": ("lab", "Take a lab down: nothing of it is left."),
+    "status": ("lab", "Show a lab's machines, components, nodes and network."),
+    "list": ("lab", "List the labs of this user."),
+    "apply": ("objects", "Create or change the objects of manifests, all or none."),
+    "get": ("objects", "Show objects."),
+    "delete": ("objects", "Delete objects, by name or by manifest."),
+    "exec": ("places", "Run a command in a pod, on a node or in the outside world."),
+    "shell": ("places", "Open a shell in a pod, on a node or in the outside world."),
+    "logs": ("places", "Show what a pod's container printed."),
+    "scenario": ("scenario", "Run the lessons: the four kinds of traffic, proven."),
+    "doctor": ("doctor", "Check what this machine has, and what each lack costs."),
+    "completion": ("completion", "Print the script for a shell's completion."),
+}
+
+_INTERRUPTED = 130
+_INTERNAL = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name and loads one only when it is called: --help must answer at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"netlab.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name if cmd_name != "list" else "list_labs")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; see `netlab --help`"
+            ctx.fail(f"there is no command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="netlab %(version)s")
+def cli() -> None:
+    """A whole Kubernetes network on one Linux machine, in which every packet can be watched.
+
+    \b
+    netlab up                                   a cluster of three nodes
+    netlab apply -f FILE                        Kubernetes manifests, as they are
+    netlab exec POD -- COMMAND                  and node/NAME, and outside
+    netlab scenario run all                     the four kinds of traffic, proven
+    """
+
+
+def main() -> NoReturn:
+    """The `netlab` program: runs the command line and exits; an error is one line, its status that of its kind."""
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except NetlabError as error:
+        click.echo(f"netlab: {error}", err=True)
+        status = error.exit_status
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("netlab: interrupted", err=True)
+        status = _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception as error:
+        if os.environ.get("NETLAB_DEBUG"):
+            traceback.print_exc()
+        click.echo(
+            f"netlab: internal error: {type(error).__name__}: {error}; NETLAB_DEBUG=1 shows where; please report it",
+            err=True,
+        )
+        status = _INTERNAL
+    sys.exit(status or 0)

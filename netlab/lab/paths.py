@@ -7,7 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from netlab.errors import UsageError
+import msgspec
+
+from netlab.errors import NetlabError, UsageError
+from netlab.lab.spec import LabSpec
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _LONGEST_SOCKET_PATH = 107
@@ -63,6 +66,16 @@ class LabPaths:
         return self.directory / "api.sock"
 
     @property
+    def boot_id(self) -> Path:
+        """A name for the time from this start of the lab to its end, as a kernel's boot id is."""
+        return self.directory / "boot_id"
+
+    @property
+    def components(self) -> Path:
+        """What the daemon runs: a JSON object for each component."""
+        return self.directory / "components.json"
+
+    @property
     def api_config(self) -> Path:
         """The API server's configuration."""
         return self.directory / "apiserver.json"
@@ -106,6 +119,15 @@ class LabPaths:
         for node in nodes:
             for directory in (self.cni_conf_dir(node), self.cni_data_dir(node)):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def read_spec(self) -> LabSpec:
+        """The lab's specification. Raises `NetlabError` when it cannot be read."""
+        try:
+            return msgspec.json.decode(self.spec.read_bytes(), type=LabSpec)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise NetlabError(
+                f"lab {self.name}: {self.spec} cannot be read: {error}; `netlab down` removes it"
+            ) from None
 
 
 def home() -> Path:

@@ -12,11 +12,11 @@ import dataclasses
 import ipaddress
 import json
 import logging
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from netlab import files
 from netlab.api.client import Client
 from netlab.api.core_types import Node
 from netlab.api.errors import ApiError
@@ -235,9 +235,4 @@ def _write_conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> None:
     text = json.dumps(conflist(config, pod_cidrs), indent=2) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    # A runtime may look at any moment: it finds the old file or the new one, never half of one.
-    fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
-        file.write(text)
-    fresh.rename(path)
+    files.replace(path, text)

@@ -1,0 +1,200 @@
+"""Applying manifests as kubectl does (three-way merge), but all or none."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from netlab.api import resources
+from netlab.api.blocking import BlockingClient
+from netlab.api.client import MERGE_PATCH
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import Object
+from netlab.api.resources import NAMESPACES, Resource
+from netlab.errors import UsageError
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation with what was last applied, so that what a manifest no longer says is removed; kubectl's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """What became of one object: `outcome` is created, configured or unchanged."""
+
+    resource: Resource[Object]
+    name: str
+    namespace: str
+    outcome: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    resource: Resource[Object]
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        name: str = self.manifest["metadata"]["name"]
+        return name
+
+    @property
+    def namespace(self) -> str:
+        namespace: str = self.manifest["metadata"].get("namespace", "")
+        return namespace
+
+    @property
+    def path(self) -> str:
+        return self.resource.path(self.namespace or None, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.resource.singular}/{self.name}"
+
+
+def apply(
+    client: BlockingClient, documents: Sequence[Any], namespace: str, warn: Callable[[str], None]
+) -> list[Applied]:
+    """Create or change the objects of manifests; `namespace` is that of objects which name none.
+
+    Everything is tried first without being stored, and what was stored is taken back when a later object is refused
+    all the same. Raises `UsageError` for documents that are no objects, `ApiError` for what the server refuses.
+    """
+    targets = sorted(
+        (_target(index, document, namespace) for index, document in enumerate(documents, start=1)),
+        key=lambda target: resources.ALL.index(target.resource),
+    )
+    new_namespaces = {target.name for target in targets if target.resource is NAMESPACES}
+    for target in targets:
+        _try(client, target, new_namespaces)
+    client.warnings.clear()
+    done: list[tuple[_Target, Any, Any]] = []
+    outcomes = []
+    for target in targets:
+        try:
+            before, after = _store(client, target)
+        except BaseException:
+            _take_back(client, done)
+            raise
+        done.append((target, before, after))
+        outcomes.append(Applied(target.resource, target.name, target.namespace, _outcome(before, after)))
+    for text in client.warnings:
+        warn(text)
+    return outcomes
+
+
+def target_paths(documents: Sequence[Any], namespace: str) -> list[tuple[str, str]]:
+    """For each manifest `kind/name` and the REST path of the object it describes; raises `UsageError`."""
+    targets = [_target(index, document, namespace) for index, document in enumerate(documents, start=1)]
+    return [(str(target), target.path) for target in targets]
+
+
+def _target(index: int, document: Any, namespace: str) -> _Target:
+    where = f"document {index}"
+    if not isinstance(document, dict):
+        raise UsageError(f"{where}: is not an object but {type(document).__name__}")
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if not isinstance(version, str) or not isinstance(kind, str):
+        raise UsageError(f"{where}: apiVersion and kind are required")
+    resource = resources.by_kind(version, kind)
+    if resource is None:
+        near = difflib.get_close_matches(kind, [r.kind for r in resources.ALL], n=1)
+        served = ", ".join(f"{r.api_version} {r.kind}" for r in resources.ALL)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"{where}: kind: {kind!r} of {version!r} is unknown: {hint}netlab has {served}")
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        raise UsageError(f"{where}: {kind}: metadata.name: a name is required")
+    if resource.namespaced and not metadata.get("namespace"):
+        document = document | {"metadata": metadata | {"namespace": namespace}}
+    return _Target(resource, document)
+
+
+def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> None:
+    """Have the server check an object without storing it."""
+    if target.namespace in new_namespaces:
+        # Its namespace does not exist yet; the object is checked as if it were in one that does.
+        target = _Target(
+            target.resource, target.manifest | {"metadata": target.manifest["metadata"] | {"namespace": "default"}}
+        )
+    try:
+        _store(client, target, dry_run=True)
+    except ApiError as error:
+        raise _about(target, error) from None
+
+
+def _store(client: BlockingClient, target: _Target, *, dry_run: bool = False) -> tuple[Any, Any]:
+    """Create or patch an object; what it was before (None: it was not) and what it is now."""
+    params = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+    manifest = _annotated(target.manifest)
+    try:
+        before = client.request("GET", target.path)
+    except ApiError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+        collection = target.resource.path(target.namespace or None)
+        return None, client.request("POST", collection, manifest, params=params)
+    last = _last_applied(before)
+    patch = merge_patch(last, manifest, before)
+    if not patch:
+        return before, before
+    return before, client.request("PATCH", target.path, patch, params=params, content_type=MERGE_PATCH)
+
+
+def merge_patch(last: dict[str, Any], wanted: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that gives `live` what `wanted` says and takes what only `last` said."""
+    patch: dict[str, Any] = {key: None for key in last if key not in wanted and key in live}
+    for key, value in wanted.items():
+        if isinstance(value, dict) and isinstance(live.get(key), dict):
+            below = last.get(key)
+            inner = merge_patch(below if isinstance(below, dict) else {}, value, live[key])
+            if inner:
+                patch[key] = inner
+        elif key not in live or live[key] != value:
+            patch[key] = value
+    return patch
+
+
+def _annotated(manifest: dict[str, Any]) -> dict[str, Any]:
+    text = msgspec.json.encode(manifest).decode()
+    metadata = manifest["metadata"]
+    annotations = metadata.get("annotations")
+    if annotations is not None and not isinstance(annotations, dict):
+        return manifest  # the server says what is wrong with it
+    return manifest | {"metadata": metadata | {"annotations": {**(annotations or {}), LAST_APPLIED: text}}}
+
+
+def _last_applied(live: dict[str, Any]) -> dict[str, Any]:
+    try:
+        last: dict[str, Any] = msgspec.json.decode(live["metadata"]["annotations"][LAST_APPLIED])
+    except (KeyError, msgspec.MsgspecError):
+        return {}
+    return last
+
+
+def _outcome(before: Any, after: Any) -> str:
+    if before is None:
+        return "created"
+    same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
+    return "unchanged" if same else "configured"
+
+
+def _take_back(client: BlockingClient, done: list[tuple[_Target, Any, Any]]) -> None:
+    for target, before, after in reversed(done):
+        with contextlib.suppress(ApiError):
+            if before is None:
+                client.request("DELETE", target.path, {"kind": "DeleteOptions", "apiVersion": "v1"})
+            elif _outcome(before, after) == "configured":
+                before["metadata"].pop("resourceVersion")
+                client.request("PUT", target.path, before)
+
+
+def _about(target: _Target, error: ApiError) -> ApiError:
+    if target.name not in error.status.message:
+        error.status.message = f"{target}: {error.status.message}"
+        return ApiError(error.status)
+    return error

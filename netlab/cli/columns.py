@@ -1,0 +1,179 @@
+"""The columns in which `netlab get` shows each kind: kubectl's, computed from the plain objects."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+Json = dict[str, Any]
+Column = tuple[str, Callable[[Json], str], bool]
+"""Header, how its cell is computed, and whether it is shown with -o wide only."""
+
+_NONE = "<none>"
+
+
+def columns(kind: str, *, wide: bool) -> list[Column]:
+    """The columns of a kind, its name and age among them."""
+    listed: list[Column] = [("NAME", _name, False), *_OF_KIND.get(kind, []), ("AGE", age, False)]
+    # As kubectl: what only -o wide shows stands after the age.
+    return [c for c in listed if not c[2]] + ([c for c in listed if c[2]] if wide else [])
+
+
+def age(obj: Json) -> str:
+    """The time since an object was made, in the largest units: 5s, 3m, 2h, 4d."""
+    created = obj["metadata"].get("creationTimestamp")
+    if not created:
+        return "<unknown>"
+    seconds = int((datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(created)).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size or (unit == "d" and seconds >= size):
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def _name(obj: Json) -> str:
+    name: str = obj["metadata"]["name"]
+    return name
+
+
+def _status(obj: Json) -> Json:
+    status: Json = obj.get("status", {})
+    return status
+
+
+def _pod_ready(pod: Json) -> str:
+    statuses = _status(pod).get("containerStatuses", [])
+    return f"{sum(s['ready'] for s in statuses)}/{len(pod['spec']['containers'])}"
+
+
+def pod_status(pod: Json) -> str:
+    """What kubectl shows of a pod: the reason why it waits or ended, if there is one, else its phase."""
+    status = _status(pod)
+    if pod["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    shown: str = status.get("reason") or status.get("phase") or "Unknown"
+    for container in status.get("initContainerStatuses", []):
+        state = container.get("state", {})
+        reason = state.get("waiting", {}).get("reason") or state.get("terminated", {}).get("reason")
+        if reason and reason not in ("Completed", "PodInitializing"):
+            return f"Init:{reason}"
+    for container in status.get("containerStatuses", []):
+        state = container.get("state", {})
+        reason = state.get("waiting", {}).get("reason") or state.get("terminated", {}).get("reason")
+        if reason:
+            shown = reason
+    return shown
+
+
+def _restarts(pod: Json) -> str:
+    return str(sum(s.get("restartCount", 0) for s in _status(pod).get("containerStatuses", [])))
+
+
+def _pod_ips(pod: Json) -> str:
+    return ",".join(ip["ip"] for ip in _status(pod).get("podIPs", [])) or _NONE
+
+
+def _node_status(node: Json) -> str:
+    ready = next((c["status"] for c in _status(node).get("conditions", []) if c["type"] == "Ready"), "Unknown")
+    shown = {"True": "Ready", "False": "NotReady"}.get(ready, ready)
+    return shown + (",SchedulingDisabled" if node["spec"].get("unschedulable") else "")
+
+
+def _node_ips(node: Json) -> str:
+    return ",".join(a["address"] for a in _status(node).get("addresses", []) if a["type"] == "InternalIP") or _NONE
+
+
+def _service_ports(service: Json) -> str:
+    shown = []
+    for port in service["spec"].get("ports", []):
+        node_port = f":{port['nodePort']}" if port.get("nodePort") else ""
+        shown.append(f"{port['port']}{node_port}/{port.get('protocol', 'TCP')}")
+    return ",".join(shown) or _NONE
+
+
+def _external_ips(service: Json) -> str:
+    spec = service["spec"]
+    ingress = _status(service).get("loadBalancer", {}).get("ingress", [])
+    addresses = [*spec.get("externalIPs", []), *(i.get("ip") or i.get("hostname", "") for i in ingress)]
+    if spec.get("type") == "LoadBalancer" and not addresses:
+        return "<pending>"
+    return ",".join(addresses) or spec.get("externalName") or _NONE
+
+
+def _labels(labels: dict[str, str] | None) -> str:
+    return ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or _NONE
+
+
+def _slice_ports(slice_: Json) -> str:
+    return ",".join(str(p.get("port", "*")) for p in slice_.get("ports", [])) or "<unset>"
+
+
+def _slice_endpoints(slice_: Json) -> str:
+    addresses = [a for e in slice_.get("endpoints", []) for a in e["addresses"]]
+    more = f" + {len(addresses) - 3} more..." if len(addresses) > 3 else ""
+    return (",".join(addresses[:3]) or "<unset>") + more
+
+
+def _images(workload: Json) -> str:
+    return ",".join(c.get("image", "") for c in workload["spec"]["template"]["spec"]["containers"])
+
+
+def _involved(event: Json) -> str:
+    involved = event.get("involvedObject", {})
+    return f"{involved.get('kind', '').lower()}/{involved.get('name', '')}"
+
+
+def _replicas(field: str) -> Callable[[Json], str]:
+    return lambda obj: str(_status(obj).get(field, 0))
+
+
+_OF_KIND: dict[str, list[Column]] = {
+    "Namespace": [("STATUS", lambda o: _status(o).get("phase", "Active"), False)],
+    "Node": [
+        ("STATUS", _node_status, False),
+        ("INTERNAL-IP", _node_ips, True),
+        ("POD-CIDR", lambda o: ",".join(o["spec"].get("podCIDRs", [])) or _NONE, True),
+        ("VERSION", lambda o: _status(o).get("nodeInfo", {}).get("kubeletVersion", ""), False),
+        ("KERNEL-VERSION", lambda o: _status(o).get("nodeInfo", {}).get("kernelVersion", ""), True),
+    ],
+    "Pod": [
+        ("READY", _pod_ready, False),
+        ("STATUS", pod_status, False),
+        ("RESTARTS", _restarts, False),
+        ("IP", _pod_ips, True),
+        ("NODE", lambda o: o["spec"].get("nodeName") or _NONE, True),
+    ],
+    "Service": [
+        ("TYPE", lambda o: o["spec"].get("type", ""), False),
+        ("CLUSTER-IP", lambda o: ",".join(o["spec"].get("clusterIPs", [])) or _NONE, False),
+        ("EXTERNAL-IP", _external_ips, False),
+        ("PORT(S)", _service_ports, False),
+        ("SELECTOR", lambda o: _labels(o["spec"].get("selector")), True),
+    ],
+    "Deployment": [
+        ("READY", lambda o: f"{_status(o).get('readyReplicas', 0)}/{o['spec'].get('replicas', 0)}", False),
+        ("UP-TO-DATE", _replicas("updatedReplicas"), False),
+        ("AVAILABLE", _replicas("availableReplicas"), False),
+        ("IMAGES", _images, True),
+        ("SELECTOR", lambda o: _labels(o["spec"]["selector"].get("matchLabels")), True),
+    ],
+    "ReplicaSet": [
+        ("DESIRED", lambda o: str(o["spec"].get("replicas", 0)), False),
+        ("CURRENT", _replicas("replicas"), False),
+        ("READY", _replicas("readyReplicas"), False),
+        ("IMAGES", _images, True),
+    ],
+    "EndpointSlice": [
+        ("ADDRESSTYPE", lambda o: o["addressType"], False),
+        ("PORTS", _slice_ports, False),
+        ("ENDPOINTS", _slice_endpoints, False),
+    ],
+    "Event": [
+        ("TYPE", lambda o: o.get("type", ""), False),
+        ("REASON", lambda o: o.get("reason", ""), False),
+        ("OBJECT", _involved, False),
+        ("COUNT", lambda o: str(o.get("count", 1)), True),
+        ("MESSAGE", lambda o: o.get("message", ""), False),
+    ],
+}

@@ -1,0 +1,168 @@
+"""netlab up, down, status, list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netlab.cli import output
+from netlab.cli.options import lab_option, output_option
+from netlab.lab.lab import Lab, all_labs
+
+
+@click.command()
+@lab_option
+@click.option("--nodes", type=int, metavar="N", help="How many nodes (3).")
+@click.option("--network", type=click.Choice(["vxlan", "routed", "bridge"]), help="The pod network (vxlan).")
+@click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="kube-proxy's mode (nftables).")
+@click.option("--ipv6", "families", flag_value="IPv6", help="IPv6 only.")
+@click.option("--dual-stack", "families", flag_value="IPv4,IPv6", help="IPv4 and IPv6.")
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    help="A lab.yaml: a document of kind Lab, and manifests to be applied.",
+)
+def up(
+    lab: Lab, nodes: int | None, network: str | None, proxy: str | None, families: str | None, file: Path | None
+) -> None:
+    """Bring a lab up: a cluster in a second.
+
+    A lab that is down is started again with its objects.
+
+    \b
+    netlab up --nodes 2 --network routed --proxy iptables --dual-stack
+    """
+    from netlab.lab.spec import from_values, load
+
+    values: dict[str, Any] = {}
+    manifests: list[dict[str, Any]] = []
+    if file is not None:
+        values, manifests = load(file)
+    given = {"nodes": nodes, "network": network, "proxy": proxy, "families": families and families.split(",")}
+    values |= {key: value for key, value in given.items() if value is not None}
+    spec = from_values(values, str(file or "netlab up")) if values else None
+    from netlab.doctor import require
+
+    wanted = spec or (lab.spec() if lab.paths.spec.exists() else from_values({}))
+    require(network=wanted.network, proxy=wanted.proxy)
+    progress = output.Progress()
+    try:
+        made = lab.up(spec, progress)
+        if manifests:
+            from netlab.api.apply import apply
+
+            progress(f"applying {len(manifests)} objects")
+            apply(lab.client(), manifests, "default", print_warning)
+    finally:
+        seconds = progress.done()
+    click.echo(
+        f"lab {lab.name}: {made.nodes} nodes, {made.network} network, {made.proxy} proxy, "
+        f"{' and '.join(made.families)}, pod MTU {made.pod_mtu}: up in {seconds:.1f} s"
+    )
+
+
+def print_warning(text: str) -> None:
+    """Tell what the API server warned of, as kubectl does."""
+    click.echo(f"Warning: {text}", err=True)
+
+
+@click.command()
+@lab_option
+@click.option("--all", "every", is_flag=True, help="All labs of this user.")
+def down(lab: Lab, every: bool) -> None:
+    """Take a lab down: no process, namespace, mount or file of it is left."""
+    for each in all_labs() if every else [lab]:
+        progress = output.Progress()
+        progress(f"taking lab {each.name} down")
+        try:
+            there = each.down()
+        finally:
+            seconds = progress.done()
+        click.echo(f"lab {each.name}: down in {seconds:.1f} s" if there else f"lab {each.name}: there is none")
+
+
+@click.command()
+@lab_option
+@output_option("json", "yaml", "wide")
+def status(lab: Lab, output: str | None) -> None:
+    """Show a lab's machines, components, nodes and network.
+
+    The exit status is 6 when the lab is down.
+    """
+    if not lab.exists():
+        lab.require_up()
+    found = lab.status()
+    if output in ("json", "yaml"):
+        _value(found, output)
+    else:
+        _print_status(found, wide=output == "wide")
+    if found["state"] != "up":
+        lab.require_up()
+
+
+def _value(data: Any, form: str) -> None:
+    output.value(data, form)
+
+
+def _print_status(found: dict[str, Any], *, wide: bool) -> None:
+    click.echo(f"lab {found['name']}: {found['state']}")
+    click.echo(f"network {found['network']}, pod MTU {found['mtu']}, proxy {found['proxy']}")
+    click.echo(f"pods {', '.join(found['podCIDRs'])}; Services {', '.join(found['serviceCIDRs'])}")
+    click.echo(f"outside {', '.join(found['outside'])}; directory {found['directory']}")
+    if found["nodes"]:
+        click.echo()
+        output.table(
+            ["NODE", "STATUS", "ADDRESS", "POD-CIDR", "PODS"],
+            [
+                [
+                    node["name"],
+                    "Ready" if node["ready"] else "NotReady",
+                    ",".join(node["addresses"]),
+                    ",".join(node["podCIDRs"]) or "<none>",
+                    str(node["pods"]),
+                ]
+                for node in found["nodes"]
+            ],
+        )
+    troubled = [c for c in found["components"] if wide or not c["running"] or c["restarts"]]
+    if troubled:
+        click.echo()
+        output.table(
+            ["COMPONENT", "MACHINE", "STATUS", "RESTARTS"],
+            [
+                [c["name"], c["machine"], "Running" if c["running"] else "Restarting", str(c["restarts"])]
+                for c in troubled
+            ],
+        )
+
+
+@click.command("list")
+@output_option("json", "yaml", "wide")
+def list_labs(output: str | None) -> None:
+    """List the labs of this user."""
+    labs = [
+        {
+            "name": lab.name,
+            "state": "up" if lab.is_up() else "down",
+            "nodes": lab.spec().nodes,
+            "network": lab.spec().network,
+            "proxy": lab.spec().proxy,
+            "families": list(lab.spec().families),
+            "directory": str(lab.paths.directory),
+        }
+        for lab in all_labs()
+    ]
+    if output in ("json", "yaml"):
+        _value(labs, output)
+        return
+    _print_labs(labs, wide=output == "wide")
+
+
+def _print_labs(labs: list[dict[str, Any]], *, wide: bool) -> None:
+    header = ["NAME", "STATE", "NODES", "NETWORK", "PROXY", "FAMILIES"] + (["DIRECTORY"] if wide else [])
+    keys = ["name", "state", "nodes", "network", "proxy", "families"] + (["directory"] if wide else [])
+    rows = [[",".join(v) if isinstance(v := lab[key], list) else str(v) for key in keys] for lab in labs]
+    output.table(header, rows)

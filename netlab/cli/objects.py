@@ -1,0 +1,267 @@
+"""netlab apply, get, delete."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netlab.api import resources
+from netlab.api.blocking import BlockingClient
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import Object
+from netlab.api.resources import Resource
+from netlab.cli import output
+from netlab.cli.options import lab_option, namespace_option, output_option
+from netlab.errors import TimedOutError, UsageError
+from netlab.lab.lab import Lab
+
+_DELETE_TIMEOUT = 60.0
+_POLL = 0.02
+
+_FILES = click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file or folder of manifests; - is standard input.",
+)
+
+
+class _KindType(click.ParamType[str]):
+    name = "KIND"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        return [
+            click.shell_completion.CompletionItem(r.plural)
+            for r in resources.ALL
+            if r.plural.startswith(incomplete.lower())
+        ]
+
+
+@click.command()
+@lab_option
+@namespace_option
+@_FILES
+def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
+    """Create or change the objects of manifests, all or none.
+
+    They are Kubernetes' own manifests, as they are. A wrong one is refused with the path of the field, and nothing
+    is changed.
+    """
+    from netlab.api.apply import apply as apply_documents
+    from netlab.api.manifests import load_documents
+
+    if not files:
+        raise UsageError("apply: give the manifests with -f FILE, or -f - for standard input")
+    documents = load_documents(list(files))
+    if not documents:
+        raise UsageError(f"{', '.join(map(str, files))}: there is no object in it")
+    client = lab.client()
+    for applied in apply_documents(client, documents, namespace, lambda text: click.echo(f"Warning: {text}", err=True)):
+        click.echo(f"{applied.resource.singular}/{applied.name} {applied.outcome}")
+
+
+@click.command()
+@lab_option
+@namespace_option
+@click.option("-A", "--all-namespaces", is_flag=True, help="Objects of all namespaces.")
+@click.option("-l", "--selector", default="", help="A label selector, such as app=web,tier!=db.")
+@output_option("json", "yaml", "wide", "name")
+@click.argument("kind", type=_KindType())
+@click.argument("names", nargs=-1)
+def get(
+    lab: Lab,
+    namespace: str,
+    all_namespaces: bool,
+    selector: str,
+    output: str | None,
+    kind: str,
+    names: tuple[str, ...],
+) -> None:
+    """Show objects: a table, or what the API server has of them.
+
+    KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME; several are joined by commas, and
+    `all` is every kind that a workload has.
+    """
+    client = lab.client()
+    kinds, names = _kinds(kind, names)
+    listings = [
+        (resource, _find(client, resource, None if all_namespaces else namespace, names, selector))
+        for resource in kinds
+    ]
+    _show(listings, output, names, all_namespaces=all_namespaces)
+
+
+def _show(
+    listings: list[tuple[Resource[Object], list[Any]]],
+    form: str | None,
+    names: tuple[str, ...],
+    *,
+    all_namespaces: bool,
+) -> None:
+    found = [obj for _, objects in listings for obj in objects]
+    if form in ("json", "yaml"):
+        single = len(names) == 1 and len(found) == 1
+        output.value(found[0] if single else {"apiVersion": "v1", "kind": "List", "items": found}, form)
+        return
+    if form == "name":
+        for resource, objects in listings:
+            for obj in objects:
+                click.echo(f"{resource.singular}/{obj['metadata']['name']}")
+        return
+    if not found:
+        click.echo("No resources found.", err=True)
+    shown = [(resource, objects) for resource, objects in listings if objects]
+    for index, (resource, objects) in enumerate(shown):
+        if index:
+            click.echo()
+        _print_table(resource, objects, wide=form == "wide", several=len(shown) > 1, all_namespaces=all_namespaces)
+
+
+def _print_table(
+    resource: Resource[Object], objects: list[Any], *, wide: bool, several: bool, all_namespaces: bool
+) -> None:
+    from netlab.cli.columns import columns
+
+    chosen = columns(resource.kind, wide=wide)
+    with_namespace = all_namespaces and resource.namespaced
+    header = (["NAMESPACE"] if with_namespace else []) + [header for header, _, _ in chosen]
+    rows = []
+    for obj in objects:
+        cells = [cell(obj) for _, cell, _ in chosen]
+        if several:
+            cells[0] = f"{resource.singular}/{cells[0]}"
+        rows.append(([obj["metadata"]["namespace"]] if with_namespace else []) + cells)
+    output.table(header, rows)
+
+
+@click.command()
+@lab_option
+@namespace_option
+@_FILES
+@click.option("-l", "--selector", default="", help="Those that a label selector matches.")
+@click.option("--all", "every", is_flag=True, help="All objects of the kind in the namespace.")
+@click.option("--grace-period", type=click.IntRange(min=0), help="Seconds a pod gets to end by itself.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until they are gone.")
+@click.argument("kind", type=_KindType(), required=False)
+@click.argument("names", nargs=-1)
+def delete(
+    lab: Lab,
+    namespace: str,
+    files: tuple[Path, ...],
+    selector: str,
+    every: bool,
+    grace_period: int | None,
+    wait: bool,
+    kind: str | None,
+    names: tuple[str, ...],
+) -> None:
+    """Delete objects, by name or by manifest, and wait until they are gone."""
+    client = lab.client()
+    if files:
+        from netlab.api.apply import target_paths
+        from netlab.api.manifests import load_documents
+
+        if kind:
+            raise UsageError("delete: give either -f FILE or KIND NAME, not both")
+        targets = target_paths(load_documents(list(files)), namespace)
+    else:
+        targets = _named_targets(client, namespace, kind, names, selector, every=every)
+    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
+    if grace_period is not None:
+        options["gracePeriodSeconds"] = grace_period
+    failure: ApiError | None = None
+    for title, path in targets:
+        try:
+            client.request("DELETE", path, options)
+        except ApiError as error:
+            failure = failure or error
+            continue
+        click.echo(f"{title} deleted")
+    if wait:
+        _wait_gone(client, targets)
+    if failure is not None:
+        raise failure
+
+
+def _named_targets(
+    client: BlockingClient, namespace: str, kind: str | None, names: tuple[str, ...], selector: str, *, every: bool
+) -> list[tuple[str, str]]:
+    if not kind:
+        raise UsageError("delete: give KIND NAME, or manifests with -f FILE")
+    kinds, names = _kinds(kind, names)
+    if not names and not selector and not every:
+        raise UsageError("delete: name the objects, or say which by -l SELECTOR, or --all")
+    targets = []
+    for resource in kinds:
+        chosen = list(names)
+        if not chosen:
+            found = _find(client, resource, namespace, (), selector)
+            chosen = [obj["metadata"]["name"] for obj in found]
+        targets += [(f"{resource.singular}/{name}", resource.path(namespace, name)) for name in chosen]
+    return targets
+
+
+def _wait_gone(client: BlockingClient, targets: list[tuple[str, str]]) -> None:
+    deadline = time.monotonic() + _DELETE_TIMEOUT
+    progress = output.Progress()
+    try:
+        for title, path in targets:
+            while _is_there(client, path):
+                progress(f"waiting for {title} to end")
+                if time.monotonic() > deadline:
+                    raise TimedOutError(f"{title}: still there after {_DELETE_TIMEOUT:.0f} s; see `netlab get events`")
+                time.sleep(_POLL)
+    finally:
+        progress.done()
+
+
+def _is_there(client: BlockingClient, path: str) -> bool:
+    try:
+        client.request("GET", path)
+    except ApiError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+_WORKLOAD = (resources.PODS, resources.SERVICES, resources.DEPLOYMENTS, resources.REPLICASETS)
+
+
+def _kinds(kind: str, names: tuple[str, ...]) -> tuple[list[Resource[Object]], tuple[str, ...]]:
+    """The resources that a KIND argument means, and the names, one of which may stand in it (KIND/NAME)."""
+    if "/" in kind:
+        kind, _, name = kind.partition("/")
+        names = (name, *(n.removeprefix(f"{kind}/") for n in names))
+    if kind.lower() == "all":
+        return list(_WORKLOAD), names  # type: ignore[arg-type]
+    found = []
+    for part in kind.split(","):
+        resource = resources.by_name(part)
+        if resource is None:
+            known = ", ".join(r.plural for r in resources.ALL)
+            raise UsageError(f"there is no kind {part!r}: netlab has {known}")
+        found.append(resource)
+    return found, names
+
+
+def _find(
+    client: BlockingClient, resource: Resource[Object], namespace: str | None, names: tuple[str, ...], selector: str
+) -> list[Any]:
+    if names:
+        return [client.request("GET", resource.path(namespace or "default", name)) for name in names]
+    params = {"labelSelector": selector} if selector else None
+    listed = client.request("GET", resource.path(namespace), params=params)["items"]
+    # A list's items carry no kind of their own in Kubernetes; people who save one want it there.
+    return [{"apiVersion": resource.api_version, "kind": resource.kind, **obj} for obj in listed]

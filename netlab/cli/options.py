@@ -1,0 +1,53 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from netlab.lab.lab import Lab
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _LabType(click.ParamType[Lab]):
+    name = "LAB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Lab:
+        return value if isinstance(value, Lab) else Lab.of(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        from netlab.lab.lab import all_labs
+
+        names = [lab.name for lab in all_labs()]
+        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def lab_option(command: F) -> F:
+    """`--name`: which lab."""
+    return click.option(
+        "--name",
+        "lab",
+        type=_LabType(),
+        default="default",
+        envvar="NETLAB_NAME",
+        show_default=True,
+        show_envvar=True,
+        help="The lab's name.",
+    )(command)
+
+
+def namespace_option(command: F) -> F:
+    """`-n`: which namespace."""
+    return click.option("-n", "--namespace", default="default", show_default=True, help="The namespace.")(command)
+
+
+def output_option(*choices: str) -> Callable[[F], F]:
+    """`-o`: how a listing is written."""
+    return click.option(
+        "-o", "--output", type=click.Choice(choices or ("json", "yaml", "wide")), help="Instead of a table."
+    )

@@ -1,0 +1,139 @@
+"""netlab exec, shell, logs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netlab.cli.options import lab_option, namespace_option
+from netlab.errors import NotFoundError
+from netlab.lab.lab import Lab
+from netlab.lab.spec import FABRIC, OUTSIDE
+
+_POLL = 0.1
+
+
+class _PlaceType(click.ParamType[str]):
+    name = "PLACE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        from netlab.api.resources import PODS
+
+        lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
+        listed = lab.client().request("GET", PODS.path(ctx.params.get("namespace", "default")))["items"]
+        places = [obj["metadata"]["name"] for obj in listed]
+        places += [f"node/{name}" for name in lab.spec().node_names] + [OUTSIDE, FABRIC]
+        return [click.shell_completion.CompletionItem(place) for place in places if place.startswith(incomplete)]
+
+
+_CONTAINER = click.option("-c", "--container", help="The container; the pod's first if not given.")
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab_option
+@namespace_option
+@_CONTAINER
+@click.argument("place", type=_PlaceType())
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec(lab: Lab, namespace: str, container: str | None, place: str, command: tuple[str, ...]) -> None:
+    """Run a command in a pod, on a node or in the outside world; its exit status is passed on.
+
+    \b
+    netlab exec web-5d4f9-x2x7p -- ip address
+    netlab exec web-5d4f9-x2x7p -c sidecar -- ss -tln
+    netlab exec node/node-1 -- nft list ruleset
+    netlab exec outside -- curl http://192.0.2.1:30080/
+    """
+    argv = list(command[1:] if command[0] == "--" else command)
+    if not argv:
+        raise click.UsageError("give the command after --")
+    sys.exit(_run(lab, place, namespace, container, argv))
+
+
+@click.command()
+@lab_option
+@namespace_option
+@_CONTAINER
+@click.argument("place", type=_PlaceType())
+def shell(lab: Lab, namespace: str, container: str | None, place: str) -> None:
+    """Open a shell in a pod, on a node or in the outside world."""
+    program = next((p for p in (os.environ.get("SHELL"), "bash", "sh") if p and shutil.which(p)), "sh")
+    sys.exit(_run(lab, place, namespace, container, [program], prompt=place))
+
+
+def _run(
+    lab: Lab, place: str, namespace: str, container: str | None, argv: list[str], prompt: str | None = None
+) -> int:
+    from netlab.lab.places import resolve
+    from netlab.machine.join import run_joined
+
+    pidfd = resolve(lab, place, namespace, container).open(lab)
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/root",
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+    }
+    if prompt is not None:
+        environment["PS1"] = f"{prompt} # "
+    return run_joined(pidfd, argv, env=environment)
+
+
+@click.command()
+@lab_option
+@namespace_option
+@_CONTAINER
+@click.option("-f", "--follow", is_flag=True, help="Go on as more is printed, until the container ends.")
+@click.option("-p", "--previous", is_flag=True, help="What the run before the last restart printed.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
+@click.argument("pod", type=_PlaceType())
+def logs(
+    lab: Lab, namespace: str, container: str | None, follow: bool, previous: bool, tail: int | None, pod: str
+) -> None:
+    """Show what a pod's container printed."""
+    path = _log_path(lab, namespace, pod, container, previous=previous)
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        what = "no earlier run" if previous else "printed nothing yet"
+        raise NotFoundError(f"pod {pod}: its container has {what}") from None
+    lines = text.splitlines(keepends=True)
+    for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
+        click.echo(line, nl=False)
+    if follow:
+        for line in _grown(path, len(text)):
+            click.echo(line, nl=False)
+
+
+def _log_path(lab: Lab, namespace: str, pod: str, container: str | None, *, previous: bool) -> Path:
+    from netlab.lab.places import choose_container, find_pod
+    from netlab.node.logs import log_path
+
+    found = find_pod(lab.client(), pod.removeprefix("pod/"), namespace)
+    chosen = choose_container(found, container)
+    statuses = [*found.status.containerStatuses, *found.status.initContainerStatuses]
+    run = next((s.restartCount for s in statuses if s.name == chosen), 0)
+    return log_path(lab.paths.pod_logs, found, chosen, run - 1 if previous else run)
+
+
+def _grown(path: Path, offset: int) -> Iterator[bytes]:
+    """What is appended to a file, until it is removed (the pod is gone) or replaced."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        while path.exists():
+            chunk = file.read()
+            if chunk:
+                yield chunk
+            else:
+                time.sleep(_POLL)

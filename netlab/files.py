@@ -1,0 +1,15 @@
+"""Files written so that a reader finds the old content or the new, and never half of either."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def replace(path: Path, text: str) -> None:
+    """Replace a file, whole and atomically, readable by its owner only (mode 0600). Raises `OSError`."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+        file.write(text)
+    fresh.rename(path)

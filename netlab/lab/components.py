@@ -1,0 +1,98 @@
+"""The components of the cluster: what each is given, and in which machine it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+from netlab.lab.paths import LabPaths, cni_plugin_dir
+from netlab.lab.spec import FABRIC, LabSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A process of the cluster: `body` runs in it, in the namespaces of `machine`, until it is ended."""
+
+    name: str
+    machine: str
+    body: Callable[[], None]
+
+
+def preload() -> None:
+    """Load what the components need, once, before they are forked."""
+    import netlab.controlplane.manager
+    import netlab.node.kubelet
+    import netlab.node.network_apply
+    import netlab.proxy.run  # noqa: F401
+
+
+def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
+    """The scheduler and the controllers."""
+
+    def body() -> None:
+        from netlab.controlplane.manager import ControlPlaneConfig, run
+
+        masks = {
+            4 if family == "IPv4" else 6: mask
+            for family, mask in zip(spec.families, spec.nodeCIDRMaskSizes, strict=True)
+        }
+        config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks)
+        asyncio.run(run(paths.api_socket, config))
+
+    return Component("controller-manager", FABRIC, body)
+
+
+def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
+    """A kubelet (with the agent of the pod network) and a kube-proxy for every node."""
+    listed = []
+    for number, node in enumerate(spec.node_names, start=1):
+        listed.append(_kubelet(paths, spec, node, number))
+        listed.append(_kube_proxy(paths, spec, node))
+    return listed
+
+
+def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:
+    async def serve() -> None:
+        from netlab.api.client import Client
+        from netlab.node import kubelet, network
+
+        kubelet_config = kubelet.KubeletConfig(
+            node_name=node,
+            api_socket=paths.api_socket,
+            machine_socket=paths.machine_socket(node),
+            node_ips=spec.node_addresses(number),
+            cni_conf_dir=paths.cni_conf_dir(node),
+            cni_plugin_dirs=[cni_plugin_dir()],
+            cni_cache_dir=paths.cni_data_dir(node) / "cache",
+            log_dir=paths.pod_logs,
+            max_pods=spec.maxPods,
+        )
+        network_config = network.NetworkConfig(
+            node_name=node,
+            network=spec.network,
+            cluster_cidrs=tuple(spec.podCIDRs),
+            mtu=spec.pod_mtu,
+            cni_conf_dir=paths.cni_conf_dir(node),
+            cni_data_dir=paths.cni_data_dir(node),
+        )
+        async with (
+            Client(paths.api_socket, user_agent=f"netlab-network/{node}") as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(network.run(client, network_config))
+            tasks.create_task(kubelet.run(kubelet_config))
+
+    return Component(f"kubelet-{node}", node, lambda: asyncio.run(serve()))
+
+
+def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
+    async def serve() -> None:
+        from netlab.api.client import Client
+        from netlab.proxy.run import ProxyConfig, run
+
+        config = ProxyConfig(node_name=node, mode=spec.proxy, cluster_cidrs=spec.podCIDRs, families=list(spec.families))
+        async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
+            await run(client, config)
+
+    return Component(f"kube-proxy-{node}", node, lambda: asyncio.run(serve()))

@@ -1,0 +1,203 @@
+"""The lab's daemon: builds the topology, then forks the components and starts again those that end.
+
+It loads everything once and forks, because importing is what starting a component costs. It runs in the fabric
+machine and is supervised by it: when it is killed its components die with it, pods go on, and its successor finds
+machines and wires in place.
+
+    python -m netlab.lab.daemon DIRECTORY
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netlab import files
+from netlab.errors import NetlabError
+from netlab.lab import components
+from netlab.lab.components import Component
+from netlab.lab.paths import LabPaths
+from netlab.lab.spec import FABRIC, OUTSIDE, LabSpec
+from netlab.machine.client import Machine
+from netlab.net import syscalls
+
+FIRST_DELAY = 0.1
+LAST_DELAY = 10.0
+STEADY = 10.0
+"""Seconds before a component that ended is started again: doubled each time, reset once it has run for STEADY."""
+
+_JOINED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
+
+log = logging.getLogger("netlab.daemon")
+
+
+def main() -> None:
+    """Run the daemon until it is ended."""
+    paths = LabPaths(Path(sys.argv[1]))
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    try:
+        spec = paths.read_spec()
+        pidfds = _ensure_machines(paths, spec)
+        supervisor = Supervisor(paths, pidfds)
+        components.preload()
+        supervisor.start(components.controller_manager(paths, spec))
+        _build(spec, pidfds)
+        for component in components.of_nodes(paths, spec):
+            supervisor.start(component)
+        supervisor.run()
+    except NetlabError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_status)
+
+
+def _ensure_machines(paths: LabPaths, spec: LabSpec) -> dict[str, int]:
+    """Start the machines that are missing; a pidfd of each one's pid 1."""
+    pidfds = {}
+    with Machine(paths.machine_socket(FABRIC)) as fabric:
+        present = fabric.state().machines
+        for name in [*spec.node_names, OUTSIDE]:
+            if name not in present:
+                fabric.spawn_machine(name, paths.machine_socket(name), hostname=name)
+        pidfds[FABRIC] = fabric.open()
+    for name in [*spec.node_names, OUTSIDE]:
+        with Machine(paths.machine_socket(name)) as machine:
+            pidfds[name] = machine.open()
+    return pidfds
+
+
+def _build(spec: LabSpec, pidfds: dict[str, int]) -> None:
+    from netlab.lab import topology
+    from netlab.net.namespaces import network_namespace_of
+
+    with contextlib.ExitStack() as stack:
+        namespaces = {}
+        for name, pidfd in pidfds.items():
+            namespaces[name] = network_namespace_of(pidfd)
+            stack.callback(os.close, namespaces[name])
+        topology.build(topology.plan(spec), namespaces)
+
+
+@dataclass
+class _Child:
+    component: Component
+    started: float
+    restarts: int = 0
+    delay: float = FIRST_DELAY
+    pid: int | None = None
+    due: float = 0.0
+    """When it is to be started again, on the monotonic clock; meaningful while `pid` is None."""
+
+
+@dataclass
+class Supervisor:
+    """Forks components into their machines and starts again those that end."""
+
+    paths: LabPaths
+    pidfds: dict[str, int]
+    _children: list[_Child] = field(default_factory=list)
+
+    def start(self, component: Component) -> None:
+        """Start a component for the first time."""
+        # From here on nothing that is loaded is garbage: children share these pages until somebody writes to them.
+        gc.freeze()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        child = _Child(component, time.monotonic())
+        self._children.append(child)
+        self._fork(child)
+
+    def run(self) -> None:
+        """Start again what ends, for ever."""
+        self._publish()
+        while True:
+            waiting = [child.due for child in self._children if child.pid is None]
+            timeout = max(0.0, min(waiting, default=3600.0) - time.monotonic())
+            signal.sigtimedwait({signal.SIGCHLD}, timeout)
+            self._reap()
+            for child in self._children:
+                if child.pid is None and child.due <= time.monotonic():
+                    child.restarts += 1
+                    self._fork(child)
+            self._publish()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = next((c for c in self._children if c.pid == pid), None)
+            if child is None:
+                continue
+            steady = time.monotonic() - child.started >= STEADY
+            child.delay = FIRST_DELAY if steady else min(child.delay * 2, LAST_DELAY)
+            child.pid, child.due = None, time.monotonic() + child.delay
+            code = os.waitstatus_to_exitcode(status)
+            log.warning("%s ended (%s); starting it again in %.1f s", child.component.name, code, child.delay)
+
+    def _fork(self, child: _Child) -> None:
+        component = child.component
+        pidfd = self.pidfds[component.machine]
+        home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        # Joining a pid namespace is for one's children only: this process stays where it is.
+        syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
+        try:
+            child.pid = os.fork()
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWPID)
+            os.close(home)
+        child.started = time.monotonic()
+        if child.pid == 0:
+            self._become(component, pidfd)
+
+    def _become(self, component: Component, pidfd: int) -> None:
+        status = 1
+        try:
+            syscalls.set_parent_death_signal(signal.SIGKILL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            syscalls.set_process_name(component.name)
+            output = os.open(
+                self.paths.logs / f"{component.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+            )
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            syscalls.setns(pidfd, _JOINED)
+            component.body()
+            status = 0
+        except KeyboardInterrupt:
+            status = 130
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _publish(self) -> None:
+        listed = [
+            {
+                "name": child.component.name,
+                "machine": child.component.machine,
+                "running": child.pid is not None,
+                "restarts": child.restarts,
+            }
+            for child in self._children
+        ]
+        try:
+            files.replace(self.paths.components, json.dumps(listed))
+        except OSError as error:
+            log.warning("cannot tell the components' state: %s", error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The lab monitor: the one process of a lab in the host's pid namespace.
+
+It holds the lab's lock, starts the first machine and the services in it, and waits. The machine dies with it, and
+everything in the lab with the machine: ending this process, even by SIGKILL, is how a lab ends.
+
+    python -m netlab.lab.monitor DIRECTORY READY_FD
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import uuid
+from pathlib import Path
+from typing import NoReturn
+
+from netlab import files
+from netlab.errors import ConflictError, NetlabError
+from netlab.lab import process
+from netlab.lab.paths import LabPaths
+from netlab.lab.spec import FABRIC
+from netlab.machine import boot
+from netlab.machine.client import Machine
+
+
+def main() -> None:
+    """Run the monitor until the lab ends; the outcome of the start is told on READY_FD."""
+    paths = LabPaths(Path(sys.argv[1]))
+    ready = int(sys.argv[2])
+    os.set_inheritable(ready, False)
+    try:
+        _hold_lock(paths)
+        process.record(paths.monitor_pid)
+        _forget_machines(paths)
+        pid = boot.start(FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory)
+        _end_on_signal(pid)
+        _start_services(paths)
+    except NetlabError as error:
+        _fail(ready, str(error), error.exit_status)
+    except OSError as error:
+        _fail(ready, f"lab {paths.name}: {error.filename or 'start'}: {error.strerror}", NetlabError.exit_status)
+    os.write(ready, process.READY)
+    os.close(ready)
+    os.waitpid(pid, 0)
+
+
+def _fail(ready: int, message: str, exit_status: int) -> NoReturn:
+    os.write(ready, json.dumps({"error": message, "exit_status": exit_status}).encode())
+    sys.exit(exit_status)
+
+
+def _hold_lock(paths: LabPaths) -> None:
+    # Never closed: the lock is held by this process, and by its children, until the last of them is gone.
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConflictError(f"lab {paths.name} is up already: take another --name, or `netlab down` first") from None
+
+
+def _forget_machines(paths: LabPaths) -> None:
+    """Drop what belonged to machines that are gone, as a reboot does: sockets, reservations, CNI configuration."""
+    for directory in (paths.machine_socket(FABRIC).parent, paths.directory / "nodes"):
+        shutil.rmtree(directory, ignore_errors=True)
+    paths.make(paths.read_spec().node_names)
+    files.replace(paths.boot_id, str(uuid.uuid4()))
+
+
+def _end_on_signal(machine: int) -> None:
+    def end(_signal: int, _frame: object) -> None:
+        os.kill(machine, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _start_services(paths: LabPaths) -> None:
+    spec = paths.read_spec()
+    files.replace(
+        paths.api_config,
+        json.dumps({"serviceCIDRs": spec.serviceCIDRs, "nodePortRange": "30000-32767"}),
+    )
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
+    python = [sys.executable, "-m"]
+    with Machine(paths.machine_socket(FABRIC)) as machine:
+        machine.run_service(
+            "daemon",
+            [*python, "netlab.lab.daemon", str(paths.directory)],
+            env=environment,
+            log=paths.logs / "daemon.log",
+        )
+        machine.run_service(
+            "apiserver",
+            [
+                *python,
+                "netlab.api.server",
+                *("--socket", str(paths.api_socket)),
+                *("--database", str(paths.database)),
+                *("--config", str(paths.api_config)),
+            ],
+            env=environment,
+            log=paths.logs / "apiserver.log",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The places of a lab where something can be run: a pod's container, a node, the outside world, the fabric."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from netlab.api.blocking import BlockingClient
+from netlab.api.core_types import Pod
+from netlab.api.errors import ApiError
+from netlab.api.resources import PODS
+from netlab.errors import NotFoundError, UnavailableError, UsageError
+from netlab.lab.lab import Lab
+from netlab.lab.spec import FABRIC, OUTSIDE
+
+CONTAINER_ID_SCHEME = "netlab://"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A machine of the lab, and a container on it (None: the machine itself)."""
+
+    machine: str
+    container_id: str | None = None
+
+    def open(self, lab: Lab) -> int:
+        """A pidfd of the place's pid 1, through which its namespaces are entered. The caller closes it."""
+        with lab.machine(self.machine) as machine:
+            return machine.open(self.container_id)
+
+
+def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Place:
+    """The place that a person means by POD, pod/POD, node/NAME, outside or fabric.
+
+    Raises `NotFoundError` naming near ones, `UsageError` for a container of what has none, `UnavailableError` for a
+    container that does not run.
+    """
+    kind, _, name = place.rpartition("/")
+    if place in (OUTSIDE, FABRIC) or kind == "node":
+        if container is not None:
+            raise UsageError(f"{place} is a machine: it has no containers, so leave -c out")
+        lab.machine(name).close()
+        return Place(name)
+    if kind not in ("", "pod", "pods", "po"):
+        raise UsageError(f"{place!r}: name a POD, node/NAME, {OUTSIDE} or {FABRIC}")
+    pod = find_pod(lab.client(), name, namespace)
+    return _container(pod, container)
+
+
+def find_pod(client: BlockingClient, name: str, namespace: str) -> Pod:
+    """A pod by name. Raises `NotFoundError` naming near ones."""
+    try:
+        return msgspec.convert(client.request("GET", PODS.path(namespace, name)), Pod)
+    except ApiError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+    names = [obj["metadata"]["name"] for obj in client.request("GET", PODS.path(namespace))["items"]]
+    near = difflib.get_close_matches(name, names) or [other for other in names if other.startswith(name)][:3]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `netlab get pods -A` lists them"
+    raise NotFoundError(f"there is no pod {name!r} in namespace {namespace}{hint}")
+
+
+def choose_container(pod: Pod, container: str | None) -> str:
+    """The container's name: the one asked for, or the pod's first. Raises `NotFoundError`."""
+    names = [c.name for c in (*pod.spec.containers, *pod.spec.initContainers)]
+    if container is None:
+        return names[0]
+    if container not in names:
+        raise NotFoundError(f"pod {pod.metadata.name} has no container {container!r}: it has {', '.join(names)}")
+    return container
+
+
+def _container(pod: Pod, container: str | None) -> Place:
+    chosen = choose_container(pod, container)
+    status = next((s for s in pod.status.containerStatuses if s.name == chosen), None)
+    if status is None or status.state.running is None or not pod.spec.nodeName:
+        raise UnavailableError(
+            f"container {chosen} of pod {pod.metadata.name} does not run ({_why(pod, status)}); see `netlab get pods`"
+        )
+    return Place(pod.spec.nodeName, status.containerID.removeprefix(CONTAINER_ID_SCHEME))
+
+
+def _why(pod: Pod, status: Any) -> str:
+    if status is not None and status.state.waiting is not None:
+        return status.state.waiting.reason or "waiting"
+    if status is not None and status.state.terminated is not None:
+        return f"{status.state.terminated.reason or 'ended'}, exit code {status.state.terminated.exitCode}"
+    return pod.status.phase or "Pending"

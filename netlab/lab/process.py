@@ -1,0 +1,58 @@
+"""Processes remembered across commands: by pid and start time, so that a reused pid is never mistaken."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+
+from netlab import files
+
+READY = b"ready"
+"""What the lab monitor writes once the lab's first machine and its services run."""
+
+_START_TIME_FIELD = 21
+"""starttime, counted from 0 (proc(5)); the second field, in parentheses, may itself hold spaces."""
+
+
+def _start_time(pid: int) -> str | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[_START_TIME_FIELD - 2]
+
+
+def record(path: Path) -> None:
+    """Write down this process; replaces what stood there, atomically."""
+    files.replace(path, f"{os.getpid()} {_start_time(os.getpid())}\n")
+
+
+def open_recorded(path: Path) -> int | None:
+    """A pidfd of the process written down at `path`; None if it has ended, or nothing is written there."""
+    try:
+        pid, start_time = path.read_text(encoding="ascii").split()
+        descriptor = os.pidfd_open(int(pid))
+    except (OSError, ValueError):
+        return None
+    if _start_time(int(pid)) != start_time or ended(descriptor, 0):
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def ended(pidfd: int, timeout: float) -> bool:
+    """Whether the process has ended, waiting for at most `timeout` seconds."""
+    return bool(select.select([pidfd], [], [], timeout)[0])
+
+
+def end(pidfd: int, grace: float) -> None:
+    """End a process and wait for it: SIGTERM, and after `grace` seconds SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return
+        if ended(pidfd, grace):
+            return
