@@ -38,9 +38,7 @@ def node(obj: JSONObject) -> None:
 def pod(obj: JSONObject) -> None:
     """v1.Pod."""
     pod_spec(obj["spec"])
-    spec = obj["spec"]
-    if "enableServiceLinks" not in spec:
-        spec["enableServiceLinks"] = True
+    _fill(obj["spec"], enableServiceLinks=True)
 
 
 def pod_spec(spec: JSONObject) -> None:

@@ -111,6 +111,11 @@ def no_space(error: Exception) -> ApiError:
     return _refusal(507, "InsufficientStorage", message)
 
 
+def exhausted(error: Exception) -> ApiError:
+    """507: no address or port is left to give."""
+    return _refusal(507, "InsufficientStorage", str(error))
+
+
 def storage_failed(error: Exception) -> ApiError:
     """500: the database cannot be written for another reason; nothing was changed."""
     return _refusal(500, "InternalError", f"the cluster's database cannot be written: {error}; nothing was changed")

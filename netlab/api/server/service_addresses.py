@@ -32,12 +32,62 @@ def claims(service: JSONObject, allocations: Allocations) -> frozenset[Claim]:
     return frozenset(claim for claim in held if claim[1] in allocations.pools[claim[0]])
 
 
-def complete(service: JSONObject, old: JSONObject | None, allocations: Allocations, problems: Problems) -> None:
+def retain(spec: JSONObject, old: JSONObject) -> None:
+    """Keep what was allocated, and give back what the new type has no use for.
+
+    A client that sends a Service back without its addresses and ports does not mean to lose them, and one that changes
+    only its type does not mean to keep them (patchAllocatedValues, dropTypeDependentFields).
+    """
+    _retain_addresses(spec, old)
+    _retain_ports(spec, old)
+
+
+def _retain_addresses(spec: JSONObject, old: JSONObject) -> None:
+    if spec["type"] == "ExternalName":
+        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            if spec.get(name) == old.get(name):
+                spec.pop(name, None)
+    elif old["type"] != "ExternalName":
+        if not spec.get("clusterIP") and not spec.get("clusterIPs"):
+            spec |= {name: old[name] for name in ("clusterIP", "clusterIPs") if name in old}
+        if not spec.get("ipFamilies") and "ipFamilies" in old:
+            spec["ipFamilies"] = old["ipFamilies"]
+        spec.setdefault("ipFamilyPolicy", old["ipFamilyPolicy"])
+
+
+def _retain_ports(spec: JSONObject, old: JSONObject) -> None:
+    ports, old_ports = spec.get("ports", ()), old.get("ports", ())
+    if _has_node_ports(spec):
+        had = {(port["protocol"], port["port"]): port.get("nodePort") for port in old_ports}
+        wanted = {port.get("nodePort") for port in ports}
+        for port in ports:
+            kept = had.get((port["protocol"], port["port"]))
+            if not port.get("nodePort") and kept and kept not in wanted:
+                port["nodePort"] = kept
+    else:
+        given_back = {port.get("nodePort") for port in old_ports}
+        for port in ports:
+            if port.get("nodePort") in given_back:
+                port.pop("nodePort", None)
+    if _has_health_check(spec) and old.get("healthCheckNodePort"):
+        spec.setdefault("healthCheckNodePort", old["healthCheckNodePort"])
+    elif not _has_health_check(spec) and spec.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
+        spec.pop("healthCheckNodePort", None)
+
+
+def _has_node_ports(spec: JSONObject) -> bool:
+    return spec["type"] in ("NodePort", "LoadBalancer")
+
+
+def _has_health_check(spec: JSONObject) -> bool:
+    return spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def complete(service: JSONObject, *, created: bool, allocations: Allocations, problems: Problems) -> None:
     """Give a valid Service what it lacks, and refuse what it asks for and cannot have. Raises `ExhaustedError`."""
     meta = service["metadata"]
     owner = f"{meta['namespace']}/{meta['name']}"
-    old_spec = old["spec"] if old is not None else None
-    _Completion(service["spec"], old_spec, owner, allocations, problems).run()
+    _Completion(service["spec"], created, owner, allocations, problems).run()
 
 
 def _addresses(spec: JSONObject) -> list[str]:
@@ -58,64 +108,18 @@ def _family(address: str) -> str:
 @dataclasses.dataclass
 class _Completion:
     spec: JSONObject
-    old: JSONObject | None
+    created: bool
     owner: str
     allocations: Allocations
     problems: Problems
 
     def run(self) -> None:
-        if self.old is not None:
-            self._keep_addresses(self.old)
-            self._keep_ports(self.old)
-        if self.spec["type"] == "ExternalName":
-            for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                self.spec.pop(name, None)
-        else:
+        if self.spec["type"] != "ExternalName":
             self._choose_families()
             if not self.problems:
                 self._choose_addresses()
         if not self.problems:
             self._choose_ports()
-
-    # A client that sends a Service back without what was allocated for it does not mean to lose it.
-
-    def _keep_addresses(self, old: JSONObject) -> None:
-        spec = self.spec
-        if "ExternalName" in (spec["type"], old.get("type")):
-            return
-        if not spec.get("clusterIP") and not spec.get("clusterIPs"):
-            spec |= {name: old[name] for name in ("clusterIP", "clusterIPs") if name in old}
-        if not spec.get("ipFamilies") and "ipFamilies" in old:
-            spec["ipFamilies"] = old["ipFamilies"]
-        spec.setdefault("ipFamilyPolicy", old.get("ipFamilyPolicy", "SingleStack"))
-
-    def _keep_ports(self, old: JSONObject) -> None:
-        ports, old_ports = self.spec.get("ports", ()), old.get("ports", ())
-        if self._has_node_ports:
-            had = {(port["protocol"], port["port"]): port.get("nodePort") for port in old_ports}
-            wanted = {port.get("nodePort") for port in ports}
-            for port in ports:
-                kept = had.get((port["protocol"], port["port"]))
-                if not port.get("nodePort") and kept and kept not in wanted:
-                    port["nodePort"] = kept
-        else:
-            # A NodePort Service made a ClusterIP one: the ports that come along unchanged are given back.
-            given_back = {port.get("nodePort") for port in old_ports}
-            for port in ports:
-                if port.get("nodePort") in given_back:
-                    port.pop("nodePort", None)
-        if self._has_health_check and old.get("healthCheckNodePort"):
-            self.spec.setdefault("healthCheckNodePort", old["healthCheckNodePort"])
-        elif not self._has_health_check and self.spec.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
-            self.spec.pop("healthCheckNodePort", None)
-
-    @property
-    def _has_node_ports(self) -> bool:
-        return self.spec["type"] in ("NodePort", "LoadBalancer")
-
-    @property
-    def _has_health_check(self) -> bool:
-        return self.spec["type"] == "LoadBalancer" and self.spec.get("externalTrafficPolicy") == "Local"
 
     def _choose_families(self) -> None:
         spec, problems, available = self.spec, self.problems, self.allocations.ranges.families
@@ -138,7 +142,7 @@ class _Completion:
                     "spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services"
                 )
         if policy == "SingleStack" and len(families) > 1:
-            if self.old is None:
+            if self.created:
                 detail = 'must be "RequireDualStack" or "PreferDualStack" when two families are specified'
                 problems.invalid("spec.ipFamilyPolicy", policy, detail)
             # An update to SingleStack gives the second address back.
@@ -182,12 +186,12 @@ class _Completion:
         if self.problems:
             return
         used = {port.get("nodePort", 0) for port in ports} | {spec.get("healthCheckNodePort", 0)}
-        if self._has_node_ports and spec.get("allocateLoadBalancerNodePorts", True):
+        if _has_node_ports(spec) and spec.get("allocateLoadBalancerNodePorts", True):
             for port in ports:
                 if not port.get("nodePort"):
                     port["nodePort"] = allocations.free_port(port["protocol"], used)
                     used.add(port["nodePort"])
-        if self._has_health_check and not spec.get("healthCheckNodePort"):
+        if _has_health_check(spec) and not spec.get("healthCheckNodePort"):
             spec["healthCheckNodePort"] = allocations.free_port("TCP", used)
 
     def _check_port(self, path: str, protocol: str, number: int) -> None:

@@ -1,0 +1,132 @@
+"""`python -m netlab.api.server --socket PATH --database PATH --config PATH`: the embedded API server.
+
+The lab starts it and waits until the socket answers; it ends with SIGTERM, or when its parent does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from netlab.api.server.allocators import Ranges
+from netlab.api.server.app import create_app
+from netlab.api.server.registry import Registry
+from netlab.api.server.store import Store
+from netlab.errors import ConflictError, NetlabError, UsageError
+from netlab.net.syscalls import set_parent_death_signal
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: every component opens several at once when a lab starts."""
+
+
+class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """The JSON file of --config."""
+
+    service_cidrs: list[str] = msgspec.field(name="serviceCIDRs")
+    node_port_range: str = "30000-32767"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, but a signal ends the watches too: it would wait for them for ever."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> int:
+    """Serve until told to stop; the process's exit status."""
+    parser = argparse.ArgumentParser(prog="netlab-apiserver", description="The embedded Kubernetes API server.")
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
+    parser.add_argument("--database", type=Path, required=True, help="SQLite database of the objects")
+    parser.add_argument("--config", type=Path, required=True, help="JSON: serviceCIDRs, nodePortRange")
+    arguments = parser.parse_args()
+    set_parent_death_signal(signal.SIGTERM)
+    # Before anything is made: the socket and the database are their owner's alone from their first moment.
+    os.umask(0o077)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        _run(arguments.socket, arguments.database, arguments.config)
+    except NetlabError as error:
+        print(f"netlab-apiserver: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def _run(path: Path, database: Path, config: Path) -> None:
+    ranges = _read_configuration(config)
+    store = Store(database)
+    try:
+        registry = Registry(store, ranges)
+        with _listen(path) as listener:
+            asyncio.run(_serve(registry, listener))
+        path.unlink(missing_ok=True)
+    finally:
+        store.close()
+
+
+def _read_configuration(path: Path) -> Ranges:
+    try:
+        configuration = msgspec.json.decode(path.read_bytes(), type=Configuration)
+    except OSError as error:
+        raise UsageError(f"the API server's configuration {path} cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"the API server's configuration {path} is wrong: {error}") from None
+    return Ranges.parse(configuration.service_cidrs, configuration.node_port_range)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket. One that a killed server left behind is replaced: the database's lock (store.py) has already
+    shown that no other server is at work here."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConflictError(f"the API's socket {path} cannot be made: {error.strerror or error}") from None
+    return listener
+
+
+async def _serve(registry: Registry, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        create_app(registry),
+        loop="asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=3600,  # Only local processes connect, and they keep their connections.
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+        registry.store.hub.close()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

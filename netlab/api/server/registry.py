@@ -1,0 +1,422 @@
+"""What can be done with objects: Kubernetes' generic registry (apiserver pkg/registry/generic) without HTTP.
+
+Every method is one uninterrupted step of the event loop, from reading the present object to storing the new one:
+there is nothing to lock, and nothing is half done when it raises. All raise `ApiError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import secrets
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from netlab.api.meta_types import Object, ObjectMeta, StatusCause, Struct, now
+from netlab.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    Resource,
+)
+from netlab.api.server import defaults, patch, refusals, schema, service_addresses, validation
+from netlab.api.server.allocators import Allocations, Ranges
+from netlab.api.server.problems import Problems
+from netlab.api.server.schema import JSONObject
+from netlab.api.server.store import Store
+from netlab.api.server.watch import Selection, Stored
+from netlab.errors import ExhaustedError
+
+STATUS, FINALIZE = "status", "finalize"
+
+SYSTEM_NAMESPACES = ("default", "kube-system")
+
+DEFAULT_GRACE = 30
+"""Seconds: v1.DefaultTerminationGracePeriodSeconds."""
+
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words (apimachinery pkg/util/rand)
+_LONGEST_GENERATED_BASE = 58
+
+_SYSTEM_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
+"""What only the server writes."""
+
+
+class Preconditions(Struct):
+    """metav1.Preconditions."""
+
+    uid: str | None = None
+    resourceVersion: str | None = None  # noqa: N815
+
+
+class DeleteOptions(Struct):
+    """metav1.DeleteOptions; propagation is the garbage collector's and not acted upon."""
+
+    gracePeriodSeconds: int | None = None  # noqa: N815
+    preconditions: Preconditions = msgspec.field(default_factory=Preconditions)
+    dryRun: list[str] = []  # noqa: N815
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """What is particular to a kind: functions of `defaults` and `validation`, and the status it starts with."""
+
+    default: Callable[[JSONObject], None]
+    validate: Callable[[Any, Problems], None]
+    validate_update: Callable[[Any, Any, Problems], None] = validation.any_update
+    first_status: JSONObject = dataclasses.field(default_factory=dict)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    NAMESPACES.plural: Strategy(defaults.namespace, validation.namespace, first_status={"phase": "Active"}),
+    NODES.plural: Strategy(defaults.node, validation.node, validation.node_update),
+    PODS.plural: Strategy(defaults.pod, validation.pod, validation.pod_update, {"phase": "Pending"}),
+    SERVICES.plural: Strategy(
+        defaults.service, validation.service, validation.service_update, first_status={"loadBalancer": {}}
+    ),
+    EVENTS.plural: Strategy(defaults.nothing, validation.event),
+    DEPLOYMENTS.plural: Strategy(defaults.deployment, validation.deployment, validation.workload_update),
+    REPLICASETS.plural: Strategy(defaults.replica_set, validation.replica_set, validation.workload_update),
+    ENDPOINTSLICES.plural: Strategy(
+        defaults.endpoint_slice, validation.endpoint_slice, validation.endpoint_slice_update
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The object as it is now (JSON), and what its author should know."""
+
+    raw: bytes
+    warnings: tuple[str, ...] = ()
+
+
+class Registry:
+    """The objects of one cluster."""
+
+    def __init__(self, store: Store, ranges: Ranges) -> None:
+        self.store = store
+        self._allocations = Allocations(ranges)
+        for stored in store.all(SERVICES):  # type: ignore[arg-type]
+            self._record(stored, stored.decode())
+        for name in SYSTEM_NAMESPACES:
+            if store.get(NAMESPACES, "", name) is None:  # type: ignore[arg-type]
+                self.create(NAMESPACES, "", {"metadata": {"name": name}})  # type: ignore[arg-type]
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, resource: Resource[Object], namespace: str, name: str) -> Stored:
+        """One object."""
+        stored = self.store.get(resource, namespace, name)
+        if stored is None:
+            raise refusals.not_found(resource, name)
+        return stored
+
+    def list(self, resource: Resource[Object], selection: Selection) -> list[Stored]:
+        """The objects that are selected, ordered by namespace and name."""
+        return [stored for stored in self.store.all(resource) if selection.matches(stored)]
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def create(self, resource: Resource[Object], namespace: str, sent: JSONObject, *, dry_run: bool = False) -> Outcome:
+        """Create an object; a name is made up from generateName when there is none."""
+        warnings = _read(resource, sent)
+        meta = sent["metadata"]
+        _put_in_place(resource, namespace, meta)
+        if meta.get("resourceVersion"):
+            raise refusals.bad_request("resourceVersion should not be set on objects to be created")
+        if not meta.get("name") and meta.get("generateName"):
+            base = meta["generateName"][:_LONGEST_GENERATED_BASE]
+            meta["name"] = base + "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+        name = meta.get("name", "")
+        if resource.namespaced:
+            self._check_namespace(resource, namespace, name)
+        if self.store.get(resource, namespace, name) is not None:
+            raise refusals.already_exists(resource, name)
+        for field in _SYSTEM_METADATA[2:]:
+            meta.pop(field, None)
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+        obj = _ordered(resource, sent)
+        strategy = STRATEGIES[resource.plural]
+        if resource is not NODES:
+            # A kubelet registers its node with its status (pkg/registry/core/node/strategy.go).
+            obj.pop("status", None)
+            if strategy.first_status:
+                obj["status"] = dict(strategy.first_status)
+        if resource is NAMESPACES:
+            obj["spec"] = {"finalizers": ["kubernetes"]}
+        self._complete(resource, obj, None)
+        return Outcome(self._put(resource, obj, dry_run=dry_run), warnings)
+
+    def update(
+        self,
+        resource: Resource[Object],
+        namespace: str,
+        name: str,
+        sent: JSONObject,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Replace an object, or only its status (`status`) or a namespace's finalizers (`finalize`)."""
+        stored = self.get(resource, namespace, name)
+        warnings = _read_status(resource, sent) if subresource == STATUS else _read(resource, sent)
+        meta = sent["metadata"]
+        _put_in_place(resource, namespace, meta)
+        if meta.setdefault("name", name) != name:
+            message = f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
+            raise refusals.bad_request(message)
+        _check_preconditions(resource, stored, meta.get("uid"), meta.get("resourceVersion"))
+        old = stored.decode()
+        if subresource == STATUS:
+            new = old | {"status": sent.get("status", {})}
+        elif subresource == FINALIZE:
+            new = old | {"spec": sent.get("spec", {})}
+        else:
+            new = _succeed(resource, old, sent)
+            if resource is NAMESPACES:
+                new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
+            self._complete(resource, new, old)
+        if _is_finished(new):
+            return Outcome(self._remove(resource, stored, dry_run=dry_run), warnings)
+        if new == old:
+            return Outcome(stored.raw, warnings)
+        return Outcome(self._put(resource, new, dry_run=dry_run), warnings)
+
+    def patch(
+        self,
+        resource: Resource[Object],
+        namespace: str,
+        name: str,
+        apply: Callable[[JSONObject], Any],
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Update an object with what `apply` makes of the present one."""
+        present = self.get(resource, namespace, name).decode()
+        try:
+            patched = apply(present)
+        except patch.PatchError as error:
+            raise refusals.bad_request(f"the patch cannot be applied to {resource.plural} {name}: {error}") from None
+        if not isinstance(patched, dict):
+            raise refusals.bad_request("a patch may not make something else of an object")
+        return self.update(resource, namespace, name, patched, subresource=subresource, dry_run=dry_run)
+
+    def bind(self, namespace: str, name: str, node: str) -> None:
+        """Assign a pod to a node."""
+        resource: Resource[Any] = PODS
+        stored = self.get(resource, namespace, name)
+        pod = stored.decode()
+        if assigned := pod["spec"].get("nodeName"):
+            raise refusals.conflict(resource, name, f'pod {name} is already assigned to node "{assigned}"')
+        if "deletionTimestamp" in pod["metadata"]:
+            raise refusals.conflict(resource, name, f"pod {name} is being deleted, cannot be assigned to a host")
+        pod["spec"]["nodeName"] = node
+        conditions = [item for item in pod["status"].get("conditions", ()) if item["type"] != "PodScheduled"]
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
+        pod["status"]["conditions"] = [*conditions, scheduled]
+        pod["metadata"]["generation"] += 1
+        self._put(resource, pod, dry_run=False)
+
+    def delete(
+        self, resource: Resource[Object], namespace: str, name: str, options: DeleteOptions
+    ) -> tuple[Outcome, bool]:
+        """Delete an object, or mark it when something has to be done first; whether it is gone already."""
+        stored = self.get(resource, namespace, name)
+        _check_preconditions(resource, stored, options.preconditions.uid, options.preconditions.resourceVersion)
+        if resource is NAMESPACES and name in SYSTEM_NAMESPACES:
+            raise refusals.forbidden(resource, name, "this namespace may not be deleted")
+        dry_run = bool(options.dryRun)
+        obj = stored.decode()
+        meta = obj["metadata"]
+        grace = _grace_period(obj, options.gracePeriodSeconds) if resource is PODS else 0
+        marked = meta.get("deletionGracePeriodSeconds")
+        if marked is None or grace < marked:
+            end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=grace)
+            meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+            meta["deletionGracePeriodSeconds"] = grace
+            meta["generation"] += marked is None
+            if resource is NAMESPACES:
+                obj["status"] = obj.get("status", {}) | {"phase": "Terminating"}
+        if _is_finished(obj):
+            return Outcome(self._remove(resource, stored, dry_run=dry_run)), True
+        if marked is not None and grace >= marked:
+            return Outcome(stored.raw), False
+        return Outcome(self._put(resource, obj, dry_run=dry_run)), False
+
+    # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _check_namespace(self, resource: Resource[Object], namespace: str, name: str) -> None:
+        stored = self.store.get(NAMESPACES, "", namespace)  # type: ignore[arg-type]
+        if stored is None:
+            raise refusals.not_found(NAMESPACES, namespace)  # type: ignore[arg-type]
+        if stored.fields["status.phase"] == "Terminating":
+            why = f"unable to create new content in namespace {namespace} because it is being terminated"
+            message = f"namespace {namespace} is being terminated"
+            cause = StatusCause(reason="NamespaceTerminating", message=message, field="metadata.namespace")
+            raise refusals.forbidden(resource, name, why, [cause])
+
+    def _complete(self, resource: Resource[Object], obj: JSONObject, old: JSONObject | None) -> None:
+        """Fill in the defaults, refuse what is invalid, and number the generation."""
+        strategy = STRATEGIES[resource.plural]
+        problems = Problems()
+        strategy.default(obj)
+        if resource is SERVICES and old is not None:
+            service_addresses.retain(obj["spec"], old["spec"])
+        new_typed = msgspec.convert(obj, resource.type)
+        validation.metadata(new_typed.metadata, resource.kind, problems)
+        strategy.validate(new_typed, problems)
+        name = new_typed.metadata.name
+        if resource is SERVICES and not problems:
+            self._allocate(obj, problems, created=old is None)
+            new_typed = msgspec.convert(obj, resource.type)
+        if old is not None and not problems:
+            old_typed = msgspec.convert(old, resource.type)
+            validation.metadata_update(new_typed.metadata, old_typed.metadata, problems)
+            strategy.validate_update(new_typed, old_typed, problems)
+            obj["metadata"]["generation"] = old["metadata"]["generation"] + (_desired(new_typed) != _desired(old_typed))
+        if problems:
+            raise refusals.invalid(resource, name, problems)
+
+    def _allocate(self, service: JSONObject, problems: Problems, *, created: bool) -> None:
+        try:
+            service_addresses.complete(service, created=created, allocations=self._allocations, problems=problems)
+        except ExhaustedError as error:
+            raise refusals.exhausted(error) from None
+
+    def _put(self, resource: Resource[Object], obj: JSONObject, *, dry_run: bool) -> bytes:
+        if dry_run:
+            return msgspec.json.encode(obj)
+        stored = self.store.put(resource, obj)
+        if resource is SERVICES:
+            self._record(stored, obj)
+        return stored.raw
+
+    def _remove(self, resource: Resource[Object], stored: Stored, *, dry_run: bool) -> bytes:
+        if dry_run:
+            return stored.raw
+        gone = self.store.remove(resource, stored.namespace, stored.name)
+        if resource is SERVICES:
+            self._record(stored, {})
+        return gone.raw
+
+    def _record(self, stored: Stored, service: JSONObject) -> None:
+        owner = f"{stored.namespace}/{stored.name}"
+        self._allocations.record(owner, service_addresses.claims(service, self._allocations))
+
+
+def _read(resource: Resource[Object], sent: JSONObject) -> tuple[str, ...]:
+    """Check that the JSON is an object of the kind; the warnings for fields that nothing acts upon."""
+    _check_kind(resource, sent)
+    findings = schema.inspect(sent, resource.type)
+    _raise(resource, sent, findings)
+    sent.setdefault("metadata", {})
+    kept = (path for path in findings.ignored if not path.endswith((".managedFields", ".selfLink")))
+    return tuple(f"{path}: stored and returned, but nothing in netlab acts upon it" for path in kept)
+
+
+def _read_status(resource: Resource[Object], sent: JSONObject) -> tuple[str, ...]:
+    """Of an update of the status the rest is passed over, and so not looked at."""
+    _check_kind(resource, sent)
+    status = schema.fields_of(resource.type).shapes[STATUS].struct
+    assert status is not None
+    _raise(resource, {}, schema.inspect(sent.setdefault("metadata", {}), ObjectMeta, "metadata"))
+    _raise(resource, sent, schema.inspect(sent.get(STATUS, {}), status, STATUS))
+    return ()
+
+
+def _check_kind(resource: Resource[Object], sent: JSONObject) -> None:
+    for field, expected in (("apiVersion", resource.api_version), ("kind", resource.kind)):
+        if (found := sent.get(field)) not in (None, "", expected):
+            message = f"the {field} in the data ({found}) does not match the expected {field} ({expected})"
+            raise refusals.bad_request(message)
+
+
+def _raise(resource: Resource[Object], sent: JSONObject, findings: schema.Findings) -> None:
+    if findings.unreadable:
+        raise refusals.unreadable(resource, findings.unreadable)
+    if findings.missing:
+        raise refusals.invalid(resource, sent.get("metadata", {}).get("name", ""), findings.missing)
+
+
+def _put_in_place(resource: Resource[Object], namespace: str, meta: JSONObject) -> None:
+    if not resource.namespaced:
+        if meta.pop("namespace", ""):
+            raise refusals.bad_request(f"namespace may not be set: {resource.plural} are not namespaced")
+    elif (meta.get("namespace") or namespace) != namespace:
+        raise refusals.bad_request(
+            f"the namespace of the provided object ({meta['namespace']}) does not match the namespace sent on the "
+            f"request ({namespace})"
+        )
+    else:
+        meta["namespace"] = namespace
+
+
+def _check_preconditions(
+    resource: Resource[Object], stored: Stored, uid: str | None, resource_version: str | None
+) -> None:
+    if uid and uid != stored.uid:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored.uid}"
+        raise refusals.conflict(resource, stored.name, why)
+    if resource_version and resource_version != str(stored.revision):
+        raise refusals.modified(resource, stored.name)
+
+
+def _ordered(resource: Resource[Object], sent: JSONObject) -> JSONObject:
+    """As people write it: apiVersion, kind and metadata first."""
+    meta = {name: sent["metadata"][name] for name in ("name", "namespace") if name in sent["metadata"]}
+    first = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta | sent["metadata"]}
+    return first | {name: value for name, value in sent.items() if name not in first}
+
+
+def _succeed(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
+    """The object sent in the place of the old one: what only the server writes, and the status, stay."""
+    new = _ordered(resource, sent)
+    own = {name: value for name, value in new["metadata"].items() if name not in _SYSTEM_METADATA}
+    kept = {name: old["metadata"][name] for name in _SYSTEM_METADATA if name in old["metadata"]}
+    new["metadata"] = kept | own
+    if resource.has_status:
+        new.pop(STATUS, None)
+        if STATUS in old:
+            new[STATUS] = old[STATUS]
+    return new
+
+
+def _desired(typed: Object) -> tuple[Any, ...]:
+    """What an object's generation numbers: all but metadata and status. Compared by type: an absent field is its
+    zero."""
+    passed_over = ("apiVersion", "kind", "metadata", "status")
+    return tuple(getattr(typed, name) for name in typed.__struct_fields__ if name not in passed_over)
+
+
+def _is_finished(obj: JSONObject) -> bool:
+    """Whether a deleted object waits for nothing any more: neither its grace period nor a finalizer."""
+    meta = obj["metadata"]
+    waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
+    namespace_waits = obj["kind"] == NAMESPACES.kind and obj.get("spec", {}).get("finalizers")
+    return "deletionTimestamp" in meta and not waits and not namespace_waits
+
+
+def _grace_period(pod: JSONObject, asked: int | None) -> int:
+    """Seconds that a pod is given: none when no kubelet has it or it has ended (pkg/registry/core/pod/strategy.go)."""
+    if not pod["spec"].get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
+        return 0
+    grace = pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE) if asked is None else asked
+    return max(int(grace), 0)
