@@ -14,17 +14,11 @@ import aiohttp
 import msgspec
 
 from netlab.api.errors import ApiError, ApiUnavailableError
+from netlab.api.media_types import MERGE_PATCH
 from netlab.api.meta_types import ListMeta, Object, Status
 from netlab.api.resources import PODS, Resource
 
 T = TypeVar("T", bound=Object)
-
-MERGE_PATCH = "application/merge-patch+json"
-"""RFC 7386."""
-STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-"""Kubernetes' own: lists of objects are merged by key."""
-JSON_PATCH = "application/json-patch+json"
-"""RFC 6902."""
 
 WATCH_LINE_LIMIT = 16 * 1024 * 1024
 """The longest watch event read, in bytes; etcd's own limit for an object is 1.5 MiB."""
@@ -113,7 +107,7 @@ class Client:
         subresource: str | None = None,
         patch_type: str = MERGE_PATCH,
     ) -> T:
-        """Change part of an object; `patch` is what the patch type says, as plain Python values or API values."""
+        """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values."""
         path = resource.path(namespace, name, subresource)
         body = await self._request("PATCH", path, body=msgspec.json.encode(patch), content_type=patch_type)
         return _decode(resource, body)

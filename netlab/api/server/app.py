@@ -19,8 +19,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from netlab.api import selectors
-from netlab.api.client import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.errors import ApiError
+from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object, Status, StatusDetails
 from netlab.api.resources import ALL, NAMESPACES, PODS, Resource
 from netlab.api.server import discovery, field_selectors, patch, refusals, schema
@@ -33,8 +33,6 @@ BODY_LIMIT = 3 * 1024 * 1024
 
 BOOKMARK_INTERVAL = 60.0
 """Seconds between the bookmarks of a watch that asks for them, as upstream."""
-
-JSON = "application/json"
 
 log = logging.getLogger(__name__)
 

@@ -27,11 +27,12 @@ from netlab.api.resources import (
     SERVICES,
     Resource,
 )
-from netlab.api.server import defaults, patch, refusals, schema, service_addresses, validation
+from netlab.api.server import defaults, patch, refusals, schema, service_addresses
 from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import JSONObject
 from netlab.api.server.store import Store
+from netlab.api.server.validation import cluster, pods, rules, services, workloads
 from netlab.api.server.watch import Selection, Stored
 from netlab.errors import ExhaustedError
 
@@ -75,27 +76,25 @@ class DeleteOptions(Struct):
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """What is particular to a kind: functions of `defaults` and `validation`, and the status it starts with."""
+    """What is particular to a kind: functions of `defaults` and of the validation, and the status it starts with."""
 
     default: Callable[[JSONObject], None]
     validate: Callable[[Any, Problems], None]
-    validate_update: Callable[[Any, Any, Problems], None] = validation.any_update
+    validate_update: Callable[[Any, Any, Problems], None] = rules.any_update
     first_status: JSONObject = dataclasses.field(default_factory=dict)
 
 
 STRATEGIES: dict[str, Strategy] = {
-    NAMESPACES.plural: Strategy(defaults.namespace, validation.namespace, first_status={"phase": "Active"}),
-    NODES.plural: Strategy(defaults.node, validation.node, validation.node_update),
-    PODS.plural: Strategy(defaults.pod, validation.pod, validation.pod_update, {"phase": "Pending"}),
+    NAMESPACES.plural: Strategy(defaults.namespace, cluster.namespace, first_status={"phase": "Active"}),
+    NODES.plural: Strategy(defaults.node, cluster.node, cluster.node_update),
+    PODS.plural: Strategy(defaults.pod, pods.pod, pods.pod_update, {"phase": "Pending"}),
     SERVICES.plural: Strategy(
-        defaults.service, validation.service, validation.service_update, first_status={"loadBalancer": {}}
+        defaults.service, services.service, services.service_update, first_status={"loadBalancer": {}}
     ),
-    EVENTS.plural: Strategy(defaults.nothing, validation.event),
-    DEPLOYMENTS.plural: Strategy(defaults.deployment, validation.deployment, validation.workload_update),
-    REPLICASETS.plural: Strategy(defaults.replica_set, validation.replica_set, validation.workload_update),
-    ENDPOINTSLICES.plural: Strategy(
-        defaults.endpoint_slice, validation.endpoint_slice, validation.endpoint_slice_update
-    ),
+    EVENTS.plural: Strategy(defaults.nothing, cluster.event),
+    DEPLOYMENTS.plural: Strategy(defaults.deployment, workloads.deployment, workloads.workload_update),
+    REPLICASETS.plural: Strategy(defaults.replica_set, workloads.replica_set, workloads.workload_update),
+    ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
 }
 
 
@@ -281,7 +280,7 @@ class Registry:
         if resource is SERVICES and old is not None:
             service_addresses.retain(obj["spec"], old["spec"])
         new_typed = msgspec.convert(obj, resource.type)
-        validation.metadata(new_typed.metadata, resource.kind, problems)
+        rules.metadata(new_typed.metadata, resource.kind, problems)
         strategy.validate(new_typed, problems)
         name = new_typed.metadata.name
         if resource is SERVICES and not problems:
@@ -289,7 +288,7 @@ class Registry:
             new_typed = msgspec.convert(obj, resource.type)
         if old is not None and not problems:
             old_typed = msgspec.convert(old, resource.type)
-            validation.metadata_update(new_typed.metadata, old_typed.metadata, problems)
+            rules.metadata_update(new_typed.metadata, old_typed.metadata, problems)
             strategy.validate_update(new_typed, old_typed, problems)
             obj["metadata"]["generation"] = old["metadata"]["generation"] + (_desired(new_typed) != _desired(old_typed))
         if problems:
