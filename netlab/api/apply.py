@@ -13,8 +13,8 @@ import msgspec
 
 from netlab.api import resources
 from netlab.api.blocking import BlockingClient
-from netlab.api.client import MERGE_PATCH
 from netlab.api.errors import ApiError
+from netlab.api.media_types import MERGE_PATCH
 from netlab.api.meta_types import Object
 from netlab.api.resources import NAMESPACES, Resource
 from netlab.errors import UsageError
