@@ -1,0 +1,41 @@
+"""The error object of the CNI specification, on both sides of it."""
+
+from __future__ import annotations
+
+from netlab.errors import NetlabError
+
+# Codes of SPEC.md, section 5; 100 and above are the plugin's own.
+INCOMPATIBLE_VERSION = 1
+UNSUPPORTED_FIELD = 2
+UNKNOWN_CONTAINER = 3
+INVALID_ENVIRONMENT = 4
+IO_FAILURE = 5
+DECODING_FAILURE = 6
+INVALID_CONFIG = 7
+TRY_AGAIN = 11
+INTERNAL = 100
+KERNEL_REFUSED = 101
+ADDRESSES_EXHAUSTED = 102
+ALREADY_RESERVED = 103
+CHECK_FAILED = 104
+DELEGATE_FAILED = 105
+
+
+class CniError(NetlabError):
+    """A plugin's failure: `code` of the specification, one line `msg`, `details`, and the `plugin` that failed.
+
+    `plugin` is empty on the plugin's own side.
+    """
+
+    def __init__(self, code: int, msg: str, details: str = "", plugin: str = "") -> None:
+        super().__init__(msg)
+        self.code = code
+        self.msg = msg
+        self.details = details
+        self.plugin = plugin
+
+    def __str__(self) -> str:
+        details = f" ({self.details})" if self.details else ""
+        if self.plugin:
+            return f"CNI plugin {self.plugin}: {self.msg}{details} [code {self.code}]"
+        return f"{self.msg}{details}"
