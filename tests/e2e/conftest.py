@@ -1,0 +1,98 @@
+"""Labs brought up through the command line, in a home of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parent / "manifests"
+
+
+class Netlab:
+    """The `netlab` program with a NETLAB_HOME of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = os.environ | {"NETLAB_HOME": str(home)}
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line of a call."""
+        return [sys.executable, "-m", "netlab", *arguments]
+
+    def run(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Call it; nothing is said about how it ends."""
+        given: dict[str, Any] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
+            self.argv(*arguments),
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=timeout,
+            check=False,
+            **given,
+        )
+
+    def ok(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Call it, and it succeeds; what it printed."""
+        done = self.run(*arguments, stdin=stdin, timeout=timeout)
+        assert done.returncode == 0, f"netlab {' '.join(arguments)}: status {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """Call it with -o json."""
+        return json.loads(self.ok(*arguments, "-o", "json"))
+
+    def fails(self, status: int, *arguments: str, stdin: str | None = None) -> str:
+        """Call it, and it fails with this status and one line that is no traceback; the line."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == status, f"status {done.returncode}, not {status}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("netlab: ")]
+        assert len(lines) == 1, done.stderr
+        return lines[0]
+
+    def processes(self) -> dict[int, str]:
+        """The processes of labs in this home, by pid: those with its path on their command line."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                except OSError:
+                    continue
+                if str(self.home) in line and int(entry.name) != os.getpid():
+                    found[int(entry.name)] = line
+        return found
+
+    def pid_of(self, module: str) -> int:
+        """The process that was started as `python -m MODULE` and is the oldest of its kind."""
+        return min(pid for pid, line in self.processes().items() if f"-m {module}" in line)
+
+
+@pytest.fixture(scope="module")
+def netlab() -> Iterator[Netlab]:
+    """A netlab with a home of its own; whatever labs a test leaves are taken down, and nothing may be left."""
+    # Not pytest's own temporary directory: its paths are too long for a Unix socket's.
+    home = Path(tempfile.mkdtemp(prefix="netlab-"))
+    program = Netlab(home)
+    yield program
+    program.ok("down", "--all")
+    assert program.processes() == {}
+    assert list(home.iterdir()) == []
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def lab(netlab: Netlab) -> Netlab:
+    """A lab of two nodes, up."""
+    netlab.ok("up", "--nodes", "2")
+    return netlab

@@ -1,0 +1,182 @@
+"""Bad luck: what is killed, interrupted, filled up or exhausted says so, and `netlab down` cleans everything."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netlab.net import syscalls
+from tests.e2e.conftest import Netlab
+from tests.sandbox import isolated
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: %s}
+spec: {nodeName: %s, containers: [{name: web, image: agnhost, args: [netexec]}]}
+"""
+
+
+def _eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.1)
+
+
+def _ready(lab: Netlab, pod: str, *options: str) -> bool:
+    done = lab.run("get", "pod", pod, *options, "-o", "json")
+    return done.returncode == 0 and '"type": "Ready",\n        "status": "True"' in done.stdout
+
+
+@pytest.fixture
+def broken(netlab: Netlab) -> Iterator[Netlab]:
+    """A lab that the test may break: it is taken down after each."""
+    netlab.ok("up", "--nodes", "1")
+    netlab.ok("apply", "-f", "-", stdin=POD % ("web", "node-1"))
+    _eventually(lambda: _ready(netlab, "web"))
+    yield netlab
+    netlab.ok("down")
+    assert netlab.processes() == {}
+    assert not (netlab.home / "default").exists()
+
+
+def _container(lab: Netlab, pod: str) -> str:
+    status = lab.json("get", "pod", pod)["status"]
+    return f"{status['containerStatuses'][0]['containerID']} {status['containerStatuses'][0]['restartCount']}"
+
+
+@pytest.mark.parametrize("module", ["netlab.lab.daemon", "netlab.api.server"])
+def test_a_killed_component_is_started_again_and_pods_go_on(broken: Netlab, module: str) -> None:
+    before = _container(broken, "web")
+    os.kill(broken.pid_of(module), signal.SIGKILL)
+    _eventually(lambda: broken.run("get", "nodes").returncode == 0)
+    broken.ok("apply", "-f", "-", stdin=POD % ("later", "node-1"))
+    _eventually(lambda: _ready(broken, "later"))
+    assert _container(broken, "web") == before
+    assert any(c["restarts"] for c in broken.json("status")["components"])
+
+
+def test_a_lab_whose_monitor_was_killed_is_down_and_comes_back_with_its_objects(broken: Netlab) -> None:
+    os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
+    _eventually(lambda: broken.processes() == {})
+    assert "lab default is down" in broken.fails(6, "get", "pods")
+    assert "lab default is down" in broken.fails(6, "status")
+    assert "was made otherwise" in broken.fails(4, "up", "--nodes", "3")
+    broken.ok("up")
+    _eventually(lambda: _ready(broken, "web"))
+    assert _container(broken, "web").endswith(" 1")
+
+
+@pytest.mark.parametrize("milliseconds", [50, 150, 300, 500, 800])
+def test_up_killed_at_any_moment_leaves_nothing_after_down(netlab: Netlab, milliseconds: int) -> None:
+    process = subprocess.Popen(netlab.argv("up"), env=netlab.environment, stdout=subprocess.DEVNULL)
+    time.sleep(milliseconds / 1000)
+    process.kill()
+    process.wait()
+    netlab.ok("down")
+    assert netlab.processes() == {}
+    assert not (netlab.home / "default").exists()
+
+
+@pytest.mark.parametrize("milliseconds", [100, 400, 700])
+def test_up_interrupted_leaves_nothing(netlab: Netlab, milliseconds: int) -> None:
+    process = subprocess.Popen(
+        netlab.argv("up", "--nodes", "8"),
+        env=netlab.environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(milliseconds / 1000)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode != 0:  # it may have been faster than the interrupt
+        assert "Traceback" not in errors
+        assert netlab.processes() == {}
+        assert not (netlab.home / "default").exists()
+    netlab.ok("down")
+
+
+def test_an_exhausted_pod_subnet_says_which(netlab: Netlab, tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(
+        "apiVersion: netlab/v1\nkind: Lab\n"
+        "spec: {nodes: 1, network: routed, podCIDRs: [10.250.0.0/28], nodeCIDRMaskSizes: [29]}\n"
+    )
+    netlab.ok("up", "--name", "small", "-f", str(file))
+    pods = "---".join(POD % (f"pod-{number}", "node-1") for number in range(7))
+    netlab.ok("apply", "--name", "small", "-f", "-", stdin=pods)
+    _eventually(lambda: "10.250.0" in netlab.ok("get", "events", "--name", "small"))
+    events = netlab.ok("get", "events", "--name", "small")
+    assert "FailedCreatePodSandBox" in events
+    # A pod that goes makes room for one that waits: nothing was leaked by the attempts that failed.
+    running = [
+        p["metadata"]["name"]
+        for p in netlab.json("get", "pods", "--name", "small")["items"]
+        if p["status"].get("podIP")
+    ]
+    assert len(running) == 5
+    netlab.ok("delete", "--name", "small", "pod", running[0], "--grace-period", "0")
+    _eventually(
+        lambda: sum(bool(p["status"].get("podIP")) for p in netlab.json("get", "pods", "--name", "small")["items"]) == 5
+    )
+    netlab.ok("down", "--name", "small")
+
+
+def _in_small_home(use: Callable[[Netlab, Path], None]) -> None:
+    home = Path(tempfile.mkdtemp(prefix="netlab-"))
+    syscalls.mount("tmpfs", home, "tmpfs", data="size=2m")
+    netlab = Netlab(home)
+    try:
+        use(netlab, home)
+    finally:
+        (home / "filler").unlink(missing_ok=True)
+        netlab.ok("down", "--all")
+        assert netlab.processes() == {}
+        syscalls.umount(home)
+        shutil.rmtree(home)
+
+
+def _fill(home: Path) -> None:
+    with (home / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+@isolated
+def test_a_full_disk_refuses_up_in_one_line() -> None:
+    def use(netlab: Netlab, home: Path) -> None:
+        _fill(home)
+        assert "no space" in netlab.fails(7, "up").lower()
+        assert [p.name for p in home.iterdir()] == ["filler"]
+
+    _in_small_home(use)
+
+
+@isolated
+def test_a_disk_that_fills_up_refuses_objects_and_recovers() -> None:
+    def use(netlab: Netlab, home: Path) -> None:
+        netlab.ok("up", "--nodes", "1")
+        _fill(home)
+        services = "---".join(
+            f"\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, annotations: {{fill: '{'x' * 60000}'}}}}\n"
+            "spec: {ports: [{port: 80}]}\n"
+            for n in range(20)
+        )
+        assert "space" in netlab.fails(7, "apply", "-f", "-", stdin=services)
+        assert "No resources" in netlab.run("get", "svc", "-l", "!component").stderr
+        (home / "filler").unlink()
+        netlab.ok("apply", "-f", "-", stdin=POD % ("web", "node-1"))
+        _eventually(lambda: _ready(netlab, "web"))
+
+    _in_small_home(use)

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from tests.e2e.conftest import Netlab
+from tests.e2e.test_lab import WEB
+
+
+def _wait_available(lab: Netlab, name: str, replicas: int) -> None:
+    lab.ok("exec", "outside", "--", "true")
+    import time
+
+    for _ in range(300):
+        if lab.json("get", "deployment", name).get("status", {}).get("availableReplicas") == replicas:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{name} is not available: {lab.ok('get', 'pods,events')}")
+
+
+def test_manifests_are_applied_shown_changed_and_deleted(lab: Netlab) -> None:
+    assert lab.ok("apply", "-f", "-", stdin=WEB) == "service/web created\ndeployment/web created\n"
+    assert lab.ok("apply", "-f", "-", stdin=WEB) == "service/web unchanged\ndeployment/web unchanged\n"
+    _wait_available(lab, "web", 3)
+    assert lab.ok("apply", "-f", "-", stdin=WEB.replace("replicas: 3", "replicas: 1")) == (
+        "service/web unchanged\ndeployment/web configured\n"
+    )
+    _wait_available(lab, "web", 1)
+    lab.ok("delete", "-f", "-", stdin=WEB)
+    assert lab.json("get", "svc,deploy")["items"] == []
+
+
+def test_tables_show_what_kubectl_shows(lab: Netlab) -> None:
+    assert lab.ok("get", "nodes").splitlines()[0].split() == ["NAME", "STATUS", "VERSION", "AGE"]
+    wide = lab.ok("get", "no", "-o", "wide")
+    assert "192.0.2.1" in wide
+    assert "10.244.1.0/24" in wide
+    assert lab.ok("get", "ns", "-o", "name").split() == ["namespace/default", "namespace/kube-system"]
+    assert "kind: Node" in lab.ok("get", "node", "node-1", "-o", "yaml")
+    assert lab.json("get", "node/node-1")["metadata"]["name"] == "node-1"
+
+
+REFUSED = [
+    (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, imag: x}]}",
+        "spec.containers[0].imag",
+    ),
+    ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: []}", "spec.containers"),
+    ("apiVersion: v1\nkind: Pod\nmetadata: {name: P}\nspec: {containers: [{name: c, image: x}]}", "metadata.name"),
+    ("apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 0}]}", "spec.ports[0].port"),
+    ("apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: eighty}]}", "spec.ports[0].port"),
+    ("apiVersion: v1\nkind: Servce\nmetadata: {name: s}", "did you mean Service?"),
+    ("apiVersion: v2\nkind: Pod\nmetadata: {name: s}", "kind: 'Pod' of 'v2' is unknown"),
+    ("apiVersion: v1\nkind: Pod\nmetadata: {}\nspec: {containers: []}", "metadata.name"),
+    ("just a text", "is not an object"),
+    ("a: [", "standard input"),
+]
+
+
+@pytest.mark.parametrize(("manifest", "named"), REFUSED)
+def test_a_wrong_manifest_is_refused_with_its_path_and_nothing_of_the_file_is_applied(
+    lab: Netlab, manifest: str, named: str
+) -> None:
+    good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: good}\n---\n"
+    assert named in lab.fails(2, "apply", "-f", "-", stdin=good + manifest)
+    assert "good" not in lab.ok("get", "namespaces")
+
+
+def test_a_field_that_has_no_effect_here_is_warned_of(lab: Netlab) -> None:
+    pod = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: heavy}\n"
+        "spec: {containers: [{name: c, image: pause, resources: {}}]}"
+    )
+    done = lab.run("apply", "-f", "-", stdin=pod)
+    assert (done.returncode, "spec.containers[0].resources" in done.stderr) == (0, True)
+    lab.ok("delete", "pod", "heavy", "--grace-period", "0")
+
+
+def test_what_is_not_there_is_not_found(lab: Netlab) -> None:
+    assert "not found" in lab.fails(3, "get", "pod", "absent")
+    assert "not found" in lab.fails(3, "delete", "svc", "absent")
+    assert "there is no kind 'gizmos'" in lab.fails(2, "get", "gizmos")
+
+
+def test_an_object_of_a_namespace_in_the_same_file_is_applied(lab: Netlab) -> None:
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: own}\nspec: {ports: [{port: 80}]}\n"
+    text += "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: own}\n"
+    lab.ok("apply", "-f", "-", stdin=text)
+    assert json.loads(lab.ok("get", "svc", "s", "-n", "own", "-o", "json"))["spec"]["clusterIP"]
+    lab.ok("delete", "namespace", "own")
+    assert "own" not in lab.ok("get", "ns", "-o", "name")
