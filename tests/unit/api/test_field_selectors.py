@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from netlab.api.server.field_selectors import parse, read
+from netlab.errors import UsageError
+
+_POD = {"metadata": {"name": "a,b", "namespace": "default"}, "spec": {"nodeName": "node-1"}, "status": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "selected"),
+    [
+        ("", True),
+        ("spec.nodeName=node-1", True),
+        ("spec.nodeName==node-2", False),
+        ("spec.nodeName!=node-2,metadata.namespace=default", True),
+        ("status.phase=", True),
+        ("status.phase!=", False),
+        ("spec.nodeName=", False),
+        ("spec.hostNetwork=false", True),
+        (r"metadata.name=a\,b", True),
+        (r"metadata.name=a\,b,spec.nodeName=x", False),
+    ],
+)
+def test_pods_by_field(text: str, selected: bool) -> None:
+    assert parse(text, "pods").matches(read(_POD, "pods")) is selected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("spec.nodeName", "can't understand"),
+        ("spec.image=x", "field label not supported: spec.image"),
+        ("=x", "can't understand"),
+    ],
+)
+def test_a_selector_that_cannot_be_served(text: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse(text, "pods")
+    assert complaint in str(refused.value)
+
+
+def test_truth_values_are_text() -> None:
+    assert read({"metadata": {"name": "n"}, "spec": {"unschedulable": True}}, "nodes")["spec.unschedulable"] == "true"
