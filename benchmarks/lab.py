@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from netlab.api.blocking import BlockingClient
 from netlab.api.resources import DEPLOYMENTS, PODS
@@ -215,33 +215,39 @@ def _private_kib(pid: int) -> int:
 def _floor_of_pods() -> tuple[float, float]:
     """Bare pods a second, and the seconds that ending them took: made and ended in a child's own namespaces."""
     read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            rate = _make_bare_pods()
-            os.write(write_end, str(rate).encode())
-            signal.pause()
-        finally:
-            os._exit(1)
-    rate = float(os.read(read_end, 64))
-    pidfd = os.pidfd_open(child)
+    keeper = os.fork()
+    if keeper == 0:
+        _keep_bare_pods(write_end)
+    first, rate = os.read(read_end, 64).decode().split()
+    pidfd = os.pidfd_open(int(first))
     began = time.perf_counter()
-    os.kill(child, signal.SIGKILL)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     select.select([pidfd], [], [])
-    os.waitpid(child, 0)
-    return rate, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    os.waitpid(keeper, 0)
+    return float(rate), seconds
+
+
+def _keep_bare_pods(report: int) -> NoReturn:
+    """Become the parent of a new pid namespace's first process, which makes the bare pods, and wait for its end."""
+    try:
+        if os.geteuid() != 0:
+            from tests.sandbox import enter
+
+            enter()
+        syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNET)
+        read_end, write_end = os.pipe()
+        first = os.fork()
+        if first == 0:
+            os.write(write_end, str(_make_bare_pods()).encode())
+            signal.pause()
+        os.write(report, f"{first} {os.read(read_end, 32).decode()}".encode())
+        os.waitpid(first, 0)
+    finally:
+        os._exit(0)
 
 
 def _make_bare_pods() -> float:
-    from netlab.net.namespaces import entered
-
-    if os.geteuid() != 0:
-        from tests.sandbox import enter
-
-        enter()
-    syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNET)
-    if os.fork():
-        signal.pause()
     from pyroute2 import IPRoute
 
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -254,8 +260,6 @@ def _make_bare_pods() -> float:
             own = os.open("/proc/self/ns/net", os.O_RDONLY)
             syscalls.setns(home, syscalls.CLONE_NEWNET)
             ip.link("add", ifname=f"v{number}", kind="veth", peer={"ifname": "eth0", "net_ns_fd": own})
-            with entered(own):
-                pass
             os.close(own)
         return _FLOOR_PODS / (time.perf_counter() - began)
 
