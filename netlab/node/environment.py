@@ -1,0 +1,73 @@
+"""A container's command, arguments and environment: $(VAR) references and the downward API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from netlab.api.core_types import Container, EnvVar, Pod
+from netlab.errors import UsageError
+
+_REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
+_SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """Replace $(NAME); `$$` is a dollar sign, and a name that is not in `env` stays as it is written.
+
+    Kubernetes' own rules (third_party/forked/golang/expansion), which are not a shell's.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] == "$":
+            return "$"
+        return env.get(match[2], match[0])
+
+    return _REFERENCE.sub(value, text)
+
+
+def environment(pod: Pod, container: Container, pod_ips: list[str], host_ips: list[str]) -> dict[str, str]:
+    """The container's variables, in order: each may refer to those before it.
+
+    Raises `UsageError` naming the variable whose value cannot be had.
+    """
+    env: dict[str, str] = {}
+    for index, variable in enumerate(container.env):
+        if variable.valueFrom is None:
+            env[variable.name] = expand(variable.value, env)
+            continue
+        try:
+            env[variable.name] = _from_source(variable, pod, pod_ips, host_ips)
+        except UsageError as error:
+            raise UsageError(f"container {container.name}: env[{index}] {variable.name}: {error}") from None
+    return env
+
+
+def _from_source(variable: EnvVar, pod: Pod, pod_ips: list[str], host_ips: list[str]) -> str:
+    source = variable.valueFrom
+    if source is None or source.fieldRef is None:
+        raise UsageError("only a fieldRef is supported in valueFrom")
+    return field(pod, source.fieldRef.fieldPath, pod_ips, host_ips)
+
+
+def field(pod: Pod, path: str, pod_ips: list[str], host_ips: list[str]) -> str:
+    """The value of a field that the downward API offers. Raises `UsageError` for one that it does not."""
+    if match := _SUBSCRIPT.fullmatch(path):
+        values = pod.metadata.labels if match[1] == "labels" else pod.metadata.annotations
+        return values.get(match[2], "")
+    fields = {
+        "metadata.name": pod.metadata.name,
+        "metadata.namespace": pod.metadata.namespace,
+        "metadata.uid": pod.metadata.uid,
+        "spec.nodeName": pod.spec.nodeName,
+        "spec.serviceAccountName": pod.spec.serviceAccountName or "default",
+        "status.hostIP": host_ips[0] if host_ips else "",
+        "status.hostIPs": ",".join(host_ips),
+        "status.podIP": pod_ips[0] if pod_ips else "",
+        "status.podIPs": ",".join(pod_ips),
+    }
+    if path not in fields:
+        raise UsageError(
+            f"fieldPath {path!r} is not supported: use one of {', '.join(fields)}, or metadata.labels['…']"
+        )
+    return fields[path]

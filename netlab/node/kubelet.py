@@ -1,0 +1,198 @@
+"""The kubelet: registers its node, and runs the pods that are bound to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from netlab.api.client import Client
+from netlab.api.core_types import Pod
+from netlab.api.informer import Informer
+from netlab.api.meta_types import ObjectMeta
+from netlab.api.resources import PODS
+from netlab.errors import NetlabError
+from netlab.machine.client import AsyncMachine
+from netlab.machine.protocol import ContainerExit, MachineState
+from netlab.node import recovery
+from netlab.node.podfiles import ClusterDNS
+from netlab.node.podstate import PodState
+from netlab.node.registration import Registration
+from netlab.node.sandboxes import Sandboxes, pod_uid
+from netlab.node.worker import NodeContext, PodWorker
+
+_RETRY = 2.0
+"""Seconds until the removal of a sandbox that nobody needs is tried again."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KubeletConfig:
+    """One node as its kubelet needs to know it.
+
+    `node_ips` has the primary family's address first; `cluster_dns` may be empty: pods have no name service then.
+    `on_registered` is called once the Node object is there.
+    """
+
+    node_name: str
+    api_socket: Path
+    machine_socket: Path
+    node_ips: list[str]
+    cni_conf_dir: Path
+    cni_plugin_dirs: list[Path]
+    cni_cache_dir: Path
+    log_dir: Path
+    max_pods: int = 110
+    labels: dict[str, str] = field(default_factory=dict)
+    cluster_dns: list[str] = field(default_factory=list)
+    cluster_domain: str = "cluster.local"
+    on_registered: Callable[[], None] | None = None
+
+
+async def run(config: KubeletConfig) -> None:
+    """Run a node's kubelet, in a process that is in the node's namespaces, until cancelled.
+
+    What it started goes on without it; the next kubelet takes it over. Raises `UnavailableError` when the machine's
+    pid 1 does not answer: there is nothing to run pods on.
+    """
+    config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with (
+        Client(config.api_socket, user_agent=f"kubelet/{config.node_name}") as client,
+        AsyncMachine(config.machine_socket) as machine,
+        # A probe is a connection of its own: a kept one would outlive what it should find out.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
+    ):
+        sandboxes = Sandboxes(
+            machine,
+            config.cni_conf_dir,
+            config.cni_plugin_dirs,
+            config.cni_cache_dir,
+            primary=ipaddress.ip_address(config.node_ips[0]).version,
+        )
+        node = NodeContext(
+            node_name=config.node_name,
+            node_ips=config.node_ips,
+            client=client,
+            machine=machine,
+            http=http,
+            sandboxes=sandboxes,
+            network_ready=asyncio.Event(),
+            dns=ClusterDNS(config.cluster_dns, config.cluster_domain),
+            log_dir=config.log_dir,
+        )
+        try:
+            await _Kubelet(config, node).run()
+        finally:
+            sandboxes.close()
+
+
+class _Kubelet:
+    def __init__(self, config: KubeletConfig, node: NodeContext) -> None:
+        self._config = config
+        self._node = node
+        self._workers: dict[str, PodWorker] = {}
+        """By the pod's uid."""
+        self._pods = Informer(node.client, PODS, fields=f"spec.nodeName={node.node_name}")
+        self._pods.on_change(self._changed)
+        self._recovering = True
+        self._found = MachineState(name="", sandboxes=[], containers=[], services=[], machines={})
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self) -> None:
+        config, node = self._config, self._node
+        registration = Registration(
+            node.client,
+            node.node_name,
+            node.node_ips,
+            config.max_pods,
+            config.labels,
+            node.sandboxes.network_error,
+            node.network_ready,
+        )
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._pods.run())
+                await registration.register()
+                if config.on_registered is not None:
+                    config.on_registered()
+                self._tasks.create_task(registration.run())
+                await self._pods.synced.wait()
+                self._recover(await node.machine.state())
+                self._tasks.create_task(self._follow_exits())
+        except BaseExceptionGroup as group:
+            # The first failure ended the others; it says all that there is to say.
+            errors = group.subgroup(NetlabError)
+            if errors is not None:
+                raise errors.exceptions[0] from None
+            raise
+
+    async def _follow_exits(self) -> None:
+        # The stream begins with what has exited already: between the state and the stream nothing is lost.
+        async for event in self._node.machine.events():
+            self._exited(event)
+
+    def _exited(self, event: ContainerExit) -> None:
+        if (worker := self._workers.get(pod_uid(event.id))) is not None:
+            worker.exited(event)
+
+    def _recover(self, found: MachineState) -> None:
+        self._recovering = False
+        noted = self._node.sandboxes.noted()
+        containers = [each for each in found.containers if recovery.UID_LABEL in each.labels]
+        pods = {pod.metadata.uid: pod for pod in self._pods.items.values()}
+        bound = frozenset(pods)
+        for orphan in recovery.orphans(bound, {**dict.fromkeys(found.sandboxes), **noted}, containers):
+            pods[orphan.metadata.uid] = orphan
+        for uid, pod in pods.items():
+            recovered = recovery.recover(pod, {*found.sandboxes, *noted}, containers, time.time())
+            recovered.state.gone = uid not in bound
+            for identity in recovered.unused_sandboxes:
+                self._tasks.create_task(self._discard(identity, pod.metadata))
+            for identity in recovered.unused_containers:
+                self._tasks.create_task(self._node.machine.remove(identity))
+            self._start(pod, recovered.state)
+
+    async def _discard(self, identity: str, meta: ObjectMeta) -> None:
+        while True:
+            try:
+                await self._node.sandboxes.remove(identity, meta)
+                return
+            except NetlabError as error:
+                log.warning("sandbox %s of pod %s/%s: %s", identity, meta.namespace, meta.name, error)
+                await asyncio.sleep(_RETRY)
+
+    def _changed(self, old: Pod | None, new: Pod | None) -> None:
+        if self._recovering:
+            return
+        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+            self._workers[old.metadata.uid].gone()
+            self._forget(old.metadata.uid)
+        if new is None:
+            return
+        if (worker := self._workers.get(new.metadata.uid)) is not None:
+            worker.update(new)
+        else:
+            self._start(new, PodState())
+
+    def _start(self, pod: Pod, state: PodState) -> None:
+        worker = self._workers[pod.metadata.uid] = PodWorker(self._node, pod, state)
+        self._tasks.create_task(self._run(worker))
+
+    async def _run(self, worker: PodWorker) -> None:
+        await worker.run()
+        self._forget(worker.pod.metadata.uid)
+
+    def _forget(self, uid: str) -> None:
+        # A worker that is done waits for its object to go (finalizers may hold it), so that no second one is started;
+        # one whose object is gone goes on until it is done.
+        worker = self._workers[uid]
+        present = self._pods.items.get(worker.pod.key)
+        if worker.done and (present is None or present.metadata.uid != uid):
+            del self._workers[uid]

@@ -1,0 +1,308 @@
+"""What a kubelet knows of a pod beyond its object, and what is to be done next: pure, no input or output.
+
+Times are seconds since the epoch: deadlines are compared with times that the API server wrote.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+
+from netlab.api.core_types import Container, ContainerStateTerminated, Pod
+from netlab.node.backoff import CRASH_LOOP, SANDBOX, Backoff
+
+TERMINAL = ("Succeeded", "Failed")
+
+LOST_EXIT_CODE = 137
+"""Of a container that is gone without a trace: upstream's ContainerStatusUnknown."""
+START_ERROR_EXIT_CODE = 128
+"""Of a container whose command could not be executed: containerd's StartError."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A pod's network: `id` is the machine's name for it, None on the node's own (hostNetwork)."""
+
+    id: str | None
+    ips: list[str]
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a run of a container ended."""
+
+    code: int
+    finished_at: float
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A container is being stopped since `since`, and killed `grace` seconds later."""
+
+    since: float
+    grace: float
+
+
+@dataclass
+class Run:
+    """A container of a pod over its restarts: the present run, and how the one before it ended."""
+
+    attempt: int = 0
+    """Which run this is, from 0: Kubernetes' restartCount."""
+    started_at: float | None = None
+    exit: Exit | None = None
+    last: ContainerStateTerminated | None = None
+    waiting: tuple[str, str] | None = None
+    """Reason and message why a run could not even be attempted."""
+    started: bool = False
+    """Past its startup probe."""
+    ready: bool = False
+    """What its readiness probe says."""
+    unhealthy: str = ""
+    """What its liveness or startup probe, or its postStart hook, found: it is to be stopped and started again."""
+    stop: Stop | None = None
+    killed: bool = False
+    backoff: Backoff = CRASH_LOOP
+    retry_at: float = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.started_at is not None and self.exit is None
+
+    def ended(self, exit: Exit) -> None:
+        """Note the end of the present run; from then on the back-off counts."""
+        self.exit = exit
+        self.started = self.ready = False
+        self.retry_at = self.backoff.ready_at(exit.finished_at)
+
+    def renew(self, last: ContainerStateTerminated | None, now: float) -> None:
+        """Make ready for the next run."""
+        failed_at = self.exit.finished_at if self.exit else now
+        self.backoff = self.backoff.next(failed_at, now)
+        self.attempt += 1
+        self.last = last
+        self.started_at = self.exit = self.stop = self.waiting = None
+        self.killed = self.started = self.ready = False
+        self.unhealthy = ""
+
+
+@dataclass
+class PodState:
+    """A pod as this node has it."""
+
+    sandbox: Sandbox | None = None
+    sandbox_attempt: int = 0
+    """The number of the next sandbox: its id is used once."""
+    ips: list[str] = field(default_factory=list)
+    """The addresses of the present sandbox, or of the last one."""
+    sandbox_error: str = ""
+    sandbox_backoff: Backoff = SANDBOX
+    sandbox_retry_at: float = 0.0
+    runs: dict[str, Run] = field(default_factory=dict)
+    gone: bool = False
+    """The object was removed from the API: nobody waits for this pod any more."""
+    failed: tuple[str, str] | None = None
+    """Reason and message why the whole pod is ended, such as DeadlineExceeded."""
+
+    def run(self, name: str) -> Run:
+        """The run of the container called `name`."""
+        return self.runs.setdefault(name, Run())
+
+
+@dataclass(frozen=True)
+class MakeSandbox:
+    """Make the sandbox and its network."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a container; when it has run before, once more."""
+
+    container: str
+
+
+@dataclass(frozen=True)
+class StopContainer:
+    """Ask a container to end: its preStop hook, then SIGTERM."""
+
+    container: str
+    grace: float
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End a container now."""
+
+    container: str
+
+
+@dataclass(frozen=True)
+class RemoveSandbox:
+    """Release the pod's addresses, and remove the sandbox and the dead containers."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """End the pod as Failed."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Delete the pod from the API: nothing of it is left here."""
+
+
+Action = MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | Fail | Finish
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done now, and when to look again though nothing happened (None: never)."""
+
+    actions: list[Action] = field(default_factory=list)
+    wake_at: float | None = None
+
+
+def will_restart(pod: Pod, run: Run, *, init: bool = False) -> bool:
+    """Whether a container that has exited is started again by the pod's restartPolicy."""
+    assert run.exit is not None
+    policy = pod.spec.restartPolicy or "Always"
+    if init or policy == "OnFailure":
+        # An init container that has succeeded is done, whatever the policy.
+        return run.exit.code != 0 and policy != "Never"
+    return policy == "Always"
+
+
+def terminal(pod: Pod, state: PodState) -> bool:
+    """Whether the pod has ended for good, of itself."""
+    if pod.status.phase in TERMINAL or state.failed is not None:
+        return True
+    for spec in pod.spec.initContainers:
+        run = state.run(spec.name)
+        if run.exit is not None and run.exit.code != 0 and not will_restart(pod, run, init=True):
+            return True
+    runs = [state.run(spec.name) for spec in pod.spec.containers]
+    return all(run.exit is not None and not will_restart(pod, run) for run in runs)
+
+
+def plan(pod: Pod, state: PodState, now: float) -> Plan:
+    """What to do next for a pod."""
+    if state.gone or pod.metadata.deletionTimestamp is not None or terminal(pod, state):
+        return _plan_end(pod, state, now)
+    wake_at = None
+    if pod.spec.activeDeadlineSeconds is not None and pod.status.startTime is not None:
+        wake_at = parse_time(pod.status.startTime) + pod.spec.activeDeadlineSeconds
+        if now >= wake_at:
+            return Plan([Fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")])
+    if state.sandbox is None:
+        if now >= state.sandbox_retry_at:
+            return Plan([MakeSandbox()])
+        return Plan(wake_at=_earliest(wake_at, state.sandbox_retry_at))
+    return _plan_containers(pod, state, now, wake_at)
+
+
+def _plan_containers(pod: Pod, state: PodState, now: float, wake_at: float | None) -> Plan:
+    candidates: list[tuple[Container, bool]] = [(each, False) for each in pod.spec.containers]
+    for spec in pod.spec.initContainers:
+        run = state.run(spec.name)
+        if run.exit is None or run.exit.code != 0:
+            candidates = [(spec, True)]
+            break
+    actions: list[Action] = []
+    for spec, init in candidates:
+        run = state.run(spec.name)
+        if run.running:
+            action, at = _plan_running(pod, spec, run, now)
+            if action is not None:
+                actions.append(action)
+            wake_at = _earliest(wake_at, at)
+        elif run.exit is None or will_restart(pod, run, init=init):
+            if now >= run.retry_at:
+                actions.append(Start(spec.name))
+            else:
+                wake_at = _earliest(wake_at, run.retry_at)
+    return Plan(actions, wake_at)
+
+
+def _plan_running(pod: Pod, spec: Container, run: Run, now: float) -> tuple[Action | None, float | None]:
+    if run.stop is not None:
+        return _plan_stopping(spec.name, run, run.stop.grace, now)
+    if run.unhealthy:
+        return StopContainer(spec.name, _probe_grace(pod, spec)), None
+    return None, None
+
+
+def _plan_stopping(name: str, run: Run, grace: float, now: float) -> tuple[Action | None, float | None]:
+    assert run.stop is not None
+    if run.killed:
+        return None, None
+    # A second, shorter deletion shortens what is left of the first.
+    kill_at = run.stop.since + min(run.stop.grace, grace)
+    return (Kill(name), None) if now >= kill_at else (None, kill_at)
+
+
+def _plan_end(pod: Pod, state: PodState, now: float) -> Plan:
+    grace = grace_period(pod, state)
+    actions: list[Action] = []
+    wake_at: float | None = None
+    running = [(name, run) for name, run in state.runs.items() if run.running]
+    for name, run in running:
+        if run.stop is None:
+            actions.append(StopContainer(name, grace))
+            continue
+        action, at = _plan_stopping(name, run, grace, now)
+        if action is not None:
+            actions.append(action)
+        wake_at = _earliest(wake_at, at)
+    if running:
+        return Plan(actions, wake_at)
+    if state.sandbox is not None:
+        if now >= state.sandbox_retry_at:
+            return Plan([RemoveSandbox()])
+        return Plan(wake_at=state.sandbox_retry_at)
+    if state.gone or pod.metadata.deletionTimestamp is not None:
+        return Plan([Finish()])
+    return Plan()
+
+
+def grace_period(pod: Pod, state: PodState) -> float:
+    """How long the pod's containers have between SIGTERM and SIGKILL, in seconds."""
+    if state.gone and pod.metadata.deletionTimestamp is None:
+        # Deleted by force. Upstream's minimum: a second to say goodbye.
+        return 1.0
+    if pod.metadata.deletionGracePeriodSeconds is not None:
+        return max(1.0, float(pod.metadata.deletionGracePeriodSeconds))
+    return _spec_grace(pod)
+
+
+def _spec_grace(pod: Pod) -> float:
+    seconds = pod.spec.terminationGracePeriodSeconds
+    return 30.0 if seconds is None else max(1.0, float(seconds))
+
+
+def _probe_grace(pod: Pod, spec: Container) -> float:
+    for probe in (spec.livenessProbe, spec.startupProbe):
+        if probe is not None and probe.terminationGracePeriodSeconds is not None:
+            return float(probe.terminationGracePeriodSeconds)
+    return _spec_grace(pod)
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch of a metav1.Time."""
+    return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def format_time(seconds: float) -> str:
+    """A metav1.Time of seconds since the epoch."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

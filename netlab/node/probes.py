@@ -1,0 +1,140 @@
+"""Readiness, liveness and startup probes: what they ask, and when the answer counts."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+
+from netlab.api.core_types import Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction
+from netlab.errors import NetlabError
+from netlab.machine.client import AsyncMachine
+
+_QUICK_FIRST = 0.01
+_QUICK_LAST = 1.0
+"""Seconds between the probes of a container that has only just started, doubled from the first to the last.
+
+A server listens some milliseconds after its process starts; with the bare period (10 s) the first probe, which is too
+early, would decide that the pod is ready 10 s late. These extra probes can only succeed: their failures do not count.
+"""
+
+_OUTPUT_SHOWN = 200
+
+
+@dataclasses.dataclass
+class Verdict:
+    """The consecutive answers of a probe, against its thresholds."""
+
+    success_threshold: int
+    failure_threshold: int
+    ok: bool | None = None
+    """The verdict so far; None before there is one."""
+    _last: bool | None = None
+    _streak: int = 0
+
+    def count(self, ok: bool) -> bool:
+        """Add one answer; whether the verdict changed by it."""
+        self._streak = self._streak + 1 if ok == self._last else 1
+        self._last = ok
+        needed = self.success_threshold if ok else self.failure_threshold
+        if self._streak < needed or self.ok == ok:
+            return False
+        self.ok = ok
+        return True
+
+
+class Ask(Protocol):
+    """One probe: returns what is wrong, or "" when all is well."""
+
+    async def __call__(self, action: Probe | LifecycleHandler, timeout: float) -> str:  # noqa: ASYNC109
+        """Ask once, for at most `timeout` seconds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asker:
+    """Asks one container: over the network from its node, or by a command inside it."""
+
+    machine: AsyncMachine
+    http: aiohttp.ClientSession
+    container: Container
+    container_id: str
+    pod_ip: str
+
+    async def __call__(self, action: Probe | LifecycleHandler, timeout: float) -> str:  # noqa: ASYNC109
+        """What is wrong, or "" when all is well."""
+        try:
+            if action.exec is not None:
+                return await self._exec(action.exec, timeout)
+            async with asyncio.timeout(timeout):
+                if action.httpGet is not None:
+                    return await self._http(action.httpGet)
+                if action.tcpSocket is not None:
+                    return await self._tcp(action.tcpSocket)
+        except TimeoutError:
+            return f"no answer within {timeout:g} s"
+        except (OSError, aiohttp.ClientError, ValueError, NetlabError) as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    async def _exec(self, action: ExecAction, timeout: float) -> str:  # noqa: ASYNC109
+        result = await self.machine.exec(self.container_id, action.command, timeout)
+        if result.timed_out:
+            return f"command {action.command!r} timed out after {timeout:g} s"
+        output = result.output.decode(errors="replace").strip()[:_OUTPUT_SHOWN]
+        return f"command {action.command!r} exited with status {result.exit_code}: {output}" if result.exit_code else ""
+
+    async def _http(self, action: HTTPGetAction) -> str:
+        host = action.host or self.pod_ip
+        host = f"[{host}]" if ":" in host else host
+        path = action.path if action.path.startswith("/") else f"/{action.path}"
+        url = f"{action.scheme.lower()}://{host}:{port_number(self.container, action.port)}{path}"
+        headers = {each.name: each.value for each in action.httpHeaders}
+        # Kubernetes verifies no certificate in probes, and a redirect elsewhere is a success.
+        async with self.http.get(url, headers=headers, ssl=False, allow_redirects=False) as response:
+            if 200 <= response.status < 400:
+                return ""
+            return f"HTTP probe failed with statuscode: {response.status}"
+
+    async def _tcp(self, action: TCPSocketAction) -> str:
+        _, writer = await asyncio.open_connection(action.host or self.pod_ip, port_number(self.container, action.port))
+        writer.close()
+        return ""
+
+
+def port_number(container: Container, port: int | str) -> int:
+    """A port by number or by the name that the container gives it. Raises `ValueError`."""
+    if isinstance(port, int):
+        return port
+    if port.isdecimal():
+        return int(port)
+    for each in container.ports:
+        if each.name == port:
+            return each.containerPort
+    raise ValueError(f"container {container.name} has no port named {port!r}")
+
+
+async def watch(
+    probe: Probe, ask: Ask, on_answer: Callable[[bool, str, bool], None], *, quick: bool, initial: bool | None
+) -> None:
+    """Probe until cancelled. `on_answer(ok, what is wrong, whether the verdict changed)` for each answer that counts.
+
+    With `quick`, a container that has just started is asked more often until its first success. `initial` is the
+    verdict that holds before the first answer.
+    """
+    verdict = Verdict(probe.successThreshold, probe.failureThreshold, ok=initial)
+    clock = asyncio.get_running_loop().time
+    await asyncio.sleep(probe.initialDelaySeconds)
+    pause, due, scheduled = _QUICK_FIRST, clock(), True
+    while True:
+        wrong = await ask(probe, probe.timeoutSeconds)
+        if scheduled or not wrong:
+            on_answer(not wrong, wrong, verdict.count(not wrong))
+            due = clock() + probe.periodSeconds
+        quick = quick and wrong != ""
+        until_due = max(0.0, due - clock())
+        scheduled = not quick or pause >= until_due
+        await asyncio.sleep(until_due if scheduled else pause)
+        pause = min(pause * 2, _QUICK_LAST)

@@ -1,0 +1,146 @@
+"""What a kubelet that has just started makes of what it finds: pure.
+
+The machine tells what runs and what has exited; the API tells what was reported before. Labels of the containers carry
+what only the kubelet knew, so that a kubelet killed at any moment goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from netlab.api.core_types import Container, ContainerStatus, Pod, PodSpec
+from netlab.api.meta_types import ObjectMeta
+from netlab.machine.protocol import ContainerStatus as MachineContainer
+from netlab.node.podstate import LOST_EXIT_CODE, TERMINAL, Exit, PodState, Run, Sandbox, parse_time
+from netlab.node.podstatus import container_id
+from netlab.node.sandboxes import pod_uid, sandbox_attempt
+
+NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
+POD_LABEL = "io.kubernetes.pod.name"
+UID_LABEL = "io.kubernetes.pod.uid"
+CONTAINER_LABEL = "io.kubernetes.container.name"
+RESTART_COUNT_LABEL = "io.kubernetes.container.restartCount"
+POD_IPS_LABEL = "netlab.dev/pod-ips"
+
+
+def labels(pod: Pod, container: str, attempt: int, pod_ips: list[str]) -> dict[str, str]:
+    """The labels of a container: upstream's names, and the addresses of its pod."""
+    return {
+        NAMESPACE_LABEL: pod.metadata.namespace,
+        POD_LABEL: pod.metadata.name,
+        UID_LABEL: pod.metadata.uid,
+        CONTAINER_LABEL: container,
+        RESTART_COUNT_LABEL: str(attempt),
+        POD_IPS_LABEL: json.dumps(pod_ips),
+    }
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A pod's state as it was found, and what of it is of no use any more (by id)."""
+
+    state: PodState
+    unused_sandboxes: list[str]
+    """Made, but not yet used: whether their network was complete is not known."""
+    unused_containers: list[str]
+    """Dead, and replaced."""
+
+
+def orphans(
+    bound: Collection[str], sandboxes: Mapping[str, ObjectMeta | None], containers: Iterable[MachineContainer]
+) -> list[Pod]:
+    """Pods of which something is here though the API has them no longer on this node: as much as is known of them.
+
+    `bound` are the uids of those that it has; `sandboxes` gives their pods' names as far as they were noted.
+    """
+    metas: dict[str, ObjectMeta] = {}
+    names: dict[str, dict[str, None]] = {}
+    for identity, noted in sandboxes.items():
+        uid = pod_uid(identity)
+        metas[uid] = noted or metas.get(uid) or ObjectMeta(name=uid, uid=uid)
+    for each in containers:
+        uid = each.labels[UID_LABEL]
+        metas[uid] = ObjectMeta(namespace=each.labels[NAMESPACE_LABEL], name=each.labels[POD_LABEL], uid=uid)
+        names.setdefault(uid, {})[each.labels[CONTAINER_LABEL]] = None
+    return [
+        Pod(metadata=meta, spec=PodSpec(containers=[Container(name=name) for name in names.get(uid, ())]))
+        for uid, meta in metas.items()
+        if uid not in bound
+    ]
+
+
+def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[MachineContainer], now: float) -> Recovered:
+    """What has become of a pod."""
+    uid = pod.metadata.uid
+    mine = [each for each in containers if each.labels.get(UID_LABEL) == uid]
+    state = PodState()
+    latest: dict[str, MachineContainer] = {}
+    for each in sorted(mine, key=lambda c: int(c.labels[RESTART_COUNT_LABEL])):
+        latest[each.labels[CONTAINER_LABEL]] = each
+
+    owned = [each for each in sandboxes if pod_uid(each) == uid]
+    used = next((each for each in latest.values() if each.sandbox in owned or each.sandbox is None), None)
+    if used is not None:
+        attempt = sandbox_attempt(used.sandbox) if used.sandbox else 0
+        state.sandbox = Sandbox(used.sandbox, json.loads(used.labels[POD_IPS_LABEL]), attempt)
+    state.ips = state.sandbox.ips if state.sandbox else [each.ip for each in pod.status.podIPs]
+    state.sandbox_attempt = max((sandbox_attempt(each) + 1 for each in owned), default=0)
+
+    reported = {each.name: each for each in [*pod.status.initContainerStatuses, *pod.status.containerStatuses]}
+    for spec in [*pod.spec.initContainers, *pod.spec.containers]:
+        status = reported.get(spec.name)
+        if spec.name in latest:
+            state.runs[spec.name] = _known(uid, spec, latest[spec.name], status)
+        elif status is not None:
+            state.runs[spec.name] = _unknown(status, now)
+    if state.sandbox is None and pod.status.phase not in TERMINAL:
+        _initialize_again(pod, state, now)
+    return Recovered(
+        state,
+        unused_sandboxes=[each for each in owned if state.sandbox is None or each != state.sandbox.id],
+        unused_containers=[each.id for each in mine if each not in latest.values() and not each.running],
+    )
+
+
+def _known(uid: str, spec: Container, found: MachineContainer, status: ContainerStatus | None) -> Run:
+    run = Run(attempt=int(found.labels[RESTART_COUNT_LABEL]), started_at=found.started_at)
+    if status is not None:
+        run.last = status.lastState.terminated
+    if found.exit_code is not None:
+        run.ended(Exit(found.exit_code, found.finished_at or found.started_at, found.signal or 0))
+        return run
+    # What the probes had found holds until they find otherwise: a restarted kubelet takes no pod out of service.
+    same = status is not None and status.containerID == f"netlab://{container_id(uid, spec.name, run.attempt)}"
+    run.started = spec.startupProbe is None or bool(same and status and status.started)
+    run.ready = run.started and (spec.readinessProbe is None or bool(same and status and status.ready))
+    return run
+
+
+def _unknown(status: ContainerStatus, now: float) -> Run:
+    run = Run(attempt=status.restartCount, last=status.lastState.terminated)
+    ended = status.state.terminated
+    if ended is None and status.state.waiting is not None and status.containerID:
+        # It was waiting for its next run: how it had ended was reported as its last state.
+        ended, run.last = run.last, None
+    if ended is not None:
+        finished = parse_time(ended.finishedAt) if ended.finishedAt else now
+        run.started_at = parse_time(ended.startedAt) if ended.startedAt else None
+        run.ended(Exit(ended.exitCode, finished, ended.signal, ended.reason, ended.message))
+    elif status.state.running is not None:
+        started = status.state.running.startedAt
+        run.started_at = parse_time(started) if started else now
+        message = "The container could not be located: its machine was restarted"
+        run.ended(Exit(LOST_EXIT_CODE, now, 0, "ContainerStatusUnknown", message))
+    return run
+
+
+def _initialize_again(pod: Pod, state: PodState, now: float) -> None:
+    # A new sandbox is a new start of the pod: init containers run again, as upstream's computePodActions has it.
+    if pod.spec.restartPolicy == "Never":
+        return
+    for spec in pod.spec.initContainers:
+        run = state.runs.get(spec.name)
+        if run is not None and run.exit is not None and run.exit.code == 0:
+            run.renew(None, now)

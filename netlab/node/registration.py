@@ -1,0 +1,199 @@
+"""The Node object: what a kubelet says of its node, and its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Callable
+
+import msgspec
+
+from netlab import __version__
+from netlab.api.client import STRATEGIC_MERGE_PATCH, Client
+from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import Condition, ObjectMeta, now
+from netlab.api.resources import NODES
+from netlab.errors import NetlabError
+
+HEARTBEAT = 10.0
+"""Seconds between two heartbeats, as upstream's nodeStatusUpdateFrequency."""
+_NETWORK_POLL = 0.025
+_READY_POLL = 5.0
+"""Seconds between two looks for the CNI configuration, before there is one and after."""
+_RETRY = 0.5
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
+"""Go's names of architectures, which Kubernetes' labels use."""
+
+log = logging.getLogger(__name__)
+
+
+def node_labels(node_name: str, extra: dict[str, str]) -> dict[str, str]:
+    """The labels of a node: the well-known ones and its own."""
+    well_known = {
+        "kubernetes.io/hostname": node_name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": architecture(),
+    }
+    return well_known | extra
+
+
+def architecture() -> str:
+    """The machine's architecture, in Go's spelling."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def node_status(
+    node_name: str, node_ips: list[str], max_pods: int, network_error: str, before: list[Condition]
+) -> NodeStatus:
+    """The status of a node; `network_error` is why it can run no pods, "" when it can."""
+    capacity: dict[str, str | int] = {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
+        "pods": str(max_pods),
+    }
+    addresses = [NodeAddress(type="InternalIP", address=ip) for ip in node_ips]
+    return NodeStatus(
+        capacity=capacity,
+        allocatable=dict(capacity),
+        addresses=[*addresses, NodeAddress(type="Hostname", address=node_name)],
+        conditions=[ready_condition(network_error, before)],
+        nodeInfo=NodeSystemInfo(
+            kernelVersion=platform.release(),
+            osImage=_os_image(),
+            containerRuntimeVersion=f"netlab://{__version__}",
+            kubeletVersion=f"v1.31.0-netlab.{__version__}",
+            operatingSystem="linux",
+            architecture=architecture(),
+        ),
+    )
+
+
+def ready_condition(network_error: str, before: list[Condition]) -> Condition:
+    """The Ready condition, with the time of its last change kept from `before`."""
+    moment = now()
+    condition = Condition(
+        type="Ready",
+        status="False" if network_error else "True",
+        reason="KubeletNotReady" if network_error else "KubeletReady",
+        message="kubelet is posting ready status",
+        lastHeartbeatTime=moment,
+        lastTransitionTime=moment,
+    )
+    if network_error:
+        # containerd's words, by which people find the cause.
+        condition.message = (
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
+            f"message:Network plugin returns error: cni config uninitialized: {network_error}"
+        )
+    old = next((each for each in before if each.type == "Ready"), None)
+    if old is not None and old.status == condition.status:
+        condition.lastTransitionTime = old.lastTransitionTime
+    return condition
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+class Registration:
+    """Creates or adopts the Node object, and keeps its status true."""
+
+    def __init__(
+        self,
+        client: Client,
+        node_name: str,
+        node_ips: list[str],
+        max_pods: int,
+        labels: dict[str, str],
+        network_error: Callable[[], str],
+        network_ready: asyncio.Event,
+    ) -> None:
+        """`network_error` says why there is no pod network ("" when there is one); `network_ready` is set by it."""
+        self._client = client
+        self._name = node_name
+        self._ips = node_ips
+        self._max_pods = max_pods
+        self._labels = node_labels(node_name, labels)
+        self._network_error = network_error
+        self._network_ready = network_ready
+        self._conditions: list[Condition] = []
+
+    async def register(self) -> None:
+        """Make the Node object say what this node is; tries until the API server answers."""
+        while True:
+            try:
+                await self._register()
+                return
+            except NetlabError as error:
+                log.warning("node %s: registration: %s; trying again in %g s", self._name, error, _RETRY)
+                await asyncio.sleep(_RETRY)
+
+    async def _register(self) -> None:
+        status = self._status()
+        node = Node(metadata=ObjectMeta(name=self._name, labels=self._labels), status=status)
+        try:
+            # The server keeps the status of a Node that is created, as upstream's does: one request, not two.
+            created = await self._client.create(NODES, node)
+            if created.status.conditions:
+                return
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            present = await self._client.get(NODES, self._name)
+            self._conditions = present.status.conditions
+            await self._client.patch(NODES, self._name, None, {"metadata": {"labels": self._labels}})
+        await self._patch_status()
+
+    async def run(self) -> None:
+        """Watch for the network and send heartbeats until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_heartbeat = loop.time() + HEARTBEAT
+        ready = self._network_ready.is_set()
+        while True:
+            poll = _READY_POLL if ready else _NETWORK_POLL
+            await asyncio.sleep(max(0.0, min(poll, next_heartbeat - loop.time())))
+            was_ready, ready = ready, self._look()
+            if ready == was_ready and loop.time() < next_heartbeat:
+                continue
+            try:
+                await self._patch_status()
+                next_heartbeat = loop.time() + HEARTBEAT
+            except ApiError as error:
+                if error.reason == "NotFound":
+                    # Somebody deleted the Node: this node is still here, and says so (upstream's registerNode).
+                    await self.register()
+                else:
+                    log.warning("node %s: status: %s", self._name, error)
+                next_heartbeat = loop.time() + _RETRY
+            except NetlabError as error:
+                log.debug("node %s: status: %s", self._name, error)
+                next_heartbeat = loop.time() + _RETRY
+
+    def _look(self) -> bool:
+        if self._network_error():
+            self._network_ready.clear()
+            return False
+        self._network_ready.set()
+        return True
+
+    def _status(self) -> NodeStatus:
+        self._look()
+        status = node_status(self._name, self._ips, self._max_pods, self._network_error(), self._conditions)
+        self._conditions = status.conditions
+        return status
+
+    async def _patch_status(self) -> None:
+        patch = msgspec.to_builtins(self._status())
+        # Two InternalIPs are one to a merge by type (kubernetes/kubernetes#79391): the list is replaced.
+        patch["addresses"].insert(0, {"$patch": "replace"})
+        await self._client.patch(
+            NODES, self._name, None, {"status": patch}, subresource="status", patch_type=STRATEGIC_MERGE_PATCH
+        )

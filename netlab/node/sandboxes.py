@@ -1,0 +1,147 @@
+"""A pod's sandbox: a network namespace of the machine, joined to the pod network by CNI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from netlab import files
+from netlab.api.meta_types import ObjectMeta
+from netlab.cni.runtime import Attachment, Runtime, load_network
+from netlab.errors import NetlabError
+from netlab.machine.client import AsyncMachine, MachineError
+from netlab.node.podstate import Sandbox
+
+T = TypeVar("T")
+
+CONCURRENT = 4
+"""Plugin executables run at once: more than the processors of a small machine only queue in the kernel."""
+
+
+def sandbox_id(pod_uid: str, attempt: int) -> str:
+    """The name of a pod's sandbox, which is CNI's container id: it tells the pod to whoever lists namespaces."""
+    return f"{pod_uid}_{attempt}"
+
+
+def pod_uid(identity: str) -> str:
+    """The pod of a sandbox or a container."""
+    return identity.partition("_")[0]
+
+
+def sandbox_attempt(identity: str) -> int:
+    """Which of its pod's sandboxes this is, from 0."""
+    attempt = identity.rpartition("_")[2]
+    return int(attempt) if attempt.isdecimal() else 0
+
+
+class Sandboxes:
+    """Makes and removes sandboxes: all of one or nothing of it.
+
+    A note on disk is made before a sandbox and removed after it, so that a sandbox whose kubelet was killed half-way,
+    or whose machine is gone, still gives its addresses back.
+    """
+
+    def __init__(
+        self, machine: AsyncMachine, conf_dir: Path, plugin_dirs: list[Path], cache_dir: Path, primary: int
+    ) -> None:
+        """`primary` is the IP version of the node's first address: pods' addresses are listed in the node's order."""
+        self._machine = machine
+        self._conf_dir = conf_dir
+        self._runtime = Runtime(plugin_dirs, cache_dir)
+        self._notes = cache_dir / "sandboxes"
+        self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._primary = primary
+        # CNI plugins are processes to be waited for; their environment needs no event loop.
+        self._threads = ThreadPoolExecutor(CONCURRENT, thread_name_prefix="cni")
+
+    def network_error(self) -> str:
+        """Why there is no pod network yet, or "" when there is a configuration."""
+        try:
+            load_network(self._conf_dir)
+        except NetlabError as error:
+            return str(error)
+        return ""
+
+    def noted(self) -> dict[str, ObjectMeta]:
+        """The sandboxes that were made here and not yet removed, whole or not, by id: each with its pod's names."""
+        found = {}
+        for path in self._notes.glob("*_*[0-9]"):
+            namespace, _, name = path.read_text().partition("/")
+            found[path.name] = ObjectMeta(namespace=namespace, name=name, uid=pod_uid(path.name))
+        return found
+
+    async def make(self, meta: ObjectMeta, attempt: int) -> Sandbox:
+        """A new sandbox with addresses. Raises `NetlabError`; nothing is left then."""
+        identity = sandbox_id(meta.uid, attempt)
+        self._note(identity, meta)
+        try:
+            netns = await self._machine.create_sandbox(identity)
+        except MachineError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            # Made by a kubelet that was killed before it could go on.
+            await self.remove(identity, meta)
+            netns = await self._machine.create_sandbox(identity)
+        try:
+            result = await self._in_thread(lambda: self._add(_attachment(identity, netns, meta)))
+            return Sandbox(identity, self._addresses(result), attempt)
+        except NetlabError:
+            with contextlib.suppress(NetlabError):
+                await self.remove(identity, meta)
+            raise
+
+    async def remove(self, identity: str, meta: ObjectMeta) -> None:
+        """Release a sandbox's addresses and remove it; nothing is wrong when it is gone already.
+
+        Raises `NetlabError` when the plugin refuses: the sandbox is kept, so that it can be tried again.
+        """
+        attachment = _attachment(identity, f"/run/netns/cni-{identity}", meta)
+        await self._in_thread(lambda: self._delete(attachment))
+        await self._machine.remove_sandbox(identity)
+        (self._notes / identity).unlink(missing_ok=True)
+
+    def _note(self, identity: str, meta: ObjectMeta) -> None:
+        try:
+            files.replace(self._notes / identity, f"{meta.namespace}/{meta.name}")
+        except OSError as error:
+            raise NetlabError(f"sandbox {identity}: {self._notes}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Wait for the plugins that run."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _add(self, attachment: Attachment) -> dict[str, Any]:
+        return self._runtime.add(load_network(self._conf_dir), attachment)
+
+    def _delete(self, attachment: Attachment) -> None:
+        self._runtime.delete(load_network(self._conf_dir), attachment)
+
+    def _addresses(self, result: dict[str, Any]) -> list[str]:
+        ips = [str(ipaddress.ip_interface(each["address"]).ip) for each in result.get("ips", [])]
+        if not ips:
+            raise NetlabError("the CNI plugin's result has no addresses: its configuration lacks ipam")
+        return sorted(ips, key=lambda ip: ipaddress.ip_address(ip).version != self._primary)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _attachment(identity: str, netns: str, meta: ObjectMeta) -> Attachment:
+    return Attachment(
+        container_id=identity,
+        netns=netns,
+        # The names that every kubelet's runtime gives: plugins such as Calico's read them.
+        args={
+            "IgnoreUnknown": "1",
+            "K8S_POD_NAMESPACE": meta.namespace,
+            "K8S_POD_NAME": meta.name,
+            "K8S_POD_INFRA_CONTAINER_ID": identity,
+            "K8S_POD_UID": meta.uid,
+        },
+    )
