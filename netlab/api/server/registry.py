@@ -144,6 +144,10 @@ class Registry:
             base = meta["generateName"][:_LONGEST_GENERATED_BASE]
             meta["name"] = base + "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
         name = meta.get("name", "")
+        if not name:
+            problems = Problems()
+            problems.required("metadata.name", "name or generateName is required")
+            raise refusals.invalid(resource, name, problems)
         if resource.namespaced:
             self._check_namespace(resource, namespace, name)
         if self.store.get(resource, namespace, name) is not None:

@@ -123,6 +123,11 @@ class Watch:
         if self._lines:
             self._wake.set()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` returns at once."""
+        return self._wake.is_set()
+
     def offer(self, event: Event) -> None:
         """Take note of an event, if it is one of those asked for."""
         line = event.line_for(self.selection)
@@ -193,6 +198,10 @@ class Hub:
         first = bisect.bisect_right(feed.events, since, key=lambda event: event.revision)
         lines = (event.line_for(selection) for event in feed.events[first:])
         return self._open(feed, Watch(selection, (line for line in lines if line)))
+
+    def recent(self, plural: str) -> list[Event]:
+        """The events of a resource that are still known."""
+        return self._feed(plural).events
 
     def watch_from_now(self, plural: str, selection: Selection, present: Iterable[Stored]) -> Watch:
         """Open a watch that begins with the present objects as ADDED."""

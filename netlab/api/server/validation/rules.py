@@ -55,11 +55,8 @@ def service_name(path: str, value: str, problems: Problems) -> None:
 
 def metadata(meta: ObjectMeta, kind: str, problems: Problems) -> None:
     """The name that the kind allows, labels, and annotations."""
-    if meta.name:
-        check = {"Namespace": dns_label, "Service": dns_1035}.get(kind, dns_subdomain)
-        check("metadata.name", meta.name, problems)
-    else:
-        problems.required("metadata.name", "name or generateName is required")
+    check = {"Namespace": dns_label, "Service": dns_1035}.get(kind, dns_subdomain)
+    check("metadata.name", meta.name, problems)
     labels("metadata.labels", meta.labels, problems)
     for key in meta.annotations:
         if not selectors.is_label_key(key.lower()):

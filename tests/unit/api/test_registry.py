@@ -1,0 +1,299 @@
+"""What can be done with objects, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from netlab.api.errors import ApiError
+from netlab.api.resources import ALL, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, NODES, PODS, REPLICASETS
+from netlab.api.server import patch
+from netlab.api.server.registry import DeleteOptions, Preconditions, Registry
+from netlab.api.server.watch import Selection
+from tests.unit.api.cluster import create, deployment, endpoint_slice, pod, refused, update
+
+
+def _delete(registry: Registry, resource: Any, name: str, namespace: str = "default", **options: Any) -> bool:
+    place = namespace if resource.namespaced else ""
+    return registry.delete(resource, place, name, DeleteOptions(**options))[1]
+
+
+def _get(registry: Registry, resource: Any, name: str, namespace: str = "default") -> Any:
+    return registry.get(resource, namespace if resource.namespaced else "", name).decode()
+
+
+def test_create_fills_in_what_the_server_knows(registry: Registry) -> None:
+    made = create(registry, PODS, pod() | {"metadata": {"name": "p", "uid": "mine", "generation": 9}})
+    assert list(made)[:3] == ["apiVersion", "kind", "metadata"]
+    meta = made["metadata"]
+    assert meta["namespace"] == "default"
+    assert meta["uid"] != "mine"
+    assert meta["generation"] == 1
+    assert meta["creationTimestamp"].endswith("Z")
+    assert int(meta["resourceVersion"]) == registry.store.revision
+    assert made["status"] == {"phase": "Pending"}
+
+
+def test_pod_defaults(registry: Registry) -> None:
+    probe = {"httpGet": {"port": 80}, "timeoutSeconds": 0}
+    containers = [{"name": "c", "image": "a/b:1", "ports": [{"containerPort": 80}], "readinessProbe": probe}]
+    spec = create(registry, PODS, pod(containers=containers, hostNetwork=True))["spec"]
+    assert spec == {
+        "containers": [
+            {
+                "name": "c",
+                "image": "a/b:1",
+                "imagePullPolicy": "IfNotPresent",
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+                "ports": [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}],
+                "readinessProbe": {
+                    "httpGet": {"port": 80, "path": "/", "scheme": "HTTP"},
+                    "timeoutSeconds": 1,
+                    "periodSeconds": 10,
+                    "successThreshold": 1,
+                    "failureThreshold": 3,
+                },
+            }
+        ],
+        "hostNetwork": True,
+        "restartPolicy": "Always",
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
+        "terminationGracePeriodSeconds": 30,
+        "enableServiceLinks": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [("a", "Always"), ("a:latest", "Always"), ("r:5000/a", "Always"), ("a:1", "IfNotPresent"), ("a@x", "IfNotPresent")],
+)
+def test_the_pull_policy_follows_the_tag(registry: Registry, image: str, policy: str) -> None:
+    made = create(registry, PODS, pod(containers=[{"name": "c", "image": image}]))
+    assert made["spec"]["containers"][0]["imagePullPolicy"] == policy
+
+
+def test_workload_defaults(registry: Registry) -> None:
+    spec = create(registry, DEPLOYMENTS, deployment())["spec"]
+    assert (spec["replicas"], spec["revisionHistoryLimit"], spec["progressDeadlineSeconds"]) == (1, 10, 600)
+    rolling = {"maxUnavailable": "25%", "maxSurge": "25%"}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    assert spec["template"]["spec"]["restartPolicy"] == "Always"
+    assert create(registry, REPLICASETS, deployment("zero", replicas=0))["spec"]["replicas"] == 0
+
+
+def test_a_name_is_made_up(registry: Registry) -> None:
+    names = {
+        create(registry, PODS, pod() | {"metadata": {"generateName": "web-" + "x" * 80}})["metadata"]["name"]
+        for _ in range(5)
+    }
+    assert len(names) == 5
+    assert all(len(name) == 63 and name.startswith("web-xxx") for name in names)
+
+
+def test_where_an_object_may_be_created(registry: Registry) -> None:
+    create(registry, PODS, pod())
+    with refused(409, 'pods "p" already exists'):
+        create(registry, PODS, pod())
+    with refused(404, 'namespaces "absent" not found'):
+        create(registry, PODS, pod(), "absent")
+    with refused(400, "the namespace of the provided object (other) does not match"):
+        create(registry, PODS, pod() | {"metadata": {"name": "q", "namespace": "other"}})
+    with refused(400, "resourceVersion should not be set on objects to be created"):
+        create(registry, PODS, pod() | {"metadata": {"name": "q", "resourceVersion": "1"}})
+    with refused(400, "the kind in the data (Node) does not match the expected kind (Pod)"):
+        create(registry, PODS, pod("q") | {"kind": "Node"})
+    with refused(400, 'strict decoding error: unknown field "spec.containres" (did you mean "containers"?)'):
+        create(registry, PODS, {"metadata": {"name": "q"}, "spec": {"containres": []}})
+
+
+def test_ignored_fields_are_kept_and_warned_of(registry: Registry) -> None:
+    outcome = registry.create(PODS, "default", pod(volumes=[{"name": "v", "emptyDir": {}}]))  # type: ignore[arg-type]
+    assert outcome.warnings == ("spec.volumes: stored and returned, but nothing in netlab acts upon it",)
+    assert _get(registry, PODS, "p")["spec"]["volumes"] == [{"name": "v", "emptyDir": {}}]
+
+
+def test_dry_run_changes_nothing(registry: Registry) -> None:
+    before = registry.store.revision
+    outcome = registry.create(PODS, "default", pod(), dry_run=True)  # type: ignore[arg-type]
+    assert msgspec.json.decode(outcome.raw)["spec"]["restartPolicy"] == "Always"
+    assert registry.store.revision == before
+    with refused(404):
+        _get(registry, PODS, "p")
+
+
+def test_a_second_writer_is_told(registry: Registry) -> None:
+    first = create(registry, DEPLOYMENTS, deployment())
+    second = msgspec.json.decode(msgspec.json.encode(first))
+    first["spec"]["replicas"] = 2
+    update(registry, DEPLOYMENTS, first)
+    second["spec"]["replicas"] = 3
+    with refused(409, 'Operation cannot be fulfilled on deployments.apps "d": the object has been modified'):
+        update(registry, DEPLOYMENTS, second)
+    second["metadata"].pop("resourceVersion")
+    assert update(registry, DEPLOYMENTS, second)["spec"]["replicas"] == 3
+    second["metadata"]["uid"] = "another"
+    with refused(409, "UID in precondition: another"):
+        update(registry, DEPLOYMENTS, second)
+
+
+def test_an_update_that_changes_nothing_is_no_change(registry: Registry) -> None:
+    made = create(registry, DEPLOYMENTS, deployment())
+    assert update(registry, DEPLOYMENTS, made) == made
+    assert registry.store.revision == int(made["metadata"]["resourceVersion"])
+
+
+def test_spec_and_status_each_have_their_door(registry: Registry) -> None:
+    made = create(registry, DEPLOYMENTS, deployment() | {"status": {"replicas": 7}})
+    assert "status" not in made
+    made["status"], made["spec"]["replicas"] = {"replicas": 5}, 5
+    through_status = update(registry, DEPLOYMENTS, made, "status")
+    assert (through_status["status"], through_status["spec"]["replicas"]) == ({"replicas": 5}, 1)
+    assert through_status["metadata"]["generation"] == 1
+    through_status["status"], through_status["spec"]["replicas"] = {"replicas": 9}, 9
+    through_spec = update(registry, DEPLOYMENTS, through_status)
+    assert (through_spec["status"], through_spec["spec"]["replicas"]) == ({"replicas": 5}, 9)
+    assert through_spec["metadata"]["generation"] == 2
+    with refused(400, 'unknown field "status.replcias" (did you mean "replicas"?)'):
+        update(registry, DEPLOYMENTS, through_spec | {"status": {"replcias": 1}}, "status")
+
+
+def test_labels_are_no_new_generation_but_endpoints_are(registry: Registry) -> None:
+    made = create(registry, ENDPOINTSLICES, endpoint_slice())
+    made["metadata"]["labels"] = {"a": "b"}
+    made = update(registry, ENDPOINTSLICES, made)
+    assert made["metadata"]["generation"] == 1
+    made["endpoints"][0]["conditions"] = {"ready": False}
+    assert update(registry, ENDPOINTSLICES, made)["metadata"]["generation"] == 2
+
+
+def test_a_node_is_registered_with_its_status(registry: Registry) -> None:
+    made = create(registry, NODES, {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": 2, "pods": "110"}}})
+    assert made["status"]["capacity"] == {"cpu": 2, "pods": "110"}
+    assert "namespace" not in made["metadata"]
+
+
+def test_a_patch_goes_the_way_of_an_update(registry: Registry) -> None:
+    create(registry, DEPLOYMENTS, deployment())
+    resource: Any = DEPLOYMENTS
+
+    def apply(change: Any) -> Any:
+        outcome = registry.patch(resource, "default", "d", lambda present: patch.json_merge(present, change))
+        return msgspec.json.decode(outcome.raw)
+
+    assert apply({"spec": {"replicas": 4}})["metadata"]["generation"] == 2
+    assert apply({"metadata": {"uid": None, "generation": 77}})["metadata"]["generation"] == 2
+    with refused(409, "the object has been modified"):
+        apply({"metadata": {"resourceVersion": "1"}})
+    with refused(422, "spec.replicas: Invalid value: -1"):
+        apply({"spec": {"replicas": -1}})
+    with refused(400, "may not make something else"):
+        apply([])
+
+
+def test_a_pod_without_a_node_goes_at_once(registry: Registry) -> None:
+    create(registry, PODS, pod())
+    assert _delete(registry, PODS, "p")
+    with refused(404, 'pods "p" not found'):
+        _delete(registry, PODS, "p")
+
+
+def test_a_pod_on_a_node_waits_for_its_kubelet(registry: Registry) -> None:
+    create(registry, PODS, pod(nodeName="node-1", terminationGracePeriodSeconds=7))
+    assert not _delete(registry, PODS, "p")
+    meta = _get(registry, PODS, "p")["metadata"]
+    assert (meta["deletionGracePeriodSeconds"], meta["generation"]) == (7, 2)
+    assert meta["deletionTimestamp"] > meta["creationTimestamp"]
+    revision = registry.store.revision
+    assert not _delete(registry, PODS, "p", gracePeriodSeconds=60), "a grace period is never made longer"
+    assert registry.store.revision == revision
+    assert not _delete(registry, PODS, "p", gracePeriodSeconds=2)
+    assert _get(registry, PODS, "p")["metadata"]["deletionGracePeriodSeconds"] == 2
+    assert _delete(registry, PODS, "p", gracePeriodSeconds=0)
+
+
+def test_a_pod_that_ended_goes_at_once(registry: Registry) -> None:
+    made = create(registry, PODS, pod(nodeName="node-1"))
+    update(registry, PODS, made | {"status": {"phase": "Succeeded"}}, "status")
+    assert _delete(registry, PODS, "p")
+
+
+def test_delete_only_the_one_that_was_meant(registry: Registry) -> None:
+    made = create(registry, PODS, pod())
+    with refused(409, "UID in precondition: another"):
+        _delete(registry, PODS, "p", preconditions=Preconditions(uid="another"))
+    with refused(409, "has been modified"):
+        _delete(registry, PODS, "p", preconditions=Preconditions(resourceVersion="1"))
+    assert _delete(registry, PODS, "p", preconditions=Preconditions(uid=made["metadata"]["uid"]))
+
+
+def test_finalizers_hold_an_object_back(registry: Registry) -> None:
+    create(registry, DEPLOYMENTS, deployment() | {"metadata": {"name": "d", "finalizers": ["a/b", "c/d"]}})
+    assert not _delete(registry, DEPLOYMENTS, "d")
+    dying = _get(registry, DEPLOYMENTS, "d")
+    assert "deletionTimestamp" in dying["metadata"]
+    with refused(422, "metadata.finalizers: Forbidden: no new finalizers"):
+        dying["metadata"]["finalizers"] = ["e/f"]
+        update(registry, DEPLOYMENTS, dying)
+    dying["metadata"]["finalizers"] = ["c/d"]
+    dying = update(registry, DEPLOYMENTS, dying)
+    dying["metadata"]["finalizers"] = []
+    update(registry, DEPLOYMENTS, dying)
+    with refused(404):
+        _get(registry, DEPLOYMENTS, "d")
+
+
+def test_a_namespace_is_emptied_before_it_goes(registry: Registry) -> None:
+    made = create(registry, NAMESPACES, {"metadata": {"name": "n"}})
+    assert made["spec"] == {"finalizers": ["kubernetes"]}
+    assert made["status"] == {"phase": "Active"}
+    assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "n"}
+    create(registry, PODS, pod(), "n")
+    assert not _delete(registry, NAMESPACES, "n")
+    assert _get(registry, NAMESPACES, "n")["status"]["phase"] == "Terminating"
+    with refused(403, 'pods "q" is forbidden: unable to create new content in namespace n because it is being term'):
+        create(registry, PODS, pod("q"), "n")
+    assert _delete(registry, PODS, "p", "n")
+    dying = _get(registry, NAMESPACES, "n")
+    dying["spec"] = {}
+    update(registry, NAMESPACES, dying)
+    assert _get(registry, NAMESPACES, "n")["spec"] == {"finalizers": ["kubernetes"]}, "only through finalize"
+    dying["metadata"].pop("resourceVersion")
+    update(registry, NAMESPACES, dying, "finalize")
+    with refused(404, 'namespaces "n" not found'):
+        _get(registry, NAMESPACES, "n")
+
+
+def test_the_systems_own_namespaces_stay(registry: Registry) -> None:
+    names = [stored.name for stored in registry.list(NAMESPACES, Selection())]  # type: ignore[arg-type]
+    assert names == ["default", "kube-system"]
+    with refused(403, 'namespaces "default" is forbidden: this namespace may not be deleted'):
+        _delete(registry, NAMESPACES, "default")
+
+
+def test_binding(registry: Registry) -> None:
+    create(registry, PODS, pod())
+    registry.bind("default", "p", "node-1")
+    bound = _get(registry, PODS, "p")
+    assert bound["spec"]["nodeName"] == "node-1"
+    assert [(item["type"], item["status"]) for item in bound["status"]["conditions"]] == [("PodScheduled", "True")]
+    with refused(409, 'pod p is already assigned to node "node-1"'):
+        registry.bind("default", "p", "node-2")
+    _delete(registry, PODS, "p")
+    with refused(404, 'pods "absent" not found'):
+        registry.bind("default", "absent", "node-1")
+
+
+@pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)
+def test_junk_is_refused_and_never_a_fault(registry: Registry, resource: Any) -> None:
+    """Whatever JSON is sent, the answer is a refusal with a reason."""
+    revision = registry.store.revision
+    junk: list[Any] = [None, 1, "x", [], [1], {"a": 1}, {"name": 1}, {"containers": 1}, {"finalizers": [1]}]
+    for value in junk:
+        for field in ("metadata", "spec", "status", "endpoints", "involvedObject", "apiVersion", "kind"):
+            with pytest.raises(ApiError):
+                create(registry, resource, {"metadata": {}, field: value})
+    assert registry.store.revision == revision
