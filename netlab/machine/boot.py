@@ -29,7 +29,7 @@ def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: 
     """
     config = MachineConfig(name, os.fspath(socket), hostname, os.path.realpath(lab_dir))
     if os.geteuid() != 0:
-        _enter_user_namespace()
+        enter_user_namespace()
     try:
         syscalls.unshare(syscalls.CLONE_NEWPID)
     except OSError as error:
@@ -62,8 +62,11 @@ def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: 
     raise kind(f"machine {name}: {failure['error']}; `netlab doctor` tells what this host lacks")
 
 
-def _enter_user_namespace() -> None:
-    """Become root of a new user namespace, in which root is the present user and nobody else exists."""
+def enter_user_namespace() -> None:
+    """Become root of a new user namespace, in which root is the present user and nobody else exists.
+
+    Raises `UnsupportedError` when the kernel refuses.
+    """
     user, group = os.geteuid(), os.getegid()
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
@@ -72,11 +75,11 @@ def _enter_user_namespace() -> None:
         Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1", encoding="ascii")
     except OSError as error:
-        setting = _refusing_setting()
+        setting = refusing_setting()
         raise UnsupportedError(_USER_NAMESPACES_REFUSED.format(reason=error.strerror, setting=setting)) from error
 
 
-def _refusing_setting() -> str:
+def refusing_setting() -> str:
     """The sysctl that most likely refuses user namespaces, as its assignment."""
     switches = {
         "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu 23.10 and later

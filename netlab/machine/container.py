@@ -29,8 +29,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 """Those that Python and pid 1 have changed; pid 1 began with none."""
 _CLOSE_ALL = 0x7FFFFFFF
 
-_EXIT_NOT_EXECUTED = 128
-"""The exit status of a container that never ran, as runtimes give it (StartError); nobody but the reaper sees it."""
+EXIT_NOT_EXECUTED = 128
+"""The exit status of a container that never ran, as runtimes give it (StartError)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ def run_container(
         _make_file_tree(spec, lab_dir)
         os.umask(0o022)
         os.chdir(spec.cwd or "/")
+
+        # Until a built-in has handlers: a pid 1 without them loses these signals, and its end takes the whole grace.
+        if images.program(argv[0]) is not None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
 
     _become(argv, env, report, prepare)
 
@@ -118,7 +122,7 @@ def _become(argv: Sequence[str], env: Mapping[str, str], report: int, prepare: C
         os.close(report)
     except BaseException as error:
         tell_failure(report, error)
-        os._exit(_EXIT_NOT_EXECUTED)
+        os._exit(EXIT_NOT_EXECUTED)
     images.run(program, argv, env)
 
 

@@ -428,14 +428,17 @@ class Init:
     def _fork(
         self,
         become: Callable[[int], NoReturn],
-        on_started: Callable[[Failure | None], None],
+        *,
+        on_start: Callable[[], None],
+        on_failure: Callable[[Failure], None],
         on_exit: Callable[[int], None],
         pid_namespace: int | None = None,
     ) -> int:
-        """Fork; the child calls `become` with the pipe for its report, which `on_started` is told (None: it runs).
+        """Fork; the child calls `become` with the pipe for its report.
 
-        `on_exit` is told the wait status, never before `on_started`. `pid_namespace` is a pidfd or namespace whose
-        pid namespace the child is born in, or NEW_PID_NAMESPACE.
+        Either `on_start` is called when the program runs, and `on_exit` with its wait status in the end; or
+        `on_failure` alone, once the child that could not start is gone. `pid_namespace` is a pidfd whose pid
+        namespace the child is born in, or _NEW_PID_NAMESPACE.
         """
         report_read, report_write = os.pipe()
         try:
@@ -466,7 +469,11 @@ class Init:
             self._selector.unregister(report_read)
             with os.fdopen(report_read, "rb") as report:
                 answer = report.read()
-            on_started(json.loads(answer) if answer not in (b"", READY) else None)
+            if answer in (b"", READY):
+                on_start()
+            else:
+                failure = json.loads(answer)
+                self._on_exit[pid] = lambda status: on_failure(failure)
 
         self._on_report[pid] = read_report
         self._on_exit[pid] = on_exit
@@ -481,16 +488,17 @@ class Init:
         if name in self._machines:
             raise Refusal(errno.EEXIST, f"machine {name}: it exists already")
 
-        def started(failure: Failure | None) -> None:
-            if failure is None:
-                reply.ok({"pid": pid})
-            else:
-                reply.fail(failure["errno"], f"machine {name}: {failure['error']}")
-
-        def ended(status: int) -> None:
+        def failed(failure: Failure) -> None:
             del self._machines[name]
+            reply.fail(failure["errno"], f"machine {name}: {failure['error']}")
 
-        pid = self._fork(lambda report: main(config, report), started, ended, _NEW_PID_NAMESPACE)
+        pid = self._fork(
+            lambda report: main(config, report),
+            on_start=lambda: reply.ok({"pid": pid}),
+            on_failure=failed,
+            on_exit=lambda status: self._machines.__delitem__(name),
+            pid_namespace=_NEW_PID_NAMESPACE,
+        )
         self._machines[name] = pid
 
     # Services
@@ -510,24 +518,24 @@ class Init:
             request.path("log"),
         )
 
-        def started(failure: Failure | None) -> None:
-            if failure is None:
-                reply.ok({"pid": service.pid})
-            else:
-                del self._services[name]
-                reply.fail(failure["errno"], f"service {name}: {failure['error']}")
+        def failed(failure: Failure) -> None:
+            self._forget_service(service)
+            reply.fail(failure["errno"], f"service {name}: {failure['error']}")
 
-        self._start_service(service, started)
+        self._start_service(service, lambda: reply.ok({"pid": service.pid}), failed)
         self._services[name] = service
 
-    def _start_service(self, service: _Service, started: Callable[[Failure | None], None]) -> None:
+    def _start_service(
+        self, service: _Service, on_start: Callable[[], None], on_failure: Callable[[Failure], None]
+    ) -> None:
         service.timer = None
+        service.started_at = time.time()
         service.pid = self._fork(
             lambda report: container.run_service(service.argv, service.env, service.cwd, service.log, report),
-            started,
-            lambda status: self._service_ended(service, status),
+            on_start=on_start,
+            on_failure=on_failure,
+            on_exit=lambda status: self._service_ended(service, status),
         )
-        service.started_at = time.time()
 
     def _service_ended(self, service: _Service, status: int) -> None:
         assert service.pid is not None
@@ -545,13 +553,13 @@ class Init:
             service.delay = min(service.delay * 2, _LAST_RESTART_DELAY)
 
     def _restart_service(self, service: _Service) -> None:
-        def started(failure: Failure | None) -> None:
-            if failure is not None:
-                print(f"service {service.name}: {failure['error']}", file=sys.stderr, flush=True)
+        def failed(failure: Failure) -> None:
+            print(f"service {service.name}: {failure['error']}", file=sys.stderr, flush=True)
+            self._service_ended(service, container.EXIT_NOT_EXECUTED << 8)
 
         service.restarts += 1
         try:
-            self._start_service(service, started)
+            self._start_service(service, lambda: None, failed)
         except OSError:
             service.timer = self._after(_LAST_RESTART_DELAY, lambda: self._restart_service(service))
             raise
@@ -639,20 +647,19 @@ class Init:
             ipc=None if sandbox is None else sandbox.ipc,
         )
 
-        def started(failure: Failure | None) -> None:
-            if failure is None:
-                record.started = True
-                reply.ok({"pid": record.pid, "started_at": record.started_at})
-            else:
-                reply.fail(failure["errno"], f"container {spec.id}: {failure['error']}")
+        def started() -> None:
+            record.started = True
+            reply.ok({"pid": record.pid, "started_at": record.started_at})
+
+        def failed(failure: Failure) -> None:
+            os.close(record.pidfd)
+            del self._containers[spec.id]
+            reply.fail(failure["errno"], f"container {spec.id}: {failure['error']}")
 
         def ended(status: int) -> None:
             os.close(record.pidfd)
             record.wait_status = status
             record.finished_at = time.time()
-            if not record.started:
-                del self._containers[spec.id]
-                return
             for watcher in list(self._watchers):
                 self._send(watcher, {"ok": record.exit()})
 
@@ -660,9 +667,10 @@ class Init:
             lambda report: container.run_container(
                 spec, argv, env, namespaces=namespaces, lab_dir=self._config.lab_dir, report=report
             ),
-            started,
-            ended,
-            _NEW_PID_NAMESPACE,
+            on_start=started,
+            on_failure=failed,
+            on_exit=ended,
+            pid_namespace=_NEW_PID_NAMESPACE,
         )
         record = _Container(spec, env, pid, self._pidfd(pid), time.time())
         self._containers[spec.id] = record
@@ -713,25 +721,25 @@ class Init:
         output_read, output_write = os.pipe()
         os.set_blocking(output_read, False)
         run = _Exec(output_read)
-        refused: Failure | None = None
-
-        def started(failure: Failure | None) -> None:
-            nonlocal refused
-            refused = failure
 
         def expired() -> None:
             run.timed_out = True
             _kill_group(pid)
 
-        def ended(status: int) -> None:
+        def close() -> None:
             timer.cancel()
-            _kill_group(pid)  # what it left in the background would keep the container's log of it open
-            self._read_output(run)
-            self._selector.unregister(output_read)
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(output_read)
             os.close(output_read)
-            if refused is not None:
-                reply.fail(refused["errno"], f"container {record.spec.id}: {refused['error']}")
-                return
+
+        def failed(failure: Failure) -> None:
+            close()
+            reply.fail(failure["errno"], f"container {record.spec.id}: {failure['error']}")
+
+        def ended(status: int) -> None:
+            _kill_group(pid)  # a probe that left something running must not gather processes
+            self._read_output(run)
+            close()
             code, _ = _decode_status(status)
             output = b2a_base64(run.kept, newline=False).decode()
             reply.ok({"exit_code": code, "output": output, "timed_out": run.timed_out})
@@ -741,9 +749,10 @@ class Init:
                 lambda report: container.run_exec(
                     record.pidfd, argv, record.env, cwd=record.spec.cwd, output=output_write, report=report
                 ),
-                started,
-                ended,
-                record.pidfd,
+                on_start=lambda: None,
+                on_failure=failed,
+                on_exit=ended,
+                pid_namespace=record.pidfd,
             )
         except OSError:
             os.close(output_read)
@@ -754,9 +763,14 @@ class Init:
         timer = self._after(limit, expired)
 
     def _read_output(self, run: _Exec) -> None:
+        """Take what a pipe can hold, once: a command that writes without end must not hold the loop."""
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(run.output, 65536):
-                run.kept += chunk[: max(0, protocol.OUTPUT_LIMIT - len(run.kept))]
+            chunk = os.read(run.output, 65536)
+            run.kept += chunk[: max(0, protocol.OUTPUT_LIMIT - len(run.kept))]
+            if not chunk:
+                # A command may close its output and go on: the pipe would be readable for ever.
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(run.output)
 
     def _environment(self, request: Request, reply: _Reply) -> None:
         record = self._container(request.name("id"))

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, cast
 
 from netlab.machine.images import http
@@ -95,8 +96,15 @@ def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]
 
     Not loop.add_signal_handler: it enumerates all signals each time, a tenth of a container's start.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(action))
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the end is here already
+            loop.call_soon_threadsafe(action)
+
+    ends = (signal.SIGTERM, signal.SIGINT)
+    for number in ends:
+        signal.signal(number, notice)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
 
 
 def answer_command(command: str, client: str) -> str | None:
