@@ -11,7 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from netlab import __version__
-from netlab.api.client import STRATEGIC_MERGE_PATCH, Client
+from netlab.api.client import Client
+from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Condition, ObjectMeta, now

@@ -18,7 +18,8 @@ from typing import Any
 import aiohttp
 
 from netlab.api import events
-from netlab.api.client import STRATEGIC_MERGE_PATCH, Client
+from netlab.api.client import Client
+from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.core_types import Container, Pod, PodStatus
 from netlab.api.errors import ApiError
 from netlab.api.resources import PODS

@@ -1,0 +1,269 @@
+"""The kubelet beside a real machine, API server and CNI plugin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from netlab.api.resources import NODES, PODS
+from netlab.node.logs import log_path
+from tests.system.machine.lab import Lab
+from tests.system.node.cluster import NODE_IPS, Cluster
+
+Scenario = Callable[[Cluster], Awaitable[None]]
+SERVER = {"args": ["netexec"]}
+SLEEP = {"image": "host", "command": ["sleep", "1000"]}
+
+
+def play(scenario: Scenario) -> None:
+    async def main(lab: Lab) -> None:
+        async with Cluster(lab) as cluster:
+            await scenario(cluster)
+
+    with Lab() as lab:
+        asyncio.run(main(lab))
+
+
+def test_node_is_ready_once_the_network_is_configured() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.start_kubelet()
+        node = await cluster.node_object()
+        assert [(each.type, each.address) for each in node.status.addresses] == [
+            *(("InternalIP", ip) for ip in NODE_IPS),
+            ("Hostname", "node-1"),
+        ]
+        (condition,) = [each for each in node.status.conditions if each.type == "Ready"]
+        assert condition.status == "False"
+        assert "NetworkPluginNotReady" in condition.message
+        await cluster.create("host", SLEEP, hostNetwork=True)
+        await cluster.running("host")
+        await cluster.create("waits", SLEEP)
+        cluster.configure_network()
+        await cluster.running("waits")
+        await cluster.client.delete(NODES, "node-1")
+        await cluster.until(cluster._registered, "a deleted Node is registered again")
+
+    play(scenario)
+
+
+def test_life_of_a_pod() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        probe = {"httpGet": {"path": "/healthz", "port": "web"}}
+        server = SERVER | {"ports": [{"name": "web", "containerPort": 8080}], "readinessProbe": probe}
+        shell = {
+            "image": "host",
+            "command": ["sh", "-c", "hostname; cat /etc/hosts /etc/resolv.conf; echo $IP $NODE; sleep 1000"],
+            "env": [
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+                {"name": "NODE", "value": "$(IP)@$$"},
+            ],
+        }
+        init = [{"name": "first", "image": "host", "command": ["true"]}]
+        await cluster.create("web", server, shell, initContainers=init, terminationGracePeriodSeconds=2)
+        pod = await cluster.running("web")
+        assert pod.status.phase == "Running"
+        ips = [each.ip for each in pod.status.podIPs]
+        assert ips[0].startswith("10.244.1.")
+        assert ips[1].startswith("fd00:10:244:1:")
+        assert [each.restartCount for each in pod.status.containerStatuses] == [0, 0]
+        assert pod.status.initContainerStatuses[0].state.terminated is not None
+        log = log_path(cluster.log_dir, pod, "c1", 0)
+        assert log.stat().st_mode & 0o777 == 0o600
+        text = log.read_text()
+        assert text.startswith("web\n# Kubernetes-managed hosts file.")
+        assert f"{ips[0]}\tweb\n{ips[1]}\tweb\n" in text
+        assert f"{ips[0]},{ips[1]} {ips[0]},{ips[1]}@$" in text
+        await cluster.client.delete(PODS, "web", "default")
+        await cluster.gone("web")
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "phase"), [("Never", 0, "Succeeded"), ("Never", 3, "Failed"), ("OnFailure", 0, "Succeeded")]
+)
+def test_pod_ends_by_itself(policy: str, status: int, phase: str) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        await cluster.create("job", {"image": "host", "command": ["sh", "-c", f"exit {status}"]}, restartPolicy=policy)
+        pod = await cluster.pod_until("job", lambda p: p.status.phase == phase, f"the pod has {phase}")
+        ended = pod.status.containerStatuses[0].state.terminated
+        assert ended is not None
+        assert (ended.exitCode, ended.reason) == (status, "Error" if status else "Completed")
+        assert pod.status.podIP
+        assert cluster.reservations() == []
+
+    play(scenario)
+
+
+def test_containers_that_cannot_go_on() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        await cluster.create("crash", {"image": "host", "command": ["false"]})
+        await cluster.create("typo", {"image": "host", "command": ["/no/such/program"]})
+        await cluster.create("image", {"image": "nginx"})
+        await cluster.create("env", SLEEP | {"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "no.field"}}}]})
+        for name, reason in [
+            ("crash", "CrashLoopBackOff"),
+            ("typo", "CrashLoopBackOff"),
+            ("image", "ErrImageNeverPull"),
+            ("env", "CreateContainerConfigError"),
+        ]:
+
+            def waits(pod: object, reason: str = reason) -> bool:
+                statuses = pod.status.containerStatuses  # type: ignore[attr-defined]
+                waiting = statuses[0].state.waiting if statuses else None
+                return waiting is not None and waiting.reason == reason
+
+            pod = await cluster.pod_until(name, waits, f"{name} waits: {reason}")
+            if reason == "CrashLoopBackOff":
+                assert pod.status.containerStatuses[0].restartCount == 1
+                last = pod.status.containerStatuses[0].lastState.terminated
+                assert last is not None
+                assert last.reason == ("Error" if name == "crash" else "StartError")
+            await cluster.client.delete(PODS, name, "default")
+            await cluster.gone(name)
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+def test_exhausted_subnet_is_said_and_leaks_nothing() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.configure_network("10.244.1.0/30")
+        await cluster.start_kubelet()
+        await cluster.create("one", SLEEP, terminationGracePeriodSeconds=1)
+        await cluster.running("one")
+        await cluster.create("two", SLEEP)
+
+        def refused(pod: object) -> bool:
+            conditions = pod.status.conditions  # type: ignore[attr-defined]
+            return any(each.reason == "FailedCreatePodSandBox" and "10.244.1" in each.message for each in conditions)
+
+        await cluster.pod_until("two", refused, "the pod says why it has no sandbox")
+        assert await cluster.events("FailedCreatePodSandBox")
+        assert len(cluster.node.state().sandboxes) <= 2
+        await cluster.client.delete(PODS, "one", "default")
+        await cluster.running("two")
+        await cluster.client.delete(PODS, "two", "default", grace_period_seconds=0)
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+def test_probes() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        quick = {"periodSeconds": 1, "failureThreshold": 1}
+        tcp = quick | {"tcpSocket": {"port": 8080}}
+        flag = quick | {"exec": {"command": ["test", "-e", "/tmp/alive"]}}
+        lives = {
+            "image": "host",
+            "command": ["sh", "-c", "touch /tmp/alive; sleep 2; rm /tmp/alive; sleep 1000"],
+            "livenessProbe": flag,
+        }
+        await cluster.create("tcp", SERVER | {"startupProbe": tcp | {"failureThreshold": 30}, "readinessProbe": tcp})
+        await cluster.create("never", SLEEP | {"readinessProbe": tcp})
+        await cluster.create("dies", lives, terminationGracePeriodSeconds=1)
+        await cluster.running("tcp")
+        pod = await cluster.pod_until(
+            "dies", lambda p: bool(p.status.containerStatuses and p.status.containerStatuses[0].restartCount), "restart"
+        )
+        last = pod.status.containerStatuses[0].lastState.terminated
+        assert last is not None
+        assert last.exitCode == 137
+        assert await cluster.events("Unhealthy")
+        never = await cluster.pod("never")
+        assert never.status.phase == "Running"
+        assert not never.status.containerStatuses[0].ready
+
+    play(scenario)
+
+
+def test_hooks_and_grace() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        log = cluster.log_dir / "hooks"
+        hooks = {
+            "postStart": {"exec": {"command": ["sh", "-c", "echo started >/proc/1/fd/1"]}},
+            "preStop": {"exec": {"command": ["sh", "-c", "echo stopping >/proc/1/fd/1; sleep 0.5"]}},
+        }
+        polite = {"image": "host", "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"], "lifecycle": hooks}
+        pod = await cluster.create("polite", polite, terminationGracePeriodSeconds=60)
+        await cluster.running("polite")
+        path = log_path(cluster.log_dir, pod, "c0", 0)
+        assert path.read_text() == "started\n"
+        copy = path.open()
+        await cluster.client.delete(PODS, "polite", "default")
+        await cluster.gone("polite")
+        assert copy.read() == "started\nstopping\n"
+        copy.close()
+        assert not log.exists()
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+def test_killed_kubelet_restarts_and_leaks_nothing() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        for name in ("stays", "goes", "forced"):
+            await cluster.create(name, SERVER, terminationGracePeriodSeconds=1)
+        before = {name: await cluster.running(name) for name in ("stays", "goes", "forced")}
+        cluster.kill_kubelet()
+        await cluster.client.delete(PODS, "goes", "default")
+        await cluster.client.delete(PODS, "forced", "default", grace_period_seconds=0)
+        await cluster.gone("goes")
+
+        async def one_left() -> bool:
+            return len(cluster.containers()) == 1 == len(cluster.node.state().sandboxes)
+
+        await cluster.until(one_left, "the forced pod is cleaned up")
+        after = await cluster.pod("stays")
+        assert after.status == before["stays"].status
+        assert len(cluster.reservations()) == 2
+        # Pods in the making, at whatever point the kill finds them.
+        for i in range(6):
+            await cluster.create(f"new-{i}", SERVER, terminationGracePeriodSeconds=1)
+            await asyncio.sleep(0.05)
+        cluster.kill_kubelet()
+        for i in range(6):
+            pod = await cluster.running(f"new-{i}")
+            assert pod.status.containerStatuses[0].restartCount == 0
+        for name in ["stays", *(f"new-{i}" for i in range(6))]:
+            await cluster.client.delete(PODS, name, "default")
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+def test_restarted_machine_runs_its_pods_anew() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        await cluster.create("web", SERVER, terminationGracePeriodSeconds=1)
+        await cluster.create("gone", SERVER)
+        await cluster.running("web")
+        await cluster.running("gone")
+        cluster.restart_machine()
+        await cluster.client.delete(PODS, "gone", "default", grace_period_seconds=0)
+        await cluster.start_kubelet()
+        pod = await cluster.pod_until(
+            "web", lambda p: p.status.containerStatuses[0].restartCount == 1 and bool(p.status.podIP), "web runs again"
+        )
+        last = pod.status.containerStatuses[0].lastState.terminated
+        assert last is not None
+        assert last.reason == "ContainerStatusUnknown"
+
+        async def one_pod() -> bool:
+            return len(cluster.reservations()) == 2
+
+        await cluster.until(one_pod, "the addresses of the lost sandboxes are free")
+        await cluster.client.delete(PODS, "web", "default")
+        await cluster.gone("web")
+        await cluster.nothing_left()
+
+    play(scenario)
