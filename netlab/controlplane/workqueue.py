@@ -125,7 +125,7 @@ class WorkQueue:
         if failed:
             failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
-            self.add_after(key, min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY))
+            self.add_after(key, backoff(failures))
 
     def _note_start(self, key: str) -> None:
         moment = asyncio.get_running_loop().time()
@@ -133,3 +133,8 @@ class WorkQueue:
             # Keys of objects that are gone would stay for ever.
             self._started = {k: t for k, t in self._started.items() if t + self._min_interval > moment}
         self._started[key] = moment
+
+
+def backoff(failures: int) -> float:
+    """Seconds until a key that has failed that many times before is tried again."""
+    return min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY)
