@@ -78,6 +78,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The `netlab` program: runs the command line and exits; an error is one line, its status that of its kind."""
+    # Debian leaves these out of an ordinary user's PATH, and nft lives there.
+    os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     try:
         status = cli.main(standalone_mode=False)
         sys.stdout.flush()

@@ -1,0 +1,155 @@
+"""The trials themselves: each makes the real thing, says what it found, and raises `NetlabError` or `OSError`.
+
+Those after `namespaces` are made for the child process of an examination: they change where it is, or what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from netlab.doctor.programs import NFT, Program
+from netlab.errors import UnsupportedError
+from netlab.machine.boot import enter_user_namespace
+from netlab.net import syscalls
+
+_SLOWEST = 10.0
+"""Seconds after which a program that was asked something is taken for hung."""
+
+
+def kernel(oldest: tuple[int, int]) -> str:
+    """The kernel's release is at least `oldest`."""
+    release = os.uname().release
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    if numbers and tuple(map(int, numbers.groups())) < oldest:
+        raise UnsupportedError(f"Linux {release} is older than {oldest[0]}.{oldest[1]}")
+    return f"Linux {release}"
+
+
+def open_files(least: int) -> str:
+    """A process may open `least` files: the hard limit, up to which netlab raises its own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < least:
+        raise UnsupportedError(f"a process may open {hard} files")
+    return "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+
+
+def disk_space(directory: Path, least: int) -> str:
+    """`least` bytes are free where labs are kept, or will be."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise UnsupportedError(f"{existing} is not writable for uid {os.geteuid()}")
+    free = shutil.disk_usage(existing).free
+    text = f"{free // 2**20} MiB free for {directory}"
+    if free < least:
+        raise UnsupportedError(text)
+    return text
+
+
+def user_namespace() -> str:
+    """An ordinary user becomes root of a user namespace; root needs none."""
+    user = os.geteuid()
+    if user == 0:
+        return "not needed: this is root"
+    enter_user_namespace()
+    return f"uid {user} is root of a new one"
+
+
+def namespaces() -> str:
+    """Namespaces of each kind that a machine of a lab has. What goes on is a child, pid 1 of the new pid namespace."""
+    kinds = {
+        "network": syscalls.CLONE_NEWNET,
+        "mount": syscalls.CLONE_NEWNS,
+        "uts": syscalls.CLONE_NEWUTS,
+        "ipc": syscalls.CLONE_NEWIPC,
+        "pid": syscalls.CLONE_NEWPID,
+    }
+    for name, kind in kinds.items():
+        try:
+            syscalls.unshare(kind)
+        except OSError as error:
+            raise UnsupportedError(f"{name} namespaces: {error.strerror}") from error
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os._exit(0)
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    return ", ".join(kinds)
+
+
+def kernel_file_systems() -> str:
+    """The new namespaces' own /proc and /sys; container runtimes that cover parts of /proc forbid it."""
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("sysfs", "/sys", "sysfs", quiet | syscalls.MS_RDONLY)
+    syscalls.mount("proc", "/proc", "proc", quiet)
+    return "/proc, /sys"
+
+
+def link(kind: str) -> str:
+    """A link of the kind can be made."""
+    from pyroute2 import IPRoute
+
+    from netlab.net import links
+
+    attributes = {"vxlan_id": 1, "vxlan_port": 4789} if kind == "vxlan" else {}
+    with IPRoute() as ip:
+        links.ensure_link(ip, f"try-{kind}", kind, **attributes)
+    return "made one"
+
+
+def packet_socket() -> str:
+    """Packets can be captured."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0):
+        return "opened one"
+
+
+def bridge_netfilter() -> str:
+    """Frames that a bridge forwards pass netfilter, in network namespaces of ordinary users too."""
+    setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not setting.exists():
+        raise UnsupportedError("the module br_netfilter is not loaded")
+    return "loaded"
+
+
+def nft_version() -> str:
+    """The nft program is there and says what it is."""
+    return _run(NFT, "--version").strip()
+
+
+def nft_accepts(ruleset: str) -> str:
+    """The kernel takes the rules, by the nft program."""
+    _run(NFT, "-f", "-", text=ruleset)
+    return "accepted"
+
+
+def iptables_accepts(program: Program, rules: str) -> str:
+    """The kernel takes the rules, by iptables-restore or ip6tables-restore."""
+    _run(program, text=rules)
+    return _run(program, "--version").strip()
+
+
+def connections_listed(program: Program) -> str:
+    """The conntrack program can read the kernel's table."""
+    _run(program, "-L")
+    return program.path()
+
+
+def _run(program: Program, *arguments: str, text: str = "") -> str:
+    """The program's output. Raises `UnsupportedError` with what it said when it fails."""
+    try:
+        done = subprocess.run(
+            [program.path(), *arguments], input=text, capture_output=True, text=True, check=False, timeout=_SLOWEST
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnsupportedError(f"{program.name} has not answered for {_SLOWEST:.0f} s") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[0]
+        raise UnsupportedError(said if said.startswith(program.name) else f"{program.name}: {said}")
+    return done.stdout

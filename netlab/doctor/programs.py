@@ -1,0 +1,52 @@
+"""The programs that a lab runs, and the packages they are in."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+from netlab.errors import UnsupportedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program by its name on the PATH, and its package by distribution (setup/setup installs the same)."""
+
+    name: str
+    debian: str
+    fedora: str
+
+    def path(self) -> str:
+        """Where it is. Raises `UnsupportedError` when it is not on the PATH."""
+        found = shutil.which(self.name)
+        if found is None:
+            raise UnsupportedError(f"there is no program {self.name!r} on the PATH")
+        return found
+
+    @property
+    def remedy(self) -> str:
+        """The command that installs it here."""
+        if shutil.which("dnf"):
+            return f"`sudo dnf install {self.fedora}`"
+        return f"`sudo apt-get install {self.debian}`"
+
+
+NFT = Program("nft", "nftables", "nftables")
+IPTABLES_RESTORE = Program("iptables-restore", "iptables", "iptables-nft")
+IP6TABLES_RESTORE = Program("ip6tables-restore", "iptables", "iptables-nft")
+CONNTRACK = Program("conntrack", "conntrack", "conntrack-tools")
+TCPDUMP = Program("tcpdump", "tcpdump", "tcpdump")
+IP = Program("ip", "iproute2", "iproute")
+
+
+def require(*, network: str, proxy: str) -> None:
+    """Raise `UnsupportedError` when a program is missing that a lab of this pod network and proxy mode runs."""
+    # Every pod network masquerades what its pods send out of the cluster, whatever the proxy's mode.
+    needs = {NFT: f"the pod network ({network})"}
+    if proxy == "iptables":
+        needs |= dict.fromkeys((IPTABLES_RESTORE, IP6TABLES_RESTORE), "--proxy iptables")
+    for program, need in needs.items():
+        try:
+            program.path()
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{need}: {error}; {program.remedy} brings it") from error
