@@ -7,6 +7,9 @@ PYTEST_FLAGS ?= -n auto
 
 BIN := .venv/bin
 
+# Debian leaves these out of an ordinary user's PATH, and nft lives there.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 .PHONY: help setup demo test lint format bench install lock clean
 
 help:
