@@ -66,6 +66,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             cni_plugin_dirs=[cni_plugin_dir()],
             cni_cache_dir=paths.cni_data_dir(node) / "cache",
             log_dir=paths.pod_logs,
+            boot_id=paths.boot_id.read_text(encoding="ascii"),
             max_pods=spec.maxPods,
         )
         network_config = network.NetworkConfig(

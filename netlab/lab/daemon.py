@@ -20,6 +20,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from netlab import files
 from netlab.errors import NetlabError
@@ -151,16 +152,14 @@ class Supervisor:
         home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         # Joining a pid namespace is for one's children only: this process stays where it is.
         syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
-        try:
-            child.pid = os.fork()
-        finally:
-            syscalls.setns(home, syscalls.CLONE_NEWPID)
-            os.close(home)
-        child.started = time.monotonic()
+        child.pid = os.fork()
         if child.pid == 0:
             self._become(component, pidfd)
+        syscalls.setns(home, syscalls.CLONE_NEWPID)
+        os.close(home)
+        child.started = time.monotonic()
 
-    def _become(self, component: Component, pidfd: int) -> None:
+    def _become(self, component: Component, pidfd: int) -> NoReturn:
         status = 1
         try:
             syscalls.set_parent_death_signal(signal.SIGKILL)

@@ -38,7 +38,7 @@ class KubeletConfig:
     """One node as its kubelet needs to know it.
 
     `node_ips` has the primary family's address first; `cluster_dns` may be empty: pods have no name service then.
-    `on_registered` is called once the Node object is there.
+    `boot_id` names this boot of the node in its nodeInfo. `on_registered` is called once the Node object is there.
     """
 
     node_name: str
@@ -49,6 +49,7 @@ class KubeletConfig:
     cni_plugin_dirs: list[Path]
     cni_cache_dir: Path
     log_dir: Path
+    boot_id: str = ""
     max_pods: int = 110
     labels: dict[str, str] = field(default_factory=dict)
     cluster_dns: list[str] = field(default_factory=list)
@@ -112,6 +113,7 @@ class _Kubelet:
             node.node_name,
             node.node_ips,
             config.max_pods,
+            config.boot_id,
             config.labels,
             node.sandboxes.network_error,
             node.network_ready,

@@ -49,7 +49,7 @@ def architecture() -> str:
 
 
 def node_status(
-    node_name: str, node_ips: list[str], max_pods: int, network_error: str, before: list[Condition]
+    node_name: str, node_ips: list[str], max_pods: int, boot_id: str, network_error: str, before: list[Condition]
 ) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
     capacity: dict[str, str | int] = {
@@ -64,6 +64,7 @@ def node_status(
         addresses=[*addresses, NodeAddress(type="Hostname", address=node_name)],
         conditions=[ready_condition(network_error, before)],
         nodeInfo=NodeSystemInfo(
+            bootID=boot_id,
             kernelVersion=platform.release(),
             osImage=_os_image(),
             containerRuntimeVersion=f"netlab://{__version__}",
@@ -113,6 +114,7 @@ class Registration:
         node_name: str,
         node_ips: list[str],
         max_pods: int,
+        boot_id: str,
         labels: dict[str, str],
         network_error: Callable[[], str],
         network_ready: asyncio.Event,
@@ -122,6 +124,7 @@ class Registration:
         self._name = node_name
         self._ips = node_ips
         self._max_pods = max_pods
+        self._boot_id = boot_id
         self._labels = node_labels(node_name, labels)
         self._network_error = network_error
         self._network_ready = network_ready
@@ -187,7 +190,9 @@ class Registration:
 
     def _status(self) -> NodeStatus:
         self._look()
-        status = node_status(self._name, self._ips, self._max_pods, self._network_error(), self._conditions)
+        status = node_status(
+            self._name, self._ips, self._max_pods, self._boot_id, self._network_error(), self._conditions
+        )
         self._conditions = status.conditions
         return status
 
