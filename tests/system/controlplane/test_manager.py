@@ -1,0 +1,247 @@
+"""The whole control plane against a real API server; only the kubelets are played."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from netlab.api.apps_types import Deployment
+from netlab.api.client import Client
+from netlab.api.core_types import Namespace, Pod, Service
+from netlab.api.discovery_types import EndpointSlice
+from netlab.api.meta_types import ObjectMeta
+from netlab.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+)
+from netlab.controlplane.cluster import condition_of, is_ready
+from tests.system.controlplane.harness import Control, Kubelets, add_node, control_plane
+
+
+def deployment(replicas: int, *, image: str = "netexec:1", strategy: str = "RollingUpdate") -> Deployment:
+    return msgspec.convert(
+        {
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": "web"}},
+                "strategy": {"type": strategy},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {
+                        "containers": [
+                            {"name": "c", "image": image, "ports": [{"name": "http", "containerPort": 8080}]}
+                        ]
+                    },
+                },
+            },
+        },
+        Deployment,
+    )
+
+
+def bare_pod(name: str, node: str = "") -> Pod:
+    spec = {"containers": [{"name": "c", "image": "pause"}], "nodeName": node}
+    return msgspec.convert({"metadata": {"name": name, "namespace": "default"}, "spec": spec}, Pod)
+
+
+def service() -> Service:
+    spec = {
+        "selector": {"app": "web"},
+        "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
+        "ipFamilyPolicy": "PreferDualStack",
+    }
+    return msgspec.convert({"metadata": {"name": "web", "namespace": "default"}, "spec": spec}, Service)
+
+
+def ready(pods: list[Pod], number: int, image: str = "") -> bool:
+    return len(pods) == number and all(
+        is_ready(pod) and (not image or pod.spec.containers[0].image == image) for pod in pods
+    )
+
+
+async def endpoints(client: Client) -> dict[str, list[str]]:
+    slices, _ = await client.list(ENDPOINTSLICES)
+    found: dict[str, list[str]] = {}
+    for one in slices:
+        found.setdefault(one.addressType, []).extend(a for e in one.endpoints for a in e.addresses)
+    return found
+
+
+async def until_endpoints(client: Client, number: int) -> list[EndpointSlice]:
+    async with asyncio.timeout(60):
+        while True:
+            found = await endpoints(client)
+            if {family: len(set(those)) for family, those in found.items()} == {"IPv4": number, "IPv6": number}:
+                return (await client.list(ENDPOINTSLICES))[0]
+            await asyncio.sleep(0.05)
+
+
+def test_a_deployment_becomes_pods_endpoints_and_nothing_again(tmp_path: Path) -> None:
+    async def main(_: Control, client: Client) -> None:
+        for number in (1, 2, 3):
+            await add_node(client, f"node-{number}")
+        kubelets = Kubelets(client)
+        await client.create(SERVICES, service())
+        await client.create(DEPLOYMENTS, deployment(9))
+        pods = await kubelets.until(lambda pods: ready(pods, 9))
+        assert Counter(pod.spec.nodeName for pod in pods) == {"node-1": 3, "node-2": 3, "node-3": 3}
+        nodes, _ = await client.list(NODES)
+        assert {node.metadata.name: node.spec.podCIDRs for node in nodes} == {
+            f"node-{n}": [f"10.244.{n}.0/24", f"fd00:10:244:{n}::/64"] for n in (1, 2, 3)
+        }
+        slices = await until_endpoints(client, 9)
+        assert {port.port for one in slices for port in one.ports} == {8080}
+
+        await client.patch(DEPLOYMENTS, "web", "default", {"spec": {"replicas": 2}})
+        await kubelets.until(lambda pods: ready(pods, 2))
+        await until_endpoints(client, 2)
+
+        await client.delete(DEPLOYMENTS, "web", "default")
+        await kubelets.until(lambda pods: not pods)
+        await until_endpoints(client, 0)
+        assert not (await client.list(REPLICASETS))[0]
+        await client.delete(SERVICES, "web", "default")
+        async with asyncio.timeout(30):
+            while (await client.list(ENDPOINTSLICES))[0]:
+                await asyncio.sleep(0.05)
+
+    drive(tmp_path, main)
+
+
+def test_a_rolling_update_keeps_to_its_bounds_and_can_be_rolled_back(tmp_path: Path) -> None:
+    async def main(_: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        kubelets = Kubelets(client)
+        await client.create(DEPLOYMENTS, deployment(8))
+        await kubelets.until(lambda pods: ready(pods, 8))
+        for image in ("netexec:2", "netexec:1"):
+            change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
+            await client.patch(DEPLOYMENTS, "web", "default", change, patch_type="application/json-patch+json")
+            seen: list[tuple[int, int]] = []
+
+            def done(pods: list[Pod], image: str = image, seen: list[tuple[int, int]] = seen) -> bool:
+                alive = [pod for pod in pods if pod.metadata.deletionTimestamp is None]
+                seen.append((len(alive), sum(map(is_ready, alive))))
+                return ready(pods, 8, image)
+
+            await kubelets.until(done)
+            assert max(total for total, _ in seen) <= 10
+            assert min(available for _, available in seen) >= 6
+        sets, _ = await client.list(REPLICASETS)
+        assert len(sets) == 2
+        async with asyncio.timeout(30):
+            while True:
+                progressing = condition_of(
+                    (await client.get(DEPLOYMENTS, "web", "default")).status.conditions, "Progressing"
+                )
+                if progressing is not None and progressing.reason == "NewReplicaSetAvailable":
+                    break
+                await asyncio.sleep(0.05)
+        final = await client.get(DEPLOYMENTS, "web", "default")
+        assert final.metadata.annotations["deployment.kubernetes.io/revision"] == "3"
+
+    drive(tmp_path, main)
+
+
+def test_recreate_waits_for_the_last_old_pod(tmp_path: Path) -> None:
+    async def main(_: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        kubelets = Kubelets(client)
+        await client.create(DEPLOYMENTS, deployment(3, strategy="Recreate"))
+        await kubelets.until(lambda pods: ready(pods, 3))
+        kubelets.hold = True
+        change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "netexec:2"}]
+        await client.patch(DEPLOYMENTS, "web", "default", change, patch_type="application/json-patch+json")
+        pods = await kubelets.until(lambda pods: all(pod.metadata.deletionTimestamp for pod in pods))
+        assert len(pods) == 3
+        kubelets.hold = False
+        await kubelets.until(lambda pods: ready(pods, 3, "netexec:2"))
+
+    drive(tmp_path, main)
+
+
+def test_a_pod_without_room_says_so_and_goes_when_there_is_some(tmp_path: Path) -> None:
+    async def main(_: Control, client: Client) -> None:
+        await add_node(client, "node-1", pods=1)
+        kubelets = Kubelets(client)
+        await client.create(PODS, bare_pod("first"))
+        await kubelets.until(lambda pods: ready(pods, 1))
+        await client.create(PODS, bare_pod("second"))
+        async with asyncio.timeout(30):
+            while True:
+                second = await client.get(PODS, "second", "default")
+                condition = condition_of(second.status.conditions, "PodScheduled")
+                if condition is not None:
+                    break
+                await asyncio.sleep(0.05)
+        assert (condition.status, condition.reason) == ("False", "Unschedulable")
+        assert condition.message == "0/1 nodes are available: 1 Too many pods."
+        async with asyncio.timeout(30):
+            while not any(e.reason == "FailedScheduling" for e in (await client.list(EVENTS, "default"))[0]):
+                await asyncio.sleep(0.05)
+        await client.delete(PODS, "first", "default")
+        await kubelets.until(lambda pods: ready(pods, 1) and pods[0].metadata.name == "second")
+
+    drive(tmp_path, main)
+
+
+def test_a_namespace_is_emptied_and_goes(tmp_path: Path) -> None:
+    async def main(_: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        kubelets = Kubelets(client)
+        await client.create(NAMESPACES, Namespace(metadata=ObjectMeta(name="shop")))
+        for resource, obj in ((DEPLOYMENTS, deployment(3)), (SERVICES, service())):
+            obj.metadata.namespace = "shop"
+            await client.create(resource, obj)  # type: ignore[arg-type]
+        await kubelets.until(lambda pods: ready(pods, 3))
+        await client.delete(NAMESPACES, "shop")
+        async with asyncio.timeout(30):
+            while True:
+                await kubelets.step()
+                names = {namespace.metadata.name for namespace in (await client.list(NAMESPACES))[0]}
+                if "shop" not in names:
+                    break
+        for resource in (PODS, REPLICASETS, DEPLOYMENTS, SERVICES, ENDPOINTSLICES, EVENTS):
+            assert not (await client.list(resource, "shop"))[0]  # type: ignore[arg-type]
+
+    drive(tmp_path, main)
+
+
+def test_killed_in_the_middle_it_goes_on_without_a_pod_too_many(tmp_path: Path) -> None:
+    async def main(control: Control, client: Client) -> None:
+        for number in (1, 2):
+            await add_node(client, f"node-{number}")
+        kubelets = Kubelets(client)
+        await client.create(DEPLOYMENTS, deployment(60))
+        await kubelets.until(lambda pods: len(pods) >= 5)
+        await control.stop_manager()
+        control.kill_server()
+        await control.start_server()
+        control.start_manager()
+        await kubelets.until(lambda pods: ready(pods, 60))
+        control.kill_server()
+        await control.start_server()
+        await client.patch(DEPLOYMENTS, "web", "default", {"spec": {"replicas": 20}})
+        pods = await kubelets.until(lambda pods: ready(pods, 20))
+        assert len(pods) == 20
+
+    drive(tmp_path, main)
+
+
+def drive(directory: Path, main: Callable[[Control, Client], Awaitable[None]]) -> None:
+    async def wrapped() -> None:
+        async with control_plane(directory) as (control, client):
+            await main(control, client)
+
+    asyncio.run(wrapped())
