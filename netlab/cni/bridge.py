@@ -18,6 +18,7 @@ from _blake2 import blake2s
 from netlab.cni import delegate, errors
 from netlab.cni.addresses import Prefix, format_address, parse_address, parse_prefix
 from netlab.cni.errors import CniError
+from netlab.cni.netns import Entered, open_netns
 from netlab.cni.plugin import option
 from netlab.net import rtnl
 from netlab.net.rtnl import Link, Rtnetlink, RtnetlinkError
@@ -135,7 +136,7 @@ def host_name(request: Request) -> str:
 def add(request: Request) -> Object:
     """ADD: the interface, its addresses and routes, or nothing at all. Raises `CniError`, `OSError`."""
     config = Config(request.config)
-    netns = _open_netns(request.netns)
+    netns = open_netns(request.netns)
     kernel = Rtnetlink()
     try:
         bridge = _ensure_bridge(kernel, config)
@@ -192,13 +193,13 @@ def check(request: Request) -> None:
     if not isinstance(previous, dict):
         raise CniError(errors.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD")
     delegate.check(request)
-    netns = _open_netns(request.netns)
+    netns = open_netns(request.netns)
     kernel = Rtnetlink()
     try:
         bridge, host = _get(kernel, config.bridge), _get(kernel, host_name(request))
         if host.master != bridge.index:
             raise CniError(errors.CHECK_FAILED, f"link {host.name}: it is not a port of bridge {bridge.name}")
-        with _Namespace(netns) as inside:
+        with Entered(netns) as inside:
             pod = _get(inside, request.ifname)
             if not pod.flags & rtnl.IFF_UP:
                 raise CniError(errors.CHECK_FAILED, f"link {pod.name}: it is down")
@@ -223,18 +224,6 @@ def _get(kernel: Rtnetlink, name: str) -> Link:
     if link is None:
         raise CniError(errors.CHECK_FAILED, f"link {name}: it is missing")
     return link
-
-
-def _open_netns(path: str) -> int:
-    try:
-        netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path}: {error.strerror}") from error
-    own, other = os.stat("/proc/self/ns/net"), os.fstat(netns)  # noqa: PTH116
-    if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino):
-        os.close(netns)
-        raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is the plugin's own, not a container's")
-    return netns
 
 
 def _ensure_bridge(kernel: Rtnetlink, config: Config) -> Link:
@@ -298,30 +287,9 @@ def _make_veth(kernel: Rtnetlink, config: Config, request: Request, bridge: Link
     return _get(kernel, name)
 
 
-class _Namespace:
-    """Inside another network namespace for a block, with a socket of its own there."""
-
-    def __init__(self, netns: int) -> None:
-        self._netns = netns
-
-    def __enter__(self) -> Rtnetlink:
-        from netlab.net import syscalls  # ctypes takes 4 ms, which a DEL need not spend
-
-        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._setns = syscalls.setns
-        self._setns(self._netns, syscalls.CLONE_NEWNET)
-        self._kernel = Rtnetlink()
-        return self._kernel
-
-    def __exit__(self, *_: object) -> None:
-        self._kernel.close()
-        self._setns(self._home)
-        os.close(self._home)
-
-
 def _configure(netns: int, ifname: str, addressing: Addressing) -> Link:
     """Set the container's end up, with addresses and routes, all in one message to the kernel."""
-    with _Namespace(netns) as kernel:
+    with Entered(netns) as kernel:
         link = _get(kernel, ifname)
         if any(address.bits == 128 for address in addressing.addresses):
             # Its link-local address too is usable at once; its routes are those given here and no router's.
