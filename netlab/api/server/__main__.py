@@ -23,11 +23,15 @@ from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
 from netlab.api.server.registry import Registry
 from netlab.api.server.store import Store
+from netlab.api.server.watch import Hub
 from netlab.errors import ConflictError, NetlabError, UsageError
 from netlab.net.syscalls import set_parent_death_signal
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: every component opens several at once when a lab starts."""
+
+LONGEST_SOCKET_PATH = 107
+"""Bytes: sun_path of unix(7), less the zero that ends it."""
 
 
 class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -38,11 +42,25 @@ class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, but a signal ends the watches too: it would wait for them for ever."""
+    """uvicorn's server, but it ends the watches when it stops: it would wait for them for ever."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Signals end the process with status 0; uvicorn would raise them again."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, setattr, self, "should_exit", True)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The watches wake only after uvicorn, in the same step, has stopped taking requests: a client whose watch ends
+        # asks for it again at once.
+        self._hub.close()
+        await super().shutdown(sockets)
 
 
 def main() -> int:
@@ -54,7 +72,7 @@ def main() -> int:
     arguments = parser.parse_args()
     set_parent_death_signal(signal.SIGTERM)
     # Before anything is made: the socket and the database are their owner's alone from their first moment.
-    os.umask(0o077)
+    os.umask(0o177)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         _run(arguments.socket, arguments.database, arguments.config)
@@ -89,6 +107,10 @@ def _read_configuration(path: Path) -> Ranges:
 def _listen(path: Path) -> socket.socket:
     """A listening socket. One that a killed server left behind is replaced: the database's lock (store.py) has already
     shown that no other server is at work here."""
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise UsageError(
+            f"the path {path} is too long for a Unix socket ({LONGEST_SOCKET_PATH} bytes): use a shorter one"
+        )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)
@@ -112,20 +134,12 @@ async def _serve(registry: Registry, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=3600,  # Only local processes connect, and they keep their connections.
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config)
-
-    def stop() -> None:
-        server.should_exit = True
-        registry.store.hub.close()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    await server.serve(sockets=[listener])
+    await _Server(config, registry.store.hub).serve(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ class _ResourceEndpoint:
         uid = msgspec.json.decode(outcome.raw)["metadata"]["uid"]
         resource = target.resource
         details = StatusDetails(name=target.name, group=resource.group, kind=resource.plural, uid=uid)
-        return _json(msgspec.json.encode(Status(status="Success", details=details, code=200)))
+        return _status(Status(status="Success", details=details, code=200))
 
     def _delete_collection(self, request: Request, target: Target, body: bytes) -> Response:
         if target.resource.namespaced and not target.namespace:
@@ -210,7 +210,7 @@ class _ResourceEndpoint:
         if not isinstance(name, str) or not name:
             raise refusals.bad_request("a Binding needs the name of a Node as its target.name")
         self._registry.bind(target.namespace, target.name, name)
-        return _json(msgspec.json.encode(Status(status="Success", code=201)), 201)
+        return _status(Status(status="Success", code=201))
 
     def _json_list(self, resource: Resource[Object], items: list[bytes]) -> Response:
         head = b'{"kind":"%bList","apiVersion":"%b","metadata":{"resourceVersion":"%d"},"items":[' % (
@@ -387,5 +387,11 @@ def _answer_with(outcome: Outcome) -> Response:
     return _json(outcome.raw, 200, outcome.warnings)
 
 
+def _status(status: Status) -> Response:
+    # The encoding of a Status leaves out what is the default for netlab's own client; others read it.
+    said = {"kind": status.kind, "apiVersion": status.apiVersion, "metadata": {}, "status": status.status}
+    return _json(msgspec.json.encode(said | msgspec.to_builtins(status)), status.code)
+
+
 def _refuse(error: ApiError) -> Response:
-    return _json(msgspec.json.encode(error.status), error.code)
+    return _status(error.status)
