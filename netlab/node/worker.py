@@ -19,14 +19,15 @@ import aiohttp
 
 from netlab.api import events
 from netlab.api.client import Client
-from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.core_types import Container, Pod, PodStatus
 from netlab.api.errors import ApiError
+from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import PODS
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.client import AsyncMachine, MachineError
 from netlab.machine.protocol import ContainerExit, ContainerSpec
 from netlab.node import environment, logs, podfiles, podstate, probes, recovery
+from netlab.node.backoff import SANDBOX
 from netlab.node.podstate import Exit, PodState, Run, Sandbox, Stop
 from netlab.node.podstatus import container_id, pod_status, terminated
 from netlab.node.sandboxes import Sandboxes
@@ -186,7 +187,7 @@ class PodWorker:
             self._sandbox_failed("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             return
         state.ips = state.sandbox.ips
-        state.sandbox_error, state.sandbox_backoff, state.sandbox_retry_at = "", podstate.SANDBOX, 0.0
+        state.sandbox_error, state.sandbox_backoff, state.sandbox_retry_at = "", SANDBOX, 0.0
 
     async def _remove_sandbox(self) -> None:
         state, node = self._state, self._node

@@ -136,7 +136,10 @@ class Cluster:
     async def create(self, name: str, *containers: dict[str, Any], **spec: Any) -> Pod:
         """Create a pod on node-1."""
         listed = [{"name": f"c{i}", "image": AGNHOST, **each} for i, each in enumerate(containers)]
-        body = {"metadata": {"name": name, "namespace": "default"}, "spec": {"nodeName": "node-1", "containers": listed, **spec}}
+        body = {
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"nodeName": "node-1", "containers": listed, **spec},
+        }
         return await self.client.create(PODS, msgspec.convert(body, Pod))
 
     async def pod(self, name: str) -> Pod:
@@ -184,7 +187,9 @@ class Cluster:
     def reservations(self) -> list[str]:
         """The addresses that are taken."""
         store = self.cni_dir / "ipam" / "netlab"
-        return sorted(p.name for p in store.glob("*") if p.name[0].isalnum() and (":" in p.name or p.name.count(".") == 3))
+        return sorted(
+            p.name for p in store.glob("*") if p.name[0].isalnum() and (":" in p.name or p.name.count(".") == 3)
+        )
 
     def containers(self) -> list[ContainerStatus]:
         return self.node.state().containers

@@ -13,7 +13,6 @@ import msgspec
 from netlab.node.kubelet import KubeletConfig, run
 
 
-
 def decode(kind: type, value: Any) -> Any:
     """Paths are strings in JSON."""
     if kind is Path:

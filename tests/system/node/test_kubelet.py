@@ -106,7 +106,9 @@ def test_containers_that_cannot_go_on() -> None:
         await cluster.create("crash", {"image": "host", "command": ["false"]})
         await cluster.create("typo", {"image": "host", "command": ["/no/such/program"]})
         await cluster.create("image", {"image": "nginx"})
-        await cluster.create("env", SLEEP | {"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "no.field"}}}]})
+        await cluster.create(
+            "env", SLEEP | {"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "no.field"}}}]}
+        )
         for name, reason in [
             ("crash", "CrashLoopBackOff"),
             ("typo", "CrashLoopBackOff"),
@@ -187,10 +189,9 @@ def test_probes() -> None:
 def test_hooks_and_grace() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.ready()
-        log = cluster.log_dir / "hooks"
         hooks = {
-            "postStart": {"exec": {"command": ["sh", "-c", "echo started >/proc/1/fd/1"]}},
-            "preStop": {"exec": {"command": ["sh", "-c", "echo stopping >/proc/1/fd/1; sleep 0.5"]}},
+            "postStart": {"exec": {"command": ["sh", "-c", "echo started >>/proc/1/fd/1"]}},
+            "preStop": {"exec": {"command": ["sh", "-c", "echo stopping >>/proc/1/fd/1; sleep 0.5"]}},
         }
         polite = {"image": "host", "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"], "lifecycle": hooks}
         pod = await cluster.create("polite", polite, terminationGracePeriodSeconds=60)
@@ -202,7 +203,6 @@ def test_hooks_and_grace() -> None:
         await cluster.gone("polite")
         assert copy.read() == "started\nstopping\n"
         copy.close()
-        assert not log.exists()
         await cluster.nothing_left()
 
     play(scenario)
