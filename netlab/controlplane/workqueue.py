@@ -137,4 +137,4 @@ class WorkQueue:
 
 def backoff(failures: int) -> float:
     """Seconds until a key that has failed that many times before is tried again."""
-    return min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY)
+    return min(FIRST_RETRY * (1 << min(failures, 20)), LAST_RETRY)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from netlab.api.apps_types import Deployment
 from netlab.api.client import Client
@@ -15,6 +16,7 @@ from netlab.api.core_types import Namespace, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import (
+    ALL,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
@@ -24,7 +26,9 @@ from netlab.api.resources import (
     REPLICASETS,
     SERVICES,
 )
+from netlab.controlplane import manager
 from netlab.controlplane.cluster import condition_of, is_ready
+from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
 from tests.system.controlplane.harness import Control, Kubelets, add_node, control_plane
 
 
@@ -88,7 +92,7 @@ async def until_endpoints(client: Client, number: int) -> list[EndpointSlice]:
 
 
 def test_a_deployment_becomes_pods_endpoints_and_nothing_again(tmp_path: Path) -> None:
-    async def main(_: Control, client: Client) -> None:
+    async def main(control: Control, client: Client) -> None:
         for number in (1, 2, 3):
             await add_node(client, f"node-{number}")
         kubelets = Kubelets(client)
@@ -120,7 +124,7 @@ def test_a_deployment_becomes_pods_endpoints_and_nothing_again(tmp_path: Path) -
 
 
 def test_a_rolling_update_keeps_to_its_bounds_and_can_be_rolled_back(tmp_path: Path) -> None:
-    async def main(_: Control, client: Client) -> None:
+    async def main(control: Control, client: Client) -> None:
         await add_node(client, "node-1")
         kubelets = Kubelets(client)
         await client.create(DEPLOYMENTS, deployment(8))
@@ -155,7 +159,7 @@ def test_a_rolling_update_keeps_to_its_bounds_and_can_be_rolled_back(tmp_path: P
 
 
 def test_recreate_waits_for_the_last_old_pod(tmp_path: Path) -> None:
-    async def main(_: Control, client: Client) -> None:
+    async def main(control: Control, client: Client) -> None:
         await add_node(client, "node-1")
         kubelets = Kubelets(client)
         await client.create(DEPLOYMENTS, deployment(3, strategy="Recreate"))
@@ -172,7 +176,7 @@ def test_recreate_waits_for_the_last_old_pod(tmp_path: Path) -> None:
 
 
 def test_a_pod_without_room_says_so_and_goes_when_there_is_some(tmp_path: Path) -> None:
-    async def main(_: Control, client: Client) -> None:
+    async def main(control: Control, client: Client) -> None:
         await add_node(client, "node-1", pods=1)
         kubelets = Kubelets(client)
         await client.create(PODS, bare_pod("first"))
@@ -197,13 +201,14 @@ def test_a_pod_without_room_says_so_and_goes_when_there_is_some(tmp_path: Path) 
 
 
 def test_a_namespace_is_emptied_and_goes(tmp_path: Path) -> None:
-    async def main(_: Control, client: Client) -> None:
+    async def main(control: Control, client: Client) -> None:
         await add_node(client, "node-1")
         kubelets = Kubelets(client)
         await client.create(NAMESPACES, Namespace(metadata=ObjectMeta(name="shop")))
-        for resource, obj in ((DEPLOYMENTS, deployment(3)), (SERVICES, service())):
-            obj.metadata.namespace = "shop"
-            await client.create(resource, obj)  # type: ignore[arg-type]
+        web, front = deployment(3), service()
+        web.metadata.namespace = front.metadata.namespace = "shop"
+        await client.create(DEPLOYMENTS, web)
+        await client.create(SERVICES, front)
         await kubelets.until(lambda pods: ready(pods, 3))
         await client.delete(NAMESPACES, "shop")
         async with asyncio.timeout(30):
@@ -212,8 +217,31 @@ def test_a_namespace_is_emptied_and_goes(tmp_path: Path) -> None:
                 names = {namespace.metadata.name for namespace in (await client.list(NAMESPACES))[0]}
                 if "shop" not in names:
                     break
-        for resource in (PODS, REPLICASETS, DEPLOYMENTS, SERVICES, ENDPOINTSLICES, EVENTS):
-            assert not (await client.list(resource, "shop"))[0]  # type: ignore[arg-type]
+        left = [await client.list(resource, "shop") for resource in ALL if resource.namespaced]
+        assert not any(objects for objects, _ in left)
+
+    drive(tmp_path, main)
+
+
+def test_the_pods_of_a_silent_node_are_not_ready_and_of_a_deleted_node_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "NodeLifecycle", lambda cluster: NodeLifecycle(cluster, grace_period=2))
+    monkeypatch.setattr(manager, "PodGarbageCollector", lambda cluster: PodGarbageCollector(cluster, quarantine=1))
+
+    async def main(control: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        kubelets = Kubelets(client)
+        await client.create(PODS, bare_pod("first"))
+        await kubelets.until(lambda pods: pods[0].status.podIP)
+        await kubelets.until(lambda pods: not is_ready(pods[0]))
+        condition = condition_of((await client.get(NODES, "node-1")).status.conditions, "Ready")
+        assert condition is not None
+        assert (condition.status, condition.reason) == ("Unknown", "NodeStatusUnknown")
+        await client.delete(NODES, "node-1")
+        async with asyncio.timeout(30):
+            while (await client.list(PODS))[0]:
+                await asyncio.sleep(0.05)
 
     drive(tmp_path, main)
 
