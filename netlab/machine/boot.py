@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 from netlab.errors import NetlabError, UnsupportedError
+from netlab.machine.children import READY
 from netlab.machine.host import MachineConfig
 from netlab.net import syscalls
 
@@ -54,7 +55,7 @@ def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: 
     os.close(lifeline_write)
     with os.fdopen(report_read, "rb") as report:
         answer = report.read()
-    if answer == init.READY:
+    if answer == READY:
         return pid
     os.waitpid(pid, 0)
     failure = json.loads(answer) if answer else {"error": "its pid 1 died at the start", "errno": 0}

@@ -1,0 +1,133 @@
+"""pid 1's children: forked into namespaces, heard when they have started, and reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from netlab.machine.loop import Loop, guarded
+from netlab.net import syscalls
+
+READY = b"ready"
+"""What a machine's pid 1 reports to its maker, once its socket answers."""
+
+NEW_PID_NAMESPACE = -1
+
+Failure = dict[str, Any]
+"""Why a child could not start: `error` and `errno`."""
+
+
+class Children:
+    """Every process that pid 1 has forked, or inherited."""
+
+    def __init__(self, events: Loop) -> None:
+        self._loop = events
+        self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._on_exit: dict[int, Callable[[int], None]] = {}
+        self._on_report: dict[int, Callable[[], None]] = {}
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._loop.watch(self._wake_read.fileno(), self._reap)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wake_read.recv(4096):
+                pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            on_report = self._on_report.get(pid)
+            if on_report is not None:
+                guarded(on_report)
+            on_exit = self._on_exit.pop(pid, None)
+            if on_exit is not None:
+                guarded(lambda action=on_exit, value=status: action(value))  # type: ignore[misc]
+
+    def fork(
+        self,
+        become: Callable[[int], NoReturn],
+        *,
+        on_start: Callable[[], None],
+        on_failure: Callable[[Failure], None],
+        on_exit: Callable[[int], None],
+        pid_namespace: int | None = None,
+    ) -> int:
+        """Fork; the child calls `become` with the pipe for its report.
+
+        Either `on_start` is called when the program runs, and `on_exit` with its wait status in the end; or
+        `on_failure` alone, once the child that could not start is gone. `pid_namespace` is a pidfd whose pid
+        namespace the child is born in, or NEW_PID_NAMESPACE.
+        """
+        report_read, report_write = os.pipe()
+        try:
+            if pid_namespace == NEW_PID_NAMESPACE:
+                syscalls.unshare(syscalls.CLONE_NEWPID)
+            elif pid_namespace is not None:
+                syscalls.setns(pid_namespace, syscalls.CLONE_NEWPID)
+            try:
+                pid = os.fork()
+            finally:
+                # In the child this fails, or not; it has been born where it should be.
+                if pid_namespace is not None:
+                    with contextlib.suppress(OSError):
+                        syscalls.setns(self._own_pid_namespace, syscalls.CLONE_NEWPID)
+        except OSError:
+            os.close(report_read)
+            os.close(report_write)
+            raise
+        if pid == 0:
+            try:
+                become(report_write)
+            finally:
+                os._exit(1)
+        os.close(report_write)
+
+        def read_report() -> None:
+            del self._on_report[pid]
+            self._loop.unwatch(report_read)
+            with os.fdopen(report_read, "rb") as report:
+                answer = report.read()
+            if answer in (b"", READY):
+                on_start()
+            else:
+                failure = json.loads(answer)
+                self._on_exit[pid] = lambda status: on_failure(failure)
+
+        self._on_report[pid] = read_report
+        self._on_exit[pid] = on_exit
+        self._loop.watch(report_read, read_report)
+        return pid
+
+    def open_pidfd(self, pid: int) -> int:
+        """A pidfd of a child just forked; without one (EMFILE) the child is given up."""
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            self._on_report.pop(pid)
+            self._on_exit.pop(pid)
+            raise
+
+
+def kill_group(pid: int) -> None:
+    """End a process group, if there is one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def decode_status(status: int) -> tuple[int, int | None]:
+    """Exit code and signal of a wait status, as shells and Kubernetes give them."""
+    code = os.waitstatus_to_exitcode(status)
+    return (code, None) if code >= 0 else (128 - code, -code)

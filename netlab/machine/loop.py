@@ -1,0 +1,80 @@
+"""pid 1's loop: one thread that waits for descriptors and for points in time."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import selectors
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+
+@dataclass(slots=True, order=True)
+class Timer:
+    """A call at a point in time, unless it is cancelled before."""
+
+    deadline: float
+    number: int
+    action: Callable[[], None] | None = field(compare=False)
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self.action = None
+
+
+class Loop:
+    """Calls what is due. A fault in one call is written down; the others go on."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[Timer] = []
+        self._timer_count = 0
+
+    def watch(self, descriptor: int, action: Callable[[], None], events: int = READ) -> None:
+        """Call `action` whenever the descriptor is ready; replaces an earlier watch of it."""
+        try:
+            self._selector.modify(descriptor, events, action)
+        except KeyError:
+            self._selector.register(descriptor, events, action)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Stop watching, if it is watched; to be called before the descriptor is closed."""
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(descriptor)
+
+    def after(self, seconds: float, action: Callable[[], None]) -> Timer:
+        """Call `action` once, in `seconds`."""
+        self._timer_count += 1
+        timer = Timer(time.monotonic() + seconds, self._timer_count, action)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def run(self) -> NoReturn:
+        """Serve for ever."""
+        while True:
+            for key, _ in self._selector.select(self._time_to_next_timer()):
+                guarded(key.data)
+            for timer in self._due_timers():
+                if timer.action is not None:
+                    guarded(timer.action)
+
+    def _time_to_next_timer(self) -> float | None:
+        return max(0.0, self._timers[0].deadline - time.monotonic()) if self._timers else None
+
+    def _due_timers(self) -> Iterator[Timer]:
+        while self._timers and self._timers[0].deadline <= time.monotonic():
+            yield heapq.heappop(self._timers)
+
+
+def guarded(action: Callable[[], None]) -> None:
+    """Call; a fault is written down and goes no further."""
+    try:
+        action()
+    except Exception:
+        traceback.print_exc()

@@ -1,0 +1,214 @@
+"""pid 1's socket: many clients, one request at a time for each, and none that can make another wait."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from netlab.machine import loop
+from netlab.machine.protocol import LINE_LIMIT, InvalidRequestError, Request
+
+_BACKLOG_LIMIT = 8 * 1024 * 1024  # bytes not read by a client, after which it is given up
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault
+    """A request that cannot be carried out, said to the client with an errno."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.errno = number
+
+
+class Connection:
+    """A client: requests come in, one at a time is worked on, replies go out."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.peer = peer
+        self.received = bytearray()
+        self.unsent = bytearray()
+        self.busy = False
+        self.streaming = False
+        self.closed = False
+
+
+class Reply:
+    """The one answer to a request; it may be given later than the request's handler returns."""
+
+    def __init__(self, server: Server, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+        self._given = False
+
+    def ok(self, value: Any = None, descriptor: int | None = None) -> None:
+        """It is done; `descriptor` is passed along."""
+        self._give({"ok": value}, descriptor)
+
+    def fail(self, number: int, message: str) -> None:
+        """It could not be done."""
+        self._give({"error": message, "errno": number}, None)
+
+    def stream(self) -> Connection:
+        """Give no answer; the connection carries what is sent to it by `Server.send` from now on."""
+        self._given = True
+        self._connection.streaming = True
+        self._connection.busy = False
+        return self._connection
+
+    def _give(self, message: dict[str, Any], descriptor: int | None) -> None:
+        # The first answer counts: after a fault in the middle of a handler, what it had begun may answer too.
+        if not self._given:
+            self._given = True
+            self._server.answer(self._connection, message, descriptor)
+
+
+class Server:
+    """A listening socket; `handle` is called with every request and must see to an answer.
+
+    `Refusal`, `InvalidRequestError` and `OSError` that it raises are answers too.
+    """
+
+    def __init__(self, events: loop.Loop, path: str, handle: Callable[[Request, Reply], None]) -> None:
+        self._loop = events
+        self._handle_request = handle
+        self._listener = _listen(path)
+        self._loop.watch(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except OSError:
+            return
+        peer.setblocking(False)
+        connection = Connection(peer)
+        self._watch(connection)
+
+    def _attend(self, connection: Connection) -> None:
+        """Read or write, whatever the socket is ready for; then work on the next request if there is a whole one."""
+        if connection.unsent:
+            self._flush(connection)
+        if not connection.unsent and not connection.busy and not connection.closed:
+            self._receive(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            chunk = connection.peer.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk or connection.streaming:
+            self._close(connection)
+            return
+        connection.received += chunk
+        self._work(connection)
+
+    def _work(self, connection: Connection) -> None:
+        while not connection.busy and not connection.unsent and not connection.closed and not connection.streaming:
+            end = connection.received.find(b"\n")
+            if end < 0:
+                if len(connection.received) > LINE_LIMIT:
+                    self.answer(connection, {"error": "request: too long", "errno": errno.EMSGSIZE})
+                    self._close(connection)
+                return
+            line = bytes(connection.received[:end])
+            del connection.received[: end + 1]
+            connection.busy = True
+            self._handle(line, Reply(self, connection))
+        self._watch(connection)
+
+    def _handle(self, line: bytes, reply: Reply) -> None:
+        try:
+            try:
+                request = Request(json.loads(line))
+            except ValueError as error:
+                raise InvalidRequestError(f"request: not JSON: {error}") from error
+            self._handle_request(request, reply)
+        except Refusal as refusal:
+            reply.fail(refusal.errno, str(refusal))
+        except InvalidRequestError as error:
+            reply.fail(errno.EINVAL, str(error))
+        except OSError as error:
+            reply.fail(error.errno or 0, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except Exception as error:
+            traceback.print_exc()
+            reply.fail(0, f"internal error of the machine: {error!r}")
+
+    def answer(self, connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
+        """Send a reply, and take up the connection's next request."""
+        connection.busy = False
+        self.send(connection, message, descriptor)
+        if connection.received:
+            # Not here: an answer may be given from within the handler of this very connection.
+            self._loop.after(0, lambda: self._work(connection))
+
+    def send(self, connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
+        """Send a line; a client that does not read is given up at last."""
+        if connection.closed:
+            return
+        line = json.dumps(message).encode() + b"\n"
+        if descriptor is not None:
+            try:
+                # Nothing is unsent at this point: a connection has one request at a time.
+                sent = socket.send_fds(connection.peer, [line], [descriptor])
+            except OSError:
+                self._close(connection)
+                return
+            line = line[sent:]
+        connection.unsent += line
+        if len(connection.unsent) > _BACKLOG_LIMIT:
+            self._close(connection)
+            return
+        self._flush(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        try:
+            while connection.unsent:
+                sent = connection.peer.send(connection.unsent)
+                del connection.unsent[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(connection)
+            return
+        self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Wait for what the connection can do next."""
+        if connection.closed:
+            return
+        if connection.unsent:
+            self._loop.watch(connection.peer.fileno(), lambda: self._attend(connection), loop.WRITE)
+        elif connection.busy:
+            # Level-triggered: a pipelined request, or a hangup, would wake the loop again and again.
+            self._loop.unwatch(connection.peer.fileno())
+        else:
+            self._loop.watch(connection.peer.fileno(), lambda: self._attend(connection))
+
+    def _close(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        connection.closed = True
+        self._loop.unwatch(connection.peer.fileno())
+        connection.peer.close()
+
+
+def _listen(path: str) -> socket.socket:
+    """A Unix socket that only its owner can connect to; a dead predecessor's file is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    except OSError as error:
+        raise OSError(error.errno or errno.ENAMETOOLONG, error.strerror or str(error), path) from error
+    finally:
+        os.umask(before)
+    listener.listen(1024)
+    return listener
