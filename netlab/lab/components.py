@@ -90,7 +90,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
 def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
     async def serve() -> None:
         from netlab.api.client import Client
-        from netlab.proxy.run import ProxyConfig, run
+        from netlab.proxy.config import ProxyConfig
+        from netlab.proxy.run import run
 
         config = ProxyConfig(node_name=node, mode=spec.proxy, cluster_cidrs=spec.podCIDRs, families=list(spec.families))
         async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:

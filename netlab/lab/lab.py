@@ -236,8 +236,10 @@ class Lab:
                 raise NetlabError(f"lab {self.name}: its lock {self.paths.lock} is still held; by whom tells `fuser`")
             time.sleep(_POLL)
         shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
-        with contextlib.suppress(OSError):
-            home().rmdir()
+        if "NETLAB_HOME" not in os.environ:
+            # The default home is netlab's own; one that the user chose is the user's.
+            with contextlib.suppress(OSError):
+                home().rmdir()
         return True
 
     def status(self) -> dict[str, Any]:
