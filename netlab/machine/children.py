@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from netlab.machine.loop import Loop, guarded
@@ -53,7 +55,7 @@ class Children:
                 guarded(on_report)
             on_exit = self._on_exit.pop(pid, None)
             if on_exit is not None:
-                guarded(lambda action=on_exit, value=status: action(value))  # type: ignore[misc]
+                guarded(partial(on_exit, status))
 
     def fork(
         self,
@@ -71,6 +73,7 @@ class Children:
         namespace the child is born in, or NEW_PID_NAMESPACE.
         """
         report_read, report_write = os.pipe()
+        os.set_blocking(report_read, False)
         try:
             if pid_namespace == NEW_PID_NAMESPACE:
                 syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -79,7 +82,7 @@ class Children:
             try:
                 pid = os.fork()
             finally:
-                # In the child this fails, or not; it has been born where it should be.
+                # The child comes by here too, where it is refused: its own children stay in its namespace.
                 if pid_namespace is not None:
                     with contextlib.suppress(OSError):
                         syscalls.setns(self._own_pid_namespace, syscalls.CLONE_NEWPID)
@@ -97,8 +100,11 @@ class Children:
         def read_report() -> None:
             del self._on_report[pid]
             self._loop.unwatch(report_read)
-            with os.fdopen(report_read, "rb") as report:
-                answer = report.read()
+            try:
+                answer = os.read(report_read, select.PIPE_BUF)  # a report is written at once, and fits
+            except BlockingIOError:
+                answer = b""  # it died without a word, and another child just forked holds the pipe for a moment
+            os.close(report_read)
             if answer in (b"", READY):
                 on_start()
             else:

@@ -59,6 +59,7 @@ def run_container(
     """Become pid 1 of a container."""
 
     def prepare() -> None:
+        _close_all_but(report, namespaces.mount_template, *(() if namespaces.ipc is None else (namespaces.ipc,)))
         host.open_log(spec.log)
         if namespaces.network is not None:
             _join_network(namespaces.network)
@@ -84,8 +85,8 @@ def run_service(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, lo
     """Become a supervised process of the machine, in the machine's own namespaces."""
 
     def prepare() -> None:
-        host.open_log(log)
         _close_all_but(report)
+        host.open_log(log)
         os.umask(0o077)
         os.chdir(cwd or "/")
 
@@ -98,6 +99,7 @@ def run_exec(
     """Become a command in the container behind `pidfd`, whose pid namespace the fork has joined already."""
 
     def prepare() -> None:
+        _close_all_but(report, pidfd, output)
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(output, 1)
@@ -141,7 +143,7 @@ def tell_failure(report: int, error: BaseException) -> None:
         message = {"error": text, "errno": error.errno}
     else:
         message = {"error": f"{type(error).__name__}: {error}", "errno": 0}
-    os.write(report, json.dumps(message).encode()[:4096])
+    os.write(report, json.dumps(message).encode())
 
 
 def _join_network(path: str) -> None:
@@ -152,9 +154,13 @@ def _join_network(path: str) -> None:
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
 
 
-def _close_all_but(kept: int) -> None:
-    os.closerange(3, kept)
-    os.closerange(kept + 1, _CLOSE_ALL)
+def _close_all_but(*kept: int) -> None:
+    """Close what was pid 1's, beginning with the pipes on which other children report by closing them."""
+    low = 3
+    for descriptor in sorted(kept):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, _CLOSE_ALL)
 
 
 def _make_file_tree(spec: ContainerSpec, lab_dir: str) -> None:

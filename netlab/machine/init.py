@@ -161,11 +161,14 @@ class Init:
             del self._machines[name]
             reply.fail(failure["errno"], f"machine {name}: {failure['error']}")
 
+        def ended(status: int) -> None:
+            del self._machines[name]
+
         pid = self._children.fork(
             lambda report: main(config, report),
             on_start=lambda: reply.ok({"pid": pid}),
             on_failure=failed,
-            on_exit=lambda status: self._machines.__delitem__(name),
+            on_exit=ended,
             pid_namespace=NEW_PID_NAMESPACE,
         )
         self._machines[name] = pid

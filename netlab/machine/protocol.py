@@ -11,7 +11,7 @@ are seconds since the epoch, as floats. pid 1 of every machine loads this module
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 MACHINE_SPAWN = "machine.spawn"
@@ -136,10 +136,6 @@ class MachineState:
     containers: list[ContainerStatus]
     services: list[ServiceStatus]
     machines: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """The reply to `state`."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:

@@ -1,0 +1,101 @@
+"""What of the built-in images can be told without a network."""
+
+from __future__ import annotations
+
+import pytest
+
+from netlab.machine import images
+from netlab.machine.images import flags, http, netexec
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("pause", "pause"),
+        ("registry.k8s.io/pause:3.9", "pause"),
+        ("registry.k8s.io/e2e-test-images/agnhost:2.47", "agnhost"),
+        ("localhost:5000/agnhost", "agnhost"),
+        ("agnhost@sha256:0123", "agnhost"),
+        ("localhost:5000/a/agnhost:1@sha256:0123", "agnhost"),
+    ],
+)
+def test_names_of_images(reference: str, name: str) -> None:
+    assert images.name_of(reference) == name
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "args", "expected"),
+    [
+        ("agnhost", [], [], ["/agnhost", "pause"]),
+        ("agnhost", [], ["netexec"], ["/agnhost", "netexec"]),
+        ("agnhost", ["sh"], [], ["sh"]),
+        ("nginx", ["sh"], ["-c", "true"], ["sh", "-c", "true"]),
+        ("pause", [], [], ["/pause"]),
+    ],
+)
+def test_command_and_args_replace_entrypoint_and_cmd(
+    image: str, command: list[str], args: list[str], expected: list[str]
+) -> None:
+    assert images.command_line(image, command, args) == expected
+
+
+def test_an_unknown_image_needs_a_command() -> None:
+    with pytest.raises(images.ImageNotPresentError, match=r"nginx.*agnhost, pause"):
+        images.command_line("nginx", [], ["-v"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("300ms", 0.3), ("1m30s", 90), ("1.5h", 5400), (".5s", 0.5), ("10us", 1e-5)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert netexec.parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1s1", "1 s", "1d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid duration"):
+        netexec.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (("10.244.1.5", 41234), "10.244.1.5:41234"),
+        (("::ffff:10.244.1.5", 41234, 0, 0), "10.244.1.5:41234"),
+        (("fd00::1", 80, 0, 0), "[fd00::1]:80"),
+        (("fe80::1%eth0", 80, 0, 2), "[fe80::1]:80"),
+    ],
+)
+def test_addresses_are_printed_as_go_prints_them(address: tuple[object, ...], text: str) -> None:
+    assert netexec.format_address(address) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values", "others"),
+    [
+        ([], {"port": 80, "tcp": False}, []),
+        (["--port", "81", "x"], {"port": 81, "tcp": False}, ["x"]),
+        (["--port=-1", "--tcp"], {"port": -1, "tcp": True}, []),
+        (["--tcp=false", "--", "--port"], {"port": 80, "tcp": False}, ["--port"]),
+    ],
+)
+def test_flags(arguments: list[str], values: dict[str, object], others: list[str]) -> None:
+    assert flags.parse(arguments, {"port": (flags.port, 80), "tcp": (flags.boolean, False)}) == (values, others)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--colour"], ["--port"], ["--port", "x"], ["--port", "0"], ["--port=65536"], ["--tcp=yes"]]
+)
+def test_wrong_flags(arguments: list[str]) -> None:
+    with pytest.raises(flags.FlagError, match=arguments[0].partition("=")[0]):
+        flags.parse(arguments, {"port": (flags.port, 80), "tcp": (flags.boolean, False)})
+
+
+def test_a_head_is_parsed() -> None:
+    head = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-Colour:  blue "
+    assert http.parse_head(head) == ("GET", "/a?b=c", "HTTP/1.1", {"host": "x", "x-colour": "blue"})
+
+
+def test_a_response_cannot_carry_a_second_one() -> None:
+    encoded = http.encode_response(http.Response(headers={"Location": "/\r\n\r\nx"}), body=True, keep_alive=True)
+    assert encoded.count(b"\r\n\r\n") == 1
