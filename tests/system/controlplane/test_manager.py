@@ -14,6 +14,7 @@ from netlab.api.apps_types import Deployment
 from netlab.api.client import Client
 from netlab.api.core_types import Namespace, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
+from netlab.api.events import WARNING, record
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import (
     ALL,
@@ -29,6 +30,7 @@ from netlab.api.resources import (
 from netlab.controlplane import manager
 from netlab.controlplane.cluster import condition_of, is_ready
 from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
+from tests.system.controlplane import harness
 from tests.system.controlplane.harness import Control, Kubelets, add_node, control_plane
 
 
@@ -263,6 +265,39 @@ def test_killed_in_the_middle_it_goes_on_without_a_pod_too_many(tmp_path: Path) 
         await client.patch(DEPLOYMENTS, "web", "default", {"spec": {"replicas": 20}})
         pods = await kubelets.until(lambda pods: ready(pods, 20))
         assert len(pods) == 20
+
+    drive(tmp_path, main)
+
+
+def test_a_node_without_subnet_is_told_and_served_when_one_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "CONFIG", manager.ControlPlaneConfig(["10.0.0.0/24"]))
+
+    async def main(control: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        async with asyncio.timeout(30):
+            while not (await client.get(NODES, "node-1")).spec.podCIDR:
+                await asyncio.sleep(0.05)
+            await add_node(client, "node-2")
+            while not (events := [e for e in (await client.list(EVENTS))[0] if e.reason == "CIDRNotAvailable"]):
+                await asyncio.sleep(0.05)
+            assert "10.0.0.0/24 has no /24 left for node node-2" in events[0].message
+            await client.delete(NODES, "node-1")
+            while (await client.get(NODES, "node-2")).spec.podCIDRs != ["10.0.0.0/24"]:
+                await asyncio.sleep(0.05)
+
+    drive(tmp_path, main)
+
+
+def test_a_repeated_event_is_counted(tmp_path: Path) -> None:
+    async def main(control: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        node = await client.get(NODES, "node-1")
+        for _ in range(3):
+            await record(client, node, WARNING, "Tested", "again", "test", "node-1")
+        (event,) = [e for e in (await client.list(EVENTS, "default"))[0] if e.reason == "Tested"]
+        assert event.count == 3
 
     drive(tmp_path, main)
 
