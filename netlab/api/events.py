@@ -23,7 +23,7 @@ _ATTEMPTS = 3
 log = logging.getLogger(__name__)
 
 
-async def record(  # noqa: PLR0917
+async def record(
     client: Client, involved: Object, type: str, reason: str, message: str, component: str, host: str = ""
 ) -> None:
     """Note that `reason` befell `involved`; `type` is NORMAL or WARNING. A repeat raises the count of the first.
