@@ -74,6 +74,7 @@ class PodWorker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._reported: PodStatus | None = None
+        self._reported_version = 0
         self._report_at: float | None = None
         self._report_timer: asyncio.TimerHandle | None = None
         self._report_lock = asyncio.Lock()
@@ -87,6 +88,10 @@ class PodWorker:
         # Most changes are this worker's own reports coming back.
         if _deadlines(old) != _deadlines(pod):
             self._wake.set()
+        if self._contradicted():
+            # Such as the node controller's Ready=False, of a node that was silent for a while.
+            self._reported = None
+            self._report()
         if pod.spec.readinessGates and old.status.conditions != pod.status.conditions:
             self._report()
 
@@ -173,10 +178,12 @@ class PodWorker:
             state.sandbox_error = f"network is not ready: {node.sandboxes.network_error()}"
             self._report()
             # A pod that is deleted meanwhile does not wait for a network.
-            waits = [asyncio.ensure_future(each.wait()) for each in (node.network_ready, self._wake)]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for each in waits:
-                each.cancel()
+            waits = [asyncio.create_task(each.wait()) for each in (node.network_ready, self._wake)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
             return
         self._report()
         attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
@@ -212,8 +219,8 @@ class PodWorker:
     async def _finish(self) -> None:
         meta, node = self.pod.metadata, self._node
         if not self._state.gone:
-            await self._report_now()
             try:
+                await self._report_now()
                 await node.client.delete(PODS, meta.name, meta.namespace, grace_period_seconds=0, uid=meta.uid)
             except ApiError as error:
                 # NotFound: somebody was faster. Conflict: the name belongs to another pod by now.
@@ -412,10 +419,17 @@ class PodWorker:
                 return
             meta = self.pod.metadata
             patch = {"metadata": {"uid": meta.uid}, "status": _patch(status)}
-            await self._node.client.patch(
+            answer = await self._node.client.patch(
                 PODS, meta.name, meta.namespace, patch, subresource="status", patch_type=STRATEGIC_MERGE_PATCH
             )
-            self._reported = status
+            self._reported, self._reported_version = status, int(answer.metadata.resourceVersion)
+
+    def _contradicted(self) -> bool:
+        """Whether somebody else has overwritten, since the last report, a condition that is the kubelet's."""
+        if self._reported is None or int(self.pod.metadata.resourceVersion) <= self._reported_version:
+            return False
+        present = {each.type: each.status for each in self.pod.status.conditions}
+        return any(present.get(each.type) != each.status for each in self._reported.conditions)
 
     def _status(self) -> PodStatus:
         status = pod_status(self.pod, self._state, self._node.node_ips, time.time())
