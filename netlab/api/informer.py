@@ -104,4 +104,8 @@ class Informer(Generic[T]):
         else:
             self.items[key] = new
         for handler in self._handlers:
-            handler(old, new)
+            try:
+                handler(old, new)
+            except Exception:
+                # One handler's fault must not cost the others this change: nothing would tell them again.
+                log.exception("%s %s: a handler failed", self._resource.singular, key)
