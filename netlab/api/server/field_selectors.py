@@ -90,18 +90,19 @@ def _split(text: str) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
-def read(obj: JSONObject, plural: str) -> dict[str, str]:
-    """The values of an object's selectable fields, as text; absent is empty (and `false` for a truth value)."""
-    return {field: _text(obj, field) for field in SELECTABLE[plural]}
-
-
+_PATHS = {plural: [(field, field.split(".")) for field in fields] for plural, fields in SELECTABLE.items()}
 _TRUTH_VALUES = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 
 
-def _text(obj: JSONObject, path: str) -> str:
+def read(obj: JSONObject, plural: str) -> dict[str, str]:
+    """The values of an object's selectable fields, as text; absent is empty (and `false` for a truth value)."""
+    return {field: _text(obj, path) or ("false" if field in _TRUTH_VALUES else "") for field, path in _PATHS[plural]}
+
+
+def _text(obj: JSONObject, path: list[str]) -> str:
     value: Any = obj
-    for name in path.split("."):
+    for name in path:
         value = value.get(name)
         if value is None:
-            return "false" if path in _TRUTH_VALUES else ""
+            return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

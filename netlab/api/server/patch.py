@@ -1,6 +1,7 @@
 """The three kinds of patch: JSON merge (RFC 7386), JSON patch (RFC 6902) and Kubernetes' strategic merge.
 
-Each is a pure function of the object and the patch, and leaves both as they were. Raises `PatchError`.
+Each is a pure function of the object and the patch: it leaves both as they were, and its result may share parts with
+them. Raises `PatchError`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class PatchError(ValueError):
 def json_merge(target: Any, patch: Any) -> Any:
     """RFC 7386: objects are merged, null removes, anything else replaces."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return patch
     merged = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
         if value is None:
@@ -191,7 +192,7 @@ def strategic_merge(target: JSONObject, patch: Any, struct: type[msgspec.Struct]
 def _merge_object(target: JSONObject, patch: JSONObject, shape: Shape) -> JSONObject:
     directive = patch.get(_DIRECTIVE, _MERGE)
     if directive == _REPLACE:
-        return copy.deepcopy({name: value for name, value in patch.items() if name != _DIRECTIVE})
+        return {name: value for name, value in patch.items() if name != _DIRECTIVE}
     if directive == _DELETE:
         return {}
     if directive != _MERGE:
@@ -234,7 +235,7 @@ def _merge_field(present: Any, name: str, value: Any, shape: Shape) -> Any:
         return _merge_list(existing, value, key, inner.item or Shape())
     if shape.struct is not None and name in MERGED_SETS.get(shape.struct, ()):
         return existing + [item for item in value if item not in existing]
-    return copy.deepcopy(value)
+    return value
 
 
 def _shape_of(shape: Shape, name: str) -> Shape:
@@ -251,7 +252,7 @@ def _merge_list(existing: list[Any], changes: list[Any], key: str, shape: Shape)
         directive = change.get(_DIRECTIVE, _MERGE)
         if directive == _REPLACE:
             # `- $patch: replace` makes the rest of the patch's list the whole list.
-            return [copy.deepcopy(item) for item in changes if _DIRECTIVE not in item]
+            return [item for item in changes if _DIRECTIVE not in item]
         if key not in change:
             raise PatchError(f'"{key}" is missing from an item of a list that is merged by it')
         place = _find(merged, key, change[key])

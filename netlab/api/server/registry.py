@@ -36,6 +36,10 @@ from netlab.api.server.validation import cluster, pods, rules, services, workloa
 from netlab.api.server.watch import Selection, Stored
 from netlab.errors import ExhaustedError
 
+# Resource is invariant in the type of its objects; these are asked for as any of them.
+_NAMESPACES: Resource[Any] = NAMESPACES
+_SERVICES: Resource[Any] = SERVICES
+
 STATUS, FINALIZE = "status", "finalize"
 
 SYSTEM_NAMESPACES = ("default", "kube-system")
@@ -112,11 +116,11 @@ class Registry:
     def __init__(self, store: Store, ranges: Ranges) -> None:
         self.store = store
         self._allocations = Allocations(ranges)
-        for stored in store.all(SERVICES):  # type: ignore[arg-type]
+        for stored in store.all(_SERVICES):
             self._record(stored, stored.decode())
         for name in SYSTEM_NAMESPACES:
-            if store.get(NAMESPACES, "", name) is None:  # type: ignore[arg-type]
-                self.create(NAMESPACES, "", {"metadata": {"name": name}})  # type: ignore[arg-type]
+            if store.get(_NAMESPACES, "", name) is None:
+                self.create(_NAMESPACES, "", {"metadata": {"name": name}})
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -267,9 +271,9 @@ class Registry:
     # --- the parts -------------------------------------------------------------------------------------------------
 
     def _check_namespace(self, resource: Resource[Object], namespace: str, name: str) -> None:
-        stored = self.store.get(NAMESPACES, "", namespace)  # type: ignore[arg-type]
+        stored = self.store.get(_NAMESPACES, "", namespace)
         if stored is None:
-            raise refusals.not_found(NAMESPACES, namespace)  # type: ignore[arg-type]
+            raise refusals.not_found(_NAMESPACES, namespace)
         if stored.fields["status.phase"] == "Terminating":
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
             message = f"namespace {namespace} is being terminated"
