@@ -19,7 +19,7 @@ from netlab.cni import delegate, errors
 from netlab.cni.addresses import Prefix, format_address, parse_address, parse_prefix
 from netlab.cni.errors import CniError
 from netlab.cni.netns import Entered, open_netns
-from netlab.cni.plugin import option
+from netlab.cni.plugin import is_interface_name, option
 from netlab.net import rtnl
 from netlab.net.rtnl import Link, Rtnetlink, RtnetlinkError
 
@@ -53,6 +53,8 @@ class Config:
             if key in _UNSUPPORTED_AT_RUNTIME:
                 value = config["runtimeConfig"][key]
                 raise CniError(errors.UNSUPPORTED_FIELD, f"runtimeConfig.{key}: {value!r} is not supported")
+        if not is_interface_name(self.bridge):
+            raise CniError(errors.INVALID_CONFIG, f"bridge: {self.bridge!r} is not a valid name of an interface")
         if not 0 <= self.mtu <= 65535:
             raise CniError(errors.INVALID_CONFIG, f"mtu: {self.mtu} must be 0 (the default) to 65535")
         if self.hairpin and self.promiscuous:

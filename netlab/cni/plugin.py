@@ -109,13 +109,18 @@ def check_environment(command: str, environment: Mapping[str, str]) -> None:
             errors.INVALID_ENVIRONMENT, f"CNI_CONTAINERID: {environment['CNI_CONTAINERID']!r} is not a valid identifier"
         )
     ifname = environment["CNI_IFNAME"]
-    # dev_valid_name() in the kernel's net/core/dev.c
-    if (
-        len(os.fsencode(ifname)) >= _IFNAMSIZ
-        or ifname in {".", ".."}
-        or any(mark in "/:" or mark.isspace() for mark in ifname)
-    ):
+    if not is_interface_name(ifname):
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {ifname!r} is not a valid name of an interface")
+
+
+def is_interface_name(text: str) -> bool:
+    """Whether the kernel takes it as the name of a link: dev_valid_name() in net/core/dev.c."""
+    return (
+        text.isprintable()  # so that it can be encoded, too
+        and 0 < len(text.encode()) < _IFNAMSIZ
+        and text not in {".", ".."}
+        and not any(mark in "/:" or mark.isspace() for mark in text)
+    )
 
 
 def is_identifier(text: str) -> bool:
@@ -139,6 +144,8 @@ def option(config: Object, key: str, kind: type, default: Any, path: str = "") -
         return default
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must be {_KINDS[kind]}")
+    if isinstance(value, str) and not value.isprintable():  # no system call takes a NUL or half a character
+        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must have printable characters only")
     return value
 
 

@@ -1,0 +1,101 @@
+"""Sandboxes for CNI tests: network namespaces held by a child process, and traffic between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from netlab.cni.runtime import NetworkList, parse_network
+from netlab.net import namespaces, syscalls
+
+PLUGINS = Path(__file__).resolve().parents[3] / "cni_plugins"
+GO_PLUGINS = Path("/usr/lib/cni")
+
+
+@contextlib.contextmanager
+def sandboxes(number: int) -> Iterator[list[str]]:
+    """Paths of that many new network namespaces."""
+    children = [_sandbox() for _ in range(number)]
+    try:
+        yield [f"/proc/{child}/ns/net" for child in children]
+    finally:
+        for child in children:
+            end(child)
+
+
+def _sandbox() -> int:
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        syscalls.set_parent_death_signal(signal.SIGKILL)
+        os.close(read_end)
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        os.write(write_end, b".")
+        while True:
+            signal.pause()
+    os.close(write_end)
+    assert os.read(read_end, 1), "the sandbox has died"
+    os.close(read_end)
+    return child
+
+
+def end(child: int) -> None:
+    """End a sandbox; its namespace goes with it."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@contextlib.contextmanager
+def inside(netns: str) -> Iterator[None]:
+    """In a sandbox's namespace for a block."""
+    descriptor = os.open(netns, os.O_RDONLY)
+    try:
+        with namespaces.entered(descriptor):
+            yield
+    finally:
+        os.close(descriptor)
+
+
+def reaches(client: str | None, server: str, address: str) -> str:
+    """Connect from one sandbox (or from the node: None) to another's address by TCP; the client's address as seen."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with inside(server):
+        listener = socket.create_server((address, 0), family=family)
+    with listener, inside(client) if client else contextlib.nullcontext():
+        listener.settimeout(10)
+        with socket.create_connection((address, listener.getsockname()[1]), timeout=10):
+            accepted, seen = listener.accept()
+            accepted.close()
+            return str(seen[0])
+
+
+V4 = [{"subnet": "10.244.1.0/24"}]
+V6 = [{"subnet": "fd00:10:244:1::/64"}]
+FAMILIES = {"ipv4": [V4], "ipv6": [V6], "dual": [V4, V6]}
+
+
+def network(data_dir: Path, *, version: str = "1.0.0", ranges: list[Any] | None = None, **more: Any) -> NetworkList:
+    """A network as the lab's nodes have it; `more` are keys of the main plugin."""
+    plugin = {
+        "type": "netlab",
+        "bridge": "cni0",
+        "isDefaultGateway": True,
+        "hairpinMode": True,
+        "mtu": 1450,
+        "ipam": {"type": "netlab-ipam", "dataDir": str(data_dir), "ranges": ranges or FAMILIES["dual"]},
+        **more,
+    }
+    text = json.dumps({"cniVersion": version, "name": "net", "plugins": [plugin]})
+    return parse_network(text.encode(), "test")
+
+
+def links() -> set[str]:
+    """The links of the present namespace."""
+    return {name for _, name in socket.if_nameindex()}
