@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -107,6 +107,8 @@ class _ResourceEndpoint:
             else:
                 body = await _read_body(request) if request.method != "GET" else b""
                 response = self._answer(request, target, body)
+        except ClientDisconnect:
+            return  # In the middle of its request: nothing was done, and nobody is there to be told.
         except ApiError as error:
             response = _refuse(error)
         except UsageError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,6 +86,15 @@ def test_what_was_acknowledged_outlives_kill_9(server: Server) -> None:
     assert server.socket.exists(), "killed: it could not tidy up"
     server.start()
     asyncio.run(check())
+
+
+def test_a_client_that_breaks_off_is_no_fault(server: Server) -> None:
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as client:
+        client.connect(str(server.socket))
+        path = "/api/v1/namespaces/default/pods"
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+    assert server.answers()
+    assert server.end() == (0, "")
 
 
 def test_a_second_server_is_refused_and_the_first_goes_on(server: Server) -> None:
