@@ -12,9 +12,9 @@ import msgspec
 
 from netlab import __version__
 from netlab.api.client import Client
-from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
 from netlab.api.errors import ApiError
+from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, now
 from netlab.api.resources import NODES
 from netlab.errors import NetlabError

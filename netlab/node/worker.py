@@ -19,9 +19,8 @@ import aiohttp
 
 from netlab.api import events
 from netlab.api.client import Client
-from netlab.api.core_types import Container, Pod, PodStatus
+from netlab.api.core_types import Container, Pod
 from netlab.api.errors import ApiError
-from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import PODS
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.client import AsyncMachine, MachineError
@@ -29,13 +28,12 @@ from netlab.machine.protocol import ContainerExit, ContainerSpec
 from netlab.node import environment, logs, podfiles, podstate, probes, recovery
 from netlab.node.backoff import SANDBOX
 from netlab.node.podstate import Exit, PodState, Run, Sandbox, Stop
-from netlab.node.podstatus import container_id, pod_status, terminated
+from netlab.node.podstatus import container_id, terminated
+from netlab.node.reporter import StatusReporter
 from netlab.node.sandboxes import Sandboxes
 
-_SOON = 0.2
-"""Seconds for which a step on the way (creating, started but not ready) may wait to be reported with the next one."""
 _RETRY = 1.0
-"""Seconds until what failed unexpectedly, or a report that did not arrive, is tried again."""
+"""Seconds until what failed unexpectedly is tried again."""
 _KEPT_LOGS = 2
 """Runs of a container whose output is kept: the present one and, for `logs --previous`, the one before."""
 
@@ -73,11 +71,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[str, asyncio.Task[None]] = {}
-        self._reported: PodStatus | None = None
-        self._reported_version = 0
-        self._report_at: float | None = None
-        self._report_timer: asyncio.TimerHandle | None = None
-        self._report_lock = asyncio.Lock()
+        self._reporter = StatusReporter(node.client, node.node_ips, pod, state)
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:
             if state.run(spec.name).running:
                 self._probe(spec)
@@ -88,12 +82,7 @@ class PodWorker:
         # Most changes are this worker's own reports coming back.
         if _deadlines(old) != _deadlines(pod):
             self._wake.set()
-        if self._contradicted():
-            # Such as the node controller's Ready=False, of a node that was silent for a while.
-            self._reported = None
-            self._report()
-        if pod.spec.readinessGates and old.status.conditions != pod.status.conditions:
-            self._report()
+        self._reporter.update(pod)
 
     def gone(self) -> None:
         """The object is no longer there: stop, clean up, report nothing."""
@@ -114,8 +103,7 @@ class PodWorker:
             while not self.done:
                 await self._step()
         finally:
-            if self._report_timer is not None:
-                self._report_timer.cancel()
+            self._reporter.close()
             for task in [*self._tasks, *self._probes.values()]:
                 task.cancel()
 
@@ -138,7 +126,7 @@ class PodWorker:
             log.exception("pod %s: trying again in %g s", self.pod.key, _RETRY)
             await asyncio.sleep(_RETRY)
             return
-        self._report()
+        self._reporter.report()
         if not plan.actions:
             await self._sleep_until(plan.wake_at)
 
@@ -176,7 +164,7 @@ class PodWorker:
             return
         if not node.network_ready.is_set():
             state.sandbox_error = f"network is not ready: {node.sandboxes.network_error()}"
-            self._report()
+            self._reporter.report()
             # A pod that is deleted meanwhile does not wait for a network.
             waits = [asyncio.create_task(each.wait()) for each in (node.network_ready, self._wake)]
             try:
@@ -185,7 +173,7 @@ class PodWorker:
                 for each in waits:
                     each.cancel()
             return
-        self._report()
+        self._reporter.report()
         attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
         try:
             state.sandbox = await node.sandboxes.make(self.pod.metadata, attempt)
@@ -220,7 +208,7 @@ class PodWorker:
         meta, node = self.pod.metadata, self._node
         if not self._state.gone:
             try:
-                await self._report_now()
+                await self._reporter.report_now()
                 await node.client.delete(PODS, meta.name, meta.namespace, grace_period_seconds=0, uid=meta.uid)
             except ApiError as error:
                 # NotFound: somebody was faster. Conflict: the name belongs to another pod by now.
@@ -336,7 +324,7 @@ class PodWorker:
                 elif changed:
                     run.started = True
                     run.ready = spec.readinessProbe is None
-                    self._report()
+                    self._reporter.report()
                     begun.set()
 
             starting = asyncio.create_task(probes.watch(spec.startupProbe, ask, on_startup, quick=True, initial=None))
@@ -354,7 +342,7 @@ class PodWorker:
                 self._event("Unhealthy", f"Readiness probe failed: {wrong}")
             if changed:
                 run.ready = ok
-                self._report()
+                self._reporter.report()
 
         watches: list[Coroutine[Any, Any, None]] = []
         if spec.livenessProbe is not None:
@@ -369,79 +357,6 @@ class PodWorker:
         if changed:
             run.unhealthy = f"{kind} probe failed: {wrong}"
             self._wake.set()
-
-    # --- reports ---------------------------------------------------------------------------------------------------
-
-    def _report(self) -> None:
-        """Have the status reported: at once if somebody waits for it, else soon, together with what comes next."""
-        status = self._status()
-        if status == self._reported or self._state.gone:
-            return
-        delay = _SOON if self._on_its_way(status) else 0.0
-        self._report_in(delay)
-
-    def _report_in(self, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        at = loop.time() + delay
-        if self._report_timer is not None:
-            if self._report_at is not None and self._report_at <= at:
-                return
-            self._report_timer.cancel()
-        self._report_at = at
-        self._report_timer = loop.call_at(at, lambda: self._spawn(self._report_task()))
-
-    def _on_its_way(self, status: PodStatus) -> bool:
-        if self._state.sandbox_error or status.phase not in ("Pending", "Running"):
-            return False
-        before = {each.type: each.status for each in (self._reported or self.pod.status).conditions}
-        was_ready = before.get("Ready", "False")
-        if any(each.type == "Ready" and each.status != was_ready for each in status.conditions):
-            return False
-        return not any(run.exit or run.waiting for run in self._state.runs.values())
-
-    async def _report_task(self) -> None:
-        self._report_timer = None
-        try:
-            await self._report_now()
-        except ApiError as error:
-            # NotFound, Conflict: the pod is another one or gone, and the informer is about to say so.
-            if error.reason not in ("NotFound", "Conflict"):
-                log.warning("pod %s: status: %s", self.pod.key, error)
-                self._report_in(_RETRY)
-        except NetlabError as error:
-            log.debug("pod %s: status: %s", self.pod.key, error)
-            self._report_in(_RETRY)
-
-    async def _report_now(self) -> None:
-        async with self._report_lock:
-            status = self._status()
-            if status == self._reported or self._state.gone:
-                return
-            meta = self.pod.metadata
-            patch = {"metadata": {"uid": meta.uid}, "status": _patch(status)}
-            answer = await self._node.client.patch(
-                PODS, meta.name, meta.namespace, patch, subresource="status", patch_type=STRATEGIC_MERGE_PATCH
-            )
-            self._reported, self._reported_version = status, int(answer.metadata.resourceVersion)
-
-    def _contradicted(self) -> bool:
-        """Whether somebody else has overwritten, since the last report, a condition that is the kubelet's."""
-        if self._reported is None or int(self.pod.metadata.resourceVersion) <= self._reported_version:
-            return False
-        present = {each.type: each.status for each in self.pod.status.conditions}
-        return any(present.get(each.type) != each.status for each in self._reported.conditions)
-
-    def _status(self) -> PodStatus:
-        status = pod_status(self.pod, self._state, self._node.node_ips, time.time())
-        reported = self._reported
-        if reported is not None:
-            # The informer's copy may be older than the last report: what that report dated stays as it was dated.
-            status.startTime = reported.startTime
-            dated = {each.type: each for each in reported.conditions}
-            for condition in status.conditions:
-                if dated[condition.type].status == condition.status:
-                    condition.lastTransitionTime = dated[condition.type].lastTransitionTime
-        return status
 
     # --- helpers ---------------------------------------------------------------------------------------------------
 
@@ -465,20 +380,3 @@ def _deadlines(pod: Pod) -> tuple[str | int | None, ...]:
     meta = pod.metadata
     started = pod.status.startTime if pod.spec.activeDeadlineSeconds is not None else None
     return meta.deletionTimestamp, meta.deletionGracePeriodSeconds, pod.spec.activeDeadlineSeconds, started
-
-
-_OWN_FIELDS: tuple[str, ...] = (
-    "phase", "conditions", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime",
-    "initContainerStatuses", "containerStatuses", "qosClass",
-)  # fmt: skip
-
-
-def _patch(status: PodStatus) -> dict[str, Any]:
-    """A strategic merge patch that makes the kubelet's part of a status this one.
-
-    podIPs and hostIPs would be merged by address, and keep those of a sandbox that is gone.
-    """
-    patch: dict[str, Any] = {name: getattr(status, name) or None for name in _OWN_FIELDS}
-    for name in ("podIPs", "hostIPs"):
-        patch[name] = [{"$patch": "replace"}, *getattr(status, name)]
-    return patch

@@ -66,6 +66,7 @@ def test_life_of_a_pod() -> None:
         await cluster.create("web", server, shell, initContainers=init, terminationGracePeriodSeconds=2)
         pod = await cluster.running("web")
         assert pod.status.phase == "Running"
+        assert [(each.status, each.reason, each.message) for each in pod.status.conditions] == [("True", "", "")] * 4
         ips = [each.ip for each in pod.status.podIPs]
         assert ips[0].startswith("10.244.1.")
         assert ips[1].startswith("fd00:10:244:1:")
@@ -73,6 +74,11 @@ def test_life_of_a_pod() -> None:
         assert pod.status.initContainerStatuses[0].state.terminated is not None
         log = log_path(cluster.log_dir, pod, "c1", 0)
         assert log.stat().st_mode & 0o777 == 0o600
+
+        async def printed() -> bool:
+            return log.read_text().endswith("@$\n")
+
+        await cluster.until(printed, "the container prints what it sees")
         text = log.read_text()
         assert text.startswith("web\n# Kubernetes-managed hosts file.")
         assert f"{ips[0]}\tweb\n{ips[1]}\tweb\n" in text
