@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from netlab.machine import host, images
+from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.protocol import ContainerSpec
 from netlab.net import syscalls
 
@@ -71,6 +72,7 @@ def run_container(
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
         _make_file_tree(spec, lab_dir)
+        drop_capabilities()
         os.umask(0o022)
         os.chdir(spec.cwd or "/")
 
@@ -107,6 +109,7 @@ def run_exec(
         namespaces = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNS
         syscalls.setns(pidfd, namespaces)
         _close_all_but(report)
+        drop_capabilities()
         os.umask(0o022)
         os.chdir(cwd or "/")
 
@@ -176,10 +179,11 @@ def _make_file_tree(spec: ContainerSpec, lab_dir: str) -> None:
             syscalls.mount(path, path, None, syscalls.MS_BIND)
             syscalls.set_read_only(path)
     host.mount_sysfs()
-    for name, mode in (("run", 0o755), ("tmp", 0o1777), ("hidden", 0)):
+    for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777), ("hidden", 0)):
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
         os.chmod(f"{_STAGE}/{name}", mode)  # noqa: PTH101
     _bind("run", "/run")
+    _bind("shm", "/dev/shm")  # noqa: S108
     if os.path.isdir(lab_dir):  # noqa: PTH112 - not when /run or /tmp held it
         _bind("hidden", lab_dir)
     files = {

@@ -49,8 +49,12 @@ def make_host(config: MachineConfig) -> int:
     socket.sethostname(config.hostname)
     bring_up_loopback()
     _make_file_tree(config.lab_dir)
-    template = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.unshare(syscalls.CLONE_NEWNS)
+    _make_containers_devices()
+    template = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    syscalls.setns(own, syscalls.CLONE_NEWNS)
+    os.close(own)
     return template
 
 
@@ -115,6 +119,23 @@ def _make_file_tree(lab_dir: str) -> None:
         os.close(descriptor)
     syscalls.set_read_only(lab_dir, read_only=False, recursive=True)
     mount_sysfs()
+
+
+def _make_containers_devices() -> None:
+    """A /dev of the devices that every container may have, as runtimes make it; the host's disks are not there."""
+    stage = "/tmp"  # noqa: S108
+    syscalls.mount("tmpfs", stage, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=0755")
+    for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx"):
+        os.close(os.open(f"{stage}/{name}", os.O_WRONLY | os.O_CREAT, 0o666))
+        syscalls.mount(f"/dev/{name}", f"{stage}/{name}", None, syscalls.MS_BIND)
+    for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        os.symlink(f"/proc/self/{target}", f"{stage}/{name}")  # noqa: PTH211
+    for name in ("pts", "shm"):
+        os.mkdir(f"{stage}/{name}")  # noqa: PTH102
+    syscalls.mount("/dev/pts", f"{stage}/pts", None, syscalls.MS_BIND)
+    syscalls.mount(stage, "/dev", None, syscalls.MS_BIND | syscalls.MS_REC)
+    syscalls.set_read_only("/dev")
+    syscalls.umount(stage, syscalls.MNT_DETACH)
 
 
 def _kept_paths(lab_dir: str) -> list[str]:

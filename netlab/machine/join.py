@@ -14,22 +14,23 @@ from netlab.errors import NotFoundError, UnsupportedError
 from netlab.machine import images
 from netlab.net import syscalls
 
-_ALL_BUT_USER = (
+ALL_BUT_USER = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 )
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 
 
-def join(pidfd: int) -> None:
-    """Move this process into all namespaces of the process behind `pidfd`; its pid namespace holds future children.
+def join(pidfd: int, kinds: int = ALL_BUT_USER) -> None:
+    """Move this process into the namespaces of the process behind `pidfd`; its pid namespace holds future children.
 
+    `kinds` are syscalls.CLONE_NEW* flags; the user namespace is joined in any case, for the right to join the others.
     The process must be single-threaded. Its root and working directory become those of the mount namespace.
     Raises `NotFoundError` when the process has ended, `UnsupportedError` when the kernel refuses.
     """
     try:
         _join_user_namespace(pidfd)
-        syscalls.setns(pidfd, _ALL_BUT_USER)
+        syscalls.setns(pidfd, kinds)
     except OSError as error:
         if error.errno == errno.ESRCH:
             raise NotFoundError("the container or machine to be entered has ended meanwhile") from error

@@ -53,6 +53,20 @@ def test_a_container_cannot_reach_what_is_not_its_own(lab: Lab) -> None:
     assert not Path("/tmp/y").exists()
 
 
+@pytest.mark.parametrize("command", [["sh", "-c", "exec sleep 1000"], ["/pause"]])
+def test_root_of_a_container_has_a_containers_powers(lab: Lab, command: list[str]) -> None:
+    """The capabilities of containerd's default, and no disk of the host."""
+    lab.node.run_container(lab.spec("c", *command))
+    status = lab.on_node("cat", f"/proc/{lab.status('c').pid}/status")
+    sets = {line.split()[0]: line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
+    assert (sets["CapEff:"], sets["CapPrm:"], sets["CapBnd:"]) == ("00000000a80425fb",) * 3
+    script = "ls /dev; mount -o remount,rw / 2>/dev/null || echo no; : > /dev/null; : > /dev/shm/x && echo yes"
+    assert lab.node.exec("c", ["sh", "-c", script], 30).output.decode().split() == [
+        *("fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"),
+        *("no", "yes"),
+    ]
+
+
 def test_the_environment_is_only_what_was_given(shared_lab: Lab) -> None:
     shared_lab.run("env", "env", hostname="e", env={"COLOUR": "blue"})
     assert environment(shared_lab.log("env").read_text()) == {

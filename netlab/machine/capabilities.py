@@ -1,0 +1,55 @@
+"""What root may do in a container: the capabilities that Docker and containerd leave it, and no more.
+
+Without this, root of a lab that runs as the host's root could mount the host's file tree writable again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+# include/uapi/linux/capability.h
+_KEPT = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "FOWNER": 3,
+    "FSETID": 4,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
+    "NET_BIND_SERVICE": 10,
+    "NET_RAW": 13,
+    "SYS_CHROOT": 18,
+    "MKNOD": 27,
+    "AUDIT_WRITE": 29,
+    "SETFCAP": 31,
+}
+_VERSION_3 = 0x20080522
+_PR_CAPBSET_DROP = 24
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def drop_capabilities() -> None:
+    """Give up, for good and for all descendants, every capability that a container does not have by default."""
+    zero = ctypes.c_ulong(0)
+    for number in range(64):
+        if number in _KEPT.values():
+            continue
+        if _libc.prctl(ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), zero, zero, zero) < 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                break  # the kernel knows no more
+            _fail("dropping a capability")
+    kept = sum(1 << number for number in _KEPT.values())
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    # Two sets of effective, permitted, inheritable: capabilities 0-31, and 32-63, of which none is kept.
+    sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
+    if _libc.capset(header, sets) < 0:
+        _fail("setting the capabilities")
+
+
+def _fail(what: str) -> None:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), what)
