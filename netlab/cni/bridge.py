@@ -268,6 +268,8 @@ def _settle_other_addresses(kernel: Rtnetlink, config: Config, bridge: Link, gat
                 " remove that address or set forceAddress",
             )
         kernel.send(rtnl.address_deletion(bridge.name, bridge.index, other.packed, other.length))
+    # With its subnet's first IPv4 address the kernel deletes the others of that subnet (promote_secondaries is off).
+    kernel.send(rtnl.address(bridge.name, bridge.index, gateway.packed, gateway.length), tolerate=errno.EEXIST)
 
 
 def _make_veth(kernel: Rtnetlink, config: Config, request: Request, bridge: Link, netns: int, mac: bytes) -> Link:
