@@ -221,18 +221,12 @@ class Lab:
         """
         if not self.exists():
             return False
-        pidfd = process.open_recorded(self.paths.monitor_pid)
-        if pidfd is not None:
-            with os.fdopen(pidfd, "rb", closefd=True):
-                process.end(pidfd, _GRACE)
         deadline = time.monotonic() + _GRACE
+        self._end_recorded()
         while self.is_up():
             # Between the monitor's first breath and its pid on disk: it is there any moment, or fails.
-            pidfd = process.open_recorded(self.paths.monitor_pid)
-            if pidfd is not None:
-                process.end(pidfd, _GRACE)
-                os.close(pidfd)
-            elif time.monotonic() > deadline:
+            self._end_recorded()
+            if time.monotonic() > deadline:
                 raise NetlabError(f"lab {self.name}: its lock {self.paths.lock} is still held; by whom tells `fuser`")
             time.sleep(_POLL)
         shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
@@ -241,6 +235,15 @@ class Lab:
             with contextlib.suppress(OSError):
                 home().rmdir()
         return True
+
+    def _end_recorded(self) -> None:
+        """End the monitor, and wait for the machine, which dies with it whatever became of the monitor."""
+        machine = process.open_recorded(self.paths.machine_pid)
+        monitor = process.open_recorded(self.paths.monitor_pid)
+        for pidfd in (monitor, machine):
+            if pidfd is not None:
+                with contextlib.closing(os.fdopen(pidfd, "rb")):
+                    process.end(pidfd, _GRACE)
 
     def status(self) -> dict[str, Any]:
         """The lab's state as plain values: what it is, its machines, components, nodes and pods."""

@@ -27,29 +27,47 @@ from netlab.machine import boot
 from netlab.machine.client import Machine
 
 
+class _Ended(BaseException):
+    """SIGTERM: the lab is to end."""
+
+
 def main() -> None:
     """Run the monitor until the lab ends; the outcome of the start is told on READY_FD."""
     paths = LabPaths(Path(sys.argv[1]))
     ready = int(sys.argv[2])
     os.set_inheritable(ready, False)
+    _end_on_signal()
+    machine = 0
     try:
         _hold_lock(paths)
-        process.record(paths.monitor_pid)
+        process.record(paths.monitor_pid, os.getpid())
         _forget_machines(paths)
-        pid = boot.start(FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory)
-        _end_on_signal(pid)
+        machine = boot.start(
+            FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory
+        )
+        process.record(paths.machine_pid, machine)
         _start_services(paths)
-    except NetlabError as error:
-        _fail(ready, str(error), error.exit_status)
-    except OSError as error:
-        _fail(ready, f"lab {paths.name}: {error.filename or 'start'}: {error.strerror}", NetlabError.exit_status)
-    os.write(ready, process.READY)
-    os.close(ready)
-    os.waitpid(pid, 0)
+        os.write(ready, process.READY)
+        os.close(ready)
+        os.waitpid(machine, 0)
+    except BaseException as error:
+        if machine:
+            # Not left to our own death: whoever waits for this process waits for all of the lab.
+            os.kill(machine, signal.SIGKILL)
+            os.waitpid(machine, 0)
+        _fail(paths, ready, error)
 
 
-def _fail(ready: int, message: str, exit_status: int) -> NoReturn:
-    os.write(ready, json.dumps({"error": message, "exit_status": exit_status}).encode())
+def _fail(paths: LabPaths, ready: int, error: BaseException) -> NoReturn:
+    if isinstance(error, _Ended):
+        sys.exit(0)
+    if isinstance(error, NetlabError):
+        message, exit_status = str(error), error.exit_status
+    elif isinstance(error, OSError):
+        message, exit_status = f"{error.filename or 'start'}: {error.strerror}", NetlabError.exit_status
+    else:
+        raise error
+    os.write(ready, json.dumps({"error": f"lab {paths.name}: {message}", "exit_status": exit_status}).encode())
     sys.exit(exit_status)
 
 
@@ -59,7 +77,7 @@ def _hold_lock(paths: LabPaths) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConflictError(f"lab {paths.name} is up already: take another --name, or `netlab down` first") from None
+        raise ConflictError("it is up already: take another --name, or `netlab down` first") from None
 
 
 def _forget_machines(paths: LabPaths) -> None:
@@ -70,9 +88,9 @@ def _forget_machines(paths: LabPaths) -> None:
     files.replace(paths.boot_id, str(uuid.uuid4()))
 
 
-def _end_on_signal(machine: int) -> None:
+def _end_on_signal() -> None:
     def end(_signal: int, _frame: object) -> None:
-        os.kill(machine, signal.SIGKILL)
+        raise _Ended
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -66,6 +66,11 @@ class LabPaths:
         return self.directory / "api.sock"
 
     @property
+    def machine_pid(self) -> Path:
+        """The process id and start time of the first machine's pid 1."""
+        return self.directory / "machine.pid"
+
+    @property
     def boot_id(self) -> Path:
         """A name for the time from this start of the lab to its end, as a kernel's boot id is."""
         return self.directory / "boot_id"

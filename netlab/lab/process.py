@@ -24,9 +24,9 @@ def _start_time(pid: int) -> str | None:
     return stat.rpartition(")")[2].split()[_START_TIME_FIELD - 2]
 
 
-def record(path: Path) -> None:
-    """Write down this process; replaces what stood there, atomically."""
-    files.replace(path, f"{os.getpid()} {_start_time(os.getpid())}\n")
+def record(path: Path, pid: int) -> None:
+    """Write down a process; replaces what stood there, atomically."""
+    files.replace(path, f"{pid} {_start_time(pid)}\n")
 
 
 def open_recorded(path: Path) -> int | None:

@@ -51,10 +51,16 @@ def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: 
         init.main(config, report_write)
     os.close(lifeline_read)
     os.close(report_write)
-    os.write(lifeline_write, b"\0")
-    os.close(lifeline_write)
-    with os.fdopen(report_read, "rb") as report:
-        answer = report.read()
+    try:
+        os.write(lifeline_write, b"\0")
+        os.close(lifeline_write)
+        with os.fdopen(report_read, "rb") as report:
+            answer = report.read()
+    except BaseException:
+        # A signal's handler that raises must not leave a machine that nobody knows of.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     if answer == READY:
         return pid
     os.waitpid(pid, 0)
