@@ -7,7 +7,7 @@ import os
 
 from netlab.doctor import probes
 from netlab.doctor.examination import Check
-from netlab.doctor.programs import CONNTRACK, IP, IP6TABLES_RESTORE, IPTABLES_RESTORE, NFT, TCPDUMP
+from netlab.doctor.programs import CONNTRACK, IP, IP6TABLES_RESTORE, IPTABLES_RESTORE, NFT, PYTHON, TCPDUMP
 from netlab.lab.paths import home
 from netlab.machine.boot import refusing_setting
 
@@ -186,6 +186,13 @@ def _tools() -> list[Check]:
             f"{CONNTRACK.remedy}, and a kernel with CONFIG_NF_CT_NETLINK",
             required=False,
             after=(_ISOLATED,),
+        ),
+        Check(
+            PYTHON.name,
+            functools.partial(probes.python_on_path, (3, 11)),
+            "the CNI plugins fail for other callers than netlab: podman, containerd, cnitool",
+            "put a python3 of 3.11 or newer first on the callers' PATH",
+            required=False,
         ),
         *(
             Check(program.name, program.path, f"no `netlab exec node/node-1 -- {use}`", program.remedy, required=False)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from netlab.doctor.programs import NFT, Program
+from netlab.doctor.programs import NFT, PYTHON, Program
 from netlab.errors import UnsupportedError
 from netlab.machine.boot import enter_user_namespace
 from netlab.net import syscalls
@@ -116,6 +116,14 @@ def bridge_netfilter() -> str:
     if not setting.exists():
         raise UnsupportedError("the module br_netfilter is not loaded")
     return "loaded"
+
+
+def python_on_path(oldest: tuple[int, int]) -> str:
+    """The python3 on the PATH is at least `oldest`: what a CNI plugin runs on when its caller has not chosen one."""
+    found = _run(PYTHON, "-IS", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    if tuple(map(int, found.split("."))) < oldest:
+        raise UnsupportedError(f"{PYTHON.path()} is Python {found}, older than {oldest[0]}.{oldest[1]}")
+    return f"{PYTHON.path()}, Python {found}"
 
 
 def nft_version() -> str:

@@ -37,6 +37,7 @@ IP6TABLES_RESTORE = Program("ip6tables-restore", "iptables", "iptables-nft")
 CONNTRACK = Program("conntrack", "conntrack", "conntrack-tools")
 TCPDUMP = Program("tcpdump", "tcpdump", "tcpdump")
 IP = Program("ip", "iproute2", "iproute")
+PYTHON = Program("python3", "python3", "python3")
 
 
 def require(*, network: str, proxy: str) -> None:
