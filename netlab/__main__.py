@@ -1,5 +1,20 @@
-"""`python -m netlab` is the `netlab` program."""
+"""`python -m netlab`, and the `netlab` program."""
 
-from netlab.cli import main
+from __future__ import annotations
 
-main()
+import signal
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """Run the command line."""
+    # Until it is loaded there is nothing to clean up: an interrupt just ends the process, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from netlab.cli import main
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main()
+
+
+if __name__ == "__main__":
+    run()

@@ -41,7 +41,7 @@ class _PlaceType(click.ParamType[str]):
 _CONTAINER = click.option("-c", "--container", help="The container; the pod's first if not given.")
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command()
 @lab_option
 @namespace_option
 @_CONTAINER
