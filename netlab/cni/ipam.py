@@ -235,9 +235,10 @@ def _folder(request: Request) -> str:
 def add(request: Request) -> Object:
     """ADD: one address of each range set; the result has no interfaces. Raises `CniError`, `OSError`."""
     ipam = _ipam(request)
-    for key in ("resolvConf",):
-        if ipam.get(key):
-            raise CniError(errors.UNSUPPORTED_FIELD, f"ipam.{key}: {ipam[key]!r} is not supported; leave it out")
+    if ipam.get("resolvConf"):
+        raise CniError(
+            errors.UNSUPPORTED_FIELD, f"ipam.resolvConf: {ipam['resolvConf']!r} is not supported; leave it out"
+        )
     if any(pair.startswith("IP=") for pair in request.args.split(";")):
         raise CniError(errors.UNSUPPORTED_FIELD, f"CNI_ARGS: {request.args!r}: asking for an address is not supported")
     sets = parse_ranges(ipam)

@@ -116,7 +116,8 @@ class Runtime:
         """Add the container to the network; the last plugin's result. Raises `CniError`.
 
         libcni leaves the cleaning after a failed add to its callers, all of which then call delete; here the failed
-        add does it itself, so that nothing is left behind. An attachment that was added before is refused untouched.
+        add does it itself, so that nothing is left behind. An attachment that was added before is refused untouched;
+        two adds of the same attachment at once are the caller's to avoid, as in libcni.
         """
         cached = self._cached(network, attachment)
         if cached.exists():

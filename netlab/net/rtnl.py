@@ -37,7 +37,7 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_BRPORT_MODE = 4
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _NESTED = 0x8000
@@ -79,7 +79,7 @@ class Message:
 class Link:
     """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware."""
 
-    __slots__ = ("flags", "index", "kind", "mac", "master", "mtu", "name")
+    __slots__ = ("flags", "index", "kind", "mac", "master", "name")
 
     def __init__(self, payload: bytes) -> None:
         _, _, self.index, self.flags, _ = _LINK.unpack_from(payload)
@@ -87,7 +87,6 @@ class Link:
         info = dict(_attributes(found.get(_IFLA_LINKINFO, b"")))
         self.name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
         self.mac = found.get(_IFLA_ADDRESS, b"").hex(":")
-        self.mtu = int(_U32.unpack(found[_IFLA_MTU])[0])
         self.master = int(_U32.unpack(found[_IFLA_MASTER])[0]) if _IFLA_MASTER in found else 0
         self.kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
 
@@ -204,15 +203,13 @@ def address_deletion(link: str, index: int, packed: bytes, length: int) -> Messa
     return _address(_RTM_DELADDR, 0, link, index, packed, length)
 
 
-def route(destination: str, packed: bytes, length: int, index: int, gateway: bytes = b"", priority: int = 0) -> Message:
+def route(destination: str, packed: bytes, length: int, index: int, gateway: bytes = b"") -> Message:
     """Add a route through a link, by way of `gateway` if there is one; `destination` is for the error."""
     attributes = _number(_RTA_OIF, index)
     if length:
         attributes += _attribute(_RTA_DST, packed)
     if gateway:
         attributes += _attribute(_RTA_GATEWAY, gateway)
-    if priority:
-        attributes += _number(_RTA_PRIORITY, priority)
     scope = _SCOPE_UNIVERSE if gateway or len(packed) == 16 else _SCOPE_LINK
     return Message(
         f"route to {destination}",
