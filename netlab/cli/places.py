@@ -54,7 +54,7 @@ def exec(lab: Lab, namespace: str, container: str | None, place: str, command: t
     netlab exec web-5d4f9-x2x7p -- ip address
     netlab exec web-5d4f9-x2x7p -c sidecar -- ss -tln
     netlab exec node/node-1 -- nft list ruleset
-    netlab exec outside -- curl http://192.0.2.1:30080/
+    netlab exec outside -- /agnhost connect 192.0.2.1:30080
     """
     argv = list(command[1:] if command[0] == "--" else command)
     if not argv:
@@ -79,15 +79,12 @@ def _run(
     from netlab.lab.places import resolve
     from netlab.machine.join import run_joined
 
-    pidfd = resolve(lab, place, namespace, container).open(lab)
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": "/root",
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-    }
+    found = resolve(lab, place, namespace, container)
+    pidfd = found.open(lab)
+    environment, folder = found.environment(lab)
     if prompt is not None:
         environment["PS1"] = f"{prompt} # "
-    return run_joined(pidfd, argv, env=environment)
+    return run_joined(pidfd, argv, env=environment, cwd=folder, contained=found.container_id is not None)
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +32,14 @@ class Place:
         """A pidfd of the place's pid 1, through which its namespaces are entered. The caller closes it."""
         with lab.machine(self.machine) as machine:
             return machine.open(self.container_id)
+
+    def environment(self, lab: Lab) -> tuple[dict[str, str], str]:
+        """The environment and the working directory that a command there starts with."""
+        if self.container_id is not None:
+            with lab.machine(self.machine) as machine:
+                return machine.environment(self.container_id)
+        own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root", "LANG": os.environ.get("LANG", "C.UTF-8")}
+        return own, "/"
 
 
 def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Place:

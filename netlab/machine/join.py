@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from netlab.errors import NotFoundError, UnsupportedError
-from netlab.machine import images
+from netlab.machine import capabilities, images
 from netlab.net import syscalls
 
 ALL_BUT_USER = (
@@ -39,11 +39,19 @@ def join(pidfd: int, kinds: int = ALL_BUT_USER) -> None:
         ) from error
 
 
-def run_joined(pidfd: int, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> int:
+def run_joined(
+    pidfd: int,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    contained: bool = False,
+) -> int:
     """Join a container or machine, run a command there on the present terminal, and return its exit status.
 
     128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed. `env` is the
-    whole environment (None: the present one); TERM is handed through. This process stays in the namespaces.
+    whole environment (None: the present one); TERM is handed through. With `contained` the command has the
+    capabilities of a container and no more. This process stays in the namespaces.
     Raises as `join` does.
     """
     environment = dict(os.environ) if env is None else dict(env)
@@ -55,6 +63,8 @@ def run_joined(pidfd: int, argv: Sequence[str], *, env: Mapping[str, str] | None
     if child == 0:
         try:
             syscalls.set_parent_death_signal(signal.SIGKILL)
+            if contained:
+                capabilities.drop_capabilities()
             _become(argv, environment, cwd)
         finally:
             os._exit(_NOT_EXECUTABLE)

@@ -1,1 +1,27 @@
-"""Scenarios: lessons with manifests and checks, run and reported."""
+"""Scenarios: lessons with manifests and checks, run and reported.
+
+A scenario's checks.py imports from here and from nowhere else in netlab.
+"""
+
+from netlab.capture.packets import Packet
+from netlab.scenario.checks import check
+from netlab.scenario.context import Context, Recording
+from netlab.scenario.dialing import NO_ANSWER, REFUSED, Answer
+from netlab.scenario.distribution import FALSE_ALARM, fair_range
+from netlab.scenario.hosts import Host, Machine, Pod, Service
+
+__all__ = [
+    "FALSE_ALARM",
+    "NO_ANSWER",
+    "REFUSED",
+    "Answer",
+    "Context",
+    "Host",
+    "Machine",
+    "Packet",
+    "Pod",
+    "Recording",
+    "Service",
+    "check",
+    "fair_range",
+]

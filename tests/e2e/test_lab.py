@@ -53,7 +53,7 @@ def test_a_lab_of_each_network_comes_up_answers_and_goes(
     netlab.ok("apply", *name, "-f", "-", stdin=WEB)
     node = status["nodes"][0]["addresses"][0]
     address = f"[{node}]" if ":" in node else node
-    answer = netlab.ok("exec", *name, "outside", "--", "agnhost", "connect", "--timeout=20s", f"{address}:30080")
+    answer = netlab.ok("exec", *name, "outside", "--", "/agnhost", "connect", "--timeout=20s", f"{address}:30080")
     assert answer == ""
     netlab.ok("down", *name)
     assert not (netlab.home / network).exists()
