@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-EXAMPLES = Path(__file__).parent / "manifests"
 
 
 class Netlab:
@@ -60,6 +59,15 @@ class Netlab:
         assert len(lines) == 1, done.stderr
         return lines[0]
 
+    def wait_available(self, deployment: str, replicas: int, *options: str) -> None:
+        """Wait until a Deployment has so many available pods."""
+        eventually(
+            lambda: (
+                self.json("get", "deployment", deployment, *options).get("status", {}).get("availableReplicas")
+                == replicas
+            )
+        )
+
     def processes(self) -> dict[int, str]:
         """The processes of labs in this home, by pid: those with its path on their command line."""
         found = {}
@@ -76,6 +84,14 @@ class Netlab:
     def pid_of(self, module: str) -> int:
         """The process that was started as `python -m MODULE` and is the oldest of its kind."""
         return min(pid for pid, line in self.processes().items() if f"-m {module}" in line)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until it holds; fail when it does not within a time that no machine is too slow for."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

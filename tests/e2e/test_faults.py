@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from netlab.net import syscalls
-from tests.e2e.conftest import Netlab
+from tests.e2e.conftest import Netlab, eventually
 from tests.sandbox import isolated
 
 POD = """
@@ -21,13 +21,6 @@ kind: Pod
 metadata: {name: %s}
 spec: {nodeName: %s, containers: [{name: web, image: agnhost, args: [netexec]}]}
 """
-
-
-def _eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.1)
 
 
 def _ready(lab: Netlab, pod: str, *options: str) -> bool:
@@ -40,7 +33,7 @@ def broken(netlab: Netlab) -> Iterator[Netlab]:
     """A lab that the test may break: it is taken down after each."""
     netlab.ok("up", "--nodes", "1")
     netlab.ok("apply", "-f", "-", stdin=POD % ("web", "node-1"))
-    _eventually(lambda: _ready(netlab, "web"))
+    eventually(lambda: _ready(netlab, "web"))
     yield netlab
     netlab.ok("down")
     assert netlab.processes() == {}
@@ -56,21 +49,21 @@ def _container(lab: Netlab, pod: str) -> str:
 def test_a_killed_component_is_started_again_and_pods_go_on(broken: Netlab, module: str) -> None:
     before = _container(broken, "web")
     os.kill(broken.pid_of(module), signal.SIGKILL)
-    _eventually(lambda: broken.run("get", "nodes").returncode == 0)
+    eventually(lambda: broken.run("get", "nodes").returncode == 0)
     broken.ok("apply", "-f", "-", stdin=POD % ("later", "node-1"))
-    _eventually(lambda: _ready(broken, "later"))
+    eventually(lambda: _ready(broken, "later"))
     assert _container(broken, "web") == before
     assert any(c["restarts"] for c in broken.json("status")["components"])
 
 
 def test_a_lab_whose_monitor_was_killed_is_down_and_comes_back_with_its_objects(broken: Netlab) -> None:
     os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
-    _eventually(lambda: broken.processes() == {})
+    eventually(lambda: broken.processes() == {})
     assert "lab default is down" in broken.fails(6, "get", "pods")
     assert "lab default is down" in broken.fails(6, "status")
     assert "was made otherwise" in broken.fails(4, "up", "--nodes", "3")
     broken.ok("up")
-    _eventually(lambda: _ready(broken, "web"))
+    eventually(lambda: _ready(broken, "web"))
     assert _container(broken, "web").endswith(" 1")
 
 
@@ -113,7 +106,7 @@ def test_an_exhausted_pod_subnet_says_which(netlab: Netlab, tmp_path: Path) -> N
     netlab.ok("up", "--name", "small", "-f", str(file))
     pods = "---".join(POD % (f"pod-{number}", "node-1") for number in range(7))
     netlab.ok("apply", "--name", "small", "-f", "-", stdin=pods)
-    _eventually(lambda: "10.250.0" in netlab.ok("get", "events", "--name", "small"))
+    eventually(lambda: "10.250.0" in netlab.ok("get", "events", "--name", "small"))
     events = netlab.ok("get", "events", "--name", "small")
     assert "FailedCreatePodSandBox" in events
     # A pod that goes makes room for one that waits: nothing was leaked by the attempts that failed.
@@ -124,7 +117,7 @@ def test_an_exhausted_pod_subnet_says_which(netlab: Netlab, tmp_path: Path) -> N
     ]
     assert len(running) == 5
     netlab.ok("delete", "--name", "small", "pod", running[0], "--grace-period", "0")
-    _eventually(
+    eventually(
         lambda: sum(bool(p["status"].get("podIP")) for p in netlab.json("get", "pods", "--name", "small")["items"]) == 5
     )
     netlab.ok("down", "--name", "small")
@@ -177,6 +170,6 @@ def test_a_disk_that_fills_up_refuses_objects_and_recovers() -> None:
         assert "No resources" in netlab.run("get", "svc", "-l", "!component").stderr
         (home / "filler").unlink()
         netlab.ok("apply", "-f", "-", stdin=POD % ("web", "node-1"))
-        _eventually(lambda: _ready(netlab, "web"))
+        eventually(lambda: _ready(netlab, "web"))
 
     _in_small_home(use)

@@ -6,25 +6,14 @@ from tests.e2e.conftest import Netlab
 from tests.e2e.test_lab import WEB
 
 
-def _wait_available(lab: Netlab, name: str, replicas: int) -> None:
-    lab.ok("exec", "outside", "--", "true")
-    import time
-
-    for _ in range(300):
-        if lab.json("get", "deployment", name).get("status", {}).get("availableReplicas") == replicas:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{name} is not available: {lab.ok('get', 'pods,events')}")
-
-
 def test_manifests_are_applied_shown_changed_and_deleted(lab: Netlab) -> None:
     assert lab.ok("apply", "-f", "-", stdin=WEB) == "service/web created\ndeployment/web created\n"
     assert lab.ok("apply", "-f", "-", stdin=WEB) == "service/web unchanged\ndeployment/web unchanged\n"
-    _wait_available(lab, "web", 3)
+    lab.wait_available("web", 3)
     assert lab.ok("apply", "-f", "-", stdin=WEB.replace("replicas: 3", "replicas: 1")) == (
         "service/web unchanged\ndeployment/web configured\n"
     )
-    _wait_available(lab, "web", 1)
+    lab.wait_available("web", 1)
     lab.ok("delete", "-f", "-", stdin=WEB)
     assert lab.json("get", "svc,deploy")["items"] == []
 
