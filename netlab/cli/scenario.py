@@ -1,0 +1,225 @@
+"""netlab scenario list, run, show."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from netlab.cli import output as written
+from netlab.cli.options import lab_option, output_option
+from netlab.errors import UsageError
+from netlab.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from netlab.lab.spec import LabSpec
+    from netlab.scenario.definition import Scenario
+    from netlab.scenario.results import Result
+
+_PCAP_DIR = Path("netlab-out")
+
+
+class _ScenarioType(click.ParamType[str]):
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        from netlab.lab.paths import scenarios_dir
+
+        names = ["all", *sorted(path.parent.name for path in scenarios_dir().glob("*/scenario.yaml"))]
+        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+@click.group()
+def scenario() -> None:
+    """Run the lessons: the four kinds of traffic, proven."""
+
+
+@scenario.command("list")
+@output_option("json", "yaml", "wide")
+def list_scenarios(output: str | None) -> None:
+    """List the scenarios that come with netlab."""
+    from netlab.scenario.definition import shipped
+
+    values = [
+        {
+            "name": each.name,
+            "traffic": each.header.traffic,
+            "checks": len(each.checks),
+            "nodes": each.header.nodes,
+            "title": each.header.title,
+            "folder": str(each.folder),
+        }
+        for each in shipped()
+    ]
+    if output in ("json", "yaml"):
+        written.value(values, output)
+        return
+    keys = ["name", "traffic", "checks", *(["nodes"] if output == "wide" else []), "title"]
+    keys += ["folder"] if output == "wide" else []
+    written.table([key.upper() for key in keys], [[str(value[key]) for key in keys] for value in values])
+
+
+@scenario.command()
+@click.argument("name", type=_ScenarioType())
+def show(name: str) -> None:
+    """Show a scenario's text and what it checks."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from netlab.scenario.definition import find
+
+    for each in find([name]):
+        checks = "\n".join(f"- {check.title}" for check in each.checks)
+        text = f"{each.text.rstrip()}\n\n## What is checked\n\n{checks}\n"
+        console = Console()
+        if console.is_terminal:
+            console.print(Markdown(text))
+        else:
+            click.echo(text, nl=False)
+
+
+@scenario.command()
+@lab_option
+@click.argument("names", type=_ScenarioType(), nargs=-1, required=True, metavar="NAME|all|PATH...")
+@click.option("--matrix", is_flag=True, help="In a lab for each network, proxy and family (12).")
+@click.option("--network", type=click.Choice(["vxlan", "routed", "bridge"]), help="The temporary lab's pod network.")
+@click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="The temporary lab's kube-proxy mode.")
+@click.option("--ipv6", "families", flag_value="IPv6", help="A temporary lab of IPv6 only.")
+@click.option("--dual-stack", "families", flag_value="IPv4,IPv6", help="A temporary lab of IPv4 and IPv6.")
+@click.option("--keep", is_flag=True, help="Leave the scenarios' objects, and a temporary lab, to be looked at.")
+@click.option(
+    "--pcap-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_PCAP_DIR,
+    show_default=True,
+    help="Where the captures go.",
+)
+@output_option("json")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    lab: Lab,
+    names: tuple[str, ...],
+    matrix: bool,
+    network: str | None,
+    proxy: str | None,
+    families: str | None,
+    keep: bool,
+    pcap_dir: Path,
+    output: str | None,
+) -> None:
+    """Run scenarios: by name, all of them, or a folder of your own.
+
+    They run in the lab called --name if it is up, else, or with options that describe a lab, in a temporary one.
+    The exit status is 9 if a check failed.
+
+    \b
+    netlab scenario run all
+    netlab scenario run ./mine --network routed --ipv6
+    """
+    from netlab.lab.spec import from_values
+    from netlab.scenario.definition import find
+    from netlab.scenario.labs import interrupted_once, needed_nodes
+    from netlab.scenario.results import require_none_failed
+
+    scenarios = find(list(names))
+    given = {"network": network, "proxy": proxy, "families": families and families.split(",")}
+    values = {key: value for key, value in given.items() if value is not None}
+    named = ctx.get_parameter_source("lab") == ParameterSource.COMMANDLINE
+    if named and (values or matrix):
+        raise UsageError("--name runs in the lab of that name as it is: leave out --matrix, --network, --proxy, ...")
+    if matrix and (values or keep):
+        raise UsageError("--matrix makes all its labs itself: leave out --network, --proxy, --ipv6, ... and --keep")
+    if named:
+        lab.require_up()
+    with interrupted_once():
+        if matrix:
+            results = _run_matrix(scenarios, pcap_dir, quiet=output is not None)
+        else:
+            spec = from_values({**values, "nodes": needed_nodes(scenarios)})
+            chosen = lab if not values and lab.is_up() else None
+            results = _run(scenarios, chosen, spec, pcap_dir, keep=keep, quiet=output is not None)
+    if output is not None:
+        import msgspec
+
+        written.value(msgspec.to_builtins(results), output)
+    require_none_failed(results)
+
+
+def _run(
+    scenarios: Sequence[Scenario], lab: Lab | None, spec: LabSpec, pcap_dir: Path, *, keep: bool, quiet: bool
+) -> list[Result]:
+    """In `lab`, or in a temporary one made to `spec`."""
+    from netlab.scenario.report import Account
+    from netlab.scenario.runner import Observer
+    from netlab.scenario.runner import run as run_scenarios
+
+    began = time.monotonic()
+    progress = written.Progress()
+    account = None if quiet else Account(_console(), progress)
+    with _lab(lab, spec, progress, keep=keep) as chosen:
+        progress.done()
+        results = run_scenarios(scenarios, chosen, pcap_dir, account or Observer(), keep=keep)
+    if account is not None:
+        account.summary(results, time.monotonic() - began, pcap_dir)
+    if keep:
+        click.echo(f"kept: `netlab get all -A --name {chosen.name}` shows the scenarios' objects", err=True)
+    return results
+
+
+@contextlib.contextmanager
+def _lab(lab: Lab | None, spec: LabSpec, progress: written.Progress, *, keep: bool) -> Iterator[Lab]:
+    from netlab.scenario.labs import temporary
+
+    try:
+        if lab is not None:
+            yield lab
+            return
+        with temporary(spec, progress, keep=keep) as made:
+            yield made
+    finally:
+        progress.done()
+
+
+def _run_matrix(scenarios: Sequence[Scenario], pcap_dir: Path, *, quiet: bool) -> list[Result]:
+    from netlab.scenario.labs import matrix, needed_nodes, run_matrix
+    from netlab.scenario.report import Account
+
+    began = time.monotonic()
+    progress = written.Progress()
+    account = None if quiet else Account(_console(), progress)
+    specs = matrix(needed_nodes(scenarios))
+    total = len(specs) * len(scenarios)
+    done = 0
+
+    def told(result: Result) -> None:
+        nonlocal done
+        done += 1
+        if account is not None:
+            account.told(result)
+        progress(f"{done} of {total} runs")
+
+    progress(f"0 of {total} runs")
+    try:
+        results = run_matrix(scenarios, specs, pcap_dir, told)
+    finally:
+        progress.done()
+    if account is not None:
+        account.summary(results, time.monotonic() - began, pcap_dir)
+    return results
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)

@@ -1,0 +1,36 @@
+"""What a scenario's checks.py is made of: functions that state what is expected and what was observed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netlab.scenario.context import Context
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One check: what it proves, in a sentence, and the function that proves it."""
+
+    title: str
+    function: Callable[[Context], None]
+
+    @property
+    def name(self) -> str:
+        """The function's name, with dashes."""
+        return self.function.__name__.strip("_").replace("_", "-")
+
+
+def check(title: str) -> Callable[[Callable[[Context], None]], Check]:
+    """Make a function of a `Context` a check; `title` is the sentence that it proves."""
+    return lambda function: Check(title, function)
+
+
+class CheckFailed(Exception):  # noqa: N818 - an outcome, not an error of the program
+    """What was observed is not what was expected."""
+
+
+class CheckSkipped(Exception):  # noqa: N818
+    """The check proves nothing in this lab; the message says why."""

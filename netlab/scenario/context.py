@@ -1,0 +1,280 @@
+"""The lab as a check sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from netlab.api.core_types import Pod as PodObject
+from netlab.api.core_types import Service as ServiceObject
+from netlab.api.errors import ApiError
+from netlab.api.resources import PODS, SERVICES
+from netlab.capture.packets import Packet, read, select
+from netlab.capture.tcpdump import Capture
+from netlab.errors import NetlabError, NotFoundError, TimedOutError
+from netlab.lab.lab import Lab
+from netlab.lab.places import Place
+from netlab.lab.spec import OUTSIDE, Family
+from netlab.machine.join import join
+from netlab.net import syscalls
+from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
+from netlab.scenario.hosts import Host, Machine, Pod, Service, of_family
+
+T = TypeVar("T")
+
+_READY_TIMEOUT = 30.0
+_POLL = 0.02
+
+
+class Recording:
+    """The packets of one interface, once its `with` block has ended."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+
+    @property
+    def path(self) -> Path:
+        """The pcap file."""
+        return self._capture.path
+
+    @functools.cached_property
+    def packets(self) -> list[Packet]:
+        """The IP packets, in order. Raises `NetlabError` if some were lost."""
+        if self._capture.dropped:
+            raise NetlabError(f"{self.path}: {self._capture.dropped} packets were lost while capturing")
+        return read(self.path)
+
+    def select(self, **fields: object) -> list[Packet]:
+        """The packets whose named fields have these values: `select(source=client.address, flags="S")`."""
+        return select(self.packets, **fields)
+
+
+class Context:
+    """One run of a scenario in a lab, in one address family. Its checks get it as their only argument."""
+
+    def __init__(self, lab: Lab, namespace: str, family: Family, pcap_dir: Path) -> None:
+        self.family = family
+        self.namespace = namespace
+        self.pcaps: list[Path] = []
+        """What has been captured."""
+        self._lab = lab
+        self._client = lab.client()
+        self._spec = lab.spec()
+        self._pcap_dir = pcap_dir
+        self._hosts: dict[str, Host] = {}
+        self._begin("")
+
+    @property
+    def network(self) -> str:
+        """The pod network: vxlan, routed or bridge."""
+        return self._spec.network
+
+    @property
+    def proxy(self) -> str:
+        """kube-proxy's mode: nftables or iptables."""
+        return self._spec.proxy
+
+    @property
+    def mtu(self) -> int:
+        """The largest IP packet that pods send, in bytes."""
+        return self._spec.pod_mtu
+
+    # --- what the lab has --------------------------------------------------------------------------------------------
+
+    def pod(self, name: str) -> Pod:
+        """A pod by name, once it is ready. Raises `TimedOutError` telling why it is not."""
+        if name not in self._hosts:
+            found = self._await(lambda: [self._get_pod(name)], 1, f"pod {name}")
+            self._hosts[name] = Pod(self._lab, found[0], self.family)
+        host = self._hosts[name]
+        assert isinstance(host, Pod)
+        return host
+
+    def pods(self, selector: str, count: int) -> list[Pod]:
+        """The pods with these labels (`app=web`), by name, once `count` of them are ready."""
+        found = self._await(lambda: self._list_pods(selector), count, f"{count} pods with {selector}")
+        return [self.pod(pod.metadata.name) for pod in sorted(found, key=lambda pod: pod.metadata.name)]
+
+    def unready_pod(self, name: str) -> Pod:
+        """A pod by name, once its containers run, ready or not."""
+        found = self.eventually(
+            lambda: self._get_pod(name), lambda pod: pod.status.phase == "Running", f"pod {name} does not run"
+        )
+        return Pod(self._lab, found, self.family)
+
+    def service(self, name: str) -> Service:
+        """A Service by name."""
+        found = self._client.request("GET", SERVICES.path(self.namespace, name))
+        return Service(msgspec.convert(found, ServiceObject), self.family)
+
+    def node(self, name: str) -> Machine:
+        """A node by name. Raises `NotFoundError`."""
+        if name not in self._spec.node_names:
+            raise NotFoundError(f"the lab has no node {name!r}: it has {', '.join(self._spec.node_names)}")
+        addresses = self._spec.node_addresses(self._spec.node_names.index(name) + 1)
+        return self._machine(name, addresses)
+
+    @property
+    def nodes(self) -> list[Machine]:
+        """All nodes."""
+        return [self.node(name) for name in self._spec.node_names]
+
+    @property
+    def outside(self) -> Machine:
+        """The world outside the cluster."""
+        return self._machine(OUTSIDE, self._spec.outside_addresses)
+
+    def owner(self, address: str) -> str:
+        """Whose address it is: the name of a pod of the scenario, of a node or of the outside."""
+        for pod in self._list_pods(""):
+            if address in [ip.ip for ip in pod.status.podIPs]:
+                return pod.metadata.name
+        for machine in [*self.nodes, self.outside]:
+            if machine.owns(address):
+                return machine.name
+        return f"nobody ({address})"
+
+    # --- what a check does -------------------------------------------------------------------------------------------
+
+    def expect(self, expected: object, observed: object, what: str = "", *, holds: bool | None = None) -> None:
+        """State what is expected and what was observed; the check fails here if they differ.
+
+        `holds` decides instead where equality is not what is meant; `what` names the thing if a check has several.
+        """
+        prefix = f"{what}: " if what else ""
+        self.expected.append(prefix + _shown(expected))
+        self.observed.append(prefix + _shown(observed))
+        if not (expected == observed if holds is None else holds):
+            raise CheckFailed
+
+    def skip(self, reason: str) -> NoReturn:
+        """End the check without a verdict."""
+        raise CheckSkipped(reason)
+
+    def eventually(
+        self, ask: Callable[[], T], until: Callable[[T], bool], otherwise: str = "", *, within: float = _READY_TIMEOUT
+    ) -> T:
+        """Ask again and again until the answer is as wanted; the last answer.
+
+        After `within` seconds it is what it is, or, with `otherwise`, raises `TimedOutError` with that text.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            answer = ask()
+            if until(answer):
+                return answer
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL)
+        if otherwise:
+            raise TimedOutError(f"{otherwise} after {within:g} s")
+        return answer
+
+    @contextlib.contextmanager
+    def capture(self, *hosts: Host, interface: str = "eth0", expression: str = "") -> Iterator[tuple[Recording, ...]]:
+        """Capture what passes an interface of each host during the block, as far as the filter takes it.
+
+        One recording for each host; each leaves a pcap file. Raises as `Capture` does.
+        """
+        captures: list[Capture] = []
+        with contextlib.ExitStack() as stack:
+            for host in hosts:
+                pidfd = host.opened()
+                stack.callback(os.close, pidfd)
+                path = self._pcap_path(host, interface)
+                enter = functools.partial(join, pidfd, syscalls.CLONE_NEWNET)
+                captures.append(Capture(path, interface=interface, expression=expression, enter=enter))
+                self.pcaps.append(path)
+                stack.callback(captures[-1].stop)
+            for capture in captures:
+                capture.wait_listening()
+            yield tuple(Recording(capture) for capture in captures)
+
+    # --- for the runner ----------------------------------------------------------------------------------------------
+
+    def begin(self, check: Check) -> None:
+        """Begin a check: what it expects and observes is collected anew."""
+        self._begin(check.name)
+
+    def _begin(self, name: str) -> None:
+        self._check = name
+        self.expected: list[str] = []
+        self.observed: list[str] = []
+
+    def close(self) -> None:
+        """End the processes that the checks needed."""
+        for host in self._hosts.values():
+            host.close()
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _machine(self, name: str, addresses: list[str]) -> Machine:
+        key = f"machine/{name}"
+        if key not in self._hosts:
+            address = of_family(addresses, self.family)
+            assert address is not None, "a run is in a family of the lab"
+            self._hosts[key] = Machine(self._lab, Place(name), name, address)
+        host = self._hosts[key]
+        assert isinstance(host, Machine)
+        return host
+
+    def _get_pod(self, name: str) -> PodObject:
+        try:
+            return msgspec.convert(self._client.request("GET", PODS.path(self.namespace, name)), PodObject)
+        except ApiError as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                known = ", ".join(pod.metadata.name for pod in self._list_pods("")) or "none"
+                raise NotFoundError(f"the scenario has no pod {name!r}: it has {known}") from None
+            raise
+
+    def _list_pods(self, selector: str) -> list[PodObject]:
+        params = {"labelSelector": selector} if selector else None
+        listed: list[Any] = self._client.request("GET", PODS.path(self.namespace), params=params)["items"]
+        return msgspec.convert(listed, list[PodObject])
+
+    def _await(self, list_pods: Callable[[], list[PodObject]], count: int, what: str) -> list[PodObject]:
+        found = self.eventually(list_pods, lambda pods: sum(map(_is_ready, pods)) >= count)
+        ready = [pod for pod in found if _is_ready(pod)]
+        if len(ready) < count:
+            why = "; ".join(_trouble(pod) for pod in found if not _is_ready(pod)) or "there is none"
+            raise TimedOutError(f"{what}: {len(ready)} ready after {_READY_TIMEOUT:g} s: {why}")
+        return ready
+
+    def _pcap_path(self, host: Host, interface: str) -> Path:
+        stem = "-".join(filter(None, (self._check, host.name, "" if interface == "eth0" else interface)))
+        taken = sum(path.stem == stem or path.stem.startswith(f"{stem}.") for path in self.pcaps)
+        return self._pcap_dir / (f"{stem}.{taken + 1}.pcap" if taken else f"{stem}.pcap")
+
+
+def _is_ready(pod: PodObject) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
+
+
+def _trouble(pod: PodObject) -> str:
+    """Why a pod is not ready, in the words of who knows."""
+    for status in pod.status.containerStatuses:
+        waiting = status.state.waiting
+        if waiting is not None and waiting.reason:
+            return f"{pod.metadata.name}: container {status.name}: {waiting.reason} {waiting.message}".strip()
+    for condition in pod.status.conditions:
+        if condition.status == "False" and condition.message:
+            return f"{pod.metadata.name}: {condition.message}"
+    return f"{pod.metadata.name}: {pod.status.phase or 'Pending'}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, set | frozenset):
+        return ", ".join(sorted(map(_shown, value)))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,158 @@
+"""A scenario on disk: a folder with scenario.yaml, manifests/, checks.py and README.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from netlab.api import resources
+from netlab.api.apply import target_paths
+from netlab.api.manifests import load_documents
+from netlab.errors import NotFoundError, UsageError
+from netlab.lab.paths import scenarios_dir
+from netlab.lab.spec import MOST_NODES
+from netlab.scenario.checks import Check
+
+Traffic = Literal["intra-pod", "pod-to-pod", "pod-to-service", "external-to-service"]
+
+_FILE = "scenario.yaml"
+
+
+class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The contents of scenario.yaml. `nodes` is how many the lesson needs at least."""
+
+    name: str
+    title: str
+    traffic: Traffic
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        # The name begins the Namespace's, which is a DNS label with a suffix of the runner's.
+        if not (0 < len(self.name) <= 40 and set(self.name) <= _LABEL and self.name[0] != "-" != self.name[-1]):
+            raise ValueError(f"name: {self.name!r} is not a DNS label: lower-case letters, digits and '-', up to 40")
+        if not self.title.strip():
+            raise ValueError("title: a sentence is required")
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise ValueError(f"nodes: {self.nodes} is not between 1 and {MOST_NODES}")
+
+
+_LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """A scenario, read and found right."""
+
+    folder: Path
+    header: Header
+    manifests: tuple[dict[str, Any], ...]
+    checks: tuple[Check, ...]
+    text: str
+    """README.md."""
+
+    @property
+    def name(self) -> str:
+        """Its name, a DNS label."""
+        return self.header.name
+
+
+def load(folder: Path) -> Scenario:
+    """Read a scenario. Raises `UsageError` naming the file and the field or line that is wrong."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is not a folder")
+    header = _header(folder / _FILE)
+    return Scenario(folder, header, _manifests(folder), _checks(folder / "checks.py"), _text(folder / "README.md"))
+
+
+def shipped() -> list[Scenario]:
+    """The scenarios that come with netlab, in the order of their folders."""
+    return [load(path.parent) for path in sorted(scenarios_dir().glob(f"*/{_FILE}"))]
+
+
+def find(names: list[str]) -> list[Scenario]:
+    """The scenarios meant by names, `all`, or paths of folders. Raises `NotFoundError` naming near ones."""
+    known = {scenario.name: scenario for scenario in shipped()}
+    found: list[Scenario] = []
+    for name in names:
+        if name == "all":
+            found += known.values()
+        elif name in known:
+            found.append(known[name])
+        elif "/" in name or Path(name).is_dir():
+            found.append(load(Path(name)))
+        else:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or [n for n in known if name in n]
+            hint = f"did you mean {' or '.join(near)}?" if near else "`netlab scenario list` shows them"
+            raise NotFoundError(f"there is no scenario {name!r}: {hint} (a folder of your own is named ./{name})")
+    return list({scenario.folder.resolve(): scenario for scenario in found}.values())
+
+
+def _header(path: Path) -> Header:
+    documents = load_documents([path])
+    if len(documents) != 1:
+        raise UsageError(f"{path}: holds {len(documents)} documents, not one")
+    try:
+        return msgspec.convert(documents[0], Header)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _manifests(folder: Path) -> tuple[dict[str, Any], ...]:
+    path = folder / "manifests"
+    documents = load_documents([path])
+    try:
+        names = target_paths(documents, "default")
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    for document, (name, _) in zip(documents, names, strict=True):
+        resource = resources.by_kind(document["apiVersion"], document["kind"])
+        if resource is None or not resource.namespaced:
+            raise UsageError(f"{path}: {name}: only objects within a Namespace can belong to a scenario")
+        if document["metadata"].get("namespace"):
+            raise UsageError(f"{path}: {name}: metadata.namespace: leave it out, each run has a Namespace of its own")
+    return tuple(documents)
+
+
+def _checks(path: Path) -> tuple[Check, ...]:
+    # The name is the folder's own, so that two scenarios' checks.py are two modules.
+    name = f"netlab_scenario_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up there
+    try:
+        spec.loader.exec_module(module)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: is missing; it holds the scenario's checks") from None
+    except SyntaxError as error:
+        raise UsageError(f"{path}:{error.lineno}: {error.msg}") from None
+    except Exception as error:
+        raise UsageError(f"{path}{line_of(error, path)}: {type(error).__name__}: {error}") from None
+    checks = tuple(value for value in vars(module).values() if isinstance(value, Check))
+    if not checks:
+        raise UsageError(f"{path}: has no function with @check(...)")
+    return checks
+
+
+def line_of(error: BaseException, path: Path) -> str:
+    """`:LINE` of the innermost call in a file that led to an error; nothing if it is not in it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: is missing; it tells what the scenario shows") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'is not a text file in UTF-8'}") from None

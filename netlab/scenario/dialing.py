@@ -1,0 +1,94 @@
+"""What a client asks of a server over one socket, and the answer or the reason why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import socket
+from collections.abc import Callable
+
+REFUSED = "connection refused"
+"""A closed port, or a rule that rejects: somebody said no."""
+
+NO_ANSWER = "no answer"
+"""Nobody said anything within the time: a rule that drops, or no way there or back."""
+
+TIMEOUT = 5.0
+"""Seconds to wait for an answer; one comes within milliseconds."""
+
+_LARGEST = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    `text` is the server's answer, or, when `ok` is false, why there is none: REFUSED, NO_ANSWER, or the kernel's words.
+    `source` and `source_port` are the client's end of the exchange; `status` is HTTP's.
+    """
+
+    text: str
+    ok: bool = True
+    source: str = ""
+    source_port: int = 0
+    status: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def client(self) -> str:
+        """The client's end as netexec's /clientip writes it: ADDRESS:PORT, an IPv6 address in brackets."""
+        return f"[{self.source}]:{self.source_port}" if ":" in self.source else f"{self.source}:{self.source_port}"
+
+
+def http_get(client: socket.socket, address: str, port: int, path: str) -> Answer:
+    """GET `path` over a TCP socket that is not connected yet. The socket is closed."""
+
+    def ask() -> Answer:
+        connection = http.client.HTTPConnection(address, port)
+        connection.sock = client
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return Answer(response.read().decode(errors="replace"), status=response.status)
+
+    return _answer(client, (address, port), ask)
+
+
+def tcp_line(client: socket.socket, address: str, port: int, line: str) -> Answer:
+    """Send a line over a TCP socket that is not connected yet; a line comes back. The socket is closed."""
+
+    def ask() -> Answer:
+        client.sendall(f"{line}\n".encode())
+        with client.makefile("r", encoding="utf-8", errors="replace") as answers:
+            return Answer(answers.readline().rstrip("\n"))
+
+    return _answer(client, (address, port), ask)
+
+
+def udp(client: socket.socket, address: str, port: int, text: str) -> Answer:
+    """Send one datagram from a UDP socket; one comes back. The socket is closed."""
+
+    def ask() -> Answer:
+        client.send(text.encode())
+        return Answer(client.recv(_LARGEST).decode(errors="replace"))
+
+    return _answer(client, (address, port), ask)
+
+
+def _answer(client: socket.socket, server: tuple[str, int], ask: Callable[[], Answer]) -> Answer:
+    source, source_port = "", 0
+    with client:
+        try:
+            client.connect(server)
+            source, source_port = client.getsockname()[:2]
+            answer = ask()
+        except ConnectionRefusedError:
+            answer = Answer(REFUSED, ok=False)
+        except TimeoutError:
+            answer = Answer(NO_ANSWER, ok=False)
+        except OSError as error:
+            answer = Answer(error.strerror or str(error), ok=False)
+        except http.client.HTTPException as error:
+            answer = Answer(f"not HTTP: {error or type(error).__name__}", ok=False)
+    return dataclasses.replace(answer, source=source, source_port=source_port)

@@ -1,0 +1,212 @@
+"""What a check speaks of: pods, nodes and the outside world, which send requests, and Services, which get them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from netlab.api.core_types import Pod as PodObject
+from netlab.api.core_types import Service as ServiceObject
+from netlab.errors import NetlabError, UsageError
+from netlab.lab.lab import Lab
+from netlab.lab.places import Place, resolve
+from netlab.lab.spec import Family
+from netlab.scenario import dialing
+from netlab.scenario.dialing import Answer
+from netlab.scenario.sockets import SocketFactory
+
+_RUN_TIMEOUT = 10.0
+"""Seconds for a command in a container."""
+
+# linux/in.h, linux/in6.h: Python 3.11 has no names for them.
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
+_IPV6_MTU_DISCOVER, _IPV6_DONTFRAG = 23, 62
+
+_FAMILIES: dict[Family, socket.AddressFamily] = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
+
+
+def of_family(addresses: Iterable[str], family: Family) -> str | None:
+    """The first of the addresses that is of the family, or None."""
+    return next((a for a in addresses if f"IPv{ipaddress.ip_address(a).version}" == family), None)
+
+
+def make_endpoint(address: str, port: int) -> str:
+    """ADDRESS:PORT, an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+class Host:
+    """A place of the lab with a network of its own: requests are sent from there.
+
+    `name` is what a person calls it, `address` its address in the family of the run. A request that gets no answer is
+    no error: its `Answer` says why. `source_port` chooses the client's port (0: any), by which a connection can be
+    found in a capture; `timeout` is in seconds.
+    """
+
+    def __init__(self, lab: Lab, place: Place, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self._lab = lab
+        self._place = place
+        self._factory: SocketFactory | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def endpoint(self, port: int) -> str:
+        """ADDRESS:PORT, as captures and netexec's /clientip write it."""
+        return make_endpoint(self.address, port)
+
+    def url(self, port: int, path: str = "/") -> str:
+        """Where HTTP is served on the host."""
+        return f"http://{self.endpoint(port)}{path}"
+
+    def get(self, url: str, *, source_port: int = 0, timeout: float = dialing.TIMEOUT) -> Answer:
+        """The answer to an HTTP request."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise UsageError(f"{url!r} is not http://ADDRESS:PORT/PATH")
+        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        client = self.socket(socket.SOCK_STREAM, source_port, timeout, parts.hostname)
+        return dialing.http_get(client, parts.hostname, parts.port or 80, path)
+
+    def tcp(
+        self, address: str, port: int, line: str, *, source_port: int = 0, timeout: float = dialing.TIMEOUT
+    ) -> Answer:
+        """The line that answers a line over TCP."""
+        client = self.socket(socket.SOCK_STREAM, source_port, timeout, address)
+        return dialing.tcp_line(client, address, port, line)
+
+    def udp(
+        self,
+        address: str,
+        port: int,
+        text: str,
+        *,
+        source_port: int = 0,
+        timeout: float = dialing.TIMEOUT,
+        fragment: bool = True,
+    ) -> Answer:
+        """The datagram that answers a datagram; with `fragment` false it may not be taken apart on the way."""
+        client = self.socket(socket.SOCK_DGRAM, source_port, timeout, address)
+        if not fragment and client.family == socket.AF_INET6:
+            client.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
+            client.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
+        elif not fragment:
+            client.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+        return dialing.udp(client, address, port, text)
+
+    def socket(self, kind: socket.SocketKind, source_port: int, timeout: float, towards: str) -> socket.socket:
+        """A socket in the host's network, of the family of the address `towards`, not connected yet.
+
+        Raises `OSError` when the port is taken or the family is not there.
+        """
+        family = _FAMILIES[f"IPv{ipaddress.ip_address(towards).version}"]  # type: ignore[index]
+        made = self._sockets().make(family, kind)
+        try:
+            made.settimeout(timeout)
+            if source_port:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                made.bind(("", source_port))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def owns(self, address: str) -> bool:
+        """Whether the address is on one of the host's own interfaces: whether a server could listen there."""
+        family = _FAMILIES[f"IPv{ipaddress.ip_address(address).version}"]  # type: ignore[index]
+        with self._sockets().make(family, socket.SOCK_DGRAM) as trial:
+            try:
+                trial.bind((address, 0))
+            except OSError:  # EADDRNOTAVAIL
+                return False
+        return True
+
+    def opened(self) -> int:
+        """A pidfd of the host, through which its namespaces are entered. The caller closes it."""
+        return self._place.open(self._lab)
+
+    def close(self) -> None:
+        """End what was started to send requests from here."""
+        if self._factory is not None:
+            self._factory.close()
+            self._factory = None
+
+    def _sockets(self) -> SocketFactory:
+        if self._factory is None:
+            pidfd = self.opened()
+            try:
+                self._factory = SocketFactory(pidfd)
+            finally:
+                os.close(pidfd)
+        return self._factory
+
+
+class Pod(Host):
+    """A pod of the scenario, as it was when the check asked for it."""
+
+    def __init__(self, lab: Lab, pod: PodObject, family: Family) -> None:
+        name, self.namespace = pod.metadata.name, pod.metadata.namespace
+        address = of_family((ip.ip for ip in pod.status.podIPs), family)
+        if address is None:
+            raise NetlabError(f"pod {name} has no {family} address")
+        super().__init__(lab, resolve(lab, name, self.namespace, None), name, address)
+        self.node = pod.spec.nodeName
+
+    def run(self, argv: Sequence[str], container: str | None = None) -> str:
+        """What a command prints in a container (None: the first), and how it ended if not with status 0."""
+        place = resolve(self._lab, self.name, self.namespace, container)
+        assert place.container_id is not None
+        with self._lab.machine(place.machine) as machine:
+            result = machine.exec(place.container_id, argv, _RUN_TIMEOUT)
+        text = result.output.decode(errors="replace").strip()
+        if result.timed_out:
+            return f"{text} (not done after {_RUN_TIMEOUT:g} s)".strip()
+        return text if result.exit_code == 0 else f"{text} (exit status {result.exit_code})".strip()
+
+
+class Machine(Host):
+    """A node, or the outside world."""
+
+
+class Service:
+    """A Service of the scenario: its addresses in the family of the run, and its first port.
+
+    `node_port` is 0 where it has none, `external_address` empty.
+    """
+
+    def __init__(self, service: ServiceObject, family: Family) -> None:
+        spec = service.spec
+        self.name = service.metadata.name
+        address = of_family(spec.clusterIPs, family)
+        if address is None:
+            raise NetlabError(f"Service {self.name} has no {family} address: set ipFamilyPolicy: PreferDualStack")
+        self.address = address
+        self.external_address = of_family(spec.externalIPs, family) or ""
+        self.port = spec.ports[0].port
+        self.node_port = spec.ports[0].nodePort
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def endpoint(self) -> str:
+        """The virtual address and port, as captures write them."""
+        return make_endpoint(self.address, self.port)
+
+    @property
+    def external_endpoint(self) -> str:
+        """The external address and port."""
+        return make_endpoint(self.external_address, self.port)
+
+    def url(self, path: str = "/") -> str:
+        """What a client within the cluster dials."""
+        return f"http://{self.endpoint}{path}"
+
+    def external_url(self, path: str = "/") -> str:
+        """What a client outside dials."""
+        return f"http://{self.external_endpoint}{path}"

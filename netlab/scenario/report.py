@@ -1,0 +1,110 @@
+"""The account of a run for people: on a terminal and in a pipe, line by line as it happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from netlab.lab.lab import Lab
+from netlab.lab.spec import Family
+from netlab.scenario.checks import Check
+from netlab.scenario.definition import Scenario
+from netlab.scenario.results import CheckResult, Result, Status
+from netlab.scenario.runner import Observer
+
+_MARKS: dict[Status, tuple[str, str]] = {
+    "passed": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "skipped": ("–", "yellow"),
+}
+
+
+class Progress(Protocol):
+    """One line that says what is going on, replaced by the next and wiped by `done`."""
+
+    def __call__(self, text: str) -> None:
+        """Replace the line."""
+
+    def done(self) -> float:
+        """Wipe it."""
+
+
+class Account(Observer):
+    """Writes what happens to a console."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._name = ""
+
+    def began(self, scenario: Scenario, lab: Lab, family: Family) -> None:
+        """Its title, and where it runs."""
+        spec = lab.spec()
+        self._name = scenario.name
+        self._print()
+        self._print((scenario.name, "bold"), f"  {scenario.header.title}")
+        self._print((f"  {spec.network}, {spec.proxy}, {family}; lab {lab.name}, {spec.nodes} nodes", "dim"))
+        self._progress(f"{scenario.name}: making its objects")
+
+    def checking(self, check: Check) -> None:
+        """A line that will be wiped."""
+        self._progress(f"{self._name}: {check.title}")
+
+    def checked(self, result: CheckResult) -> None:
+        """The check with what was expected and observed."""
+        self._progress.done()
+        self._print("  ", _MARKS[result.status], f" {result.name}")
+        if result.status == "skipped":
+            self._print("      ", ("skipped   ", "dim"), result.observed)
+        elif result.expected == result.observed:
+            self._print("      ", ("as expected  ", "dim"), result.observed)
+        else:
+            self._print("      ", ("expected  ", "dim"), result.expected)
+            self._print("      ", ("observed  ", "dim"), result.observed)
+
+    def ended(self, result: Result) -> None:
+        """Its verdict, its seconds and its packets."""
+        self._progress.done()
+        passed = sum(check.status == "passed" for check in result.checks)
+        verdict = f"{passed} of {len(result.checks)} checks passed in {result.seconds:.1f} s"
+        self._print("  ", (verdict, _MARKS[result.status][1]))
+        if result.pcaps:
+            files = [Path(path) for path in result.pcaps]
+            folder = os.path.relpath(files[0].parent)
+            self._print("  ", ("packets in ", "dim"), f"{folder}/: {' '.join(file.name for file in files)}")
+
+    def told(self, result: Result) -> None:
+        """One run of a matrix: a line, and more only of what did not pass."""
+        self._progress.done()
+        where = f"{result.network:<7} {result.proxy:<9} {result.family}"
+        passed = sum(check.status == "passed" for check in result.checks)
+        self._print(
+            _MARKS[result.status],
+            f" {where}  {result.name:<24} {passed} of {len(result.checks)} checks, {result.seconds:.1f} s",
+        )
+        for check in result.checks:
+            if check.status == "failed":
+                self.checked(check)
+        if result.status == "skipped":
+            self._print("      ", ("skipped   ", "dim"), result.checks[0].observed)
+
+    def summary(self, results: Sequence[Result], seconds: float, pcap_dir: Path) -> None:
+        """The last line."""
+        self._progress.done()
+        counts = {status: sum(result.status == status for result in results) for status in _MARKS}
+        parts = [f"{count} {status}" for status, count in counts.items() if count]
+        worst: Status = "failed" if counts["failed"] else "passed" if counts["passed"] else "skipped"
+        self._print()
+        self._print(
+            (f"{len(results)} runs: {', '.join(parts)}", _MARKS[worst][1]),
+            f" in {seconds:.1f} s; packets in {os.path.relpath(pcap_dir)}/ (tshark -r FILE, or Wireshark)",
+        )
+
+    def _print(self, *parts: str | tuple[str, str]) -> None:
+        # Never wrapped, so that a pipe gets a line for a line and a terminal can be copied from.
+        self._console.print(Text.assemble(*parts), soft_wrap=True)

@@ -1,0 +1,140 @@
+"""Running scenarios in a lab: a Namespace of its own for each run, its checks in order, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from netlab.api.apply import apply
+from netlab.api.blocking import BlockingClient
+from netlab.api.errors import ApiError
+from netlab.api.resources import NAMESPACES
+from netlab.errors import NetlabError, TimedOutError, UnsupportedError
+from netlab.lab.lab import Lab
+from netlab.lab.spec import Family
+from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
+from netlab.scenario.context import Context
+from netlab.scenario.definition import Scenario, line_of
+from netlab.scenario.results import CheckResult, Result, result_of, without_verdict
+
+_DELETE_TIMEOUT = 60.0
+_POLL = 0.02
+
+
+class Observer:
+    """Who is told what happens, while it happens. This one keeps it to itself."""
+
+    def began(self, scenario: Scenario, lab: Lab, family: Family) -> None:
+        """A scenario begins."""
+
+    def checking(self, check: Check) -> None:
+        """A check begins."""
+
+    def checked(self, result: CheckResult) -> None:
+        """A check ended."""
+
+    def ended(self, result: Result) -> None:
+        """A scenario ended."""
+
+
+def run(
+    scenarios: Iterable[Scenario], lab: Lab, pcap_dir: Path, observer: Observer, *, keep: bool = False
+) -> list[Result]:
+    """Run scenarios one after another in a lab that is up, in each of its families.
+
+    With `keep` their objects stay. Raises `NetlabError` when the lab does not do its part; that of a scenario that
+    does not hold is in its result.
+    """
+    return [
+        run_one(scenario, lab, family, pcap_dir, observer, keep=keep)
+        for scenario in scenarios
+        for family in lab.spec().families
+    ]
+
+
+def run_one(
+    scenario: Scenario, lab: Lab, family: Family, pcap_dir: Path, observer: Observer, *, keep: bool = False
+) -> Result:
+    """Run a scenario once."""
+    spec = lab.spec()
+    observer.began(scenario, lab, family)
+    if spec.nodes < scenario.header.nodes:
+        reason = f"it needs {scenario.header.nodes} nodes, lab {lab.name} has {spec.nodes}"
+        result = without_verdict(scenario, spec, family, "skipped", reason)
+        for each in result.checks:
+            observer.checked(each)
+        observer.ended(result)
+        return result
+    began = time.monotonic()
+    directory = (pcap_dir / scenario.name / f"{spec.network}-{spec.proxy}-{family}").absolute()
+    with _staged(scenario, lab, keep=keep) as namespace:
+        context = Context(lab, namespace, family, directory)
+        checks = []
+        with contextlib.closing(context):
+            for check in scenario.checks:
+                observer.checking(check)
+                checks.append(_run_check(check, context, scenario))
+                observer.checked(checks[-1])
+        pcaps = [str(path) for path in context.pcaps]
+    result = result_of(scenario, spec, family, time.monotonic() - began, checks, pcaps)
+    observer.ended(result)
+    return result
+
+
+def _run_check(check: Check, context: Context, scenario: Scenario) -> CheckResult:
+    context.begin(check)
+    try:
+        check.function(context)
+        if context.expected:
+            return _result(check, "passed", context)
+        return _result(check, "failed", context, "nothing: the check states no expectation (ctx.expect)")
+    except CheckFailed:
+        return _result(check, "failed", context)
+    except (CheckSkipped, UnsupportedError) as reason:
+        return CheckResult(check.title, "skipped", check.title, str(reason))
+    except NetlabError as error:
+        return _result(check, "failed", context, str(error))
+    except Exception as error:
+        # A mistake in the check, which may be the user's own: it says where.
+        path = scenario.folder / "checks.py"
+        return _result(check, "failed", context, f"{type(error).__name__}: {error} ({path}{line_of(error, path)})")
+
+
+def _result(check: Check, status: str, context: Context, trouble: str = "") -> CheckResult:
+    expected = "; ".join(context.expected) or check.title
+    observed = "; ".join([*context.observed, *([trouble] if trouble else [])])
+    return CheckResult(check.title, status, expected, observed)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _staged(scenario: Scenario, lab: Lab, *, keep: bool) -> Iterator[str]:
+    """The scenario's objects in a new Namespace for the block; the Namespace's name."""
+    client = lab.client()
+    namespace = f"{scenario.name}-{secrets.token_hex(3)}"
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    try:
+        apply(client, [document, *scenario.manifests], namespace, lambda _: None)
+        yield namespace
+    finally:
+        if not keep:
+            _delete(client, namespace)
+
+
+def _delete(client: BlockingClient, namespace: str) -> None:
+    """Delete a Namespace with all that is in it, and wait until it is gone."""
+    path = NAMESPACES.path(None, namespace)
+    deadline = time.monotonic() + _DELETE_TIMEOUT
+    try:
+        client.request("DELETE", path)
+        while time.monotonic() < deadline:
+            client.request("GET", path)
+            time.sleep(_POLL)
+    except ApiError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return
+        raise
+    raise TimedOutError(f"namespace {namespace} is not gone {_DELETE_TIMEOUT:.0f} s after its deletion")

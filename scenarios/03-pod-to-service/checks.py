@@ -1,0 +1,97 @@
+from collections import Counter
+
+from netlab.scenario import FALSE_ALARM, Context, Host, Pod, Service, check, fair_range
+
+BACKENDS = 3
+REQUESTS = 300
+CLIENT_PORT = 40000
+
+
+def backends(ctx: Context, client: Host) -> list[Pod]:
+    """The Service's pods, once every one of them has answered the client through the Service."""
+    pods, service = ctx.pods("app=web", BACKENDS), ctx.service("web")
+    names = {pod.name for pod in pods}
+    seen: set[str] = set()
+    ctx.eventually(
+        lambda: seen.add(client.get(service.url("/hostname")).text),
+        lambda _: names <= seen,
+        f"not all of {', '.join(sorted(names))} have answered at {service.address}",
+    )
+    return pods
+
+
+def answers(client: Host, service: Service, count: int) -> Counter[str]:
+    return Counter(client.get(service.url("/hostname")).text for _ in range(count))
+
+
+@check("Every backend answers at the Service's virtual address, which no interface has")
+def every_backend_answers(ctx: Context) -> None:
+    client, service = ctx.pod("client"), ctx.service("web")
+    pods = backends(ctx, client)
+    ctx.expect({pod.name for pod in pods}, set(answers(client, service, 60)), "who answers")
+    ctx.expect([], [node.name for node in ctx.nodes if node.owns(service.address)], "who has the address")
+
+
+@check(f"Each backend gets a share that random choice allows (false alarm: one run in {1 / FALSE_ALARM:,.0f} at most)")
+def fair_share(ctx: Context) -> None:
+    client, service = ctx.pod("client"), ctx.service("web")
+    pods = backends(ctx, client)
+    low, high = fair_range(REQUESTS, BACKENDS)
+    counts = answers(client, service, REQUESTS)
+    shares = [counts.pop(pod.name, 0) for pod in pods]
+    ctx.expect(
+        f"of {REQUESTS} requests {low} to {high} each, and no other answer",
+        f"{shares}, {dict(counts) or 'no other'}",
+        holds=not counts and all(low <= share <= high for share in shares),
+    )
+
+
+@check("The destination is rewritten on the way there, and the source on the way back; the client keeps its address")
+def rewritten_and_back(ctx: Context) -> None:
+    client, service = ctx.pod("client"), ctx.service("web")
+    pods = backends(ctx, client)
+    with ctx.capture(client, *pods, expression=f"tcp and host {client.address}") as (at_client, *at_pods):
+        answer = client.get(service.url("/hostname"), source_port=CLIENT_PORT)
+    backend, at_backend = next(
+        (pod, recording) for pod, recording in zip(pods, at_pods, strict=True) if pod.name == answer.text
+    )
+    virtual, real = service.endpoint, backend.endpoint(8080)
+    ctx.expect(f"{answer.client} > {virtual} TCP [S]", at_client.select(flags="S")[0], "leaves the client")
+    ctx.expect(f"{answer.client} > {real} TCP [S]", at_backend.select(flags="S")[0], "reaches the backend")
+    ctx.expect(f"{real} > {answer.client} TCP [SA]", at_backend.select(flags="SA")[0], "leaves the backend")
+    ctx.expect(f"{virtual} > {answer.client} TCP [SA]", at_client.select(flags="SA")[0], "reaches the client")
+
+
+@check("UDP is balanced too, and its answers come from the virtual address")
+def udp(ctx: Context) -> None:
+    client, service = ctx.pod("client"), ctx.service("web")
+    names = {pod.name for pod in ctx.pods("app=web", BACKENDS)}
+    seen: set[str] = set()
+    ctx.eventually(
+        lambda: seen.add(client.udp(service.address, service.port, "hostname", timeout=1).text),
+        lambda _: names <= seen,
+        within=10,
+    )
+    # A connected socket takes datagrams of nobody else than the address it sent to.
+    ctx.expect(names, seen & names, "who answers")
+
+
+@check("A pod reaches itself through its Service: its node lends its address, so that the answer finds the way back")
+def hairpin(ctx: Context) -> None:
+    mirror, service = ctx.pod("mirror"), ctx.service("mirror")
+    name = ctx.eventually(lambda: mirror.get(service.url("/hostname")).text, lambda text: text == "mirror", within=10)
+    ctx.expect("mirror", name, "who answers")
+    with ctx.capture(mirror, expression="tcp port 80 or tcp port 8080") as (packets,):
+        seen = mirror.get(service.url("/clientip"), source_port=CLIENT_PORT).text
+    ctx.expect(mirror.node, ctx.owner(seen.rpartition(":")[0].strip("[]")), f"the client it sees ({seen})")
+    leaving = packets.select(flags="S", source=mirror.address)
+    ctx.expect(service.endpoint, service.endpoint if leaving else "nothing", "leaves for")
+    returning = packets.select(flags="S", destination=mirror.address, destination_port=8080)
+    ctx.expect("once", "once" if len(returning) == 1 else f"{len(returning)} times", "comes back to its own port 8080")
+
+
+@check("A node reaches the Service too; the world outside does not know its address")
+def from_elsewhere(ctx: Context) -> None:
+    service, node = ctx.service("web"), ctx.node("node-1")
+    ctx.expect({pod.name for pod in backends(ctx, node)}, set(answers(node, service, 60)), "from node-1")
+    ctx.expect("Network is unreachable", ctx.outside.get(service.url("/hostname")).text, "from outside")

@@ -1,0 +1,48 @@
+from netlab.scenario import REFUSED, Context, check
+
+SAMPLE = 20
+"""Requests that all go to one of two pods by chance once in 2^19, if both are in the Service."""
+
+
+def who_answers(ctx: Context) -> set[str]:
+    client, service = ctx.pod("client"), ctx.service("web")
+    return {client.get(service.url("/hostname")).text for _ in range(SAMPLE)}
+
+
+@check("A Service without a ready pod refuses connections at once, though its pod would answer")
+def no_ready_pod(ctx: Context) -> None:
+    client, never, service = ctx.pod("client"), ctx.unready_pod("never"), ctx.service("never")
+    direct = ctx.eventually(
+        lambda: client.get(never.url(8080, "/hostname")).text, lambda text: text == "never", within=10
+    )
+    ctx.expect("never", direct, "the pod itself")
+    refused = ctx.eventually(
+        lambda: client.get(service.url("/hostname"), timeout=1).text, lambda text: text == REFUSED, within=10
+    )
+    ctx.expect(REFUSED, refused, "the Service, TCP")
+    ctx.expect(REFUSED, client.udp(service.address, service.port, "hostname", timeout=1).text, "the Service, UDP")
+
+
+@check("A refusal is an answer: the rejection reaches the client as an ICMP packet or a TCP reset")
+def refusal_on_the_wire(ctx: Context) -> None:
+    client, service = ctx.pod("client"), ctx.service("never")
+    with ctx.capture(client, expression=f"icmp or icmp6 or host {service.address}") as (packets,):
+        client.get(service.url("/hostname"), timeout=1)
+    said = [p for p in packets.packets if p.destination == client.address and (p.protocol != "TCP" or "R" in p.flags)]
+    ctx.expect("an ICMP packet or a reset", said[0] if said else "nothing", holds=bool(said))
+
+
+@check("A pod that turns unready leaves the Service, and the other one gets everything")
+def leaves(ctx: Context) -> None:
+    ctx.pods("app=web", 2)
+    ctx.expect(
+        {"web-1", "web-2"}, ctx.eventually(lambda: who_answers(ctx), lambda who: len(who) == 2, within=10), "at first"
+    )
+    ctx.pod("web-1").run(["touch", "/tmp/unready"])
+    ctx.expect({"web-2"}, ctx.eventually(lambda: who_answers(ctx), lambda who: who == {"web-2"}), "web-1 being unready")
+
+
+@check("When it is ready again, it is back")
+def comes_back(ctx: Context) -> None:
+    ctx.pod("web-1").run(["rm", "-f", "/tmp/unready"])
+    ctx.expect({"web-1", "web-2"}, ctx.eventually(lambda: who_answers(ctx), lambda who: len(who) == 2))

@@ -1,0 +1,50 @@
+from netlab.scenario import Answer, Context, Host, check
+
+CLIENT_PORT = 40000
+
+
+def ask(ctx: Context, client: Host, path: str, source_port: int = 0) -> Answer:
+    """Ask at the external address, as soon as the nodes know the Service."""
+    ctx.pod("shop")
+    url = ctx.service("shop").external_url(path)
+    return ctx.eventually(
+        lambda: client.get(url, source_port=source_port, timeout=1), lambda answer: answer.ok, within=10
+    )
+
+
+@check("The world reaches the Service at its external address, which no interface has")
+def reached_from_outside(ctx: Context) -> None:
+    ctx.expect("shop", ask(ctx, ctx.outside, "/hostname").text, "who answers")
+    address = ctx.service("shop").external_address
+    ctx.expect([], [host.name for host in [*ctx.nodes, ctx.outside] if host.owns(address)], "who has the address")
+
+
+@check("The server sees a node's address: the one that the packet came by")
+def masqueraded(ctx: Context) -> None:
+    seen = ask(ctx, ctx.outside, "/clientip").text
+    owner = ctx.owner(seen.rpartition(":")[0].strip("[]"))
+    ctx.expect("a node", owner, f"the client it sees ({seen})", holds=owner in [node.name for node in ctx.nodes])
+
+
+@check("The answer comes from the external address; at the server the pod's own address stands in its place")
+def translated_and_back(ctx: Context) -> None:
+    shop, service, outside = ctx.pod("shop"), ctx.service("shop"), ctx.outside
+    external = service.external_endpoint
+    ask(ctx, outside, "/hostname")
+    with ctx.capture(outside, shop, expression="tcp port 80 or tcp port 8080") as (at_client, at_server):
+        answer = ask(ctx, outside, "/clientip", CLIENT_PORT)
+    ctx.expect(f"{answer.client} > {external} TCP [S]", at_client.select(flags="S")[0], "leaves the client")
+    ctx.expect(
+        [f"{answer.text} > {shop.endpoint(8080)} TCP [S]"],
+        [str(p) for p in at_server.select(flags="S") if str(p).startswith(f"{answer.text} ")],
+        "reaches the server",
+    )
+    ctx.expect(f"{external} > {answer.client} TCP [SA]", at_client.select(flags="SA")[0], "reaches the client")
+
+
+@check("A pod reaches the external address too, without leaving the cluster")
+def reached_from_a_pod(ctx: Context) -> None:
+    client = ctx.pod("client")
+    with ctx.capture(ctx.outside, expression="tcp port 80") as (outside,):
+        ctx.expect("shop", ask(ctx, client, "/hostname").text, "who answers")
+    ctx.expect(0, len(outside.packets), "packets seen outside")
