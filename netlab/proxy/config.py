@@ -1,0 +1,47 @@
+"""What a kube-proxy must be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Sequence
+from typing import Literal
+
+from netlab.errors import UsageError
+from netlab.proxy.plan import Family
+
+Mode = Literal["nftables", "iptables"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxyConfig:
+    """How one node's kube-proxy works. Raises UsageError for a cluster CIDR that is none."""
+
+    node_name: str
+    mode: Mode = "nftables"
+    cluster_cidrs: Sequence[str] = ()
+    """The pods' addresses (detectLocalMode ClusterCIDR). Empty: no source is known to be a pod."""
+    families: Sequence[Family] = ("IPv4",)
+    masquerade_all: bool = False
+    """Masquerade everything that goes to a ClusterIP, not only what comes from outside the cluster."""
+    min_sync_seconds: float = 0.1
+    """The least time between two syncs: a burst of changes costs one. The first change is applied at once."""
+    check_seconds: float = 1.0
+    """How often to look whether somebody else changed the kernel's rules."""
+    resync_seconds: float = 30.0
+    """How often to verify the kernel's rules although nobody seems to have changed them."""
+    retry_seconds: float = 2.0
+    """How long until rules that the kernel refused are tried again."""
+
+    def __post_init__(self) -> None:
+        for cidr in self.cluster_cidrs:
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError as error:
+                raise UsageError(f"cluster CIDR {cidr!r}: {error}; give it as 10.244.0.0/16") from error
+
+    def cidrs(self, family: Family) -> list[str]:
+        """The cluster CIDRs of a family."""
+        version = 4 if family == "IPv4" else 6
+        networks = (ipaddress.ip_network(cidr) for cidr in self.cluster_cidrs)
+        return [str(network) for network in networks if network.version == version]

@@ -1,0 +1,223 @@
+"""A node's kube-proxy: from the API's Services and EndpointSlices to the kernel, until cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from netlab.api.client import Client
+from netlab.api.core_types import Node, Service
+from netlab.api.discovery_types import EndpointSlice
+from netlab.api.informer import Informer
+from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
+from netlab.proxy import conntrack
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.executor import Executor, NftablesExecutor, cleanup_nftables
+from netlab.proxy.kernel import ProgramError, generation
+from netlab.proxy.plan import Family
+from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, Planned, plan_service
+
+__all__ = ["ProxyConfig", "cleanup", "run"]
+
+log = logging.getLogger(__name__)
+
+
+async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None] = lambda: None) -> None:
+    """Keep this network namespace's rules true to the API's Services until cancelled.
+
+    `on_synced` is called once, when the first rules are in force. Errors of objects and of the kernel are logged, and
+    what can be done is done; the rules stay as they are when this ends. Raises UnsupportedError when the kernel or a
+    program that is needed is missing.
+    """
+    services = Informer(client, SERVICES)
+    slices = Informer(client, ENDPOINTSLICES)
+    nodes = Informer(client, NODES, fields=f"metadata.name={config.node_name}")
+    proxy = Proxy(config)
+    services.on_change(proxy.service_changed)
+    slices.on_change(proxy.slice_changed)
+    nodes.on_change(proxy.node_changed)
+    async with asyncio.TaskGroup() as tasks:
+        for informer in (services, slices, nodes):
+            tasks.create_task(informer.run())
+        # A plan from half of the objects would cut off what is in force from before a restart.
+        await asyncio.gather(services.synced.wait(), slices.synced.wait(), nodes.synced.wait())
+        await proxy.serve(on_synced)
+
+
+async def cleanup(config: ProxyConfig) -> None:
+    """Remove everything that a kube-proxy made in this network namespace; that there is nothing is no error."""
+    await cleanup_nftables(config.families)
+
+
+class Proxy:
+    """The objects as they are known, the plan they make, and the families' data planes."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        self._config = config
+        self._services: dict[str, Service] = {}
+        self._slices: dict[str, dict[str, EndpointSlice]] = {}
+        self._node_addresses: frozenset[str] = frozenset()
+        self._dirty: set[str] = set()
+        self._changed = asyncio.Event()
+        self._generation = 0
+        """Of the kernel's ruleset after the last change that was ours."""
+        self._planes = [_Plane(family, config) for family in config.families]
+
+    # --- What informers call -----------------------------------------------------------------------------------
+
+    def service_changed(self, old: Service | None, new: Service | None) -> None:
+        """A Service appeared, changed or went away."""
+        if new is not None:
+            self._services[new.key] = new
+            self._touch(new.key)
+        elif old is not None:
+            self._services.pop(old.key, None)
+            self._touch(old.key)
+
+    def slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        """An EndpointSlice appeared, changed or went away."""
+        for endpoint_slice in (old, new):
+            if endpoint_slice is None:
+                continue
+            name = endpoint_slice.metadata.labels.get(SERVICE_NAME_LABEL)
+            if name is None:
+                continue
+            service = f"{endpoint_slice.metadata.namespace}/{name}"
+            siblings = self._slices.setdefault(service, {})
+            if endpoint_slice is new:
+                siblings[new.key] = new
+            else:
+                siblings.pop(endpoint_slice.key, None)
+                if not siblings:
+                    del self._slices[service]
+            self._touch(service)
+
+    def node_changed(self, _old: Node | None, new: Node | None) -> None:
+        """This node appeared, changed or went away."""
+        addresses = new.status.addresses if new is not None else []
+        self._node_addresses = frozenset(a.address for a in addresses if a.type in ("InternalIP", "ExternalIP"))
+
+    def _touch(self, service: str) -> None:
+        self._dirty.add(service)
+        self._changed.set()
+
+    # --- The loop ----------------------------------------------------------------------------------------------
+
+    async def serve(self, on_synced: Callable[[], None]) -> None:
+        """Sync at every change, at most once per min-sync interval; verify and repair in between; never returns."""
+        loop = asyncio.get_running_loop()
+        announced = False
+        verify_at = loop.time() + self._config.resync_seconds
+        while True:
+            self._changed.clear()
+            self._plan()
+            await self._sync()
+            if not announced and all(plane.in_force for plane in self._planes):
+                announced = True
+                on_synced()
+            await asyncio.sleep(self._config.min_sync_seconds)
+            await self._wait(self._config.check_seconds if announced else self._config.min_sync_seconds)
+            verify = loop.time() >= verify_at
+            if verify:
+                verify_at = loop.time() + self._config.resync_seconds
+            await self._check(thoroughly=verify)
+
+    async def _sync(self) -> None:
+        before = generation()
+        changed = [await plane.sync(self._node_addresses) for plane in self._planes]
+        # A foreign change between the two calls goes unnoticed until the next thorough check.
+        if any(changed) and (before == self._generation or not self._generation):
+            self._generation = generation()
+
+    async def _check(self, *, thoroughly: bool) -> None:
+        """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""
+        seen = generation()
+        if seen != self._generation or thoroughly:
+            self._generation = seen
+            for plane in self._planes:
+                await plane.check()
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _plan(self) -> None:
+        """Plan again the Services that changed, and those only."""
+        dirty, self._dirty = sorted(self._dirty), set()
+        for key in dirty:
+            service = self._services.get(key)
+            for plane in self._planes:
+                plane.plan(key, service, self._slices.get(key, {}).values())
+
+
+class _Plane:
+    """One family: its frontends, and what of them is in force."""
+
+    def __init__(self, family: Family, config: ProxyConfig) -> None:
+        self.in_force = False
+        """Whether the kernel holds the last plan. If not, the next sync puts all of it there anew."""
+        self._config = config
+        self._family = family
+        self._executor: Executor = NftablesExecutor(family, config)
+        self._book = Book()
+        self._retry_at = 0.0
+        self._errors: dict[str, set[str]] = {}
+
+    def plan(self, key: str, service: Service | None, slices: Iterable[EndpointSlice]) -> None:
+        """Plan a Service again (None: it is gone); what is wrong with it is logged once."""
+        planned = Planned({}, [])
+        created = ""
+        if service is not None:
+            created = service.metadata.creationTimestamp or ""
+            planned = plan_service(service, slices, self._config.node_name, self._family)
+        errors = {str(e) for e in (*planned.errors, *self._book.set_service(key, created, planned.frontends))}
+        for error in sorted(errors - self._errors.get(key, set())):
+            log.error("%s", error)
+        if errors:
+            self._errors[key] = errors
+        else:
+            self._errors.pop(key, None)
+
+    async def sync(self, node_addresses: frozenset[str]) -> bool:
+        """Bring the kernel to the plan; whether it changed. A failure is logged, and made good by a later call."""
+        now = asyncio.get_running_loop().time()
+        if self.in_force:
+            transaction = self._book.take_changes()
+            if not transaction:
+                return False
+        elif now < self._retry_at:
+            return False
+        try:
+            if self.in_force:
+                await self._executor.apply(transaction)
+            else:
+                self._book.take_changes()
+                await self._executor.replace(self._book.plan)
+                transaction = ()
+        except ProgramError as error:
+            # Nothing of the batch is in force. What the table holds is no longer certain: rebuild it.
+            self._retry_at = now if self.in_force else now + self._config.retry_seconds
+            self.in_force = False
+            log.error("%s rules: %s; rebuilding them", self._family, error)
+            return False
+        self.in_force = True
+        log.info("%s rules: %d frontends changed, %d in force", self._family, len(transaction), len(self._book.plan))
+        try:
+            forgotten = await conntrack.forget_stale(self._family, self._book.plan, node_addresses)
+        except (OSError, NetlinkError) as error:
+            log.error("%s connection tracking: stale UDP flows stay: %s", self._family, error)
+        else:
+            if forgotten:
+                log.info("%s connection tracking: forgot %d stale UDP flows", self._family, forgotten)
+        return True
+
+    async def check(self) -> None:
+        """Have the rules rebuilt by the next sync if the kernel does not hold them any more."""
+        if self.in_force and not await self._executor.intact():
+            log.warning("%s rules: somebody changed them; rebuilding them", self._family)
+            self.in_force = False
