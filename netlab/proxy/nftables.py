@@ -1,7 +1,7 @@
 """The nftables data plane: frontends and endpoints are elements of maps, so that rules and chains stay few.
 
-    services   address . protocol . port               : goto cluster-3         what a ClusterIP leads to
-    endpoints  address . protocol . port . random mod 3 : address . port        one element for each endpoint
+    services       address . protocol . port      : goto cluster-tcp-3    what a ClusterIP leads to
+    endpoints-tcp  address . port . random mod 3  : address . port        one element for each endpoint
 
 There is one `pick-N` chain for each number of endpoints that occurs, not one for each Service; NodePorts have maps of
 their own, keyed by protocol and port, which only packets to the node's own addresses reach. Every frontend has its own
@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from netlab.proxy.plan import Endpoint, Family, Frontend, Scope, Target, Transaction, Verdict
+from netlab.proxy.plan import PROTOCOLS, Endpoint, Family, Frontend, Scope, Target, Transaction, Verdict
 
 TABLE = "kube-proxy"
 MASQUERADE_MARK = 0x4000
@@ -156,16 +156,23 @@ class Ruleset:
         if target.affinity_seconds:
             return (yield from self._sticky(frontend, target, which, slots))
         local = "local-" if which == "local" else ""
-        token = f"{prefix}{local}{len(slots)}"
-        fields = (
-            "meta l4proto . th dport" if frontend.address is None else f"{self._ip} daddr . meta l4proto . th dport"
-        )
-        pick = f"dnat {self._ip} to {fields} . numgen random mod {len(slots)} map @{prefix}{local}endpoints"
+        name = f"{prefix}{local}{frontend.protocol}"
+        token = f"{name}-{len(slots)}"
+        fields = self._list_key(frontend.protocol, nodeport=frontend.address is None)
+        pick = f"dnat {self._ip} to {fields} . numgen random mod {len(slots)} map @endpoints-{name}"
         yield Item("chain", f"pick-{token}"), (pick,)
+        dialled = str(frontend.port) if frontend.address is None else f"{frontend.address} . {frontend.port}"
         for slot, endpoint in enumerate(slots):
-            value = f"{endpoint.address} . {endpoint.port}"
-            yield Item("element", f"{prefix}{local}endpoints", f"{key} . {slot}"), value
+            yield Item("element", f"endpoints-{name}", f"{dialled} . {slot}"), f"{endpoint.address} . {endpoint.port}"
         return token
+
+    def _list_key(self, protocol: str, *, nodeport: bool) -> str:
+        """What a list is found by, without the slot.
+
+        A map for each protocol, because nft 1.0.6 refuses a rule with `th dport . numgen` in the key and `th dport`
+        in the value unless the map is declared in the same script ("conflicting protocols specified: ip vs. th").
+        """
+        return f"{protocol} dport" if nodeport else f"{self._ip} daddr . {protocol} dport"
 
     def _sticky(
         self, frontend: Frontend, target: Target, which: str, slots: Sequence[Endpoint]
@@ -265,14 +272,16 @@ class Ruleset:
         ip = self._ip
         own = f"fib daddr type local {ip} daddr != {_LOOPBACK[self.family]}"
         address, port = f"{ip} daddr . meta l4proto . th dport", "meta l4proto . th dport"
-        endpoint = f"{ip} daddr . th dport"
         yield _Block("set", "cluster-ips", f"typeof {ip} daddr")
         yield _Block("set", "hairpins", f"typeof {ip} saddr . {ip} daddr")
         for prefix, services, key in (("", "services", address), ("nodeport-", "nodeports", port)):
             yield _Block("map", services, f"typeof {key} : verdict")
             yield _Block("map", f"inside-{services}", f"typeof {key} : verdict")
-            yield _Block("map", f"{prefix}endpoints", f"typeof {key} . numgen random mod 2 : {endpoint}")
-            yield _Block("map", f"{prefix}local-endpoints", f"typeof {key} . numgen random mod 2 : {endpoint}")
+            for protocol in PROTOCOLS.values():
+                fields = self._list_key(protocol, nodeport=bool(prefix))
+                elements = f"typeof {fields} . numgen random mod 2 : {ip} daddr . {protocol} dport"
+                yield _Block("map", f"endpoints-{prefix}{protocol}", elements)
+                yield _Block("map", f"endpoints-{prefix}local-{protocol}", elements)
             yield _Block("set", f"{prefix}no-endpoints", f"typeof {key}")
             yield _Block("chain", f"{prefix}inside", "", (f"{key} vmap @inside-{services}",))
         mark = f"{MASQUERADE_MARK:#x}"
