@@ -13,6 +13,8 @@ _NETLINK_NETFILTER = 12
 _NFNL_SUBSYS_NFTABLES = 10
 _NFT_MSG_GETGEN = 16
 _NFTA_GEN_ID = 1
+FRESH_GENERATION = 1
+"""The generation of a network namespace in which nobody has changed a rule."""
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _HEADERS = struct.Struct("=IHHII BBH")

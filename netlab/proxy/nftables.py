@@ -123,19 +123,17 @@ class Ruleset:
         yield from self._hairpins(target)
 
         if target.short_cut and target.cluster:
-            inside = yield from self._list(frontend, target, "cluster", prefix, key)
+            inside = yield from self._list(frontend, target, "cluster", prefix)
             yield Item("element", f"inside-{services}", key), f"goto pick-{inside}"
             if target.local:
-                outside = yield from self._list(frontend, target, "local", prefix, key)
+                outside = yield from self._list(frontend, target, "local", prefix)
                 chain, rest = f"{prefix}external-{outside}", f"goto pick-{outside}"
             else:
                 chain, rest = f"{prefix}external-none", "drop"
             yield Item("chain", chain), (*self._to_inside(f"goto {prefix}inside"), rest)
             yield Item("element", services, key), f"goto {chain}"
         elif target.endpoints:
-            token = yield from self._list(
-                frontend, target, "local" if target.policy == "Local" else "cluster", prefix, key
-            )
+            token = yield from self._list(frontend, target, "local" if target.policy == "Local" else "cluster", prefix)
             entry, masquerade = ("masquerade", "jump mark-masquerade")
             if target.scope is Scope.INTERNAL:
                 entry, masquerade = "cluster", self._off_cluster()
@@ -149,7 +147,7 @@ class Ruleset:
             yield Item("element", f"{prefix}no-endpoints", key), ""
 
     def _list(
-        self, frontend: Frontend, target: Target, which: str, prefix: str, key: str
+        self, frontend: Frontend, target: Target, which: str, prefix: str
     ) -> Generator[tuple[Item, Content], None, str]:
         """Items of a frontend's list; returns the token in the name of the chain that picks from it."""
         slots = self._slots[frontend, which]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -13,10 +13,11 @@ from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
+from netlab.errors import UnsupportedError
 from netlab.proxy import conntrack
-from netlab.proxy.config import ProxyConfig
-from netlab.proxy.executor import Executor, NftablesExecutor, cleanup_nftables
-from netlab.proxy.kernel import ProgramError, generation
+from netlab.proxy.config import Mode, ProxyConfig
+from netlab.proxy.executor import cleanup_iptables, cleanup_nftables, executor_for
+from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.plan import Family
 from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, Planned, plan_service
 
@@ -32,6 +33,7 @@ async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None]
     what can be done is done; the rules stay as they are when this ends. Raises UnsupportedError when the kernel or a
     program that is needed is missing.
     """
+    await _remove_other_mode(config)
     services = Informer(client, SERVICES)
     slices = Informer(client, ENDPOINTSLICES)
     nodes = Informer(client, NODES, fields=f"metadata.name={config.node_name}")
@@ -47,9 +49,26 @@ async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None]
         await proxy.serve(on_synced)
 
 
-async def cleanup(config: ProxyConfig) -> None:
-    """Remove everything that a kube-proxy made in this network namespace; that there is nothing is no error."""
-    await cleanup_nftables(config.families)
+async def _remove_other_mode(config: ProxyConfig) -> None:
+    """Two modes in force at once would translate by whichever comes first: remove the other's rules."""
+    if generation() == FRESH_GENERATION:
+        return
+    try:
+        await cleanup("iptables" if config.mode == "nftables" else "nftables", ("IPv4", "IPv6"))
+    except (ProgramError, UnsupportedError) as error:
+        # Its program may well not be installed, and then its rules are not there.
+        log.info("the other mode's rules were not looked for: %s", error)
+
+
+async def cleanup(mode: Mode, families: Sequence[Family]) -> None:
+    """Remove what a kube-proxy of this mode made in this network namespace; that there is nothing is no error.
+
+    Raises ProgramError when the kernel refuses.
+    """
+    if mode == "nftables":
+        await cleanup_nftables(families)
+    else:
+        await cleanup_iptables(families)
 
 
 class Proxy:
@@ -163,7 +182,7 @@ class _Plane:
         """Whether the kernel holds the last plan. If not, the next sync puts all of it there anew."""
         self._config = config
         self._family = family
-        self._executor: Executor = NftablesExecutor(family, config)
+        self._executor = executor_for(family, config)
         self._book = Book()
         self._retry_at = 0.0
         self._errors: dict[str, set[str]] = {}
