@@ -15,9 +15,9 @@ class Packet:
     """An IP packet as it was seen at one interface.
 
     `time` is in nanoseconds since the epoch; ports are 0 where the protocol (TCP, UDP, ICMP, ICMPv6, or its number)
-    has none; `flags` are those of TCP, a letter each (S, SA, F, R ...). `ttl` is IPv6's hop limit too. `length` is that
-    of the IP packet in bytes, its header included. `inner` is the packet that a VXLAN packet (RFC 7348) carries in the
-    network `vni`.
+    has none; `flags` are those of TCP, a letter each (S, SA, F, R ...), and `icmp_type` is that of ICMP or ICMPv6.
+    `ttl` is IPv6's hop limit too. `length` is that of the IP packet in bytes, its header included. `inner` is the
+    packet that a VXLAN packet (RFC 7348) carries in the network `vni`.
     """
 
     time: int
@@ -29,6 +29,7 @@ class Packet:
     source_port: int = 0
     destination_port: int = 0
     flags: str = ""
+    icmp_type: int | None = None
     fragment: bool = False
     payload: bytes = b""
     vni: int | None = None
@@ -40,8 +41,8 @@ class Packet:
             _endpoint(self.destination, self.destination_port),
         )
         carried = "" if self.inner is None else f" VXLAN {self.vni} ({self.inner})"
-        flags = f" [{self.flags}]" if self.flags else ""
-        return f"{source} > {destination} {self.protocol}{flags}{carried}"
+        kind = f" type {self.icmp_type}" if self.icmp_type is not None else f" [{self.flags}]" if self.flags else ""
+        return f"{source} > {destination} {self.protocol}{kind}{carried}"
 
 
 def _endpoint(address: str, port: int) -> str:
@@ -99,7 +100,7 @@ def _packet(frame: Any, time: int) -> Packet | None:
             if isinstance(layer, TCP):
                 fields["flags"] = str(layer.flags)
         elif isinstance(layer, ICMP) or type(layer).__name__.startswith("ICMPv6"):
-            fields["protocol"] = "ICMP" if isinstance(layer, ICMP) else "ICMPv6"
+            fields |= {"protocol": "ICMP" if isinstance(layer, ICMP) else "ICMPv6", "icmp_type": layer.type}
             break  # what follows is a quotation of another packet
         elif isinstance(layer, VXLAN):
             fields |= {"vni": layer.vni, "inner": _packet(layer.payload, time)}

@@ -56,6 +56,10 @@ class Recording:
         """The packets whose named fields have these values: `select(source=client.address, flags="S")`."""
         return select(self.packets, **fields)
 
+    def first(self, **fields: object) -> str:
+        """The first such packet in words (`SOURCE > DESTINATION TCP [S]`), or `nothing`."""
+        return str(next(iter(self.select(**fields)), "nothing"))
+
 
 class Context:
     """One run of a scenario in a lab, in one address family. Its checks get it as their only argument."""
@@ -272,9 +276,9 @@ def _trouble(pod: PodObject) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, set | frozenset):
-        return ", ".join(sorted(map(_shown, value)))
+        return ", ".join(sorted(map(_shown, value))) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(_shown, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return str(value) or "nothing"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from netlab.lab.lab import Lab
 from netlab.lab.spec import Family
 from netlab.scenario.checks import Check
 from netlab.scenario.definition import Scenario
-from netlab.scenario.results import CheckResult, Result, Status
+from netlab.scenario.results import SEPARATOR, CheckResult, Result, Status
 from netlab.scenario.runner import Observer
 
 _MARKS: dict[Status, tuple[str, str]] = {
@@ -48,7 +48,7 @@ class Account(Observer):
         self._name = scenario.name
         self._print()
         self._print((scenario.name, "bold"), f"  {scenario.header.title}")
-        self._print((f"  {spec.network}, {spec.proxy}, {family}; lab {lab.name}, {spec.nodes} nodes", "dim"))
+        self._print((f"  {spec.network}, {spec.proxy}, {family}; lab {lab.name}, {_count(spec.nodes, 'node')}", "dim"))
         self._progress(f"{scenario.name}: making its objects")
 
     def checking(self, check: Check) -> None:
@@ -61,11 +61,16 @@ class Account(Observer):
         self._print("  ", _MARKS[result.status], f" {result.name}")
         if result.status == "skipped":
             self._print("      ", ("skipped   ", "dim"), result.observed)
-        elif result.expected == result.observed:
-            self._print("      ", ("as expected  ", "dim"), result.observed)
-        else:
-            self._print("      ", ("expected  ", "dim"), result.expected)
-            self._print("      ", ("observed  ", "dim"), result.observed)
+            return
+        pairs = zip_longest(result.expected.split(SEPARATOR), result.observed.split(SEPARATOR), fillvalue="")
+        for expected, observed in pairs:
+            if expected == observed:
+                self._print("      ", observed)
+                continue
+            if expected:
+                self._print("      ", ("expected  ", "dim"), expected)
+            if observed:
+                self._print("      ", ("observed  ", "dim"), observed)
 
     def ended(self, result: Result) -> None:
         """Its verdict, its seconds and its packets."""
@@ -75,8 +80,8 @@ class Account(Observer):
         self._print("  ", (verdict, _MARKS[result.status][1]))
         if result.pcaps:
             files = [Path(path) for path in result.pcaps]
-            folder = os.path.relpath(files[0].parent)
-            self._print("  ", ("packets in ", "dim"), f"{folder}/: {' '.join(file.name for file in files)}")
+            names = " ".join(file.name for file in files)
+            self._print("  ", ("packets in ", "dim"), f"{_short(files[0].parent)}/: {names}")
 
     def told(self, result: Result) -> None:
         """One run of a matrix: a line, and more only of what did not pass."""
@@ -101,10 +106,20 @@ class Account(Observer):
         worst: Status = "failed" if counts["failed"] else "passed" if counts["passed"] else "skipped"
         self._print()
         self._print(
-            (f"{len(results)} runs: {', '.join(parts)}", _MARKS[worst][1]),
-            f" in {seconds:.1f} s; packets in {os.path.relpath(pcap_dir)}/ (tshark -r FILE, or Wireshark)",
+            (f"{_count(len(results), 'run')}: {', '.join(parts)}", _MARKS[worst][1]),
+            f" in {seconds:.1f} s; packets in {_short(pcap_dir)}/ (tshark -r FILE, or Wireshark)",
         )
 
     def _print(self, *parts: str | tuple[str, str]) -> None:
         # Never wrapped, so that a pipe gets a line for a line and a terminal can be copied from.
         self._console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def _short(path: Path) -> Path:
+    """A path as a person would type it here."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

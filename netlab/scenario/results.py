@@ -13,6 +13,9 @@ from netlab.scenario.definition import Scenario, Traffic
 
 Status = Literal["passed", "failed", "skipped"]
 
+SEPARATOR = "; "
+"""Between the several things that a check expects, or observed."""
+
 
 class CheckResult(msgspec.Struct, frozen=True):
     """One check: what was expected and what was observed, in words; of a skipped one, why."""

@@ -19,7 +19,7 @@ from netlab.lab.spec import Family
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of
-from netlab.scenario.results import CheckResult, Result, result_of, without_verdict
+from netlab.scenario.results import SEPARATOR, CheckResult, Result, result_of, without_verdict
 
 _DELETE_TIMEOUT = 60.0
 _POLL = 0.02
@@ -105,8 +105,8 @@ def _run_check(check: Check, context: Context, scenario: Scenario) -> CheckResul
 
 
 def _result(check: Check, status: str, context: Context, trouble: str = "") -> CheckResult:
-    expected = "; ".join(context.expected) or check.title
-    observed = "; ".join([*context.observed, *([trouble] if trouble else [])])
+    expected = SEPARATOR.join(context.expected) or check.title
+    observed = SEPARATOR.join([*context.observed, *([trouble] if trouble else [])])
     return CheckResult(check.title, status, expected, observed)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from netlab.scenario import FALSE_ALARM, Context, Host, Pod, Service, check, fai
 
 BACKENDS = 3
 REQUESTS = 300
-CLIENT_PORT = 40000
+CLIENT_PORT = 20000
 
 
 def backends(ctx: Context, client: Host) -> list[Pod]:
@@ -56,10 +56,10 @@ def rewritten_and_back(ctx: Context) -> None:
         (pod, recording) for pod, recording in zip(pods, at_pods, strict=True) if pod.name == answer.text
     )
     virtual, real = service.endpoint, backend.endpoint(8080)
-    ctx.expect(f"{answer.client} > {virtual} TCP [S]", at_client.select(flags="S")[0], "leaves the client")
-    ctx.expect(f"{answer.client} > {real} TCP [S]", at_backend.select(flags="S")[0], "reaches the backend")
-    ctx.expect(f"{real} > {answer.client} TCP [SA]", at_backend.select(flags="SA")[0], "leaves the backend")
-    ctx.expect(f"{virtual} > {answer.client} TCP [SA]", at_client.select(flags="SA")[0], "reaches the client")
+    ctx.expect(f"{answer.client} > {virtual} TCP [S]", at_client.first(flags="S"), "leaves the client")
+    ctx.expect(f"{answer.client} > {real} TCP [S]", at_backend.first(flags="S"), "reaches the backend")
+    ctx.expect(f"{real} > {answer.client} TCP [SA]", at_backend.first(flags="SA"), "leaves the backend")
+    ctx.expect(f"{virtual} > {answer.client} TCP [SA]", at_client.first(flags="SA"), "reaches the client")
 
 
 @check("UDP is balanced too, and its answers come from the virtual address")

@@ -1,6 +1,6 @@
 from netlab.scenario import NO_ANSWER, Answer, Context, check
 
-CLIENT_PORT = 40000
+CLIENT_PORT = 20000
 WITH, WITHOUT = "node-1", "node-2"
 """The node with the backend, and the one without."""
 
@@ -39,7 +39,7 @@ def translated_back(ctx: Context) -> None:
     ask(ctx, "anywhere", WITHOUT, "/hostname")
     with ctx.capture(outside, backend, expression=f"tcp port {port} or tcp port 8080") as (at_client, at_backend):
         answer = ask(ctx, "anywhere", WITHOUT, "/hostname", CLIENT_PORT)
-    ctx.expect(f"{answer.client} > {node.endpoint(port)} TCP [S]", at_client.select(flags="S")[0], "leaves the client")
+    ctx.expect(f"{answer.client} > {node.endpoint(port)} TCP [S]", at_client.first(flags="S"), "leaves the client")
     translated = [
         p for p in at_backend.select(flags="S", destination=backend.address) if ctx.owner(p.source) == WITHOUT
     ]
@@ -48,9 +48,7 @@ def translated_back(ctx: Context) -> None:
         f"{ctx.owner(translated[0].source)} > {backend.endpoint(8080)}" if translated else "nothing",
         "reaches the backend",
     )
-    ctx.expect(
-        f"{node.endpoint(port)} > {answer.client} TCP [SA]", at_client.select(flags="SA")[0], "reaches the client"
-    )
+    ctx.expect(f"{node.endpoint(port)} > {answer.client} TCP [SA]", at_client.first(flags="SA"), "reaches the client")
 
 
 @check("Under the policy Local the server sees the client's own address, on the node that has the backend")

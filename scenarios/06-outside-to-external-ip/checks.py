@@ -1,6 +1,6 @@
 from netlab.scenario import Answer, Context, Host, check
 
-CLIENT_PORT = 40000
+CLIENT_PORT = 20000
 
 
 def ask(ctx: Context, client: Host, path: str, source_port: int = 0) -> Answer:
@@ -33,13 +33,13 @@ def translated_and_back(ctx: Context) -> None:
     ask(ctx, outside, "/hostname")
     with ctx.capture(outside, shop, expression="tcp port 80 or tcp port 8080") as (at_client, at_server):
         answer = ask(ctx, outside, "/clientip", CLIENT_PORT)
-    ctx.expect(f"{answer.client} > {external} TCP [S]", at_client.select(flags="S")[0], "leaves the client")
+    ctx.expect(f"{answer.client} > {external} TCP [S]", at_client.first(flags="S"), "leaves the client")
     ctx.expect(
         [f"{answer.text} > {shop.endpoint(8080)} TCP [S]"],
         [str(p) for p in at_server.select(flags="S") if str(p).startswith(f"{answer.text} ")],
         "reaches the server",
     )
-    ctx.expect(f"{external} > {answer.client} TCP [SA]", at_client.select(flags="SA")[0], "reaches the client")
+    ctx.expect(f"{external} > {answer.client} TCP [SA]", at_client.first(flags="SA"), "reaches the client")
 
 
 @check("A pod reaches the external address too, without leaving the cluster")
