@@ -18,6 +18,13 @@ P = ParamSpec("P")
 
 _SKIPPED = 77
 
+_home = Path("/proc/self/ns/mnt").readlink()
+
+
+def entered() -> bool:
+    """Whether this process has mounts of its own: whatever it mounts, the host does not see."""
+    return Path("/proc/self/ns/mnt").readlink() != _home
+
 
 def enter() -> None:
     """Move this single-threaded process into new network and mount namespaces (and a user namespace if not root)."""

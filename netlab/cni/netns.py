@@ -34,17 +34,18 @@ class Entered:
 
     def __enter__(self) -> Rtnetlink:
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        _setns(self._netns)
+        setns(self._netns)
         self._kernel = Rtnetlink()
         return self._kernel
 
     def __exit__(self, *_: object) -> None:
         self._kernel.close()
-        _setns(self._home)
+        setns(self._home)
         os.close(self._home)
 
 
-def _setns(netns: int) -> None:
+def setns(netns: int) -> None:
+    """Move this thread into a network namespace. Raises `OSError`."""
     if hasattr(os, "setns"):  # Python 3.12
         os.setns(netns, _CLONE_NEWNET)
         return

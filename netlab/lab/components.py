@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import sys
 from collections.abc import Callable
 
-from netlab.lab.paths import LabPaths, cni_plugin_dir
+from netlab.lab.paths import PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.spec import FABRIC, LabSpec
 
 
@@ -44,12 +46,24 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
 
 
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
-    """A kubelet (with the agent of the pod network) and a kube-proxy for every node."""
+    """A resident CNI, a kubelet (with the agent of the pod network) and a kube-proxy for every node."""
     listed = []
     for number, node in enumerate(spec.node_names, start=1):
+        listed.append(_cni(node))
         listed.append(_kubelet(paths, spec, node, number))
         listed.append(_kube_proxy(paths, spec, node))
     return listed
+
+
+def _cni(node: str) -> Component:
+    """The resident process that saves the CNI executables their start."""
+
+    def body() -> None:
+        # Not a fork of the daemon: it forks for every call, so it has to be small (netlab.cni.serve).
+        code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); from netlab.cni.serve import main; main()"
+        os.execv(sys.executable, [sys.executable, "-IS", "-c", code])  # noqa: S606 - no shell is the point
+
+    return Component(f"cni-{node}", node, body)
 
 
 def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:

@@ -12,6 +12,9 @@ import msgspec
 from netlab.errors import NetlabError, UsageError
 from netlab.lab.spec import LabSpec
 
+PACKAGE = Path(__file__).resolve().parent.parent
+"""The netlab package."""
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _LONGEST_SOCKET_PATH = 107
 """sun_path is 108 bytes with its terminating zero (unix(7))."""
@@ -147,13 +150,11 @@ def home() -> Path:
 
 def cni_plugin_dir() -> Path:
     """The CNI_PATH: `cni_plugins/` of the checkout, or its copy in an installed package."""
-    package = Path(__file__).resolve().parent.parent
-    checkout = package.parent / "cni_plugins"
-    return checkout if checkout.is_dir() else package / "data" / "cni_plugins"
+    checkout = PACKAGE.parent / "cni_plugins"
+    return checkout if checkout.is_dir() else PACKAGE / "data" / "cni_plugins"
 
 
 def scenarios_dir() -> Path:
     """The scenarios that come with netlab: of the checkout, or their copy in an installed package."""
-    package = Path(__file__).resolve().parent.parent
-    checkout = package.parent / "scenarios"
-    return checkout if checkout.is_dir() else package / "data" / "scenarios"
+    checkout = PACKAGE.parent / "scenarios"
+    return checkout if checkout.is_dir() else PACKAGE / "data" / "scenarios"

@@ -7,12 +7,16 @@ import json
 import os
 import signal
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from netlab.cni import serve
 from netlab.cni.runtime import NetworkList, parse_network
 from netlab.net import namespaces, syscalls
+from tests import sandbox
 
 PLUGINS = Path(__file__).resolve().parents[3] / "cni_plugins"
 GO_PLUGINS = Path("/usr/lib/cni")
@@ -50,6 +54,21 @@ def end(child: int) -> None:
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def start_resident() -> None:
+    """Start the resident process of this isolated test, once; it ends with the test."""
+    assert sandbox.entered(), "its socket would be the host's"
+    if serve.SOCKET.exists():
+        return
+    syscalls.mount("tmpfs", "/run", "tmpfs")
+    if os.fork() == 0:
+        syscalls.set_parent_death_signal(signal.SIGKILL)
+        os.execv(sys.executable, [sys.executable, "-m", "netlab.cni.serve"])
+    deadline = time.monotonic() + 30
+    while not serve.SOCKET.exists():
+        assert time.monotonic() < deadline, "the resident process does not serve"
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pyroute2 import IPRoute
 from netlab.cni import errors, ipam
 from netlab.cni.errors import CniError
 from netlab.cni.runtime import Attachment, NetworkList, Runtime
+from tests import sandbox
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import GO_PLUGINS, PLUGINS, network, sandboxes
@@ -23,7 +24,15 @@ from tests.system.cni.pods import GO_PLUGINS, PLUGINS, network, sandboxes
 VERSIONS = ["0.3.1", "0.4.0", "1.0.0"]
 
 
+@pytest.fixture(params=["one-shot", "resident"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs twice: the executables do the work themselves, and a resident process does it for them."""
+    monkeypatch.setenv("NETLAB_TEST_WAY", request.param)
+
+
 def runtime(tmp_path: Path) -> Runtime:
+    if os.environ["NETLAB_TEST_WAY"] == "resident" and sandbox.entered():
+        pods.start_resident()
     return Runtime([PLUGINS, GO_PLUGINS], tmp_path / "cache")
 
 
