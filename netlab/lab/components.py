@@ -107,7 +107,15 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
         from netlab.proxy.config import ProxyConfig
         from netlab.proxy.run import run
 
-        config = ProxyConfig(node_name=node, mode=spec.proxy, cluster_cidrs=spec.podCIDRs, families=list(spec.families))
+        config = ProxyConfig(
+            node_name=node,
+            mode=spec.proxy,
+            cluster_cidrs=spec.podCIDRs,
+            families=list(spec.families),
+            # The first change after a pause is applied at once. All nodes share one machine: the more there are, the
+            # less often they sync in a burst, at most as seldom as upstream's default minSyncPeriod of a second.
+            min_sync_seconds=min(1.0, 0.1 * spec.nodes),
+        )
         async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
             await run(client, config)
 
