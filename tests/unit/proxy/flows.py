@@ -171,7 +171,8 @@ _TABLE: dict[str, dict[str, tuple[str, str, str, str]]] = {
 
 def flows() -> Iterator[Flow]:
     for name, row in _TABLE.items():
-        for kind in ("clusterIP", *EXTERNAL, "wrongPort"):
+        kinds = ("clusterIP", *EXTERNAL, "wrongPort") if name in ("cluster", "remote") else ("clusterIP", *EXTERNAL)
+        for kind in kinds:
             cells = ("reject",) * 4 if kind == "wrongPort" else row.get(kind, row["external"])
             for origin, cell in zip(ORIGINS, cells, strict=True):
                 if cell in ("drop", "reject"):
