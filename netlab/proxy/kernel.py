@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -41,7 +43,9 @@ async def run_program(argv: Sequence[str], text: str = "") -> str:
     try:
         output, complaint = await process.communicate(text.encode())
     except asyncio.CancelledError:
-        # A batch is taken whole or not at all: let it end, so that nobody finds it half-way.
+        # The kernel takes a batch whole or not at all, so its sender may be ended at any moment.
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
         raise
     if process.returncode != 0:
@@ -53,18 +57,18 @@ async def run_program(argv: Sequence[str], text: str = "") -> str:
 def generation() -> int:
     """The number of the nftables ruleset of this network namespace: every change by anybody increments it.
 
-    iptables-nft changes it too. Raises OSError when the kernel has no nftables.
+    iptables-nft changes it too. Raises UnsupportedError when the kernel has no nftables.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
         kind = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN
         netlink.send(_HEADERS.pack(_HEADERS.size, kind, _NLM_F_REQUEST, 1, 0, socket.AF_UNSPEC, 0, 0))
         answer = netlink.recv(8192)
     if _HEADERS.unpack_from(answer)[1] == _NLMSG_ERROR:
-        number = -struct.unpack_from("=i", answer, 16)[0]
-        raise OSError(number, "the kernel does not tell its nftables generation")
+        reason = os.strerror(-struct.unpack_from("=i", answer, 16)[0])
+        raise UnsupportedError(f"the kernel does not answer about nftables: {reason}; load the module nf_tables")
     length, kind = _ATTRIBUTE.unpack_from(answer, _HEADERS.size)
     start = _HEADERS.size + _ATTRIBUTE.size
     if kind != _NFTA_GEN_ID:
-        raise OSError(0, "the kernel's nftables generation is in a form that is not known")
+        raise UnsupportedError("the kernel's nftables generation is in a form that is not known; Linux 5.13 or newer")
     # The attribute's header is in the machine's byte order, nftables' own numbers are in the network's.
     return int.from_bytes(answer[start : start + length - _ATTRIBUTE.size], "big")

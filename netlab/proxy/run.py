@@ -133,23 +133,25 @@ class Proxy:
         while True:
             self._changed.clear()
             self._plan()
-            await self._sync()
+            changed = await self._sync()
             if not announced and all(plane.in_force for plane in self._planes):
                 announced = True
                 on_synced()
-            await asyncio.sleep(self._config.min_sync_seconds)
+            if changed:
+                await asyncio.sleep(self._config.min_sync_seconds)
             await self._wait(self._config.check_seconds if announced else self._config.min_sync_seconds)
             verify = loop.time() >= verify_at
             if verify:
                 verify_at = loop.time() + self._config.resync_seconds
             await self._check(thoroughly=verify)
 
-    async def _sync(self) -> None:
+    async def _sync(self) -> bool:
         before = generation()
         changed = [await plane.sync(self._node_addresses) for plane in self._planes]
         # A foreign change between the two calls goes unnoticed until the next thorough check.
         if any(changed) and (before == self._generation or not self._generation):
             self._generation = generation()
+        return any(changed)
 
     async def _check(self, *, thoroughly: bool) -> None:
         """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""
