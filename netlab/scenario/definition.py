@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import importlib.util
 import sys
 import traceback
+import types
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,17 +122,17 @@ def _manifests(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _checks(path: Path) -> tuple[Check, ...]:
-    # The name is the folder's own, so that two scenarios' checks.py are two modules.
-    name = f"netlab_scenario_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look a class's module up there
+    # Not imported: that would leave a __pycache__ in a user's folder. Its name in sys.modules, where dataclasses look a
+    # class's module up, is the folder's own, so that two scenarios' checks.py are two modules.
+    module = types.ModuleType(f"netlab_scenario_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: is missing; it holds the scenario's checks") from None
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))  # noqa: S102 - the checks are code, by design
+    except OSError as error:
+        if error.filename == str(path):
+            raise UsageError(f"{path}: {error.strerror}; it holds the scenario's checks") from None
+        raise UsageError(f"{path}{line_of(error, path)}: {error}") from None
     except SyntaxError as error:
         raise UsageError(f"{path}:{error.lineno}: {error.msg}") from None
     except Exception as error:
@@ -152,7 +152,7 @@ def line_of(error: BaseException, path: Path) -> str:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: is missing; it tells what the scenario shows") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'is not a text file in UTF-8'}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not a text file in UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; it tells what the scenario shows") from None

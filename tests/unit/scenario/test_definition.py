@@ -31,6 +31,12 @@ def test_a_folder_is_a_scenario(tmp_path: Path) -> None:
     assert [check.title for check in scenario.checks] == ["It holds"]
     assert [document["kind"] for document in scenario.manifests] == ["Pod"]
     assert scenario.text == "# Mine\n"
+    assert sorted(path.name for path in scenario.folder.iterdir()) == [
+        "README.md",
+        "checks.py",
+        "manifests",
+        "scenario.yaml",
+    ]
 
 
 def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -64,12 +70,13 @@ def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
             {"manifest": "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"},
             "namespace/a: only objects within a Namespace can belong to a scenario",
         ),
-        ({"checks": None}, "checks.py: is missing"),
+        ({"checks": None}, "checks.py: No such file or directory; it holds"),
         ({"checks": "def f(:\n"}, "checks.py:1: invalid syntax"),
         ({"checks": "import os\n\nos.nosuch\n"}, "checks.py:3: AttributeError: "),
         ({"checks": "import nosuchmodule\n"}, "checks.py:1: ModuleNotFoundError: No module named 'nosuchmodule'"),
+        ({"checks": "open('/nosuch')\n"}, "checks.py:1: [Errno 2] No such file or directory: '/nosuch'"),
         ({"checks": "def f(ctx): ...\n"}, "checks.py: has no function with @check(...)"),
-        ({"text": None}, "README.md: is missing"),
+        ({"text": None}, "README.md: No such file or directory; it tells"),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_its_place(
@@ -89,7 +96,7 @@ def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
 
 def test_the_shipped_scenarios_cover_the_four_kinds_of_traffic() -> None:
     scenarios = shipped()
-    assert [scenario.name for scenario in scenarios] == sorted(path.name for path in scenarios_dir().iterdir())
+    assert [s.name for s in scenarios] == sorted(p.name for p in scenarios_dir().iterdir() if p.is_dir())
     kinds = {"intra-pod", "pod-to-pod", "pod-to-service", "external-to-service"}
     assert {scenario.header.traffic for scenario in scenarios} == kinds
     for scenario in scenarios:
