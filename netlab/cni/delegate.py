@@ -64,7 +64,7 @@ def _kind(request: Request) -> str:
 
 
 def _execute(kind: str, command: str, request: Request) -> Object:
-    path = _find(kind)
+    path = _find(kind, request.environment["CNI_PATH"])
     # A file in memory, not a pipe: a plugin that does not read its input cannot block this one.
     stdin = os.memfd_create("cni-config", os.MFD_CLOEXEC)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -72,7 +72,7 @@ def _execute(kind: str, command: str, request: Request) -> Object:
         os.write(stdin, codec.dumps(request.config).encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, write_end, 1)]
-        environment = {**os.environ, "CNI_COMMAND": command}
+        environment = {**request.environment, "CNI_COMMAND": command}
         child = os.posix_spawn(path, [path], environment, file_actions=actions)
     except BaseException:
         os.close(read_end)
@@ -99,8 +99,7 @@ def _execute(kind: str, command: str, request: Request) -> Object:
     return answer
 
 
-def _find(kind: str) -> str:
-    folders = os.environ["CNI_PATH"]
+def _find(kind: str, folders: str) -> str:
     for folder in folders.split(os.pathsep):
         path = os.path.join(folder, kind)  # noqa: PTH118
         if os.access(path, os.X_OK):

@@ -18,7 +18,7 @@ def open_netns(path: str) -> int:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path}: {reason}") from error
-    own, other = os.stat("/proc/self/ns/net"), os.fstat(netns)  # noqa: PTH116
+    own, other = os.stat("/proc/thread-self/ns/net"), os.fstat(netns)  # noqa: PTH116
     if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino):
         os.close(netns)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is the plugin's own, not a container's")
@@ -33,7 +33,7 @@ class Entered:
         self._home = -1
 
     def __enter__(self) -> Rtnetlink:
-        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         setns(self._netns)
         self._kernel = Rtnetlink()
         return self._kernel

@@ -32,10 +32,11 @@ _IFNAMSIZ = 16
 class Request:
     """One execution of a plugin: what CNI_COMMAND asks for, for which interface, with which configuration."""
 
-    __slots__ = ("args", "command", "config", "container_id", "ifname", "netns", "network", "version")
+    __slots__ = ("args", "command", "config", "container_id", "environment", "ifname", "netns", "network", "version")
 
     def __init__(self, command: str, environment: Mapping[str, str], config: Object) -> None:
         self.command = command
+        self.environment = environment
         self.container_id = environment.get("CNI_CONTAINERID", "")
         self.netns = environment.get("CNI_NETNS", "")
         self.ifname = environment.get("CNI_IFNAME", "")
@@ -46,36 +47,43 @@ class Request:
 
 
 def main(handlers: Mapping[str, Handler]) -> int:
-    """Answer one execution; the exit status. `handlers` has a function for each of ADD, DEL and CHECK."""
+    """Answer one execution of this process on standard output; its exit status."""
+    status, output = answer(handlers, os.environ, sys.stdin.buffer.read)
+    sys.stdout.write(output)
+    sys.stdout.flush()
+    return status
+
+
+def answer(
+    handlers: Mapping[str, Handler], environment: Mapping[str, str], read: Callable[[], bytes]
+) -> tuple[int, str]:
+    """The exit status and the output of one execution. `handlers` has a function for each of ADD, DEL and CHECK.
+
+    `read` gives the standard input. The calling thread works in the network namespace that it is in.
+    """
     version = _LATEST
     try:
-        command = os.environ.get("CNI_COMMAND", "")
+        command = environment.get("CNI_COMMAND", "")
         if command == "VERSION":
-            _print({"cniVersion": _LATEST, "supportedVersions": list(VERSIONS)})
-            return 0
+            return 0, _text({"cniVersion": _LATEST, "supportedVersions": list(VERSIONS)})
         if command not in handlers:
             raise CniError(
                 errors.INVALID_ENVIRONMENT, f"CNI_COMMAND: {command!r} must be {', '.join(handlers)} or VERSION"
             )
-        config = read_config(sys.stdin.buffer.read())
+        config = read_config(read())
         version = config["cniVersion"]
-        check_environment(command, os.environ)
+        check_environment(command, environment)
         if command == "CHECK" and version == "0.3.1":
             raise CniError(errors.INCOMPATIBLE_VERSION, f"cniVersion: {version}: CHECK came with 0.4.0")
-        result = handlers[command](Request(command, os.environ, config))
-        if result is not None:
-            _print(convert(result, version))
+        result = handlers[command](Request(command, environment, config))
+        return 0, "" if result is None else _text(convert(result, version))
     except CniError as error:
-        _fail(version, error)
-        return 1
+        return 1, _failure(version, error)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _fail(version, CniError(errors.IO_FAILURE, what))
-        return 1
+        return 1, _failure(version, CniError(errors.IO_FAILURE, what))
     except Exception as error:
-        _fail(version, CniError(errors.INTERNAL, "the plugin is at fault; please report it", repr(error)))
-        return 1
-    return 0
+        return 1, _failure(version, CniError(errors.INTERNAL, "the plugin is at fault; please report it", repr(error)))
 
 
 def read_config(text: bytes) -> Object:
@@ -152,13 +160,12 @@ def option(config: Object, key: str, kind: type, default: Any, path: str = "") -
 _KINDS = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an object"}
 
 
-def _print(answer: Object) -> None:
-    sys.stdout.write(codec.dumps(answer) + "\n")
-    sys.stdout.flush()
+def _text(value: Object) -> str:
+    return codec.dumps(value) + "\n"
 
 
-def _fail(version: str, error: CniError) -> None:
-    answer: Object = {"cniVersion": version, "code": error.code, "msg": error.msg}
+def _failure(version: str, error: CniError) -> str:
+    value: Object = {"cniVersion": version, "code": error.code, "msg": error.msg}
     if error.details:
-        answer["details"] = error.details
-    _print(answer)
+        value["details"] = error.details
+    return _text(value)

@@ -1,18 +1,16 @@
 """A resident process that answers CNI calls: what an executable would do, without loading anything first.
 
 The executables in cni_plugins/ look for its socket first. They hand over their standard streams, their network
-namespace and their environment; a fork of this process then runs the very code that the executable would have run. It
-is small, so that a fork is cheap, and forks for every call, so that calls run side by side and nothing of one is left
-for the next.
+namespace and their environment; a thread of this process then runs the very code that the executable would have run,
+in the caller's network namespace.
 """
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,22 +28,17 @@ _DESCRIPTORS = 4
 """Standard input, output and error, and the caller's network namespace."""
 _LARGEST_REQUEST = 1 << 20
 _BACKLOG = 128
+_THREADS = 16
+"""Calls at once: deleting a link waits some 20 ms in the kernel, during which others go on."""
 
 
 def main(path: Path = SOCKET) -> NoReturn:
     """Serve until ended. The socket is replaced if it is there, and only its owner may use it (0600)."""
     listener = _listen(path)
-    # Loaded here once and not in every fork, and left alone by its garbage collector: pages stay shared.
-    setns(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-    gc.freeze()
-    # The kernel reaps the children: nothing here waits for them.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    threads = ThreadPoolExecutor(_THREADS)
     while True:
         connection, _ = listener.accept()
-        with connection:
-            if os.fork() == 0:
-                listener.close()
-                _answer(connection)
+        threads.submit(_serve, connection)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -62,42 +55,49 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _answer(connection: socket.socket) -> NoReturn:
-    """Run one call in this fork, and report its exit status on the connection."""
-    status = 1
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a plugin that we execute is waited for
-        name = _take_over(connection)
-        status = plugin.main(_HANDLERS[name])
+def _serve(connection: socket.socket) -> None:
+    """Answer one call. A caller that breaks off is nobody's error here, and one that says nothing sensible too."""
+    with connection:
+        received: list[int] = []
         try:
-            connection.send(bytes([status]))
-        except OSError:
-            # The caller was killed meanwhile: what it asked for has nobody who knows of it.
-            if status == 0 and os.environ.get("CNI_COMMAND") == "ADD":
-                os.environ["CNI_COMMAND"] = "DEL"
-                plugin.main(_HANDLERS[name])
-    finally:
-        os._exit(status)
+            text, received, _, _ = socket.recv_fds(connection, _LARGEST_REQUEST, _DESCRIPTORS)
+            while not text.endswith(b"\0\0"):
+                more = connection.recv(_LARGEST_REQUEST)
+                if not more:
+                    return
+                text += more
+            name, *variables = os.fsdecode(text[:-2]).split("\0")
+            environment = dict(variable.split("=", 1) for variable in variables)
+            _call(connection, name, environment, received)
+        except (OSError, ValueError, KeyError) as error:
+            print(f"a call was not answered: {error!r}", file=sys.stderr, flush=True)
+        finally:
+            for descriptor in received:
+                os.close(descriptor)
 
 
-def _take_over(connection: socket.socket) -> str:
-    """Become the caller: its streams, its network namespace, its environment. The plugin's name."""
-    text, received, _, _ = socket.recv_fds(connection, _LARGEST_REQUEST, _DESCRIPTORS)
-    while not text.endswith(b"\0\0"):
-        more = connection.recv(_LARGEST_REQUEST)
-        if not more:
-            raise OSError("the caller went away")
-        text += more
-    name, *variables = text[:-2].split(b"\0")
-    *streams, namespace = received
-    for target, source in enumerate(streams):
-        os.dup2(source, target)
+def _call(connection: socket.socket, name: str, environment: dict[str, str], received: list[int]) -> None:
+    stdin, stdout, _, namespace = received
+    # The thread stays there until its next call, which says anew where it is to work.
     setns(namespace)
-    os.environ.clear()
-    for variable in variables:
-        key, _, value = variable.partition(b"=")
-        os.environb[key] = value
-    return name.decode()
+    config = b"" if environment.get("CNI_COMMAND") == "VERSION" else _read_all(stdin)
+    status, output = plugin.answer(_HANDLERS[name], environment, lambda: config)
+    remaining = output.encode()
+    try:
+        while remaining:
+            remaining = remaining[os.write(stdout, remaining) :]
+        connection.sendall(bytes([status]))
+    except OSError:
+        # The caller was killed meanwhile: what it asked for has nobody who knows of it.
+        if status == 0 and environment.get("CNI_COMMAND") == "ADD":
+            plugin.answer(_HANDLERS[name], {**environment, "CNI_COMMAND": "DEL"}, lambda: config)
+
+
+def _read_all(descriptor: int) -> bytes:
+    chunks = []
+    while chunk := os.read(descriptor, _LARGEST_REQUEST):
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 if __name__ == "__main__":

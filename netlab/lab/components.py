@@ -59,7 +59,7 @@ def _cni(node: str) -> Component:
     """The resident process that saves the CNI executables their start."""
 
     def body() -> None:
-        # Not a fork of the daemon: it forks for every call, so it has to be small (netlab.cni.serve).
+        # Not a fork of the daemon, which is ten times its size.
         code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); from netlab.cni.serve import main; main()"
         os.execv(sys.executable, [sys.executable, "-IS", "-c", code])  # noqa: S606 - no shell is the point
 
