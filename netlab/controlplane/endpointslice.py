@@ -26,7 +26,7 @@ class EndpointSliceController(Controller):
 
     name = "endpointslice-controller"
     workers = 4
-    min_interval = 0.1
+    min_interval = 0.25
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
