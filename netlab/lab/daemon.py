@@ -36,6 +36,7 @@ LAST_DELAY = 10.0
 STEADY = 10.0
 """Seconds before a component that ended is started again: doubled each time, reset once it has run for STEADY."""
 
+_FOREVER = 3600.0
 _JOINED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 
 log = logging.getLogger("netlab.daemon")
@@ -119,9 +120,8 @@ class Supervisor:
         """Start again what ends, for ever."""
         self._publish()
         while True:
-            waiting = [child.due for child in self._children if child.pid is None]
-            timeout = max(0.0, min(waiting, default=3600.0) - time.monotonic())
-            signal.sigtimedwait({signal.SIGCHLD}, timeout)
+            waiting = [child.due - time.monotonic() for child in self._children if child.pid is None]
+            signal.sigtimedwait({signal.SIGCHLD}, max(0.0, min(waiting, default=_FOREVER)))
             self._reap()
             for child in self._children:
                 if child.pid is None and child.due <= time.monotonic():
