@@ -129,7 +129,8 @@ def run(
     """
     from netlab.lab.spec import from_values
     from netlab.scenario.definition import find
-    from netlab.scenario.labs import interrupted_once, needed_nodes
+    from netlab.scenario.interruption import interruptible
+    from netlab.scenario.labs import needed_nodes
     from netlab.scenario.results import require_none_failed
 
     scenarios = find(list(names))
@@ -142,7 +143,7 @@ def run(
         raise UsageError("--matrix makes all its labs itself: leave out --network, --proxy, --ipv6, ... and --keep")
     if named:
         lab.require_up()
-    with interrupted_once():
+    with interruptible():
         if matrix:
             results = _run_matrix(scenarios, pcap_dir, quiet=output is not None)
         else:

@@ -10,7 +10,6 @@ import select
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn, get_args
 
 import msgspec
@@ -21,10 +20,14 @@ from netlab.lab.lab import Lab
 from netlab.lab.spec import Family, LabSpec, Network, ProxyMode
 from netlab.net import syscalls
 from netlab.scenario.definition import Scenario
+from netlab.scenario.interruption import interruptible, uninterrupted
 from netlab.scenario.results import Result, Status, without_verdict
 from netlab.scenario.runner import Observer, run
 
-_MOST_AT_ONCE = 4
+_LABS_PER_PROCESSOR = 2
+"""A run waits half of its time: for probes, for kube-proxy's next round, for answers that must not come."""
+
+_MOST_AT_ONCE = 8
 _CHUNK = 65536
 
 
@@ -38,30 +41,9 @@ def temporary(spec: LabSpec, progress: Callable[[str], None], *, keep: bool = Fa
         yield lab
     finally:
         if not keep:
-            progress(f"taking lab {lab.name} down")
-            lab.down()
-
-
-@contextlib.contextmanager
-def interrupted_once() -> Iterator[None]:
-    """Have the first of SIGINT, SIGTERM and SIGHUP end the block by an exception, and the next ones do nothing.
-
-    So cleaning up begins at once and is not itself broken off. SIGINT is KeyboardInterrupt, the others are
-    SystemExit with the status that a shell gives a process which the signal ended.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            with uninterrupted():
+                progress(f"taking lab {lab.name} down")
+                lab.down()
 
 
 def needed_nodes(scenarios: Sequence[Scenario]) -> int:
@@ -78,12 +60,12 @@ def matrix(nodes: int) -> list[LabSpec]:
 def run_matrix(
     scenarios: Sequence[Scenario], specs: Sequence[LabSpec], pcap_dir: Path, told: Callable[[Result], None]
 ) -> list[Result]:
-    """Run all scenarios in a temporary lab for each of `specs`, as many at once as there are processors.
+    """Run all scenarios in a temporary lab for each of `specs`, several at once.
 
     `told` gets each result when it is there; all come back in order. A lab that this machine cannot make is skipped,
     one that fails has failed. An interruption ends all of them and leaves nothing.
     """
-    at_once = max(1, min(len(os.sched_getaffinity(0)), _MOST_AT_ONCE))
+    at_once = min(_LABS_PER_PROCESSOR * len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
     waiting = list(enumerate(specs))
     cells: dict[int, _Cell] = {}
     results: dict[int, list[Result]] = {index: [] for index, _ in waiting}
@@ -101,10 +83,11 @@ def run_matrix(
                 if cell.over:
                     del cells[pipe]
     finally:
-        for cell in cells.values():
-            cell.interrupt()
-        for cell in cells.values():
-            cell.wait()
+        with uninterrupted():
+            for cell in cells.values():
+                cell.interrupt()
+            for cell in cells.values():
+                cell.wait()
     return [result for index in sorted(results) for result in results[index]]
 
 
@@ -158,10 +141,8 @@ def _be_cell(scenarios: Sequence[Scenario], spec: LabSpec, pcap_dir: Path, pipe:
         # The terminal's Ctrl-C is for the parent, which interrupts each cell once.
         os.setpgid(0, 0)
         syscalls.set_parent_death_signal(signal.SIGTERM)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
-        with os.fdopen(pipe, "wb", buffering=0) as results, interrupted_once():
-            _run_cell(scenarios, spec, pcap_dir, lambda result: _write(results.fileno(), result))
+        with interruptible():
+            _run_cell(scenarios, spec, pcap_dir, lambda result: _write(pipe, result))
         status = 0
     finally:
         os._exit(status)

@@ -19,6 +19,7 @@ from netlab.lab.spec import Family
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of
+from netlab.scenario.interruption import uninterrupted
 from netlab.scenario.results import SEPARATOR, CheckResult, Result, result_of, without_verdict
 
 _DELETE_TIMEOUT = 60.0
@@ -121,7 +122,8 @@ def _staged(scenario: Scenario, lab: Lab, *, keep: bool) -> Iterator[str]:
         yield namespace
     finally:
         if not keep:
-            _delete(client, namespace)
+            with uninterrupted():
+                _delete(client, namespace)
 
 
 def _delete(client: BlockingClient, namespace: str) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,19 @@ def test_an_interruption_leaves_nothing(
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert (running.returncode, said.strip()) == (status, says)
+    assert left_of(netlab) == []
+    assert list(netlab.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("milliseconds", [300, 500, 700, 900, 1200])
+def test_an_interruption_leaves_nothing_at_any_moment(netlab: Netlab, tmp_path: Path, milliseconds: int) -> None:
+    netlab.ok("down", "--all")
+    argv = netlab.argv("scenario", "run", "01-inside-a-pod", "--network", "routed", "--pcap-dir", str(tmp_path / "out"))
+    running = subprocess.Popen(argv, env=netlab.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(milliseconds / 1000)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.strip()) == (130, "netlab: interrupted")
     assert left_of(netlab) == []
     assert list(netlab.home.iterdir()) == []
 
