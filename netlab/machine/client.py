@@ -14,7 +14,6 @@ import os
 import socket
 from binascii import a2b_base64
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -110,7 +109,7 @@ class Machine:
 
     def run_container(self, spec: ContainerSpec) -> RunningContainer:
         """Start a container; its command runs when this returns."""
-        return RunningContainer(**self._call(protocol.CONTAINER_RUN, asdict(spec)))
+        return RunningContainer(**self._call(protocol.CONTAINER_RUN, protocol.shallow(spec)))
 
     def kill(self, container_id: str, signal: int) -> None:
         """Send a signal to a container's pid 1; a container that has exited already is no error."""
@@ -236,7 +235,7 @@ class AsyncMachine:
         MachineError's errno: ENOENT the command (or, ESRCH, the sandbox) is not there, EACCES it cannot be executed,
         EEXIST the id is taken, ENOPKG no such image and no command, ENOSPC a full disk.
         """
-        return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, asdict(spec))))
+        return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, protocol.shallow(spec))))
 
     async def kill(self, container_id: str, signal: int) -> None:
         """Send a signal to a container's pid 1; a container that has exited already is no error."""

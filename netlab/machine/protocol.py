@@ -149,6 +149,11 @@ class MachineState:
         )
 
 
+def shallow(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass; dataclasses.asdict copies what they hold, which took a sixth of a kubelet's time."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
+
+
 class Request:
     """A request as it came from a client, read field by field; every misfit is an `InvalidRequestError`."""
 
