@@ -76,6 +76,11 @@ class Context:
         self._hosts: dict[str, Host] = {}
         self._begin("")
 
+    def _begin(self, check: str) -> None:
+        self._check = check
+        self.expected: list[str] = []
+        self.observed: list[str] = []
+
     @property
     def network(self) -> str:
         """The pod network: vxlan, routed or bridge."""
@@ -112,7 +117,8 @@ class Context:
         found = self.eventually(
             lambda: self._get_pod(name), lambda pod: pod.status.phase == "Running", f"pod {name} does not run"
         )
-        return Pod(self._lab, found, self.family)
+        host = self._hosts[f"unready/{name}"] = Pod(self._lab, found, self.family)
+        return host
 
     def service(self, name: str) -> Service:
         """A Service by name."""
@@ -207,11 +213,6 @@ class Context:
     def begin(self, check: Check) -> None:
         """Begin a check: what it expects and observes is collected anew."""
         self._begin(check.name)
-
-    def _begin(self, name: str) -> None:
-        self._check = name
-        self.expected: list[str] = []
-        self.observed: list[str] = []
 
     def close(self) -> None:
         """End the processes that the checks needed."""
