@@ -301,8 +301,3 @@ def _earliest(*times: float | None) -> float | None:
 def parse_time(text: str) -> float:
     """Seconds since the epoch of a metav1.Time."""
     return datetime.datetime.fromisoformat(text).timestamp()
-
-
-def format_time(seconds: float) -> str:
-    """A metav1.Time of seconds since the epoch."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

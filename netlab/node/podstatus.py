@@ -15,8 +15,8 @@ from netlab.api.core_types import (
     PodIP,
     PodStatus,
 )
-from netlab.api.meta_types import Condition
-from netlab.node.podstate import TERMINAL, Exit, PodState, Run, format_time, terminal, will_restart
+from netlab.api.meta_types import Condition, format_time
+from netlab.node.podstate import TERMINAL, Exit, PodState, Run, terminal, will_restart
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 """The conditions that the kubelet writes; others are the scheduler's and the readiness gates' owners'."""

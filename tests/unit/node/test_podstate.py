@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from netlab.api.core_types import Pod
+from netlab.api.meta_types import format_time
 from netlab.node.backoff import CRASH_LOOP, Backoff
 from netlab.node.podstate import (
     Action,
@@ -24,7 +25,6 @@ from netlab.node.podstate import (
     Start,
     Stop,
     StopContainer,
-    format_time,
     plan,
 )
 from netlab.node.podstatus import pod_status
