@@ -153,7 +153,7 @@ class Lab:
         read_end, write_end = os.pipe()
         log = os.open(self.paths.logs / "monitor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            subprocess.Popen(
+            monitor = subprocess.Popen(
                 [sys.executable, "-m", "netlab.lab.monitor", str(self.paths.directory), str(write_end)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -165,8 +165,14 @@ class Lab:
         finally:
             os.close(write_end)
             os.close(log)
-        with os.fdopen(read_end, "rb") as ready:
-            answer = ready.read()
+        try:
+            with os.fdopen(read_end, "rb") as ready:
+                answer = ready.read()
+        except BaseException:
+            # It may not have told anybody its pid yet: only we know of it. It ends with all that it has started.
+            monitor.terminate()
+            monitor.wait()
+            raise
         if answer == process.READY:
             return
         if not answer:
