@@ -11,7 +11,7 @@ _AGAIN = 1.0
 """Seconds until an interruption that had no effect is repeated.
 
 Python drops what a signal's handler raises while a finalizer runs, such as the close() of an HTTP response that is
-deallocated (Modules/_io/iobase.c, iobase_finalize): among many requests that hits one interruption in a hundred.
+deallocated (Modules/_io/iobase.c, iobase_finalize).
 """
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
