@@ -26,11 +26,14 @@ def entered() -> bool:
     return Path("/proc/self/ns/mnt").readlink() != _home
 
 
-def enter() -> None:
-    """Move this single-threaded process into new network and mount namespaces (and a user namespace if not root)."""
+def enter(*, user: bool = False) -> None:
+    """Move this single-threaded process into new network and mount namespaces.
+
+    If it is not root, or with `user`, it is in a user namespace of its own, too.
+    """
     uid, gid = os.geteuid(), os.getegid()
     kinds = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS
-    if uid == 0:
+    if uid == 0 and not user:
         syscalls.unshare(kinds)
     else:
         syscalls.unshare(kinds | syscalls.CLONE_NEWUSER)

@@ -89,6 +89,10 @@ class NodeSystemInfo(Struct):
     swap: Ignored = None
 
 
+NETWORK_UNAVAILABLE = "NetworkUnavailable"
+"""The Node condition that tells why a node has no pod network."""
+
+
 class NodeStatus(Struct):
     """v1.NodeStatus."""
 

@@ -20,6 +20,7 @@ import msgspec
 
 from netlab import files
 from netlab.api.blocking import BlockingClient
+from netlab.api.core_types import NETWORK_UNAVAILABLE
 from netlab.api.errors import ApiUnavailableError
 from netlab.api.resources import NODES, PODS
 from netlab.errors import (
@@ -29,6 +30,7 @@ from netlab.errors import (
     NotFoundError,
     TimedOutError,
     UnavailableError,
+    UnsupportedError,
 )
 from netlab.lab import process
 from netlab.lab.paths import LabPaths, home
@@ -40,6 +42,8 @@ UP_TIMEOUT = 60.0
 
 _GRACE = 10.0
 _POLL = 0.01
+_LOOK = 1.0
+"""Seconds without news of nodes until it is looked whether something has failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +194,8 @@ class Lab:
             if not self.is_up():
                 raise UnavailableError(f"lab {self.name}: ended while it started: {self._last_words('daemon')}")
             try:
-                for node in self._nodes(deadline):
+                for node in self._nodes():
+                    _raise_unsupported_network(node)
                     (ready.add if _is_ready(node, boot_id) else ready.discard)(node["metadata"]["name"])
                     progress(f"{len(ready)} of {spec.nodes} nodes ready")
                     if len(ready) == spec.nodes:
@@ -198,20 +203,29 @@ class Lab:
             except ApiUnavailableError:
                 time.sleep(_POLL)
             except TimeoutError:
-                break
+                self._raise_failed_daemon()
         raise TimedOutError(
             f"lab {self.name}: {len(ready)} of {spec.nodes} nodes ready after {UP_TIMEOUT:.0f} s: "
             f"{self._last_words('daemon')}; see {self.paths.logs}"
         )
 
-    def _nodes(self, deadline: float) -> Iterator[dict[str, Any]]:
+    def _nodes(self) -> Iterator[dict[str, Any]]:
         client = BlockingClient(self.paths.api_socket)
         listed = client.request("GET", NODES.path())
         yield from listed["items"]
         params = {"resourceVersion": listed["metadata"]["resourceVersion"]}
-        for event in client.watch(NODES.path(), params=params, idle_timeout=max(0.1, deadline - time.monotonic())):
+        for event in client.watch(NODES.path(), params=params, idle_timeout=_LOOK):
             if event["type"] != "BOOKMARK":
                 yield event["object"]
+
+    def _raise_failed_daemon(self) -> None:
+        """Raise what ended the daemon, if anything has: it is started again and again, but nothing will change."""
+        with self.machine(FABRIC) as fabric:
+            daemon = next((s for s in fabric.services() if s.name == "daemon"), None)
+        if daemon is not None and daemon.restarts and daemon.last_exit_code:
+            failure = NetlabError(f"lab {self.name}: its daemon failed: {self._last_words('daemon')}")
+            failure.exit_status = max(daemon.last_exit_code, NetlabError.exit_status)
+            raise failure
 
     def _last_words(self, component: str) -> str:
         try:
@@ -314,6 +328,14 @@ def _is_ready(node: dict[str, Any], boot_id: str) -> bool:
     if status.get("nodeInfo", {}).get("bootID") != boot_id:
         return False
     return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def _raise_unsupported_network(node: dict[str, Any]) -> None:
+    """Raise what keeps a node from having a pod network, if it is a lack of the machine's: waiting would not help."""
+    for condition in node.get("status", {}).get("conditions", []):
+        lacking = condition.get("reason") == UnsupportedError.__name__
+        if lacking and (condition["type"], condition["status"]) == (NETWORK_UNAVAILABLE, "True"):
+            raise UnsupportedError(f"{node['metadata']['name']}: {condition['message']}")
 
 
 def _named(error: OSError, directory: Path) -> NetlabError:

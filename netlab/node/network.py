@@ -18,9 +18,11 @@ from typing import Any
 
 from netlab import files
 from netlab.api.client import Client
-from netlab.api.core_types import Node
+from netlab.api.core_types import NETWORK_UNAVAILABLE, Node
 from netlab.api.errors import ApiError
 from netlab.api.informer import Informer
+from netlab.api.media_types import STRATEGIC_MERGE_PATCH
+from netlab.api.meta_types import Condition, now
 from netlab.api.resources import NODES
 from netlab.errors import NetlabError
 
@@ -184,6 +186,7 @@ async def run(client: Client, config: NetworkConfig) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(nodes.run())
         applied: PodNetwork | None = None
+        failed = False
         while True:
             await changed.wait()
             changed.clear()
@@ -191,8 +194,14 @@ async def run(client: Client, config: NetworkConfig) -> None:
                 applied = await _sync(client, config, nodes.items, applied)
             except (NetlabError, OSError) as error:
                 log.error("pod network: %s; trying again in %.0f s", error, _RETRY)
+                await _report(client, config.node_name, type(error).__name__, str(error))
+                failed = True
                 await asyncio.sleep(_RETRY)
                 changed.set()
+            else:
+                if failed:
+                    await _report(client, config.node_name, "PodNetworkIsUp", "")
+                failed = False
 
 
 def _matters(old: Node | None, new: Node | None) -> bool:
@@ -228,6 +237,19 @@ async def _annotate(client: Client, node: str, mac: str) -> None:
         await client.patch(NODES, node, None, {"metadata": {"annotations": {VTEP_MAC: mac}}})
     except ApiError as error:
         raise NetlabError(f"node {node}: cannot publish its VXLAN endpoint: {error}") from error
+
+
+async def _report(client: Client, node: str, reason: str, message: str) -> None:
+    """Say on the Node why it has no pod network, as flannel does; an empty message says that it has one."""
+    status = "True" if message else "False"
+    condition = Condition(
+        type=NETWORK_UNAVAILABLE, status=status, reason=reason, message=message, lastTransitionTime=now()
+    )
+    patch = {"status": {"conditions": [condition]}}
+    try:
+        await client.patch(NODES, node, None, patch, subresource="status", patch_type=STRATEGIC_MERGE_PATCH)
+    except NetlabError as error:
+        log.warning("node %s: its condition cannot be told: %s", node, error)
 
 
 def _write_conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from netlab.net import syscalls
 from tests.e2e.conftest import Netlab, eventually
-from tests.sandbox import isolated
+from tests.sandbox import enter, isolated
 
 POD = """
 apiVersion: v1
@@ -173,3 +173,18 @@ def test_a_disk_that_fills_up_refuses_objects_and_recovers() -> None:
         eventually(lambda: _ready(netlab, "web"))
 
     _in_small_home(use)
+
+
+@isolated
+def test_a_machine_that_allows_too_few_namespaces_is_said_in_one_line(tmp_path: Path) -> None:
+    # The limit is that of a user namespace: this one's, not the host's.
+    enter(user=True)
+    Path("/proc/sys/user/max_net_namespaces").write_text("2")
+    home = Path(tempfile.mkdtemp(prefix="netlab-"))
+    netlab = Netlab(home)
+    line = netlab.run("up", "--nodes", "3").stderr
+    assert "its daemon failed" in line
+    assert "No space left on device" in line
+    assert netlab.processes() == {}
+    assert list(home.iterdir()) == []
+    home.rmdir()
