@@ -149,8 +149,7 @@ def add(request: Request) -> Object:
                 _ensure_gateways(kernel, config, bridge, addressing)
             host = _make_veth(kernel, config, request, bridge, netns, addressing.mac)
             try:
-                if config.hairpin:
-                    kernel.send(rtnl.hairpin(host.name, host.index))
+                _bring_up_port(kernel, config, host)
                 pod = _configure(netns, request.ifname, addressing)
             except BaseException:
                 kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV)
@@ -291,14 +290,26 @@ def _make_veth(kernel: Rtnetlink, config: Config, request: Request, bridge: Link
     return _get(kernel, name)
 
 
+def _bring_up_port(kernel: Rtnetlink, config: Config, host: Link) -> None:
+    """Set the host's end up. It only carries frames: an address would have it ask and announce on all other ports."""
+    messages = [rtnl.no_ipv6_address(host.name, host.index), rtnl.link_flags(host.name, host.index, rtnl.IFF_UP)]
+    if config.hairpin:
+        messages.append(rtnl.hairpin(host.name, host.index))
+    kernel.send(*messages, tolerate=errno.EAFNOSUPPORT)
+
+
 def _configure(netns: int, ifname: str, addressing: Addressing) -> Link:
     """Set the container's end up, with addresses and routes, all in one message to the kernel."""
     with Entered(netns) as kernel:
         link = _get(kernel, ifname)
-        if any(address.bits == 128 for address in addressing.addresses):
+        speaks_ipv6 = any(address.bits == 128 for address in addressing.addresses)
+        if speaks_ipv6:
             # Its link-local address too is usable at once; its routes are those given here and no router's.
             for key, value in (("disable_ipv6", "0"), ("accept_dad", "0"), ("accept_ra", "0")):
                 _write_sysctl(f"net/ipv6/conf/{ifname}/{key}", value)
+        else:
+            # What nobody asked for would speak all the same: multicast to every other pod of the bridge.
+            kernel.send(rtnl.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
         kernel.send(
             rtnl.link_flags(ifname, link.index, rtnl.IFF_UP),
             *(rtnl.address(ifname, link.index, item.packed, item.length) for item in addressing.addresses),

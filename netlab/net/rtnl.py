@@ -32,7 +32,8 @@ _RTM_NEWROUTE = 24
 
 IFF_UP, IFF_PROMISC = 0x1, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 12, 18, 28
+_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 18, 26, 28
+_IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_BRPORT_MODE = 4
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -143,10 +144,7 @@ def bridge(name: str, mac: bytes, mtu: int = 0) -> Message:
 
 
 def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b"", mtu: int = 0) -> Message:
-    """Make a veth pair: `name` here, up, a port of the bridge `master`, and `peer`, down, in that namespace.
-
-    The peer cannot be made up at once: the kernel answers ENOTCONN, its other end not being registered yet.
-    """
+    """Make a veth pair, down: `name` here, a port of the bridge `master`, and `peer` in that namespace."""
     other = _LINK.pack(0, 0, 0, 0, 0) + _link_attributes(peer, peer_mac, mtu) + _number(_IFLA_NET_NS_FD, peer_netns)
     info = _name(_IFLA_INFO_KIND, "veth") + _attribute(
         _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
@@ -155,7 +153,7 @@ def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b
         f"veth {name}",
         _RTM_NEWLINK,
         _NLM_F_CREATE | _NLM_F_EXCL,
-        _LINK.pack(0, 0, 0, IFF_UP, IFF_UP)
+        _LINK.pack(0, 0, 0, 0, 0)
         + _link_attributes(name, b"", mtu)
         + _number(_IFLA_MASTER, master)
         + _attribute(_IFLA_LINKINFO | _NESTED, info),
@@ -165,6 +163,16 @@ def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b
 def link_flags(name: str, index: int, flags: int) -> Message:
     """Set flags of a link, such as `IFF_UP`; the others stay as they are."""
     return Message(f"link {name}", _RTM_NEWLINK, 0, _LINK.pack(0, 0, index, flags, flags))
+
+
+def no_ipv6_address(name: str, index: int) -> Message:
+    """Give a link no IPv6 link-local address of its own accord when it comes up (Linux 3.16).
+
+    The answer is EAFNOSUPPORT where IPv6 is off altogether.
+    """
+    mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
+    spec = _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(AF_INET6 | _NESTED, mode))
+    return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + spec)
 
 
 def hairpin(name: str, index: int) -> Message:

@@ -18,7 +18,7 @@ from netlab.errors import NetlabError
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import pod_status
 
-_SOON = 0.2
+_SOON = 1.0
 """Seconds for which a step on the way (creating, started but not ready) may wait to be reported with the next one."""
 _RETRY = 1.0
 """Seconds until a report that did not arrive is made again."""

@@ -59,6 +59,8 @@ class Sandboxes:
         self._primary = primary
         # CNI plugins are processes to be waited for; their environment needs no event loop.
         self._threads = ThreadPoolExecutor(CONCURRENT, thread_name_prefix="cni")
+        self.slots = asyncio.Semaphore(CONCURRENT)
+        """Held while a sandbox is made."""
 
     def network_error(self) -> str:
         """Why there is no pod network yet, or "" when there is a configuration."""

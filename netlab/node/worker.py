@@ -173,10 +173,12 @@ class PodWorker:
                 for each in waits:
                     each.cancel()
             return
-        self._reporter.report()
         attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
         try:
-            state.sandbox = await node.sandboxes.make(self.pod.metadata, attempt)
+            async with node.sandboxes.slots:
+                # Not before its turn: in a burst every pod would tell, and most are ready soon after they begin.
+                self._reporter.report()
+                state.sandbox = await node.sandboxes.make(self.pod.metadata, attempt)
         except NetlabError as error:
             state.sandbox_error = str(error)
             self._sandbox_failed("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
