@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -31,9 +32,11 @@ def interruptible() -> Iterator[None]:
     Only the first counts. Blocks of `uninterrupted` inside are not broken off.
     """
     before = {number: signal.signal(number, _interrupt) for number in (*_NUMBERS, signal.SIGALRM)}
+    report, sys.unraisablehook = sys.unraisablehook, _pass_over_interruptions
     try:
         yield
     finally:
+        sys.unraisablehook = report
         signal.setitimer(signal.ITIMER_REAL, 0)
         _State.pending = None
         for number, handler in before.items():
@@ -50,6 +53,12 @@ def uninterrupted() -> Iterator[None]:
         _State.held -= 1
     if _State.pending is not None and not _State.held:
         raise _State.pending
+
+
+def _pass_over_interruptions(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of an interruption that Python drops: it is repeated."""
+    if unraisable.exc_value is not _State.pending:
+        sys.__unraisablehook__(unraisable)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
