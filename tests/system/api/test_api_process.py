@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,8 +128,8 @@ def test_what_keeps_it_from_starting_is_one_line(
 
 @isolated
 def test_a_full_disk_refuses_and_recovers() -> None:
-    # In a mount namespace of the test's own.
-    disk = Path("/tmp")
+    # Mounted in a namespace of the test's own; not pytest's folder, whose path is too long for a Unix socket's.
+    disk = Path(tempfile.mkdtemp(prefix="netlab-"))
     syscalls.mount("tmpfs", disk, "tmpfs", syscalls.MS_NOSUID, "size=2m")
     ballast = disk / "ballast"
     refused: list[ApiError] = []
@@ -169,6 +170,8 @@ def test_a_full_disk_refuses_and_recovers() -> None:
             for _ in range(1024):
                 file.write(bytes(1024))
         asyncio.run(asyncio.wait_for(use(server), 60))
+    syscalls.umount(disk)
+    disk.rmdir()
 
 
 def test_a_long_path_is_told(tmp_path: Path) -> None:
