@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from netlab.cli import output
 from netlab.cli.options import lab_option, output_option
+from netlab.cli.output import Progress, table, value, warn
 from netlab.lab.lab import Lab, all_labs
 
 
@@ -48,14 +48,14 @@ def up(
 
     wanted = spec or (lab.spec() if lab.paths.spec.exists() else from_values({}))
     require(network=wanted.network, proxy=wanted.proxy)
-    progress = output.Progress()
+    progress = Progress()
     try:
         made = lab.up(spec, progress)
         if manifests:
             from netlab.api.apply import apply
 
             progress(f"applying {len(manifests)} objects")
-            apply(lab.client(), manifests, "default", print_warning)
+            apply(lab.client(), manifests, "default", warn)
     finally:
         seconds = progress.done()
     click.echo(
@@ -64,18 +64,13 @@ def up(
     )
 
 
-def print_warning(text: str) -> None:
-    """Tell what the API server warned of, as kubectl does."""
-    click.echo(f"Warning: {text}", err=True)
-
-
 @click.command()
 @lab_option
 @click.option("--all", "every", is_flag=True, help="All labs of this user.")
 def down(lab: Lab, every: bool) -> None:
     """Take a lab down: no process, namespace, mount or file of it is left."""
     for each in all_labs() if every else [lab]:
-        progress = output.Progress()
+        progress = Progress()
         progress(f"taking lab {each.name} down")
         try:
             there = each.down()
@@ -96,15 +91,11 @@ def status(lab: Lab, output: str | None) -> None:
         lab.require_up()
     found = lab.status()
     if output in ("json", "yaml"):
-        _value(found, output)
+        value(found, output)
     else:
         _print_status(found, wide=output == "wide")
     if found["state"] != "up":
         lab.require_up()
-
-
-def _value(data: Any, form: str) -> None:
-    output.value(data, form)
 
 
 def _print_status(found: dict[str, Any], *, wide: bool) -> None:
@@ -114,7 +105,7 @@ def _print_status(found: dict[str, Any], *, wide: bool) -> None:
     click.echo(f"outside {', '.join(found['outside'])}; directory {found['directory']}")
     if found["nodes"]:
         click.echo()
-        output.table(
+        table(
             ["NODE", "STATUS", "ADDRESS", "POD-CIDR", "PODS"],
             [
                 [
@@ -130,7 +121,7 @@ def _print_status(found: dict[str, Any], *, wide: bool) -> None:
     troubled = [c for c in found["components"] if wide or not c["running"] or c["restarts"]]
     if troubled:
         click.echo()
-        output.table(
+        table(
             ["COMPONENT", "MACHINE", "STATUS", "RESTARTS"],
             [
                 [c["name"], c["machine"], "Running" if c["running"] else "Restarting", str(c["restarts"])]
@@ -156,7 +147,7 @@ def list_labs(output: str | None) -> None:
         for lab in all_labs()
     ]
     if output in ("json", "yaml"):
-        _value(labs, output)
+        value(labs, output)
         return
     _print_labs(labs, wide=output == "wide")
 
@@ -165,4 +156,4 @@ def _print_labs(labs: list[dict[str, Any]], *, wide: bool) -> None:
     header = ["NAME", "STATE", "NODES", "NETWORK", "PROXY", "FAMILIES"] + (["DIRECTORY"] if wide else [])
     keys = ["name", "state", "nodes", "network", "proxy", "families"] + (["directory"] if wide else [])
     rows = [[",".join(v) if isinstance(v := lab[key], list) else str(v) for key in keys] for lab in labs]
-    output.table(header, rows)
+    table(header, rows)

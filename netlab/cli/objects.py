@@ -67,7 +67,7 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
     if not documents:
         raise UsageError(f"{', '.join(map(str, files))}: there is no object in it")
     client = lab.client()
-    for applied in apply_documents(client, documents, namespace, lambda text: click.echo(f"Warning: {text}", err=True)):
+    for applied in apply_documents(client, documents, namespace, output.warn):
         click.echo(f"{applied.resource.singular}/{applied.name} {applied.outcome}")
 
 

@@ -28,6 +28,11 @@ def value(data: Any, form: str) -> None:
         click.echo(yaml.safe_dump(data, sort_keys=False, default_flow_style=False), nl=False)
 
 
+def warn(text: str) -> None:
+    """Tell what the API server warned of, as kubectl does."""
+    click.echo(f"Warning: {text}", err=True)
+
+
 class Progress:
     """One line on the terminal that says what is going on; silent where there is no terminal."""
 

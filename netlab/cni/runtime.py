@@ -13,11 +13,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from netlab import files
 from netlab.cni import errors
 from netlab.cni.errors import CniError
 from netlab.errors import UsageError
@@ -241,10 +242,7 @@ class Runtime:
         }
         try:
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            partial = cached.with_name(f".{cached.name}.partial")
-            with _private(partial) as file:
-                file.write(json.dumps(entry).encode())
-            partial.replace(cached)
+            files.replace(cached, json.dumps(entry))
         except OSError as error:
             raise CniError(errors.IO_FAILURE, f"result not kept: {cached}: {error.strerror}") from error
 
@@ -256,12 +254,6 @@ class Runtime:
         except (OSError, ValueError, AttributeError) as error:
             raise CniError(errors.IO_FAILURE, f"{cached}: {error}; remove the file") from error
         return result if isinstance(result, dict) else None
-
-
-@contextlib.contextmanager
-def _private(path: Path) -> Iterator[Any]:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
-        yield file
 
 
 def _version(network: NetworkList) -> tuple[int, ...]:

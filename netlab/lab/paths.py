@@ -103,11 +103,6 @@ class LabPaths:
         """What the containers print."""
         return self.logs / "pods"
 
-    @property
-    def captures(self) -> Path:
-        """Packet captures made without a place of their own."""
-        return self.directory / "captures"
-
     def machine_socket(self, machine: str) -> Path:
         """The socket of a machine's pid 1."""
         return self.directory / "machines" / f"{machine}.sock"
@@ -122,7 +117,7 @@ class LabPaths:
 
     def make(self, nodes: list[str]) -> None:
         """Make the directories; existing ones are kept."""
-        for directory in (self.directory, self.logs, self.pod_logs, self.captures, self.machine_socket("x").parent):
+        for directory in (self.directory, self.logs, self.pod_logs, self.machine_socket("x").parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for node in nodes:
             for directory in (self.cni_conf_dir(node), self.cni_data_dir(node)):
