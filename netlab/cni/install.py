@@ -1,0 +1,248 @@
+"""Putting the plugins where a runtime looks: their executables into a CNI_PATH, a network into its configuration.
+
+What an administrator's command writes is recorded beside it, by digest, so that removing takes away exactly that.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import ipaddress
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import netlab
+from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError, UsageError
+
+PLUGINS = ("netlab", "netlab-ipam", "netlab-portmap", "netlab-bandwidth")
+RECORD = ".netlab-installed"
+"""What was installed into a folder: lines as sha256sum(1) writes and checks them. No runtime reads a dot file."""
+
+_ROOT = Path(netlab.__file__).resolve().parent.parent
+_EXECUTABLE = 0o755
+_READABLE = 0o644
+"""As everything in /etc/cni/net.d: it holds no secret, and rootless engines and `netlab cni` read it, too."""
+_LONGEST_LINE = 255
+"""BINPRM_BUF_SIZE less one (Linux 5.1): what the kernel reads of an executable to find its interpreter."""
+_IFNAMSIZ = 16
+
+Object = dict[str, Any]
+
+# It imports nothing but sys until `netlab` is found, and the folder that it was found in does not stay in front, where
+# a backport in site-packages could shadow the standard library.
+_LAUNCHER = '''\
+{interpreter}
+"""The CNI plugin {name} of {root}, as `netlab cni install` wrote it for this interpreter."""
+
+import sys
+
+sys.path.insert(0, {root!r})
+try:
+    from netlab.cni.call import call
+except ImportError:
+    print({gone!r})
+    sys.exit(1)
+sys.path[:1] = []
+sys.path += {packages!r}
+
+call({name!r})
+'''
+
+
+def install_plugins(bin_dir: Path) -> list[Path]:
+    """Write the executables of all plugins into a folder, each whole and atomically; their paths.
+
+    They start this very interpreter (of the virtual environment's own, if there is one) without the search for it,
+    and know this installation's folders. The folder is made if it is not there. Raises `NetlabError`.
+    """
+    texts = {name: _launcher(name) for name in PLUGINS}
+    return [_write(bin_dir / name, text, _EXECUTABLE) for name, text in texts.items()]
+
+
+def install(bin_dir: Path, *, force: bool = False) -> list[Path]:
+    """`install_plugins`, recorded for `uninstall`. Raises `ConflictError` for a file of somebody else's; nothing is
+    changed then.
+    """
+    paths = [bin_dir / name for name in PLUGINS]
+    if not force:
+        _refuse_foreign(paths)
+    install_plugins(bin_dir)
+    _record(bin_dir, paths)
+    return paths
+
+
+def install_network(conf_dir: Path, network: Object, *, force: bool = False) -> Path:
+    """Write a network's configuration list into a folder, recorded for `uninstall`; its path.
+
+    Raises `ConflictError` if the folder has a network of that name that this function did not write.
+    """
+    path = conf_dir / f"10-{network['name']}.conflist"
+    if not force:
+        _refuse_foreign([path])
+        for other in _configurations(conf_dir):
+            if other != path and _name_of(other) == network["name"]:
+                raise ConflictError(f"{other}: is a network {network['name']!r} already; choose another --network")
+    _write(path, json.dumps(network, indent=2) + "\n", _READABLE)
+    _record(conf_dir, [path])
+    return path
+
+
+def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Remove what was installed into a folder; what was removed, and what was kept as somebody has changed it since.
+
+    Raises `NotFoundError` if nothing was installed there.
+    """
+    recorded = _recorded(folder)
+    if not recorded:
+        raise NotFoundError(f"{folder}: netlab has installed nothing there (it has no {RECORD})")
+    removed, kept = [], []
+    try:
+        for name, digest in recorded.items():
+            path = folder / name
+            if _digest(path) == digest:
+                path.unlink()
+                removed.append(path)
+            elif path.exists():
+                kept.append(path)
+        (folder / RECORD).unlink()
+    except OSError as error:
+        raise _refused(folder, error) from error
+    return removed, kept
+
+
+def network_list(name: str, subnets: Sequence[str], mode: str) -> Object:
+    """A network that works as it is: this host's gateway, masquerading, published ports, and limits of bandwidth.
+
+    `subnets` are of either family, one address of each family is given from them. Raises `UsageError`.
+    """
+    ranges: dict[int, list[Object]] = {}
+    for text in subnets:
+        try:
+            subnet = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise UsageError(f"--subnet {text}: {error}; give it like 10.22.0.0/16") from error
+        ranges.setdefault(subnet.version, []).append({"subnet": str(subnet)})
+    main: Object = {"type": "netlab", "mode": mode}
+    if mode == "bridge":
+        main |= {"bridge": _bridge_name(name), "isDefaultGateway": True, "hairpinMode": True}
+    main |= {"ipMasq": True, "capabilities": {"ips": True, "mac": True, "ipRanges": True, "dns": True}}
+    main["ipam"] = {"type": "netlab-ipam", "ranges": list(ranges.values())}
+    if mode == "routed":
+        main["ipam"]["routes"] = [{"dst": "0.0.0.0/0" if version == 4 else "::/0"} for version in ranges]
+    return {
+        # What every runtime of today knows, and for those that know more (SPEC.md 1.1.0, section 1).
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "name": name,
+        "plugins": [
+            main,
+            {"type": "netlab-portmap", "capabilities": {"portMappings": True}},
+            {"type": "netlab-bandwidth", "capabilities": {"bandwidth": True}},
+        ],
+    }
+
+
+def _bridge_name(network: str) -> str:
+    name = f"cni-{network}"
+    return name if len(name) < _IFNAMSIZ else f"cni-{hashlib.sha256(network.encode()).hexdigest()[:11]}"
+
+
+def _launcher(name: str) -> str:
+    # A virtual environment's interpreter is a link that finds its packages by `site`, which -S leaves out.
+    executable: str = getattr(sys, "_base_executable", "") or sys.executable
+    interpreter = f"#!{executable} -IS"
+    if not executable or any(mark.isspace() for mark in executable) or len(os.fsencode(interpreter)) > _LONGEST_LINE:
+        raise UnsupportedError(
+            f"the interpreter {executable!r} cannot be named in an executable's first line: its path has a space or is"
+            " too long; use one installed elsewhere"
+        )
+    pyroute2 = importlib.util.find_spec("pyroute2")
+    gone = {
+        "cniVersion": "1.0.0",
+        "code": 100,
+        "msg": f"netlab is not in {_ROOT} any more; run `netlab cni install` again from where it is",
+    }
+    return _LAUNCHER.format(
+        interpreter=interpreter,
+        name=name,
+        root=str(_ROOT),
+        packages=[str(Path(pyroute2.origin).parent.parent)] if pyroute2 and pyroute2.origin else [],
+        gone=json.dumps(gone),
+    )
+
+
+def _write(path: Path, text: str, mode: int) -> Path:
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)  # of one who was killed
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(text)
+            os.fchmod(descriptor, mode)  # whatever the umask
+        fresh.rename(path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    return path
+
+
+def _refused(path: Path, error: OSError) -> NetlabError:
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return UnsupportedError(f"{error.filename or path}: {error.strerror}: become root, or choose another folder")
+    kind = ExhaustedError if error.errno in {errno.ENOSPC, errno.EDQUOT} else NetlabError
+    return kind(f"{error.filename or path}: {error.strerror}")
+
+
+def _refuse_foreign(paths: Sequence[Path]) -> None:
+    recorded = _recorded(paths[0].parent)
+    for path in paths:
+        if path.is_symlink() or (path.exists() and recorded.get(path.name) != _digest(path)):
+            raise ConflictError(
+                f"{path}: is there, and not as netlab installed it; remove it, or replace it by --force"
+            )
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """The digest of each file that was installed into a folder, by its name."""
+    try:
+        lines = (folder / RECORD).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise NetlabError(f"{folder / RECORD}: {error}; remove it, and what it lists") from error
+    found = {}
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if not name or "/" in name:
+            raise NetlabError(f"{folder / RECORD}: {line!r} is not a line of sha256sum(1); remove it by hand")
+        found[name] = digest
+    return found
+
+
+def _record(folder: Path, paths: Sequence[Path]) -> None:
+    recorded = _recorded(folder) | {path.name: _digest(path) for path in paths}
+    _write(folder / RECORD, "".join(f"{digest}  {name}\n" for name, digest in recorded.items()), _READABLE)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _configurations(conf_dir: Path) -> list[Path]:
+    return sorted(path for path in conf_dir.glob("*") if path.suffix in {".conflist", ".conf", ".json"})
+
+
+def _name_of(path: Path) -> str | None:
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return config.get("name") if isinstance(config, dict) else None

@@ -1,0 +1,124 @@
+"""Installing: the executables work from anywhere, and removing takes away what was installed and nothing else."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from netlab.cni import install
+from netlab.cni.runtime import parse_network
+from netlab.errors import ConflictError, NetlabError, NotFoundError, UnsupportedError, UsageError
+
+
+@pytest.mark.parametrize("name", install.PLUGINS)
+def test_an_installed_plugin_runs_with_an_empty_environment(tmp_path: Path, name: str) -> None:
+    paths = install.install_plugins(tmp_path / "bin")
+    assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == sorted(install.PLUGINS)
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in paths} == {0o755}
+    assert all(stat.S_ISREG(path.lstat().st_mode) for path in paths)
+    done = subprocess.run(
+        [tmp_path / "bin" / name], env={"CNI_COMMAND": "VERSION"}, cwd="/", capture_output=True, check=True
+    )
+    assert "1.0.0" in json.loads(done.stdout)["supportedVersions"]
+    assert done.stderr == b""
+
+
+def test_a_plugin_whose_netlab_was_moved_says_so(tmp_path: Path) -> None:
+    (path, *_) = install.install_plugins(tmp_path)
+    path.write_text(path.read_text().replace(str(Path(install.__file__).parents[2]), "/nonexistent"))
+    done = subprocess.run([path], env={"CNI_COMMAND": "VERSION"}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert "install` again" in json.loads(done.stdout)["msg"]
+
+
+@pytest.mark.parametrize("executable", ["/opt/a b/python3", "/" + "x" * 260, ""])
+def test_an_interpreter_that_no_first_line_can_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str
+) -> None:
+    monkeypatch.setattr("sys._base_executable", executable)
+    monkeypatch.setattr("sys.executable", executable)
+    with pytest.raises(UnsupportedError, match="first line"):
+        install.install_plugins(tmp_path / "bin")
+    assert not (tmp_path / "bin").exists()
+
+
+def test_what_was_installed_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "bridge").write_text("somebody else's")
+    installed = install.install(tmp_path)
+    checked = subprocess.run(["sha256sum", "--check", install.RECORD], cwd=tmp_path, capture_output=True, check=False)
+    assert checked.returncode == 0
+    assert install.install(tmp_path) == installed, "it is repeated without a word"
+    installed[1].write_text("changed by hand")
+    installed[2].unlink()
+    removed, kept = install.uninstall(tmp_path)
+    assert (removed, kept) == ([installed[0], installed[3]], [installed[1]])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bridge", installed[1].name]
+    with pytest.raises(NotFoundError, match="installed nothing there"):
+        install.uninstall(tmp_path)
+
+
+def test_a_file_of_somebody_elses_is_not_replaced_unasked(tmp_path: Path) -> None:
+    foreign = tmp_path / "netlab-portmap"
+    foreign.symlink_to("/nonexistent")
+    with pytest.raises(ConflictError, match=r"netlab-portmap: .* --force"):
+        install.install(tmp_path)
+    assert list(tmp_path.iterdir()) == [foreign]
+    install.install(tmp_path, force=True)
+    assert not foreign.is_symlink()
+
+
+@pytest.mark.parametrize("line", ["nonsense", "digest  ../../etc/passwd"])
+def test_a_record_that_leads_elsewhere_is_not_followed(tmp_path: Path, line: str) -> None:
+    (tmp_path / install.RECORD).write_text(line + "\n")
+    with pytest.raises(NetlabError, match="is not a line of sha256sum"):
+        install.uninstall(tmp_path)
+
+
+NETWORK = install.network_list("lan", ["10.22.0.0/16", "fd00:22::/64"], "bridge")
+
+
+def test_a_network_is_installed_once(tmp_path: Path) -> None:
+    path = install.install_network(tmp_path, NETWORK)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert parse_network(path.read_bytes(), str(path)).name == "lan"
+    assert install.install_network(tmp_path, NETWORK) == path
+    path.write_text("{}")
+    with pytest.raises(ConflictError, match="--force"):
+        install.install_network(tmp_path, NETWORK)
+    assert path.read_text() == "{}"
+
+
+def test_a_network_of_that_name_under_another_file_name(tmp_path: Path) -> None:
+    (tmp_path / "00-broken.conf").write_text("{")
+    (tmp_path / "99-other.conflist").write_text('{"name": "lan"}')
+    with pytest.raises(ConflictError, match=r"99-other\.conflist: is a network 'lan' already"):
+        install.install_network(tmp_path, NETWORK)
+    assert install.install_network(tmp_path, NETWORK, force=True).exists()
+
+
+@pytest.mark.parametrize("mode", ["bridge", "routed"])
+def test_one_address_of_each_family_is_given(mode: str) -> None:
+    network = install.network_list("n", ["10.0.0.0/24", "10.0.1.0/24", "fd00::/64"], mode)
+    assert network["plugins"][0]["ipam"]["ranges"] == [
+        [{"subnet": "10.0.0.0/24"}, {"subnet": "10.0.1.0/24"}],
+        [{"subnet": "fd00::/64"}],
+    ]
+
+
+def test_every_network_has_a_bridge_of_its_own_with_a_name_that_fits() -> None:
+    names = [
+        install.network_list(name, ["10.0.0.0/24"], "bridge")["plugins"][0]["bridge"]
+        for name in ("a", "elevenchars", "a-very-long-network-name-1", "a-very-long-network-name-2")
+    ]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) <= 15
+
+
+@pytest.mark.parametrize("subnet", ["10.0.0.1/24", "x", "10.0.0.0/33"])
+def test_a_wrong_subnet(subnet: str) -> None:
+    with pytest.raises(UsageError, match=f"--subnet {subnet}"):
+        install.network_list("n", [subnet], "bridge")
