@@ -28,17 +28,19 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE = 24
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 
 IFF_UP, IFF_PROMISC = 0x1, 0x100
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 18, 26, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 18, 20, 26, 28
+_IFLA_PROMISCUITY = 30
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFLA_BRPORT_MODE = 4
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 5, 1
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _NESTED = 0x8000
@@ -78,9 +80,26 @@ class Message:
 
 
 class Link:
-    """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware."""
+    """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware.
 
-    __slots__ = ("flags", "index", "kind", "mac", "master", "name")
+    `peer` is the index of a veth's other end in its own namespace; `hairpin` and `isolated` are those of a bridge
+    port; `promiscuity` counts who asked for it. 0, False and empty stand for what a link does not have.
+    """
+
+    __slots__ = (
+        "alias",
+        "flags",
+        "hairpin",
+        "index",
+        "isolated",
+        "kind",
+        "mac",
+        "master",
+        "mtu",
+        "name",
+        "peer",
+        "promiscuity",
+    )
 
     def __init__(self, payload: bytes) -> None:
         _, _, self.index, self.flags, _ = _LINK.unpack_from(payload)
@@ -88,19 +107,42 @@ class Link:
         info = dict(_attributes(found.get(_IFLA_LINKINFO, b"")))
         self.name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
         self.mac = found.get(_IFLA_ADDRESS, b"").hex(":")
-        self.master = int(_U32.unpack(found[_IFLA_MASTER])[0]) if _IFLA_MASTER in found else 0
+        self.alias = found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
+        self.master, self.mtu, self.peer, self.promiscuity = (
+            int(_U32.unpack(found[kind])[0]) if kind in found else 0
+            for kind in (_IFLA_MASTER, _IFLA_MTU, _IFLA_LINK, _IFLA_PROMISCUITY)
+        )
         self.kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+        port = dict(_attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
+        self.hairpin = port.get(_IFLA_BRPORT_MODE) == b"\1"
+        self.isolated = port.get(_IFLA_BRPORT_ISOLATED) == b"\1"
 
 
 class Address:
-    """An address of a link: `packed` in network byte order, and its prefix's length."""
+    """An address of a link: `packed` in network byte order, its prefix's length, and its flags (`IFA_F_*`)."""
 
-    __slots__ = ("index", "length", "packed")
+    __slots__ = ("flags", "index", "length", "packed")
 
     def __init__(self, payload: bytes) -> None:
-        _, self.length, _, _, self.index = _ADDRESS.unpack_from(payload)
+        _, self.length, self.flags, _, self.index = _ADDRESS.unpack_from(payload)
         found = dict(_attributes(payload, _ADDRESS.size))
         self.packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+
+
+class Route:
+    """A route of any table: `gateway` is empty on the link, `priority` is `metric` to ip(8)."""
+
+    __slots__ = ("gateway", "index", "length", "packed", "priority", "scope", "table", "type")
+
+    def __init__(self, payload: bytes) -> None:
+        family, self.length, _, _, table, _, self.scope, self.type, _ = _ROUTE.unpack_from(payload)
+        found = dict(_attributes(payload, _ROUTE.size))
+        self.packed = found.get(_RTA_DST, bytes(4 if family == AF_INET else 16))
+        self.gateway = found.get(_RTA_GATEWAY, b"")
+        self.index, self.priority = (
+            int(_U32.unpack(found[kind])[0]) if kind in found else 0 for kind in (_RTA_OIF, _RTA_PRIORITY)
+        )
+        self.table = int(_U32.unpack(found[_RTA_TABLE])[0]) if _RTA_TABLE in found else table
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -144,7 +186,7 @@ def bridge(name: str, mac: bytes, mtu: int = 0) -> Message:
 
 
 def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b"", mtu: int = 0) -> Message:
-    """Make a veth pair, down: `name` here, a port of the bridge `master`, and `peer` in that namespace."""
+    """Make a veth pair, down: `name` here, a port of the bridge `master` if not 0, and `peer` in that namespace."""
     other = _LINK.pack(0, 0, 0, 0, 0) + _link_attributes(peer, peer_mac, mtu) + _number(_IFLA_NET_NS_FD, peer_netns)
     info = _name(_IFLA_INFO_KIND, "veth") + _attribute(
         _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
@@ -155,7 +197,7 @@ def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b
         _NLM_F_CREATE | _NLM_F_EXCL,
         _LINK.pack(0, 0, 0, 0, 0)
         + _link_attributes(name, b"", mtu)
-        + _number(_IFLA_MASTER, master)
+        + (_number(_IFLA_MASTER, master) if master else b"")
         + _attribute(_IFLA_LINKINFO | _NESTED, info),
     )
 
@@ -175,10 +217,29 @@ def no_ipv6_address(name: str, index: int) -> Message:
     return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + spec)
 
 
-def hairpin(name: str, index: int) -> Message:
-    """Let a bridge send a frame back out of the port it came in by: a pod that reaches itself through a Service."""
-    mode = _attribute(_IFLA_PROTINFO | _NESTED, _attribute(_IFLA_BRPORT_MODE, b"\1"))
-    return Message(f"bridge port {name}", _RTM_SETLINK, 0, _LINK.pack(AF_BRIDGE, 0, index, 0, 0) + mode)
+def link_alias(name: str, alias: str) -> Message:
+    """Note something about a link, at most 255 bytes: what `ip link` shows as `alias`. A new link takes none yet."""
+    return Message(
+        f"link {name}",
+        _RTM_SETLINK,
+        0,
+        _LINK.pack(0, 0, 0, 0, 0) + _name(_IFLA_IFNAME, name) + _attribute(_IFLA_IFALIAS, alias.encode()),
+    )
+
+
+def bridge_port(name: str, index: int, *, hairpin: bool = False, isolated: bool = False) -> Message:
+    """Set how a bridge treats a port.
+
+    `hairpin` lets it send a frame back out of the port it came in by: a pod that reaches itself through a Service.
+    `isolated` keeps frames from every other port that is isolated too (Linux 4.18).
+    """
+    options = _attribute(_IFLA_BRPORT_MODE, bytes([hairpin])) + _attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated]))
+    return Message(
+        f"bridge port {name}",
+        _RTM_SETLINK,
+        0,
+        _LINK.pack(AF_BRIDGE, 0, index, 0, 0) + _attribute(_IFLA_PROTINFO | _NESTED, options),
+    )
 
 
 def link_deletion(name: str) -> Message:
@@ -190,20 +251,21 @@ def _family(packed: bytes) -> int:
     return AF_INET if len(packed) == 4 else AF_INET6
 
 
-def _address(kind: int, flags: int, link: str, index: int, packed: bytes, length: int) -> Message:
+def _address(kind: int, flags: int, link: str, index: int, packed: bytes, length: int, bits: int = 0) -> Message:
     return Message(
         f"address on {link}",
         kind,
         flags,
-        _ADDRESS.pack(_family(packed), length, _IFA_F_NODAD if len(packed) == 16 else 0, _SCOPE_UNIVERSE, index)
+        _ADDRESS.pack(_family(packed), length, bits, _SCOPE_UNIVERSE, index)
         + _attribute(_IFA_LOCAL, packed)
         + _attribute(_IFA_ADDRESS, packed),
     )
 
 
-def address(link: str, index: int, packed: bytes, length: int) -> Message:
-    """Add an address, usable at once: IPAM has seen to it that it is unique, so duplicate detection is skipped."""
-    return _address(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, link, index, packed, length)
+def address(link: str, index: int, packed: bytes, length: int, *, detect: bool = False) -> Message:
+    """Add an address, usable at once unless `detect` has IPv6 look for duplicates first: IPAM has seen to it."""
+    bits = 0 if detect or len(packed) == 4 else _IFA_F_NODAD
+    return _address(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, link, index, packed, length, bits)
 
 
 def address_deletion(link: str, index: int, packed: bytes, length: int) -> Message:
@@ -211,19 +273,44 @@ def address_deletion(link: str, index: int, packed: bytes, length: int) -> Messa
     return _address(_RTM_DELADDR, 0, link, index, packed, length)
 
 
-def route(destination: str, packed: bytes, length: int, index: int, gateway: bytes = b"") -> Message:
-    """Add a route through a link, by way of `gateway` if there is one; `destination` is for the error."""
+def route(
+    destination: str,
+    packed: bytes,
+    length: int,
+    index: int,
+    gateway: bytes = b"",
+    *,
+    mtu: int = 0,
+    advmss: int = 0,
+    priority: int = 0,
+    table: int = 0,
+    scope: int | None = None,
+) -> Message:
+    """Add a route through a link, by way of `gateway` if there is one; `destination` is for the error.
+
+    0 is the kernel's default: the main `table`, and for IPv6 the `priority` 1024. Without a `scope` it is that of
+    what is behind a gateway, or of the link.
+    """
     attributes = _number(_RTA_OIF, index)
     if length:
         attributes += _attribute(_RTA_DST, packed)
     if gateway:
         attributes += _attribute(_RTA_GATEWAY, gateway)
-    scope = _SCOPE_UNIVERSE if gateway or len(packed) == 16 else _SCOPE_LINK
+    if priority:
+        attributes += _number(_RTA_PRIORITY, priority)
+    if mtu or advmss:
+        metrics = (_number(kind, value) for kind, value in ((_RTAX_MTU, mtu), (_RTAX_ADVMSS, advmss)) if value)
+        attributes += _attribute(_RTA_METRICS | _NESTED, b"".join(metrics))
+    if table:
+        attributes += _number(_RTA_TABLE, table)
+    if scope is None:
+        scope = _SCOPE_UNIVERSE if gateway or len(packed) == 16 else _SCOPE_LINK
+    short = (table or _RT_TABLE_MAIN) if table < 256 else 0  # RT_TABLE_UNSPEC: the attribute tells
     return Message(
         f"route to {destination}",
         _RTM_NEWROUTE,
         _NLM_F_CREATE | _NLM_F_EXCL,
-        _ROUTE.pack(_family(packed), length, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, scope, _RTN_UNICAST, 0) + attributes,
+        _ROUTE.pack(_family(packed), length, 0, 0, short, _RTPROT_STATIC, scope, _RTN_UNICAST, 0) + attributes,
     )
 
 
@@ -279,10 +366,20 @@ class Rtnetlink:
                 return None
             raise
 
+    def links(self) -> list[Link]:
+        """All links of the namespace."""
+        request = Message("links", _RTM_GETLINK, _NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))
+        return [Link(payload) for payload in self._get(request)]
+
     def addresses(self, index: int) -> list[Address]:
         """The addresses of a link, both families."""
         request = Message(f"addresses of link {index}", _RTM_GETADDR, _NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
         return [Address(payload) for payload in self._get(request)]
+
+    def routes(self, family: int) -> list[Route]:
+        """The routes of every table of `AF_INET` or `AF_INET6`."""
+        request = Message("routes", _RTM_GETROUTE, _NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        return [Route(payload) for payload in self._get(request)]
 
     def _get(self, request: Message) -> Iterator[bytes]:
         sequence, self._sequence = self._sequence, self._sequence + 1

@@ -1,0 +1,124 @@
+"""The main plugin, `netlab`: a container's interface is one end of a veth pair, whose other end is in the node.
+
+The configuration's keys are those of the Go `bridge` plugin, and `mode`, which says how the host's end is attached.
+What differs from the Go plugin, and why:
+
+- The host's end is named after the attachment and marked with its owner, so that DEL finds it with the namespace gone
+  and GC knows what is ours without guessing by names.
+- The container's MAC address follows from its IP address, so that nothing needs to be announced when an address is
+  given again (which could be lost: a bridge port forwards only some time after it is up).
+- IPv6 addresses skip duplicate detection unless `enabledad` asks for it: IPAM has seen to it, and a container can use
+  them at once.
+
+What an ordinary ADD or DEL does not need is imported when it is called for: every module costs the start of a pod.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from netlab.cni import delegate, errors
+from netlab.cni.errors import CniError
+from netlab.cni.netns import open_netns
+from netlab.cni.network.mode import attached_already, host_name, make_host_end
+from netlab.cni.plugin import option
+from netlab.net import rtnl
+from netlab.net.rtnl import Rtnetlink, RtnetlinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netlab.cni.network.addressing import Addressing
+    from netlab.cni.network.mode import Mode
+    from netlab.cni.plugin import Handler, Object, Request
+    from netlab.net.rtnl import Link
+
+_MODES = ("bridge", "routed", "vxlan")
+
+
+def mode_of(request: Request) -> Mode:
+    """The mode that the configuration asks for: what `MODE` of the module of that name makes. Raises `CniError`."""
+    name = option(request.config, "mode", str, "") or _MODES[0]
+    if name not in _MODES:
+        raise CniError(errors.INVALID_CONFIG, f"mode: {name!r} must be one of {', '.join(_MODES)}")
+    module = f"{__name__}.{name}"
+    __import__(module)  # importlib costs a file more
+    made: Mode = sys.modules[module].MODE(request)
+    return made
+
+
+def add(request: Request) -> Object:
+    """ADD: the interface, its addresses and routes, or nothing at all. Raises `CniError`, `OSError`."""
+    mode = mode_of(request)
+    undo: list[Callable[[], object]] = []
+    netns = open_netns(request)
+    kernel = Rtnetlink()
+    try:
+        # First of all, so that what an earlier ADD made is not undone by this one.
+        if kernel.link(host_name(request)) is not None:
+            raise attached_already(request)
+        return _attach(kernel, mode, netns, undo)
+    except BaseException as error:
+        for step in reversed(undo):
+            try:
+                step()
+            except (CniError, OSError):
+                continue  # the first failure is what is reported
+        if isinstance(error, RtnetlinkError):
+            raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+        raise
+    finally:
+        kernel.close()
+        os.close(netns)
+
+
+def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], object]]) -> Object:
+    """The steps of ADD; whatever each makes is in `undo` before it can fail half-way."""
+    from netlab.cni.network.container import configure
+
+    request, config = mode.request, mode.config
+    shared = mode.prepare(kernel)
+    reserved = delegate.add(request)
+    undo.append(lambda: delegate.release(request))
+    addressing = mode.address(reserved)
+    if config.has_ipam and not addressing.addresses:
+        raise CniError(errors.DECODING_FAILURE, "result of the IPAM plugin: it has no ips")
+    host = make_host_end(kernel, mode, netns, request.requested_mac or addressing.mac())
+    undo.append(lambda: kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV))
+    mode.connect(kernel, host, addressing)
+    pod = configure(netns, request.ifname, config, addressing)
+    return _result(mode, [*shared, host], pod, addressing, reserved)
+
+
+def _result(mode: Mode, links: list[Link], pod: Link, addressing: Addressing, reserved: Object) -> Object:
+    """The result, appended to that of the plugins before this one."""
+    request, before = mode.request, mode.request.prev_result or {}
+    interfaces = [*before.get("interfaces", [])]
+    interfaces += [{"name": link.name, "mac": link.mac, "mtu": link.mtu} for link in links]
+    ips = addressing.ips(interface=len(interfaces))
+    interfaces.append({"name": pod.name, "mac": pod.mac, "mtu": pod.mtu, "sandbox": request.netns})
+    return {
+        "interfaces": interfaces,
+        "ips": [*before.get("ips", []), *ips],
+        "routes": [*before.get("routes", []), *(route.result() for route in addressing.routes)],
+        "dns": mode.config.dns or reserved.get("dns") or before.get("dns") or {},
+    }
+
+
+def delete(request: Request) -> None:
+    """DEL: frees the addresses and removes the interface; true also if there is none. Raises `CniError`, `OSError`."""
+    # The link first: an address that is free again must not still be in use.
+    kernel = Rtnetlink()
+    try:
+        kernel.send(rtnl.link_deletion(host_name(request)), tolerate=errno.ENODEV)
+    except RtnetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    finally:
+        kernel.close()
+    delegate.delete(request)
+
+
+HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete}

@@ -1,0 +1,117 @@
+"""Mode `bridge`: the host's end is a port of the node's bridge, which may be the containers' gateway."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from netlab.cni import errors
+from netlab.cni.addresses import Prefix
+from netlab.cni.errors import CniError
+from netlab.cni.network import addressing
+from netlab.cni.network.mode import Mode, get, write_sysctl
+from netlab.net import rtnl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.network.addressing import Addressing
+    from netlab.cni.plugin import Object
+    from netlab.net.rtnl import Link, Rtnetlink
+
+
+class Bridge(Mode):
+    """Containers share a bridge."""
+
+    bridge: Link
+
+    def prepare(self, kernel: Rtnetlink) -> list[Link]:
+        """The bridge, made if there is none, and up."""
+        self.bridge = self._ensure_bridge(kernel)
+        self.master = self.bridge.index
+        # A port whose MTU is above the bridge's would send what the others cannot take.
+        self.mtu = self.mtu or self.bridge.mtu
+        return [self.bridge]
+
+    def address(self, reserved: Object) -> Addressing:
+        """Gateways are addresses of the bridge."""
+        return addressing.bridged(
+            reserved, is_gateway=self.config.is_gateway, is_default_gateway=self.config.is_default_gateway
+        )
+
+    def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """Set the port up. It only carries frames: an address would have it ask and announce on all other ports."""
+        if self.config.is_gateway:
+            self._ensure_gateways(kernel, addressing)
+        messages = [rtnl.no_ipv6_address(host.name, host.index), rtnl.link_flags(host.name, host.index, rtnl.IFF_UP)]
+        if self.config.hairpin or self.config.isolated:
+            messages.append(
+                rtnl.bridge_port(host.name, host.index, hairpin=self.config.hairpin, isolated=self.config.isolated)
+            )
+        kernel.send(*messages, tolerate=errno.EAFNOSUPPORT)
+
+    def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """The bridge, its addresses, and the port."""
+        from netlab.cni.network import check_bridge
+
+        check_bridge.check(kernel, self.config, host, addressing)
+
+    def status(self, kernel: Rtnetlink) -> None:
+        """Whether the bridge is one, or can be made."""
+        link = kernel.link(self.config.bridge)
+        if link is not None:
+            _must_be_bridge(link)
+
+    def _ensure_bridge(self, kernel: Rtnetlink) -> Link:
+        config = self.config
+        link = kernel.link(config.bridge)
+        if link is None:
+            mac = bytes([0x0A, 0x58, *os.urandom(4)])
+            kernel.send(rtnl.bridge(config.bridge, mac, self.mtu), tolerate=errno.EEXIST)  # another ADD was faster
+            link = get(kernel, config.bridge)
+        _must_be_bridge(link)
+        flags = rtnl.IFF_UP | (rtnl.IFF_PROMISC if config.promiscuous else 0)
+        if link.flags & flags != flags:
+            kernel.send(rtnl.link_flags(link.name, link.index, flags))
+        return link
+
+    def _ensure_gateways(self, kernel: Rtnetlink, addressing: Addressing) -> None:
+        """The gateways' addresses on the bridge, and forwarding of their families."""
+        for gateway in filter(None, addressing.gateways):
+            message = rtnl.address(self.bridge.name, self.bridge.index, gateway.packed, gateway.length)
+            (added,) = kernel.send(message, tolerate=errno.EEXIST)
+            if added:
+                self._settle_other_addresses(kernel, gateway)
+            write_sysctl(forwarding(gateway.bits), "1")
+
+    def _settle_other_addresses(self, kernel: Rtnetlink, gateway: Prefix) -> None:
+        """Another address of the bridge in the gateway's subnet goes with forceAddress, and is an error without."""
+        bridge = self.bridge
+        for other in kernel.addresses(bridge.index):
+            number = int.from_bytes(other.packed, "big")
+            if len(other.packed) * 8 != gateway.bits or other.packed == gateway.packed or number not in gateway:
+                continue
+            if not self.config.force_address:
+                kernel.send(rtnl.address_deletion(bridge.name, bridge.index, gateway.packed, gateway.length))
+                raise CniError(
+                    errors.INVALID_CONFIG,
+                    f"bridge {bridge.name}: it has {Prefix(number, other.length, gateway.bits)}, not {gateway};"
+                    " remove that address or set forceAddress",
+                )
+            kernel.send(rtnl.address_deletion(bridge.name, bridge.index, other.packed, other.length))
+        # With its subnet's first IPv4 address the kernel deletes the others of that subnet (promote_secondaries off).
+        kernel.send(rtnl.address(bridge.name, bridge.index, gateway.packed, gateway.length), tolerate=errno.EEXIST)
+
+
+MODE = Bridge
+
+
+def forwarding(bits: int) -> str:
+    """The sysctl that has the node forward a family."""
+    return "net/ipv4/ip_forward" if bits == 32 else "net/ipv6/conf/all/forwarding"
+
+
+def _must_be_bridge(link: Link) -> None:
+    if link.kind != "bridge":
+        raise CniError(
+            errors.INVALID_CONFIG, f"bridge: link {link.name!r} exists and is no bridge; choose another name"
+        )

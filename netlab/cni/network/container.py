@@ -1,0 +1,53 @@
+"""The container's end of the veth pair: its addresses, routes and settings."""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni.netns import Entered
+from netlab.cni.network.mode import get, write_sysctl
+from netlab.net import rtnl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.network.addressing import Addressing
+    from netlab.cni.network.config import Config
+    from netlab.net.rtnl import Link
+
+
+def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -> Link:
+    """Set the container's end up, with addresses and routes, all in one message to the kernel.
+
+    Raises `CniError`, `RtnetlinkError`, `OSError`.
+    """
+    with Entered(netns) as kernel:
+        link = get(kernel, ifname)
+        if not config.container_interface:
+            return link
+        if addressing.speaks_ipv6:
+            # Its link-local address too is usable at once; its routes are those given here and no router's.
+            detection = "1" if config.detect_duplicates else "0"
+            for key, value in (("disable_ipv6", "0"), ("accept_dad", detection), ("accept_ra", "0")):
+                write_sysctl(f"net/ipv6/conf/{ifname}/{key}", value)
+        elif config.has_ipam:
+            # What nobody asked for would speak all the same: multicast to every other pod of the bridge.
+            kernel.send(rtnl.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
+        kernel.send(
+            rtnl.link_flags(ifname, link.index, rtnl.IFF_UP),
+            *(
+                rtnl.address(ifname, link.index, item.packed, item.length, detect=config.detect_duplicates)
+                for item in addressing.addresses
+            ),
+            *(
+                rtnl.route(
+                    str(item.destination),
+                    item.destination.packed,
+                    item.destination.length,
+                    link.index,
+                    item.gateway.packed if item.gateway else b"",
+                    **item.numbers,
+                )
+                for item in addressing.routes
+            ),
+        )
+    return link

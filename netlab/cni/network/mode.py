@@ -1,0 +1,118 @@
+"""What the modes of the plugin have in common: how a container's host end comes to be, and what a mode adds to that."""
+
+from __future__ import annotations
+
+import errno
+from _blake2 import blake2s
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.cni.network.config import Config
+from netlab.net import rtnl
+from netlab.net.rtnl import Link, Rtnetlink, RtnetlinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.network.addressing import Addressing
+    from netlab.cni.plugin import Object, Request
+
+
+class Mode:
+    """How containers of a network are attached to the node: the base of `MODE` in the modules bridge, routed, vxlan.
+
+    ADD calls `prepare`, `address`, and `connect`, in this order; what `connect` makes must go with the host end or
+    be undone by `connect` itself when it fails. What `prepare` makes is shared by the containers of the node, and
+    stays after an ADD that fails as it does after the last DEL: another ADD may rely on it already. Every method
+    raises `CniError` and `RtnetlinkError`.
+    """
+
+    master = 0
+    """Index of the link whose port the host end is; known after `prepare`."""
+
+    def __init__(self, request: Request) -> None:
+        """Read the configuration; nothing is made yet."""
+        self.request = request
+        self.config = Config(request.config)
+        self.mtu = self.config.mtu
+        """MTU of both ends, 0 for the kernel's default; `prepare` may change it."""
+
+    def prepare(self, kernel: Rtnetlink) -> list[Link]:
+        """See to what the containers share on this node; the links of it that the result names first."""
+        raise NotImplementedError
+
+    def address(self, reserved: Object) -> Addressing:
+        """What follows from the IPAM plugin's result, which is empty without one."""
+        raise NotImplementedError
+
+    def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """Take the fresh host end, which is down, into the network; set it up."""
+        raise NotImplementedError
+
+    def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """CHECK of what `prepare` and `connect` made. `addressing` is that of the result of the ADD."""
+        raise NotImplementedError
+
+    def status(self, kernel: Rtnetlink) -> None:
+        """STATUS: whether `prepare` can succeed. Nothing is changed."""
+        raise NotImplementedError
+
+
+def host_name(request: Request) -> str:
+    """The name of the host's end of an attachment: at most 15 bytes, and the same at every call.
+
+    Not at random, so that a delete finds it with the namespace gone.
+    """
+    key = f"{request.network}/{request.container_id}/{request.ifname}".encode()
+    return "veth" + blake2s(key, digest_size=5).hexdigest()
+
+
+def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link:
+    """Make the veth pair, down, its host end marked with its owner. Raises `CniError`, `RtnetlinkError`."""
+    request = mode.request
+    name = host_name(request)
+    try:
+        # One message to the kernel, which works it off before a signal can end this process: no link without a mark.
+        kernel.send(
+            rtnl.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
+            rtnl.link_alias(name, request.owner),
+        )
+    except RtnetlinkError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        if kernel.link(name) is not None:
+            raise attached_already(request) from error
+        raise CniError(
+            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} exists in {request.netns} already"
+        ) from error
+    return get(kernel, name)
+
+
+def attached_already(request: Request) -> CniError:
+    """The failure of an ADD that was made before."""
+    return CniError(
+        errors.INVALID_ENVIRONMENT,
+        f"CNI_CONTAINERID: {request.container_id} is on network {request.network} as {request.ifname} already;"
+        " DEL it first",
+    )
+
+
+def get(kernel: Rtnetlink, name: str) -> Link:
+    """The link of that name. Raises `CniError` if there is none."""
+    link = kernel.link(name)
+    if link is None:
+        raise CniError(errors.CHECK_FAILED, f"link {name}: it is missing")
+    return link
+
+
+def read_sysctl(name: str) -> str:
+    """The value of a sysctl of the present namespace."""
+    with open(f"/proc/sys/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - pathlib costs 15 ms to import
+        return file.read().decode().strip()
+
+
+def write_sysctl(name: str, value: str) -> None:
+    """Set a sysctl of the present namespace, if it is not so: /proc/sys may be read-only in a container."""
+    if read_sysctl(name) == value:
+        return
+    with open(f"/proc/sys/{name}", "wb", buffering=0) as file:  # noqa: PTH123
+        file.write(value.encode())
