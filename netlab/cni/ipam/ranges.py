@@ -1,0 +1,185 @@
+"""Which addresses may be given: `ranges` of the configuration, with the keys of the Go plugin host-local.
+
+A range is kept as spans of addresses, without the holes that its gateway and the excluded ones are: choosing the next
+address costs the same whatever is excluded.
+"""
+
+from __future__ import annotations
+
+from netlab.cni import errors
+from netlab.cni.addresses import Prefix, format_address, parse_address, parse_prefix
+from netlab.cni.errors import CniError
+from netlab.cni.plugin import option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from netlab.cni.plugin import Object
+
+
+class Range:
+    """Addresses of one subnet that may be given to containers: `spans`, both ends inclusive, in order.
+
+    They lie between `first` and `last`, and neither `gateway` nor what is in `excluded` is among them.
+    """
+
+    __slots__ = ("excluded", "first", "gateway", "last", "spans", "subnet")
+
+    def __init__(
+        self, subnet: Prefix, first: int, last: int, gateway: int, excluded: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        self.subnet = subnet
+        self.first = first
+        self.last = last
+        self.gateway = gateway
+        self.excluded = excluded
+        self.spans = _without(first, last, [(gateway, gateway), *excluded])
+
+    @property
+    def size(self) -> int:
+        """How many addresses it can give."""
+        return sum(last - first + 1 for first, last in self.spans)
+
+    def __contains__(self, address: int) -> bool:
+        return any(first <= address <= last for first, last in self.spans)
+
+    def __str__(self) -> str:
+        first, last = (format_address(end, self.subnet.bits) for end in (self.first, self.last))
+        return f"{first}-{last}"
+
+
+def _without(first: int, last: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    spans = []
+    start = first
+    for low, high in sorted(holes):
+        if start < low and start <= last:
+            spans.append((start, min(low - 1, last)))
+        start = max(start, high + 1)
+    if start <= last:
+        spans.append((start, last))
+    return spans
+
+
+def parse_ranges(ipam: Object, runtime_config: Object) -> list[list[Range]]:
+    """The range sets, each of which gives one address. Raises `CniError`.
+
+    They come from the capability `ipRanges`, the single `subnet` form and `ranges`, in this order: host-local's.
+    """
+    sets = _parse_sets(runtime_config, "ipRanges", "runtimeConfig.")
+    if ipam.get("subnet") is not None:
+        sets.append([_parse_range(ipam, "ipam.")])
+    sets += _parse_sets(ipam, "ranges", "ipam.")
+    if not sets:
+        raise CniError(errors.INVALID_CONFIG, "ipam.ranges: there are none; give at least one subnet")
+    seen: list[Range] = []
+    for item in (item for ranges in sets for item in ranges):
+        for other in seen:
+            if item.subnet.bits == other.subnet.bits and item.first <= other.last and other.first <= item.last:
+                raise CniError(errors.INVALID_CONFIG, f"ipam.ranges: {item} and {other} overlap")
+        seen.append(item)
+    return sets
+
+
+def _parse_sets(config: Object, key: str, parent: str) -> list[list[Range]]:
+    sets = []
+    for number, items in enumerate(option(config, key, list, [], parent)):
+        path = f"{parent}{key}[{number}]"
+        if not isinstance(items, list) or not items:
+            raise invalid(path, items, "must be a list of at least one range")
+        ranges = []
+        for position, item in enumerate(items):
+            if not isinstance(item, dict):
+                raise invalid(f"{path}[{position}]", item, "must be an object")
+            ranges.append(_parse_range(item, f"{path}[{position}]."))
+        if len({item.subnet.bits for item in ranges}) > 1:
+            raise CniError(errors.INVALID_CONFIG, f"{path}: IPv4 and IPv6 need a set of ranges each")
+        sets.append(ranges)
+    return sets
+
+
+def _parse_range(item: Object, path: str) -> Range:
+    text = option(item, "subnet", str, "", path)
+    try:
+        subnet = parse_prefix(text)
+    except ValueError as error:
+        raise CniError(errors.INVALID_CONFIG, f"{path}subnet: {error}") from error
+    if subnet.address != subnet.first:
+        raise invalid(
+            f"{path}subnet", text, f"has host bits set; its network is {format_address(subnet.first, subnet.bits)}"
+        )
+    if subnet.length > subnet.bits - 2:
+        raise invalid(f"{path}subnet", text, f"is too small; /{subnet.bits - 2} is the smallest")
+
+    def within(key: str, default: int) -> int:
+        value = option(item, key, str, "", path)
+        return _parse_end(value, subnet, f"{path}{key}") if value else default
+
+    # The network's address is IPv6's subnet-router anycast (RFC 4291, 2.6.1); the highest is IPv4's broadcast.
+    lowest, highest = subnet.first + 1, subnet.last - (subnet.bits == 32)
+    first, last = max(within("rangeStart", lowest), lowest), min(within("rangeEnd", highest), highest)
+    excluded = [
+        _parse_excluded(value, subnet, f"{path}exclude[{number}]")
+        for number, value in enumerate(option(item, "exclude", list, [], path))
+    ]
+    made = Range(subnet, first, last, within("gateway", lowest), excluded)
+    if not made.spans:
+        raise CniError(errors.INVALID_CONFIG, f"{path}rangeStart: the range {made} has no address to give")
+    return made
+
+
+def _parse_end(text: str, subnet: Prefix, path: str) -> int:
+    try:
+        address, bits = parse_address(text)
+    except ValueError as error:
+        raise CniError(errors.INVALID_CONFIG, f"{path}: {error}") from error
+    if bits != subnet.bits or address not in subnet:
+        raise invalid(path, text, f"is not in the subnet {subnet}")
+    return address
+
+
+def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
+    """`10.0.0.7`, `10.0.0.8/29` or `10.0.0.20-10.0.0.29`: its first and last address."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise invalid(path, value, "must be an address, a subnet, or two addresses with '-' between")
+    low, dash, high = value.partition("-")
+    if "/" in value:
+        try:
+            prefix = parse_prefix(value)
+        except ValueError as error:
+            raise CniError(errors.INVALID_CONFIG, f"{path}: {error}") from error
+        if prefix.bits != subnet.bits or prefix.first not in subnet or prefix.last not in subnet:
+            raise invalid(path, value, f"is not in the subnet {subnet}")
+        return prefix.first, prefix.last
+    first = _parse_end(low, subnet, path)
+    last = _parse_end(high, subnet, path) if dash else first
+    if last < first:
+        raise invalid(path, value, "ends before it starts")
+    return first, last
+
+
+def invalid(path: str, value: Any, reason: str) -> CniError:
+    """The error for a field that is not what it must be."""
+    return CniError(errors.INVALID_CONFIG, f"{path}: {value!r} {reason}")
+
+
+def candidates(ranges: Sequence[Range], last: int | None) -> Iterator[tuple[int, Range]]:
+    """Every address once, beginning after `last`, so that one released is not given again at once."""
+    spans = [(low, high, item) for item in ranges for low, high in item.spans]
+    start = next((n for n, (low, high, _) in enumerate(spans) if last is not None and low <= last <= high), None)
+    if start is not None and last is not None:
+        low, high, item = spans[start]
+        spans = [(last + 1, high, item), *spans[start + 1 :], *spans[:start], (low, last, item)]
+    for low, high, item in spans:
+        for address in range(low, high + 1):
+            yield address, item
+
+
+def range_of(ranges: Sequence[Range], text: str) -> Range | None:
+    """The range of a set that can give an address, if one can."""
+    try:
+        address, bits = parse_address(text)
+    except ValueError:
+        return None
+    return next((item for item in ranges if bits == item.subnet.bits and address in item), None)

@@ -1,0 +1,283 @@
+"""Reservations on disk: `dataDir/NETWORK`, a folder for each network.
+
+Each reserved address is a symbolic link to its holder, `10.244.1.5 -> CONTAINERID/eth0`, and each holder one to its
+addresses, `.holders/CONTAINERID:eth0 -> 10.244.1.5 fd00::5`. symlink(2) makes name and content in one step and refuses
+a name that is there: after a kill at any point a reservation exists whole or not at all. The holder's link is made
+first and goes last, so that whatever an interrupted ADD or DEL left is found by the next DEL, in a few system calls
+however many addresses are taken.
+
+`.state` is locked (flock) by whoever works here, and says in a line each: the boot id during which the reservations
+were made, the file which that id is read from, the addresses given last, and the range sets. It is written before
+reservations are made; all of it may be lost without harm. `.sticky` has what identities were given (see `recall`).
+
+Nothing is synced to disk: after a power loss the containers are gone, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from binascii import crc32
+
+from netlab.cni import errors
+from netlab.cni.addresses import format_address, parse_address
+from netlab.cni.errors import CniError
+from netlab.cni.ipam.ranges import range_of
+from netlab.cni.plugin import option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from netlab.cni.ipam.ranges import Range
+    from netlab.cni.plugin import Object, Request
+
+DATA_DIR = "/var/lib/cni/netlab"
+_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+_STATE_LINES = 4
+_LARGEST_STATE = 1 << 16
+_LONGEST_BOOT_ID = 128
+_PROBES = 64
+"""Addresses that are tried one by one before the whole folder is listed: 64 lstat cost what 100 entries of it do."""
+_REMEMBERED = 16
+"""Addresses given last that are kept for range sets which this request does not have (`ipRanges`)."""
+_STICKY_SLOTS = 4096
+
+
+class Reservation:
+    """An address and its holder, reserved at `since` (seconds since the epoch)."""
+
+    __slots__ = ("address", "container_id", "ifname", "since")
+
+    def __init__(self, address: str, container_id: str, ifname: str, since: float) -> None:
+        self.address = address
+        self.container_id = container_id
+        self.ifname = ifname
+        self.since = since
+
+
+class State:
+    """What the file `.state` says; empty where it says nothing."""
+
+    __slots__ = ("boot_id", "boot_id_file", "last", "sets")
+
+    def __init__(self, text: str) -> None:
+        lines = [*text.split("\n"), *[""] * _STATE_LINES]
+        self.boot_id, self.boot_id_file = lines[:2]
+        self.last = lines[2].split()
+        self.sets = lines[3].split()
+        """Of each range set `253=10.244.1.1-10.244.1.254`: how many addresses it can give, of which ranges."""
+
+    def __str__(self) -> str:
+        # What a longer text had left behind the last line feed is not read.
+        return "\n".join((self.boot_id, self.boot_id_file, " ".join(self.last), " ".join(self.sets), ""))
+
+
+class Store:
+    """A network's reservations, locked against other processes and threads while it is open. Raises `OSError`.
+
+    With `create`, the folder is made; without, `FileNotFoundError` says that the network has none. With
+    `boot_id_file`, reservations of an earlier boot are dropped when it is opened: their containers are gone.
+    """
+
+    def __init__(self, folder: str, *, create: bool = False, boot_id_file: str = "") -> None:
+        self.folder = folder
+        self._create = create
+        self._boot_id_file = boot_id_file
+        self._file = -1
+        self.state = State("")
+
+    def __enter__(self) -> Store:
+        path = f"{self.folder}/.state"
+        boot_id = read_boot_id(self._boot_id_file) if self._boot_id_file else ""
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if self._create else 0)
+        try:
+            self._file = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            if not self._create:
+                raise
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib costs 15 ms to import
+            self._file = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self.state = State(os.read(self._file, _LARGEST_STATE).decode(errors="replace"))
+            if boot_id:
+                self._reconcile(boot_id)
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def _reconcile(self, boot_id: str) -> None:
+        # A state without a boot id, or with one from elsewhere (`bootIDFile` was changed), says nothing about a
+        # reboot. The new id is on disk before the next reservation is made (`remember`): until then this is repeated.
+        if self.state.boot_id not in {"", boot_id} and self.state.boot_id_file == self._boot_id_file:
+            for held in self.reservations()[0]:
+                os.unlink(f"{self.folder}/{held.address}")  # noqa: PTH108
+            for container_id, ifname in self.holders():
+                os.unlink(self._holder_link(container_id, ifname))  # noqa: PTH108
+        self.state.boot_id, self.state.boot_id_file = boot_id, self._boot_id_file
+
+    def remember(self, given: Sequence[str], sets: Sequence[Sequence[Range]]) -> None:
+        """Write down, before it is done, which address each of the range sets gives now."""
+        of_others = [text for text in self.state.last if not any(range_of(ranges, text) for ranges in sets)]
+        self.state.last = [*given, *of_others[:_REMEMBERED]]
+        self.state.sets = [f"{sum(item.size for item in ranges)}={','.join(map(str, ranges))}" for ranges in sets]
+        os.pwrite(self._file, str(self.state).encode(), 0)
+
+    def first_free(self, candidates: Iterable[tuple[int, Range]]) -> tuple[str, Range] | None:
+        """The first of the candidates that nobody holds."""
+        names: set[str] | None = None
+        for number, (address, item) in enumerate(candidates):
+            text = format_address(address, item.subnet.bits)
+            if number == _PROBES:
+                names = set(os.listdir(self.folder))  # noqa: PTH208
+            if not (self.is_taken(text) if names is None else text in names):
+                return text, item
+        return None
+
+    def is_taken(self, address: str) -> bool:
+        """Whether there is anything of this name, a reservation or not."""
+        try:
+            os.lstat(f"{self.folder}/{address}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def holder(self, address: str) -> str:
+        """`CONTAINERID/IFNAME` that holds the address, or an empty string."""
+        try:
+            return os.readlink(f"{self.folder}/{address}")  # noqa: PTH115
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.EINVAL}:  # EINVAL: no link, so none of ours
+                return ""
+            raise
+
+    def addresses(self, container_id: str, ifname: str) -> list[str]:
+        """What an interface was given, by its own link: an interrupted ADD may not have come to all of it."""
+        try:
+            return os.readlink(self._holder_link(container_id, ifname)).split()  # noqa: PTH115
+        except FileNotFoundError:
+            return []
+
+    def reserve(self, addresses: Sequence[str], container_id: str, ifname: str) -> None:
+        """Reserve free addresses for an interface that has none: all or nothing."""
+        _symlink(" ".join(addresses), self._holder_link(container_id, ifname))
+        try:
+            for address in addresses:
+                os.symlink(f"{container_id}/{ifname}", f"{self.folder}/{address}")  # noqa: PTH211
+        except BaseException:
+            self.release(container_id, ifname)
+            raise
+
+    def release(self, container_id: str, ifname: str) -> None:
+        """Free whatever the interface holds."""
+        addresses = self.addresses(container_id, ifname)
+        for address in addresses:
+            if self.holder(address) == f"{container_id}/{ifname}":
+                os.unlink(f"{self.folder}/{address}")  # noqa: PTH108
+        if addresses:
+            os.unlink(self._holder_link(container_id, ifname))  # noqa: PTH108
+
+    def _holder_link(self, container_id: str, ifname: str) -> str:
+        return f"{self.folder}/.holders/{container_id}:{ifname}"  # neither can have a colon (SPEC.md, section 2)
+
+    def reservations(self) -> tuple[list[Reservation], list[str]]:
+        """All of them, in no order, and the names of files that are none."""
+        found, foreign = [], []
+        for name in os.listdir(self.folder):  # noqa: PTH208
+            if name.startswith("."):
+                continue
+            container_id, slash, ifname = self.holder(name).partition("/")
+            if slash and _is_address(name):
+                since = os.lstat(f"{self.folder}/{name}").st_mtime
+                found.append(Reservation(name, container_id, ifname, since))
+            else:
+                foreign.append(name)
+        return found, foreign
+
+    def holders(self) -> list[tuple[str, str]]:
+        """Container id and interface name of all who hold something."""
+        try:
+            names = os.listdir(f"{self.folder}/.holders")  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+        return [(container_id, ifname) for container_id, colon, ifname in (n.partition(":") for n in names) if colon]
+
+    def recall(self, identity: str) -> list[str]:
+        """The addresses that were given to an identity before, whoever has them now.
+
+        What is remembered has a fixed size: identities that share a slot forget each other.
+        """
+        try:
+            known, *addresses = os.readlink(self._sticky_link(identity)).split()  # noqa: PTH115
+        except FileNotFoundError:
+            return []
+        return addresses if known == identity else []
+
+    def stick(self, identity: str, addresses: Sequence[str]) -> None:
+        """Remember the addresses of an identity (without spaces), beyond its own end and a reboot."""
+        link = self._sticky_link(identity)
+        try:  # noqa: SIM105 - contextlib is slow to import
+            os.unlink(link)  # noqa: PTH108
+        except FileNotFoundError:
+            pass
+        _symlink(f"{identity} {' '.join(addresses)}", link)
+
+    def _sticky_link(self, identity: str) -> str:
+        return f"{self.folder}/.sticky/{crc32(identity.encode()) % _STICKY_SLOTS}"
+
+
+def _symlink(target: str, path: str) -> None:
+    try:
+        os.symlink(target, path)  # noqa: PTH211
+    except FileNotFoundError:
+        os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102
+        os.symlink(target, path)  # noqa: PTH211
+
+
+def _is_address(name: str) -> bool:
+    try:
+        parse_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def read_boot_id(path: str) -> str:
+    """The name of this boot: what the file says. Raises `CniError`."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            text = file.read(_LONGEST_BOOT_ID + 1).strip().decode(errors="replace")
+    except OSError as error:
+        raise CniError(errors.IO_FAILURE, f"ipam.bootIDFile: {path}: {error.strerror}") from error
+    if not text or len(text) > _LONGEST_BOOT_ID or not text.isprintable():
+        raise CniError(errors.INVALID_CONFIG, f"ipam.bootIDFile: {path}: {text!r} is no boot id")
+    return text
+
+
+def settings(request: Request) -> Object:
+    """The object `ipam` of the configuration. Raises `CniError`."""
+    found: Object = option(request.config, "ipam", dict, {})
+    return found
+
+
+def store_of(request: Request, *, create: bool = False, reconcile: bool = True) -> Store:
+    """The store of a request's network, not yet opened. Raises `CniError`."""
+    ipam = settings(request)
+    folder = option(ipam, "dataDir", str, "", "ipam.") or DATA_DIR
+    boot_id_file = option(ipam, "bootIDFile", str, "", "ipam.") or _BOOT_ID_FILE
+    return Store(f"{folder}/{request.network}", create=create, boot_id_file=boot_id_file if reconcile else "")
+
+
+def holders(data_dir: str, network: str) -> list[Reservation]:
+    """Who holds which address of a network. Raises `OSError`."""
+    try:
+        with Store(f"{data_dir}/{network}") as store:
+            return store.reservations()[0]
+    except FileNotFoundError:
+        return []

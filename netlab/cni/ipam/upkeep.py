@@ -1,0 +1,158 @@
+"""What an ADD that succeeds does not need: CHECK, GC, STATUS, and the words for what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.cni.ipam.ranges import parse_ranges, range_of
+from netlab.cni.ipam.store import Store, settings, store_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netlab.cni.ipam.ranges import Range
+    from netlab.cni.plugin import Request
+
+_NAMED = 3
+"""Holders that the message of an exhausted range names."""
+_REMEDIES = {
+    errno.ENOSPC: "free space or inodes there, or set another ipam.dataDir",
+    errno.EDQUOT: "free space or inodes there, or set another ipam.dataDir",
+    errno.EROFS: "mount it writable, or set another ipam.dataDir",
+    errno.EACCES: "run as the folder's owner, or set another ipam.dataDir",
+}
+
+
+def check(request: Request) -> None:
+    """The interface holds every address that it was given. Raises `CniError`."""
+    sets = parse_ranges(settings(request), request.runtime_config)
+    holder = f"{request.container_id}/{request.ifname}"
+    wanted = [ip["address"].partition("/")[0] for ip in (request.prev_result or {}).get("ips", [])]
+    wanted = [text for text in wanted if any(range_of(ranges, text) for ranges in sets)]
+    found, missing = [], []
+    try:
+        with store_of(request) as store:
+            for text in {
+                **dict.fromkeys(wanted),
+                **dict.fromkeys(store.addresses(request.container_id, request.ifname)),
+            }:
+                actual = store.holder(text)
+                if actual == holder:
+                    found.append(text)
+                else:
+                    missing.append(f"{text} is held by {actual}" if actual else f"{text} is missing")
+    except FileNotFoundError:
+        missing += [f"{text} is missing" for text in wanted]
+    except OSError as error:
+        raise disk_failure(request, error) from error
+    if not missing:
+        missing = [
+            f"none of {', '.join(map(str, ranges))}"
+            for ranges in sets
+            if not any(range_of(ranges, text) for text in found)
+        ]
+    if missing:
+        raise CniError(
+            errors.CHECK_FAILED,
+            f"network {request.network}: {request.ifname} of container {request.container_id} has {len(found)} of"
+            f" {max(len(sets), len(wanted))} reservations in {store_of(request).folder}: {', '.join(missing)}",
+        )
+
+
+def collect_garbage(request: Request) -> None:
+    """Free what no valid attachment holds, as much of it as can be. Raises `CniError` at the end."""
+    valid = request.valid_attachments
+    failed = []
+    try:
+        with store_of(request) as store:
+            for container_id, ifname in store.holders():
+                if (container_id, ifname) not in valid:
+                    try:
+                        store.release(container_id, ifname)
+                    except OSError as error:
+                        failed.append(error)
+            for held in store.reservations()[0]:  # whose holder's own link somebody removed
+                if (held.container_id, held.ifname) not in valid:
+                    try:
+                        os.unlink(f"{store.folder}/{held.address}")  # noqa: PTH108
+                    except OSError as error:
+                        failed.append(error)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        failed.append(error)
+    if failed:
+        raise disk_failure(request, failed[0])
+
+
+def status(request: Request) -> None:
+    """An ADD would find a free address in every range set. Raises `CniError`."""
+    sets = parse_ranges(settings(request), request.runtime_config)
+    try:
+        with store_of(request) as store:
+            names = os.listdir(store.folder)  # noqa: PTH208
+            for ranges in sets:
+                if sum(range_of(ranges, name) is not None for name in names) >= sum(item.size for item in ranges):
+                    raise exhausted(request, store, ranges, errors.NOT_AVAILABLE)
+    except FileNotFoundError:
+        folder = store_of(request).folder
+        while folder and not os.path.lexists(folder):
+            folder = folder.rpartition("/")[0]
+        if not os.access(folder or "/", os.W_OK | os.X_OK):
+            raise CniError(
+                errors.NOT_AVAILABLE, f"ipam.dataDir: {folder} is not writable; {_REMEDIES[errno.EACCES]}"
+            ) from None
+    except OSError as error:
+        raise CniError(errors.NOT_AVAILABLE, disk_failure(request, error).msg) from error
+
+
+def exhausted(request: Request, store: Store, ranges: Sequence[Range], code: int) -> CniError:
+    """The error for a range set without a free address."""
+    held = [one for one in store.reservations()[0] if range_of(ranges, one.address)]
+    held.sort(key=lambda one: one.since)
+    said = [f"{one.address} by {one.ifname} of {one.container_id}" for one in held[:_NAMED]]
+    more = [f"{len(held) - _NAMED} more"] if len(held) > _NAMED else []
+    return CniError(
+        code,
+        f"network {request.network}: all {sum(item.size for item in ranges)} addresses of"
+        f" {', '.join(map(str, ranges))} are reserved ({', '.join(said + more)}); `netlab cni ipam list` shows who"
+        " holds them; delete containers or widen ipam.ranges",
+    )
+
+
+def taken(store: Store, address: str) -> CniError:
+    """The error for an address asked for that somebody has."""
+    container_id, slash, ifname = store.holder(address).partition("/")
+    by = f"{ifname} of container {container_id}" if slash else f"the file {store.folder}/{address}"
+    return CniError(errors.ALREADY_RESERVED, f"ips: {address!r} is held by {by}; ask for another")
+
+
+def not_given(value: str, address: int, bits: int, sets: Sequence[Sequence[Range]]) -> CniError:
+    """The error for an address asked for that no range set gives."""
+    reason = f"is in none of the ranges {', '.join(str(item) for ranges in sets for item in ranges)}"
+    for item in (item for ranges in sets for item in ranges if item.subnet.bits == bits):
+        if address == item.gateway:
+            reason = f"is the gateway of {item.subnet}"
+        elif any(first <= address <= last for first, last in item.excluded):
+            reason = f"is excluded from {item}"
+    return CniError(errors.UNSUPPORTED_FIELD, f"ips: {value!r} {reason}; ask for another")
+
+
+def held_already(request: Request, addresses: Sequence[str]) -> CniError:
+    """The error for an ADD that comes a second time: SPEC.md, section 2, lets it fail."""
+    return CniError(
+        errors.ALREADY_RESERVED,
+        f"network {request.network}: {request.ifname} of container {request.container_id} has"
+        f" {', '.join(addresses)} already; DEL it first",
+    )
+
+
+def disk_failure(request: Request, error: OSError) -> CniError:
+    """The error for a `dataDir` that cannot be worked in."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    said = f"ipam.dataDir: {error.filename or store_of(request).folder}: {error.strerror}"
+    return CniError(errors.IO_FAILURE, f"{said}; {remedy}" if remedy else said)
