@@ -15,23 +15,47 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_SERVER = "/run/netlab/cni.sock"  # netlab.cni.serve.SOCKET, without importing all of it
+    from netlab.cni.plugin import Handler
+
+SOCKET = "/run/netlab/cni.sock"
+"""Where a resident process serves. /run is a node's own in a lab, and the host's otherwise."""
+PLUGINS = {"netlab": "netlab.cni.network", "netlab-ipam": "netlab.cni.ipam"}
+"""The module of each plugin, which has HANDLERS."""
+PROTOCOL = b"netlab-cni-1"
+"""What a request begins with: to be changed with anything that a resident process of another version would not know.
+
+    request = PROTOCOL NUL mount-namespace NUL plugin NUL (KEY=VALUE NUL)* NUL
+    with descriptors: standard input, output, error, the caller's network namespace
+    answer = exit status, or DECLINED
+"""
+DECLINED = b"\xff"
+"""The resident process cannot take the call, and has touched nothing."""
 _SCM_RIGHTS = 1
 _LOST = '{"cniVersion":"1.0.0","code":11,"msg":"the resident CNI process ended during the call; try again"}\n'
 
 
 def call(name: str) -> NoReturn:
     """Answer the call of the plugin `name`, and exit."""
+    status = _ask_resident(name)
+    posix._exit(_run_here(name) if status is None else status)
+
+
+def _ask_resident(name: str) -> int | None:
+    """The exit status of the call; None if it is to be done here."""
     connection = Socket(AF_UNIX, SOCK_STREAM)
     try:
-        connection.connect(_SERVER)
+        connection.connect(SOCKET)
     except OSError:
-        posix._exit(_run_here(name))
+        return None
+    if posix.environ.get(b"CNI_NETNS", b"/").startswith((b"/proc/self", b"/proc/thread-self")):
+        return None  # another process's there
     namespace = posix.open("/proc/self/ns/net", posix.O_RDONLY)
     descriptors = b"".join([number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, namespace)])
     environment = [key + b"=" + value for key, value in posix.environ.items() if key.startswith(b"CNI_")]
     environment += [b"PATH=" + posix.environ.get(b"PATH", b"")]
-    request = b"\0".join([name.encode(), *environment]) + b"\0\0"
+    # Paths, CNI_NETNS above all, mean the same only in the same mount namespace.
+    mounts = posix.readlink(b"/proc/self/ns/mnt")
+    request = b"\0".join([PROTOCOL, mounts, name.encode(), *environment]) + b"\0\0"
     try:
         sent = connection.sendmsg([request], [(SOL_SOCKET, _SCM_RIGHTS, descriptors)])
         if sent < len(request):
@@ -39,19 +63,23 @@ def call(name: str) -> NoReturn:
         status = connection.recv(1)
     except OSError:
         status = b""
+    if status == DECLINED:
+        return None
     if not status:
         posix.write(1, _LOST.encode())
-        posix._exit(1)
-    posix._exit(status[0])
+        return 1
+    return status[0]
 
 
 def _run_here(name: str) -> int:
     from netlab.cni import plugin
 
-    if name == "netlab":
-        from netlab.cni import bridge
+    return plugin.main(handlers(name))
 
-        return plugin.main({"ADD": bridge.add, "CHECK": bridge.check, "DEL": bridge.delete})
-    from netlab.cni import ipam
 
-    return plugin.main({"ADD": ipam.add, "CHECK": ipam.check, "DEL": ipam.delete})
+def handlers(name: str) -> dict[str, Handler]:
+    """What a plugin does, by command. Raises `KeyError` for one that is none."""
+    module = PLUGINS[name]
+    __import__(module)  # importlib costs a file more
+    found: dict[str, Handler] = sys.modules[module].HANDLERS
+    return found

@@ -1,13 +1,14 @@
 """Asking the IPAM plugin that the configuration names: SPEC.md, section 4.
 
-Our own is called in this process, which saves the start of an interpreter; any other is executed.
+Our own is called in this process, which saves the start of an interpreter; any other is executed, with the
+environment and the whole configuration of this plugin. Without `ipam.type` there are no addresses: layer 2 only.
 """
 
 from __future__ import annotations
 
 import os
 
-from netlab.cni import codec, errors, ipam
+from netlab.cni import codec, errors
 from netlab.cni.errors import CniError
 from netlab.cni.plugin import option
 
@@ -15,37 +16,57 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugin import Object, Request
 
+_OURS = "netlab-ipam"
+
 
 def add(request: Request) -> Object:
-    """The addresses for the interface; none without an IPAM plugin. Raises `CniError`, `OSError`."""
+    """The addresses for the interface, as a result of 1.1.0; empty without an IPAM plugin.
+
+    Raises `CniError`, `OSError`; nothing is reserved then.
+    """
     kind = _kind(request)
-    if not kind:
-        return {}
-    if kind == ipam.TYPE:
-        return ipam.add(request)
+    if not kind or kind == _OURS:
+        return _ask(kind, "ADD", request) or {}
+    from netlab.cni import results
+
     try:
-        return _execute(kind, "ADD", request)
-    except CniError:
+        what = f"result of the IPAM plugin {kind}"
+        result = results.read(_execute(kind, "ADD", request), request.version, what, errors.DECODING_FAILURE)
+    except BaseException:
         release(request)
         raise
+    # Addresses only; which interface they are for is not the IPAM plugin's to say.
+    result.pop("interfaces", None)
+    for ip in result.get("ips", []):
+        ip.pop("interface", None)
+    return result
 
 
 def delete(request: Request) -> None:
-    """Free the addresses of the interface. Raises `CniError`, `OSError`."""
-    kind = _kind(request)
-    if kind == ipam.TYPE:
-        ipam.delete(request)
-    elif kind:
-        _execute(kind, "DEL", request)
+    """Free the addresses of the interface. Raises `CniError`, `OSError`.
+
+    Call it when all else is freed: that the plugin is missing is an error, since what it reserved stays reserved,
+    and must not keep the rest from being freed (containerd#12130).
+    """
+    _ask(_kind(request), "DEL", request)
 
 
 def check(request: Request) -> None:
     """See that the addresses of the interface are still reserved. Raises `CniError`, `OSError`."""
+    _ask(_kind(request), "CHECK", request)
+
+
+def collect_garbage(request: Request) -> None:
+    """Free the addresses of all but the valid attachments. Raises `CniError`, `OSError`."""
+    _ask_if_known(_kind(request), "GC", request)
+
+
+def status(request: Request) -> None:
+    """See that an ADD could be served. Raises `CniError`, `OSError`."""
     kind = _kind(request)
-    if kind == ipam.TYPE:
-        ipam.check(request)
-    elif kind:
-        _execute(kind, "CHECK", request)
+    if kind and kind != _OURS and not _find(kind, request):
+        raise CniError(errors.NOT_AVAILABLE, _missing(kind, request).msg)
+    _ask_if_known(kind, "STATUS", request)
 
 
 def release(request: Request) -> None:
@@ -58,22 +79,46 @@ def release(request: Request) -> None:
 
 def _kind(request: Request) -> str:
     kind: str = option(option(request.config, "ipam", dict, {}), "type", str, "", "ipam.")
-    if "/" in kind:
+    if "/" in kind or kind in {".", ".."}:
         raise CniError(errors.INVALID_CONFIG, f"ipam.type: {kind!r} must be the name of an executable")
     return kind
 
 
+def _ask(kind: str, command: str, request: Request) -> Object | None:
+    if not kind:
+        return None
+    if kind != _OURS:
+        return _execute(kind, command, request)
+    from netlab.cni import ipam
+
+    return ipam.HANDLERS[command](request)
+
+
+def _ask_if_known(kind: str, command: str, request: Request) -> None:
+    """Ask what came with 1.1.0; a plugin that takes configurations of 1.1.0 and not this command has nothing to do."""
+    try:
+        _ask(kind, command, request)
+    except CniError as error:
+        if error.code != errors.INVALID_ENVIRONMENT or "CNI_COMMAND" not in error.msg:
+            raise
+
+
 def _execute(kind: str, command: str, request: Request) -> Object:
-    path = _find(kind, request.environment["CNI_PATH"])
+    path = _find(kind, request)
+    if not path:
+        raise _missing(kind, request)
     # A file in memory, not a pipe: a plugin that does not read its input cannot block this one.
     stdin = os.memfd_create("cni-config", os.MFD_CLOEXEC)
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         os.write(stdin, codec.dumps(request.config).encode())
         os.lseek(stdin, 0, os.SEEK_SET)
-        actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, write_end, 1)]
-        environment = {**request.environment, "CNI_COMMAND": command}
-        child = os.posix_spawn(path, [path], environment, file_actions=actions)
+        actions = [
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, write_end, 1),
+            (os.POSIX_SPAWN_DUP2, request.stderr, 2),
+        ]
+        child = os.posix_spawn(path, [path], {**request.environment, "CNI_COMMAND": command}, file_actions=actions)
     except BaseException:
         os.close(read_end)
         raise
@@ -82,26 +127,41 @@ def _execute(kind: str, command: str, request: Request) -> Object:
         os.close(write_end)
     with open(read_end, "rb") as pipe:  # noqa: PTH123 - a descriptor
         output = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    exit_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
         answer = codec.loads(output) if output.strip() else {}
     except ValueError as error:
+        if exit_status != 0:
+            raise _failed(kind, exit_status, {}) from error
         raise CniError(errors.DECODING_FAILURE, f"IPAM plugin {kind}: answer is not JSON: {error}") from error
+    if exit_status != 0:
+        raise _failed(kind, exit_status, answer)
     if not isinstance(answer, dict):
         raise CniError(errors.DECODING_FAILURE, f"IPAM plugin {kind}: answer is not an object")
-    if status != 0:
-        code, msg = answer.get("code"), answer.get("msg")
-        raise CniError(
-            code if isinstance(code, int) else errors.DELEGATE_FAILED,
-            f"IPAM plugin {kind}: {msg if isinstance(msg, str) else f'exit status {status}'}",
-            str(answer.get("details", "")),
-        )
     return answer
 
 
-def _find(kind: str, folders: str) -> str:
-    for folder in folders.split(os.pathsep):
+def _failed(kind: str, exit_status: int, answer: object) -> CniError:
+    """The plugin's own error object, if it gave one."""
+    said: Object = answer if isinstance(answer, dict) else {}
+    code, msg, details = said.get("code"), said.get("msg"), said.get("details")
+    how = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
+    return CniError(
+        code if isinstance(code, int) and code > 0 else errors.DELEGATE_FAILED,
+        f"IPAM plugin {kind}: {msg if isinstance(msg, str) and msg else how}",
+        details if isinstance(details, str) else "",
+    )
+
+
+def _find(kind: str, request: Request) -> str:
+    for folder in request.environment["CNI_PATH"].split(os.pathsep):
         path = os.path.join(folder, kind)  # noqa: PTH118
         if os.access(path, os.X_OK):
             return path
-    raise CniError(errors.INVALID_CONFIG, f"ipam.type: no executable {kind!r} in CNI_PATH {folders}")
+    return ""
+
+
+def _missing(kind: str, request: Request) -> CniError:
+    return CniError(
+        errors.INVALID_CONFIG, f"ipam.type: no executable {kind!r} in CNI_PATH {request.environment['CNI_PATH']}"
+    )

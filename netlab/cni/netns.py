@@ -8,20 +8,33 @@ from netlab.cni import errors
 from netlab.cni.errors import CniError
 from netlab.net.rtnl import Rtnetlink
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugin import Request
+
 _CLONE_NEWNET = 0x40000000
 
 
-def open_netns(path: str) -> int:
-    """A descriptor of the namespace in CNI_NETNS. Raises `CniError` if there is none, or if it is the plugin's own."""
+def open_netns(request: Request) -> int:
+    """A descriptor of the namespace in CNI_NETNS. Raises `CniError` if there is none, or if it is the plugin's own.
+
+    CNI_NETNS_OVERRIDE (1 or TRUE) allows the latter, as it does for the Go plugins. Their code for it, 8, is not of
+    the specification's: here it is an invalid variable like any other (4).
+    """
+    path = request.netns
     try:
         netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path}: {reason}") from error
     own, other = os.stat("/proc/thread-self/ns/net"), os.fstat(netns)  # noqa: PTH116
-    if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino):
+    same = (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
+    if same and request.environment.get("CNI_NETNS_OVERRIDE", "").upper() not in {"1", "TRUE"}:
         os.close(netns)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is the plugin's own, not a container's")
+    if own.st_dev != other.st_dev:
+        os.close(netns)
+        raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is not a namespace")
     return netns
 
 

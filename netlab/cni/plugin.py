@@ -6,9 +6,10 @@ The checks and the codes are those of SPEC.md, sections 2 and 5. Nothing here im
 from __future__ import annotations
 
 import os
-import sys
+from _blake2 import blake2s
 
 from netlab.cni import codec, errors
+from netlab.cni.addresses import parse_address, parse_prefix
 from netlab.cni.errors import CniError
 
 TYPE_CHECKING = False
@@ -19,53 +20,179 @@ if TYPE_CHECKING:  # importing typing takes longer than the rest of an ADD
     Object = dict[str, Any]
     Handler = Callable[["Request"], Object | None]
 
-VERSIONS = ("0.3.1", "0.4.0", "1.0.0")
-_LATEST = VERSIONS[-1]
+VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+LATEST = VERSIONS[-1]
 _REQUIRED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     "DEL": ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
+    "GC": ("CNI_PATH",),
+    "STATUS": ("CNI_PATH",),
 }
+_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 _IFNAMSIZ = 16
+_LONGEST_OWNER = 127
+"""Bytes of a comment in nftables' userdata, without its NUL."""
+_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
+"""SPEC.md's key, and the one that libcni sends beside it (containernetworking/cni#1101)."""
 
 
 class Request:
-    """One execution of a plugin: what CNI_COMMAND asks for, for which interface, with which configuration."""
+    """One execution of a plugin: what CNI_COMMAND asks for, for which interface, with which configuration.
 
-    __slots__ = ("args", "command", "config", "container_id", "environment", "ifname", "netns", "network", "version")
+    `config` is the whole configuration as it was given, `stderr` the descriptor of the caller's standard error.
+    Raises `CniError` if CNI_ARGS or runtimeConfig cannot be understood; so do the properties for what they read.
+    A DEL has to free what it can, and reads CNI_ARGS and the previous result as far as they make sense.
+    """
 
-    def __init__(self, command: str, environment: Mapping[str, str], config: Object) -> None:
+    __slots__ = (
+        "cni_args",
+        "command",
+        "config",
+        "container_id",
+        "environment",
+        "ifname",
+        "netns",
+        "network",
+        "runtime_config",
+        "stderr",
+        "version",
+    )
+
+    def __init__(self, command: str, environment: Mapping[str, str], config: Object, stderr: int = 2) -> None:
         self.command = command
         self.environment = environment
         self.container_id = environment.get("CNI_CONTAINERID", "")
         self.netns = environment.get("CNI_NETNS", "")
         self.ifname = environment.get("CNI_IFNAME", "")
-        self.args = environment.get("CNI_ARGS", "")
         self.config = config
         self.network: str = config["name"]
         self.version: str = config["cniVersion"]
+        self.stderr = stderr
+        self.runtime_config: Object = option(config, "runtimeConfig", dict, {})
+        self.cni_args = _parse_args(environment.get("CNI_ARGS", ""), strict=command in {"ADD", "CHECK"})
+
+    @property
+    def prev_result(self) -> Object | None:
+        """The result of the plugin before this one, or of the ADD, as a result of 1.1.0; None if there is none."""
+        if self.config.get("prevResult") is None:
+            return None
+        from netlab.cni import results
+
+        try:
+            return results.read(self.config["prevResult"], self.version)
+        except CniError:
+            if self.command == "DEL":
+                return None
+            raise
+
+    @property
+    def requested_ips(self) -> list[str]:
+        """The addresses asked for, with or without a prefix length: args.cni.ips, runtimeConfig.ips, CNI_ARGS's IP."""
+        asked: list[str] = option(self._args, "ips", list, [], "args.cni.") or option(
+            self.runtime_config, "ips", list, [], "runtimeConfig."
+        )
+        where, code = "args.cni.ips or runtimeConfig.ips", errors.INVALID_CONFIG
+        if not asked and self.cni_args.get("IP"):
+            where, code = "CNI_ARGS: IP", errors.INVALID_ENVIRONMENT
+            asked = self.cni_args["IP"].split(",")  # several, as the Go plugin static has it
+        for text in asked:
+            try:
+                if not isinstance(text, str):
+                    raise ValueError(f"{text!r} is not an IP address")
+                _ = parse_prefix(text) if "/" in text else parse_address(text)
+            except ValueError as error:
+                raise CniError(code, f"{where}: {error}") from error
+        return asked
+
+    @property
+    def requested_mac(self) -> bytes:
+        """The hardware address asked for: runtimeConfig.mac, args.cni.mac, CNI_ARGS's MAC; empty if there is none."""
+        for where, text, code in (
+            ("runtimeConfig.mac", option(self.runtime_config, "mac", str, "", "runtimeConfig."), errors.INVALID_CONFIG),
+            ("args.cni.mac", option(self._args, "mac", str, "", "args.cni."), errors.INVALID_CONFIG),
+            ("CNI_ARGS: MAC", self.cni_args.get("MAC", ""), errors.INVALID_ENVIRONMENT),
+        ):
+            if text:
+                return _parse_mac(where, text, code)
+        return b""
+
+    @property
+    def valid_attachments(self) -> frozenset[tuple[str, str]]:
+        """GC: what is to be kept, as (container id, interface name)."""
+        key = next((key for key in _ATTACHMENTS if key in self.config), None)
+        if key is None:
+            # To take this for "nothing is valid" would remove every container's network.
+            raise CniError(errors.INVALID_CONFIG, f"{_ATTACHMENTS[0]}: GC needs the list of what is to be kept")
+        found = set()
+        for number, item in enumerate(option(self.config, key, list, [])):  # null: libcni's for an empty list
+            path = f"{key}[{number}]"
+            if not isinstance(item, dict):
+                raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must be an object")
+            container_id = option(item, "containerID", str, "", f"{path}.")
+            ifname = option(item, "ifname", str, "", f"{path}.")
+            if not container_id or not ifname:
+                raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must have containerID and ifname")
+            found.add((container_id, ifname))
+        return frozenset(found)
+
+    @property
+    def owner(self) -> str:
+        """The label of this attachment on objects of the kernel that have no name of their own."""
+        return owner(self.network, self.container_id, self.ifname)
+
+    @property
+    def _args(self) -> Object:
+        found: Object = option(option(self.config, "args", dict, {}), "cni", dict, {}, "args.")
+        return found
+
+
+def owner(network: str, container_id: str, ifname: str) -> str:
+    """`NETWORK/CONTAINERID/IFNAME`, at most 127 bytes: what is longer is hashed behind the network's prefix."""
+    prefix, rest = owner_prefix(network), f"{container_id}/{ifname}"
+    return prefix + (rest if len(prefix) + len(rest.encode()) <= _LONGEST_OWNER else _hash(rest))
+
+
+def owner_prefix(network: str) -> str:
+    """What the labels of all attachments to a network begin with, and of no other's: a GC looks for it."""
+    return (network if len(network) <= _LONGEST_OWNER // 2 else _hash(network)) + "/"
+
+
+def _hash(text: str) -> str:
+    return "#" + blake2s(text.encode(), digest_size=16).hexdigest()  # no identifier begins with it
 
 
 def main(handlers: Mapping[str, Handler]) -> int:
     """Answer one execution of this process on standard output; its exit status."""
-    status, output = answer(handlers, os.environ, sys.stdin.buffer.read)
-    sys.stdout.write(output)
-    sys.stdout.flush()
+    status, output = answer(handlers, os.environ, lambda: read_all(0))
+    remaining = output.encode()
+    while remaining:
+        remaining = remaining[os.write(1, remaining) :]
     return status
 
 
+def read_all(descriptor: int) -> bytes:
+    """A caller's standard input up to its end; nothing from a terminal, at which nobody types a configuration."""
+    if os.isatty(descriptor):
+        return b""
+    chunks = []
+    while chunk := os.read(descriptor, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
 def answer(
-    handlers: Mapping[str, Handler], environment: Mapping[str, str], read: Callable[[], bytes]
+    handlers: Mapping[str, Handler], environment: Mapping[str, str], read: Callable[[], bytes], stderr: int = 2
 ) -> tuple[int, str]:
-    """The exit status and the output of one execution. `handlers` has a function for each of ADD, DEL and CHECK.
+    """The exit status and the output of one execution. `handlers` has a function for each command but VERSION.
 
     `read` gives the standard input. The calling thread works in the network namespace that it is in.
     """
-    version = _LATEST
+    version = LATEST
     try:
         command = environment.get("CNI_COMMAND", "")
         if command == "VERSION":
-            return 0, _text({"cniVersion": _LATEST, "supportedVersions": list(VERSIONS)})
+            return 0, _text({"cniVersion": _version_asked_for(read()), "supportedVersions": list(VERSIONS)})
         if command not in handlers:
             raise CniError(
                 errors.INVALID_ENVIRONMENT, f"CNI_COMMAND: {command!r} must be {', '.join(handlers)} or VERSION"
@@ -73,10 +200,12 @@ def answer(
         config = read_config(read())
         version = config["cniVersion"]
         check_environment(command, environment)
-        if command == "CHECK" and version == "0.3.1":
-            raise CniError(errors.INCOMPATIBLE_VERSION, f"cniVersion: {version}: CHECK came with 0.4.0")
-        result = handlers[command](Request(command, environment, config))
-        return 0, "" if result is None else _text(convert(result, version))
+        if version < _SINCE.get(command, version):  # both from VERSIONS, whose order is that of the text
+            raise CniError(
+                errors.INCOMPATIBLE_VERSION, f"cniVersion: {version!r}: {command} came with {_SINCE[command]}"
+            )
+        result = handlers[command](Request(command, environment, config, stderr))
+        return 0, "" if result is None else _result(result, version)
     except CniError as error:
         return 1, _failure(version, error)
     except OSError as error:
@@ -84,6 +213,15 @@ def answer(
         return 1, _failure(version, CniError(errors.IO_FAILURE, what))
     except Exception as error:
         return 1, _failure(version, CniError(errors.INTERNAL, "the plugin is at fault; please report it", repr(error)))
+
+
+def _version_asked_for(text: bytes) -> str:
+    """VERSION echoes `cniVersion`, and never fails for what it was given: the Go plugins do not even read it."""
+    try:
+        asked = codec.loads(text)["cniVersion"]
+    except (ValueError, KeyError, TypeError):
+        return LATEST
+    return asked if asked in VERSIONS else LATEST
 
 
 def read_config(text: bytes) -> Object:
@@ -109,16 +247,50 @@ def read_config(text: bytes) -> Object:
 
 def check_environment(command: str, environment: Mapping[str, str]) -> None:
     """Refuse an environment that lacks what the command needs. Raises `CniError`."""
-    missing = [name for name in _REQUIRED[command] if not environment.get(name)]
+    required = _REQUIRED[command]
+    missing = [name for name in required if not environment.get(name)]
     if missing:
         raise CniError(errors.INVALID_ENVIRONMENT, f"{', '.join(missing)}: {command} needs it, and it is not set")
-    if not is_identifier(environment["CNI_CONTAINERID"]):
+    if "CNI_CONTAINERID" in required and not is_identifier(environment["CNI_CONTAINERID"]):
         raise CniError(
             errors.INVALID_ENVIRONMENT, f"CNI_CONTAINERID: {environment['CNI_CONTAINERID']!r} is not a valid identifier"
         )
-    ifname = environment["CNI_IFNAME"]
-    if not is_interface_name(ifname):
-        raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {ifname!r} is not a valid name of an interface")
+    if "CNI_IFNAME" in required and not is_interface_name(environment["CNI_IFNAME"]):
+        raise CniError(
+            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {environment['CNI_IFNAME']!r} is not a valid name of an interface"
+        )
+
+
+def _parse_args(text: str, *, strict: bool) -> dict[str, str]:
+    """The pairs of CNI_ARGS. An unknown key is refused unless IgnoreUnknown says otherwise, as CONVENTIONS.md has it.
+
+    K8S_POD_* come from every kubelet's runtime.
+    """
+    args = {}
+    for pair in filter(None, text.split(";")):
+        key, equals, value = pair.partition("=")
+        if not equals and strict:
+            raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_ARGS: {pair!r} must be KEY=VALUE")
+        args[key] = value
+    ignores = args.get("IgnoreUnknown", "0").lower()
+    if strict and ignores not in {"1", "true"}:
+        if ignores not in {"0", "false"}:
+            raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_ARGS: IgnoreUnknown: {ignores!r} must be 1 or 0")
+        for key in args:
+            if key not in {"IP", "MAC", "IgnoreUnknown"} and not key.startswith("K8S_POD_"):
+                raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_ARGS: {key!r} is not known; add IgnoreUnknown=1")
+    return args
+
+
+def _parse_mac(where: str, text: str, code: int) -> bytes:
+    digits = text.replace(":", "").replace("-", "")
+    try:
+        mac = bytes.fromhex(digits)
+    except ValueError:
+        mac = b""
+    if len(text) != 17 or len(digits) != 12 or len(mac) != 6 or mac[0] & 1 or mac == bytes(6):
+        raise CniError(code, f"{where}: {text!r} must be one interface's address, such as 0a:58:0a:f4:01:02")
+    return mac
 
 
 def is_interface_name(text: str) -> bool:
@@ -137,14 +309,6 @@ def is_identifier(text: str) -> bool:
     return text[:1].isalnum() and body.isascii() and body.isalnum()
 
 
-def convert(result: Object, version: str) -> Object:
-    """A result of version 1.0.0 as an older one: `ips[].version` was required before 1.0.0."""
-    converted = {"cniVersion": version, **result}
-    if version != _LATEST and "ips" in result:
-        converted["ips"] = [{"version": "6" if ":" in ip["address"] else "4", **ip} for ip in result["ips"]]
-    return converted
-
-
 def option(config: Object, key: str, kind: type, default: Any, path: str = "") -> Any:
     """A field of the configuration; `path` leads to its object, for the error. Raises `CniError`."""
     value = config.get(key)
@@ -158,6 +322,14 @@ def option(config: Object, key: str, kind: type, default: Any, path: str = "") -
 
 
 _KINDS = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an object"}
+
+
+def _result(result: Object, version: str) -> str:
+    if version != LATEST:
+        from netlab.cni import results
+
+        result = results.write(result, version)
+    return _text({"cniVersion": version, **result})
 
 
 def _text(value: Object) -> str:

@@ -8,37 +8,55 @@ in the caller's network namespace.
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
+import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
 
-from netlab.cni import bridge, ipam, plugin
+from netlab.cni import plugin
+from netlab.cni.call import DECLINED, PLUGINS, PROTOCOL, SOCKET, handlers
 from netlab.cni.netns import setns
 
-SOCKET = Path("/run/netlab/cni.sock")
-"""Where the executables look. /run is a node's own in a lab, and the host's otherwise."""
-
-_HANDLERS = {
-    "netlab": {"ADD": bridge.add, "CHECK": bridge.check, "DEL": bridge.delete},
-    "netlab-ipam": {"ADD": ipam.add, "CHECK": ipam.check, "DEL": ipam.delete},
-}
 _DESCRIPTORS = 4
 """Standard input, output and error, and the caller's network namespace."""
 _LARGEST_REQUEST = 1 << 20
+_PIECE = 1 << 16
 _BACKLOG = 128
 _THREADS = 16
 """Calls at once: deleting a link waits some 20 ms in the kernel, during which others go on."""
+_REQUEST_TIMEOUT = 10.0
+"""Seconds in which a caller has to have said what it wants: it has written it before it connects to nobody else."""
+_PEER = struct.Struct("3i")
+"""struct ucred: pid, uid, gid."""
 
 
-def main(path: Path = SOCKET) -> NoReturn:
-    """Serve until ended. The socket is replaced if it is there, and only its owner may use it (0600)."""
+def main(path: Path = Path(SOCKET)) -> None:
+    """Serve until SIGTERM or SIGINT; calls under way are answered first, and the socket is removed.
+
+    The socket is replaced if it is there. Only its owner may use it, and root. Raises `OSError`.
+    """
+    for name in PLUGINS:
+        handlers(name)
     listener = _listen(path)
-    threads = ThreadPoolExecutor(_THREADS)
-    while True:
-        connection, _ = listener.accept()
-        threads.submit(_serve, connection)
+    mine = path.stat().st_ino
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    with ThreadPoolExecutor(_THREADS) as threads, listener:
+        try:
+            while True:
+                connection, _ = listener.accept()
+                threads.submit(_serve, connection)
+        except SystemExit:
+            # A successor may have put its own there meanwhile.
+            if path.exists() and path.stat().st_ino == mine:
+                path.unlink()
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit
 
 
 def _listen(path: Path) -> socket.socket:
@@ -57,31 +75,55 @@ def _listen(path: Path) -> socket.socket:
 
 def _serve(connection: socket.socket) -> None:
     """Answer one call. A caller that breaks off is nobody's error here, and one that says nothing sensible too."""
+    received: list[int] = []
     with connection:
-        received: list[int] = []
         try:
-            text, received, _, _ = socket.recv_fds(connection, _LARGEST_REQUEST, _DESCRIPTORS)
-            while not text.endswith(b"\0\0"):
-                more = connection.recv(_LARGEST_REQUEST)
-                if not more:
-                    return
-                text += more
-            name, *variables = os.fsdecode(text[:-2]).split("\0")
-            environment = dict(variable.split("=", 1) for variable in variables)
-            _call(connection, name, environment, received)
-        except (OSError, ValueError, KeyError) as error:
-            print(f"a call was not answered: {error!r}", file=sys.stderr, flush=True)
+            _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            if uid not in {0, os.geteuid()}:
+                raise ValueError(f"user {uid} may not call")
+            connection.settimeout(_REQUEST_TIMEOUT)
+            name, environment = _receive(connection, received)
+            connection.settimeout(None)
+            if name:
+                _call(connection, name, environment, received)
+            else:
+                connection.sendall(DECLINED)
+        except (OSError, ValueError) as error:
+            print(f"a call was not answered: {error}", file=sys.stderr, flush=True)
         finally:
             for descriptor in received:
                 os.close(descriptor)
 
 
+def _receive(connection: socket.socket, received: list[int]) -> tuple[str, dict[str, str]]:
+    """The plugin's name and the environment of a call; no name if it is not for this process.
+
+    The descriptors that come along are appended to `received`. Raises `OSError`, `ValueError`.
+    """
+    # Not to be inherited by a plugin that another thread executes: its caller waits for the end of these streams.
+    flags = socket.MSG_CMSG_CLOEXEC
+    text, descriptors, _, _ = socket.recv_fds(connection, _PIECE, _DESCRIPTORS, flags)
+    received += descriptors
+    while not text.endswith(b"\0\0"):
+        more = connection.recv(_PIECE)
+        if not more or len(text) > _LARGEST_REQUEST:
+            raise ValueError("the request is cut off")
+        text += more
+    protocol, mounts, *rest = text[:-2].split(b"\0")
+    if protocol != PROTOCOL or mounts != os.readlink(b"/proc/self/ns/mnt") or len(received) != _DESCRIPTORS:  # noqa: PTH115
+        return "", {}
+    name, *variables = map(os.fsdecode, rest)
+    if name not in PLUGINS:
+        return "", {}
+    return name, dict(variable.split("=", 1) for variable in variables)
+
+
 def _call(connection: socket.socket, name: str, environment: dict[str, str], received: list[int]) -> None:
-    stdin, stdout, _, namespace = received
+    stdin, stdout, stderr, namespace = received
     # The thread stays there until its next call, which says anew where it is to work.
     setns(namespace)
-    config = b"" if environment.get("CNI_COMMAND") == "VERSION" else _read_all(stdin)
-    status, output = plugin.answer(_HANDLERS[name], environment, lambda: config)
+    config = _read(stdin, connection)
+    status, output = plugin.answer(handlers(name), environment, lambda: config, stderr)
     remaining = output.encode()
     try:
         while remaining:
@@ -90,14 +132,25 @@ def _call(connection: socket.socket, name: str, environment: dict[str, str], rec
     except OSError:
         # The caller was killed meanwhile: what it asked for has nobody who knows of it.
         if status == 0 and environment.get("CNI_COMMAND") == "ADD":
-            plugin.answer(_HANDLERS[name], {**environment, "CNI_COMMAND": "DEL"}, lambda: config)
+            plugin.answer(handlers(name), {**environment, "CNI_COMMAND": "DEL"}, lambda: config, stderr)
 
 
-def _read_all(descriptor: int) -> bytes:
-    chunks = []
-    while chunk := os.read(descriptor, _LARGEST_REQUEST):
+def _read(stdin: int, connection: socket.socket) -> bytes:
+    """What `plugin.read_all` reads, for as long as the caller lives: others may hold the other end of its input."""
+    if os.isatty(stdin):
+        return b""
+    poll = select.poll()
+    poll.register(stdin, select.POLLIN)
+    poll.register(connection, select.POLLRDHUP)
+    chunks: list[bytes] = []
+    while True:
+        ready = dict(poll.poll())
+        if connection.fileno() in ready:
+            raise ValueError("the caller has gone")
+        chunk = os.read(stdin, _PIECE)
+        if not chunk:
+            return b"".join(chunks)
         chunks.append(chunk)
-    return b"".join(chunks)
 
 
 if __name__ == "__main__":

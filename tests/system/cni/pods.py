@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from netlab.cni import serve
-from netlab.cni.runtime import NetworkList, parse_network
+from netlab.cni import call
+from netlab.cni.runtime import NetworkList, Runtime, parse_network
 from netlab.net import namespaces, syscalls
 from tests import sandbox
 
@@ -59,16 +59,23 @@ def end(child: int) -> None:
 def start_resident() -> None:
     """Start the resident process of this isolated test, once; it ends with the test."""
     assert sandbox.entered(), "its socket would be the host's"
-    if serve.SOCKET.exists():
+    if Path(call.SOCKET).exists():
         return
     syscalls.mount("tmpfs", "/run", "tmpfs")
     if os.fork() == 0:
         syscalls.set_parent_death_signal(signal.SIGKILL)
         os.execv(sys.executable, [sys.executable, "-m", "netlab.cni.serve"])
     deadline = time.monotonic() + 30
-    while not serve.SOCKET.exists():
+    while not Path(call.SOCKET).exists():
         assert time.monotonic() < deadline, "the resident process does not serve"
         time.sleep(0.01)
+
+
+def runtime(tmp_path: Path) -> Runtime:
+    """A runtime whose calls go in the way that the fixture `way` has chosen."""
+    if os.environ["NETLAB_TEST_WAY"] == "resident" and sandbox.entered():
+        start_resident()
+    return Runtime([PLUGINS, GO_PLUGINS], tmp_path / "cache")
 
 
 @contextlib.contextmanager

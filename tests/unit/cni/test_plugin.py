@@ -57,13 +57,6 @@ def test_a_delete_needs_no_namespace() -> None:
     plugin.check_environment("DEL", {**ENVIRONMENT, "CNI_NETNS": ""})
 
 
-@pytest.mark.parametrize(("version", "ip_version"), [("0.3.1", "6"), ("0.4.0", "6"), ("1.0.0", None)])
-def test_results_are_of_the_version_asked_for(version: str, ip_version: str | None) -> None:
-    result = plugin.convert({"ips": [{"address": "fd00::2/64"}]}, version)
-    assert result["cniVersion"] == version
-    assert result["ips"][0].get("version") == ip_version
-
-
 @pytest.mark.parametrize(
     ("config", "code", "said"),
     [
