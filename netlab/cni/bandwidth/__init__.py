@@ -1,0 +1,85 @@
+"""The plugin `netlab-bandwidth`: chained behind a main plugin, it limits what a container sends and receives.
+
+The configuration's keys are those of the Go `bandwidth` plugin. What the container receives is shaped where the host's
+end of its veth pair sends it. What it sends is redirected, as the host's end receives it, to an ifb device of its own
+and shaped there: the kernel queues only what leaves a device.
+"""
+
+from __future__ import annotations
+
+import errno
+from _blake2 import blake2s
+
+from netlab.cni import errors
+from netlab.cni.bandwidth.config import limits
+from netlab.cni.errors import CniError
+from netlab.net.rtnl import Rtnetlink, RtnetlinkError, link_deletion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugin import Object, Request
+
+
+def add(request: Request) -> Object:
+    """ADD: the limits, or nothing at all; the result before with the ifb device. Raises `CniError`, `OSError`."""
+    ingress, egress = limits(request)
+    result = request.prev_result
+    if result is None:
+        raise not_chained()
+    if ingress is None and egress is None:
+        return result
+    from netlab.cni.bandwidth import shaping  # most pods have no limits
+
+    return shaping.apply(request, result, ingress, egress)
+
+
+def delete(request: Request) -> None:
+    """DEL: removes the ifb device; true also if there is none. Raises `CniError`, `OSError`.
+
+    What is on the host's end of the pair goes with it, when the main plugin's DEL follows this one.
+    """
+    kernel = Rtnetlink()
+    try:
+        device = kernel.link(device_name(request))
+        if device is not None and device.kind == "ifb" and device.alias == request.owner:
+            kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL was faster
+    except RtnetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    finally:
+        kernel.close()
+
+
+def check(request: Request) -> None:
+    """CHECK: whether the limits are in force. Raises `CniError` naming what is missing or changed, and `OSError`."""
+    from netlab.cni.bandwidth import inspection
+
+    inspection.check(request)
+
+
+def collect_garbage(request: Request) -> None:
+    """GC: removes the devices of attachments that are no more. Raises `CniError`, `OSError`."""
+    from netlab.cni.bandwidth import inspection
+
+    inspection.collect_garbage(request)
+
+
+def status(request: Request) -> None:
+    """STATUS: whether this kernel lets this user limit bandwidth. Raises `CniError`."""
+    from netlab.cni.bandwidth import inspection
+
+    inspection.status(request)
+
+
+def device_name(request: Request) -> str:
+    """The name of the attachment's ifb device: the Go plugin's prefix, and the same at every call."""
+    return "bwp" + blake2s(request.owner.encode(), digest_size=6).hexdigest()
+
+
+def not_chained() -> CniError:
+    """The failure of a call that does not say which interface there is."""
+    return CniError(
+        errors.INVALID_CONFIG, "prevResult: it is missing; this plugin has to follow another one in a chain"
+    )
+
+
+HANDLERS = {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect_garbage, "STATUS": status}

@@ -1,0 +1,80 @@
+"""What the configuration of `netlab-bandwidth` asks for.
+
+Directions are the container's: `ingress` is what it receives. `unshapedSubnets` and `shapedSubnets` are about the
+other side of a connection: the sender in one direction, the receiver in the other. (The Go plugin compares the
+receiver in both, which for `ingress` is the container itself.)
+"""
+
+from __future__ import annotations
+
+from netlab.cni import errors
+from netlab.cni.addresses import parse_prefix
+from netlab.cni.errors import CniError
+from netlab.cni.plugin import option
+from netlab.net.tc import Shape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugin import Object, Request
+    from netlab.net.tc import Subnet
+
+_KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")
+_LARGEST_RATE = (1 << 64) - 1
+_LARGEST_BURST = 8 * 0xFFFFFFFF - 1
+"""In bits; the Go plugin's, too."""
+
+
+def limits(request: Request) -> tuple[Shape | None, Shape | None]:
+    """The limits of what the container receives and of what it sends; None for no limit. Raises `CniError`.
+
+    The network's own configuration outranks `runtimeConfig.bandwidth` as a whole, as it does for the Go plugin: a
+    pod's annotation does not lift what the administrator has set.
+    """
+    entry, path = request.config, ""
+    if all(entry.get(key) is None for key in _KEYS):
+        entry, path = (
+            option(request.runtime_config, "bandwidth", dict, {}, "runtimeConfig."),
+            "runtimeConfig.bandwidth.",
+        )
+    spared, meant = (_subnets(entry, key, path) for key in ("unshapedSubnets", "shapedSubnets"))
+    if spared and meant:
+        raise CniError(
+            errors.INVALID_CONFIG,
+            f"{path}shapedSubnets: {entry['shapedSubnets']!r} excludes {path}unshapedSubnets; choose one",
+        )
+    found = []
+    for direction in ("ingress", "egress"):
+        rate = _number(entry, f"{direction}Rate", path, _LARGEST_RATE)
+        burst = _number(entry, f"{direction}Burst", path, _LARGEST_BURST)
+        if bool(rate) != bool(burst):
+            given, missing = ("Rate", "Burst") if rate else ("Burst", "Rate")
+            raise CniError(
+                errors.INVALID_CONFIG,
+                f"{path}{direction}{given}: {rate or burst} needs {direction}{missing}, too, in bits",
+            )
+        source = direction == "ingress"
+        # The kernel counts bytes; a rate of none would be no limit.
+        shape = Shape(max(rate // 8, 1), max(burst // 8, 1), meant or spared, only=bool(meant), source=source)
+        found.append(shape if rate else None)
+    ingress, egress = found
+    return ingress, egress
+
+
+def _number(entry: Object, key: str, path: str, largest: int) -> int:
+    number: int = option(entry, key, int, 0, path)
+    if not 0 <= number <= largest:
+        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {number} must be 0 (no limit) to {largest}")
+    return number
+
+
+def _subnets(entry: Object, key: str, path: str) -> list[Subnet]:
+    found = []
+    for number, text in enumerate(option(entry, key, list, [], path)):
+        try:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is not a string")
+            subnet = parse_prefix(text)
+        except ValueError as error:
+            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {error}") from error
+        found.append((subnet.packed, subnet.length))
+    return found

@@ -1,0 +1,105 @@
+"""CHECK, GC and STATUS: what is there, what should not be there any more, and what could be."""
+
+from __future__ import annotations
+
+import os
+
+from netlab.cni import errors
+from netlab.cni.bandwidth import device_name, not_chained, shaping
+from netlab.cni.bandwidth.config import limits
+from netlab.cni.errors import CniError
+from netlab.cni.netns import setns
+from netlab.cni.plugin import owner, owner_prefix
+from netlab.net import syscalls
+from netlab.net.rtnl import IFF_UP, Link, Rtnetlink, RtnetlinkError, link_deletion
+from netlab.net.tc import Shape, TrafficControl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netlab.cni.plugin import Request
+
+
+def check(request: Request) -> None:
+    """Raises `CniError` naming everything that is missing or changed."""
+    ingress, egress = limits(request)
+    result = request.prev_result
+    if result is None:
+        raise not_chained()
+    kernel = TrafficControl()
+    try:
+        host = shaping.host_end(kernel, request, result)
+        found = list(kernel.differences(host.name, host.index, ingress)) if ingress is not None else []
+        if egress is not None:
+            found += _egress_differences(kernel, host, request, egress)
+    except RtnetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    finally:
+        kernel.close()
+    if found:
+        raise CniError(errors.CHECK_FAILED, "; ".join(found))
+
+
+def _egress_differences(kernel: TrafficControl, host: Link, request: Request, shape: Shape) -> Iterator[str]:
+    name = device_name(request)
+    device = kernel.link(name)
+    if device is None:
+        yield f"link {name}: it is missing"
+        return
+    if device.kind != "ifb" or device.alias != request.owner:
+        yield f"link {name}: it is not the ifb device of {request.owner}"
+        return
+    if not device.flags & IFF_UP:
+        yield f"link {name}: it is down"
+    yield from kernel.differences(name, device.index, shape)
+    if not kernel.redirects(host.index, device.index):
+        yield f"link {host.name}: the filter that redirects what it receives to {name} is missing"
+
+
+def collect_garbage(request: Request) -> None:
+    """Goes on after a failure, and raises `CniError` for all of them at the end."""
+    valid = {owner(request.network, container_id, ifname) for container_id, ifname in request.valid_attachments}
+    failures = []
+    kernel = Rtnetlink()
+    try:
+        for link in kernel.links():
+            if link.kind != "ifb" or not link.alias.startswith(owner_prefix(request.network)) or link.alias in valid:
+                continue
+            try:
+                kernel.send(link_deletion(link.name))
+            except RtnetlinkError as error:
+                failures.append(str(error))
+    except RtnetlinkError as error:
+        failures.append(str(error))
+    finally:
+        kernel.close()
+    if failures:
+        raise CniError(errors.KERNEL_REFUSED, "; ".join(failures))
+
+
+def status(request: Request) -> None:
+    """Limits what passes through the loopback link of a network namespace that is thrown away afterwards."""
+    limits(request)
+    subnets = [(bytes(4), 8), (bytes(16), 8)]
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        try:
+            kernel = TrafficControl()
+            try:
+                loopback = shaping.existing(kernel, "lo")
+                shaping.limit_sending(kernel, loopback, Shape(1, 1), [])
+                shaping.limit_receiving(kernel, loopback, Shape(1, 1, subnets), "bwp", "", [])
+            finally:
+                kernel.close()
+        finally:
+            setns(home)
+    except OSError as error:
+        raise CniError(
+            errors.NOT_AVAILABLE,
+            f"bandwidth cannot be limited here: {error.filename}: {error.strerror};"
+            " it takes CAP_SYS_ADMIN and CAP_NET_ADMIN, and sch_htb, sch_ingress, cls_u32, act_mirred and ifb",
+        ) from error
+    finally:
+        os.close(home)

@@ -1,0 +1,282 @@
+"""Raw traffic control: the few rtnetlink messages with which a link's packets are shaped.
+
+pyroute2 would do, but its import takes five times what a whole CNI ADD may; this module imports C modules only, as
+`netlab.net.rtnl` does, whose messages and socket it uses. Constants are the kernel's (include/uapi/linux/pkt_sched.h,
+pkt_cls.h, tc_act/tc_mirred.h).
+
+A `Shape` is an HTB qdisc with a single class. What no filter sends to the class, or past it, follows the qdisc's
+default; a class id that is none (1:0) is HTB's direct queue, which has no limit (htb_classify() in
+net/sched/sch_htb.c). TBF would do without subnets, but drops every packet that is larger than its burst.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_INET, AF_INET6, inet_ntop
+from _struct import Struct
+from sys import byteorder
+
+from netlab.net.rtnl import Message, Rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Subnet = tuple[bytes, int]  # the address in network byte order, and the prefix's length
+
+_RTM_NEWLINK = 16
+_RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
+_RTM_NEWTCLASS, _RTM_GETTCLASS = 40, 42
+_RTM_NEWTFILTER, _RTM_GETTFILTER = 44, 46
+_NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_DUMP = 0x200, 0x400, 0x300
+
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 4, 13, 18, 1
+_TC_H_ROOT, _TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
+_INGRESS = 0xFFFF0000  # the handle ffff: that tc(8) gives it
+_ROOT = 0x00010000  # 1:
+_LIMITED, _UNLIMITED = _ROOT | 0x30, _ROOT
+_LEAF = 0x00300000  # 30:
+
+_TCA_KIND, _TCA_OPTIONS = 1, 2
+_TCA_HTB_PARMS, _TCA_HTB_INIT, _TCA_HTB_RATE64, _TCA_HTB_CEIL64 = 1, 2, 6, 7
+_HTB_VERSION, _RATE_TO_QUANTUM, _QUANTUM = 3, 10, 20_000
+_TC_LINKLAYER_ETHERNET = 1  # with which the kernel needs no table of rates (Linux 3.8)
+_TCA_U32_CLASSID, _TCA_U32_SEL, _TCA_U32_ACT, _TC_U32_TERMINAL = 1, 5, 7, 1
+_TCA_ACT_KIND, _TCA_ACT_OPTIONS, _TCA_MIRRED_PARMS = 1, 2, 2
+_TC_ACT_STOLEN, _TCA_EGRESS_REDIR = 4, 1
+_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+# Filters of one preference are of one protocol.
+_PREFERENCES = {_ETH_P_ALL: 1, _ETH_P_IPV6: 15, _ETH_P_IP: 16}
+
+_LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, info
+_ATTRIBUTE = Struct("=HH")
+_U32, _U64 = Struct("=I"), Struct("=Q")
+_HTB_GLOBAL = Struct("=IIIII")  # tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
+_HTB_CLASS = Struct("=BBHhHIBBHhHIIIIII")  # tc_htb_opt: rate, ceil, buffer, cbuffer, quantum, level, prio
+_SELECTOR = Struct("=BBBxHHhhI")  # tc_u32_sel: flags, offshift, nkeys, offmask, off, offoff, hoff, hmask
+_KEY = Struct(">II")  # tc_u32_key, first half: mask, value
+_KEY_OFFSET = Struct("=ii")  # second half: off, offmask
+_MIRRED = Struct("=IIiiiiI")  # tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex
+
+_NESTED, _TYPE_MASK = 0x8000, 0x3FFF
+_TICK_NS = 64
+_U32_MAX = 0xFFFFFFFF
+_QUEUE_PACKETS = 1000
+"""Of an ifb: HTB's direct queue has the length of its link's, which by default is 32 for an ifb and 1000 for a veth."""
+_QUEUE_SECONDS = 1 / 40
+_QUEUE_LEAST = 2 * 65536
+"""Bytes: a GSO packet has up to 64 KiB, and a queue that never has room for one would let nothing pass."""
+
+
+class Shape:
+    """A limit of what a link sends: `rate` in bytes per second and `burst` in bytes.
+
+    With `subnets`, it holds for packets to or from them alone (`only`), or for all others. `source` says which address
+    is meant: the sender's or the receiver's.
+    """
+
+    __slots__ = ("burst", "only", "rate", "source", "subnets")
+
+    def __init__(
+        self, rate: int, burst: int, subnets: Iterable[Subnet] = (), *, only: bool = False, source: bool = False
+    ) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.subnets = tuple(subnets)
+        self.only = only
+        self.source = source
+
+    @property
+    def ticks(self) -> int:
+        """The burst as the kernel keeps it: the time in units of 64 ns that it takes at the rate, 274 s at most."""
+        return min(self.burst * 1_000_000_000 // (self.rate * _TICK_NS), _U32_MAX)
+
+    @property
+    def default_class(self) -> int:
+        """The minor number of the class of packets that no filter matches."""
+        return (_UNLIMITED if self.only else _LIMITED) & 0xFFFF
+
+    def filters(self) -> Iterator[tuple[int, int, bytes]]:
+        """The protocol, the class and the packed keys of each filter."""
+        for subnet in self.subnets:
+            protocol = _ETH_P_IP if len(subnet[0]) == 4 else _ETH_P_IPV6
+            yield protocol, _LIMITED if self.only else _UNLIMITED, keys(subnet, source=self.source)
+
+
+def keys(subnet: Subnet, *, source: bool) -> bytes:
+    """The u32 keys that match an address of the subnet in an IP header: one of 32 bits, or up to four."""
+    address, length = subnet
+    width = len(address)
+    number = ((1 << length) - 1) << width * 8 - length
+    mask = number.to_bytes(width, "big")
+    network = (int.from_bytes(address, "big") & number).to_bytes(width, "big")
+    offset = (12 if width == 4 else 8) + (0 if source else width)
+    packed = b"".join(
+        mask[at : at + 4] + network[at : at + 4] + _KEY_OFFSET.pack(offset + at, 0)
+        for at in range(0, width, 4)
+        if any(mask[at : at + 4])
+    )
+    return packed or _KEY.pack(0, 0) + _KEY_OFFSET.pack(0, 0)
+
+
+def ifb(name: str, mtu: int) -> Message:
+    """Make an intermediate functional block device, down: what is redirected to it leaves it where it came from."""
+    attributes = (
+        _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        + _attribute(_IFLA_MTU, _U32.pack(mtu))
+        + _attribute(_IFLA_TXQLEN, _U32.pack(_QUEUE_PACKETS))
+        + _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_IFLA_INFO_KIND, b"ifb\0"))
+    )
+    return Message(f"ifb {name}", _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, _LINK.pack(0, 0, 0, 0, 0) + attributes)
+
+
+def shaping(link: str, index: int, shape: Shape) -> list[Message]:
+    """Put a shape on what a link sends; the first message fails with EEXIST where a qdisc was put before."""
+    parameters = _HTB_GLOBAL.pack(_HTB_VERSION, _RATE_TO_QUANTUM, shape.default_class, 0, 0)
+    queue = _QUEUE_LEAST + int(shape.rate * _QUEUE_SECONDS)
+    messages = [
+        _qdisc(link, index, "htb", _ROOT, _TC_H_ROOT, _attribute(_TCA_HTB_INIT, parameters)),
+        _message(
+            f"htb class of {link}",
+            _RTM_NEWTCLASS,
+            _TCMSG.pack(0, index, _LIMITED, _ROOT, 0),
+            "htb",
+            _class_options(shape),
+        ),
+        # Without: pfifo, as many packets as the link's queue is long. At 1 Mbit/s, 1000 packets wait for 12 s.
+        _qdisc(link, index, "bfifo", _LEAF, _LIMITED, _U32.pack(min(queue, _U32_MAX))),
+    ]
+    for protocol, target, packed in shape.filters():
+        options = _attribute(_TCA_U32_CLASSID, _U32.pack(target)) + _selector(packed)
+        messages.append(_filter(link, index, _ROOT, protocol, options))
+    return messages
+
+
+def shaping_removal(link: str, index: int) -> Message:
+    """Take the shape off a link, with its class and filters."""
+    return Message(f"qdisc htb of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _ROOT, _TC_H_ROOT, 0))
+
+
+def redirection(link: str, index: int, target: int) -> list[Message]:
+    """Have another link send what a link receives; the first message fails with EEXIST if it is done so already."""
+    parameters = _MIRRED.pack(0, 0, _TC_ACT_STOLEN, 0, 0, _TCA_EGRESS_REDIR, target)
+    action = _attribute(_TCA_ACT_KIND, b"mirred\0") + _attribute(
+        _TCA_ACT_OPTIONS | _NESTED, _attribute(_TCA_MIRRED_PARMS, parameters)
+    )
+    everything = _selector(_KEY.pack(0, 0) + _KEY_OFFSET.pack(0, 0))
+    actions = _attribute(_TCA_U32_ACT | _NESTED, _attribute(1 | _NESTED, action))
+    return [
+        _qdisc(link, index, "ingress", _INGRESS, _TC_H_INGRESS, b""),
+        _filter(link, index, _INGRESS, _ETH_P_ALL, everything + actions),
+    ]
+
+
+def redirection_removal(link: str, index: int) -> Message:
+    """Have a link receive again what arrives at it."""
+    return Message(f"qdisc ingress of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _INGRESS, _TC_H_INGRESS, 0))
+
+
+class TrafficControl(Rtnetlink):
+    """A socket that also reads back what shapes a link. Every method raises `RtnetlinkError`."""
+
+    def differences(self, link: str, index: int, shape: Shape) -> Iterator[str]:
+        """What is missing or changed of a shape on a link, in words."""
+        qdiscs = dict(self._dump(_RTM_GETQDISC, index, _TC_H_ROOT))
+        options = qdiscs.get(("htb", _ROOT))
+        if options is None:
+            yield f"link {link}: its qdisc htb 1: is missing"
+            return
+        default = _HTB_GLOBAL.unpack(options[_TCA_HTB_INIT])[2]
+        if default != shape.default_class:
+            yield f"qdisc htb of {link}: default class is 1:{default:x}, not 1:{shape.default_class:x}"
+        options = dict(self._dump(_RTM_GETTCLASS, index, _ROOT)).get(("htb", _LIMITED))
+        if options is None:
+            yield f"link {link}: its htb class 1:30 is missing"
+            return
+        fields = _HTB_CLASS.unpack(options[_TCA_HTB_PARMS])
+        rate, ticks = fields[5], fields[12]
+        if _TCA_HTB_RATE64 in options:
+            rate = _U64.unpack(options[_TCA_HTB_RATE64])[0]
+        if rate != shape.rate:
+            yield f"htb class of {link}: rate is {rate * 8} bit/s, not {shape.rate * 8}"
+        elif ticks != shape.ticks:
+            size = ticks * _TICK_NS * rate // 1_000_000_000
+            yield f"htb class of {link}: burst is {size * 8} bits, not {shape.burst * 8}"
+        present = {
+            (options[_TCA_U32_CLASSID], options[_TCA_U32_SEL][_SELECTOR.size :])
+            for _, options in self._dump(_RTM_GETTFILTER, index, _ROOT)
+            if _TCA_U32_SEL in options
+        }
+        wanted = list(shape.filters())
+        for (_, target, packed), (address, length) in zip(wanted, shape.subnets, strict=True):
+            if (_U32.pack(target), packed) not in present:
+                name = inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+                yield f"link {link}: its filter for {name}/{length} is missing"
+        if len(present) > len(wanted):
+            yield f"link {link}: it has {len(present)} filters, not {len(wanted)}"
+
+    def redirects(self, index: int, target: int) -> bool:
+        """Whether another link sends what a link receives."""
+        wanted = _redirected(target)
+        return any(
+            wanted in options.get(_TCA_U32_ACT, b"") for _, options in self._dump(_RTM_GETTFILTER, index, _INGRESS)
+        )
+
+    def _dump(self, kind: int, index: int, parent: int) -> Iterator[tuple[tuple[str, int], dict[int, bytes]]]:
+        """The kind, the handle and the options of what is on a link."""
+        request = Message("traffic control", kind, _NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
+        for payload in self._get(request):
+            _, owner, handle, _, _ = _TCMSG.unpack_from(payload)
+            if owner != index:  # a dump of qdiscs is of all links
+                continue
+            found = dict(_attributes(payload, _TCMSG.size))
+            kind_of = found[_TCA_KIND].rstrip(b"\0").decode()
+            # Filters' options hold attributes, as HTB's do; those of bfifo and others are not looked at.
+            attributes = dict(_attributes(found.get(_TCA_OPTIONS, b""))) if kind_of in {"htb", "u32"} else {}
+            yield (kind_of, handle), attributes
+
+
+def _redirected(target: int) -> bytes:
+    """The end of tc_mirred, which tells where to; what is before it counts references."""
+    return _MIRRED.pack(0, 0, 0, 0, 0, _TCA_EGRESS_REDIR, target)[-8:]
+
+
+def _class_options(shape: Shape) -> bytes:
+    rate = min(shape.rate, _U32_MAX)
+    specification = (0, _TC_LINKLAYER_ETHERNET, 0, 0, 0, rate)
+    options = _attribute(
+        _TCA_HTB_PARMS, _HTB_CLASS.pack(*specification, *specification, shape.ticks, shape.ticks, _QUANTUM, 0, 0)
+    )
+    if rate < shape.rate:
+        options += _attribute(_TCA_HTB_RATE64, _U64.pack(shape.rate))
+        options += _attribute(_TCA_HTB_CEIL64, _U64.pack(shape.rate))
+    return options
+
+
+def _qdisc(link: str, index: int, kind: str, handle: int, parent: int, options: bytes) -> Message:
+    return _message(f"qdisc {kind} of {link}", _RTM_NEWQDISC, _TCMSG.pack(0, index, handle, parent, 0), kind, options)
+
+
+def _filter(link: str, index: int, parent: int, protocol: int, options: bytes) -> Message:
+    info = _PREFERENCES[protocol] << 16 | int.from_bytes(protocol.to_bytes(2, "big"), byteorder)
+    return _message(f"filter of {link}", _RTM_NEWTFILTER, _TCMSG.pack(0, index, 0, parent, info), "u32", options)
+
+
+def _selector(packed: bytes) -> bytes:
+    return _attribute(_TCA_U32_SEL, _SELECTOR.pack(_TC_U32_TERMINAL, 0, len(packed) // 16, 0, 0, 0, 0, 0) + packed)
+
+
+def _message(subject: str, kind: int, header: bytes, name: str, options: bytes) -> Message:
+    payload = header + _attribute(_TCA_KIND, name.encode() + b"\0") + _attribute(_TCA_OPTIONS, options)
+    return Message(subject, kind, _NLM_F_CREATE | _NLM_F_EXCL, payload)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _attributes(payload: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    while offset + 4 <= len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        yield kind & _TYPE_MASK, payload[offset + 4 : offset + length]
+        offset += length + 3 & ~3
