@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 SOCKET = "/run/netlab/cni.sock"
 """Where a resident process serves. /run is a node's own in a lab, and the host's otherwise."""
-PLUGINS = {"netlab": "netlab.cni.network", "netlab-ipam": "netlab.cni.ipam"}
+PLUGINS = {
+    "netlab": "netlab.cni.network",
+    "netlab-ipam": "netlab.cni.ipam",
+    "netlab-bandwidth": "netlab.cni.bandwidth",
+}
 """The module of each plugin, which has HANDLERS."""
 PROTOCOL = b"netlab-cni-1"
 """What a request begins with: to be changed with anything that a resident process of another version would not know.
