@@ -42,7 +42,7 @@ _IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
 
@@ -251,21 +251,29 @@ def _family(packed: bytes) -> int:
     return AF_INET if len(packed) == 4 else AF_INET6
 
 
-def _address(kind: int, flags: int, link: str, index: int, packed: bytes, length: int, bits: int = 0) -> Message:
+def _address(
+    kind: int, flags: int, link: str, index: int, packed: bytes, length: int, bits: int = 0, scope: int = SCOPE_UNIVERSE
+) -> Message:
     return Message(
         f"address on {link}",
         kind,
         flags,
-        _ADDRESS.pack(_family(packed), length, bits, _SCOPE_UNIVERSE, index)
+        _ADDRESS.pack(_family(packed), length, bits, scope, index)
         + _attribute(_IFA_LOCAL, packed)
         + _attribute(_IFA_ADDRESS, packed),
     )
 
 
-def address(link: str, index: int, packed: bytes, length: int, *, detect: bool = False) -> Message:
-    """Add an address, usable at once unless `detect` has IPv6 look for duplicates first: IPAM has seen to it."""
+def address(
+    link: str, index: int, packed: bytes, length: int, *, detect: bool = False, scope: int = SCOPE_UNIVERSE
+) -> Message:
+    """Add an address, usable at once unless `detect` has IPv6 look for duplicates first: IPAM has seen to it.
+
+    With a `scope` other than the universe's the kernel does not take it for the source of what goes farther; the scope
+    of an IPv6 address is what the address itself says.
+    """
     bits = 0 if detect or len(packed) == 4 else _IFA_F_NODAD
-    return _address(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, link, index, packed, length, bits)
+    return _address(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, link, index, packed, length, bits, scope)
 
 
 def address_deletion(link: str, index: int, packed: bytes, length: int) -> Message:
@@ -304,7 +312,7 @@ def route(
     if table:
         attributes += _number(_RTA_TABLE, table)
     if scope is None:
-        scope = _SCOPE_UNIVERSE if gateway or len(packed) == 16 else _SCOPE_LINK
+        scope = SCOPE_UNIVERSE if gateway or len(packed) == 16 else SCOPE_LINK
     short = (table or _RT_TABLE_MAIN) if table < 256 else 0  # RT_TABLE_UNSPEC: the attribute tells
     return Message(
         f"route to {destination}",

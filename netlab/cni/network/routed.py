@@ -1,0 +1,154 @@
+"""Mode `routed`: the host's end is a link of its own, and the node routes between its containers and everybody else.
+
+A container has its addresses alone (/32, /128), and a gateway that is the same everywhere: 169.254.1.1 and fe80::1 of
+the host's end. They are real addresses of that link and not proxy ARP, which answers only after a random delay
+(proxy_delay) and for anybody. The node has a route to each address through that end. As the kernel takes a route only
+once, no address can be in use twice on a node, whichever network gave it out.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni import errors
+from netlab.cni.addresses import Prefix
+from netlab.cni.errors import CniError
+from netlab.cni.network.addressing import Addressing, Route, add_default_routes, parse, text
+from netlab.cni.network.bridge import forwarding
+from netlab.cni.network.mode import Mode, read_sysctl, write_sysctl
+from netlab.net import rtnl
+from netlab.net.rtnl import RtnetlinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugin import Object, Request
+    from netlab.net.rtnl import Link, Rtnetlink
+
+_GATEWAYS = {32: Prefix(0xA9FE0101, 32, 32), 128: Prefix(0xFE80 << 112 | 1, 64, 128)}
+# What only a bridge can do. `bridge`, `forceAddress` and `hairpinMode` pass: nothing is lost without them, and a
+# container reaches itself through a router anyway.
+_OF_A_BRIDGE = ("promiscMode", "macspoofchk", "portIsolation")
+
+
+class Routed(Mode):
+    """Containers are each on a link of their own."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        for key in _OF_A_BRIDGE:
+            if request.config.get(key):
+                raise CniError(
+                    errors.UNSUPPORTED_FIELD, f"{key}: {request.config[key]!r} is for a bridge, and mode is 'routed'"
+                )
+        if not self.config.has_ipam:
+            raise CniError(errors.INVALID_CONFIG, "ipam.type: mode 'routed' needs addresses; name an IPAM plugin")
+
+    def prepare(self, kernel: Rtnetlink) -> list[Link]:
+        """Containers share nothing."""
+        return []
+
+    def address(self, reserved: Object) -> Addressing:
+        """Each address alone, and the way to everything else through the host's end.
+
+        There is a default route unless isDefaultGateway is false: without any route there is nobody to reach.
+        """
+        ips, given = parse(reserved)
+        addresses = [Prefix(address.address, address.bits, address.bits) for address, _ in ips]
+        gateways: list[Prefix | None] = [_GATEWAYS[address.bits] for address in addresses]
+        # To the gateway itself; that of IPv6 is a link-local address, to which every link has a route.
+        routes = [Route(_GATEWAYS[32], None, {"scope": rtnl.SCOPE_LINK})] if _GATEWAYS[32] in gateways else []
+        for route in given:
+            if route.gateway and all(gateway is None or text(gateway) != text(route.gateway) for _, gateway in ips):
+                raise CniError(
+                    errors.UNSUPPORTED_FIELD,
+                    f"ipam.routes: gw {text(route.gateway)!r} cannot be reached in mode 'routed',"
+                    " where the node is the only gateway; leave gw out",
+                )
+            gateway = _GATEWAYS[route.destination.bits]
+            routes.append(Route(route.destination, gateway, route.numbers))
+        if self.request.config.get("isDefaultGateway") is not False:
+            add_default_routes(routes, gateways)
+        return Addressing(addresses, [address for address, _ in ips], gateways, routes)
+
+    def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """Set the host's end up, with the gateways' addresses, and the route to each of the container's."""
+        kernel.send(
+            rtnl.no_ipv6_address(host.name, host.index),  # the gateway's is given, and without IPv6 there is none
+            rtnl.link_flags(host.name, host.index, rtnl.IFF_UP),
+            tolerate=errno.EAFNOSUPPORT,
+        )
+        families = {address.bits for address in addressing.addresses}
+        for bits in families:
+            write_sysctl(forwarding(bits), "1")
+            for name, value in _sysctls(host.name, bits).items():
+                write_sysctl(name, value)
+        # Scope "host" keeps the kernel from taking 169.254.1.1 for the source of what the node itself sends: that is
+        # the node's own address, which it is known by. (For IPv6 it prefers a global address unasked.)
+        kernel.send(
+            *(
+                rtnl.address(
+                    host.name,
+                    host.index,
+                    _GATEWAYS[bits].packed,
+                    _GATEWAYS[bits].length,
+                    scope=rtnl.SCOPE_HOST if bits == 32 else rtnl.SCOPE_LINK,
+                )
+                for bits in families
+            )
+        )
+        for address in addressing.addresses:
+            try:
+                kernel.send(rtnl.route(str(address), address.packed, address.length, host.index))
+            except RtnetlinkError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+                raise CniError(
+                    errors.KERNEL_REFUSED,
+                    f"address {text(address)}: this node has a route to it already, so it is in use;"
+                    f" see `ip route show {address}`",
+                ) from error
+
+    def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """The host's end, its addresses, the routes to the container's, and forwarding."""
+        if not host.flags & rtnl.IFF_UP:
+            raise CniError(errors.CHECK_FAILED, f"link {host.name}: it is down")
+        present = {item.packed for item in kernel.addresses(host.index)}
+        for address in addressing.addresses:
+            gateway = _GATEWAYS[address.bits]
+            if gateway.packed not in present:
+                raise CniError(errors.CHECK_FAILED, f"link {host.name}: address {gateway} is missing")
+            for name in (forwarding(address.bits), _forwarding_of(host.name, address.bits)):
+                if read_sysctl(name) != "1":
+                    raise CniError(errors.CHECK_FAILED, f"sysctl {name}: it must be 1")
+            routes = kernel.routes(rtnl.AF_INET if address.bits == 32 else rtnl.AF_INET6)
+            if not any(
+                (route.packed, route.length, route.index, route.table)
+                == (address.packed, address.length, host.index, _MAIN)
+                for route in routes
+            ):
+                raise CniError(errors.CHECK_FAILED, f"route to {address} through {host.name}: it is missing")
+
+    def status(self, kernel: Rtnetlink) -> None:
+        """There is nothing that could be in the way."""
+
+
+MODE = Routed
+
+_MAIN = 254
+
+
+def _sysctls(link: str, bits: int) -> dict[str, str]:
+    """How the node is to treat what comes from the container."""
+    if bits == 32:
+        # Strict: a packet whose source is not the container's own address is dropped (RFC 3704).
+        return {_forwarding_of(link, bits): "1", f"net/ipv4/conf/{link}/rp_filter": "1"}
+    # A container is no router: what it may announce is not for the node (where the default is to listen even so).
+    return {
+        f"net/ipv6/conf/{link}/disable_ipv6": "0",
+        f"net/ipv6/conf/{link}/accept_ra": "0",
+        _forwarding_of(link, bits): "1",
+    }
+
+
+def _forwarding_of(link: str, bits: int) -> str:
+    return f"net/ipv{4 if bits == 32 else 6}/conf/{link}/forwarding"
