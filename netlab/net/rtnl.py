@@ -1,30 +1,33 @@
 """Raw rtnetlink for the few messages that a CNI plugin needs.
 
-pyroute2 does all of this and more, and is what the rest of netlab uses; importing it takes 200 ms, eight times what a
-whole CNI ADD may. This module imports C modules only. Messages are built by pure functions (`Message` is bytes and the
-name of what they change), and sent by `Rtnetlink`, several at once where they do not depend on each other's answers.
-Constants are the kernel's (include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h).
+Messages are built by pure functions and sent by `Rtnetlink`, several at once where they do not depend on each other's
+answers. Constants are the kernel's (include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h).
 """
 
 from __future__ import annotations
 
-from _socket import socket
 from _struct import Struct
-from os import strerror
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing costs 12 ms
-    from collections.abc import Iterable, Iterator
+from netlab.net.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLMSG_ERROR,
+    Message,
+    Netlink,
+    NetlinkError,
+    attribute,
+    attributes,
+    nested,
+    refusal,
+)
+
+RtnetlinkError = NetlinkError
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
-_AF_NETLINK, _SOCK_RAW_CLOEXEC, _NETLINK_ROUTE = 16, 3 | 0o2000000, 0
-_SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 10, 12
-
-_NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
-_NLM_F_EXCL, _NLM_F_CREATE = 0x200, 0x400
-_NLM_F_DUMP = 0x300
-_NLM_F_ACK_TLVS = 0x200
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NETLINK_ROUTE = 0
+_SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
@@ -43,40 +46,11 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
-_NESTED = 0x8000
-_TYPE_MASK = 0x3FFF
 
-_HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDRESS = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
 _ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, dst len, src len, tos, table, protocol, scope, type, flags
-_ATTRIBUTE = Struct("=HH")
 _U32 = Struct("=I")
-_ERRNO = Struct("=i")
-
-
-class RtnetlinkError(OSError):
-    """The kernel refused a message: `errno`, its text, and (`filename`) what was to be changed."""
-
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
-
-
-class Message:
-    """One request: its type, flags and payload, and what it does in words, for the error."""
-
-    __slots__ = ("flags", "kind", "payload", "subject")
-
-    def __init__(self, subject: str, kind: int, flags: int, payload: bytes) -> None:
-        self.subject = subject
-        self.kind = kind
-        self.flags = flags
-        self.payload = payload
-
-    def pack(self, sequence: int) -> bytes:
-        """The bytes on the wire."""
-        flags = self.flags | _NLM_F_REQUEST
-        return _HEADER.pack(_HEADER.size + len(self.payload), self.kind, flags, sequence, 0) + self.payload
 
 
 class Link:
@@ -103,8 +77,8 @@ class Link:
 
     def __init__(self, payload: bytes) -> None:
         _, _, self.index, self.flags, _ = _LINK.unpack_from(payload)
-        found = dict(_attributes(payload, _LINK.size))
-        info = dict(_attributes(found.get(_IFLA_LINKINFO, b"")))
+        found = dict(attributes(payload, _LINK.size))
+        info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
         self.name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
         self.mac = found.get(_IFLA_ADDRESS, b"").hex(":")
         self.alias = found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
@@ -113,7 +87,7 @@ class Link:
             for kind in (_IFLA_MASTER, _IFLA_MTU, _IFLA_LINK, _IFLA_PROMISCUITY)
         )
         self.kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
-        port = dict(_attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
+        port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
         self.hairpin = port.get(_IFLA_BRPORT_MODE) == b"\1"
         self.isolated = port.get(_IFLA_BRPORT_ISOLATED) == b"\1"
 
@@ -125,7 +99,7 @@ class Address:
 
     def __init__(self, payload: bytes) -> None:
         _, self.length, self.flags, _, self.index = _ADDRESS.unpack_from(payload)
-        found = dict(_attributes(payload, _ADDRESS.size))
+        found = dict(attributes(payload, _ADDRESS.size))
         self.packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
 
 
@@ -136,7 +110,7 @@ class Route:
 
     def __init__(self, payload: bytes) -> None:
         family, self.length, _, _, table, _, self.scope, self.type, _ = _ROUTE.unpack_from(payload)
-        found = dict(_attributes(payload, _ROUTE.size))
+        found = dict(attributes(payload, _ROUTE.size))
         self.packed = found.get(_RTA_DST, bytes(4 if family == AF_INET else 16))
         self.gateway = found.get(_RTA_GATEWAY, b"")
         self.index, self.priority = (
@@ -145,29 +119,18 @@ class Route:
         self.table = int(_U32.unpack(found[_RTA_TABLE])[0]) if _RTA_TABLE in found else table
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, _U32.pack(value))
+    return attribute(kind, _U32.pack(value))
 
 
 def _name(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
-
-
-def _attributes(payload: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    while offset + 4 <= len(payload):
-        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
-        yield kind & _TYPE_MASK, payload[offset + 4 : offset + length]
-        offset += length + 3 & ~3
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _link_attributes(name: str, mac: bytes, mtu: int) -> bytes:
     attributes = _name(_IFLA_IFNAME, name)
     if mac:
-        attributes += _attribute(_IFLA_ADDRESS, mac)
+        attributes += attribute(_IFLA_ADDRESS, mac)
     if mtu:
         attributes += _number(_IFLA_MTU, mtu)
     return attributes
@@ -178,27 +141,25 @@ def bridge(name: str, mac: bytes, mtu: int = 0) -> Message:
     return Message(
         f"bridge {name}",
         _RTM_NEWLINK,
-        _NLM_F_CREATE | _NLM_F_EXCL,
+        NLM_F_CREATE | NLM_F_EXCL,
         _LINK.pack(0, 0, 0, IFF_UP, IFF_UP)
         + _link_attributes(name, mac, mtu)
-        + _attribute(_IFLA_LINKINFO | _NESTED, _name(_IFLA_INFO_KIND, "bridge")),
+        + nested(_IFLA_LINKINFO, _name(_IFLA_INFO_KIND, "bridge")),
     )
 
 
 def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b"", mtu: int = 0) -> Message:
     """Make a veth pair, down: `name` here, a port of the bridge `master` if not 0, and `peer` in that namespace."""
     other = _LINK.pack(0, 0, 0, 0, 0) + _link_attributes(peer, peer_mac, mtu) + _number(_IFLA_NET_NS_FD, peer_netns)
-    info = _name(_IFLA_INFO_KIND, "veth") + _attribute(
-        _IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, other)
-    )
+    info = _name(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, nested(_VETH_INFO_PEER, other))
     return Message(
         f"veth {name}",
         _RTM_NEWLINK,
-        _NLM_F_CREATE | _NLM_F_EXCL,
+        NLM_F_CREATE | NLM_F_EXCL,
         _LINK.pack(0, 0, 0, 0, 0)
         + _link_attributes(name, b"", mtu)
         + (_number(_IFLA_MASTER, master) if master else b"")
-        + _attribute(_IFLA_LINKINFO | _NESTED, info),
+        + nested(_IFLA_LINKINFO, info),
     )
 
 
@@ -212,8 +173,8 @@ def no_ipv6_address(name: str, index: int) -> Message:
 
     The answer is EAFNOSUPPORT where IPv6 is off altogether.
     """
-    mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
-    spec = _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(AF_INET6 | _NESTED, mode))
+    mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
+    spec = nested(_IFLA_AF_SPEC, nested(AF_INET6, mode))
     return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + spec)
 
 
@@ -223,7 +184,7 @@ def link_alias(name: str, alias: str) -> Message:
         f"link {name}",
         _RTM_SETLINK,
         0,
-        _LINK.pack(0, 0, 0, 0, 0) + _name(_IFLA_IFNAME, name) + _attribute(_IFLA_IFALIAS, alias.encode()),
+        _LINK.pack(0, 0, 0, 0, 0) + _name(_IFLA_IFNAME, name) + attribute(_IFLA_IFALIAS, alias.encode()),
     )
 
 
@@ -233,12 +194,12 @@ def bridge_port(name: str, index: int, *, hairpin: bool = False, isolated: bool 
     `hairpin` lets it send a frame back out of the port it came in by: a pod that reaches itself through a Service.
     `isolated` keeps frames from every other port that is isolated too (Linux 4.18).
     """
-    options = _attribute(_IFLA_BRPORT_MODE, bytes([hairpin])) + _attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated]))
+    options = attribute(_IFLA_BRPORT_MODE, bytes([hairpin])) + attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated]))
     return Message(
         f"bridge port {name}",
         _RTM_SETLINK,
         0,
-        _LINK.pack(AF_BRIDGE, 0, index, 0, 0) + _attribute(_IFLA_PROTINFO | _NESTED, options),
+        _LINK.pack(AF_BRIDGE, 0, index, 0, 0) + nested(_IFLA_PROTINFO, options),
     )
 
 
@@ -259,8 +220,8 @@ def _address(
         kind,
         flags,
         _ADDRESS.pack(_family(packed), length, bits, scope, index)
-        + _attribute(_IFA_LOCAL, packed)
-        + _attribute(_IFA_ADDRESS, packed),
+        + attribute(_IFA_LOCAL, packed)
+        + attribute(_IFA_ADDRESS, packed),
     )
 
 
@@ -273,7 +234,7 @@ def address(
     of an IPv6 address is what the address itself says.
     """
     bits = 0 if detect or len(packed) == 4 else _IFA_F_NODAD
-    return _address(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, link, index, packed, length, bits, scope)
+    return _address(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, index, packed, length, bits, scope)
 
 
 def address_deletion(link: str, index: int, packed: bytes, length: int) -> Message:
@@ -301,14 +262,14 @@ def route(
     """
     attributes = _number(_RTA_OIF, index)
     if length:
-        attributes += _attribute(_RTA_DST, packed)
+        attributes += attribute(_RTA_DST, packed)
     if gateway:
-        attributes += _attribute(_RTA_GATEWAY, gateway)
+        attributes += attribute(_RTA_GATEWAY, gateway)
     if priority:
         attributes += _number(_RTA_PRIORITY, priority)
     if mtu or advmss:
         metrics = (_number(kind, value) for kind, value in ((_RTAX_MTU, mtu), (_RTAX_ADVMSS, advmss)) if value)
-        attributes += _attribute(_RTA_METRICS | _NESTED, b"".join(metrics))
+        attributes += nested(_RTA_METRICS, b"".join(metrics))
     if table:
         attributes += _number(_RTA_TABLE, table)
     if scope is None:
@@ -317,24 +278,17 @@ def route(
     return Message(
         f"route to {destination}",
         _RTM_NEWROUTE,
-        _NLM_F_CREATE | _NLM_F_EXCL,
+        NLM_F_CREATE | NLM_F_EXCL,
         _ROUTE.pack(_family(packed), length, 0, 0, short, _RTPROT_STATIC, scope, _RTN_UNICAST, 0) + attributes,
     )
 
 
-class Rtnetlink:
-    """A socket to the kernel in the network namespace of its making. Every method raises `RtnetlinkError`."""
+class Rtnetlink(Netlink):
+    """A socket to the kernel in the network namespace of its making. Every method raises `NetlinkError`."""
 
     def __init__(self) -> None:
-        self._socket = socket(_AF_NETLINK, _SOCK_RAW_CLOEXEC, _NETLINK_ROUTE)
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        super().__init__(_NETLINK_ROUTE)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        self._sequence = 0
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
     def send(self, *messages: Message, tolerate: int = 0) -> list[bool]:
         """Send the messages at once; the kernel works them off in order. True for each that was done.
@@ -342,24 +296,20 @@ class Rtnetlink:
         The kernel goes on after one that failed; the first failure is raised when all have been answered. Those
         with the errno `tolerate` are not failures.
         """
-        data = b""
-        for offset, message in enumerate(messages):
-            message.flags |= _NLM_F_ACK
-            data += message.pack(self._sequence + offset)
         first, self._sequence = self._sequence, self._sequence + len(messages)
-        self._socket.send(data)
+        self._socket.send(b"".join([message.pack(first + n, NLM_F_ACK) for n, message in enumerate(messages)]))
         done = [False] * len(messages)
-        failure: RtnetlinkError | None = None
+        failure: NetlinkError | None = None
         waiting = len(messages)
         while waiting:
-            for kind, flags, sequence, payload in _messages(self._socket.recv(65536)):
-                if kind != _NLMSG_ERROR or not first <= sequence < self._sequence:
+            for kind, flags, sequence, payload in self._receive():
+                if kind != NLMSG_ERROR or not first <= sequence < self._sequence:
                     continue
                 waiting -= 1
-                code = -_ERRNO.unpack_from(payload)[0]
-                done[sequence - first] = code == 0
-                if code not in {0, tolerate} and failure is None:
-                    failure = _error(code, flags, payload, messages[sequence - first].subject)
+                error = refusal(flags, payload, messages[sequence - first].subject)
+                done[sequence - first] = error is None
+                if error is not None and error.errno != tolerate and failure is None:
+                    failure = error
         if failure is not None:
             raise failure
         return done
@@ -368,62 +318,26 @@ class Rtnetlink:
         """The link of that name."""
         request = Message(f"link {name}", _RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _name(_IFLA_IFNAME, name))
         try:
-            return Link(next(self._get(request)))
-        except RtnetlinkError as error:
+            return Link(self.ask(request)[0])
+        except NetlinkError as error:
             if error.errno == _ENODEV:
                 return None
             raise
 
     def links(self) -> list[Link]:
         """All links of the namespace."""
-        request = Message("links", _RTM_GETLINK, _NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))
-        return [Link(payload) for payload in self._get(request)]
+        request = Message("links", _RTM_GETLINK, NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))
+        return [Link(payload) for payload in self.ask(request)]
 
     def addresses(self, index: int) -> list[Address]:
         """The addresses of a link, both families."""
-        request = Message(f"addresses of link {index}", _RTM_GETADDR, _NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
-        return [Address(payload) for payload in self._get(request)]
+        request = Message(f"addresses of link {index}", _RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
+        return [Address(payload) for payload in self.ask(request)]
 
     def routes(self, family: int) -> list[Route]:
         """The routes of every table of `AF_INET` or `AF_INET6`."""
-        request = Message("routes", _RTM_GETROUTE, _NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-        return [Route(payload) for payload in self._get(request)]
-
-    def _get(self, request: Message) -> Iterator[bytes]:
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        self._socket.send(request.pack(sequence))
-        dump = bool(request.flags & _NLM_F_DUMP)
-        while True:
-            for kind, flags, answered, payload in _messages(self._socket.recv(262144)):
-                if answered != sequence:
-                    continue
-                if kind == _NLMSG_ERROR:
-                    raise _error(-_ERRNO.unpack_from(payload)[0], flags, payload, request.subject)
-                if kind == _NLMSG_DONE:
-                    return
-                yield payload
-                if not dump:
-                    return
+        request = Message("routes", _RTM_GETROUTE, NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        return [Route(payload) for payload in self.ask(request)]
 
 
 _ENODEV = 19
-_NLMSGERR_ATTR_MSG = 1
-
-
-def _messages(data: bytes) -> Iterable[tuple[int, int, int, bytes]]:
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
-        offset += length + 3 & ~3
-
-
-def _error(code: int, flags: int, payload: bytes, subject: str) -> RtnetlinkError:
-    """The kernel's own sentence (extended acknowledgement, Linux 4.12) follows errno's text where it gives one."""
-    reason = strerror(code)
-    if flags & _NLM_F_ACK_TLVS:
-        # NETLINK_CAP_ACK: only the header of the refused message comes back between the errno and the attributes.
-        said = dict(_attributes(payload, 4 + _HEADER.size)).get(_NLMSGERR_ATTR_MSG, b"")
-        if said:
-            reason += f": {said.rstrip(bytes(1)).decode(errors='replace').rstrip('.')}"
-    return RtnetlinkError(code, reason, subject)

@@ -15,7 +15,8 @@ from _socket import AF_INET, AF_INET6, inet_ntop
 from _struct import Struct
 from sys import byteorder
 
-from netlab.net.rtnl import Message, Rtnetlink
+from netlab.net.netlink import Message
+from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class TrafficControl(Rtnetlink):
     def _dump(self, kind: int, index: int, parent: int) -> Iterator[tuple[tuple[str, int], dict[int, bytes]]]:
         """The kind, the handle and the options of what is on a link."""
         request = Message("traffic control", kind, _NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
-        for payload in self._get(request):
+        for payload in self.ask(request):
             _, owner, handle, _, _ = _TCMSG.unpack_from(payload)
             if owner != index:  # a dump of qdiscs is of all links
                 continue

@@ -10,7 +10,8 @@ from netlab.cni.bandwidth import device_name
 from netlab.cni.errors import CniError
 from netlab.cni.netns import Entered, open_netns
 from netlab.net import rtnl, tc
-from netlab.net.rtnl import IFF_UP, Link, Message, RtnetlinkError
+from netlab.net.netlink import Message
+from netlab.net.rtnl import IFF_UP, Link, RtnetlinkError
 from netlab.net.tc import Shape, TrafficControl
 
 TYPE_CHECKING = False

@@ -10,7 +10,8 @@ import pytest
 from pyroute2.netlink.rtnl import ifaddrmsg, ifinfmsg, rtmsg
 
 from netlab.net import rtnl
-from netlab.net.rtnl import Message, Rtnetlink, RtnetlinkError
+from netlab.net.netlink import Message
+from netlab.net.rtnl import Rtnetlink, RtnetlinkError
 
 
 def decoded(message: Message, kind: Any) -> Any:
