@@ -1,0 +1,228 @@
+"""The VXLAN device of a node: made, brought up to date with the peers file, and checked, over pyroute2.
+
+It is imported where that has to be done: by the first ADD of a node, and by one after a change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.cni.network import peers
+from netlab.errors import NetlabError
+from netlab.net import links, overlay
+from netlab.net.overlay import Overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.network.vxlan import Settings
+
+_OVERHEAD = {4: 50, 6: 70}
+"""Bytes before a container's packet on the underlay: its Ethernet header, VXLAN, UDP, and IPv4 or IPv6 (RFC 7348)."""
+_RT_SCOPE_UNIVERSE = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Underlay:
+    """The link to the other nodes, and this node's address on it."""
+
+    index: int
+    name: str
+    mtu: int
+    local: str
+
+    @property
+    def version(self) -> int:
+        return ipaddress.ip_address(self.local).version
+
+    @property
+    def inner_mtu(self) -> int:
+        """The largest packet that goes through the tunnel unbroken, in bytes."""
+        return self.mtu - _OVERHEAD[self.version]
+
+
+def ensure(settings: Settings) -> None:
+    """The device is there, up, and knows just the peers of the peers file. Raises `CniError`."""
+    with _one_at_a_time(), _naming(settings), IPRoute() as ip:
+        # Who waited for another ADD may have nothing to do any more; a file that changed meanwhile is the one to go by.
+        settings.read_peers()
+        underlay = _underlay(ip, settings)
+        listed = _peers(settings)
+        mtu = _mtu(settings, underlay)
+        index = links.index_of(ip, settings.name)
+        if index is None:
+            index = links.ensure_link(
+                ip,
+                settings.name,
+                "vxlan",
+                address=peers.own_mac(listed or (), underlay.local, settings.vni),
+                vxlan_id=settings.vni,
+                vxlan_port=settings.port,
+                # Every peer is known: nothing is learnt from what comes in.
+                vxlan_learning=0,
+                vxlan_link=underlay.index,
+                mtu=mtu,
+                **{"vxlan_local" if underlay.version == 4 else "vxlan_local6": underlay.local},
+            )
+        else:
+            _refuse_another(ip, settings, underlay)
+            # Whatever comes between this and the end leaves a device that the next ADD takes up again.
+            ip.link("set", index=index, ifalias="")
+            mac = peers.own_mac(listed, underlay.local, settings.vni) if listed is not None else ""
+            # The kernel forgets all neighbours when an address is set, and be it the same.
+            if mac and mac != links.mac_of(ip, settings.name):
+                ip.link("set", index=index, address=mac)
+        links.ensure_up(ip, settings.name)
+        if listed is not None:
+            overlay.apply(ip, settings.name, _plan(settings, listed, underlay))
+        ip.link("set", index=index, ifalias=settings.mark())
+
+
+def check(settings: Settings, addresses: list[str]) -> None:
+    """CHECK of the device, its addresses and its peers. Raises `CniError` naming what is missing."""
+    with _naming(settings), IPRoute() as ip:
+        underlay = _underlay(ip, settings)
+        listed = _peers(settings)
+        index = links.index_of(ip, settings.name)
+        if index is None:
+            raise CniError(errors.CHECK_FAILED, f"link {settings.name}: it is missing")
+        if ip.get_links(index)[0]["state"] != "up":
+            raise CniError(errors.CHECK_FAILED, f"link {settings.name}: it is down")
+        _refuse_another(ip, settings, underlay, errors.CHECK_FAILED)
+        if listed is not None:
+            mac = peers.own_mac(listed, underlay.local, settings.vni)
+            if links.mac_of(ip, settings.name) != mac:
+                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: its address is not {mac}, its peers' entry")
+            missing = _plan(settings, listed, underlay) - overlay.read(ip, settings.name)
+            for entry in missing.describe(settings.name):
+                raise CniError(errors.CHECK_FAILED, f"{entry}: it is missing")
+        present = {item.get("address") for item in ip.get_addr(index=index)}
+        for address in addresses:
+            if address.partition("/")[0] not in present:
+                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: address {address} is missing")
+
+
+def status(settings: Settings) -> None:
+    """STATUS: whether `ensure` can succeed. Raises `CniError`."""
+    with _naming(settings), IPRoute() as ip:
+        underlay = _underlay(ip, settings)
+        _mtu(settings, underlay)
+        listed = _peers(settings)
+        if listed is not None:
+            _plan(settings, listed, underlay)
+        if links.index_of(ip, settings.name) is not None:
+            _refuse_another(ip, settings, underlay)
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one ADD of this node through. The lock is on its network namespace itself: no file has to be agreed upon."""
+    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(namespace)
+
+
+@contextlib.contextmanager
+def _naming(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except CniError:
+        raise
+    except NetlabError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    except NetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, f"link {settings.name}: {os.strerror(error.code)}") from error
+
+
+def _underlay(ip: IPRoute, settings: Settings) -> _Underlay:
+    """The link and the address that the configuration names, the other of the two found by the one it gives."""
+    wanted = ipaddress.ip_address(settings.local_address) if settings.local_address else None
+    index = links.index_of(ip, settings.device) if settings.device else None
+    if settings.device and index is None:
+        raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {settings.device!r}: there is no link of that name")
+    found: list[tuple[Any, int]] = [
+        (ipaddress.ip_address(item.get("local") or item.get("address")), item["index"])
+        for item in ip.get_addr()
+        if item["scope"] == _RT_SCOPE_UNIVERSE
+    ]
+    candidates = [
+        (address, link)
+        for address, link in found
+        if (wanted is None or address == wanted) and (index is None or link == index)
+    ]
+    if not candidates:
+        if wanted is None:
+            raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {settings.device!r} has no address of its own yet")
+        where = f" of {settings.device}" if settings.device else ""
+        raise CniError(errors.INVALID_CONFIG, f"vxlan.localAddress: {wanted} is no address{where} of this node")
+    # The kernel's order, IPv4 first.
+    address, link = min(candidates, key=lambda candidate: candidate[0].version)
+    attributes = ip.get_links(link)[0]
+    return _Underlay(link, attributes.get("ifname"), attributes.get("mtu"), str(address))
+
+
+def _peers(settings: Settings) -> list[peers.Peer] | None:
+    if settings.peers is None:
+        return None
+    with _of_peers_file(settings):
+        return peers.parse_peers(settings.peers)
+
+
+def _plan(settings: Settings, listed: list[peers.Peer], underlay: _Underlay) -> Overlay:
+    with _of_peers_file(settings):
+        return peers.plan(listed, underlay.local, settings.vni)
+
+
+@contextlib.contextmanager
+def _of_peers_file(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise CniError(errors.INVALID_CONFIG, f"vxlan.peersFile: {settings.peers_file}: {error}") from error
+
+
+def _mtu(settings: Settings, underlay: _Underlay) -> int:
+    if settings.mtu > underlay.inner_mtu:
+        raise CniError(
+            errors.INVALID_CONFIG,
+            f"mtu: {settings.mtu} is more than the {underlay.inner_mtu} that VXLAN leaves of the"
+            f" {underlay.mtu} of {underlay.name}; leave it out",
+        )
+    return settings.mtu or underlay.inner_mtu
+
+
+def _refuse_another(ip: IPRoute, settings: Settings, underlay: _Underlay, code: int = errors.INVALID_CONFIG) -> None:
+    """A device of that name that is another tunnel's cannot be made into this one."""
+    (link,) = ip.get_links(links.index_of(ip, settings.name))
+    info = link.get("linkinfo")
+    if not info or info.get("kind") != "vxlan":
+        raise CniError(code, f"vxlan.name: link {settings.name!r} exists and is no VXLAN device; choose another name")
+    data = info.get("data")
+    is_so = {
+        "id": data.get("vxlan_id"),
+        "port": data.get("vxlan_port"),
+        "localAddress": data.get("vxlan_local" if underlay.version == 4 else "vxlan_local6"),
+    }
+    wanted = {"id": settings.vni, "port": settings.port, "localAddress": underlay.local}
+    for key, value in wanted.items():
+        if is_so[key] != value:
+            raise CniError(
+                code,
+                f"vxlan.{key}: link {settings.name!r} exists with {is_so[key]}, not {value};"
+                f" choose another vxlan.name, or remove it (`ip link del {settings.name}`)",
+            )
+    if settings.mtu > link.get("mtu"):
+        raise CniError(code, f"mtu: {settings.mtu} is more than the {link.get('mtu')} of link {settings.name!r}")

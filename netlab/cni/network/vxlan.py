@@ -1,0 +1,150 @@
+"""Mode `vxlan`: a bridge on each node, and a VXLAN device that routes to the containers of the others.
+
+The device and what it knows of its peers are the node's, not a container's: made by the first ADD, brought up to date
+by the first one after a change of the configuration or of the peers file, and never removed. Which state the device
+was brought to is noted on itself (its alias), so that any other ADD has to look at nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+from _blake2 import blake2s
+
+from netlab.cni import errors
+from netlab.cni.addresses import Prefix, parse_address
+from netlab.cni.errors import CniError
+from netlab.cni.network.bridge import Bridge
+from netlab.cni.network.mode import get
+from netlab.cni.plugin import is_interface_name, option
+from netlab.net import rtnl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.network.addressing import Addressing
+    from netlab.cni.plugin import Object, Request
+    from netlab.net.rtnl import Link, Rtnetlink
+
+_PORT = 4789
+"""IANA's (RFC 7348), so that every packet tool decodes it unasked; the kernel's default is the older 8472."""
+
+
+class Settings:
+    """The configuration's `vxlan`, checked, and the content of the peers file.
+
+    `peers` is None where an agent of the node sees to the peers, and `mtu` 0 where it follows from the underlay's.
+    """
+
+    __slots__ = ("device", "local_address", "mtu", "name", "peers", "peers_file", "port", "vni")
+
+    def __init__(self, config: Object, mtu: int) -> None:
+        """Raises `CniError` naming the key and its value."""
+        given = option(config, "vxlan", dict, {})
+        self.vni: int = option(given, "id", int, 1, "vxlan.")
+        self.port: int = option(given, "port", int, _PORT, "vxlan.")
+        self.device: str = option(given, "device", str, "", "vxlan.")
+        self.local_address: str = option(given, "localAddress", str, "", "vxlan.")
+        self.name: str = option(given, "name", str, f"vxlan{self.vni}", "vxlan.")
+        self.peers_file: str = option(given, "peersFile", str, "", "vxlan.")
+        self.mtu = mtu
+        if not 1 <= self.vni < 1 << 24:
+            raise CniError(errors.INVALID_CONFIG, f"vxlan.id: {self.vni} must be 1 to {(1 << 24) - 1}")
+        if not 1 <= self.port < 1 << 16:
+            raise CniError(errors.INVALID_CONFIG, f"vxlan.port: {self.port} must be 1 to 65535")
+        for key, name in (("name", self.name), ("device", self.device)):
+            if name and not is_interface_name(name):
+                raise CniError(errors.INVALID_CONFIG, f"vxlan.{key}: {name!r} is not a valid name of an interface")
+        if self.local_address:
+            try:
+                parse_address(self.local_address)
+            except ValueError as error:
+                raise CniError(errors.INVALID_CONFIG, f"vxlan.localAddress: {error}") from error
+        elif not self.device:
+            raise CniError(
+                errors.INVALID_CONFIG,
+                "vxlan.device: name the link to the other nodes, or its address in vxlan.localAddress",
+            )
+        if self.peers_file and not self.peers_file.startswith("/"):
+            raise CniError(errors.INVALID_CONFIG, f"vxlan.peersFile: {self.peers_file!r} must be an absolute path")
+        self.read_peers()
+
+    def read_peers(self) -> None:
+        """Take the peers file as it is now. Raises `CniError` if it cannot be read."""
+        self.peers: bytes | None = None
+        if not self.peers_file:
+            return
+        try:
+            with open(self.peers_file, "rb") as file:  # noqa: PTH123 - pathlib costs 15 ms to import
+                self.peers = file.read()
+        except OSError as error:
+            raise CniError(errors.IO_FAILURE, f"vxlan.peersFile: {self.peers_file}: {error.strerror}") from error
+
+    def mark(self) -> str:
+        """What a device is marked with that was brought to this state. No attachment's owner looks like it."""
+        asked = (self.vni, self.port, self.device, self.local_address, self.mtu, self.peers)
+        return "netlab vxlan " + blake2s(repr(asked).encode(), digest_size=16).hexdigest()
+
+
+class Vxlan(Bridge):
+    """Containers share a bridge, which is their gateway to those of other nodes."""
+
+    device: Link
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.settings = Settings(request.config, self.config.mtu)
+        # Without them a container would reach nobody beyond its own node.
+        self.config.is_gateway = True
+        self.config.is_default_gateway = request.config.get("isDefaultGateway") is not False
+
+    def prepare(self, kernel: Rtnetlink) -> list[Link]:
+        """The device and its peers, and the bridge."""
+        device = kernel.link(self.settings.name)
+        if device is None or not device.flags & rtnl.IFF_UP or device.alias != self.settings.mark():
+            from netlab.cni.network import vtep
+
+            vtep.ensure(self.settings)
+            device = get(kernel, self.settings.name)
+        self.device = device
+        self.mtu = self.mtu or device.mtu
+        return super().prepare(kernel)
+
+    def address(self, reserved: Object) -> Addressing:
+        """Each node has a subnet of its own, whose first address is that of its VXLAN device."""
+        found = super().address(reserved)
+        for subnet in found.subnets:
+            if subnet.length >= subnet.bits - 1:
+                raise CniError(errors.INVALID_CONFIG, f"ipam: {subnet} is no subnet of a node; mode 'vxlan' needs one")
+        return found
+
+    def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """The port of the bridge, and the device's address, by which the node itself is known to other nodes' pods."""
+        kernel.send(
+            *(
+                rtnl.address(self.device.name, self.device.index, address.packed, address.length)
+                for address in endpoints(addressing)
+            ),
+            tolerate=errno.EEXIST,
+        )
+        super().connect(kernel, host, addressing)
+
+    def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """The port and the bridge; the device, its addresses, and all that it knows of its peers."""
+        from netlab.cni.network import vtep
+
+        super().check(kernel, host, addressing)
+        vtep.check(self.settings, [str(address) for address in endpoints(addressing)])
+
+    def status(self, kernel: Rtnetlink) -> None:
+        """Whether there is an underlay, and a device can be made on it; what the peers file says."""
+        from netlab.cni.network import vtep
+
+        super().status(kernel)
+        vtep.status(self.settings)
+
+
+MODE = Vxlan
+
+
+def endpoints(addressing: Addressing) -> list[Prefix]:
+    """The addresses of the VXLAN device: its peers have them as gateways of this node's subnets."""
+    return [Prefix(subnet.first, subnet.bits, subnet.bits) for subnet in addressing.subnets]
