@@ -1,18 +1,8 @@
-"""What a VXLAN device knows of its peers: forwarding entries, neighbours and routes, over pyroute2."""
+"""What a VXLAN device knows of its peers, as a value; netlab.net.overlay_apply is its way from and to the kernel."""
 
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-import socket
-
-from pyroute2 import IPRoute
-
-from netlab.net import links
-from netlab.net.links import LinkError
-
-_NUD_PERMANENT = 0x80
-_MAIN = 254
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +13,9 @@ class Overlay:
     subnets are reached through a gateway (`routes`).
     """
 
-    forwarding: frozenset[tuple[str, str]]
-    neighbours: frozenset[tuple[str, str]]
-    routes: frozenset[tuple[str, str]]
+    forwarding: frozenset[tuple[str, str]] = frozenset()
+    neighbours: frozenset[tuple[str, str]] = frozenset()
+    routes: frozenset[tuple[str, str]] = frozenset()
 
     def __sub__(self, other: Overlay) -> Overlay:
         return Overlay(
@@ -39,66 +29,3 @@ class Overlay:
             *(f"neighbour {address} with {mac} on {device}" for address, mac in sorted(self.neighbours)),
             *(f"route to {subnet} via {gateway} on {device}" for subnet, gateway in sorted(self.routes)),
         ]
-
-
-def read(ip: IPRoute, device: str) -> Overlay:
-    """What the device knows now. Raises `LinkError` if there is none of that name."""
-    index = links.index_of(ip, device)
-    if index is None:
-        raise LinkError(f"link {device}: there is none of that name")
-    return Overlay(
-        forwarding=frozenset(
-            (entry.get("lladdr"), entry.get("dst"))
-            for entry in ip.get_neighbours(family=socket.AF_BRIDGE, ifindex=index)
-            if entry.get("dst")
-        ),
-        neighbours=frozenset(
-            (entry.get("dst"), entry.get("lladdr"))
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for entry in ip.get_neighbours(family=family, ifindex=index)
-            if entry["state"] & _NUD_PERMANENT
-        ),
-        routes=frozenset(
-            (destination, gateway) for destination, gateway, link in _routes(ip) if link == index and gateway
-        ),
-    )
-
-
-def apply(ip: IPRoute, device: str, wanted: Overlay) -> None:
-    """Have the device know just `wanted`. Raises `LinkError` naming the object that is in the way or that failed."""
-    present = read(ip, device)
-    missing, stale = wanted - present, present - wanted
-    _refuse_foreign_routes(ip, missing, device)
-    # What went comes first: a new entry may take the place of an old one (a peer whose endpoint or subnet changed).
-    for subnet, _ in stale.routes:
-        links.remove_route(ip, subnet, device)
-    for address, _ in stale.neighbours:
-        links.remove_neighbour(ip, address, device)
-    for mac, endpoint in stale.forwarding:
-        links.remove_fdb(ip, mac, endpoint, device)
-    for mac, endpoint in missing.forwarding:
-        links.ensure_fdb(ip, mac, endpoint, device)
-    for address, mac in missing.neighbours:
-        links.ensure_neighbour(ip, address, mac, device)
-    for subnet, gateway in missing.routes:
-        links.ensure_route(ip, subnet, [gateway], device, onlink=True)
-
-
-def _refuse_foreign_routes(ip: IPRoute, missing: Overlay, device: str) -> None:
-    """A route to a peer's subnet that leads elsewhere, such as to this node's own bridge, is not ours to replace."""
-    subnets = {subnet for subnet, _ in missing.routes}
-    index = links.index_of(ip, device)
-    for destination, _, link in _routes(ip) if subnets else ():
-        if destination in subnets and link != index:
-            name = socket.if_indextoname(link) if link else "another device"
-            raise LinkError(f"route to {destination}: it leads to {name} already, not to {device}")
-
-
-def _routes(ip: IPRoute) -> list[tuple[str, str, int]]:
-    """Destination, gateway (or nothing) and link of every route of the main table."""
-    found = []
-    for family, anywhere in ((socket.AF_INET, ipaddress.IPv4Address(0)), (socket.AF_INET6, ipaddress.IPv6Address(0))):
-        for route in ip.get_routes(family=family, table=_MAIN):
-            destination = ipaddress.ip_network(f"{route.get('dst') or anywhere}/{route['dst_len']}")
-            found.append((str(destination), route.get("gateway") or "", route.get("oif") or 0))
-    return found

@@ -24,13 +24,17 @@ from netlab.api.informer import Informer
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, now
 from netlab.api.resources import NODES
+from netlab.cni.network.peers import Peer, gateway
+from netlab.cni.network.peers import plan as plan_overlay
 from netlab.errors import NetlabError
+from netlab.net.overlay import Overlay
 
 VTEP_MAC = "netlab.dev/vtep-mac"
 """Node annotation: the MAC address of the node's VXLAN device, as flannel publishes its own."""
 
 BRIDGE = "cni0"
 VXLAN = "vxlan0"
+VXLAN_ID = 1
 CONF_FILE = "10-netlab.conflist"
 
 _RETRY = 1.0
@@ -67,20 +71,11 @@ class Vtep:
 
 @dataclasses.dataclass(frozen=True)
 class PodRoute:
-    """Pods of a peer node are reached through `gateway` on `link`."""
+    """Pods of a peer node are reached through `gateway`, its address on `link`."""
 
     destination: str
     gateway: str
     link: str
-
-
-@dataclasses.dataclass(frozen=True)
-class TunnelPeer:
-    """A peer's tunnel endpoint: frames for `mac` go to `endpoint`, and `gateways` have that MAC."""
-
-    mac: str
-    endpoint: str
-    gateways: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,39 +87,35 @@ class PodNetwork:
     bridge_addresses: tuple[str, ...]
     """Addresses of the node's bridge, where the agent makes it (the flat segment); the CNI plugin does otherwise."""
     routes: frozenset[PodRoute]
-    peers: frozenset[TunnelPeer]
+    overlay: Overlay
+    """What the VXLAN device is to know of its peers."""
 
 
 def plan(config: NetworkConfig, me: Node, nodes: Collection[Node]) -> PodNetwork:
     """The pod network of node `me` among `nodes`. A peer that has no subnet or no endpoint yet is left out."""
     peers = [node for node in nodes if node.metadata.name != config.node_name and node.spec.podCIDRs]
     routes: set[PodRoute] = set()
-    tunnels: set[TunnelPeer] = set()
-    vtep = None
+    vtep, overlay = None, Overlay()
     if config.network == "vxlan":
         family = ipaddress.ip_network(config.cluster_cidrs[0]).version
         local = internal_ip(me, family)
         assert local is not None, "the kubelet registers a node with its addresses"
-        vtep = Vtep(local, tuple(_host_route(_vtep_address(cidr)) for cidr in me.spec.podCIDRs))
-        for peer in peers:
-            endpoint, mac = internal_ip(peer, family), peer.metadata.annotations.get(VTEP_MAC)
-            if endpoint and mac:
-                gateways = tuple(_vtep_address(cidr) for cidr in peer.spec.podCIDRs)
-                tunnels.add(TunnelPeer(mac, endpoint, gateways))
-                routes |= {PodRoute(c, g, VXLAN) for c, g in zip(peer.spec.podCIDRs, gateways, strict=True)}
+        vtep = Vtep(local, tuple(_host_route(gateway(cidr)) for cidr in me.spec.podCIDRs))
+        ends = [_tunnel_end(peer) for peer in peers]
+        overlay = plan_overlay((end for end in ends if end.mac and end.endpoint(family)), local, VXLAN_ID)
     elif config.network == "routed":
         for peer in peers:
             for cidr in peer.spec.podCIDRs:
-                gateway = internal_ip(peer, ipaddress.ip_network(cidr).version)
-                if gateway:
-                    routes.add(PodRoute(cidr, gateway, config.underlay))
+                next_hop = internal_ip(peer, ipaddress.ip_network(cidr).version)
+                if next_hop:
+                    routes.add(PodRoute(cidr, next_hop, config.underlay))
     flat = config.network == "bridge"
     return PodNetwork(
         pod_cidrs=tuple(me.spec.podCIDRs),
         vtep=vtep,
         bridge_addresses=tuple(_flat_gateway(config, cidr) for cidr in me.spec.podCIDRs) if flat else (),
         routes=frozenset(routes),
-        peers=frozenset(tunnels),
+        overlay=overlay,
     )
 
 
@@ -148,9 +139,10 @@ def internal_ip(node: Node, version: int) -> str | None:
     return next((a for a in addresses if ipaddress.ip_address(a).version == version), None)
 
 
-def _vtep_address(pod_cidr: str) -> str:
-    # The subnet's network address, which no pod ever gets: flannel's choice too.
-    return str(ipaddress.ip_network(pod_cidr).network_address)
+def _tunnel_end(node: Node) -> Peer:
+    mac = node.metadata.annotations.get(VTEP_MAC, "")
+    subnets = tuple(node.spec.podCIDRs)
+    return Peer(node.metadata.name, internal_ip(node, 4) or "", internal_ip(node, 6) or "", mac, subnets)
 
 
 def _host_route(address: str) -> str:

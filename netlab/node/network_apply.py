@@ -8,10 +8,9 @@ import subprocess
 from pyroute2 import IPRoute
 
 from netlab.errors import NetlabError
-from netlab.net import links
-from netlab.node.network import BRIDGE, VXLAN, NetworkConfig, PodNetwork, TunnelPeer
+from netlab.net import links, overlay_apply
+from netlab.node.network import BRIDGE, VXLAN, VXLAN_ID, NetworkConfig, PodNetwork
 
-VXLAN_ID = 1
 VXLAN_PORT = 4789
 """IANA's port (RFC 7348), so that every packet tool decodes it unasked; flannel uses the kernel's older 8472."""
 
@@ -31,14 +30,11 @@ def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None)
             _ensure_segment(ip, config, wanted)
         for route in (applied.routes - wanted.routes) if applied else ():
             links.remove_route(ip, route.destination, route.link)
-        for peer in (applied.peers - wanted.peers) if applied else ():
-            _forget_peer(ip, peer)
-        for peer in wanted.peers - (applied.peers if applied else frozenset()):
-            links.ensure_fdb(ip, peer.mac, peer.endpoint, VXLAN)
-            for gateway in peer.gateways:
-                links.ensure_neighbour(ip, gateway, peer.mac, VXLAN)
+        if wanted.vtep:
+            known = applied.overlay if applied else overlay_apply.read(ip, VXLAN)
+            overlay_apply.change(ip, VXLAN, known, wanted.overlay)
         for route in wanted.routes - (applied.routes if applied else frozenset()):
-            links.ensure_route(ip, route.destination, [route.gateway], route.link, onlink=route.link == VXLAN)
+            links.ensure_route(ip, route.destination, [route.gateway], route.link)
         if applied is None:
             _remove_strays(ip, config, wanted)
     return mac
@@ -73,25 +69,19 @@ def _ensure_segment(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> N
         links.ensure_address(ip, BRIDGE, address)
 
 
-def _forget_peer(ip: IPRoute, peer: TunnelPeer) -> None:
-    links.remove_fdb(ip, peer.mac, peer.endpoint, VXLAN)
-    for gateway in peer.gateways:
-        links.remove_neighbour(ip, gateway, VXLAN)
-
-
 def _remove_strays(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> None:
     """Remove routes into the pods' ranges that go through a peer that is no longer one."""
     expected = {route.destination for route in wanted.routes}
     ranges = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
-    via = {links.index_of(ip, name): name for name in (VXLAN, config.underlay) if links.index_of(ip, name)}
+    underlay = links.index_of(ip, config.underlay)
     for route in ip.get_routes(table=254):
-        destination, link = route.get("dst"), via.get(route.get("oif"))
-        if not destination or not link or not route.get("gateway"):
+        destination = route.get("dst")
+        if not destination or route.get("oif") != underlay or not route.get("gateway"):
             continue
         network = ipaddress.ip_network(f"{destination}/{route['dst_len']}")
         inside = any(network.version == r.version and network.subnet_of(r) for r in ranges)  # type: ignore[arg-type]
         if inside and str(network) not in expected:
-            links.remove_route(ip, str(network), link)
+            links.remove_route(ip, str(network), config.underlay)
 
 
 def _masquerade(config: NetworkConfig, wanted: PodNetwork) -> None:

@@ -2,7 +2,7 @@
 
 As in flannel's VXLAN backend every pair of nodes is a unicast tunnel: nothing is flooded and nothing is learnt. A
 peer's pods are reached through its gateway, the first address of its subnet (which no pod ever gets), whose MAC address
-is that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay brings it into the kernel.
+is that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay_apply brings it into the kernel.
 """
 
 from __future__ import annotations

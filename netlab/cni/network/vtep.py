@@ -20,7 +20,7 @@ from netlab.cni import errors
 from netlab.cni.errors import CniError
 from netlab.cni.network import peers
 from netlab.errors import NetlabError
-from netlab.net import links, overlay
+from netlab.net import links, overlay_apply
 from netlab.net.overlay import Overlay
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ def ensure(settings: Settings) -> None:
                 ip.link("set", index=index, address=mac)
         links.ensure_up(ip, settings.name)
         if listed is not None:
-            overlay.apply(ip, settings.name, _plan(settings, listed, underlay))
+            overlay_apply.apply(ip, settings.name, _plan(settings, listed, underlay))
         ip.link("set", index=index, ifalias=settings.mark())
 
 
@@ -103,7 +103,7 @@ def check(settings: Settings, addresses: list[str]) -> None:
             mac = peers.own_mac(listed, underlay.local, settings.vni)
             if links.mac_of(ip, settings.name) != mac:
                 raise CniError(errors.CHECK_FAILED, f"link {settings.name}: its address is not {mac}, its peers' entry")
-            missing = _plan(settings, listed, underlay) - overlay.read(ip, settings.name)
+            missing = _plan(settings, listed, underlay) - overlay_apply.read(ip, settings.name)
             for entry in missing.describe(settings.name):
                 raise CniError(errors.CHECK_FAILED, f"{entry}: it is missing")
         present = {item.get("address") for item in ip.get_addr(index=index)}

@@ -18,7 +18,7 @@ from netlab.cni import errors
 from netlab.cni.errors import CniError
 from netlab.cni.network import peers
 from netlab.cni.runtime import Attachment, NetworkList
-from netlab.net import links, overlay
+from netlab.net import links, overlay_apply
 from netlab.net.overlay import Overlay
 from tests.sandbox import isolated
 from tests.system.cni import pods
@@ -79,7 +79,7 @@ class Node:
 
     def knows(self) -> Overlay:
         with self.kernel() as ip:
-            return overlay.read(ip, "vxlan7")
+            return overlay_apply.read(ip, "vxlan7")
 
 
 def write_peers(folder: Path, *numbers: int, **more: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ def test_an_agent_of_the_node_sees_to_the_peers_where_there_is_no_file(tmp_path:
         listed = [peers.Peer(f"node-{n}", endpoint(n), "", "", (V4.format(n), V6.format(n))) for n in (1, 2)]
         for node in (one, two):
             with node.kernel() as ip:
-                overlay.apply(ip, "vxlan7", peers.plan(listed, endpoint(node.number), 7))
+                overlay_apply.apply(ip, "vxlan7", peers.plan(listed, endpoint(node.number), 7))
         before = one.knows()
         assert before.routes
         with sandboxes(1) as (third,):

@@ -14,6 +14,7 @@ from netlab.lab import topology
 from netlab.lab.spec import FABRIC, LabSpec, from_values
 from netlab.net import syscalls
 from netlab.net.namespaces import entered
+from netlab.net.overlay import Overlay
 from netlab.node.network import VTEP_MAC, NetworkConfig, PodNetwork, plan
 from netlab.node.network_apply import apply
 from tests.sandbox import isolated
@@ -123,7 +124,7 @@ def test_pods_of_two_nodes_reach_each_other_untranslated_until_the_peer_is_gone(
         alone, _ = _apply(spec, 1, nodes[:1], applied[0])
         after = _ip("route") + _ip("-6", "route")
         assert len(before) - len(after) == len(spec.families)
-        assert alone.routes == frozenset()
+        assert (alone.routes, alone.overlay) == (frozenset(), Overlay())
         if spec.network == "vxlan":
             fdb = subprocess.run(["bridge", "fdb", "show", "dev", "vxlan0"], capture_output=True, text=True, check=True)
             assert macs[1] not in fdb.stdout

@@ -5,12 +5,11 @@ import msgspec
 import pytest
 
 from netlab.api.core_types import Node
+from netlab.net.overlay import Overlay
 from netlab.node.network import (
     VTEP_MAC,
-    VXLAN,
     NetworkConfig,
     PodRoute,
-    TunnelPeer,
     Vtep,
     conflist,
     plan,
@@ -48,23 +47,27 @@ PEER = node(2, "10.244.2.0/24", mac="02:00:00:00:00:02")
 def test_vxlan_needs_a_route_a_neighbour_and_a_forwarding_entry_for_each_peer() -> None:
     wanted = plan(config("vxlan"), ME, [ME, PEER])
     assert wanted.vtep == Vtep("192.0.2.1", ("10.244.1.0/32",))
-    assert wanted.routes == {PodRoute("10.244.2.0/24", "10.244.2.0", VXLAN)}
-    assert wanted.peers == {TunnelPeer("02:00:00:00:00:02", "192.0.2.2", ("10.244.2.0",))}
+    assert wanted.overlay == Overlay(
+        forwarding=frozenset({("02:00:00:00:00:02", "192.0.2.2")}),
+        neighbours=frozenset({("10.244.2.0", "02:00:00:00:00:02")}),
+        routes=frozenset({("10.244.2.0/24", "10.244.2.0")}),
+    )
+    assert wanted.routes == frozenset()
 
 
 def test_two_families_share_one_tunnel() -> None:
     me = node(1, "10.244.1.0/24", "fd00:10:244:1::/64", mac="02:00:00:00:00:01")
     peer = node(2, "10.244.2.0/24", "fd00:10:244:2::/64", mac="02:00:00:00:00:02")
     wanted = plan(config("vxlan", "10.244.0.0/16", "fd00:10:244::/48"), me, [me, peer])
-    assert wanted.peers == {TunnelPeer("02:00:00:00:00:02", "192.0.2.2", ("10.244.2.0", "fd00:10:244:2::"))}
-    assert {route.destination for route in wanted.routes} == {"10.244.2.0/24", "fd00:10:244:2::/64"}
+    assert wanted.overlay.forwarding == {("02:00:00:00:00:02", "192.0.2.2")}
+    assert {subnet for subnet, _ in wanted.overlay.routes} == {"10.244.2.0/24", "fd00:10:244:2::/64"}
 
 
 def test_routed_goes_through_the_peers_address_of_the_same_family() -> None:
     me, peer = node(1, "fd00:10:244:1::/64"), node(2, "fd00:10:244:2::/64")
     wanted = plan(config("routed", "fd00:10:244::/48"), me, [me, peer])
     assert wanted.routes == {PodRoute("fd00:10:244:2::/64", "2001:db8::2", "eth0")}
-    assert (wanted.vtep, wanted.peers) == (None, frozenset())
+    assert (wanted.vtep, wanted.overlay) == (None, Overlay())
 
 
 def test_the_flat_network_needs_no_routes_but_the_nodes_own_address_on_the_segment() -> None:
@@ -78,7 +81,7 @@ NOT_YET = [node(2), node(2, "10.244.2.0/24"), node(2, mac="02:00:00:00:00:02")]
 @pytest.mark.parametrize("peer", NOT_YET)
 def test_a_peer_without_a_subnet_or_an_endpoint_is_left_out(peer: Node) -> None:
     wanted = plan(config("vxlan"), ME, [ME, peer])
-    assert (wanted.routes, wanted.peers) == (frozenset(), frozenset())
+    assert (wanted.routes, wanted.overlay) == (frozenset(), Overlay())
 
 
 def test_the_cni_configuration_gives_out_the_nodes_own_part_of_a_flat_segment() -> None:
