@@ -1,7 +1,6 @@
 """The runtime's side of CNI: what libcni is to kubelets and container engines.
 
-A `NetworkList` is one network's chain of plugins, read from disk; an `Attachment` is one interface of one container.
-`Runtime` executes the chain with the environment and standard input of SPEC.md, section 3.
+`Runtime` executes a network's chain of plugins with the environment and standard input of SPEC.md, section 3.
 """
 
 from __future__ import annotations
@@ -9,89 +8,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from netlab import files
-from netlab.cni import errors
+from netlab.cni import errors, results
+from netlab.cni.attachments import Attachment, Cache
 from netlab.cni.errors import CniError
-from netlab.errors import UsageError
+from netlab.cni.networks import NetworkList, load_network, parse_network
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)  # of networks and containers: SPEC.md, sections 1 and 2
-_CHECKED_SINCE = (0, 4, 0)  # CHECK, and prevResult in DEL, came with 0.4.0
+__all__ = ["Attachment", "NetworkList", "Runtime", "load_network", "parse_network", "plugin_config"]
+
+_LARGEST_OUTPUT = 1 << 24
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkList:
-    """One network: its name, its version of CNI and its chain of plugin configurations, at least one."""
-
-    name: str
-    cni_version: str
-    plugins: tuple[Object, ...]
-    disable_check: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """One interface of one container.
-
-    `netns` is the path of its network namespace; it may be empty for a delete after the namespace has gone.
-    `args` become CNI_ARGS (such as K8S_POD_NAME); `runtime_config` goes to the plugins that have the capability.
-    """
-
-    container_id: str
-    netns: str
-    ifname: str = "eth0"
-    args: Mapping[str, str] = field(default_factory=dict)
-    runtime_config: Mapping[str, Any] = field(default_factory=dict)
-
-
-def load_network(conf_dir: Path) -> NetworkList:
-    """The network of the first `*.conflist` or `*.conf` of a folder in lexical order. Raises `UsageError`."""
-    try:
-        files = sorted(path for path in conf_dir.iterdir() if path.suffix in {".conflist", ".conf"})
-    except OSError as error:
-        raise UsageError(f"{conf_dir}: {error.strerror}: no network is configured") from error
-    if not files:
-        raise UsageError(f"{conf_dir}: no network is configured: put a *.conflist there")
-    return parse_network(files[0].read_bytes(), str(files[0]))
-
-
-def parse_network(text: bytes, source: str) -> NetworkList:
-    """Read a network's configuration: a list of plugins, or (a `.conf`) a single one. Raises `UsageError`."""
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{source}: not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{source}: must be an object")
-    plugins = config.get("plugins", [config])
-    name, version = config.get("name"), config.get("cniVersion", "0.1.0")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{source}: name: {name!r} must be letters, digits, '_', '.' and '-'")
-    if not isinstance(version, str) or not re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII):
-        raise UsageError(f"{source}: cniVersion: {version!r} must be like '1.0.0'")
-    if not isinstance(plugins, list) or not plugins:
-        raise UsageError(f"{source}: plugins: must be a list of at least one plugin")
-    for position, plugin in enumerate(plugins):
-        kind = plugin.get("type") if isinstance(plugin, dict) else None
-        if not isinstance(kind, str) or not kind or "/" in kind or kind in {".", ".."}:
-            raise UsageError(f"{source}: plugins[{position}].type: {kind!r} must be the name of an executable")
-    return NetworkList(name, version, tuple(plugins), config.get("disableCheck") is True)
-
-
 def plugin_config(network: NetworkList, plugin: Object, attachment: Attachment, prev_result: Object | None) -> Object:
     """What one plugin of the chain gets on standard input ("Deriving execution configuration", SPEC.md, section 3)."""
-    config = {key: value for key, value in plugin.items() if key not in {"capabilities", "runtimeConfig"}}
-    config |= {"name": network.name, "cniVersion": network.cni_version}
+    config = _base_config(network, plugin)
     wanted = plugin.get("capabilities") or {}
     given = {key: value for key, value in attachment.runtime_config.items() if wanted.get(key) is True}
     if given:
@@ -99,6 +38,11 @@ def plugin_config(network: NetworkList, plugin: Object, attachment: Attachment, 
     if prev_result is not None:
         config["prevResult"] = prev_result
     return config
+
+
+def _base_config(network: NetworkList, plugin: Object) -> Object:
+    config = {key: value for key, value in plugin.items() if key not in {"capabilities", "runtimeConfig"}}
+    return config | {"name": network.name, "cniVersion": network.cni_version}
 
 
 class Runtime:
@@ -110,8 +54,15 @@ class Runtime:
 
     def __init__(self, plugin_dirs: Sequence[Path], cache_dir: Path, *, timeout: float = 60.0) -> None:
         self._plugin_dirs = [str(path) for path in plugin_dirs]
-        self._cache = cache_dir / "results"
+        self._cache = Cache(cache_dir / "results")
         self._timeout = timeout
+        # The caller's, with this interpreter first on PATH: a checkout's plugins then run on one that is new enough.
+        path = os.environ.get("PATH", os.defpath)
+        self._environment = {
+            **os.environ,
+            "PATH": os.pathsep.join((os.path.dirname(sys.executable), path)),  # noqa: PTH120
+            "CNI_PATH": os.pathsep.join(self._plugin_dirs),
+        }
 
     def add(self, network: NetworkList, attachment: Attachment) -> Object:
         """Add the container to the network; the last plugin's result. Raises `CniError`.
@@ -120,8 +71,8 @@ class Runtime:
         add does it itself, so that nothing is left behind. An attachment that was added before is refused untouched;
         two adds of the same attachment at once are the caller's to avoid, as in libcni.
         """
-        cached = self._cached(network, attachment)
-        if cached.exists():
+        attachment.check()
+        if self._cache.holds(network, attachment):
             raise CniError(
                 errors.INVALID_ENVIRONMENT,
                 f"container {attachment.container_id} is on network {network.name} as {attachment.ifname} already;"
@@ -132,39 +83,116 @@ class Runtime:
             for plugin in network.plugins:
                 result = self._execute("ADD", network, plugin, attachment, result)
             assert result is not None, "a chain has at least one plugin"
-            self._remember(cached, network, attachment, result)
+            self._cache.remember(network, attachment, result)
         except BaseException:
-            with contextlib.suppress(CniError):
-                self.delete(network, attachment)
+            self._undo(network, attachment, result)
             raise
         return result
 
+    def _undo(self, network: NetworkList, attachment: Attachment, result: Object | None) -> None:
+        """Delete after a failed add, going past the errors: the plugin that could not add may be unable to delete."""
+        for plugin in reversed(network.plugins):
+            with contextlib.suppress(CniError):
+                self._execute("DEL", network, plugin, attachment, result if network.since(0, 4, 0) else None)
+
     def delete(self, network: NetworkList, attachment: Attachment) -> None:
         """Remove the container from the network; true also if it never was on it. Raises `CniError`."""
-        cached = self._cached(network, attachment)
-        result = self._recall(cached) if _version(network) >= _CHECKED_SINCE else None
+        attachment.check()
+        result = None
+        with contextlib.suppress(CniError):  # a result that cannot be read must not keep the container's addresses
+            result = self._recall(network, attachment)
         for plugin in reversed(network.plugins):
             self._execute("DEL", network, plugin, attachment, result)
-        cached.unlink(missing_ok=True)
+        self._cache.forget(network, attachment)
 
     def check(self, network: NetworkList, attachment: Attachment) -> None:
         """Have every plugin see that its work still stands. Raises `CniError` naming what is broken."""
+        attachment.check()
         if network.disable_check:
             return
-        if _version(network) < _CHECKED_SINCE:
+        if not network.since(0, 4, 0):
             raise CniError(
                 errors.INCOMPATIBLE_VERSION,
                 f"network {network.name}: CHECK came with cniVersion 0.4.0, this is {network.cni_version}",
             )
-        result = self._recall(self._cached(network, attachment))
+        result = self._recall(network, attachment)
+        if result is None:
+            raise CniError(
+                errors.UNKNOWN_CONTAINER,
+                f"container {attachment.container_id} is not on network {network.name} as {attachment.ifname}:"
+                " no result of an add is kept",
+            )
         for plugin in network.plugins:
             self._execute("CHECK", network, plugin, attachment, result)
 
+    def collect_garbage(self, network: NetworkList, valid: Collection[tuple[str, str]]) -> list[Attachment]:
+        """Remove every attachment to the network but the valid ones, given as (container id, interface name).
+
+        What the cache knows is deleted; then, from cniVersion 1.1.0, each plugin is told what is valid, so that it can
+        remove what nobody knows. Returns what was deleted. Raises `CniError`, with all that failed, after the rest.
+        """
+        if network.disable_gc:
+            return []
+        deleted: list[Attachment] = []
+        failed: list[CniError] = []
+        for attachment in self._cache.attachments(network):
+            if (attachment.container_id, attachment.ifname) in valid:
+                continue
+            try:
+                self.delete(network, attachment)
+                deleted.append(attachment)
+            except CniError as error:
+                failed.append(error)
+        listed = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in sorted(valid)]
+        for plugin in network.plugins if network.since(1, 1, 0) else ():
+            config = _base_config(network, plugin)
+            # The specification's key, and the one that plugins built on the Go library's first version of GC read
+            # (containernetworking/cni#1101).
+            config |= {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
+            try:
+                self._run(plugin["type"], {"CNI_COMMAND": "GC"}, config)
+            except CniError as error:
+                failed.append(error)
+        if len(failed) > 1:
+            raise CniError(failed[0].code, f"network {network.name}: {'; '.join(map(str, failed))}")
+        if failed:
+            raise failed[0]
+        return deleted
+
+    def status(self, network: NetworkList) -> None:
+        """Whether an add can be served: every plugin is there, knows the network's version, and does not say otherwise
+        by STATUS, which came with 1.1.0. Raises `CniError` of the first that cannot.
+        """
+        for plugin in network.plugins:
+            kind: str = plugin["type"]
+            versions = self.version(kind).get("supportedVersions")
+            if not isinstance(versions, list) or network.cni_version not in versions:
+                raise CniError(
+                    errors.INCOMPATIBLE_VERSION,
+                    f"cniVersion: {network.cni_version!r} is not among its versions {versions}",
+                    plugin=kind,
+                )
+            if network.since(1, 1, 0):
+                self._run(kind, {"CNI_COMMAND": "STATUS"}, _base_config(network, plugin))
+
     def version(self, plugin: str) -> Object:
         """What a plugin answers to VERSION. Raises `CniError`."""
-        network = NetworkList("version", "1.0.0", ())
-        answer = self._run(plugin, {"CNI_COMMAND": "VERSION"}, {"cniVersion": network.cni_version})
-        return _parse_result(plugin, answer)
+        return _parse_result(plugin, self._run(plugin, {"CNI_COMMAND": "VERSION"}, {"cniVersion": "1.0.0"}))
+
+    def attachments(self, network: NetworkList) -> list[Attachment]:
+        """What was added to the network and not deleted since. Raises `CniError`."""
+        return self._cache.attachments(network)
+
+    def _recall(self, network: NetworkList, attachment: Attachment) -> Object | None:
+        """The result of the add in the network's version, as prevResult must be; from 0.4.0 a DEL gets it, too."""
+        if not network.since(0, 4, 0):
+            return None
+        result = self._cache.recall(network, attachment)
+        if result is None or result.get("cniVersion") == network.cni_version:
+            return result
+        # The configuration was changed since.
+        version = network.cni_version
+        return {"cniVersion": version, **results.write(results.read(result, version), version)}
 
     def _execute(
         self, command: str, network: NetworkList, plugin: Object, attachment: Attachment, prev_result: Object | None
@@ -181,40 +209,42 @@ class Runtime:
         return _parse_result(kind, output) if command == "ADD" else None
 
     def _run(self, plugin: str, environment: Mapping[str, str], config: Object) -> bytes:
-        process = subprocess.Popen(
-            [self._find(plugin)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**self._environment(), **environment},
-            start_new_session=True,  # so that a hung plugin is killed with the delegates it started
-        )
-        try:
-            output, log = process.communicate(json.dumps(config).encode(), self._timeout)
-        except subprocess.TimeoutExpired:
-            raise CniError(errors.TRY_AGAIN, f"no answer within {self._timeout:g} s; killed", plugin=plugin) from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-        if process.returncode != 0:
-            raise _parse_error(plugin, process.returncode, output, log)
+        path = self._find(plugin)
+        with contextlib.ExitStack() as stack:
+            # Files in memory, not pipes: neither a plugin that leaves its input unread nor a daemon that it leaves
+            # behind with its output open can block this process, and one wait is all that there is to do.
+            stdin, stdout, stderr = (_memory_file(stack, f"cni-{name}") for name in ("stdin", "stdout", "stderr"))
+            os.write(stdin, json.dumps(config).encode())
+            os.lseek(stdin, 0, os.SEEK_SET)
+            try:
+                process = subprocess.Popen(
+                    [path],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env={**self._environment, **environment},
+                    start_new_session=True,  # so that a hung plugin is killed with the delegates it started
+                )
+            except OSError as error:
+                raise CniError(errors.IO_FAILURE, f"{path} cannot be run: {error.strerror}", plugin=plugin) from error
+            try:
+                ended = _wait(process, self._timeout)
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            if not ended:
+                raise CniError(errors.TRY_AGAIN, f"no answer within {self._timeout:g} s; killed", plugin=plugin)
+            output = os.pread(stdout, _LARGEST_OUTPUT, 0)
+            if process.returncode != 0:
+                raise _parse_error(plugin, process.returncode, output, os.pread(stderr, _LARGEST_OUTPUT, 0))
         return output
-
-    def _environment(self) -> dict[str, str]:
-        """The caller's, with this interpreter first on PATH: plugins in Python then run on one that is new enough."""
-        path = os.environ.get("PATH", os.defpath)
-        return {
-            **os.environ,
-            "PATH": os.pathsep.join((os.path.dirname(sys.executable), path)),  # noqa: PTH120
-            "CNI_PATH": os.pathsep.join(self._plugin_dirs),
-        }
 
     def _find(self, plugin: str) -> str:
         for folder in self._plugin_dirs:
             path = os.path.join(folder, plugin)  # noqa: PTH118 - called for every pod
-            if os.access(path, os.X_OK):
+            if os.access(path, os.X_OK) and os.path.isfile(path):  # noqa: PTH113
                 return path
         raise CniError(
             errors.INVALID_CONFIG,
@@ -222,42 +252,25 @@ class Runtime:
             plugin=plugin,
         )
 
-    def _cached(self, network: NetworkList, attachment: Attachment) -> Path:
-        if not _NAME.fullmatch(attachment.container_id):
-            raise CniError(errors.INVALID_ENVIRONMENT, f"container {attachment.container_id!r}: not a valid identifier")
-        if "/" in attachment.ifname:
-            raise CniError(errors.INVALID_ENVIRONMENT, f"interface {attachment.ifname!r}: not a valid name")
-        return self._cache / f"{network.name}-{attachment.container_id}-{attachment.ifname}"
 
-    def _remember(self, cached: Path, network: NetworkList, attachment: Attachment, result: Object) -> None:
-        entry = {
-            "kind": "cniCacheV1",  # libcni's own format
-            "containerId": attachment.container_id,
-            "ifName": attachment.ifname,
-            "networkName": network.name,
-            "netns": attachment.netns,
-            "cniArgs": list(attachment.args.items()),
-            "capabilityArgs": dict(attachment.runtime_config),
-            "result": result,
-        }
-        try:
-            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.replace(cached, json.dumps(entry))
-        except OSError as error:
-            raise CniError(errors.IO_FAILURE, f"result not kept: {cached}: {error.strerror}") from error
-
-    def _recall(self, cached: Path) -> Object | None:
-        try:
-            result = json.loads(cached.read_bytes()).get("result")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, AttributeError) as error:
-            raise CniError(errors.IO_FAILURE, f"{cached}: {error}; remove the file") from error
-        return result if isinstance(result, dict) else None
+def _memory_file(stack: contextlib.ExitStack, name: str) -> int:
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
-def _version(network: NetworkList) -> tuple[int, ...]:
-    return tuple(int(part) for part in network.cni_version.split("."))
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Whether the process ended within so many seconds; it is reaped then."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            return False
+    finally:
+        os.close(descriptor)
+    process.wait()
+    return True
 
 
 def _parse_result(plugin: str, output: bytes) -> Object:

@@ -1,18 +1,20 @@
-"""The runtime's side: reading networks, building a plugin's configuration, running a chain of small plugins."""
+"""The runtime's side: building a plugin's configuration, running a chain of small plugins, keeping what they say."""
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import signal
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from netlab.cni import errors, runtime
+from netlab.cni import errors
 from netlab.cni.errors import CniError
-from netlab.cni.runtime import Attachment, NetworkList, Runtime
-from netlab.errors import UsageError
+from netlab.cni.runtime import Attachment, NetworkList, Runtime, parse_network
 
 A = Attachment("c1", "/proc/1/ns/net", args={"K8S_POD_NAME": "web", "IgnoreUnknown": "1"})
 
@@ -24,6 +26,7 @@ printf '{"name":"%s","command":"%s","args":"%s","path":"%s","stdin":' $name $CNI
 cat >>calls
 echo '}' >>calls
 [ -e $name.$CNI_COMMAND ] && . ./$name.$CNI_COMMAND
+[ $CNI_COMMAND = VERSION ] && echo '{"cniVersion":"1.1.0","supportedVersions":["0.4.0","1.0.0","1.1.0"]}'
 [ $CNI_COMMAND = ADD ] && printf '{"cniVersion":"1.0.0","dns":{"domain":"%s"}}' $name
 exit 0
 """
@@ -56,38 +59,6 @@ def calls(plugins: Path) -> list[dict[str, Any]]:
 
 def names(plugins: Path) -> list[str]:
     return [f"{call['command']} {call['name']}" for call in calls(plugins)]
-
-
-def test_the_first_network_in_lexical_order_is_read(tmp_path: Path) -> None:
-    (tmp_path / "20-b.conflist").write_text('{"cniVersion":"1.0.0","name":"b","plugins":[{"type":"x"}]}')
-    (tmp_path / "10-a.conf").write_text('{"cniVersion":"0.4.0","name":"a","type":"y"}')
-    (tmp_path / "00-readme.txt").write_text("?")
-    network = runtime.load_network(tmp_path)
-    assert (network.name, network.cni_version, network.plugins[0]["type"]) == ("a", "0.4.0", "y")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("{", "not JSON"),
-        ("[]", "must be an object"),
-        ('{"name":"a b","plugins":[{"type":"x"}]}', "name: 'a b'"),
-        ('{"name":"a","plugins":[]}', "plugins: must be a list"),
-        ('{"name":"a","plugins":[{}]}', r"plugins\[0\].type"),
-        ('{"name":"a","plugins":[{"type":"../x"}]}', r"plugins\[0\].type: '../x'"),
-        ('{"name":"a","cniVersion":1,"plugins":[{"type":"x"}]}', "cniVersion: 1"),
-    ],
-)
-def test_a_wrong_network_is_refused_naming_file_and_field(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "net.conflist").write_text(text)
-    with pytest.raises(UsageError, match=f"net.conflist: .*{said}"):
-        runtime.load_network(tmp_path)
-
-
-def test_a_folder_without_networks(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UsageError, match="no network is configured"):
-            runtime.load_network(folder)
 
 
 def test_a_chain_passes_results_on_and_deletes_in_reverse(subject: Runtime, plugins: Path, tmp_path: Path) -> None:
@@ -165,7 +136,144 @@ def test_check_came_with_version_0_4(subject: Runtime) -> None:
     subject.check(NetworkList("net", "0.3.1", NETWORK.plugins, disable_check=True), A)
 
 
-@pytest.mark.parametrize("attachment", [Attachment("../c", "/n"), Attachment("c", "/n", "a/b")])
+@pytest.mark.parametrize(
+    "attachment", [Attachment("../c", "/n"), Attachment("c", "/n", "a/b"), Attachment("c", "/n", "")]
+)
 def test_names_that_lead_elsewhere(subject: Runtime, attachment: Attachment) -> None:
-    with pytest.raises(CniError, match="not a valid"):
-        subject.add(NETWORK, attachment)
+    for call in (subject.add, subject.delete, subject.check):
+        with pytest.raises(CniError, match="not a valid"):
+            call(NETWORK, attachment)
+
+
+def test_what_is_not_there_is_not_checked(subject: Runtime, plugins: Path) -> None:
+    with pytest.raises(CniError, match="c1 is not on network net as eth0") as caught:
+        subject.check(NETWORK, A)
+    assert caught.value.code == errors.UNKNOWN_CONTAINER
+    assert calls(plugins) == []
+
+
+def test_the_first_plugin_is_deleted_from_even_where_the_second_cannot_be_run(subject: Runtime, plugins: Path) -> None:
+    network = NetworkList("net", "1.0.0", ({"type": "first"}, {"type": "none"}))
+    with pytest.raises(CniError, match="CNI plugin none"):
+        subject.add(network, A)
+    assert names(plugins) == ["ADD first", "DEL first"]
+
+
+def test_a_plugin_that_cannot_be_run(subject: Runtime, plugins: Path) -> None:
+    (plugins / "broken").write_text("#!/nonexistent\n")
+    (plugins / "broken").chmod(0o755)
+    (plugins / "folder").mkdir()
+    for kind, said in (("broken", "cannot be run: No such file"), ("folder", "no executable")):
+        with pytest.raises(CniError, match=f"CNI plugin {kind}: .*{said}"):
+            subject.add(NetworkList("net", "1.0.0", ({"type": kind},)), A)
+
+
+def test_a_plugin_that_leaves_its_input_unread_or_a_daemon_behind(subject: Runtime, plugins: Path) -> None:
+    (plugins / "lazy").write_text("#!/bin/sh\nsleep 300 & echo $! >${0%/*}/pid; echo '{}'\n")
+    (plugins / "lazy").chmod(0o755)
+    network = NetworkList("net", "1.0.0", ({"type": "lazy", "large": "x" * (1 << 20)},))
+    try:
+        assert subject.add(network, A) == {}
+    finally:
+        os.kill(int((plugins / "pid").read_text()), signal.SIGKILL)
+
+
+def test_the_cache_is_libcnis(subject: Runtime, tmp_path: Path) -> None:
+    text = b'{"name":"net","cniVersion":"1.0.0","plugins":[{"type":"first"}]}'
+    network = parse_network(text, "test")
+    attachment = Attachment("c1", "/n", "eth1", {"K": "v"}, {"ips": ["10.0.0.9"]})
+    subject.add(network, attachment)
+    entry = json.loads((tmp_path / "cache" / "results" / "net-c1-eth1").read_bytes())
+    assert base64.b64decode(entry.pop("config")) == text
+    assert entry == {
+        "kind": "cniCacheV1",
+        "containerId": "c1",
+        "ifName": "eth1",
+        "networkName": "net",
+        "netns": "/n",
+        "cniArgs": [["K", "v"]],
+        "capabilityArgs": {"ips": ["10.0.0.9"]},
+        "result": {"cniVersion": "1.0.0", "dns": {"domain": "first"}},
+    }
+    assert subject.attachments(network) == [attachment]
+
+
+def test_a_result_that_cannot_be_read_does_not_keep_a_container(
+    subject: Runtime, plugins: Path, tmp_path: Path
+) -> None:
+    subject.add(NETWORK, A)
+    (cached,) = (tmp_path / "cache" / "results").iterdir()
+    cached.write_text("{")
+    with pytest.raises(CniError, match="remove the file"):
+        subject.check(NETWORK, A)
+    subject.delete(NETWORK, A)
+    assert not cached.exists()
+    assert "prevResult" not in calls(plugins)[-1]["stdin"]
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.1.0"])
+def test_the_previous_result_is_of_the_version_that_the_network_has_now(
+    subject: Runtime, plugins: Path, version: str
+) -> None:
+    (plugins / "first.ADD").write_text("""echo '{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}]}'; exit""")
+    subject.add(NetworkList("net", "1.0.0", ({"type": "first"},)), A)
+    subject.delete(NetworkList("net", version, ({"type": "first"},)), A)
+    prev_result = calls(plugins)[-1]["stdin"]["prevResult"]
+    assert prev_result["cniVersion"] == version
+    assert prev_result["ips"][0].get("version") == ("4" if version == "0.4.0" else None)
+
+
+NEWEST = NetworkList("net", "1.1.0", NETWORK.plugins)
+B = Attachment("c2", "/n2")
+
+
+def test_garbage_is_deleted_and_the_plugins_are_told_what_is_valid(subject: Runtime, plugins: Path) -> None:
+    for attachment in (A, B):
+        subject.add(NEWEST, attachment)
+    subject.add(NetworkList("net-c1", "1.1.0", NETWORK.plugins), Attachment("c9", "/n"))
+    (plugins / "calls").unlink()
+    assert subject.collect_garbage(NEWEST, {("c2", "eth0"), ("c3", "eth0")}) == [A]
+    assert names(plugins) == ["DEL second", "DEL first", "GC first", "GC second"]
+    valid = [{"containerID": "c2", "ifname": "eth0"}, {"containerID": "c3", "ifname": "eth0"}]
+    for call in calls(plugins)[-2:]:
+        assert call["stdin"]["cni.dev/valid-attachments"] == call["stdin"]["cni.dev/attachments"] == valid
+    assert subject.attachments(NEWEST) == [B]
+
+
+def test_garbage_collection_goes_past_errors_and_tells_them_all(subject: Runtime, plugins: Path) -> None:
+    for attachment in (A, B):
+        subject.add(NEWEST, attachment)
+    (plugins / "second.DEL").write_text("""[ $CNI_CONTAINERID = c1 ] && { echo '{"code":5,"msg":"stuck"}'; exit 1; }""")
+    (plugins / "first.GC").write_text("""echo '{"code":101,"msg":"refused"}'; exit 1""")
+    with pytest.raises(CniError, match=r"CNI plugin second: stuck .*; CNI plugin first: refused") as caught:
+        subject.collect_garbage(NEWEST, set())
+    assert caught.value.code == errors.IO_FAILURE
+    assert names(plugins)[-1] == "GC second"
+    assert subject.attachments(NEWEST) == [A]
+
+
+def test_where_no_garbage_is_collected(subject: Runtime, plugins: Path) -> None:
+    subject.add(NETWORK, A)
+    subject.collect_garbage(NetworkList("net", "1.1.0", NETWORK.plugins, disable_gc=True), set())
+    assert names(plugins) == ["ADD first", "ADD second"]
+    subject.collect_garbage(NETWORK, set())
+    assert names(plugins)[2:] == ["DEL second", "DEL first"], "GC came with 1.1.0"
+
+
+@pytest.mark.parametrize(
+    ("network", "asked"),
+    [(NETWORK, ["VERSION", "VERSION"]), (NEWEST, ["VERSION", "STATUS", "VERSION", "STATUS"])],
+)
+def test_status(subject: Runtime, plugins: Path, network: NetworkList, asked: list[str]) -> None:
+    subject.status(network)
+    assert [call["command"] for call in calls(plugins)] == asked
+    (plugins / "second.STATUS").write_text("""echo '{"code":50,"msg":"no addresses"}'; exit 1""")
+    if network is NEWEST:
+        with pytest.raises(CniError, match=r"CNI plugin second: no addresses \[code 50\]"):
+            subject.status(network)
+
+
+def test_status_of_a_version_that_a_plugin_does_not_know(subject: Runtime) -> None:
+    with pytest.raises(CniError, match=r"CNI plugin first: cniVersion: '0\.3\.1' is not among") as caught:
+        subject.status(NetworkList("net", "0.3.1", NETWORK.plugins))
+    assert caught.value.code == errors.INCOMPATIBLE_VERSION

@@ -1,0 +1,131 @@
+"""Attachments, and the cache of the results of their adds: what a runtime must give to CHECK, DEL and GC again.
+
+The files are libcni's own, name and content: a runtime that uses it finds what this one added, and the reverse.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netlab import files
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.cni.networks import NetworkList
+from netlab.cni.plugin import is_identifier, is_interface_name
+
+_KIND = "cniCacheV1"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One interface of one container.
+
+    `netns` is the path of its network namespace; it may be empty for a delete after the namespace has gone.
+    `args` become CNI_ARGS (such as K8S_POD_NAME); `runtime_config` goes to the plugins that have the capability.
+    """
+
+    container_id: str
+    netns: str
+    ifname: str = "eth0"
+    args: Mapping[str, str] = field(default_factory=dict)
+    runtime_config: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse names that are none: they become those of files, too. Raises `CniError`."""
+        if not is_identifier(self.container_id):
+            raise CniError(errors.INVALID_ENVIRONMENT, f"container {self.container_id!r}: not a valid identifier")
+        if not is_interface_name(self.ifname):
+            raise CniError(errors.INVALID_ENVIRONMENT, f"interface {self.ifname!r}: not a valid name")
+
+
+class Cache:
+    """The results of adds until the delete, one file of a folder each. Its methods raise `CniError`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def holds(self, network: NetworkList, attachment: Attachment) -> bool:
+        """Whether the attachment was added, and not deleted since."""
+        return self._path(network, attachment).exists()
+
+    def remember(self, network: NetworkList, attachment: Attachment, result: Object) -> None:
+        """Keep the result of an add."""
+        entry = {
+            "kind": _KIND,
+            "containerId": attachment.container_id,
+            "config": base64.b64encode(network.text).decode(),
+            "ifName": attachment.ifname,
+            "networkName": network.name,
+            "netns": attachment.netns,
+            "cniArgs": list(attachment.args.items()),
+            "capabilityArgs": dict(attachment.runtime_config),
+            "result": result,
+        }
+        path = self._path(network, attachment)
+        try:
+            try:
+                files.replace(path, json.dumps(entry))
+            except FileNotFoundError:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                files.replace(path, json.dumps(entry))
+        except OSError as error:
+            raise CniError(errors.IO_FAILURE, f"result not kept: {path}: {error.strerror}") from error
+
+    def recall(self, network: NetworkList, attachment: Attachment) -> Object | None:
+        """The result of the add, or None if there is none."""
+        path = self._path(network, attachment)
+        try:
+            result = json.loads(path.read_bytes()).get("result")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, AttributeError) as error:
+            raise CniError(errors.IO_FAILURE, f"{path}: {error}; remove the file") from error
+        return result if isinstance(result, dict) else None
+
+    def forget(self, network: NetworkList, attachment: Attachment) -> None:
+        """Drop the result; nothing is wrong if there is none."""
+        path = self._path(network, attachment)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CniError(errors.IO_FAILURE, f"{path}: {error.strerror}") from error
+
+    def attachments(self, network: NetworkList) -> list[Attachment]:
+        """The attachments to a network that were added and not deleted since. Files that are no results are left out,
+        as in libcni: the folder may be shared.
+        """
+        try:
+            paths = sorted(path for path in self._folder.iterdir() if path.name.startswith(f"{network.name}-"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CniError(errors.IO_FAILURE, f"{self._folder}: {error.strerror}") from error
+        found = [_read(path) for path in paths]
+        return [attachment for name, attachment in filter(None, found) if name == network.name]
+
+    def _path(self, network: NetworkList, attachment: Attachment) -> Path:
+        return self._folder / f"{network.name}-{attachment.container_id}-{attachment.ifname}"
+
+
+def _read(path: Path) -> tuple[str, Attachment] | None:
+    """The network's name and the attachment of a result, or None for a file that is no result."""
+    try:
+        entry = json.loads(path.read_bytes())
+        if entry["kind"] != _KIND:
+            return None
+        return entry["networkName"], Attachment(
+            entry["containerId"],
+            entry.get("netns") or "",
+            entry["ifName"],
+            dict(entry.get("cniArgs") or ()),
+            dict(entry.get("capabilityArgs") or ()),
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return None
