@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from netlab.lab.paths import PACKAGE, LabPaths, cni_plugin_dir
+from netlab.lab.paths import CNI_DATA_DIR, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.spec import FABRIC, LabSpec
 
 
@@ -78,7 +78,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             node_ips=spec.node_addresses(number),
             cni_conf_dir=paths.cni_conf_dir(node),
             cni_plugin_dirs=[cni_plugin_dir()],
-            cni_cache_dir=paths.cni_data_dir(node) / "cache",
+            cni_cache_dir=CNI_DATA_DIR / "cache",
             log_dir=paths.pod_logs,
             boot_id=paths.boot_id.read_text(encoding="ascii"),
             max_pods=spec.maxPods,
@@ -89,7 +89,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             cluster_cidrs=tuple(spec.podCIDRs),
             mtu=spec.pod_mtu,
             cni_conf_dir=paths.cni_conf_dir(node),
-            cni_data_dir=paths.cni_data_dir(node),
+            cni_data_dir=CNI_DATA_DIR,
         )
         async with (
             Client(paths.api_socket, user_agent=f"netlab-network/{node}") as client,

@@ -15,6 +15,9 @@ from netlab.lab.spec import LabSpec
 PACKAGE = Path(__file__).resolve().parent.parent
 """The netlab package."""
 
+CNI_DATA_DIR = Path("/run/netlab/cni")
+"""A node's CNI state, reservations and cached results: in the node's own /run, which ends with the node as they do."""
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _LONGEST_SOCKET_PATH = 107
 """sun_path is 108 bytes with its terminating zero (unix(7))."""
@@ -111,17 +114,12 @@ class LabPaths:
         """A node's CNI configuration (a kubelet's --cni-conf-dir)."""
         return self.directory / "nodes" / node / "net.d"
 
-    def cni_data_dir(self, node: str) -> Path:
-        """A node's CNI state: reservations and cached results."""
-        return self.directory / "nodes" / node / "cni"
-
     def make(self, nodes: list[str]) -> None:
         """Make the directories; existing ones are kept."""
         for directory in (self.directory, self.logs, self.pod_logs, self.machine_socket("x").parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for node in nodes:
-            for directory in (self.cni_conf_dir(node), self.cni_data_dir(node)):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.cni_conf_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def read_spec(self) -> LabSpec:
         """The lab's specification. Raises `NetlabError` when it cannot be read."""

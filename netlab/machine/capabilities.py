@@ -29,16 +29,16 @@ _KEPT = {
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_DROP = 24
 
+_DROPPED = tuple(number for number in range(64) if number not in _KEPT.values())
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
 def drop_capabilities() -> None:
     """Give up, for good and for all descendants, every capability that a container does not have by default."""
-    zero = ctypes.c_ulong(0)
-    for number in range(64):
-        if number in _KEPT.values():
-            continue
-        if _libc.prctl(ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), zero, zero, zero) < 0:
+    for number in _DROPPED:
+        if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
             if ctypes.get_errno() == errno.EINVAL:
                 break  # the kernel knows no more
             _fail("dropping a capability")

@@ -71,6 +71,8 @@ def program(path: str) -> Program | None:
 
 def preload() -> None:
     """Load every built-in program, so that the containers forked from now on share its memory."""
+    # asyncio does without ssl, as in a Python built without it; every fork would pay for the mappings of libcrypto.
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # the documented way to forbid an import
     for path in _PROGRAMS:
         program(path)
 

@@ -54,7 +54,7 @@ def _netexec(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         http_override=values["http-override"],
         delay_shutdown=values["delay-shutdown"],
     )
-    return asyncio.run(netexec.Netexec(options, env).serve())
+    return netexec.run(options, env)
 
 
 def _serve_hostname(arguments: Sequence[str], env: Mapping[str, str]) -> int:

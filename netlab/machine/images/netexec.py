@@ -12,11 +12,12 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, cast
@@ -27,6 +28,7 @@ from netlab.machine.images.http import Request, Response
 _DIAL_TIMEOUT = 5.0
 _SHELL_OUTPUT_LIMIT = 1024 * 1024
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -91,6 +93,33 @@ def log(line: str) -> None:
     print(time.strftime("%Y/%m/%d %H:%M:%S"), ascii(line)[1:-1], file=sys.stderr, flush=True)
 
 
+def wait_for_client(servers: Sequence[socket.socket]) -> bool:
+    """Sleep until one of the servers is called, or the container is told to end, which is True.
+
+    An event loop is half of a container's start and a quarter of its memory, and most containers of a large lab are
+    never called: what nobody asks for is not paid for.
+    """
+    told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(tell)
+    for number in _END_SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
+    called = select.poll()
+    for each in (told, *(server.fileno() for server in servers)):
+        called.register(each, select.POLLIN)
+    called.poll()
+    # on_end_signals unblocks them: in between, none is lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
+    signal.set_wakeup_fd(-1)
+    os.close(tell)
+    try:
+        return bool(os.read(told, 1))
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(told)
+
+
 def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
     """Call `action` on SIGTERM and SIGINT, which a pid 1 without handlers would not notice.
 
@@ -101,10 +130,9 @@ def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]
         with contextlib.suppress(RuntimeError):  # the loop is closed: the end is here already
             loop.call_soon_threadsafe(action)
 
-    ends = (signal.SIGTERM, signal.SIGINT)
-    for number in ends:
+    for number in _END_SIGNALS:
         signal.signal(number, notice)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
 
 
 def answer_command(command: str, client: str) -> str | None:
@@ -154,13 +182,40 @@ async def serve_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
+def run(options: Options, env: Mapping[str, str]) -> int:
+    """Serve until told to end; the exit status."""
+    try:
+        sockets = Sockets(options)
+    except OSError as error:
+        log(f"listen: {error.strerror}")
+        return 1
+    ending = wait_for_client([*sockets.udp, *sockets.tcp, sockets.http])
+    return asyncio.run(Netexec(options, env).serve(sockets, ending=ending))
+
+
+class Sockets:
+    """The bound and listening sockets of one container. Raises `OSError`."""
+
+    def __init__(self, options: Options) -> None:
+        self.udp: list[socket.socket] = []
+        self.tcp: list[socket.socket] = []
+        if options.udp_port != -1:
+            addresses = options.udp_addresses or ("",)
+            self.udp = [listen(socket.SOCK_DGRAM, options.udp_port, address) for address in addresses]
+            log(f"Started UDP server on port {options.udp_port}")
+        if options.tcp_port != -1:
+            self.tcp = [listen(socket.SOCK_STREAM, options.tcp_port)]
+            log(f"Started TCP server on port {options.tcp_port}")
+        self.http = listen(socket.SOCK_STREAM, options.http_port)
+        log(f"Started HTTP server on port {options.http_port}")
+
+
 class Netexec:
     """The servers of one container."""
 
     def __init__(self, options: Options, env: Mapping[str, str]) -> None:
         self._options = options
         self._env = env
-        self._udp_ready = options.udp_port == -1
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[int] | None = None
@@ -180,29 +235,22 @@ class Netexec:
             "/upload": self._upload,
         }
 
-    async def serve(self) -> int:
-        """Serve until told to end; the exit status."""
+    async def serve(self, sockets: Sockets, *, ending: bool) -> int:
+        """Serve until told to end, which may have been before (`ending`); the exit status."""
         loop = asyncio.get_running_loop()
         self._end = loop.create_future()
-        on_end_signals(loop, lambda: loop.call_later(self._options.delay_shutdown, self._finish, 0))
-        options = self._options
-        try:
-            if options.udp_port != -1:
-                for address in options.udp_addresses or ("",):
-                    server = listen(socket.SOCK_DGRAM, options.udp_port, address)
-                    await loop.create_datagram_endpoint(Datagrams, sock=server)
-                log(f"Started UDP server on port {options.udp_port}")
-                self._udp_ready = True
-            if options.tcp_port != -1:
-                tcp = listen(socket.SOCK_STREAM, options.tcp_port)
-                self._servers.append(await asyncio.start_server(serve_lines, sock=tcp))
-                log(f"Started TCP server on port {options.tcp_port}")
-            web = listen(socket.SOCK_STREAM, options.http_port)
-            self._servers.append(await asyncio.start_server(self._serve_http, sock=web))
-            log(f"Started HTTP server on port {options.http_port}")
-        except OSError as error:
-            log(f"listen: {error.strerror}")
-            return 1
+
+        def end() -> None:
+            loop.call_later(self._options.delay_shutdown, self._finish, 0)
+
+        on_end_signals(loop, end)
+        if ending:
+            end()
+        for each in sockets.udp:
+            await loop.create_datagram_endpoint(Datagrams, sock=each)
+        for each in sockets.tcp:
+            self._servers.append(await asyncio.start_server(serve_lines, sock=each))
+        self._servers.append(await asyncio.start_server(self._serve_http, sock=sockets.http))
         return await self._end
 
     def _finish(self, code: int) -> None:
@@ -243,7 +291,7 @@ class Netexec:
         return Response(socket.gethostname())
 
     async def _healthz(self, request: Request) -> Response:
-        return Response(status=200 if self._udp_ready else 412)
+        return Response()
 
     async def _header(self, request: Request) -> Response:
         key = request.form.get("key", "")

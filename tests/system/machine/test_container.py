@@ -147,7 +147,7 @@ def test_a_host_command_as_pid_1_ignores_sigterm(lab: Lab) -> None:
         ({"command": ["true"], "cwd": "/nonexistent"}, errno.ENOENT, r"/nonexistent: No such file"),
         ({"command": ["true"], "sandbox": "none"}, errno.ESRCH, r"sandbox none does not exist"),
         ({"command": ["true"], "hostname": "x" * 65}, errno.EINVAL, r"Invalid argument"),
-        ({"command": ["true"], "log": "/etc/passwd/x.log"}, errno.EEXIST, r"/etc/passwd: File exists"),
+        ({"command": ["true"], "log": "/etc/passwd/x.log"}, errno.ENOTDIR, r"/etc/passwd/x.log: Not a directory"),
         ({"command": ["true"], "log": "/etc/netlab.log"}, errno.EROFS, r"/etc/netlab.log: Read-only"),
     ],
 )
