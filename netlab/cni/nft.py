@@ -1,0 +1,88 @@
+"""The nft program, for what a table holds whatever the containers: chains, rules, sets without their elements."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SYSTEM = "/usr/sbin:/sbin:/usr/bin:/bin"
+_TIMEOUT = 60.0
+
+
+def nft(environment: Mapping[str, str], *arguments: str, text: str = "") -> str:
+    """What nft prints in the present network namespace; `text` is its standard input, `environment` the caller's.
+
+    Raises `CniError` if the program is not there, or refuses.
+    """
+    # A runtime's PATH need not have the administrator's programs.
+    path = os.pathsep.join(filter(None, (environment.get("PATH"), _SYSTEM)))
+    try:
+        done = subprocess.run(
+            ["nft", *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_TIMEOUT,
+            env={"PATH": path, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        raise CniError(errors.IO_FAILURE, f"nft: no such program in {path}; install nftables") from None
+    except subprocess.TimeoutExpired:
+        raise CniError(errors.TRY_AGAIN, f"nft: no answer within {_TIMEOUT:g} s; killed") from None
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split())[:500]
+        raise CniError(errors.KERNEL_REFUSED, f"nft {' '.join(arguments)}: exit status {done.returncode}", said)
+    return done.stdout
+
+
+def difference(environment: Mapping[str, str], table: str, text: str) -> str:
+    """The first thing in which a table (`inet NAME`) is not as `text` makes it, in words; empty if there is none.
+
+    Elements do not count. The table as it should be is made in a network namespace of its own and listed, so that both
+    lists are in this nft's way of writing. Raises `CniError`, `OSError`.
+    """
+    from netlab.net import syscalls
+
+    if table not in nft(environment, "list", "tables"):
+        return "it is missing"
+    found = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        try:
+            nft(environment, "-f", "-", text=text)
+            wanted = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(home)
+    for name, lines in wanted.items():
+        if name not in found:
+            return f"{name} is missing"
+        if missing := [line for line in lines if line not in found[name]]:
+            return f"{name}: {missing[0]!r} is missing"
+        if found[name] != lines:
+            return f"{name}: it has more than was made, or in another order"
+    return ""
+
+
+def _blocks(listing: str) -> dict[str, list[str]]:
+    """The lines of each chain and set of a listed table."""
+    blocks: dict[str, list[str]] = {}
+    name = ""
+    for line in listing.splitlines()[1:]:
+        if line.startswith("\t\t"):
+            blocks[name].append(line.strip())
+        elif line.endswith("{"):
+            name = line[:-1].strip()
+            blocks[name] = []
+    return blocks
