@@ -7,8 +7,10 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from netlab.lab.paths import CNI_DATA_DIR, PACKAGE, LabPaths, cni_plugin_dir
+from netlab.errors import UnsupportedError
+from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.spec import FABRIC, LabSpec
 
 
@@ -23,6 +25,7 @@ class Component:
 
 def preload() -> None:
     """Load what the components need, once, before they are forked."""
+    import netlab.cni.install
     import netlab.controlplane.manager
     import netlab.node.kubelet
     import netlab.node.network_apply
@@ -77,7 +80,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             machine_socket=paths.machine_socket(node),
             node_ips=spec.node_addresses(number),
             cni_conf_dir=paths.cni_conf_dir(node),
-            cni_plugin_dirs=[cni_plugin_dir()],
+            cni_plugin_dirs=[_install_cni_plugins()],
             cni_cache_dir=CNI_DATA_DIR / "cache",
             log_dir=paths.pod_logs,
             boot_id=paths.boot_id.read_text(encoding="ascii"),
@@ -99,6 +102,17 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             tasks.create_task(kubelet.run(kubelet_config))
 
     return Component(f"kubelet-{node}", node, lambda: asyncio.run(serve()))
+
+
+def _install_cni_plugins() -> Path:
+    """The node's CNI_PATH, in its own /run: executables that name this interpreter start a sixth faster."""
+    from netlab.cni.install import install_plugins
+
+    try:
+        install_plugins(CNI_BIN_DIR)
+    except UnsupportedError:  # the interpreter's path has a space, or is too long for an executable's first line
+        return cni_plugin_dir()
+    return CNI_BIN_DIR
 
 
 def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:

@@ -15,6 +15,9 @@ from netlab.lab.spec import LabSpec
 PACKAGE = Path(__file__).resolve().parent.parent
 """The netlab package."""
 
+CNI_BIN_DIR = Path("/run/netlab/cni/bin")
+"""A node's CNI plugins."""
+
 CNI_DATA_DIR = Path("/run/netlab/cni")
 """A node's CNI state, reservations and cached results: in the node's own /run, which ends with the node as they do."""
 
