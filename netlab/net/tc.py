@@ -15,7 +15,7 @@ from _socket import AF_INET, AF_INET6, inet_ntop
 from _struct import Struct
 from sys import byteorder
 
-from netlab.net.netlink import Message
+from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, attribute, attributes, nested
 from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
@@ -28,7 +28,6 @@ _RTM_NEWLINK = 16
 _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
 _RTM_NEWTCLASS, _RTM_GETTCLASS = 40, 42
 _RTM_NEWTFILTER, _RTM_GETTFILTER = 44, 46
-_NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_DUMP = 0x200, 0x400, 0x300
 
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 4, 13, 18, 1
 _TC_H_ROOT, _TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
@@ -50,7 +49,6 @@ _PREFERENCES = {_ETH_P_ALL: 1, _ETH_P_IPV6: 15, _ETH_P_IP: 16}
 
 _LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, info
-_ATTRIBUTE = Struct("=HH")
 _U32, _U64 = Struct("=I"), Struct("=Q")
 _HTB_GLOBAL = Struct("=IIIII")  # tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
 _HTB_CLASS = Struct("=BBHhHIBBHhHIIIIII")  # tc_htb_opt: rate, ceil, buffer, cbuffer, quantum, level, prio
@@ -59,7 +57,6 @@ _KEY = Struct(">II")  # tc_u32_key, first half: mask, value
 _KEY_OFFSET = Struct("=ii")  # second half: off, offmask
 _MIRRED = Struct("=IIiiiiI")  # tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex
 
-_NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 _TICK_NS = 64
 _U32_MAX = 0xFFFFFFFF
 _QUEUE_PACKETS = 1000
@@ -122,13 +119,13 @@ def keys(subnet: Subnet, *, source: bool) -> bytes:
 
 def ifb(name: str, mtu: int) -> Message:
     """Make an intermediate functional block device, down: what is redirected to it leaves it where it came from."""
-    attributes = (
-        _attribute(_IFLA_IFNAME, name.encode() + b"\0")
-        + _attribute(_IFLA_MTU, _U32.pack(mtu))
-        + _attribute(_IFLA_TXQLEN, _U32.pack(_QUEUE_PACKETS))
-        + _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_IFLA_INFO_KIND, b"ifb\0"))
+    described = (
+        attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        + attribute(_IFLA_MTU, _U32.pack(mtu))
+        + attribute(_IFLA_TXQLEN, _U32.pack(_QUEUE_PACKETS))
+        + nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"ifb\0"))
     )
-    return Message(f"ifb {name}", _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, _LINK.pack(0, 0, 0, 0, 0) + attributes)
+    return Message(f"ifb {name}", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _LINK.pack(0, 0, 0, 0, 0) + described)
 
 
 def shaping(link: str, index: int, shape: Shape) -> list[Message]:
@@ -136,7 +133,7 @@ def shaping(link: str, index: int, shape: Shape) -> list[Message]:
     parameters = _HTB_GLOBAL.pack(_HTB_VERSION, _RATE_TO_QUANTUM, shape.default_class, 0, 0)
     queue = _QUEUE_LEAST + int(shape.rate * _QUEUE_SECONDS)
     messages = [
-        _qdisc(link, index, "htb", _ROOT, _TC_H_ROOT, _attribute(_TCA_HTB_INIT, parameters)),
+        _qdisc(link, index, "htb", _ROOT, _TC_H_ROOT, attribute(_TCA_HTB_INIT, parameters)),
         _message(
             f"htb class of {link}",
             _RTM_NEWTCLASS,
@@ -148,7 +145,7 @@ def shaping(link: str, index: int, shape: Shape) -> list[Message]:
         _qdisc(link, index, "bfifo", _LEAF, _LIMITED, _U32.pack(min(queue, _U32_MAX))),
     ]
     for protocol, target, packed in shape.filters():
-        options = _attribute(_TCA_U32_CLASSID, _U32.pack(target)) + _selector(packed)
+        options = attribute(_TCA_U32_CLASSID, _U32.pack(target)) + _selector(packed)
         messages.append(_filter(link, index, _ROOT, protocol, options))
     return messages
 
@@ -161,11 +158,9 @@ def shaping_removal(link: str, index: int) -> Message:
 def redirection(link: str, index: int, target: int) -> list[Message]:
     """Have another link send what a link receives; the first message fails with EEXIST if it is done so already."""
     parameters = _MIRRED.pack(0, 0, _TC_ACT_STOLEN, 0, 0, _TCA_EGRESS_REDIR, target)
-    action = _attribute(_TCA_ACT_KIND, b"mirred\0") + _attribute(
-        _TCA_ACT_OPTIONS | _NESTED, _attribute(_TCA_MIRRED_PARMS, parameters)
-    )
+    action = attribute(_TCA_ACT_KIND, b"mirred\0") + nested(_TCA_ACT_OPTIONS, attribute(_TCA_MIRRED_PARMS, parameters))
     everything = _selector(_KEY.pack(0, 0) + _KEY_OFFSET.pack(0, 0))
-    actions = _attribute(_TCA_U32_ACT | _NESTED, _attribute(1 | _NESTED, action))
+    actions = nested(_TCA_U32_ACT, nested(1, action))
     return [
         _qdisc(link, index, "ingress", _INGRESS, _TC_H_INGRESS, b""),
         _filter(link, index, _INGRESS, _ETH_P_ALL, everything + actions),
@@ -225,16 +220,16 @@ class TrafficControl(Rtnetlink):
 
     def _dump(self, kind: int, index: int, parent: int) -> Iterator[tuple[tuple[str, int], dict[int, bytes]]]:
         """The kind, the handle and the options of what is on a link."""
-        request = Message("traffic control", kind, _NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
+        request = Message("traffic control", kind, NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
         for payload in self.ask(request):
             _, owner, handle, _, _ = _TCMSG.unpack_from(payload)
             if owner != index:  # a dump of qdiscs is of all links
                 continue
-            found = dict(_attributes(payload, _TCMSG.size))
+            found = dict(attributes(payload, _TCMSG.size))
             kind_of = found[_TCA_KIND].rstrip(b"\0").decode()
             # Filters' options hold attributes, as HTB's do; those of bfifo and others are not looked at.
-            attributes = dict(_attributes(found.get(_TCA_OPTIONS, b""))) if kind_of in {"htb", "u32"} else {}
-            yield (kind_of, handle), attributes
+            options = found.get(_TCA_OPTIONS, b"") if kind_of in {"htb", "u32"} else b""
+            yield (kind_of, handle), dict(attributes(options))
 
 
 def _redirected(target: int) -> bytes:
@@ -245,12 +240,12 @@ def _redirected(target: int) -> bytes:
 def _class_options(shape: Shape) -> bytes:
     rate = min(shape.rate, _U32_MAX)
     specification = (0, _TC_LINKLAYER_ETHERNET, 0, 0, 0, rate)
-    options = _attribute(
+    options = attribute(
         _TCA_HTB_PARMS, _HTB_CLASS.pack(*specification, *specification, shape.ticks, shape.ticks, _QUANTUM, 0, 0)
     )
     if rate < shape.rate:
-        options += _attribute(_TCA_HTB_RATE64, _U64.pack(shape.rate))
-        options += _attribute(_TCA_HTB_CEIL64, _U64.pack(shape.rate))
+        options += attribute(_TCA_HTB_RATE64, _U64.pack(shape.rate))
+        options += attribute(_TCA_HTB_CEIL64, _U64.pack(shape.rate))
     return options
 
 
@@ -264,20 +259,9 @@ def _filter(link: str, index: int, parent: int, protocol: int, options: bytes) -
 
 
 def _selector(packed: bytes) -> bytes:
-    return _attribute(_TCA_U32_SEL, _SELECTOR.pack(_TC_U32_TERMINAL, 0, len(packed) // 16, 0, 0, 0, 0, 0) + packed)
+    return attribute(_TCA_U32_SEL, _SELECTOR.pack(_TC_U32_TERMINAL, 0, len(packed) // 16, 0, 0, 0, 0, 0) + packed)
 
 
 def _message(subject: str, kind: int, header: bytes, name: str, options: bytes) -> Message:
-    payload = header + _attribute(_TCA_KIND, name.encode() + b"\0") + _attribute(_TCA_OPTIONS, options)
-    return Message(subject, kind, _NLM_F_CREATE | _NLM_F_EXCL, payload)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _attributes(payload: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    while offset + 4 <= len(payload):
-        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
-        yield kind & _TYPE_MASK, payload[offset + 4 : offset + length]
-        offset += length + 3 & ~3
+    payload = header + attribute(_TCA_KIND, name.encode() + b"\0") + attribute(_TCA_OPTIONS, options)
+    return Message(subject, kind, NLM_F_CREATE | NLM_F_EXCL, payload)

@@ -13,7 +13,8 @@ from _blake2 import blake2s
 from netlab.cni import errors
 from netlab.cni.bandwidth.config import limits
 from netlab.cni.errors import CniError
-from netlab.net.rtnl import Rtnetlink, RtnetlinkError, link_deletion
+from netlab.net.netlink import NetlinkError
+from netlab.net.rtnl import Rtnetlink, link_deletion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,15 +39,13 @@ def delete(request: Request) -> None:
 
     What is on the host's end of the pair goes with it, when the main plugin's DEL follows this one.
     """
-    kernel = Rtnetlink()
     try:
-        device = kernel.link(device_name(request))
-        if device is not None and device.kind == "ifb" and device.alias == request.owner:
-            kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL was faster
-    except RtnetlinkError as error:
+        with Rtnetlink() as kernel:
+            device = kernel.link(device_name(request))
+            if device is not None and device.kind == "ifb" and device.alias == request.owner:
+                kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL was faster
+    except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
-    finally:
-        kernel.close()
 
 
 def check(request: Request) -> None:

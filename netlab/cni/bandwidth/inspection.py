@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from netlab.cni import errors
@@ -11,7 +12,8 @@ from netlab.cni.errors import CniError
 from netlab.cni.netns import setns
 from netlab.cni.plugin import owner, owner_prefix
 from netlab.net import syscalls
-from netlab.net.rtnl import IFF_UP, Link, Rtnetlink, RtnetlinkError, link_deletion
+from netlab.net.netlink import NetlinkError
+from netlab.net.rtnl import IFF_UP, Link, Rtnetlink, link_deletion
 from netlab.net.tc import Shape, TrafficControl
 
 TYPE_CHECKING = False
@@ -27,16 +29,14 @@ def check(request: Request) -> None:
     result = request.prev_result
     if result is None:
         raise not_chained()
-    kernel = TrafficControl()
     try:
-        host = shaping.host_end(kernel, request, result)
-        found = list(kernel.differences(host.name, host.index, ingress)) if ingress is not None else []
-        if egress is not None:
-            found += _egress_differences(kernel, host, request, egress)
-    except RtnetlinkError as error:
+        with TrafficControl() as kernel:
+            host = shaping.host_end(kernel, request, result)
+            found = list(kernel.differences(host.name, host.index, ingress)) if ingress is not None else []
+            if egress is not None:
+                found += _egress_differences(kernel, host, request, egress)
+    except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
-    finally:
-        kernel.close()
     if found:
         raise CniError(errors.CHECK_FAILED, "; ".join(found))
 
@@ -61,19 +61,14 @@ def collect_garbage(request: Request) -> None:
     """Goes on after a failure, and raises `CniError` for all of them at the end."""
     valid = {owner(request.network, container_id, ifname) for container_id, ifname in request.valid_attachments}
     failures = []
-    kernel = Rtnetlink()
-    try:
+    with Rtnetlink() as kernel:
         for link in kernel.links():
             if link.kind != "ifb" or not link.alias.startswith(owner_prefix(request.network)) or link.alias in valid:
                 continue
             try:
-                kernel.send(link_deletion(link.name))
-            except RtnetlinkError as error:
+                kernel.send(link_deletion(link.name), tolerate=errno.ENODEV)
+            except NetlinkError as error:
                 failures.append(str(error))
-    except RtnetlinkError as error:
-        failures.append(str(error))
-    finally:
-        kernel.close()
     if failures:
         raise CniError(errors.KERNEL_REFUSED, "; ".join(failures))
 
@@ -86,13 +81,10 @@ def status(request: Request) -> None:
     try:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         try:
-            kernel = TrafficControl()
-            try:
+            with TrafficControl() as kernel:
                 loopback = shaping.existing(kernel, "lo")
                 shaping.limit_sending(kernel, loopback, Shape(1, 1), [])
                 shaping.limit_receiving(kernel, loopback, Shape(1, 1, subnets), "bwp", "", [])
-            finally:
-                kernel.close()
         finally:
             setns(home)
     except OSError as error:

@@ -10,8 +10,8 @@ from netlab.cni.bandwidth import device_name
 from netlab.cni.errors import CniError
 from netlab.cni.netns import Entered, open_netns
 from netlab.net import rtnl, tc
-from netlab.net.netlink import Message
-from netlab.net.rtnl import IFF_UP, Link, RtnetlinkError
+from netlab.net.netlink import Message, NetlinkError
+from netlab.net.rtnl import IFF_UP, Link
 from netlab.net.tc import Shape, TrafficControl
 
 TYPE_CHECKING = False
@@ -21,26 +21,24 @@ if TYPE_CHECKING:
 
 def apply(request: Request, result: Object, ingress: Shape | None, egress: Shape | None) -> Object:
     """Limit what the container receives and sends, or change nothing; the result. Raises `CniError`, `OSError`."""
-    kernel = TrafficControl()
-    undo: list[Message] = []
-    try:
-        host = host_end(kernel, request, result)
-        if ingress is not None:
-            limit_sending(kernel, host, ingress, undo)
-        if egress is not None:
-            device = limit_receiving(kernel, host, egress, device_name(request), request.owner, undo)
-            result = {**result, "interfaces": [*result["interfaces"], {"name": device.name, "mac": device.mac}]}
-    except BaseException as error:
-        for message in reversed(undo):
-            try:
-                kernel.send(message)
-            except RtnetlinkError:  # what is reported is the failure before
-                continue
-        if isinstance(error, RtnetlinkError):
-            raise CniError(errors.KERNEL_REFUSED, str(error)) from error
-        raise
-    finally:
-        kernel.close()
+    with TrafficControl() as kernel:
+        undo: list[Message] = []
+        try:
+            host = host_end(kernel, request, result)
+            if ingress is not None:
+                limit_sending(kernel, host, ingress, undo)
+            if egress is not None:
+                device = limit_receiving(kernel, host, egress, device_name(request), request.owner, undo)
+                result = {**result, "interfaces": [*result["interfaces"], {"name": device.name, "mac": device.mac}]}
+        except BaseException as error:
+            for message in reversed(undo):
+                try:
+                    kernel.send(message)
+                except NetlinkError:  # what is reported is the failure before
+                    continue
+            if isinstance(error, NetlinkError):
+                raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+            raise
     return result
 
 
@@ -66,7 +64,7 @@ def host_end(kernel: TrafficControl, request: Request, result: Object) -> Link:
 
 
 def existing(kernel: TrafficControl, name: str) -> Link:
-    """The link of that name, which was there a moment ago. Raises `CniError`, `RtnetlinkError`."""
+    """The link of that name, which was there a moment ago. Raises `CniError`, `NetlinkError`."""
     link = kernel.link(name)
     if link is None:
         raise CniError(errors.TRY_AGAIN, f"link {name}: it was removed meanwhile; try again")
@@ -74,7 +72,7 @@ def existing(kernel: TrafficControl, name: str) -> Link:
 
 
 def limit_sending(kernel: TrafficControl, link: Link, shape: Shape, undo: list[Message]) -> None:
-    """Limit what a link of the host sends; `undo` gains what takes that back. Raises `RtnetlinkError`."""
+    """Limit what a link of the host sends; `undo` gains what takes that back. Raises `NetlinkError`."""
     first, *others = tc.shaping(link.name, link.index, shape)
     kernel.send(first)
     undo.append(tc.shaping_removal(link.name, link.index))
@@ -86,10 +84,18 @@ def limit_receiving(
 ) -> Link:
     """Limit what a link of the host receives, by a new ifb device that belongs to `owner`; the device.
 
-    `undo` gains what takes that back. Raises `CniError`, `RtnetlinkError`.
+    `undo` gains what takes that back. Raises `CniError`, `NetlinkError`.
     """
-    # In one message to the kernel, which works it off before a signal can end this process: no device without owner.
-    kernel.send(tc.ifb(device, link.mtu), rtnl.link_alias(device, owner))
+    try:
+        # At once: the kernel works both off before a signal can end this process. No device is without its owner.
+        kernel.send(tc.ifb(device, link.mtu), rtnl.link_alias(device, owner))
+    except NetlinkError as error:
+        if error.errno == errno.EEXIST:
+            raise CniError(
+                errors.INVALID_ENVIRONMENT, f"link {device}: the limits of {owner} are in force already; DEL it first"
+            ) from error
+        undo.append(rtnl.link_deletion(device))
+        raise
     undo.append(rtnl.link_deletion(device))
     made = existing(kernel, device)
     limit_sending(kernel, made, shape, undo)
