@@ -154,5 +154,6 @@ def held_already(request: Request, addresses: Sequence[str]) -> CniError:
 def disk_failure(request: Request, error: OSError) -> CniError:
     """The error for a `dataDir` that cannot be worked in."""
     remedy = _REMEDIES.get(error.errno or 0)
-    said = f"ipam.dataDir: {error.filename or store_of(request).folder}: {error.strerror}"
+    # symlink(2) has what the link points to as the first of its names.
+    said = f"ipam.dataDir: {error.filename2 or error.filename or store_of(request).folder}: {error.strerror}"
     return CniError(errors.IO_FAILURE, f"{said}; {remedy}" if remedy else said)

@@ -180,7 +180,8 @@ def test_an_error_on_disk_takes_none_and_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     def full(*args: Any) -> None:
-        raise OSError(28, "No space left on device", *args[-1:] if failing == "symlink" else ())
+        names = (args[0], None, args[1]) if failing == "symlink" else ()
+        raise OSError(28, "No space left on device", *names)
 
     ipam.add(ask(tmp_path, "before"))
     monkeypatch.setattr(os, failing, full)
