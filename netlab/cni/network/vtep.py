@@ -99,6 +99,10 @@ def check(settings: Settings, addresses: list[str]) -> None:
         if ip.get_links(index)[0]["state"] != "up":
             raise CniError(errors.CHECK_FAILED, f"link {settings.name}: it is down")
         _refuse_another(ip, settings, underlay, errors.CHECK_FAILED)
+        present = {item.get("address") for item in ip.get_addr(index=index)}
+        for address in addresses:
+            if address.partition("/")[0] not in present:
+                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: address {address} is missing")
         if listed is not None:
             mac = peers.own_mac(listed, underlay.local, settings.vni)
             if links.mac_of(ip, settings.name) != mac:
@@ -106,10 +110,6 @@ def check(settings: Settings, addresses: list[str]) -> None:
             missing = _plan(settings, listed, underlay) - overlay_apply.read(ip, settings.name)
             for entry in missing.describe(settings.name):
                 raise CniError(errors.CHECK_FAILED, f"{entry}: it is missing")
-        present = {item.get("address") for item in ip.get_addr(index=index)}
-        for address in addresses:
-            if address.partition("/")[0] not in present:
-                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: address {address} is missing")
 
 
 def status(settings: Settings) -> None:

@@ -88,6 +88,8 @@ class Vxlan(Bridge):
     """Containers share a bridge, which is their gateway to those of other nodes."""
 
     device: Link
+    is_fresh = False
+    """Whether this ADD has seen to the device already."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -99,11 +101,9 @@ class Vxlan(Bridge):
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """The device and its peers, and the bridge."""
         device = kernel.link(self.settings.name)
-        if device is None or not device.flags & rtnl.IFF_UP or device.alias != self.settings.mark():
-            from netlab.cni.network import vtep
-
-            vtep.ensure(self.settings)
-            device = get(kernel, self.settings.name)
+        self.is_fresh = device is None or not device.flags & rtnl.IFF_UP or device.alias != self.settings.mark()
+        if device is None or self.is_fresh:
+            device = self._ensure_device(kernel)
         self.device = device
         self.mtu = self.mtu or device.mtu
         return super().prepare(kernel)
@@ -118,13 +118,13 @@ class Vxlan(Bridge):
 
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The port of the bridge, and the device's address, by which the node itself is known to other nodes' pods."""
-        kernel.send(
-            *(
-                rtnl.address(self.device.name, self.device.index, address.packed, address.length)
-                for address in endpoints(addressing)
-            ),
-            tolerate=errno.EEXIST,
+        messages = (
+            rtnl.address(self.device.name, self.device.index, address.packed, address.length)
+            for address in endpoints(addressing)
         )
+        if any(kernel.send(*messages, tolerate=errno.EEXIST)) and not self.is_fresh:
+            # Somebody removed it, and with a link's last IPv4 address the kernel drops its neighbours and routes.
+            self._ensure_device(kernel)
         super().connect(kernel, host, addressing)
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
@@ -140,6 +140,12 @@ class Vxlan(Bridge):
 
         super().status(kernel)
         vtep.status(self.settings)
+
+    def _ensure_device(self, kernel: Rtnetlink) -> Link:
+        from netlab.cni.network import vtep
+
+        vtep.ensure(self.settings)
+        return get(kernel, self.settings.name)
 
 
 MODE = Vxlan
