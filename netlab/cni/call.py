@@ -22,6 +22,7 @@ SOCKET = "/run/netlab/cni.sock"
 PLUGINS = {
     "netlab": "netlab.cni.network",
     "netlab-ipam": "netlab.cni.ipam",
+    "netlab-portmap": "netlab.cni.portmap",
     "netlab-bandwidth": "netlab.cni.bandwidth",
 }
 """The module of each plugin, which has HANDLERS."""
@@ -35,11 +36,14 @@ PROTOCOL = b"netlab-cni-1"
 DECLINED = b"\xff"
 """The resident process cannot take the call, and has touched nothing."""
 _SCM_RIGHTS = 1
-_LOST = '{"cniVersion":"1.0.0","code":11,"msg":"the resident CNI process ended during the call; try again"}\n'
+_ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":"%s"}\n'
 
 
 def call(name: str) -> NoReturn:
     """Answer the call of the plugin `name`, and exit."""
+    if name not in PLUGINS:  # of the link or the copy that was executed
+        _fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS))
+        posix._exit(1)
     status = _ask_resident(name)
     posix._exit(_run_here(name) if status is None else status)
 
@@ -47,12 +51,14 @@ def call(name: str) -> NoReturn:
 def _ask_resident(name: str) -> int | None:
     """The exit status of the call; None if it is to be done here."""
     connection = Socket(AF_UNIX, SOCK_STREAM)
+    netns = posix.environ.get(b"CNI_NETNS", b"")
+    # The socket in the place of a standard stream that is closed; or a path that is another process's there.
+    if connection.fileno() <= 2 or netns.startswith((b"/proc/self", b"/proc/thread-self")):
+        return None
     try:
         connection.connect(SOCKET)
     except OSError:
         return None
-    if posix.environ.get(b"CNI_NETNS", b"/").startswith((b"/proc/self", b"/proc/thread-self")):
-        return None  # another process's there
     namespace = posix.open("/proc/self/ns/net", posix.O_RDONLY)
     descriptors = b"".join([number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, namespace)])
     environment = [key + b"=" + value for key, value in posix.environ.items() if key.startswith(b"CNI_")]
@@ -64,15 +70,22 @@ def _ask_resident(name: str) -> int | None:
         sent = connection.sendmsg([request], [(SOL_SOCKET, _SCM_RIGHTS, descriptors)])
         if sent < len(request):
             connection.sendall(request[sent:])
+    except OSError:
+        return None  # half a request has no effect
+    try:
         status = connection.recv(1)
     except OSError:
         status = b""
     if status == DECLINED:
         return None
     if not status:
-        posix.write(1, _LOST.encode())
+        _fail(11, "the resident CNI process ended during the call; try again")
         return 1
     return status[0]
+
+
+def _fail(code: int, msg: str) -> None:
+    posix.write(1, (_ERROR % (code, msg)).encode())
 
 
 def _run_here(name: str) -> int:

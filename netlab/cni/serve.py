@@ -7,12 +7,14 @@ in the caller's network namespace.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import socket
 import struct
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +30,8 @@ _BACKLOG = 128
 _THREADS = 16
 """Calls at once: deleting a link waits some 20 ms in the kernel, during which others go on."""
 _REQUEST_TIMEOUT = 10.0
-"""Seconds in which a caller has to have said what it wants: it has written it before it connects to nobody else."""
+"""Seconds in which a caller has to go on with what it wants."""
+_PAUSE = 0.01
 _PEER = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
 
@@ -42,21 +45,33 @@ def main(path: Path = Path(SOCKET)) -> None:
         handlers(name)
     listener = _listen(path)
     mine = path.stat().st_ino
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    stop = _signalled(signal.SIGTERM, signal.SIGINT)
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    poll.register(stop, select.POLLIN)
     with ThreadPoolExecutor(_THREADS) as threads, listener:
-        try:
-            while True:
+        while stop not in dict(poll.poll()):
+            try:
                 connection, _ = listener.accept()
-                threads.submit(_serve, connection)
-        except SystemExit:
-            # A successor may have put its own there meanwhile.
-            if path.exists() and path.stat().st_ino == mine:
-                path.unlink()
+            except OSError:  # the caller has gone, or there are more than descriptors: they wait in the backlog
+                time.sleep(_PAUSE)
+                continue
+            threads.submit(_serve, connection)
+        # A successor may have put its own there meanwhile.
+        if path.exists() and path.stat().st_ino == mine:
+            path.unlink()
+        with contextlib.suppress(OSError):
+            while True:
+                threads.submit(_serve, listener.accept()[0])
 
 
-def _stop(*_: object) -> None:
-    raise SystemExit
+def _signalled(*signals: signal.Signals) -> int:
+    """A descriptor that becomes readable with one of the signals: an exception could come between any two lines."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_end)
+    for number in signals:
+        signal.signal(number, lambda *_: None)
+    return read_end
 
 
 def _listen(path: Path) -> socket.socket:
@@ -68,7 +83,8 @@ def _listen(path: Path) -> socket.socket:
     listener.bind(str(fresh))
     os.umask(mask)
     listener.listen(_BACKLOG)
-    # Only now: who finds the socket can connect to it.
+    # Only now: who finds the socket can connect to it. A caller may have gone before it is accepted.
+    listener.setblocking(False)
     fresh.rename(path)
     return listener
 
@@ -79,12 +95,9 @@ def _serve(connection: socket.socket) -> None:
     with connection:
         try:
             _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-            if uid not in {0, os.geteuid()}:
-                raise ValueError(f"user {uid} may not call")
             connection.settimeout(_REQUEST_TIMEOUT)
             name, environment = _receive(connection, received)
-            connection.settimeout(None)
-            if name:
+            if name and uid in {0, os.geteuid()}:
                 _call(connection, name, environment, received)
             else:
                 connection.sendall(DECLINED)
@@ -136,7 +149,10 @@ def _call(connection: socket.socket, name: str, environment: dict[str, str], rec
 
 
 def _read(stdin: int, connection: socket.socket) -> bytes:
-    """What `plugin.read_all` reads, for as long as the caller lives: others may hold the other end of its input."""
+    """What `plugin.read_all` reads, for as long as the caller lives: others may hold the other end of its input.
+
+    Raises `OSError`, `ValueError`.
+    """
     if os.isatty(stdin):
         return b""
     poll = select.poll()
@@ -144,9 +160,9 @@ def _read(stdin: int, connection: socket.socket) -> bytes:
     poll.register(connection, select.POLLRDHUP)
     chunks: list[bytes] = []
     while True:
-        ready = dict(poll.poll())
-        if connection.fileno() in ready:
-            raise ValueError("the caller has gone")
+        ready = dict(poll.poll(_REQUEST_TIMEOUT * 1000))
+        if stdin not in ready:
+            raise ValueError("the caller has gone, or does not give its standard input")
         chunk = os.read(stdin, _PIECE)
         if not chunk:
             return b"".join(chunks)
