@@ -1,0 +1,103 @@
+"""The chained plugin `netlab-portmap`: ports of the node lead to the container, `docker run -p` and `hostPort`.
+
+Keys and runtimeConfig.portMappings are those of the Go plugin `portmap`. What differs, and why:
+
+- Every mapping is some elements of maps in one table, `inet netlab_cni_portmap`, marked with their owner; chains and
+  rules stay as they are, whatever the number of containers (see table.py).
+- Of two containers that want one port, the second is refused; with the Go plugin the first is served, or the last.
+- Who deletes looks for its owner's elements, and needs neither the mappings nor the result of the ADD.
+- The node's own addresses 127.0.0.0/8 stay out of reach of others (see `guard` in table.py).
+
+A mapping takes IPv4 and IPv6, as far as the container has addresses, and is reached from other hosts, other
+containers, the container itself, and from the node, there at 127.0.0.1 too; not at ::1, whose packets the kernel lets
+leave no loopback device.
+"""
+
+from __future__ import annotations
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.cni.plugin import owner, owner_prefix
+from netlab.cni.portmap import localhost
+from netlab.cni.portmap.config import Config, previous_result
+from netlab.cni.portmap.elements import commit, remove
+from netlab.cni.portmap.mappings import container_addresses, forwarded, parse_mappings, wanted
+from netlab.net.netlink import NetlinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netlab.cni.plugin import Object, Request
+    from netlab.net.nfelements import Element, Set
+
+
+def add(request: Request) -> Object:
+    """ADD: the mappings, or none of them; the result is the previous one. Raises `CniError`, `OSError`."""
+    config = Config(request)
+    result = previous_result(request)
+    mappings = parse_mappings(request.runtime_config)
+    if not mappings:
+        return result
+    addresses = container_addresses(result, request.ifname)
+    plan = wanted(mappings, addresses, config, request.owner)
+    try:
+        commit(plan, config.mark_bit, request.environment)
+        try:
+            if config.snat:
+                localhost.allow(addresses)
+            _forget_flows([(item.where, item.element) for item in plan])
+        except BaseException:
+            remove(request.owner.__eq__)
+            raise
+    except NetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    return result
+
+
+def delete(request: Request) -> None:
+    """DEL: the owner's mappings go; true also if there are none. Raises `CniError`, `OSError`."""
+    _remove_and_forget(request.owner.__eq__)
+
+
+def collect_garbage(request: Request) -> None:
+    """GC: mappings of this network whose attachment is no more go. Raises `CniError`, `OSError`."""
+    mine = owner_prefix(request.network)
+    valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
+    _remove_and_forget(lambda comment: comment.startswith(mine) and comment not in valid)
+
+
+def check(request: Request) -> None:
+    """CHECK: every element, the table, and the node's own way. Raises `CniError`, `OSError`."""
+    from netlab.cni.portmap.check import check as run  # nothing that an ADD or DEL needs
+
+    run(request)
+
+
+def status(request: Request) -> None:
+    """STATUS: whether nftables can be used. Raises `CniError`, `OSError`."""
+    from netlab.cni.portmap.check import status as run
+
+    run(request)
+
+
+HANDLERS = {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect_garbage, "STATUS": status}
+
+
+def _remove_and_forget(doomed: Callable[[str], bool]) -> None:
+    try:
+        _forget_flows(remove(doomed))
+    except NetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+
+
+def _forget_flows(elements: list[tuple[Set, Element]]) -> None:
+    """Forget the UDP flows to host ports that lead elsewhere from now on: to the container, or no longer to it.
+
+    To be done after the rules are in force; a flow forgotten earlier comes back by the old ones.
+    """
+    ports = {port for where, element in elements for port in forwarded(where, element)}
+    if ports:
+        from netlab.cni.portmap.flows import forget
+
+        forget(ports)

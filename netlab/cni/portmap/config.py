@@ -1,0 +1,52 @@
+"""The plugin's configuration, checked: the keys of the Go plugin `portmap`."""
+
+from __future__ import annotations
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.cni.plugin import option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugin import Object, Request
+
+_BACKENDS = ("iptables", "nftables")
+_MARK_BIT = 13
+"""The Go plugin's; kube-proxy has 14 and 15."""
+# They speak of iptables' chains and matches; to pass over them would map ports that are not to be mapped so.
+_UNSUPPORTED = ("externalSetMarkChain", "conditionsV4", "conditionsV6")
+
+
+class Config:
+    """`snat`: masquerade who would not get the answer otherwise; `masquerade_all`: everybody; by the mark `mark_bit`.
+
+    `backend` chooses between two ways to the same end, of which there is one here: both values are accepted.
+    """
+
+    __slots__ = ("mark_bit", "masquerade_all", "snat")
+
+    def __init__(self, request: Request) -> None:
+        config = request.config
+        self.snat: bool = option(config, "snat", bool, True)
+        self.masquerade_all: bool = option(config, "masqAll", bool, False)
+        self.mark_bit: int = option(config, "markMasqBit", int, _MARK_BIT)
+        for key in _UNSUPPORTED:
+            if config.get(key):
+                raise CniError(
+                    errors.UNSUPPORTED_FIELD, f"{key}: {config[key]!r} is for iptables, and this is nftables; remove it"
+                )
+        if not 0 <= self.mark_bit <= 31:
+            raise CniError(errors.INVALID_CONFIG, f"markMasqBit: {self.mark_bit} must be 0 to 31")
+        backend = option(config, "backend", str, _BACKENDS[1])
+        if backend not in _BACKENDS:
+            raise CniError(errors.INVALID_CONFIG, f"backend: {backend!r} must be {' or '.join(_BACKENDS)}")
+
+
+def previous_result(request: Request) -> Object:
+    """The result of the plugin before. Raises `CniError`: this one adds no interface, and must come after one."""
+    result = request.prev_result
+    if result is None:
+        raise CniError(
+            errors.INVALID_CONFIG, "prevResult: there is none; netlab-portmap must come after the plugin that connects"
+        )
+    return result
