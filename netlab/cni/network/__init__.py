@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from netlab.cni.network.addressing import Addressing
     from netlab.cni.network.mode import Mode
+    from netlab.cni.network.tables import Elements, Table
     from netlab.cni.plugin import Handler, Object, Request
     from netlab.net.rtnl import Link
 
@@ -53,6 +54,10 @@ def mode_of(request: Request) -> Mode:
 def add(request: Request) -> Object:
     """ADD: the interface, its addresses and routes, or nothing at all. Raises `CniError`, `OSError`."""
     mode = mode_of(request)
+    if request.requested_ips and not mode.config.has_ipam:
+        raise CniError(
+            errors.UNSUPPORTED_FIELD, f"ips: {request.requested_ips!r}: without ipam.type nobody gives addresses"
+        )
     undo: list[Callable[[], object]] = []
     netns = open_netns(request)
     kernel = Rtnetlink()
@@ -90,7 +95,25 @@ def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], o
     undo.append(lambda: kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV))
     mode.connect(kernel, host, addressing)
     pod = configure(netns, request.ifname, config, addressing)
+    for table, elements in tables_of(mode, host, pod, addressing):
+        undo.append(_removal(table, request))
+        table.add(request.environment, elements)
     return _result(mode, [*shared, host], pod, addressing, reserved)
+
+
+def tables_of(mode: Mode, host: Link, pod: Link, addressing: Addressing) -> list[tuple[Table, Elements]]:
+    """The nftables tables that the configuration asks for, with what they have for this attachment."""
+    found = []
+    owner = mode.request.owner
+    if mode.config.spoof_check:
+        from netlab.cni.network import spoofing
+
+        found.append((spoofing.TABLE, spoofing.elements(owner, host.name, pod.mac)))
+    if mode.config.masquerade and addressing.subnets:
+        from netlab.cni.network import masquerade
+
+        found.append((masquerade.TABLE, masquerade.elements(owner, addressing)))
+    return found
 
 
 def _result(mode: Mode, links: list[Link], pod: Link, addressing: Addressing, reserved: Object) -> Object:
@@ -109,16 +132,61 @@ def _result(mode: Mode, links: list[Link], pod: Link, addressing: Addressing, re
 
 
 def delete(request: Request) -> None:
-    """DEL: frees the addresses and removes the interface; true also if there is none. Raises `CniError`, `OSError`."""
-    # The link first: an address that is free again must not still be in use.
-    kernel = Rtnetlink()
-    try:
-        kernel.send(rtnl.link_deletion(host_name(request)), tolerate=errno.ENODEV)
-    except RtnetlinkError as error:
-        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
-    finally:
-        kernel.close()
-    delegate.delete(request)
+    """DEL: frees the addresses and removes the interface; true also if there is none. Raises `CniError`, `OSError`.
+
+    What can be freed is, whatever else fails; the first failure is raised then.
+    """
+    # The addresses last: one that is free again must not be in use, nor be masqueraded.
+    steps: list[Callable[[], object]] = [lambda: _delete_link(host_name(request))]
+    if request.config.get("macspoofchk"):
+        from netlab.cni.network import spoofing
+
+        steps.append(_removal(spoofing.TABLE, request))
+    if request.config.get("ipMasq"):
+        from netlab.cni.network import masquerade
+
+        steps.append(_removal(masquerade.TABLE, request))
+    steps.append(lambda: delegate.delete(request))
+    failure: CniError | OSError | None = None
+    for step in steps:
+        try:
+            step()
+        except (CniError, OSError) as error:
+            failure = failure or error
+    if isinstance(failure, RtnetlinkError):
+        raise CniError(errors.KERNEL_REFUSED, str(failure)) from failure
+    if failure is not None:
+        raise failure
 
 
-HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete}
+def _removal(table: Table, request: Request) -> Callable[[], None]:
+    return lambda: table.remove(request.owner.__eq__)
+
+
+def _delete_link(name: str) -> None:
+    with Rtnetlink() as kernel:
+        kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)
+
+
+def check(request: Request) -> None:
+    """CHECK: every single thing that ADD made. Raises `CniError`, `OSError`."""
+    from netlab.cni.network.check import check
+
+    check(request)
+
+
+def collect_garbage(request: Request) -> None:
+    """GC: all that this network has made for attachments which are not valid any more. Raises `CniError`, `OSError`."""
+    from netlab.cni.network.upkeep import collect_garbage
+
+    collect_garbage(request)
+
+
+def status(request: Request) -> None:
+    """STATUS: whether an ADD can be served. Raises `CniError`, `OSError`."""
+    from netlab.cni.network.upkeep import status
+
+    status(request)
+
+
+HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect_garbage, "STATUS": status}

@@ -9,7 +9,7 @@ from netlab.cni import errors
 from netlab.cni.addresses import Prefix
 from netlab.cni.errors import CniError
 from netlab.cni.network import addressing
-from netlab.cni.network.mode import Mode, get, write_sysctl
+from netlab.cni.network.mode import Mode, get, read_sysctl, write_ipv6_sysctl, write_sysctl
 from netlab.net import rtnl
 
 TYPE_CHECKING = False
@@ -51,9 +51,33 @@ class Bridge(Mode):
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The bridge, its addresses, and the port."""
-        from netlab.cni.network import check_bridge
-
-        check_bridge.check(kernel, self.config, host, addressing)
+        config = self.config
+        bridge = get(kernel, config.bridge)
+        if bridge.kind != "bridge":
+            raise _broken(bridge, f"it is of kind {bridge.kind or 'none'!r}, not bridge")
+        if not bridge.flags & rtnl.IFF_UP:
+            raise _broken(bridge, "it is down")
+        if config.promiscuous and not bridge.promiscuity:
+            raise _broken(bridge, "it is not promiscuous")
+        if host.master != bridge.index:
+            raise _broken(host, f"it is not a port of bridge {bridge.name}")
+        if config.mtu and host.mtu != config.mtu:
+            raise _broken(host, f"its MTU is {host.mtu}, not {config.mtu}")
+        for name, wanted, found in (
+            ("hairpin mode", config.hairpin, host.hairpin),
+            ("isolation", config.isolated, host.isolated),
+        ):
+            if found != wanted:
+                raise _broken(host, f"its {name} is {'on' if found else 'off'}")
+        if not config.is_gateway:
+            return
+        present = {(item.packed, item.length) for item in kernel.addresses(bridge.index)}
+        for gateway in filter(None, addressing.gateways):
+            if (gateway.packed, gateway.length) not in present:
+                raise _broken(bridge, f"address {gateway} is missing")
+            sysctl = forwarding(gateway.bits)
+            if read_sysctl(sysctl) == "0":
+                raise CniError(errors.CHECK_FAILED, f"sysctl {sysctl.replace('/', '.')}: it is 0, not 1")
 
     def status(self, kernel: Rtnetlink) -> None:
         """Whether the bridge is one, or can be made."""
@@ -67,6 +91,8 @@ class Bridge(Mode):
         if link is None:
             mac = bytes([0x0A, 0x58, *os.urandom(4)])
             kernel.send(rtnl.bridge(config.bridge, mac, self.mtu), tolerate=errno.EEXIST)  # another ADD was faster
+            # Or any container could have the node send its packets there, by a router advertisement (CVE-2020-10749).
+            write_ipv6_sysctl(f"conf/{config.bridge}/accept_ra", "0")
             link = get(kernel, config.bridge)
         _must_be_bridge(link)
         flags = rtnl.IFF_UP | (rtnl.IFF_PROMISC if config.promiscuous else 0)
@@ -115,3 +141,7 @@ def _must_be_bridge(link: Link) -> None:
         raise CniError(
             errors.INVALID_CONFIG, f"bridge: link {link.name!r} exists and is no bridge; choose another name"
         )
+
+
+def _broken(link: Link, how: str) -> CniError:
+    return CniError(errors.CHECK_FAILED, f"link {link.name}: {how}")

@@ -50,4 +50,8 @@ def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -
                 for item in addressing.routes
             ),
         )
+        if config.detect_duplicates and addressing.speaks_ipv6:
+            from netlab.cni.network import duplicates
+
+            duplicates.wait(kernel, link)
     return link

@@ -9,7 +9,7 @@ from netlab.cni import errors
 from netlab.cni.errors import CniError
 from netlab.cni.network.config import Config
 from netlab.net import rtnl
-from netlab.net.rtnl import Link, Rtnetlink, RtnetlinkError
+from netlab.net.rtnl import Link, Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,15 +76,16 @@ def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link
             rtnl.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
             rtnl.link_alias(name, request.owner),
         )
-    except RtnetlinkError as error:
+        return get(kernel, name)
+    except OSError as error:
         if error.errno != errno.EEXIST:
+            kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)  # made, and something failed after that
             raise
         if kernel.link(name) is not None:
             raise attached_already(request) from error
         raise CniError(
             errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} exists in {request.netns} already"
         ) from error
-    return get(kernel, name)
 
 
 def attached_already(request: Request) -> CniError:
@@ -116,3 +117,11 @@ def write_sysctl(name: str, value: str) -> None:
         return
     with open(f"/proc/sys/{name}", "wb", buffering=0) as file:  # noqa: PTH123
         file.write(value.encode())
+
+
+def write_ipv6_sysctl(name: str, value: str) -> None:
+    """Set a sysctl below net/ipv6, which has none where IPv6 is off altogether."""
+    try:
+        write_sysctl(f"net/ipv6/{name}", value)
+    except FileNotFoundError:
+        return

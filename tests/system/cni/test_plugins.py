@@ -208,33 +208,6 @@ def test_a_delete_with_the_namespace_gone_frees_the_addresses(tmp_path: Path) ->
     nothing_is_left(tmp_path)
 
 
-@isolated
-def test_check_finds_what_was_broken(tmp_path: Path) -> None:
-    net, subject = network(tmp_path), runtime(tmp_path)
-    with sandboxes(1) as (one,):
-        attachment = Attachment("one", one)
-        host = subject.add(net, attachment)["interfaces"][1]["name"]
-
-        def broken(said: str) -> None:
-            with pytest.raises(CniError, match=said) as caught:
-                subject.check(net, attachment)
-            assert caught.value.code == errors.CHECK_FAILED
-
-        subject.check(net, attachment)
-        with pods.inside(one), IPRoute() as ip:
-            index = ip.link_lookup(ifname="eth0")[0]
-            ip.addr("del", index=index, address="10.244.1.2", prefixlen=24)
-        broken("link eth0: address 10.244.1.2/24 is missing")
-        with pods.inside(one), IPRoute() as ip:
-            ip.link("set", index=index, state="down")
-        broken("link eth0: it is down")
-        with IPRoute() as ip:
-            ip.link("set", index=ip.link_lookup(ifname=host)[0], master=0)
-        broken(f"link {host}: it is not a port of bridge cni0")
-        (tmp_path / "net" / "10.244.1.2").unlink()
-        broken("has 1 of 2 reservations")
-
-
 def test_addresses_are_never_given_twice(tmp_path: Path) -> None:
     config = {
         "cniVersion": "1.0.0",

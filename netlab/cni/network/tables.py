@@ -1,0 +1,113 @@
+"""nftables as this plugin uses it: a table that is the same for any number of containers, and elements that are theirs.
+
+Each element is marked, by its comment, with the owner of the attachment (`Request.owner`). What is an attachment's can
+thus be found with its namespace and its result gone, and what is another's is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni import errors
+from netlab.cni.errors import CniError
+from netlab.net import nfelements
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from netlab.net.nfelements import Element, Set
+
+    Elements = dict[Set, list[Element]]
+
+_ATTEMPTS = 100
+"""Each one but the first is for a change that somebody else made in between."""
+
+
+class Table:
+    """A table: `name` with its family (`inet NAME`), the text for nft that makes it or mends it, and its sets.
+
+    Each set comes with how many bytes of its keys say what they are about: the address or the port of a container.
+    """
+
+    __slots__ = ("name", "sets", "text")
+
+    def __init__(self, name: str, text: str, sets: dict[Set, int]) -> None:
+        self.name = name
+        self.text = text
+        self.sets = sets
+
+    def add(self, environment: Mapping[str, str], wanted: Elements) -> None:
+        """Add elements, all or none; the table is made if it is missing. Raises `CniError`, `NetlinkError`.
+
+        Elements about the same address were left behind: IPAM gives an address to one container at a time.
+        """
+        messages = [message for where, found in wanted.items() for message in nfelements.addition(where, found)]
+        with Nfnetlink() as kernel:
+            for _ in range(_ATTEMPTS):
+                try:
+                    kernel.commit(messages)
+                except NetlinkError as error:
+                    if error.errno == errno.ENOENT:
+                        self._make(environment)
+                    elif error.errno == errno.EEXIST:
+                        self._remove_about(kernel, wanted)
+                    else:
+                        raise
+                else:
+                    return
+        raise CniError(errors.TRY_AGAIN, f"table {self.name}: others changed it all the while; try again")
+
+    def remove(self, unwanted: Callable[[str], bool]) -> None:
+        """Delete the elements of those owners, all or none; a table that is missing has none. Raises `NetlinkError`."""
+        with Nfnetlink() as kernel:
+            _remove(kernel, self.sets, lambda _, element: unwanted(element.comment))
+
+    def check(self, environment: Mapping[str, str], wanted: Elements) -> None:
+        """See that the table is as it was made, and has these elements. Raises `CniError`, `NetlinkError`."""
+        from netlab.cni.nft import difference
+
+        if said := difference(environment, self.name, self.text):
+            raise CniError(errors.CHECK_FAILED, f"table {self.name}: {said}")
+        with Nfnetlink() as kernel:
+            for where, elements in wanted.items():
+                present = set(kernel.elements(where))
+                for element in elements:
+                    if element not in present:
+                        raise CniError(
+                            errors.CHECK_FAILED, f"{where}: the element of {element.comment} is missing: {element!r}"
+                        )
+
+    def _remove_about(self, kernel: Nfnetlink, wanted: Elements) -> None:
+        about = {where: {element.key[: self.sets[where]] for element in found} for where, found in wanted.items()}
+        _remove(kernel, wanted, lambda where, element: element.key[: self.sets[where]] in about[where])
+
+    def _make(self, environment: Mapping[str, str]) -> None:
+        from netlab.cni.nft import nft
+
+        nft(environment, "-f", "-", text=self.text)
+
+
+def _remove(kernel: Nfnetlink, sets: Iterable[Set], unwanted: Callable[[Set, Element], bool]) -> None:
+    for _ in range(_ATTEMPTS):
+        # What is decided by looking is done to what was looked at: an address may be another container's by then.
+        generation = kernel.generation()
+        messages = []
+        for where in sets:
+            try:
+                found = [element for element in kernel.elements(where) if unwanted(where, element)]
+            except NetlinkError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                continue
+            messages += nfelements.deletion(where, found)
+        try:
+            kernel.commit(messages, generation)
+        except NetlinkError as error:
+            if error.errno != errno.ERESTART:
+                raise
+        else:
+            return
+    raise CniError(errors.TRY_AGAIN, "nftables: others changed it all the while; try again")

@@ -1,0 +1,71 @@
+"""GC and STATUS of the main plugin."""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni import delegate, errors
+from netlab.cni.errors import CniError
+from netlab.cni.network import masquerade, mode_of, spoofing
+from netlab.cni.nft import nft
+from netlab.cni.plugin import owner, owner_prefix
+from netlab.net import rtnl
+from netlab.net.rtnl import Rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netlab.cni.plugin import Request
+
+
+def collect_garbage(request: Request) -> None:
+    """Remove host ends and elements of this network's attachments that are not valid; forward it to the IPAM plugin.
+
+    What they carry says whose they are: the alias of a link, the comment of an element. Nothing is known by its name.
+    Goes on after failures, and raises all of them as one `CniError` (SPEC.md, section 2, GC).
+    """
+    prefix = owner_prefix(request.network)
+    valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
+
+    def stale(label: str) -> bool:
+        return label.startswith(prefix) and label not in valid
+
+    failures: list[str] = []
+
+    def attempt(step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (CniError, OSError) as error:
+            failures.append(str(error))
+
+    attempt(lambda: _delete_links(stale, attempt))
+    # By the configuration of today nothing may be masqueraded, and by that of yesterday it was.
+    for table in (spoofing.TABLE, masquerade.TABLE):
+        attempt(lambda table=table: table.remove(stale))  # type: ignore[misc]  # mypy#12557
+    attempt(lambda: delegate.collect_garbage(request))
+    if failures:
+        raise CniError(errors.INTERNAL, f"garbage of network {request.network} is left: {'; '.join(failures)}")
+
+
+def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], object]], None]) -> None:
+    with Rtnetlink() as kernel:
+        for link in kernel.links():
+            if link.kind == "veth" and stale(link.alias):
+                deletion = rtnl.link_deletion(link.name)
+                attempt(lambda deletion=deletion: kernel.send(deletion, tolerate=errno.ENODEV))  # type: ignore[misc]
+
+
+def status(request: Request) -> None:
+    """Whether an ADD can be served. Raises `CniError`: 50 if not, whatever the reason but a wrong configuration."""
+    mode = mode_of(request)
+    try:
+        with Rtnetlink() as kernel:
+            mode.status(kernel)
+        if mode.config.masquerade or mode.config.spoof_check:
+            nft(request.environment, "list", "tables")
+    except CniError as error:
+        raise CniError(errors.NOT_AVAILABLE, error.msg, error.details) from error
+    except OSError as error:
+        raise CniError(errors.NOT_AVAILABLE, str(error)) from error
+    delegate.status(request)
