@@ -11,7 +11,7 @@ from netlab.cni import errors
 from netlab.cni.addresses import format_address, parse_address, parse_prefix
 from netlab.cni.errors import CniError
 from netlab.cni.ipam.ranges import candidates, invalid, parse_ranges, range_of
-from netlab.cni.ipam.store import holders, settings, store_of
+from netlab.cni.ipam.store import holders, path_option, settings, store_of
 from netlab.cni.plugin import option
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def add(request: Request) -> Object:
     result: Object = {"ips": []}
     if routes := _routes(ipam):
         result["routes"] = routes
-    if path := option(ipam, "resolvConf", str, "", "ipam."):
+    if path := path_option(ipam, "resolvConf"):
         from netlab.cni.ipam.resolvconf import read_resolv_conf
 
         result["dns"] = read_resolv_conf(path)

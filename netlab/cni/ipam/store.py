@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from binascii import crc32
 
 from netlab.cni import errors
 from netlab.cni.addresses import format_address, parse_address
@@ -161,8 +160,10 @@ class Store:
         """What an interface was given, by its own link: an interrupted ADD may not have come to all of it."""
         try:
             return os.readlink(self._holder_link(container_id, ifname)).split()  # noqa: PTH115
-        except FileNotFoundError:
-            return []
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # nothing was ever reserved for such a name
+                return []
+            raise
 
     def reserve(self, addresses: Sequence[str], container_id: str, ifname: str) -> None:
         """Reserve free addresses for an interface that has none: all or nothing."""
@@ -229,6 +230,8 @@ class Store:
         _symlink(f"{identity} {' '.join(addresses)}", link)
 
     def _sticky_link(self, identity: str) -> str:
+        from binascii import crc32  # a shared object, which others need not load
+
         return f"{self.folder}/.sticky/{crc32(identity.encode()) % _STICKY_SLOTS}"
 
 
@@ -266,12 +269,20 @@ def settings(request: Request) -> Object:
     return found
 
 
+def path_option(ipam: Object, key: str, default: str = "") -> str:
+    """A file or folder of the configuration. Raises `CniError`."""
+    path: str = option(ipam, key, str, "", "ipam.") or default
+    if path and not path.startswith("/"):  # from where, would depend on who runs this: the caller or `serve`
+        raise CniError(errors.INVALID_CONFIG, f"ipam.{key}: {path!r} must be an absolute path")
+    return path
+
+
 def store_of(request: Request, *, create: bool = False, reconcile: bool = True) -> Store:
     """The store of a request's network, not yet opened. Raises `CniError`."""
     ipam = settings(request)
-    folder = option(ipam, "dataDir", str, "", "ipam.") or DATA_DIR
-    boot_id_file = option(ipam, "bootIDFile", str, "", "ipam.") or _BOOT_ID_FILE
-    return Store(f"{folder}/{request.network}", create=create, boot_id_file=boot_id_file if reconcile else "")
+    folder = path_option(ipam, "dataDir", DATA_DIR)
+    boot_id_file = path_option(ipam, "bootIDFile", _BOOT_ID_FILE) if reconcile else ""
+    return Store(f"{folder}/{request.network}", create=create, boot_id_file=boot_id_file)
 
 
 def holders(data_dir: str, network: str) -> list[Reservation]:

@@ -6,13 +6,14 @@ import errno
 import os
 
 from netlab.cni import errors
+from netlab.cni.addresses import format_address, parse_address
 from netlab.cni.errors import CniError
 from netlab.cni.ipam.ranges import parse_ranges, range_of
 from netlab.cni.ipam.store import Store, settings, store_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from netlab.cni.ipam.ranges import Range
     from netlab.cni.plugin import Request
@@ -31,56 +32,50 @@ def check(request: Request) -> None:
     """The interface holds every address that it was given. Raises `CniError`."""
     sets = parse_ranges(settings(request), request.runtime_config)
     holder = f"{request.container_id}/{request.ifname}"
-    wanted = [ip["address"].partition("/")[0] for ip in (request.prev_result or {}).get("ips", [])]
-    wanted = [text for text in wanted if any(range_of(ranges, text) for ranges in sets)]
-    found, missing = [], []
+    prev_ips = (request.prev_result or {}).get("ips", [])
+    given = [format_address(*parse_address(ip["address"].partition("/")[0])) for ip in prev_ips]
+    given = [text for text in given if any(range_of(ranges, text) for ranges in sets)]
     try:
         with store_of(request) as store:
-            for text in {
-                **dict.fromkeys(wanted),
-                **dict.fromkeys(store.addresses(request.container_id, request.ifname)),
-            }:
-                actual = store.holder(text)
-                if actual == holder:
-                    found.append(text)
-                else:
-                    missing.append(f"{text} is held by {actual}" if actual else f"{text} is missing")
+            given += store.addresses(request.container_id, request.ifname)
+            actual = {text: store.holder(text) for text in given}
     except FileNotFoundError:
-        missing += [f"{text} is missing" for text in wanted]
+        actual = dict.fromkeys(given, "")
     except OSError as error:
         raise disk_failure(request, error) from error
-    if not missing:
-        missing = [
-            f"none of {', '.join(map(str, ranges))}"
-            for ranges in sets
-            if not any(range_of(ranges, text) for text in found)
-        ]
+    found = [text for text, who in actual.items() if who == holder]
+    missing = [
+        f"{text} is held by {who}" if who else f"{text} is missing" for text, who in actual.items() if who != holder
+    ] or [
+        f"none of {', '.join(map(str, ranges))}" for ranges in sets if not any(range_of(ranges, text) for text in found)
+    ]
     if missing:
         raise CniError(
             errors.CHECK_FAILED,
             f"network {request.network}: {request.ifname} of container {request.container_id} has {len(found)} of"
-            f" {max(len(sets), len(wanted))} reservations in {store_of(request).folder}: {', '.join(missing)}",
+            f" {len(found) + len(missing)} reservations in {store_of(request).folder}: {', '.join(missing)}",
         )
 
 
 def collect_garbage(request: Request) -> None:
     """Free what no valid attachment holds, as much of it as can be. Raises `CniError` at the end."""
     valid = request.valid_attachments
-    failed = []
+    failed: list[OSError] = []
+
+    def attempt(free: Callable[..., None], *what: str) -> None:
+        try:
+            free(*what)
+        except OSError as error:
+            failed.append(error)
+
     try:
         with store_of(request) as store:
             for container_id, ifname in store.holders():
                 if (container_id, ifname) not in valid:
-                    try:
-                        store.release(container_id, ifname)
-                    except OSError as error:
-                        failed.append(error)
+                    attempt(store.release, container_id, ifname)
             for held in store.reservations()[0]:  # whose holder's own link somebody removed
                 if (held.container_id, held.ifname) not in valid:
-                    try:
-                        os.unlink(f"{store.folder}/{held.address}")  # noqa: PTH108
-                    except OSError as error:
-                        failed.append(error)
+                    attempt(os.unlink, f"{store.folder}/{held.address}")
     except FileNotFoundError:
         return
     except OSError as error:

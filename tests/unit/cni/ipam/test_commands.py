@@ -150,6 +150,19 @@ def test_a_delete_needs_no_valid_ranges_and_makes_nothing(tmp_path: Path) -> Non
     assert holders(tmp_path) == {}
 
 
+def test_a_delete_of_a_name_too_long_for_a_file_frees_the_nothing_it_has(tmp_path: Path) -> None:
+    ipam.add(ask(tmp_path))
+    assert "File name too long" in refused(ask(tmp_path, "x" * 300), errors.IO_FAILURE)
+    ipam.delete(ask(tmp_path, "x" * 300, command="DEL"))
+    assert set(holders(tmp_path).values()) == {"one"}
+
+
+@pytest.mark.parametrize("key", ["dataDir", "bootIDFile", "resolvConf"])
+def test_paths_are_absolute(tmp_path: Path, key: str) -> None:
+    request = ask("here") if key == "dataDir" else ask(tmp_path, **{key: "here"})  # type: ignore[arg-type]
+    assert refused(request, errors.INVALID_CONFIG) == f"ipam.{key}: 'here' must be an absolute path"
+
+
 def test_check_names_what_is_missing(tmp_path: Path) -> None:
     def check(*owned: str, ranges: Any = (V4, V6)) -> str:
         more = {"prevResult": {"ips": [{"address": f"{address}/24"} for address in owned]}}
