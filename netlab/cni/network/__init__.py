@@ -112,7 +112,7 @@ def tables_of(mode: Mode, host: Link, pod: Link, addressing: Addressing) -> list
     if mode.config.masquerade and addressing.subnets:
         from netlab.cni.network import masquerade
 
-        found.append((masquerade.TABLE, masquerade.elements(owner, addressing)))
+        found.append((masquerade.TABLE, masquerade.elements(owner, addressing, mode.overlay)))
     return found
 
 

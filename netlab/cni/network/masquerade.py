@@ -1,8 +1,8 @@
 """`ipMasq`: what a container sends out of its own subnets leaves with an address of the node.
 
 The semantics are those of the Go plugin, whichever ipMasqBackend is asked for: neither what stays within the subnet of
-the container's address nor multicast is translated. An address is one element in each of two sets, whatever the number
-of networks, and the rules are four.
+the container's address nor multicast is translated. An address is one element of each of a few sets, and the rules
+are six, whatever the number of containers and networks.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ table inet {_NAME} {{
         type ipv6_addr . ipv6_addr
         flags interval
     }}
+    set overlay4 {{
+        type ipv4_addr . ifname
+    }}
+    set overlay6 {{
+        type ipv6_addr . ifname
+    }}
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
     }}
@@ -41,6 +47,8 @@ table inet {_NAME} {{
     chain postrouting {{
         ip saddr . ip daddr @inside4 return
         ip6 saddr . ip6 daddr @inside6 return
+        ip saddr . oifname @overlay4 return
+        ip6 saddr . oifname @overlay6 return
         ip saddr @pods4 ip daddr != 224.0.0.0/4 masquerade
         ip6 saddr @pods6 ip6 daddr != ff00::/8 masquerade
     }}
@@ -48,17 +56,28 @@ table inet {_NAME} {{
 """
 _PODS = {bits: Set("inet", _NAME, name) for bits, name in ((32, "pods4"), (128, "pods6"))}
 _INSIDE = {bits: Set("inet", _NAME, name) for bits, name in ((32, "inside4"), (128, "inside6"))}
+_OVERLAY = {bits: Set("inet", _NAME, name) for bits, name in ((32, "overlay4"), (128, "overlay6"))}
 
-TABLE = Table(f"inet {_NAME}", _TEXT, {_PODS[32]: 4, _INSIDE[32]: 4, _PODS[128]: 16, _INSIDE[128]: 16})
+TABLE = Table(
+    f"inet {_NAME}", _TEXT, {sets[bits]: bits // 8 for sets in (_PODS, _INSIDE, _OVERLAY) for bits in (32, 128)}
+)
+_IFNAMSIZ = 16
 
 
-def elements(owner: str, addressing: Addressing) -> Elements:
-    """What the table has for a container."""
+def elements(owner: str, addressing: Addressing, overlay: str) -> Elements:
+    """What the table has for a container; `overlay` is the link behind which other nodes' containers are, if any.
+
+    An address that is known without its subnet (the result of a routed container) has only itself inside.
+    """
     wanted: Elements = {}
     for subnet in addressing.subnets:
         first, last = (end.to_bytes(subnet.bits // 8, "big") for end in (subnet.first, subnet.last))
         wanted.setdefault(_PODS[subnet.bits], []).append(Element(subnet.packed, comment=owner))
-        wanted.setdefault(_INSIDE[subnet.bits], []).append(
-            Element(subnet.packed + first, comment=owner, key_end=subnet.packed + last)
-        )
+        if first != last:
+            wanted.setdefault(_INSIDE[subnet.bits], []).append(
+                Element(subnet.packed + first, comment=owner, key_end=subnet.packed + last)
+            )
+        if overlay:
+            link = overlay.encode().ljust(_IFNAMSIZ, b"\0")
+            wanted.setdefault(_OVERLAY[subnet.bits], []).append(Element(subnet.packed + link, comment=owner))
     return wanted

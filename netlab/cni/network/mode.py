@@ -28,6 +28,8 @@ class Mode:
 
     master = 0
     """Index of the link whose port the host end is; known after `prepare`."""
+    overlay = ""
+    """Name of the link that leads to other nodes' containers, which are to see untranslated addresses."""
 
     def __init__(self, request: Request) -> None:
         """Read the configuration; nothing is made yet."""

@@ -94,6 +94,7 @@ class Vxlan(Bridge):
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         self.settings = Settings(request.config, self.config.mtu)
+        self.overlay = self.settings.name
         # Without them a container would reach nobody beyond its own node.
         self.config.is_gateway = True
         self.config.is_default_gateway = request.config.get("isDefaultGateway") is not False

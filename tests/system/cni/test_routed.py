@@ -84,6 +84,19 @@ def test_pods_reach_each_other_and_the_node_and_the_outside_and_are_reached(tmp_
 
 
 @isolated
+def test_masquerading_is_for_the_outside(tmp_path: Path) -> None:
+    net, subject = network(tmp_path, ipMasq=True), runtime(tmp_path)
+    with outside() as world, sandboxes(2) as (one, two):
+        first = Attachment("one", one)
+        result, other = subject.add(net, first), subject.add(net, Attachment("two", two))
+        for source, target in zip(addresses(result), addresses(other), strict=True):
+            assert pods.reaches(one, two, target) == source
+            assert pods.reaches(one, world, OUTSIDE[version(target)]) == NODE[version(target)]
+        subject.check(net, first)
+        subject.delete(net, first)
+
+
+@isolated
 def test_the_result_tells_the_host_end_and_the_gateways(tmp_path: Path) -> None:
     routes = [{"dst": "192.0.2.0/24"}, {"dst": "198.51.100.0/24", "gw": "10.244.1.1"}]
     plugin_ipam = {**network(tmp_path).plugins[0]["ipam"], "routes": routes}

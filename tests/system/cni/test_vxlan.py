@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,13 +65,13 @@ class Node:
         with inside(self.netns):
             return runtime(self.folder / f"node-{self.number}").add(self.network(**more), Attachment(name, netns))
 
-    def check(self, name: str, netns: str) -> None:
+    def check(self, name: str, netns: str, **more: Any) -> None:
         with inside(self.netns):
-            runtime(self.folder / f"node-{self.number}").check(self.network(), Attachment(name, netns))
+            runtime(self.folder / f"node-{self.number}").check(self.network(**more), Attachment(name, netns))
 
-    def delete(self, name: str, netns: str) -> None:
+    def delete(self, name: str, netns: str, **more: Any) -> None:
         with inside(self.netns):
-            runtime(self.folder / f"node-{self.number}").delete(self.network(), Attachment(name, netns))
+            runtime(self.folder / f"node-{self.number}").delete(self.network(**more), Attachment(name, netns))
 
     @contextlib.contextmanager
     def kernel(self) -> Iterator[IPRoute]:
@@ -140,6 +141,25 @@ def test_pods_of_two_nodes_reach_each_other(tmp_path: Path, family: str, underla
             with inside(node.netns):
                 assert pods.links() == {"lo", "eth0", "cni0", "vxlan7"}, "the node's own stays for the next pod"
             assert node.knows() == before
+
+
+@isolated
+def test_masquerading_leaves_alone_what_goes_to_pods_of_other_nodes(tmp_path: Path) -> None:
+    write_peers(tmp_path, 1, 2)
+    with nodes(tmp_path) as (one, two), sandboxes(2) as (here, there):
+        result, other = one.add("a", here, ipMasq=True), two.add("b", there, ipMasq=True)
+        for source, target, version in zip(addresses(result), addresses(other), UNDERLAYS, strict=True):
+            assert pods.reaches(here, there, target) == source
+            assert pods.reaches(here, two.netns, endpoint(2, version)) == endpoint(1, version)
+        one.check("a", here, ipMasq=True)
+        with inside(one.netns):
+            subprocess.run(["nft", "flush", "set", "inet", "netlab_cni_masquerade", "overlay6"], check=True)
+        with pytest.raises(CniError, match="overlay6"):
+            one.check("a", here, ipMasq=True)
+        one.delete("a", here, ipMasq=True)
+        with inside(one.netns):
+            listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+            assert "elements" not in listed
 
 
 def subnets(node: Node, like: str) -> Iterator[str]:
