@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import netlab
+from netlab.cni.call import PLUGINS
+from netlab.cni.networks import read_networks
+from netlab.cni.plugin import is_identifier
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
-PLUGINS = ("netlab", "netlab-ipam", "netlab-portmap", "netlab-bandwidth")
 RECORD = ".netlab-installed"
 """What was installed into a folder: lines as sha256sum(1) writes and checks them. No runtime reads a dot file."""
 
@@ -64,32 +66,31 @@ def install_plugins(bin_dir: Path) -> list[Path]:
     return [_write(bin_dir / name, text, _EXECUTABLE) for name, text in texts.items()]
 
 
-def install(bin_dir: Path, *, force: bool = False) -> list[Path]:
-    """`install_plugins`, recorded for `uninstall`. Raises `ConflictError` for a file of somebody else's; nothing is
-    changed then.
+def install(
+    bin_dir: Path, conf_dir: Path | None = None, network: Object | None = None, *, force: bool = False
+) -> list[Path]:
+    """`install_plugins`, and a network's configuration list into `conf_dir`, recorded for `uninstall`; their paths.
+
+    Raises `ConflictError` for a file, or a network of that name, that is not as it was installed, unless `force`;
+    nothing is changed then.
     """
-    paths = [bin_dir / name for name in PLUGINS]
+    plugins = [bin_dir / name for name in PLUGINS]
     if not force:
-        _refuse_foreign(paths)
+        _refuse_foreign(plugins)
+    if conf_dir is None or network is None:
+        install_plugins(bin_dir)
+        _record(bin_dir, plugins)
+        return plugins
+    configuration = conf_dir / f"10-{network['name']}.conflist"
+    if not force:
+        _refuse_foreign([configuration])
+        _refuse_name(conf_dir, network["name"], configuration)
     install_plugins(bin_dir)
-    _record(bin_dir, paths)
-    return paths
-
-
-def install_network(conf_dir: Path, network: Object, *, force: bool = False) -> Path:
-    """Write a network's configuration list into a folder, recorded for `uninstall`; its path.
-
-    Raises `ConflictError` if the folder has a network of that name that this function did not write.
-    """
-    path = conf_dir / f"10-{network['name']}.conflist"
-    if not force:
-        _refuse_foreign([path])
-        for other in _configurations(conf_dir):
-            if other != path and _name_of(other) == network["name"]:
-                raise ConflictError(f"{other}: is a network {network['name']!r} already; choose another --network")
-    _write(path, json.dumps(network, indent=2) + "\n", _READABLE)
-    _record(conf_dir, [path])
-    return path
+    _record(bin_dir, plugins)
+    # Last: a runtime that watches the folder uses the network at once.
+    _write(configuration, json.dumps(network, indent=2) + "\n", _READABLE)
+    _record(conf_dir, [configuration])
+    return [*plugins, configuration]
 
 
 def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -115,25 +116,34 @@ def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
     return removed, kept
 
 
-def network_list(name: str, subnets: Sequence[str], mode: str) -> Object:
-    """A network that works as it is: this host's gateway, masquerading, published ports, and limits of bandwidth.
+def network_list(
+    name: str, subnets: Sequence[str], mode: str = "bridge", *, device: str = "", peers_file: str = ""
+) -> Object:
+    """A network that works as it is: a way out of it (masqueraded), published ports, and limits of bandwidth.
 
-    `subnets` are of either family, one address of each family is given from them. Raises `UsageError`.
+    `subnets` are of either family, one address of each family is given from them. `device` is the link to the other
+    nodes and `peers_file` what tells of them, for mode vxlan. Raises `UsageError`.
     """
+    if not is_identifier(name):
+        raise UsageError(f"network {name!r}: must be letters, digits, '_', '.' and '-', the first not a mark")
     ranges: dict[int, list[Object]] = {}
     for text in subnets:
         try:
             subnet = ipaddress.ip_network(text)
         except ValueError as error:
-            raise UsageError(f"--subnet {text}: {error}; give it like 10.22.0.0/16") from error
+            raise UsageError(f"subnet {text}: {error}; give it like 10.22.0.0/16") from error
         ranges.setdefault(subnet.version, []).append({"subnet": str(subnet)})
     main: Object = {"type": "netlab", "mode": mode}
-    if mode == "bridge":
-        main |= {"bridge": _bridge_name(name), "isDefaultGateway": True, "hairpinMode": True}
-    main |= {"ipMasq": True, "capabilities": {"ips": True, "mac": True, "ipRanges": True, "dns": True}}
-    main["ipam"] = {"type": "netlab-ipam", "ranges": list(ranges.values())}
-    if mode == "routed":
-        main["ipam"]["routes"] = [{"dst": "0.0.0.0/0" if version == 4 else "::/0"} for version in ranges]
+    if mode != "routed":
+        main |= {"bridge": _bridge_name(name), "hairpinMode": True}
+    if mode == "vxlan":
+        main["vxlan"] = {"device": device} | ({"peersFile": peers_file} if peers_file else {})
+    main |= {
+        "isDefaultGateway": True,
+        "ipMasq": True,
+        "capabilities": {"ips": True, "mac": True, "ipRanges": True, "dns": True},
+        "ipam": {"type": "netlab-ipam", "ranges": list(ranges.values())},
+    }
     return {
         # What every runtime of today knows, and for those that know more (SPEC.md 1.1.0, section 1).
         "cniVersion": "1.0.0",
@@ -236,13 +246,8 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _configurations(conf_dir: Path) -> list[Path]:
-    return sorted(path for path in conf_dir.glob("*") if path.suffix in {".conflist", ".conf", ".json"})
-
-
-def _name_of(path: Path) -> str | None:
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return config.get("name") if isinstance(config, dict) else None
+def _refuse_name(conf_dir: Path, name: str, configuration: Path) -> None:
+    networks = read_networks(conf_dir)[0] if conf_dir.is_dir() else []
+    for network in networks:
+        if network.name == name and network.source != str(configuration):
+            raise ConflictError(f"{network.source}: is a network {name!r} already; choose another name, or --force")

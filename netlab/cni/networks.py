@@ -23,7 +23,7 @@ Object = dict[str, Any]
 class NetworkList:
     """One network: its name, its version of CNI and its chain of plugin configurations, at least one.
 
-    `text` is the file that it was read from, which caches keep beside a result.
+    `source` is the path of the file that it was read from, `text` its content, which caches keep beside a result.
     """
 
     name: str
@@ -31,6 +31,7 @@ class NetworkList:
     plugins: tuple[Object, ...]
     disable_check: bool = False
     disable_gc: bool = False
+    source: str = field(default="", compare=False)
     text: bytes = field(default=b"", compare=False, repr=False)
 
     def since(self, *version: int) -> bool:
@@ -118,6 +119,7 @@ def parse_network(text: bytes, source: str, folder: Path | None = None) -> Netwo
         tuple(plugin for _, plugin in plugins),
         disable_check=_flag(config, "disableCheck", source),
         disable_gc=_flag(config, "disableGC", source),
+        source=source,
         text=text,
     )
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from netlab.cni import install
-from netlab.cni.runtime import parse_network
+from netlab.cni.call import PLUGINS
+from netlab.cni.networks import find_network
 from netlab.errors import ConflictError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
 
-@pytest.mark.parametrize("name", install.PLUGINS)
+@pytest.mark.parametrize("name", PLUGINS)
 def test_an_installed_plugin_runs_with_an_empty_environment(tmp_path: Path, name: str) -> None:
     paths = install.install_plugins(tmp_path / "bin")
-    assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == sorted(install.PLUGINS)
+    assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == sorted(PLUGINS)
     assert {stat.S_IMODE(path.lstat().st_mode) for path in paths} == {0o755}
     assert all(stat.S_ISREG(path.lstat().st_mode) for path in paths)
     done = subprocess.run(
@@ -78,31 +79,32 @@ def test_a_record_that_leads_elsewhere_is_not_followed(tmp_path: Path, line: str
         install.uninstall(tmp_path)
 
 
-NETWORK = install.network_list("lan", ["10.22.0.0/16", "fd00:22::/64"], "bridge")
+NETWORK = install.network_list("lan", ["10.22.0.0/16", "fd00:22::/64"])
 
 
 def test_a_network_is_installed_once(tmp_path: Path) -> None:
-    path = install.install_network(tmp_path, NETWORK)
+    *_, path = install.install(tmp_path / "bin", tmp_path / "net.d", NETWORK)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert parse_network(path.read_bytes(), str(path)).name == "lan"
-    assert install.install_network(tmp_path, NETWORK) == path
+    assert find_network(tmp_path / "net.d", "lan").cni_version == "1.1.0"
+    assert install.install(tmp_path / "bin", tmp_path / "net.d", NETWORK)[-1] == path
     path.write_text("{}")
     with pytest.raises(ConflictError, match="--force"):
-        install.install_network(tmp_path, NETWORK)
+        install.install(tmp_path / "bin", tmp_path / "net.d", NETWORK)
     assert path.read_text() == "{}"
 
 
 def test_a_network_of_that_name_under_another_file_name(tmp_path: Path) -> None:
     (tmp_path / "00-broken.conf").write_text("{")
-    (tmp_path / "99-other.conflist").write_text('{"name": "lan"}')
+    (tmp_path / "99-other.conflist").write_text('{"name": "lan", "plugins": [{"type": "x"}]}')
     with pytest.raises(ConflictError, match=r"99-other\.conflist: is a network 'lan' already"):
-        install.install_network(tmp_path, NETWORK)
-    assert install.install_network(tmp_path, NETWORK, force=True).exists()
+        install.install(tmp_path / "bin", tmp_path, NETWORK)
+    assert not (tmp_path / "bin").exists(), "nothing is changed"
+    assert install.install(tmp_path / "bin", tmp_path, NETWORK, force=True)[-1].exists()
 
 
-@pytest.mark.parametrize("mode", ["bridge", "routed"])
+@pytest.mark.parametrize("mode", ["bridge", "routed", "vxlan"])
 def test_one_address_of_each_family_is_given(mode: str) -> None:
-    network = install.network_list("n", ["10.0.0.0/24", "10.0.1.0/24", "fd00::/64"], mode)
+    network = install.network_list("n", ["10.0.0.0/24", "10.0.1.0/24", "fd00::/64"], mode, device="eth0")
     assert network["plugins"][0]["ipam"]["ranges"] == [
         [{"subnet": "10.0.0.0/24"}, {"subnet": "10.0.1.0/24"}],
         [{"subnet": "fd00::/64"}],
@@ -111,7 +113,7 @@ def test_one_address_of_each_family_is_given(mode: str) -> None:
 
 def test_every_network_has_a_bridge_of_its_own_with_a_name_that_fits() -> None:
     names = [
-        install.network_list(name, ["10.0.0.0/24"], "bridge")["plugins"][0]["bridge"]
+        install.network_list(name, ["10.0.0.0/24"])["plugins"][0]["bridge"]
         for name in ("a", "elevenchars", "a-very-long-network-name-1", "a-very-long-network-name-2")
     ]
     assert len(set(names)) == 4
@@ -120,5 +122,11 @@ def test_every_network_has_a_bridge_of_its_own_with_a_name_that_fits() -> None:
 
 @pytest.mark.parametrize("subnet", ["10.0.0.1/24", "x", "10.0.0.0/33"])
 def test_a_wrong_subnet(subnet: str) -> None:
-    with pytest.raises(UsageError, match=f"--subnet {subnet}"):
-        install.network_list("n", [subnet], "bridge")
+    with pytest.raises(UsageError, match=f"subnet {subnet}"):
+        install.network_list("n", [subnet])
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "-a"])
+def test_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(UsageError, match="network "):
+        install.network_list(name, ["10.0.0.0/24"])
