@@ -122,6 +122,8 @@ def _parse_route(item: Object) -> Route:
     gateway = None
     if item.get("gw"):
         address, bits = parse_address(item["gw"])
+        if bits != destination.bits:
+            raise ValueError(f"gw {item['gw']} is of another family than {destination}")
         gateway = Prefix(address, bits, bits)
     numbers = {key: int(item[key]) for key in _ROUTE_NUMBERS if item.get(key) is not None}
     return Route(destination, gateway, numbers)

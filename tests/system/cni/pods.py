@@ -7,14 +7,18 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pyroute2 import IPRoute
+
 from netlab.cni import call
 from netlab.cni.runtime import NetworkList, Runtime, parse_network
+from netlab.net import links as net_links
 from netlab.net import namespaces, syscalls
 from tests import sandbox
 
@@ -73,7 +77,7 @@ def start_resident() -> None:
 
 def runtime(tmp_path: Path) -> Runtime:
     """A runtime whose calls go in the way that the fixture `way` has chosen."""
-    if os.environ["NETLAB_TEST_WAY"] == "resident" and sandbox.entered():
+    if os.environ.get("NETLAB_TEST_WAY") == "resident" and sandbox.entered():
         start_resident()
     return Runtime([PLUGINS, GO_PLUGINS], tmp_path / "cache")
 
@@ -100,6 +104,72 @@ def reaches(client: str | None, server: str, address: str) -> str:
             accepted, seen = listener.accept()
             accepted.close()
             return str(seen[0])
+
+
+def execute(
+    plugin: str, command: str, config: dict[str, Any] | bytes, *wrapper: str, **variables: str
+) -> tuple[int, Any]:
+    """Run an executable as a runtime does, behind the command `wrapper`; its exit status, and what it answered."""
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CNI_COMMAND": command,
+        "CNI_PATH": str(PLUGINS),
+        **variables,
+    }
+    done = subprocess.run(
+        [*wrapper, PLUGINS / plugin],
+        input=config if isinstance(config, bytes) else json.dumps(config).encode(),
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr == b""
+    return done.returncode, json.loads(done.stdout) if done.stdout else None
+
+
+NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
+OUTSIDE = {4: "192.0.2.9", 6: "2001:db8::9"}
+
+
+@contextlib.contextmanager
+def outside(*, knows_pods: bool) -> Iterator[str]:
+    """A host behind the node's eth0; its namespace. It has the way to the node's pods or only to the node itself."""
+    with sandboxes(1) as (world,), IPRoute() as ip:
+        descriptor = os.open(world, os.O_RDONLY)
+        net_links.ensure_veth(ip, "eth0", "eth0", descriptor, 1500)
+        os.close(descriptor)
+        net_links.ensure_up(ip, "lo")
+        net_links.ensure_up(ip, "eth0")
+        for address, length in ((NODE[4], 24), (NODE[6], 64)):
+            net_links.ensure_address(ip, "eth0", f"{address}/{length}")
+        with inside(world), IPRoute() as there:
+            net_links.ensure_up(there, "eth0")
+            for address, length in ((OUTSIDE[4], 24), (OUTSIDE[6], 64)):
+                net_links.ensure_address(there, "eth0", f"{address}/{length}")
+            if knows_pods:
+                net_links.ensure_route(there, "10.244.0.0/16", [NODE[4]], "eth0")
+                net_links.ensure_route(there, "fd00:10:244::/48", [NODE[6]], "eth0")
+        yield world
+
+
+def version(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4
+
+
+def addresses(result: dict[str, Any]) -> list[str]:
+    """The addresses of a result, without prefix lengths."""
+    return [ip["address"].split("/")[0] for ip in result["ips"]]
+
+
+def ruleset() -> str:
+    """The nftables ruleset of the present namespace."""
+    return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+
+
+def ip(*arguments: str) -> str:
+    """What ip(8) prints."""
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 V4 = [{"subnet": "10.244.1.0/24"}]
