@@ -15,7 +15,7 @@ import click
 from netlab.cli.options import lab_option, namespace_option
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
-from netlab.lab.spec import FABRIC, OUTSIDE
+from netlab.lab.paths import FABRIC, OUTSIDE
 
 _POLL = 0.1
 

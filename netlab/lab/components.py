@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from netlab.errors import UnsupportedError
-from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, PACKAGE, LabPaths, cni_plugin_dir
-from netlab.lab.spec import FABRIC, LabSpec
+from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
+from netlab.lab.spec import LabSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +126,6 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
             mode=spec.proxy,
             cluster_cidrs=spec.podCIDRs,
             families=list(spec.families),
-            # The first change after a pause is applied at once. All nodes share one machine: the more there are, the
-            # less often they sync in a burst, at most as seldom as upstream's default minSyncPeriod of a second.
-            min_sync_seconds=min(1.0, 0.1 * spec.nodes),
         )
         async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
             await run(client, config)

@@ -26,8 +26,8 @@ from netlab import files
 from netlab.errors import NetlabError
 from netlab.lab import components
 from netlab.lab.components import Component
-from netlab.lab.paths import LabPaths
-from netlab.lab.spec import FABRIC, OUTSIDE, LabSpec
+from netlab.lab.paths import FABRIC, OUTSIDE, LabPaths
+from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
 from netlab.net import syscalls
 

@@ -33,8 +33,8 @@ from netlab.errors import (
     UnsupportedError,
 )
 from netlab.lab import process
-from netlab.lab.paths import LabPaths, home
-from netlab.lab.spec import FABRIC, LabSpec
+from netlab.lab.paths import FABRIC, LabPaths, home
+from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
 
 UP_TIMEOUT = 60.0

@@ -3,6 +3,9 @@
 It holds the lab's lock, starts the first machine and the services in it, and waits. The machine dies with it, and
 everything in the lab with the machine: ending this process, even by SIGKILL, is how a lab ends.
 
+Every container of the lab is a fork of a fork of it, and pays for each library that it has mapped: what is not needed
+before the first machine is loaded after it.
+
     python -m netlab.lab.monitor DIRECTORY READY_FD
 """
 
@@ -11,20 +14,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import sys
-import uuid
 from pathlib import Path
 from typing import NoReturn
 
 from netlab import files
 from netlab.errors import ConflictError, NetlabError
 from netlab.lab import process
-from netlab.lab.paths import LabPaths
-from netlab.lab.spec import FABRIC
+from netlab.lab.paths import FABRIC, LabPaths
 from netlab.machine import boot
-from netlab.machine.client import Machine
 
 
 class _Ended(BaseException):
@@ -41,11 +40,12 @@ def main() -> None:
     try:
         _hold_lock(paths)
         process.record(paths.monitor_pid, os.getpid())
-        _forget_machines(paths)
+        _begin_boot(paths)
         machine = boot.start(
             FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory
         )
         process.record(paths.machine_pid, machine)
+        _forget_nodes(paths)
         _start_services(paths)
         os.write(ready, process.READY)
         os.close(ready)
@@ -80,12 +80,20 @@ def _hold_lock(paths: LabPaths) -> None:
         raise ConflictError("it is up already: take another --name, or `netlab down` first") from None
 
 
-def _forget_machines(paths: LabPaths) -> None:
-    """Drop what belonged to machines that are gone, as a reboot does: sockets, reservations, CNI configuration."""
-    for directory in (paths.machine_socket(FABRIC).parent, paths.directory / "nodes"):
-        shutil.rmtree(directory, ignore_errors=True)
+def _begin_boot(paths: LabPaths) -> None:
+    """Drop the sockets of machines that are gone, and name the time that begins."""
+    paths.make([])
+    for socket in paths.machine_socket(FABRIC).parent.iterdir():
+        socket.unlink()
+    files.replace(paths.boot_id, Path("/proc/sys/kernel/random/uuid").read_text(encoding="ascii").strip())
+
+
+def _forget_nodes(paths: LabPaths) -> None:
+    """Drop the configuration of nodes that are gone, as their reboot would."""
+    import shutil
+
+    shutil.rmtree(paths.nodes, ignore_errors=True)
     paths.make(paths.read_spec().node_names)
-    files.replace(paths.boot_id, str(uuid.uuid4()))
 
 
 def _end_on_signal() -> None:
@@ -98,6 +106,8 @@ def _end_on_signal() -> None:
 
 
 def _start_services(paths: LabPaths) -> None:
+    from netlab.machine.client import Machine
+
     spec = paths.read_spec()
     files.replace(
         paths.api_config,

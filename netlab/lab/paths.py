@@ -6,14 +6,21 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from netlab.errors import NetlabError, UsageError
-from netlab.lab.spec import LabSpec
+
+if TYPE_CHECKING:
+    from netlab.lab.spec import LabSpec
 
 PACKAGE = Path(__file__).resolve().parent.parent
 """The netlab package."""
+
+FABRIC = "fabric"
+"""The first machine of a lab: the underlay."""
+
+OUTSIDE = "outside"
+"""The machine that is the world outside the cluster."""
 
 CNI_BIN_DIR = Path("/run/netlab/cni/bin")
 """A node's CNI plugins."""
@@ -113,9 +120,14 @@ class LabPaths:
         """The socket of a machine's pid 1."""
         return self.directory / "machines" / f"{machine}.sock"
 
+    @property
+    def nodes(self) -> Path:
+        """What each node is configured with."""
+        return self.directory / "nodes"
+
     def cni_conf_dir(self, node: str) -> Path:
         """A node's CNI configuration (a kubelet's --cni-conf-dir)."""
-        return self.directory / "nodes" / node / "net.d"
+        return self.nodes / node / "net.d"
 
     def make(self, nodes: list[str]) -> None:
         """Make the directories; existing ones are kept."""
@@ -126,6 +138,10 @@ class LabPaths:
 
     def read_spec(self) -> LabSpec:
         """The lab's specification. Raises `NetlabError` when it cannot be read."""
+        import msgspec
+
+        from netlab.lab.spec import LabSpec
+
         try:
             return msgspec.json.decode(self.spec.read_bytes(), type=LabSpec)
         except (OSError, msgspec.MsgspecError) as error:

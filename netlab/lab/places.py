@@ -16,7 +16,7 @@ from netlab.api.errors import ApiError
 from netlab.api.resources import PODS
 from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab.lab import Lab
-from netlab.lab.spec import FABRIC, OUTSIDE
+from netlab.lab.paths import FABRIC, OUTSIDE
 
 CONTAINER_ID_SCHEME = "netlab://"
 

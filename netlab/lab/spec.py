@@ -22,9 +22,6 @@ UNDERLAY_MTU = 1500
 VXLAN_OVERHEAD = {"IPv4": 50, "IPv6": 70}
 """Bytes a VXLAN packet adds, by the underlay's family: Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40 (RFC 7348)."""
 
-OUTSIDE = "outside"
-FABRIC = "fabric"
-
 _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
 _EXTERNAL_RANGE: dict[Family, str] = {"IPv4": "198.51.100.0/24", "IPv6": "2001:db8:ffff::/64"}

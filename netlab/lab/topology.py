@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from netlab.lab.spec import FABRIC, OUTSIDE, UNDERLAY_MTU, LabSpec
+from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.lab.spec import UNDERLAY_MTU, LabSpec
 
 FABRIC_BRIDGE = "fabric0"
 POD_BRIDGE = "pods0"

@@ -26,6 +26,8 @@ class ProxyConfig:
     """Masquerade everything that goes to a ClusterIP, not only what comes from outside the cluster."""
     min_sync_seconds: float = 0.1
     """The least time between two syncs: a burst of changes costs one. The first change is applied at once."""
+    burst_sync_seconds: float = 1.0
+    """What that time doubles up to for as long as changes keep coming: upstream's default minSyncPeriod."""
     check_seconds: float = 1.0
     """How often to look whether somebody else changed the kernel's rules."""
     resync_seconds: float = 30.0

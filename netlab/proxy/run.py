@@ -130,6 +130,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         announced = False
         verify_at = loop.time() + self._config.resync_seconds
+        pause = self._config.min_sync_seconds
         while True:
             self._changed.clear()
             self._plan()
@@ -138,7 +139,9 @@ class Proxy:
                 announced = True
                 on_synced()
             if changed:
-                await asyncio.sleep(self._config.min_sync_seconds)
+                await asyncio.sleep(pause)
+                busy = self._changed.is_set()
+                pause = min(2 * pause, self._config.burst_sync_seconds) if busy else self._config.min_sync_seconds
             await self._wait(self._config.check_seconds if announced else self._config.min_sync_seconds)
             verify = loop.time() >= verify_at
             if verify:

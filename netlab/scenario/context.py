@@ -21,8 +21,9 @@ from netlab.capture.packets import Packet, read, select
 from netlab.capture.tcpdump import Capture
 from netlab.errors import NetlabError, NotFoundError, TimedOutError
 from netlab.lab.lab import Lab
+from netlab.lab.paths import OUTSIDE
 from netlab.lab.places import Place
-from netlab.lab.spec import OUTSIDE, Family
+from netlab.lab.spec import Family
 from netlab.machine.join import join
 from netlab.net import syscalls
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped

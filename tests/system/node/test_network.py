@@ -11,7 +11,8 @@ import pytest
 
 from netlab.api.core_types import Node
 from netlab.lab import topology
-from netlab.lab.spec import FABRIC, LabSpec, from_values
+from netlab.lab.paths import FABRIC
+from netlab.lab.spec import LabSpec, from_values
 from netlab.net import syscalls
 from netlab.net.namespaces import entered
 from netlab.net.overlay import Overlay
