@@ -38,7 +38,7 @@ _STATE_LINES = 4
 _LARGEST_STATE = 1 << 16
 _LONGEST_BOOT_ID = 128
 _PROBES = 64
-"""Addresses that are tried one by one before the whole folder is listed: 64 lstat cost what 100 entries of it do."""
+"""Addresses that are tried one by one; only beyond them, in a range nearly full, the whole folder is listed."""
 _REMEMBERED = 16
 """Addresses given last that are kept for range sets which this request does not have (`ipRanges`)."""
 _STICKY_SLOTS = 4096
@@ -232,7 +232,7 @@ class Store:
     def _sticky_link(self, identity: str) -> str:
         from binascii import crc32  # a shared object, which others need not load
 
-        return f"{self.folder}/.sticky/{crc32(identity.encode()) % _STICKY_SLOTS}"
+        return f"{self.folder}/.sticky/{crc32(os.fsencode(identity)) % _STICKY_SLOTS}"
 
 
 def _symlink(target: str, path: str) -> None:

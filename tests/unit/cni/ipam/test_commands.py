@@ -112,6 +112,13 @@ def test_a_container_without_a_pod_is_known_by_its_id(tmp_path: Path) -> None:
     assert addresses(ipam.add(ask(tmp_path, "one", sticky=True))) == before
 
 
+@pytest.mark.parametrize("name", ["with space", "\udcff", "x" * 3000])
+def test_a_strange_name_of_a_pod_harms_nobody(tmp_path: Path, name: str) -> None:
+    for number in range(2):
+        result = ipam.add(ask(tmp_path, f"c{number}", args=POD.format(name), sticky=True))
+        assert addresses(result) == [f"10.0.0.{2 + number}"]
+
+
 def test_routes_are_passed_on_and_checked(tmp_path: Path) -> None:
     routes = [{"dst": "0.0.0.0/0"}, {"dst": "192.0.2.0/24", "gw": "10.0.0.9", "mtu": 1400, "table": 5, "scope": 253}]
     assert ipam.add(ask(tmp_path, routes=routes))["routes"] == routes
