@@ -25,6 +25,7 @@ _COMMANDS = {
     "shell": ("places", "Open a shell in a pod, on a node or in the outside world."),
     "logs": ("places", "Show what a pod's container printed."),
     "scenario": ("scenario", "Run the lessons: the four kinds of traffic, proven."),
+    "cni": ("cni", "Call CNI plugins as a runtime does, and install netlab's own."),
     "doctor": ("doctor", "Check what this machine has, and what each lack costs."),
     "completion": ("completion", "Print the script for a shell's completion."),
 }

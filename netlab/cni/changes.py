@@ -31,7 +31,7 @@ _SYSCTLS_OF_LINKS = {
 # What no plugin decides, or what changes by itself.
 _NOISE = re.compile(
     r" mode DEFAULT| group default| qlen \d+| brd ff:ff:ff:ff:ff:ff| pref medium| valid_lft \S+ preferred_lft \S+"
-    r"| expires \S+| refcnt \d+| linkdown| dead"
+    r"| expires \S+| refcnt \d+| linkdown| dead| tentative"
 )
 
 
@@ -90,7 +90,8 @@ def snapshot(data_dir: Path | None = None) -> list[Line]:
         )
         lines += [Line("route", text) for text in routes]
     lines += [Line("neighbour", text) for text in _clean(_run("ip", "neighbour", "show", "nud", "permanent"))]
-    lines += [Line("qdisc", text) for text in _clean(_run("tc", "qdisc", "show")) if "noqueue" not in text]
+    qdiscs = (text.removeprefix("qdisc ") for text in _clean(_run("tc", "qdisc", "show")))
+    lines += [Line("qdisc", text) for text in qdiscs if not text.startswith("noqueue")]
     lines += [Line("nft", text) for text in read_ruleset(_run("nft", "-s", "list", "ruleset"))]
     lines += [Line("sysctl", text) for text in _sysctls()]
     if data_dir:
@@ -127,6 +128,7 @@ def read_ruleset(text: str) -> list[str]:
     """
     path: list[str] = []
     found: list[str] = []
+    said = 0
     lines = iter(text.splitlines())
     for line in map(str.strip, lines):
         if line.startswith("elements = {"):
@@ -136,9 +138,11 @@ def read_ruleset(text: str) -> list[str]:
             inner = elements.removeprefix("elements = {").removesuffix("}")
             found += [" ".join([*path, "element", each]) for each in _split(inner)]
         elif line.endswith("{"):
-            path.append(line.removesuffix("{").strip())
-            found.append(" ".join(path))
+            path.append(line.removesuffix("{").removeprefix("table ").strip())
+            said = len(found)
         elif line == "}":
+            if len(found) == said:  # what is empty is there, too
+                found.append(" ".join(path))
             path.pop()
         elif line:
             found.append(" ".join([*path, line]))

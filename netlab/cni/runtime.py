@@ -74,7 +74,7 @@ class Runtime:
         attachment.check()
         if self._cache.holds(network, attachment):
             raise CniError(
-                errors.INVALID_ENVIRONMENT,
+                errors.ALREADY_RESERVED,
                 f"container {attachment.container_id} is on network {network.name} as {attachment.ifname} already;"
                 " delete that first",
             )
