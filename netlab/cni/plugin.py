@@ -89,17 +89,13 @@ class Request:
     @property
     def requested_ips(self) -> list[str]:
         """The addresses asked for, with or without a prefix length: args.cni.ips, runtimeConfig.ips, CNI_ARGS's IP."""
-        asked: list[str] = option(self._args, "ips", list, [], "args.cni.") or option(
-            self.runtime_config, "ips", list, [], "runtimeConfig."
-        )
+        asked = strings(self._args, "ips", "args.cni.") or strings(self.runtime_config, "ips", "runtimeConfig.")
         where, code = "args.cni.ips or runtimeConfig.ips", errors.INVALID_CONFIG
         if not asked and self.cni_args.get("IP"):
             where, code = "CNI_ARGS: IP", errors.INVALID_ENVIRONMENT
             asked = self.cni_args["IP"].split(",")  # several, as the Go plugin static has it
         for text in asked:
             try:
-                if not isinstance(text, str):
-                    raise ValueError(f"{text!r} is not an IP address")
                 _ = parse_prefix(text) if "/" in text else parse_address(text)
             except ValueError as error:
                 raise CniError(code, f"{where}: {error}") from error
@@ -321,6 +317,15 @@ def option(config: Object, key: str, kind: type, default: Any, path: str = "") -
     return value
 
 
+def strings(config: Object, key: str, path: str = "") -> list[str]:
+    """A field of the configuration that is a list of strings; empty without it. Raises `CniError`."""
+    values: list[str] = option(config, key, list, [], path)
+    for number, value in enumerate(values):
+        if not isinstance(value, str) or not value.isprintable():
+            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {value!r} must be a printable string")
+    return values
+
+
 _KINDS = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an object"}
 
 
@@ -337,7 +342,9 @@ def _text(value: Object) -> str:
 
 
 def _failure(version: str, error: CniError) -> str:
-    value: Object = {"cniVersion": version, "code": error.code, "msg": error.msg}
+    # One line, whatever names it repeats: a message ends in logs and at terminals.
+    msg = error.msg if error.msg.isprintable() else repr(error.msg)[1:-1]
+    value: Object = {"cniVersion": version, "code": error.code, "msg": msg}
     if error.details:
         value["details"] = error.details
     return _text(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
-from netlab.cni.plugin import is_interface_name, option
+from netlab.cni.plugin import is_interface_name, option, strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def _dns(config: Object) -> Object:
     given = option(option(config, "runtimeConfig", dict, {}), "dns", dict, {}, "runtimeConfig.")
     if given:
         path = "runtimeConfig.dns."
-        named = {
-            "nameservers": option(given, "servers", list, [], path),
-            "search": option(given, "searches", list, [], path),
-        }
+        named = {"nameservers": strings(given, "servers", path), "search": strings(given, "searches", path)}
         return {key: value for key, value in named.items() if value}
     found: Object = option(config, "dns", dict, {})
+    for key in ("nameservers", "search", "options"):
+        strings(found, key, "dns.")
+    option(found, "domain", str, "", "dns.")
     return found

@@ -135,6 +135,7 @@ def test_results_are_of_the_version_asked_for(version: str) -> None:
     [
         (CniError(errors.TRY_AGAIN, "m", "d"), errors.TRY_AGAIN, ("m", "d")),
         (FileNotFoundError(2, "No such file", "/x"), errors.IO_FAILURE, ("/x: No such file", None)),
+        (CniError(errors.TRY_AGAIN, "two\nlines \x1b[2J"), errors.TRY_AGAIN, (r"two\nlines \x1b[2J", None)),
         (OSError(28, "No space"), errors.IO_FAILURE, ("[Errno 28] No space", None)),
         (
             RecursionError("deep"),
@@ -190,7 +191,12 @@ def test_hardware_addresses_asked_for_by_whom_outranks_whom(config: dict[str, An
     ("config", "args", "code", "said"),
     [
         ({}, "IP=10.0.0", errors.INVALID_ENVIRONMENT, "CNI_ARGS: IP: '10.0.0' is not an IP address"),
-        ({"runtimeConfig": {"ips": [7]}}, "", errors.INVALID_CONFIG, "7 is not an IP address"),
+        (
+            {"runtimeConfig": {"ips": [7]}},
+            "",
+            errors.INVALID_CONFIG,
+            "runtimeConfig.ips[0]: 7 must be a printable string",
+        ),
         ({"args": {"cni": {"ips": "10.0.0.1"}}}, "", errors.INVALID_CONFIG, "args.cni.ips: '10.0.0.1' must be a list"),
         ({"args": 5}, "", errors.INVALID_CONFIG, "args: 5 must be an object"),
         ({"runtimeConfig": {"mac": "01:00:5e:00:00:01"}}, "", errors.INVALID_CONFIG, "runtimeConfig.mac: '01:00:5e"),
