@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -212,8 +211,8 @@ def _endpoint(service: Service, pod: Pod, address: str, zone_of: Callable[[str],
 
 
 def _address(pod: Pod, family: str) -> str | None:
-    version = 6 if family == "IPv6" else 4
-    return next((ip.ip for ip in pod.status.podIPs if ipaddress.ip_address(ip.ip).version == version), None)
+    # Not parsed, for all pods at each change: what is no address is refused by the API server, in the slice.
+    return next((ip.ip for ip in pod.status.podIPs if (":" in ip.ip) == (family == "IPv6")), None)
 
 
 def _ports(service: Service, pod: Pod) -> PortKey:
