@@ -30,6 +30,16 @@ _REQUIRED = {
     "STATUS": ("CNI_PATH",),
 }
 _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+_SPELLINGS = {
+    key.lower(): key
+    for key in (
+        *("hostPort", "containerPort", "protocol", "hostIP"),
+        *("ingressRate", "ingressBurst", "egressRate", "egressBurst", "shapedSubnets", "unshapedSubnets"),
+        *("subnet", "rangeStart", "rangeEnd", "gateway"),
+        *("servers", "searches", "options"),
+    )
+}
+"""Of the capabilities' own fields."""
 _IFNAMSIZ = 16
 _LONGEST_OWNER = 127
 """Bytes of a comment in nftables' userdata, without its NUL."""
@@ -238,7 +248,22 @@ def read_config(text: bytes) -> Object:
         raise CniError(
             errors.INVALID_CONFIG, f"name: {name!r} must be letters, digits, '_', '.' and '-', the first not a mark"
         )
+    if isinstance(config.get("runtimeConfig"), dict):
+        config["runtimeConfig"] = {key: _respelled(value) for key, value in config["runtimeConfig"].items()}
     return config
+
+
+def _respelled(capability: Any, depth: int = 2) -> Any:
+    """What a capability asks for, with keys as CONVENTIONS.md spells them.
+
+    containerd's are HostPort, IngressRate, Servers and so on: its structures (containerd/go-cni, types.go) do not name
+    their fields for JSON, which Go reads in any case. Lists are two deep at most: ipRanges.
+    """
+    if isinstance(capability, dict):
+        return {_SPELLINGS.get(key.lower(), key): value for key, value in capability.items()}
+    if isinstance(capability, list) and depth:
+        return [_respelled(item, depth - 1) for item in capability]
+    return capability
 
 
 def check_environment(command: str, environment: Mapping[str, str]) -> None:

@@ -153,6 +153,27 @@ def test_every_failure_is_an_error_object(raised: Exception, code: int, said: tu
     assert (error["msg"], error.get("details")) == said
 
 
+def test_capabilities_are_read_as_containerd_spells_them() -> None:
+    theirs = {
+        "portMappings": [{"HostPort": 80, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": ""}],
+        "bandwidth": {"IngressRate": 8, "IngressBurst": 8, "EgressRate": 0, "EgressBurst": 0},
+        "dns": {"Servers": ["10.0.0.53"], "Searches": None, "Options": None},
+        "ipRanges": [[{"Subnet": "10.0.0.0/24", "RangeStart": "", "RangeEnd": "", "Gateway": ""}]],
+        "io.kubernetes.cri.pod-annotations": {"Some/Annotation": "Kept"},
+        "mac": "02:00:00:00:00:01",
+    }
+    config = {"cniVersion": "1.0.0", "name": "net", "runtimeConfig": theirs}
+    ours = plugin.read_config(json.dumps(config).encode())["runtimeConfig"]
+    assert ours == {
+        "portMappings": [{"hostPort": 80, "containerPort": 8080, "protocol": "tcp", "hostIP": ""}],
+        "bandwidth": {"ingressRate": 8, "ingressBurst": 8, "egressRate": 0, "egressBurst": 0},
+        "dns": {"servers": ["10.0.0.53"], "searches": None, "options": None},
+        "ipRanges": [[{"subnet": "10.0.0.0/24", "rangeStart": "", "rangeEnd": "", "gateway": ""}]],
+        "io.kubernetes.cri.pod-annotations": {"Some/Annotation": "Kept"},
+        "mac": "02:00:00:00:00:01",
+    }
+
+
 ASKED = ["10.0.0.5", "fd00::5/64"]
 
 
