@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyroute2 import IPRoute
 
 from netlab.cni import call, errors, ipam, plugin
 from netlab.cni.plugin import VERSIONS
@@ -39,21 +40,19 @@ IPAM = {
     "sticky": True,
 }
 ATTACHMENTS = {"cni.dev/valid-attachments": [{"containerID": "other", "ifname": "eth0"}]}
+MAIN = {
+    "isDefaultGateway": True,
+    "ipMasq": True,
+    "mtu": 1400,
+    "dns": {"nameservers": ["10.0.0.1"]},
+    "runtimeConfig": {"ips": ["10.244.1.77"], "mac": "0a:58:0a:f4:01:03", "dns": {"servers": ["10.0.0.1"]}},
+    "args": {"cni": {"ips": ["10.244.1.78"]}},
+    "ipam": IPAM,
+}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "netlab": {
-        "mode": "bridge",
-        "bridge": "cni0",
-        "isDefaultGateway": True,
-        "ipMasq": True,
-        "hairpinMode": True,
-        "macspoofchk": True,
-        "mtu": 1450,
-        "dns": {"nameservers": ["10.0.0.1"]},
-        "vxlan": {"id": 5, "localAddress": "192.0.2.1"},
-        "runtimeConfig": {"ips": ["10.244.1.77"], "mac": "0a:58:0a:f4:01:03", "dns": {"servers": ["10.0.0.1"]}},
-        "args": {"cni": {"ips": ["10.244.1.78"]}},
-        "ipam": IPAM,
-    },
+    "netlab": {**MAIN, "mode": "bridge", "bridge": "cni0", "hairpinMode": True, "macspoofchk": True},
+    "netlab routed": {**MAIN, "mode": "routed", "ipam": {**IPAM, "routes": [{"dst": "192.0.2.0/24"}]}},
+    "netlab vxlan": {**MAIN, "mode": "vxlan", "bridge": "cni1", "vxlan": {"id": 5, "device": "lo"}},
     "netlab-ipam": {
         "ipam": IPAM,
         "runtimeConfig": {"ipRanges": [[{"subnet": "10.244.3.0/24"}]], "ips": ["10.244.3.7"]},
@@ -166,7 +165,7 @@ class Caller:
         netns = self._netns if environment["CNI_NETNS"] == "/nonexistent" else environment["CNI_NETNS"]
         variables = {**environment, "CNI_COMMAND": command, "CNI_NETNS": netns}
         text = json.dumps(config).encode()
-        return plugin.answer(call.handlers(name), variables, lambda: text)
+        return plugin.answer(call.handlers(name.split(maxsplit=1)[0]), variables, lambda: text)
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[dict[str, Any]]:
@@ -187,14 +186,17 @@ def test_every_answer_is_specified_and_a_failure_changes_nothing(tmp_path: Path,
     config = {"cniVersion": "1.1.0", "name": "net", **CONFIGS[name], **ATTACHMENTS}
     if "ipam" in config:
         config["ipam"] = {**config["ipam"], "dataDir": str(tmp_path / "data")}
-    with pods.sandboxes(1) as (one,):
+    with pods.sandboxes(1) as (one,), IPRoute() as ip:
+        ip.link("set", index=1, state="up")  # "lo" is the underlay of vxlan here
+        ip.addr("add", index=1, address="192.0.2.1", prefixlen=24)
         caller = Caller(one, tmp_path / "before")
         chained = caller.attached if "prevResult" in config else contextlib.nullcontext
         with chained() as result:
             if result:
                 config["prevResult"] = result
             for command in ("ADD", "DEL"):  # what is made once stays
-                assert caller.answer(name, command, an_environment(command), config)[0] == 0
+                status, output = caller.answer(name, command, an_environment(command), config)
+                assert status == 0, output
 
         @settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(environments(), broken(config))
@@ -214,7 +216,7 @@ def test_every_answer_is_specified_and_a_failure_changes_nothing(tmp_path: Path,
         run()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", call.PLUGINS)
 def test_bytes_that_are_no_configuration(name: str) -> None:
     @settings(deadline=None, database=None)
     @given(st.sampled_from(COMMANDS), st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
@@ -235,7 +237,7 @@ def test_the_executables_add_nothing_to_that(tmp_path: Path) -> None:
     @given(st.sampled_from(sorted(CONFIGS)), environments(), st.data())
     def run(name: str, environment: dict[str, str], data: st.DataObject) -> None:
         config = data.draw(broken({"cniVersion": "1.1.0", "name": "net", **CONFIGS[name]}) | odder)
-        answer = execute(name, environment.pop("CNI_COMMAND"), config, **environment)
+        answer = execute(name.split(maxsplit=1)[0], environment.pop("CNI_COMMAND"), config, **environment)
         assert answer.stderr == b""
         is_specified(answer.returncode, answer.stdout.decode())
 

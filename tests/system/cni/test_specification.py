@@ -417,3 +417,38 @@ def test_a_resident_process_that_dies_during_a_call_says_try_again(tmp_path: Pat
         assert json.loads(caller.stdout.read())["code"] == errors.TRY_AGAIN
         caller.stdout.close()
         assert caller.wait(60) == 1
+
+
+SLOW = {
+    "json",
+    "re",
+    "typing",
+    "pathlib",
+    "subprocess",
+    "dataclasses",
+    "enum",
+    "socket",
+    "ctypes",
+    "ipaddress",
+    "pyroute2",
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@isolated
+def test_what_every_container_waits_for_imports_little(tmp_path: Path, version: str) -> None:
+    """Every module costs the start of a container 0.2 ms or more, and these cost milliseconds."""
+    (plugin,) = pods.network(tmp_path, version=version, ipMasq=True).plugins
+    config = json.dumps({**plugin, "name": "net", "cniVersion": version}).encode()
+    with pods.sandboxes(2) as sandboxes:
+        for command, number in (("ADD", 0), ("ADD", 1), ("DEL", 1)):  # the first one may make what is made once
+            answer = subprocess.run(
+                [sys.executable, "-IS", "-X", "importtime", PLUGINS / "netlab"],
+                input=config,
+                env=environment(command, CNI_CONTAINERID=f"c{number}", CNI_NETNS=sandboxes[number]),
+                capture_output=True,
+                check=True,
+            )
+            imported = {line.rpartition("|")[2].strip() for line in answer.stderr.decode().splitlines()}
+            assert "netlab.cni.network" in imported
+            assert number == 0 or not imported & SLOW
