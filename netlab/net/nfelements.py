@@ -32,7 +32,7 @@ from netlab.net.netlink import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
@@ -55,7 +55,8 @@ _S32 = Struct("!i")
 _LONGEST = 0xFFFF - 4
 """Bytes that an attribute holds: its length has 16 bits."""
 _SO_SNDBUFFORCE = 32
-_EMSGSIZE = 90
+_ENOENT, _ERESTART, _EMSGSIZE = 2, 85, 90
+_ATTEMPTS = 100
 
 
 class Set:
@@ -292,6 +293,33 @@ class Nfnetlink(Netlink):
                     if failure is not None:
                         raise failure
                     return
+
+    def remove(self, sets: Iterable[Set], unwanted: Callable[[Set, Element], bool]) -> list[tuple[Set, Element]]:
+        """Delete the elements of these sets for which `unwanted` says so, all or none: which they were.
+
+        What is decided by looking is done to what was looked at: its key may be another element's a moment later. A
+        set that is missing has no elements. ERESTART: others changed something at each of many attempts.
+        """
+        attempts = _ATTEMPTS
+        while True:
+            attempts -= 1
+            generation = self.generation()
+            found = [(where, item) for where in sets for item in self._present(where) if unwanted(where, item)]
+            try:
+                self.commit([message for where, item in found for message in deletion(where, [item])], generation)
+            except NetlinkError as error:
+                if error.errno != _ERESTART or not attempts:
+                    raise
+            else:
+                return found
+
+    def _present(self, where: Set) -> list[Element]:
+        try:
+            return self.elements(where)
+        except NetlinkError as error:
+            if error.errno == _ENOENT:
+                return []
+            raise
 
     def _send(self, data: bytes) -> None:
         """The batch in one datagram, for which the socket's buffer has to be as long."""

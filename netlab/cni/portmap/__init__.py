@@ -20,9 +20,10 @@ from netlab.cni.errors import CniError
 from netlab.cni.plugin import owner, owner_prefix
 from netlab.cni.portmap import localhost
 from netlab.cni.portmap.config import Config, previous_result
-from netlab.cni.portmap.elements import commit, remove
-from netlab.cni.portmap.mappings import container_addresses, forwarded, parse_mappings, wanted
+from netlab.cni.portmap.elements import commit
+from netlab.cni.portmap.mappings import SETS, container_addresses, forwarded, parse_mappings, wanted
 from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def add(request: Request) -> Object:
                 localhost.allow(addresses)
             _forget_flows([(item.where, item.element) for item in plan])
         except BaseException:
-            remove(request.owner.__eq__)
+            _remove(request.owner.__eq__)
             raise
     except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
@@ -84,9 +85,15 @@ def status(request: Request) -> None:
 HANDLERS = {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect_garbage, "STATUS": status}
 
 
-def _remove_and_forget(doomed: Callable[[str], bool]) -> None:
+def _remove(unwanted: Callable[[str], bool]) -> list[tuple[Set, Element]]:
+    """Delete the elements of such owners, and no others: which they were. Raises `NetlinkError`."""
+    with Nfnetlink() as kernel:
+        return kernel.remove(SETS, lambda _, element: unwanted(element.comment))
+
+
+def _remove_and_forget(unwanted: Callable[[str], bool]) -> None:
     try:
-        _forget_flows(remove(doomed))
+        _forget_flows(_remove(unwanted))
     except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
 

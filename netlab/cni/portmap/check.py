@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
-from netlab.cni.nft import nft
-from netlab.cni.portmap import localhost, table
+from netlab.cni.nft import difference, nft
+from netlab.cni.portmap import localhost
 from netlab.cni.portmap.config import Config, previous_result
-from netlab.cni.portmap.elements import present
-from netlab.cni.portmap.mappings import TABLE, container_addresses, parse_mappings, wanted
+from netlab.cni.portmap.mappings import SETS, TABLE, container_addresses, parse_mappings, wanted
+from netlab.cni.portmap.table import text
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink
 
@@ -25,23 +25,22 @@ def check(request: Request) -> None:
     if not mappings:
         return
     addresses = container_addresses(result, request.ifname)
+    if said := difference(request.environment, f"inet {TABLE}", text(config.mark_bit)):
+        raise _failed(f"table inet {TABLE}: {said}")
     try:
         with Nfnetlink() as kernel:
-            found = {(where.name, element.key): element for where, element in present(kernel)}
+            found = {(where, element.key): element for where in SETS for element in kernel.elements(where)}
         closed = localhost.closed(addresses) if config.snat else ""
     except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
     for item in wanted(mappings, addresses, config, request.owner):
-        element = found.get((item.where.name, item.element.key))
+        element = found.get((item.where, item.element.key))
         if element is None:
             raise _failed(f"{item.subject}: its element of map {item.where.name} is missing")
         if element.comment != request.owner:
             raise _failed(f"{item.subject}: map {item.where.name} has it as {element.comment or 'nobody'}'s")
         if element != item.element:
             raise _failed(f"{item.subject}: its element of map {item.where.name} is another")
-    different = table.difference(request.environment, config.mark_bit)
-    if different:
-        raise _failed(f"table inet {TABLE}: {different}")
     if closed:
         raise _failed(f"{closed}: it is not 1")
 

@@ -15,8 +15,6 @@ same masquerading, so that their order does not matter. The marks are of the pac
 
 from __future__ import annotations
 
-import os
-
 from netlab.cni.nft import nft
 from netlab.cni.portmap.mappings import TABLE, mark_chain
 
@@ -91,46 +89,3 @@ def text(bit: int) -> str:
 def make(environment: Mapping[str, str], bit: int) -> None:
     """Make what there is not of the table, as a whole or not at all. Raises `CniError`."""
     nft(environment, "-f", "-", text=text(bit))
-
-
-def difference(environment: Mapping[str, str], bit: int) -> str:
-    """The first thing that the table lacks or has otherwise, in words; empty if all is as it was made.
-
-    What should be there is made in a network namespace of its own and listed, so that both lists are in this nft's way
-    of writing. Raises `CniError`, `OSError`.
-    """
-    from netlab.net import syscalls
-
-    found = _listing(environment)
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        try:
-            make(environment, bit)
-            expected = _listing(environment)
-        finally:
-            syscalls.setns(home, syscalls.CLONE_NEWNET)
-    finally:
-        os.close(home)
-    for name, lines in expected.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name] != lines:
-            missing = [line for line in lines if line not in found[name]]
-            return f"{name}: " + (
-                f"{missing[0]!r} is missing" if missing else "it has more than was made, or in disorder"
-            )
-    return ""
-
-
-def _listing(environment: Mapping[str, str]) -> dict[str, list[str]]:
-    """The lines of each chain and map, without elements."""
-    blocks: dict[str, list[str]] = {}
-    name = ""
-    for line in nft(environment, "--terse", "list", "table", "inet", TABLE).splitlines()[1:]:
-        if line.startswith("\t\t"):
-            blocks[name].append(line.strip())
-        elif line.endswith("{"):
-            name = line[:-1].strip()
-            blocks[name] = []
-    return blocks

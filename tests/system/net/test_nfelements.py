@@ -145,6 +145,42 @@ def test_a_decision_taken_before_somebody_elses_change_is_refused() -> None:
 
 
 @isolated
+def test_what_is_removed_is_what_was_looked_at() -> None:
+    """Between the look and the deed the key became another's."""
+    with kernel() as subject, Nfnetlink() as other:
+        subject.commit(addition(PORTS, [mapping(1, comment="mine"), mapping(2, comment="mine")]))
+        looks: list[Element] = []
+
+        def unwanted(_: Set, element: Element) -> bool:
+            if not looks:
+                other.commit(deletion(PORTS, [mapping(1)]))
+                other.commit(addition(PORTS, [mapping(1, comment="another's")]))
+            looks.append(element)
+            return element.comment == "mine"
+
+        missing = Set("inet", "t", "none")
+        assert subject.remove([missing, PORTS], unwanted) == [(PORTS, mapping(2, comment="mine"))]
+        assert subject.elements(PORTS) == [mapping(1, comment="another's")]
+        assert len(looks) == 4
+
+
+@isolated
+def test_a_removal_that_is_always_overtaken_gives_up() -> None:
+    with kernel() as subject, Nfnetlink() as other:
+        subject.commit(addition(PORTS, [mapping(1)]))
+        number = iter(range(2, 1000))
+
+        def unwanted(_: Set, element: Element) -> bool:
+            if element == mapping(1):
+                other.commit(addition(PORTS, [mapping(next(number))]))
+            return True
+
+        with pytest.raises(NetlinkError) as caught:
+            subject.remove([PORTS], unwanted)
+        assert caught.value.errno == errno.ERESTART
+
+
+@isolated
 def test_a_set_that_is_not_there_has_no_elements() -> None:
     with Nfnetlink() as subject, pytest.raises(NetlinkError, match="set inet t ports: ") as caught:
         subject.elements(PORTS)
