@@ -105,6 +105,11 @@ class Bridge(Mode):
         for gateway in filter(None, addressing.gateways):
             message = rtnl.address(self.bridge.name, self.bridge.index, gateway.packed, gateway.length)
             (added,) = kernel.send(message, tolerate=errno.EEXIST)
+            if added and gateway.bits == 128:
+                # Before the first port gives it a carrier: for as long as duplicate detection keeps the bridge's own
+                # link-local address from use, the node looks for no container that somebody else wants to reach
+                # (ndisc_send_ns), and tells him after 3 s that there is none.
+                write_sysctl(f"net/ipv6/conf/{self.bridge.name}/accept_dad", "0")
             if added:
                 self._settle_other_addresses(kernel, gateway)
             write_sysctl(forwarding(gateway.bits), "1")
