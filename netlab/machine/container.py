@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from netlab.machine import host, images
+from netlab.machine import host, images, signals
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.protocol import ContainerSpec
 from netlab.net import syscalls
@@ -78,7 +78,7 @@ def run_container(
 
         # Until a built-in has handlers: a pid 1 without them loses these signals, and its end takes the whole grace.
         if images.program(argv[0]) is not None:
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            signals.block((signal.SIGTERM, signal.SIGINT))
 
     _become(argv, env, report, prepare)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import socket
 import struct
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from netlab.machine import signals
 from netlab.net import syscalls
 
 _SIOCGIFFLAGS = 0x8913  # include/uapi/linux/sockios.h
@@ -68,10 +68,9 @@ def bring_up_loopback() -> None:
 
 def forget_signals(numbers: Iterable[int]) -> None:
     """In a forked child: handle these signals as a new process does; an ignored one stays so over execve(2)."""
-    signal.set_wakeup_fd(-1)
-    for number in numbers:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signals.wake(-1)
+    signals.handle_by_default(numbers)
+    signals.unblock_all()
 
 
 def open_log(path: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, cast
 
+from netlab.machine import signals
 from netlab.machine.images import http
 from netlab.machine.images.http import Request, Response
 
@@ -100,17 +101,16 @@ def wait_for_client(servers: Sequence[socket.socket]) -> bool:
     never called: what nobody asks for is not paid for.
     """
     told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(tell)
-    for number in _END_SIGNALS:
-        signal.signal(number, lambda number, frame: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
+    signals.wake(tell)
+    signals.handle(_END_SIGNALS, lambda number, frame: None)
+    signals.unblock(_END_SIGNALS)
     called = select.poll()
     for each in (told, *(server.fileno() for server in servers)):
         called.register(each, select.POLLIN)
     called.poll()
     # on_end_signals unblocks them: in between, none is lost.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
-    signal.set_wakeup_fd(-1)
+    signals.block(_END_SIGNALS)
+    signals.wake(-1)
     os.close(tell)
     try:
         return bool(os.read(told, 1))
@@ -130,9 +130,8 @@ def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]
         with contextlib.suppress(RuntimeError):  # the loop is closed: the end is here already
             loop.call_soon_threadsafe(action)
 
-    for number in _END_SIGNALS:
-        signal.signal(number, notice)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
+    signals.handle(_END_SIGNALS, notice)
+    signals.unblock(_END_SIGNALS)
 
 
 def answer_command(command: str, client: str) -> str | None:
