@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import ipaddress
 import json
 import os
 from collections.abc import Iterator
@@ -233,7 +234,8 @@ def gc(
     changes = _changes(before, _look(found))
     if output:
         value(
-            {"kept": _names(valid), "deleted": _names((d.container_id, d.ifname) for d in deleted), **changes}, output
+            {"kept": _names(valid), "deleted": _names((d.container_id, d.ifname) for d in deleted), **_plain(changes)},
+            output,
         )
         return
     for what, names in (
@@ -331,8 +333,9 @@ def list_reservations(network: str | None, data_dir: Path, output: str | None) -
         return
     table(["NETWORK", "ADDRESS", "CONTAINER", "INTERFACE", "SINCE"], [list(row.values()) for row in rows])
     for one in chosen:
-        for ranges in one.sets:
-            click.echo(f"network {one.name}: {ranges.size} addresses in {ranges.ranges}")
+        for ranges in (each for each in one.sets if each.size):
+            used = sum(_is_within(held.address, ranges.ranges) for held in one.reservations)
+            click.echo(f"network {one.name}: {used} of the {ranges.size} addresses of {ranges.ranges} are reserved")
         if one.dead:
             click.echo(f"network {one.name}: these are of an earlier boot, and the next ADD frees them")
         for name in one.foreign:
@@ -412,6 +415,13 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"--capability-args {text}: must be an object")
     return found
+
+
+def _is_within(address: str, ranges: str) -> bool:
+    """Whether an address is in one of several ranges, given as `FIRST-LAST,FIRST-LAST`."""
+    number = ipaddress.ip_address(address)
+    ends = [[ipaddress.ip_address(end) for end in each.split("-")] for each in ranges.split(",")]
+    return any(first.version == number.version and int(first) <= int(number) <= int(last) for first, last in ends)
 
 
 def _keep(text: str) -> tuple[str, str]:
