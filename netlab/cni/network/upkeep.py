@@ -45,7 +45,7 @@ def collect_garbage(request: Request) -> None:
         attempt(lambda table=table: table.remove(stale))  # type: ignore[misc]  # mypy#12557
     attempt(lambda: delegate.collect_garbage(request))
     if failures:
-        raise CniError(errors.INTERNAL, f"garbage of network {request.network} is left: {'; '.join(failures)}")
+        raise CniError(errors.GARBAGE_LEFT, f"garbage of network {request.network} is left: {'; '.join(failures)}")
 
 
 def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], object]], None]) -> None:
