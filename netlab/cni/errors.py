@@ -14,6 +14,7 @@ DECODING_FAILURE = 6
 INVALID_CONFIG = 7
 TRY_AGAIN = 11
 NOT_AVAILABLE = 50  # STATUS: no ADD can be served
+LIMITED_CONNECTIVITY = 51  # STATUS: nor would containers that run have connectivity
 INTERNAL = 100  # the plugin is at fault
 KERNEL_REFUSED = 101
 ADDRESSES_EXHAUSTED = 102
