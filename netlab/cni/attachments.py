@@ -122,10 +122,16 @@ def _read(path: Path) -> tuple[str, Attachment] | None:
             return None
         return entry["networkName"], Attachment(
             entry["containerId"],
-            entry.get("netns") or "",
+            entry.get("netns") or _sandbox(entry),
             entry["ifName"],
             dict(entry.get("cniArgs") or ()),
             dict(entry.get("capabilityArgs") or ()),
         )
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
+
+
+def _sandbox(entry: Object) -> str:
+    """The network namespace as the result tells it: libcni 1.1 (podman 4, containerd 1.6) keeps it nowhere else."""
+    interfaces = (entry.get("result") or {}).get("interfaces") or ()
+    return next((item["sandbox"] for item in interfaces if item.get("sandbox")), "")

@@ -198,6 +198,16 @@ def test_the_cache_is_libcnis(subject: Runtime, tmp_path: Path) -> None:
     assert subject.attachments(network) == [attachment]
 
 
+def test_the_namespace_of_an_older_libcnis_attachment_is_that_of_its_result(subject: Runtime, tmp_path: Path) -> None:
+    subject.add(NETWORK, A)
+    (cached,) = (tmp_path / "cache" / "results").iterdir()
+    entry = json.loads(cached.read_bytes())
+    del entry["netns"]
+    entry["result"]["interfaces"] = [{"name": "veth0"}, {"name": "eth0", "sandbox": "/run/netns/theirs"}]
+    cached.write_text(json.dumps(entry))
+    assert [one.netns for one in subject.attachments(NETWORK)] == ["/run/netns/theirs"]
+
+
 def test_a_result_that_cannot_be_read_does_not_keep_a_container(
     subject: Runtime, plugins: Path, tmp_path: Path
 ) -> None:
