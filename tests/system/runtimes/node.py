@@ -7,11 +7,11 @@ import http.client
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from netlab.cni.install import install, network_list
 from tests.system.cni import pods
 from tests.system.runtimes.machine import run
 
@@ -25,8 +25,14 @@ NODE6 = "2001:db8::1"
 
 
 def install_plugins() -> None:
-    """What `netlab cni install --bin-dir --conf-dir` does."""
-    install(BIN_DIR, CONF_DIR, network_list(NETWORK, SUBNETS, "bridge"))
+    """Install the plugins and a network, as an administrator does."""
+    subnets = [f"--subnet={subnet}" for subnet in SUBNETS]
+    netlab("cni", "install", "--bin-dir", BIN_DIR, "--conf-dir", CONF_DIR, "--network", NETWORK, *subnets)
+
+
+def netlab(*argv: str | Path) -> str:
+    """Call our own command line; what it printed."""
+    return run(sys.executable, "-m", "netlab", *argv)
 
 
 @contextlib.contextmanager
@@ -41,8 +47,10 @@ def outside() -> Iterator[str]:
             for address in ("192.0.2.2/24", "2001:db8::2/64"):
                 run("ip", "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
             run("ip", "link", "set", "eth0", "up")
-        yield world
-    run("ip", "link", "delete", "uplink")
+        try:
+            yield world
+        finally:
+            run("ip", "link", "delete", "uplink")  # at once; its namespace takes its time
 
 
 def fetch(netns: str | None, address: str, port: int) -> str:
