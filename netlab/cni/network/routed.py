@@ -109,9 +109,7 @@ class Routed(Mode):
                 ) from error
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
-        """The host's end, its addresses, the routes to the container's, and forwarding."""
-        if not host.flags & rtnl.IFF_UP:
-            raise CniError(errors.CHECK_FAILED, f"link {host.name}: it is down")
+        """The host's end's addresses, the routes to the container's, and forwarding."""
         present = {item.packed for item in kernel.addresses(host.index)}
         for address in addressing.addresses:
             gateway = _GATEWAYS[address.bits]

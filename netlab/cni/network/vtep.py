@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import ipaddress
 import os
@@ -21,6 +22,7 @@ from netlab.cni.errors import CniError
 from netlab.cni.network import peers
 from netlab.errors import NetlabError
 from netlab.net import links, overlay_apply
+from netlab.net.links import LinkError
 from netlab.net.overlay import Overlay
 
 TYPE_CHECKING = False
@@ -61,19 +63,8 @@ def ensure(settings: Settings) -> None:
         mtu = _mtu(settings, underlay)
         index = links.index_of(ip, settings.name)
         if index is None:
-            index = links.ensure_link(
-                ip,
-                settings.name,
-                "vxlan",
-                address=peers.own_mac(listed or (), underlay.local, settings.vni),
-                vxlan_id=settings.vni,
-                vxlan_port=settings.port,
-                # Every peer is known: nothing is learnt from what comes in.
-                vxlan_learning=0,
-                vxlan_link=underlay.index,
-                mtu=mtu,
-                **{"vxlan_local" if underlay.version == 4 else "vxlan_local6": underlay.local},
-            )
+            mac = peers.own_mac(listed or (), underlay.local, settings.vni)
+            index = _make(ip, settings, underlay, mac, mtu)
         else:
             _refuse_another(ip, settings, underlay)
             # Whatever comes between this and the end leaves a device that the next ADD takes up again.
@@ -88,8 +79,35 @@ def ensure(settings: Settings) -> None:
         ip.link("set", index=index, ifalias=settings.mark())
 
 
+def _make(ip: IPRoute, settings: Settings, underlay: _Underlay, mac: str, mtu: int) -> int:
+    """A new device; its index."""
+    try:
+        return links.ensure_link(
+            ip,
+            settings.name,
+            "vxlan",
+            address=mac,
+            vxlan_id=settings.vni,
+            vxlan_port=settings.port,
+            # Every peer is known: nothing is learnt from what comes in.
+            vxlan_learning=0,
+            vxlan_link=underlay.index,
+            mtu=mtu,
+            **{"vxlan_local" if underlay.version == 4 else "vxlan_local6": underlay.local},
+        )
+    except LinkError as error:
+        if getattr(error.__cause__, "code", 0) != errno.EEXIST:
+            raise
+        raise CniError(
+            errors.INVALID_CONFIG,
+            f"vxlan.id: {settings.vni} is that of another VXLAN device on port {settings.port}; choose another, or"
+            " name that device in vxlan.name",
+        ) from error
+
+
 def check(settings: Settings, addresses: list[str]) -> None:
     """CHECK of the device, its addresses and its peers. Raises `CniError` naming what is missing."""
+    settings.read_peers()
     with _naming(settings), IPRoute() as ip:
         underlay = _underlay(ip, settings)
         listed = _peers(settings)
@@ -114,6 +132,7 @@ def check(settings: Settings, addresses: list[str]) -> None:
 
 def status(settings: Settings) -> None:
     """STATUS: whether `ensure` can succeed. Raises `CniError`."""
+    settings.read_peers()
     with _naming(settings), IPRoute() as ip:
         underlay = _underlay(ip, settings)
         _mtu(settings, underlay)

@@ -20,6 +20,8 @@ from netlab.net import rtnl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from netlab.cni.network.addressing import Addressing
     from netlab.cni.plugin import Object, Request
     from netlab.net.rtnl import Link, Rtnetlink
@@ -29,7 +31,7 @@ _PORT = 4789
 
 
 class Settings:
-    """The configuration's `vxlan`, checked, and the content of the peers file.
+    """The configuration's `vxlan`, checked, and with `read_peers` the content of the peers file.
 
     `peers` is None where an agent of the node sees to the peers, and `mtu` 0 where it follows from the underlay's.
     """
@@ -65,11 +67,10 @@ class Settings:
             )
         if self.peers_file and not self.peers_file.startswith("/"):
             raise CniError(errors.INVALID_CONFIG, f"vxlan.peersFile: {self.peers_file!r} must be an absolute path")
-        self.read_peers()
+        self.peers: bytes | None = None
 
     def read_peers(self) -> None:
         """Take the peers file as it is now. Raises `CniError` if it cannot be read."""
-        self.peers: bytes | None = None
         if not self.peers_file:
             return
         try:
@@ -95,12 +96,15 @@ class Vxlan(Bridge):
         super().__init__(request)
         self.settings = Settings(request.config, self.config.mtu)
         self.overlay = self.settings.name
+        if not self.config.has_ipam:
+            raise CniError(errors.INVALID_CONFIG, "ipam.type: mode 'vxlan' needs addresses; name an IPAM plugin")
         # Without them a container would reach nobody beyond its own node.
         self.config.is_gateway = True
         self.config.is_default_gateway = request.config.get("isDefaultGateway") is not False
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """The device and its peers, and the bridge."""
+        self.settings.read_peers()
         device = kernel.link(self.settings.name)
         self.is_fresh = device is None or not device.flags & rtnl.IFF_UP or device.alias != self.settings.mark()
         if device is None or self.is_fresh:
@@ -130,26 +134,32 @@ class Vxlan(Bridge):
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The port and the bridge; the device, its addresses, and all that it knows of its peers."""
-        from netlab.cni.network import vtep
-
         super().check(kernel, host, addressing)
-        vtep.check(self.settings, [str(address) for address in endpoints(addressing)])
+        _vtep().check(self.settings, [str(address) for address in endpoints(addressing)])
 
     def status(self, kernel: Rtnetlink) -> None:
         """Whether there is an underlay, and a device can be made on it; what the peers file says."""
-        from netlab.cni.network import vtep
-
         super().status(kernel)
-        vtep.status(self.settings)
+        _vtep().status(self.settings)
 
     def _ensure_device(self, kernel: Rtnetlink) -> Link:
-        from netlab.cni.network import vtep
-
-        vtep.ensure(self.settings)
+        _vtep().ensure(self.settings)
         return get(kernel, self.settings.name)
 
 
 MODE = Vxlan
+
+
+def _vtep() -> ModuleType:
+    """What works on the device. Raises `CniError` if pyroute2 is not there, which nothing else in this plugin needs."""
+    try:
+        from netlab.cni.network import vtep
+    except ImportError as error:
+        raise CniError(
+            errors.NOT_AVAILABLE,
+            f"mode: 'vxlan' needs pyroute2 ({error}); run `make setup` in the checkout, or `netlab cni install`",
+        ) from error
+    return vtep
 
 
 def endpoints(addressing: Addressing) -> list[Prefix]:

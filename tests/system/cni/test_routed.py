@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from pyroute2 import IPRoute
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.runtime import Attachment, NetworkList, parse_network
 from netlab.net import links
 from tests.sandbox import isolated
 from tests.system.cni import pods
@@ -29,7 +31,7 @@ GATEWAYS = {4: "169.254.1.1", 6: "fe80::1"}
 
 def network(data_dir: Path, family: str = "dual", **more: Any) -> NetworkList:
     ranges = pods.FAMILIES[family]
-    return pods.network(data_dir, ranges=ranges, mode="routed", version="1.1.0", **more)
+    return pods.network(data_dir, ranges=ranges, mode="routed", **{"version": "1.1.0", **more})
 
 
 def version(address: str) -> int:
@@ -121,6 +123,48 @@ def test_the_result_tells_the_host_end_and_the_gateways(tmp_path: Path) -> None:
         ]
         assert Path(f"/proc/sys/net/ipv4/conf/{host['name']}/rp_filter").read_text().strip() == "1"
         assert Path(f"/proc/sys/net/ipv6/conf/{host['name']}/accept_ra").read_text().strip() == "0"
+
+
+@pytest.mark.parametrize("cni_version", ["0.4.0", "1.0.0"])
+@isolated
+def test_an_older_result_is_enough_to_check_by(tmp_path: Path, cni_version: str) -> None:
+    net, subject = network(tmp_path, version=cni_version), runtime(tmp_path)
+    with sandboxes(1) as (one,):
+        subject.add(net, Attachment("one", one))
+        subject.check(net, Attachment("one", one))
+
+
+@isolated
+def test_a_published_port_leads_to_a_routed_container(tmp_path: Path) -> None:
+    plain = network(tmp_path)
+    chain = [dict(plain.plugins[0]), {"type": "netlab-portmap", "capabilities": {"portMappings": True}}]
+    net = parse_network(json.dumps({"cniVersion": "1.1.0", "name": "net", "plugins": chain}).encode(), "test")
+    published = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+    subject = runtime(tmp_path)
+    with outside() as world, sandboxes(1) as (one,):
+        attachment = Attachment("one", one, runtime_config=published)
+        subject.add(net, attachment)
+        subject.check(net, attachment)
+        with inside(one):
+            server = socket.create_server(("", 80))
+        with server:
+            for client, address in ((world, NODE[4]), (one, NODE[4]), (None, NODE[4]), (None, "127.0.0.1")):
+                with inside(client) if client else contextlib.nullcontext():
+                    socket.create_connection((address, 8080), timeout=10).close()
+                server.settimeout(10)
+                server.accept()[0].close()
+        subject.delete(net, attachment)
+
+
+@isolated
+def test_garbage_collection_takes_the_host_ends_of_what_is_gone(tmp_path: Path) -> None:
+    net, subject = network(tmp_path), runtime(tmp_path)
+    with sandboxes(2) as (one, two):
+        kept = subject.add(net, Attachment("kept", one))["interfaces"][0]["name"]
+        subject.add(net, Attachment("gone", two))
+        runtime(tmp_path / "another cache").collect_garbage(net, [("kept", "eth0")])
+        assert pods.links() == {"lo", kept}
+        subject.check(net, Attachment("kept", one))
 
 
 @isolated

@@ -57,7 +57,7 @@ class Node:
         ranges = [[{"subnet": subnet.format(self.number)}] for subnet in FAMILIES[self.family]]
         vxlan = {"id": 7, "localAddress": endpoint(self.number, self.underlay), **more.pop("vxlan", {})}
         if self.with_peers_file:
-            vxlan["peersFile"] = str(self.peers_file)
+            vxlan.setdefault("peersFile", str(self.peers_file))
         data_dir = self.folder / f"node-{self.number}"
         return pods.network(data_dir, ranges=ranges, version="1.1.0", mode="vxlan", vxlan=vxlan, **{"mtu": 0, **more})
 
@@ -296,6 +296,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "type": ({"vxlan": {"id": "7"}}, "vxlan.id: '7' must be a number"),
     "name": ({"vxlan": {"name": "a/b"}}, "vxlan.name: 'a/b'"),
     "the name is another link's": ({"vxlan": {"name": "eth0"}}, "vxlan.name: link 'eth0' exists and is no VXLAN"),
+    "no IPAM": ({"ipam": {}}, "ipam.type: mode 'vxlan' needs addresses"),
+    "relative path": ({"vxlan": {"peersFile": "peers.json"}}, "vxlan.peersFile: 'peers.json' must be an absolute"),
     "mtu": ({"mtu": 1500}, "mtu: 1500 is more than the 1450"),
 }
 
@@ -354,4 +356,35 @@ def test_a_device_that_is_another_tunnel_is_refused(tmp_path: Path) -> None:
             with pytest.raises(CniError) as caught:
                 one.add("a", here, vxlan=change)
             assert said in caught.value.msg
+        with pytest.raises(CniError, match=r"vxlan.id: 7 is that of another VXLAN device on port 4789"):
+            one.add("a", here, vxlan={"name": "vxlan-new"})
         one.add("a", here)
+        # Named by its link alone, the underlay is of the link's first family: the same device.
+        one.delete("a", here)
+        one.add("a", here, vxlan={"device": "eth0", "localAddress": ""})
+
+
+@isolated
+def test_status_tells_whether_an_add_can_be_served_and_changes_nothing(tmp_path: Path) -> None:
+    with nodes(tmp_path) as (one, _), inside(one.netns):
+        subject, net = runtime(tmp_path), one.network()
+        with pytest.raises(CniError, match=f"vxlan.peersFile: {one.peers_file}: No such file") as caught:
+            subject.status(net)
+        assert caught.value.code == errors.NOT_AVAILABLE
+        write_peers(tmp_path, 1, 2)
+        subject.status(net)
+        with pytest.raises(CniError, match=r"vxlan.device: 'eth7'"):
+            subject.status(one.network(vxlan={"device": "eth7"}))
+        assert pods.links() == {"lo", "eth0"}
+
+
+@isolated
+def test_garbage_collection_leaves_the_device_and_its_peers(tmp_path: Path) -> None:
+    write_peers(tmp_path, 1, 2)
+    with nodes(tmp_path) as (one, _), sandboxes(1) as (here,):
+        one.add("a", here)
+        before = one.knows()
+        with inside(one.netns):
+            runtime(tmp_path / "another cache").collect_garbage(one.network(), [])
+            assert pods.links() == {"lo", "eth0", "cni0", "vxlan7"}
+        assert one.knows() == before
