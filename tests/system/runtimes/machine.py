@@ -71,8 +71,7 @@ def _child(body: Callable[[], Any], group: Path, write_end: int) -> NoReturn:
 @contextlib.contextmanager
 def _control_group() -> Iterator[Path]:
     """A control group (version 2) beneath this process's own, removed with all beneath it."""
-    root = Path("/sys/fs/cgroup")
-    syscalls.mount("cgroup2", root, "cgroup2")  # over the host's, which may be of version 1
+    root = _mount_control_groups()
     (own,) = (line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
     group = root / own.strip("/") / f"netlab-test-{os.getpid()}"
     group.mkdir()
@@ -83,14 +82,21 @@ def _control_group() -> Iterator[Path]:
             Path(folder).rmdir()
 
 
+def _mount_control_groups() -> Path:
+    """See control groups of version 2, from this process's root of them on; where they are mounted."""
+    root = Path("/sys/fs/cgroup")
+    # Not over what is there: the kernel refuses (EBUSY) what it takes for the same file system in the same place.
+    syscalls.umount(root, syscalls.MNT_DETACH)
+    syscalls.mount("cgroup2", root, "cgroup2")
+    return root
+
+
 def _settle(group: Path) -> None:
     # A group with processes of its own cannot hand controllers on: this one moves beneath it once it is the root.
     (group / "cgroup.procs").write_text("0")
     # With mounts of its own, too: the parent has to find the group again.
     syscalls.unshare(_CLONE_NEWCGROUP | syscalls.CLONE_NEWNS)
-    syscalls.umount("/sys/fs/cgroup", syscalls.MNT_DETACH)
-    syscalls.mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
-    leaf = Path("/sys/fs/cgroup/test")
+    leaf = _mount_control_groups() / "test"
     leaf.mkdir()
     (leaf / "cgroup.procs").write_text("0")
     syscalls.mount("proc", "/proc", "proc")
