@@ -1,0 +1,257 @@
+"""What the commands of `netlab cni` share: their parameters, the call of a chain, and how what it did is shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netlab.cli.cni_install import BIN_DIR, CONF_DIR
+from netlab.cli.output import value
+from netlab.cni import errors
+from netlab.cni.changes import Change, Line, compare, snapshot, snapshot_of
+from netlab.cni.errors import CniError
+from netlab.cni.networks import find_network, read_networks
+from netlab.errors import (
+    ChecksFailedError,
+    ConflictError,
+    ExhaustedError,
+    NetlabError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from netlab.cni.networks import NetworkList
+    from netlab.cni.runtime import Runtime
+
+CACHE_DIR = Path("/var/lib/cni")
+"""libcni's, so that what podman or containerd added is known here, and the reverse."""
+_NAMED_NETNS = Path("/run/netns")
+
+_STATUS_OF_CODE = {
+    errors.INCOMPATIBLE_VERSION: UsageError,
+    errors.UNSUPPORTED_FIELD: UsageError,
+    errors.UNKNOWN_CONTAINER: NotFoundError,
+    errors.INVALID_ENVIRONMENT: UsageError,
+    errors.INVALID_CONFIG: UsageError,
+    errors.TRY_AGAIN: UnavailableError,
+    errors.NOT_AVAILABLE: UnavailableError,
+    errors.LIMITED_CONNECTIVITY: UnavailableError,
+    errors.ADDRESSES_EXHAUSTED: ExhaustedError,
+    errors.ALREADY_RESERVED: ConflictError,
+    errors.CHECK_FAILED: ChecksFailedError,
+}
+
+
+class _NetworkType(click.ParamType[str]):
+    name = "NETWORK"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        networks: list[NetworkList] = []
+        with contextlib.suppress(NetlabError):
+            networks, _ = read_networks(ctx.params.get("conf_dir") or _default_conf_dir())
+        names = sorted({network.name for network in networks})
+        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class _NetnsType(click.ParamType[str]):
+    name = "NETNS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        return text if "/" in text else str(_NAMED_NETNS / text)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = sorted(path.name for path in _NAMED_NETNS.iterdir())
+        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _default_conf_dir() -> Path:
+    return Path(os.environ.get("NETCONFPATH") or CONF_DIR)
+
+
+network_argument = click.argument("network", type=_NetworkType())
+optional_network_argument = click.argument("network", type=_NetworkType(), required=False)
+netns_argument = click.argument("netns", type=_NetnsType())
+conf_dir_option = click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    envvar="NETCONFPATH",
+    default=CONF_DIR,
+    show_default=True,
+    show_envvar=True,
+    help="The folder of network configurations.",
+)
+bin_dir_option = click.option(
+    "--bin-dir",
+    "bin_dirs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    envvar="CNI_PATH",
+    show_envvar=True,
+    help=f"A folder of plugins, repeatable.  [default: netlab's own, then {BIN_DIR}]",
+)
+cache_dir_option = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=CACHE_DIR,
+    show_default=True,
+    help="Where the results of adds are kept.",
+)
+
+
+def interface_options(command: Any) -> Any:
+    """What `Call` takes beside a network and a namespace."""
+    for option in (
+        click.option(
+            "--capability-args",
+            metavar="JSON",
+            default="{}",
+            help='For runtimeConfig, such as {"portMappings": [...]}.',
+        ),
+        click.option("--args", "pairs", metavar="KEY=VALUE", multiple=True, help="For CNI_ARGS, repeatable."),
+        click.option("--container-id", help="The container's name.  [default: made of NETNS]"),
+        click.option("--ifname", default="eth0", show_default=True, help="The interface in the container."),
+        cache_dir_option,
+        bin_dir_option,
+        conf_dir_option,
+    ):
+        command = option(command)
+    return command
+
+
+class Call:
+    """What a call of the command line is about."""
+
+    def __init__(
+        self,
+        network: str,
+        netns: str,
+        *,
+        conf_dir: Path,
+        bin_dirs: tuple[Path, ...],
+        cache_dir: Path,
+        ifname: str,
+        container_id: str | None,
+        pairs: tuple[str, ...],
+        capability_args: str,
+    ) -> None:
+        from netlab.cni.runtime import Attachment
+
+        self.network = find_network(conf_dir, network)
+        self.runtime = runtime_of(bin_dirs, cache_dir)
+        self.attachment = Attachment(
+            container_id or netns.strip("/").replace("/", "-"), netns, ifname, _args(pairs), _object(capability_args)
+        )
+        with exit_status():
+            self.attachment.check()
+
+
+def runtime_of(bin_dirs: tuple[Path, ...], cache_dir: Path) -> Runtime:
+    """The runtime with these plugins, or netlab's own and those of the host if none are given."""
+    from netlab.cni.runtime import Runtime
+    from netlab.lab.paths import cni_plugin_dir
+
+    return Runtime(bin_dirs or (cni_plugin_dir(), BIN_DIR), cache_dir)
+
+
+def _args(pairs: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals or ";" in pair:
+            raise UsageError(f"--args {pair}: must be KEY=VALUE without ';'")
+        found[key] = text
+    return found
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--capability-args {text}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"--capability-args {text}: must be an object")
+    return found
+
+
+@contextlib.contextmanager
+def exit_status() -> Iterator[None]:
+    """Give a plugin's error the exit status of its kind."""
+    try:
+        yield
+    except CniError as error:
+        error.exit_status = _STATUS_OF_CODE.get(error.code, NetlabError).exit_status
+        raise
+
+
+@contextlib.contextmanager
+def watched(call: Call, output: str | None) -> Iterator[dict[str, Any]]:
+    """Show what the block did: the result that it puts into the dictionary, and what the kernel gained and lost."""
+    watch = Watch(call.network, call.attachment.netns)
+    shown: dict[str, Any] = {}
+    try:
+        with exit_status():
+            yield shown
+    except CniError:
+        # An add that failed leaves nothing: if it did, this is the place to see it.
+        watch.print(err=True)
+        raise
+    if output:
+        value(shown | watch.values(), output)
+        return
+    if shown:
+        value(shown["result"], "json")
+    watch.print()
+
+
+class Watch:
+    """What the kernel gains and loses from now on, on the node and in the container, if one is given."""
+
+    def __init__(self, network: NetworkList, netns: str = "") -> None:
+        from netlab.cni.ipam.store import DATA_DIR
+
+        plugins = [plugin.get("ipam") for plugin in network.plugins]
+        chosen = [ipam["dataDir"] for ipam in plugins if isinstance(ipam, dict) and ipam.get("dataDir")]
+        self._data_dir = Path(str(chosen[0]) if chosen else DATA_DIR)
+        self._netns = netns
+        self._before = self._look()
+
+    def values(self) -> dict[str, list[dict[str, str]]]:
+        """The changes at each place, as plain values."""
+        return {
+            place: [{"change": change.sign, "kind": change.line.kind, "what": change.line.text} for change in changes]
+            for place, changes in self._changes().items()
+        }
+
+    def print(self, *, err: bool = False) -> None:
+        """Write the changes as a difference."""
+        for place, changes in self._changes().items():
+            if changes:
+                click.echo(f"\n{place}:", err=err)
+            for change in changes:
+                click.echo(f"{change.sign} {change.line.kind:<11} {change.line.text}", err=err)
+
+    def _look(self) -> dict[str, list[Line]]:
+        places = {"node": snapshot(self._data_dir)}
+        return places | ({"container": snapshot_of(self._netns)} if self._netns else {})
+
+    def _changes(self) -> dict[str, list[Change]]:
+        after = self._look()
+        return {place: compare(before, after[place]) for place, before in self._before.items()}
