@@ -281,6 +281,21 @@ def test_without_snat_nobody_is_masqueraded(tmp_path: Path) -> None:
         assert Path("/proc/sys/net/ipv4/conf/cni0/route_localnet").read_text() == "0\n"
 
 
+@isolated
+def test_a_host_port_wins_over_a_service_of_the_same_port(tmp_path: Path) -> None:
+    """kube-proxy's chains are at dstnat, and may have been there first."""
+    subject, net = pods.runtime(tmp_path), chain(tmp_path)
+    service = "type nat hook prerouting priority dstnat; tcp dport { 8080, 8081 } dnat to 10.244.1.3:80;"
+    with sandboxes(3) as (outside, one, two):
+        node(outside)
+        subprocess.run(["nft", f"table ip kube-proxy {{ chain services {{ {service} }}; }}"], check=True)
+        subject.add(net, attachment(one, TCP))
+        subject.add(net, attachment(two, [], "two"))
+        with listening(one, 80) as first, listening(two, 80) as second:
+            assert seen(outside, NODE[4], 8080, first) == OUTSIDE[4]
+            assert seen(outside, NODE[4], 8081, second) == OUTSIDE[4]
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @isolated
 def test_a_udp_client_that_never_falls_silent_follows_the_port(tmp_path: Path, family: int) -> None:
