@@ -53,8 +53,9 @@ _U32, _U64 = Struct("=I"), Struct("=Q")
 _HTB_GLOBAL = Struct("=IIIII")  # tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
 _HTB_CLASS = Struct("=BBHhHIBBHhHIIIIII")  # tc_htb_opt: rate, ceil, buffer, cbuffer, quantum, level, prio
 _SELECTOR = Struct("=BBBxHHhhI")  # tc_u32_sel: flags, offshift, nkeys, offmask, off, offoff, hoff, hmask
-_KEY = Struct(">II")  # tc_u32_key, first half: mask, value
-_KEY_OFFSET = Struct("=ii")  # second half: off, offmask
+_KEY_OFFSET = Struct("=ii")  # the end of tc_u32_key: off, offmask; before it are mask and value, in network byte order
+_ANY = bytes(16)
+"""The key that everything matches."""
 _MIRRED = Struct("=IIiiiiI")  # tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex
 
 _TICK_NS = 64
@@ -114,7 +115,7 @@ def keys(subnet: Subnet, *, source: bool) -> bytes:
         for at in range(0, width, 4)
         if any(mask[at : at + 4])
     )
-    return packed or _KEY.pack(0, 0) + _KEY_OFFSET.pack(0, 0)
+    return packed or _ANY
 
 
 def ifb(name: str, mtu: int) -> Message:
@@ -159,11 +160,10 @@ def redirection(link: str, index: int, target: int) -> list[Message]:
     """Have another link send what a link receives; the first message fails with EEXIST if it is done so already."""
     parameters = _MIRRED.pack(0, 0, _TC_ACT_STOLEN, 0, 0, _TCA_EGRESS_REDIR, target)
     action = attribute(_TCA_ACT_KIND, b"mirred\0") + nested(_TCA_ACT_OPTIONS, attribute(_TCA_MIRRED_PARMS, parameters))
-    everything = _selector(_KEY.pack(0, 0) + _KEY_OFFSET.pack(0, 0))
     actions = nested(_TCA_U32_ACT, nested(1, action))
     return [
         _qdisc(link, index, "ingress", _INGRESS, _TC_H_INGRESS, b""),
-        _filter(link, index, _INGRESS, _ETH_P_ALL, everything + actions),
+        _filter(link, index, _INGRESS, _ETH_P_ALL, _selector(_ANY) + actions),
     ]
 
 
@@ -173,7 +173,7 @@ def redirection_removal(link: str, index: int) -> Message:
 
 
 class TrafficControl(Rtnetlink):
-    """A socket that also reads back what shapes a link. Every method raises `RtnetlinkError`."""
+    """A socket that also reads back what shapes a link. Every method raises `NetlinkError`."""
 
     def differences(self, link: str, index: int, shape: Shape) -> Iterator[str]:
         """What is missing or changed of a shape on a link, in words."""
@@ -213,9 +213,9 @@ class TrafficControl(Rtnetlink):
 
     def redirects(self, index: int, target: int) -> bool:
         """Whether another link sends what a link receives."""
-        wanted = _redirected(target)
         return any(
-            wanted in options.get(_TCA_U32_ACT, b"") for _, options in self._dump(_RTM_GETTFILTER, index, _INGRESS)
+            _redirected_to(options.get(_TCA_U32_ACT, b"")) == target
+            for _, options in self._dump(_RTM_GETTFILTER, index, _INGRESS)
         )
 
     def _dump(self, kind: int, index: int, parent: int) -> Iterator[tuple[tuple[str, int], dict[int, bytes]]]:
@@ -232,9 +232,14 @@ class TrafficControl(Rtnetlink):
             yield (kind_of, handle), dict(attributes(options))
 
 
-def _redirected(target: int) -> bytes:
-    """The end of tc_mirred, which tells where to; what is before it counts references."""
-    return _MIRRED.pack(0, 0, 0, 0, 0, _TCA_EGRESS_REDIR, target)[-8:]
+def _redirected_to(actions: bytes) -> int:
+    """The link to which a filter's first action redirects; 0 if it does something else."""
+    action = dict(attributes(dict(attributes(actions)).get(1, b"")))
+    parameters = dict(attributes(action.get(_TCA_ACT_OPTIONS, b""))).get(_TCA_MIRRED_PARMS)
+    if action.get(_TCA_ACT_KIND) != b"mirred\0" or parameters is None:
+        return 0
+    *_, what, index = _MIRRED.unpack(parameters)
+    return index if what == _TCA_EGRESS_REDIR else 0
 
 
 def _class_options(shape: Shape) -> bytes:
