@@ -170,10 +170,31 @@ def _hash(text: str) -> str:
 
 def main(handlers: Mapping[str, Handler]) -> int:
     """Answer one execution of this process on standard output; its exit status."""
-    status, output = answer(handlers, os.environ, lambda: read_all(0))
-    remaining = output.encode()
-    while remaining:
-        remaining = remaining[os.write(1, remaining) :]
+    return respond(handlers, os.environ, lambda: read_all(0), lambda _, output: write_all(1, output))
+
+
+def respond(
+    handlers: Mapping[str, Handler],
+    environment: Mapping[str, str],
+    read: Callable[[], bytes],
+    send: Callable[[int, str], object],
+    stderr: int = 2,
+) -> int:
+    """`answer`, and send the answer; the exit status. An ADD whose caller has gone is undone: nobody knows of it."""
+    given = b""
+
+    def remember() -> bytes:
+        nonlocal given
+        given = read()
+        return given
+
+    status, output = answer(handlers, environment, remember, stderr)
+    try:
+        send(status, output)
+    except OSError:
+        if status == 0 and environment.get("CNI_COMMAND") == "ADD":
+            answer(handlers, {**environment, "CNI_COMMAND": "DEL"}, lambda: given, stderr)
+        return 1
     return status
 
 
@@ -185,6 +206,13 @@ def read_all(descriptor: int) -> bytes:
     while chunk := os.read(descriptor, 65536):
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def write_all(descriptor: int, text: str) -> None:
+    """Write to a caller's standard output. Raises `OSError`."""
+    remaining = text.encode()
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def answer(
@@ -217,6 +245,8 @@ def answer(
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return 1, _failure(version, CniError(errors.IO_FAILURE, what))
+    except RecursionError:
+        return 1, _failure(version, CniError(errors.DECODING_FAILURE, "standard input is nested too deeply"))
     except Exception as error:
         return 1, _failure(version, CniError(errors.INTERNAL, "the plugin is at fault; please report it", repr(error)))
 

@@ -136,16 +136,12 @@ def _call(connection: socket.socket, name: str, environment: dict[str, str], rec
     # The thread stays there until its next call, which says anew where it is to work.
     setns(namespace)
     config = _read(stdin, connection)
-    status, output = plugin.answer(handlers(name), environment, lambda: config, stderr)
-    remaining = output.encode()
-    try:
-        while remaining:
-            remaining = remaining[os.write(stdout, remaining) :]
+
+    def send(status: int, output: str) -> None:
+        plugin.write_all(stdout, output)
         connection.sendall(bytes([status]))
-    except OSError:
-        # The caller was killed meanwhile: what it asked for has nobody who knows of it.
-        if status == 0 and environment.get("CNI_COMMAND") == "ADD":
-            plugin.answer(handlers(name), {**environment, "CNI_COMMAND": "DEL"}, lambda: config, stderr)
+
+    plugin.respond(handlers(name), environment, lambda: config, send, stderr)
 
 
 def _read(stdin: int, connection: socket.socket) -> bytes:

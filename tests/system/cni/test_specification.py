@@ -251,6 +251,25 @@ def test_the_go_plugin_static_is_a_delegate(version: str) -> None:
     delegate.delete(request)
 
 
+@pytest.mark.usefixtures("way")
+@isolated
+def test_an_add_whose_answer_nobody_reads_is_undone(tmp_path: Path) -> None:
+    execute("netlab", "VERSION")
+    path = fake(tmp_path, say({"ips": []}))
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with pods.sandboxes(1) as (one,):
+        subprocess.run(
+            [PLUGINS / "netlab"],
+            input=json.dumps(CONFIG).encode(),
+            stdout=write_end,
+            env=environment("ADD", CNI_PATH=str(tmp_path), CNI_NETNS=one),
+            check=False,
+        )
+        assert calls(path) == ["ADD c", "DEL c"]
+        assert pods.links() <= {"lo", "cni0"}
+
+
 # The resident process.
 
 

@@ -136,11 +136,12 @@ def test_results_are_of_the_version_asked_for(version: str) -> None:
         (CniError(errors.TRY_AGAIN, "m", "d"), errors.TRY_AGAIN, ("m", "d")),
         (FileNotFoundError(2, "No such file", "/x"), errors.IO_FAILURE, ("/x: No such file", None)),
         (CniError(errors.TRY_AGAIN, "two\nlines \x1b[2J"), errors.TRY_AGAIN, (r"two\nlines \x1b[2J", None)),
+        (RecursionError("x"), errors.DECODING_FAILURE, ("standard input is nested too deeply", None)),
         (OSError(28, "No space"), errors.IO_FAILURE, ("[Errno 28] No space", None)),
         (
-            RecursionError("deep"),
+            ZeroDivisionError("x"),
             errors.INTERNAL,
-            ("the plugin is at fault; please report it", "RecursionError('deep')"),
+            ("the plugin is at fault; please report it", "ZeroDivisionError('x')"),
         ),
     ],
 )
