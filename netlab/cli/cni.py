@@ -241,7 +241,7 @@ def serve() -> None:
     from netlab.cni.serve import main
 
     try:
-        click.echo(f"netlab: CNI calls are answered at {SOCKET}", err=True)
+        click.echo(f"answering CNI calls at {SOCKET} until interrupted", err=True)
         main()
     except OSError as error:
         raise _refused(Path(SOCKET), error) from error

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from netlab.cni.networks import NetworkList
     from netlab.cni.runtime import Runtime
 
+_DEBIANS = Path("/usr/lib/cni")
+"""Where Debian's package of the reference plugins puts them."""
 CACHE_DIR = Path("/var/lib/cni")
 """libcni's, so that what podman or containerd added is known here, and the reverse."""
 _NAMED_NETNS = Path("/run/netns")
@@ -105,7 +107,7 @@ bin_dir_option = click.option(
     multiple=True,
     envvar="CNI_PATH",
     show_envvar=True,
-    help=f"A folder of plugins, repeatable.  [default: netlab's own, then {BIN_DIR}]",
+    help=f"A folder of plugins, repeatable.  [default: netlab's own, {BIN_DIR}, {_DEBIANS}]",
 )
 cache_dir_option = click.option(
     "--cache-dir",
@@ -168,7 +170,7 @@ def runtime_of(bin_dirs: tuple[Path, ...], cache_dir: Path) -> Runtime:
     from netlab.cni.runtime import Runtime
     from netlab.lab.paths import cni_plugin_dir
 
-    return Runtime(bin_dirs or (cni_plugin_dir(), BIN_DIR), cache_dir)
+    return Runtime(bin_dirs or (cni_plugin_dir(), BIN_DIR, _DEBIANS), cache_dir)
 
 
 def _args(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -23,8 +23,6 @@ from netlab.cni.networks import NetworkList, load_network, parse_network
 
 __all__ = ["Attachment", "NetworkList", "Runtime", "load_network", "parse_network", "plugin_config"]
 
-_LARGEST_OUTPUT = 1 << 24
-
 Object = dict[str, Any]
 
 
@@ -210,36 +208,47 @@ class Runtime:
 
     def _run(self, plugin: str, environment: Mapping[str, str], config: Object) -> bytes:
         path = self._find(plugin)
-        with contextlib.ExitStack() as stack:
-            # Files in memory, not pipes: neither a plugin that leaves its input unread nor a daemon that it leaves
-            # behind with its output open can block this process, and one wait is all that there is to do.
-            stdin, stdout, stderr = (_memory_file(stack, f"cni-{name}") for name in ("stdin", "stdout", "stderr"))
-            os.write(stdin, json.dumps(config).encode())
-            os.lseek(stdin, 0, os.SEEK_SET)
-            try:
-                process = subprocess.Popen(
-                    [path],
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    env={**self._environment, **environment},
-                    start_new_session=True,  # so that a hung plugin is killed with the delegates it started
-                )
-            except OSError as error:
-                raise CniError(errors.IO_FAILURE, f"{path} cannot be run: {error.strerror}", plugin=plugin) from error
-            try:
-                ended = _wait(process, self._timeout)
-            finally:
-                if process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-            if not ended:
-                raise CniError(errors.TRY_AGAIN, f"no answer within {self._timeout:g} s; killed", plugin=plugin)
-            output = os.pread(stdout, _LARGEST_OUTPUT, 0)
-            if process.returncode != 0:
-                raise _parse_error(plugin, process.returncode, output, os.pread(stderr, _LARGEST_OUTPUT, 0))
+        try:
+            with contextlib.ExitStack() as stack:
+                # Files in memory, not pipes: neither a plugin that leaves its input unread nor a daemon that it leaves
+                # behind with its output open can block this process, and one wait is all that there is to do.
+                stdin, stdout, stderr = (_memory_file(stack, name) for name in ("stdin", "stdout", "stderr"))
+                os.write(stdin, json.dumps(config).encode())
+                os.lseek(stdin, 0, os.SEEK_SET)
+                status = self._execute_file(path, (stdin, stdout, stderr), {**self._environment, **environment})
+                output, log = (os.pread(file, os.fstat(file).st_size, 0) for file in (stdout, stderr))
+        except OSError as error:
+            raise CniError(errors.IO_FAILURE, f"{path} cannot be run: {error.strerror}", plugin=plugin) from error
+        if status is None:
+            raise CniError(errors.TRY_AGAIN, f"no answer within {self._timeout:g} s; killed", plugin=plugin)
+        if status != 0:
+            raise _parse_error(plugin, status, output, log)
         return output
+
+    def _execute_file(self, path: str, streams: tuple[int, int, int], environment: Mapping[str, str]) -> int | None:
+        """The exit status of an execution; None if it took too long and was killed."""
+        stdin, stdout, stderr = streams
+        process = subprocess.Popen(
+            [path],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            start_new_session=True,  # so that a hung plugin is killed with the delegates it started
+        )
+        try:
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                return process.wait() if poll.poll(self._timeout * 1000) else None
+            finally:
+                os.close(descriptor)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def _find(self, plugin: str) -> str:
         for folder in self._plugin_dirs:
@@ -254,23 +263,9 @@ class Runtime:
 
 
 def _memory_file(stack: contextlib.ExitStack, name: str) -> int:
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    descriptor = os.memfd_create(f"cni-{name}", os.MFD_CLOEXEC)
     stack.callback(os.close, descriptor)
     return descriptor
-
-
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Whether the process ended within so many seconds; it is reaped then."""
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(timeout * 1000):
-            return False
-    finally:
-        os.close(descriptor)
-    process.wait()
-    return True
 
 
 def _parse_result(plugin: str, output: bytes) -> Object:
