@@ -268,11 +268,13 @@ def _names(attachments: Any) -> list[str]:
 
 
 def _is_netns(path: str) -> bool:
-    """Whether a namespace is there; after a reboot an ordinary file may have stayed at its path."""
+    """Whether a namespace is there, or may be; after a reboot an ordinary file may have stayed at its path."""
     try:
         return bool(path) and Path(path).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:  # what may not be looked at is somebody's
+        return True
 
 
 def _refused(path: Path, error: OSError) -> NetlabError:
