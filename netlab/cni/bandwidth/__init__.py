@@ -11,7 +11,6 @@ import errno
 from _blake2 import blake2s
 
 from netlab.cni import errors
-from netlab.cni.bandwidth.config import limits
 from netlab.cni.errors import CniError
 from netlab.net.netlink import NetlinkError
 from netlab.net.rtnl import Rtnetlink, link_deletion
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 def add(request: Request) -> Object:
     """ADD: the limits, or nothing at all; the result before with the ifb device. Raises `CniError`, `OSError`."""
+    from netlab.cni.bandwidth.config import limits  # a DEL does not need it
+
     ingress, egress = limits(request)
     result = request.prev_result
     if result is None:

@@ -11,12 +11,11 @@ from netlab.cni import errors
 from netlab.cni.addresses import parse_prefix
 from netlab.cni.errors import CniError
 from netlab.cni.plugin import option
-from netlab.net.tc import Shape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugin import Object, Request
-    from netlab.net.tc import Subnet
+    from netlab.net.tc import Shape, Subnet
 
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")
 _LARGEST_RATE = (1 << 64) - 1
@@ -32,32 +31,34 @@ def limits(request: Request) -> tuple[Shape | None, Shape | None]:
     """
     entry, path = request.config, ""
     if all(entry.get(key) is None for key in _KEYS):
-        entry, path = (
-            option(request.runtime_config, "bandwidth", dict, {}, "runtimeConfig."),
-            "runtimeConfig.bandwidth.",
-        )
+        entry = option(request.runtime_config, "bandwidth", dict, {}, "runtimeConfig.")
+        path = "runtimeConfig.bandwidth."
     spared, meant = (_subnets(entry, key, path) for key in ("unshapedSubnets", "shapedSubnets"))
     if spared and meant:
         raise CniError(
             errors.INVALID_CONFIG,
             f"{path}shapedSubnets: {entry['shapedSubnets']!r} excludes {path}unshapedSubnets; choose one",
         )
-    found = []
-    for direction in ("ingress", "egress"):
-        rate = _number(entry, f"{direction}Rate", path, _LARGEST_RATE)
-        burst = _number(entry, f"{direction}Burst", path, _LARGEST_BURST)
-        if bool(rate) != bool(burst):
-            given, missing = ("Rate", "Burst") if rate else ("Burst", "Rate")
-            raise CniError(
-                errors.INVALID_CONFIG,
-                f"{path}{direction}{given}: {rate or burst} needs {direction}{missing}, too, in bits",
-            )
-        source = direction == "ingress"
-        # The kernel counts bytes; a rate of none would be no limit.
-        shape = Shape(max(rate // 8, 1), max(burst // 8, 1), meant or spared, only=bool(meant), source=source)
-        found.append(shape if rate else None)
-    ingress, egress = found
+    ingress, egress = (
+        _shape(entry, direction, path, meant or spared, only=bool(meant)) for direction in ("ingress", "egress")
+    )
     return ingress, egress
+
+
+def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, only: bool) -> Shape | None:
+    rate = _number(entry, f"{direction}Rate", path, _LARGEST_RATE)
+    burst = _number(entry, f"{direction}Burst", path, _LARGEST_BURST)
+    if bool(rate) != bool(burst):
+        given, missing = ("Rate", "Burst") if rate else ("Burst", "Rate")
+        raise CniError(
+            errors.INVALID_CONFIG, f"{path}{direction}{given}: {rate or burst} needs {direction}{missing}, too, in bits"
+        )
+    if not rate:
+        return None
+    from netlab.net.tc import Shape  # most pods have no limits
+
+    # The kernel counts bytes; a rate of none would be no limit.
+    return Shape(max(rate // 8, 1), max(burst // 8, 1), subnets, only=only, source=direction == "ingress")
 
 
 def _number(entry: Object, key: str, path: str, largest: int) -> int:

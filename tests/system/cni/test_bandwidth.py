@@ -21,8 +21,8 @@ from netlab.cni import bandwidth, errors, plugin
 from netlab.cni.errors import CniError
 from netlab.cni.plugin import Request
 from netlab.cni.runtime import Attachment, NetworkList
-from netlab.net import rtnl
 from netlab.net.netlink import Message, NetlinkError
+from netlab.net.rtnl import Rtnetlink
 from netlab.net.tc import TrafficControl
 from tests.sandbox import isolated
 from tests.system.cni import pods
@@ -261,39 +261,75 @@ def succeeds(add: Callable[[], object]) -> bool:
     return True
 
 
+def fail(message: Message) -> None:
+    raise NetlinkError(5, "injected", message.subject)
+
+
+def interfere(
+    monkeypatch: pytest.MonkeyPatch, number: int, how: Callable[[Message], None], *, whole: bool
+) -> list[str]:
+    """From now on, call `how` in the place of what is sent to the kernel as that number; returns what is sent.
+
+    It counts messages, or with `whole` what is sent at once.
+    """
+    sent: list[str] = []
+
+    def send(self: TrafficControl, *messages: Message, tolerate: int = 0) -> list[bool]:
+        done = []
+        for group in [messages] if whole else [(message,) for message in messages]:
+            sent.append(group[0].subject)
+            if len(sent) == number + 1:
+                how(group[0])
+            done += Rtnetlink.send(self, *group, tolerate=tolerate)
+        return done
+
+    monkeypatch.setattr(TrafficControl, "send", send)
+    return sent
+
+
 @isolated
 def test_an_add_that_fails_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = chain(tmp_path, INGRESS | EGRESS | {"unshapedSubnets": ["192.0.2.0/24"]})
     plain = dataclasses.replace(net, plugins=net.plugins[:1])
-    send = TrafficControl.send
     with sandboxes(1) as (one,):
         result = runtime(tmp_path).add(plain, Attachment("one", one))
         environment = {"CNI_CONTAINERID": "one", "CNI_IFNAME": "eth0", "CNI_NETNS": one, "CNI_PATH": str(PLUGINS)}
         config = {**net.plugins[1], "name": "net", "cniVersion": "1.1.0", "prevResult": result}
         before = state()
         for fatal in range(100):
-            steps: list[str] = []
-
-            def failing(
-                self: TrafficControl,
-                *messages: Message,
-                tolerate: int = 0,
-                steps: list[str] = steps,
-                fatal: int = fatal,
-            ) -> list[bool]:
-                done = []
-                for message in messages:
-                    steps.append(message.subject)
-                    if len(steps) == fatal + 1:
-                        raise NetlinkError(5, "injected", message.subject)
-                    done += send(self, message, tolerate=tolerate)
-                return done
-
-            monkeypatch.setattr(TrafficControl, "send", failing)
+            steps = interfere(monkeypatch, fatal, fail, whole=False)
             if succeeds(lambda: bandwidth.add(Request("ADD", environment, config))):
                 break
             assert state() == before, steps
         assert len(steps) == fatal > 10
+
+
+@isolated
+def test_a_delete_cleans_up_after_an_add_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, subject = chain(tmp_path, INGRESS | EGRESS), runtime(tmp_path)
+    plain = dataclasses.replace(net, plugins=net.plugins[:1])
+    environment = {"CNI_CONTAINERID": "one", "CNI_IFNAME": "eth0", "CNI_PATH": str(PLUGINS)}
+    status = 9
+    for fatal in range(100):
+        with sandboxes(1) as (one,):
+            result = subject.add(plain, Attachment("one", one))
+            config = {**net.plugins[1], "name": "net", "cniVersion": "1.1.0", "prevResult": result}
+            request = Request("ADD", {**environment, "CNI_NETNS": one}, config)
+            child = os.fork()
+            if child == 0:
+                # As a SIGKILL would: the kernel works off what was sent at once.
+                interfere(monkeypatch, fatal, lambda _: os._exit(9), whole=True)
+                bandwidth.add(request)
+                os._exit(0)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert execute("DEL", config, **environment).stdout == ""
+            assert devices() == set()
+            subject.delete(plain, Attachment("one", one))
+            assert pods.links() == {"lo", "cni0"}
+        if status == 0:
+            break
+    assert status == 0
+    assert fatal > 5
 
 
 @isolated
@@ -386,7 +422,7 @@ def test_status_tells_whether_the_kernel_and_the_user_can(tmp_path: Path, way: s
 def test_the_device_is_marked_with_its_owner_and_has_no_address(tmp_path: Path) -> None:
     with sandboxes(1) as (one,):
         runtime(tmp_path).add(chain(tmp_path, EGRESS), Attachment("one", one))
-        kernel = rtnl.Rtnetlink()
+        kernel = Rtnetlink()
         (device,) = [link for link in kernel.links() if link.kind == "ifb"]
         assert (device.alias, device.mtu) == ("net/one/eth0", 1450)
         assert kernel.addresses(device.index) == []
