@@ -200,6 +200,20 @@ def remove(node: Node, link: str) -> None:
 
 
 @isolated
+def test_an_add_takes_up_what_one_that_was_killed_has_left_half_done(tmp_path: Path) -> None:
+    write_peers(tmp_path, 1, 2)
+    with nodes(tmp_path) as (one, _), sandboxes(2) as (here, there):
+        one.add("a", here)
+        whole = one.knows()
+        with one.kernel() as ip:
+            # The mark is taken off before anything is changed, and put on after everything was.
+            ip.link("set", index=ip.link_lookup(ifname="vxlan7")[0], ifalias="")
+            overlay_apply.apply(ip, "vxlan7", Overlay(forwarding=whole.forwarding))
+        one.add("b", there)
+        assert one.knows() == whole
+
+
+@isolated
 def test_an_agent_of_the_node_sees_to_the_peers_where_there_is_no_file(tmp_path: Path) -> None:
     with nodes(tmp_path, with_peers_file=False) as (one, two), sandboxes(2) as (here, there):
         result, other = one.add("a", here), two.add("b", there)
