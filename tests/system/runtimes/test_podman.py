@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,4 +86,20 @@ def test_a_container_that_stops_and_starts_gives_its_port_back(tmp_path: Path) -
     node.until_served(ips[0])
     assert node.fetch(None, ips[0], 80) == image.PAGE
     podman("rm", "--force", "--time", "0", "one", "two")
+    assert node.clean(), node.remains()
+
+
+@on_its_own_machine
+def test_a_container_gets_the_addresses_that_it_asks_for(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    asked = ("--ip", "10.22.0.77", "--mac-address", "02:00:00:00:00:77")
+    one = podman("run", "--detach", "--name", "one", *asked, image.NAME, *image.SERVE)
+    assert node.addresses()[one][0] == "10.22.0.77"
+    assert podman("exec", "one", "cat", "/sys/class/net/eth0/address") == "02:00:00:00:00:77"
+    refused = subprocess.run(
+        ["podman", "run", *asked[:2], image.NAME, "true"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0
+    assert "10.22.0.77" in refused.stderr
+    podman("rm", "--force", "--time", "0", "--all")
     assert node.clean(), node.remains()
