@@ -9,7 +9,7 @@ from netlab.cni import errors
 from netlab.cni.addresses import Prefix
 from netlab.cni.errors import CniError
 from netlab.cni.network import addressing
-from netlab.cni.network.mode import Mode, get, read_sysctl, write_ipv6_sysctl, write_sysctl
+from netlab.cni.network.mode import Mode, forwarding, get, read_sysctl, write_ipv6_sysctl, write_sysctl
 from netlab.net import rtnl
 
 TYPE_CHECKING = False
@@ -134,11 +134,6 @@ class Bridge(Mode):
 
 
 MODE = Bridge
-
-
-def forwarding(bits: int) -> str:
-    """The sysctl that has the node forward a family."""
-    return "net/ipv4/ip_forward" if bits == 32 else "net/ipv6/conf/all/forwarding"
 
 
 def _must_be_bridge(link: Link) -> None:

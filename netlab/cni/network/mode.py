@@ -107,6 +107,11 @@ def get(kernel: Rtnetlink, name: str) -> Link:
     return link
 
 
+def forwarding(bits: int) -> str:
+    """The sysctl that has the node forward a family."""
+    return "net/ipv4/ip_forward" if bits == 32 else "net/ipv6/conf/all/forwarding"
+
+
 def read_sysctl(name: str) -> str:
     """The value of a sysctl of the present namespace."""
     with open(f"/proc/sys/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - pathlib costs 15 ms to import

@@ -14,8 +14,7 @@ from netlab.cni import errors
 from netlab.cni.addresses import Prefix
 from netlab.cni.errors import CniError
 from netlab.cni.network.addressing import Addressing, Route, add_default_routes, parse, text
-from netlab.cni.network.bridge import forwarding
-from netlab.cni.network.mode import Mode, read_sysctl, write_sysctl
+from netlab.cni.network.mode import Mode, forwarding, read_sysctl, write_sysctl
 from netlab.net import rtnl
 from netlab.net.rtnl import RtnetlinkError
 
