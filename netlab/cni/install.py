@@ -12,7 +12,7 @@ import ipaddress
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,7 @@ def install_plugins(bin_dir: Path) -> list[Path]:
     They start this very interpreter (of the virtual environment's own, if there is one) without the search for it,
     and know this installation's folders. The folder is made if it is not there. Raises `NetlabError`.
     """
-    texts = {name: _launcher(name) for name in PLUGINS}
-    return [_write(bin_dir / name, text, _EXECUTABLE) for name, text in texts.items()]
+    return [_write(bin_dir / name, text, _EXECUTABLE) for name, text in _launchers().items()]
 
 
 def install(
@@ -75,22 +74,21 @@ def install(
     nothing is changed then.
     """
     plugins = [bin_dir / name for name in PLUGINS]
+    configuration = conf_dir / f"10-{network['name']}.conflist" if conf_dir and network else None
     if not force:
         _refuse_foreign(plugins)
-    if conf_dir is None or network is None:
-        install_plugins(bin_dir)
-        _record(bin_dir, plugins)
-        return plugins
-    configuration = conf_dir / f"10-{network['name']}.conflist"
-    if not force:
-        _refuse_foreign([configuration])
-        _refuse_name(conf_dir, network["name"], configuration)
+        if configuration and network:
+            _refuse_foreign([configuration])
+            _refuse_name(configuration, network["name"])
+    # What is about to be written is recorded first, so that what a kill leaves half done can be removed.
+    _record(bin_dir, _launchers())
     install_plugins(bin_dir)
-    _record(bin_dir, plugins)
+    if configuration is None:
+        return plugins
     # Last: a runtime that watches the folder uses the network at once.
-    _write(configuration, json.dumps(network, indent=2) + "\n", _READABLE)
-    _record(conf_dir, [configuration])
-    return [*plugins, configuration]
+    text = json.dumps(network, indent=2) + "\n"
+    _record(configuration.parent, {configuration.name: text})
+    return [*plugins, _write(configuration, text, _READABLE)]
 
 
 def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -160,6 +158,10 @@ def network_list(
 def _bridge_name(network: str) -> str:
     name = f"cni-{network}"
     return name if len(name) < _IFNAMSIZ else f"cni-{hashlib.sha256(network.encode()).hexdigest()[:11]}"
+
+
+def _launchers() -> dict[str, str]:
+    return {name: _launcher(name) for name in PLUGINS}
 
 
 def _launcher(name: str) -> str:
@@ -234,9 +236,10 @@ def _recorded(folder: Path) -> dict[str, str]:
     return found
 
 
-def _record(folder: Path, paths: Sequence[Path]) -> None:
-    recorded = _recorded(folder) | {path.name: _digest(path) for path in paths}
-    _write(folder / RECORD, "".join(f"{digest}  {name}\n" for name, digest in recorded.items()), _READABLE)
+def _record(folder: Path, texts: Mapping[str, str]) -> None:
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    lines = [f"{digest}  {name}\n" for name, digest in (_recorded(folder) | digests).items()]
+    _write(folder / RECORD, "".join(lines), _READABLE)
 
 
 def _digest(path: Path) -> str:
@@ -246,7 +249,8 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _refuse_name(conf_dir: Path, name: str, configuration: Path) -> None:
+def _refuse_name(configuration: Path, name: str) -> None:
+    conf_dir = configuration.parent
     networks = read_networks(conf_dir)[0] if conf_dir.is_dir() else []
     for network in networks:
         if network.name == name and network.source != str(configuration):

@@ -62,6 +62,17 @@ def test_what_was_installed_is_removed_and_nothing_else(tmp_path: Path) -> None:
         install.uninstall(tmp_path)
 
 
+def test_an_installation_that_was_killed_half_way_can_be_removed(tmp_path: Path) -> None:
+    # The record is there and one executable: what a kill after the second rename leaves.
+    (tmp_path / "whole").mkdir()
+    first, *_ = install.install(tmp_path / "whole")
+    (tmp_path / "half").mkdir()
+    for path in (first, tmp_path / "whole" / install.RECORD):
+        path.rename(tmp_path / "half" / path.name)
+    assert install.uninstall(tmp_path / "half") == ([tmp_path / "half" / first.name], [])
+    assert list((tmp_path / "half").iterdir()) == []
+
+
 def test_a_file_of_somebody_elses_is_not_replaced_unasked(tmp_path: Path) -> None:
     foreign = tmp_path / "netlab-portmap"
     foreign.symlink_to("/nonexistent")
