@@ -18,14 +18,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from _blake2 import blake2s
 
 from netlab.cni import delegate, errors
 from netlab.cni.errors import CniError
-from netlab.cni.netns import open_netns
-from netlab.cni.network.mode import attached_already, host_name, make_host_end
 from netlab.cni.plugin import option
 from netlab.net import rtnl
-from netlab.net.rtnl import Rtnetlink, RtnetlinkError
+from netlab.net.netlink import NetlinkError
+from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from netlab.cni.network.mode import Mode
     from netlab.cni.network.tables import Elements, Table
     from netlab.cni.plugin import Handler, Object, Request
+    from netlab.net.nfelements import Nfnetlink
     from netlab.net.rtnl import Link
 
 _MODES = ("bridge", "routed", "vxlan")
@@ -51,8 +52,20 @@ def mode_of(request: Request) -> Mode:
     return made
 
 
+def host_name(request: Request) -> str:
+    """The name of the host's end of an attachment: at most 15 bytes, and the same at every call.
+
+    Not at random, so that a delete finds it with the namespace gone.
+    """
+    key = f"{request.network}/{request.container_id}/{request.ifname}".encode()
+    return "veth" + blake2s(key, digest_size=5).hexdigest()
+
+
 def add(request: Request) -> Object:
     """ADD: the interface, its addresses and routes, or nothing at all. Raises `CniError`, `OSError`."""
+    from netlab.cni.netns import open_netns
+    from netlab.cni.network.mode import attached_already
+
     mode = mode_of(request)
     if request.requested_ips and not mode.config.has_ipam:
         raise CniError(
@@ -72,7 +85,7 @@ def add(request: Request) -> Object:
                 step()
             except (CniError, OSError):
                 continue  # the first failure is what is reported
-        if isinstance(error, RtnetlinkError):
+        if isinstance(error, NetlinkError):
             raise CniError(errors.KERNEL_REFUSED, str(error)) from error
         raise
     finally:
@@ -83,6 +96,7 @@ def add(request: Request) -> Object:
 def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], object]]) -> Object:
     """The steps of ADD; whatever each makes is in `undo` before it can fail half-way."""
     from netlab.cni.network.container import configure
+    from netlab.cni.network.mode import make_host_end
 
     request, config = mode.request, mode.config
     shared = mode.prepare(kernel)
@@ -96,9 +110,19 @@ def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], o
     mode.connect(kernel, host, addressing)
     pod = configure(netns, request.ifname, config, addressing)
     for table, elements in tables_of(mode, host, pod, addressing):
-        undo.append(_removal(table, request))
+        undo.append(_removal(table, request.owner))
         table.add(request.environment, elements)
     return _result(mode, [*shared, host], pod, addressing, reserved)
+
+
+def _removal(table: Table, owner: str) -> Callable[[], None]:
+    def remove() -> None:
+        from netlab.net.nfelements import Nfnetlink
+
+        with Nfnetlink() as kernel:
+            table.remove(kernel, owner.__eq__)
+
+    return remove
 
 
 def tables_of(mode: Mode, host: Link, pod: Link, addressing: Addressing) -> list[tuple[Table, Elements]]:
@@ -136,31 +160,38 @@ def delete(request: Request) -> None:
 
     What can be freed is, whatever else fails; the first failure is raised then.
     """
+    sockets: list[Nfnetlink] = []
+
+    def remove(table: Table) -> None:
+        from netlab.net.nfelements import Nfnetlink
+
+        sockets.append(Nfnetlink())
+        table.remove(sockets[-1], request.owner.__eq__)
+
     # The addresses last: one that is free again must not be in use, nor be masqueraded.
-    steps: list[Callable[[], object]] = [lambda: _delete_link(host_name(request))]
+    steps: list[Callable[[], object]] = [lambda: _delete_link(host_name(request)), lambda: delegate.delete(request)]
     if request.config.get("macspoofchk"):
         from netlab.cni.network import spoofing
 
-        steps.append(_removal(spoofing.TABLE, request))
+        steps.insert(1, lambda: remove(spoofing.TABLE))
     if request.config.get("ipMasq"):
         from netlab.cni.network import masquerade
 
-        steps.append(_removal(masquerade.TABLE, request))
-    steps.append(lambda: delegate.delete(request))
+        # The kernel has a socket's close wait until what was deleted is freed (nft_rcv_nl_event; some 15 ms), and the
+        # deletion of a link wait as long. With the socket open over that, it is one wait.
+        steps.insert(0, lambda: remove(masquerade.TABLE))
     failure: CniError | OSError | None = None
     for step in steps:
         try:
             step()
         except (CniError, OSError) as error:
             failure = failure or error
-    if isinstance(failure, RtnetlinkError):
+    for opened in sockets:
+        opened.close()
+    if isinstance(failure, NetlinkError):
         raise CniError(errors.KERNEL_REFUSED, str(failure)) from failure
     if failure is not None:
         raise failure
-
-
-def _removal(table: Table, request: Request) -> Callable[[], None]:
-    return lambda: table.remove(request.owner.__eq__)
 
 
 def _delete_link(name: str) -> None:

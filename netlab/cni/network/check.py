@@ -12,9 +12,9 @@ from netlab.cni import delegate, errors
 from netlab.cni.addresses import Prefix
 from netlab.cni.errors import CniError
 from netlab.cni.netns import Entered, open_netns
-from netlab.cni.network import mode_of, tables_of
+from netlab.cni.network import host_name, mode_of, tables_of
 from netlab.cni.network.addressing import Addressing, Route, parse, text
-from netlab.cni.network.mode import get, host_name
+from netlab.cni.network.mode import get
 from netlab.net import rtnl
 from netlab.net.rtnl import Rtnetlink, RtnetlinkError
 

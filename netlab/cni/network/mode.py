@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from _blake2 import blake2s
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
+from netlab.cni.network import host_name
 from netlab.cni.network.config import Config
 from netlab.net import rtnl
 from netlab.net.rtnl import Link, Rtnetlink
@@ -57,15 +57,6 @@ class Mode:
     def status(self, kernel: Rtnetlink) -> None:
         """STATUS: whether `prepare` can succeed. Nothing is changed."""
         raise NotImplementedError
-
-
-def host_name(request: Request) -> str:
-    """The name of the host's end of an attachment: at most 15 bytes, and the same at every call.
-
-    Not at random, so that a delete finds it with the namespace gone.
-    """
-    key = f"{request.network}/{request.container_id}/{request.ifname}".encode()
-    return "veth" + blake2s(key, digest_size=5).hexdigest()
 
 
 def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link:

@@ -16,7 +16,7 @@ from netlab.net.nfelements import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from netlab.net.nfelements import Element, Set
 
@@ -60,10 +60,9 @@ class Table:
                     return
         raise CniError(errors.TRY_AGAIN, f"table {self.name}: others changed it all the while; try again")
 
-    def remove(self, unwanted: Callable[[str], bool]) -> None:
+    def remove(self, kernel: Nfnetlink, unwanted: Callable[[str], bool]) -> None:
         """Delete the elements of those owners, all or none; a table that is missing has none. Raises `NetlinkError`."""
-        with Nfnetlink() as kernel:
-            _remove(kernel, self.sets, lambda _, element: unwanted(element.comment))
+        kernel.remove(self.sets, lambda _, element: unwanted(element.comment))
 
     def check(self, environment: Mapping[str, str], wanted: Elements) -> None:
         """See that the table is as it was made, and has these elements. Raises `CniError`, `NetlinkError`."""
@@ -82,32 +81,9 @@ class Table:
 
     def _remove_about(self, kernel: Nfnetlink, wanted: Elements) -> None:
         about = {where: {element.key[: self.sets[where]] for element in found} for where, found in wanted.items()}
-        _remove(kernel, wanted, lambda where, element: element.key[: self.sets[where]] in about[where])
+        kernel.remove(wanted, lambda where, element: element.key[: self.sets[where]] in about[where])
 
     def _make(self, environment: Mapping[str, str]) -> None:
         from netlab.cni.nft import nft
 
         nft(environment, "-f", "-", text=self.text)
-
-
-def _remove(kernel: Nfnetlink, sets: Iterable[Set], unwanted: Callable[[Set, Element], bool]) -> None:
-    for _ in range(_ATTEMPTS):
-        # What is decided by looking is done to what was looked at: an address may be another container's by then.
-        generation = kernel.generation()
-        messages = []
-        for where in sets:
-            try:
-                found = [element for element in kernel.elements(where) if unwanted(where, element)]
-            except NetlinkError as error:
-                if error.errno != errno.ENOENT:
-                    raise
-                continue
-            messages += nfelements.deletion(where, found)
-        try:
-            kernel.commit(messages, generation)
-        except NetlinkError as error:
-            if error.errno != errno.ERESTART:
-                raise
-        else:
-            return
-    raise CniError(errors.TRY_AGAIN, "nftables: others changed it all the while; try again")

@@ -10,6 +10,7 @@ from netlab.cni.network import masquerade, mode_of, spoofing
 from netlab.cni.nft import nft
 from netlab.cni.plugin import owner, owner_prefix
 from netlab.net import rtnl
+from netlab.net.nfelements import Nfnetlink
 from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
@@ -41,8 +42,9 @@ def collect_garbage(request: Request) -> None:
 
     attempt(lambda: _delete_links(stale, attempt))
     # By the configuration of today nothing may be masqueraded, and by that of yesterday it was.
-    for table in (spoofing.TABLE, masquerade.TABLE):
-        attempt(lambda table=table: table.remove(stale))  # type: ignore[misc]  # mypy#12557
+    with Nfnetlink() as kernel:
+        attempt(lambda: spoofing.TABLE.remove(kernel, stale))
+        attempt(lambda: masquerade.TABLE.remove(kernel, stale))
     attempt(lambda: delegate.collect_garbage(request))
     if failures:
         raise CniError(errors.GARBAGE_LEFT, f"garbage of network {request.network} is left: {'; '.join(failures)}")

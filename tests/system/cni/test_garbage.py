@@ -87,7 +87,7 @@ def test_it_goes_on_after_failures_and_tells_all_of_them(tmp_path: Path) -> None
         subject.add(net, Attachment("one", one))
         elsewhere = {**net.plugins[0]["ipam"], "type": "none"}
         status, said = pods.execute("netlab", "GC", config(net, ipam=elsewhere, **{"cni.dev/valid-attachments": []}))
-        assert (status, said["code"]) == (1, errors.INTERNAL)
+        assert (status, said["code"]) == (1, errors.GARBAGE_LEFT)
         assert said["msg"].startswith("garbage of network net is left: ")
         assert "'none'" in said["msg"]
         assert pods.links() == {"lo", "cni1"}

@@ -15,6 +15,7 @@ from netlab.cni.errors import CniError
 from netlab.cni.network import masquerade
 from netlab.cni.network.addressing import Addressing
 from netlab.cni.runtime import Attachment, NetworkList
+from netlab.net.nfelements import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import NODE, OUTSIDE, addresses, runtime, sandboxes, version
@@ -78,7 +79,8 @@ def test_a_hundred_containers_have_as_many_rules_and_chains_as_one(tmp_path: Pat
         masquerade.TABLE.add({}, masquerade.elements(f"net/c{number}/eth0", addressing, overlay=""))
     listing = pods.ruleset()
     assert (listing.count("chain "), listing.count(" masquerade\n"), elements()) == (1, 2, 400)
-    masquerade.TABLE.remove(lambda owner: owner.endswith("7/eth0"))
+    with Nfnetlink() as kernel:
+        masquerade.TABLE.remove(kernel, lambda owner: owner.endswith("7/eth0"))
     assert elements() == 360
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from netlab.cni import errors, network
 from netlab.cni.errors import CniError
 from netlab.cni.network.config import Config
-from netlab.cni.network.mode import host_name
 from netlab.cni.plugin import Request
 
 
@@ -95,7 +94,7 @@ def test_an_unknown_mode() -> None:
 
 def test_names_of_host_ends_fit_and_differ() -> None:
     names = {
-        host_name(Request("ADD", {"CNI_CONTAINERID": c, "CNI_IFNAME": i}, {"name": n, "cniVersion": "1.0.0"}))
+        network.host_name(Request("ADD", {"CNI_CONTAINERID": c, "CNI_IFNAME": i}, {"name": n, "cniVersion": "1.0.0"}))
         for c in ("a" * 64, "b")
         for i in ("eth0", "eth1")
         for n in ("x", "y")
