@@ -36,14 +36,13 @@ PROTOCOL = b"netlab-cni-1"
 DECLINED = b"\xff"
 """The resident process cannot take the call, and has touched nothing."""
 _SCM_RIGHTS = 1
-_ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":"%s"}\n'
+_ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":%s}\n'
 
 
 def call(name: str) -> NoReturn:
     """Answer the call of the plugin `name`, and exit."""
     if name not in PLUGINS:  # of the link or the copy that was executed
-        _fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS))
-        posix._exit(1)
+        posix._exit(_fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS)))
     status = _ask_resident(name)
     posix._exit(_run_here(name) if status is None else status)
 
@@ -79,19 +78,26 @@ def _ask_resident(name: str) -> int | None:
     if status == DECLINED:
         return None
     if not status:
-        _fail(11, "the resident CNI process ended during the call; try again")
-        return 1
+        return _fail(11, "the resident CNI process ended during the call; try again")
     return status[0]
 
 
-def _fail(code: int, msg: str) -> None:
-    posix.write(1, (_ERROR % (code, msg)).encode())
-
-
 def _run_here(name: str) -> int:
-    from netlab.cni import plugin
+    try:
+        from netlab.cni import plugin
 
-    return plugin.main(handlers(name))
+        found = handlers(name)
+    except Exception as error:
+        return _fail(100, f"the plugin cannot be loaded: {error}; install netlab again")
+    return plugin.main(found)
+
+
+def _fail(code: int, msg: str) -> int:
+    """Answer with an error object; the exit status."""
+    from _json import encode_basestring_ascii
+
+    posix.write(1, (_ERROR % (code, encode_basestring_ascii(msg))).encode())
+    return 1
 
 
 def handlers(name: str) -> dict[str, Handler]:

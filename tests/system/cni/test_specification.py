@@ -111,6 +111,21 @@ def test_a_python_that_is_too_old_is_a_cni_error(plugin: str) -> None:
     assert "netlab needs 3.11" in json.loads(answer.stdout)["msg"]
 
 
+def test_an_installation_that_is_broken_is_a_cni_error(tmp_path: Path) -> None:
+    for module in ("__init__.py", "cni/__init__.py", "cni/call.py"):
+        path = tmp_path / "netlab" / module
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((Path(call.__file__).parents[1] / module).read_bytes())
+    (tmp_path / "cni_plugins").mkdir()
+    executable = tmp_path / "cni_plugins" / "netlab"
+    executable.write_bytes((PLUGINS / "netlab").read_bytes())
+    executable.chmod(0o755)
+    answer = subprocess.run([executable], env=environment("ADD"), input=b"", capture_output=True, check=False)
+    assert (answer.returncode, answer.stderr) == (1, b"")
+    error = json.loads(answer.stdout)
+    assert (error["code"], "cannot import name 'plugin'" in error["msg"]) == (errors.INTERNAL, True)
+
+
 def test_an_executable_of_another_name_says_which_there_are(tmp_path: Path) -> None:
     link = tmp_path / "netlab-nothing"
     link.symlink_to(PLUGINS / "netlab")
