@@ -8,11 +8,11 @@ comes again gets its addresses again while they are free; `bootIDFile`, which te
 from __future__ import annotations
 
 from netlab.cni import errors
-from netlab.cni.addresses import format_address, parse_address, parse_prefix
+from netlab.cni.addresses import format_address, parse_address
 from netlab.cni.errors import CniError
-from netlab.cni.ipam.ranges import candidates, invalid, parse_ranges, range_of
+from netlab.cni.ipam.ranges import candidates, parse_ranges, range_of
 from netlab.cni.ipam.store import holders, path_option, settings, store_of
-from netlab.cni.plugin import option
+from netlab.cni.plugin import LATEST, option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS", "TYPE", "add", "check", "collect_garbage", "delete", "holders", "status"]
 
 TYPE = "netlab-ipam"
-_ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")  # of CNI 1.1.0
 
 
 def add(request: Request) -> Object:
@@ -121,21 +120,12 @@ def _place(asked: list[str], sets: list[list[Range]]) -> dict[int, tuple[str, Ra
 
 
 def _routes(ipam: Object) -> list[Object]:
-    routes = option(ipam, "routes", list, [], "ipam.")
-    for number, item in enumerate(routes):
-        path = f"ipam.routes[{number}]."
-        if not isinstance(item, dict):
-            raise invalid(path[:-1], item, "must be an object")
-        try:
-            parse_prefix(option(item, "dst", str, "", path))
-            if item.get("gw"):
-                parse_address(option(item, "gw", str, "", path))
-        except ValueError as error:
-            raise CniError(errors.INVALID_CONFIG, f"{path}dst or gw: {error}") from error
-        for key in _ROUTE_NUMBERS:
-            if option(item, key, int, 0, path) < 0:
-                raise invalid(f"{path}{key}", item[key], "must not be negative")
-    return list(routes)
+    if ipam.get("routes") is None:
+        return []
+    from netlab.cni import results
+
+    routes: list[Object] = results.read({"routes": ipam["routes"]}, LATEST, "ipam")["routes"]
+    return routes
 
 
 def _identity(request: Request) -> str:

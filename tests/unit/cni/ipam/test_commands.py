@@ -125,10 +125,12 @@ def test_routes_are_passed_on_and_checked(tmp_path: Path) -> None:
     assert "routes" not in ipam.add(ask(tmp_path, "two"))
     for wrong, said in (
         ("10.0.0.0/8", "ipam.routes[0]: '10.0.0.0/8' must be an object"),
-        ({"dst": "everywhere"}, "ipam.routes[0].dst or gw: 'everywhere'"),
-        ({"dst": "10.0.0.0/8", "gw": "x"}, "ipam.routes[0].dst or gw: 'x'"),
+        ({"dst": "everywhere"}, "ipam.routes[0].dst: 'everywhere'"),
+        ({"dst": "10.0.0.0/8", "gw": "x"}, "ipam.routes[0].gw: 'x'"),
+        ({"dst": "10.0.0.0/8", "gw": False}, "ipam.routes[0].gw: False must be a string"),
+        ({"dst": "10.0.0.0/8", "mtu": 1 << 32}, "ipam.routes[0].mtu: 4294967296 must be a number"),
         ({"dst": "10.0.0.0/8", "mtu": "big"}, "ipam.routes[0].mtu: 'big' must be a number"),
-        ({"dst": "10.0.0.0/8", "table": -1}, "ipam.routes[0].table: -1 must not be negative"),
+        ({"dst": "10.0.0.0/8", "table": -1}, "ipam.routes[0].table: -1 must be a number from 0 to 4294967295"),
     ):
         assert said in refused(ask(tmp_path, "three", routes=[wrong]), errors.INVALID_CONFIG)
 
