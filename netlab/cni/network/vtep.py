@@ -56,7 +56,7 @@ class _Underlay:
 def ensure(settings: Settings) -> None:
     """The device is there, up, and knows just the peers of the peers file. Raises `CniError`."""
     with _one_at_a_time(), _naming(settings), IPRoute() as ip:
-        # Who waited for another ADD may have nothing to do any more; a file that changed meanwhile is the one to go by.
+        # A file that was replaced while this ADD waited for another one is the one to go by.
         settings.read_peers()
         underlay = _underlay(ip, settings)
         listed = _peers(settings)
