@@ -23,8 +23,6 @@ from netlab.net.netlink import (
     refusal,
 )
 
-RtnetlinkError = NetlinkError
-
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
 _NETLINK_ROUTE = 0
 _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12

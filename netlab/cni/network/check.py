@@ -16,7 +16,8 @@ from netlab.cni.network import host_name, mode_of, tables_of
 from netlab.cni.network.addressing import Addressing, Route, parse, text
 from netlab.cni.network.mode import get
 from netlab.net import rtnl
-from netlab.net.rtnl import Rtnetlink, RtnetlinkError
+from netlab.net.netlink import NetlinkError
+from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check(request: Request) -> None:
         mode.check(kernel, host, addressing)
         for table, elements in tables_of(mode, host, pod, addressing):
             table.check(request.environment, elements)
-    except RtnetlinkError as error:
+    except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
     finally:
         kernel.close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -> Link:
     """Set the container's end up, with addresses and routes, all in one message to the kernel.
 
-    Raises `CniError`, `RtnetlinkError`, `OSError`.
+    Raises `CniError`, `NetlinkError`, `OSError`.
     """
     with Entered(netns) as kernel:
         link = get(kernel, ifname)

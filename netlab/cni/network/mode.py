@@ -23,7 +23,7 @@ class Mode:
     ADD calls `prepare`, `address`, and `connect`, in this order; what `connect` makes must go with the host end or
     be undone by `connect` itself when it fails. What `prepare` makes is shared by the containers of the node, and
     stays after an ADD that fails as it does after the last DEL: another ADD may rely on it already. Every method
-    raises `CniError` and `RtnetlinkError`.
+    raises `CniError` and `NetlinkError`.
     """
 
     master = 0
@@ -60,7 +60,7 @@ class Mode:
 
 
 def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link:
-    """Make the veth pair, down, its host end marked with its owner. Raises `CniError`, `RtnetlinkError`."""
+    """Make the veth pair, down, its host end marked with its owner. Raises `CniError`, `NetlinkError`."""
     request = mode.request
     name = host_name(request)
     try:

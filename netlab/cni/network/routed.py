@@ -16,7 +16,7 @@ from netlab.cni.errors import CniError
 from netlab.cni.network.addressing import Addressing, Route, add_default_routes, parse, text
 from netlab.cni.network.mode import Mode, forwarding, read_sysctl, write_sysctl
 from netlab.net import rtnl
-from netlab.net.rtnl import RtnetlinkError
+from netlab.net.netlink import NetlinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Routed(Mode):
         for address in addressing.addresses:
             try:
                 kernel.send(rtnl.route(str(address), address.packed, address.length, host.index))
-            except RtnetlinkError as error:
+            except NetlinkError as error:
                 if error.errno != errno.EEXIST:
                     raise
                 raise CniError(

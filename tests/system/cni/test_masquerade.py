@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import subprocess
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_a_hundred_containers_have_as_many_rules_and_chains_as_one(tmp_path: Pat
     with Nfnetlink() as kernel:
         masquerade.TABLE.remove(kernel, lambda owner: owner.endswith("7/eth0"))
     assert elements() == 360
+
+
+@isolated
+def test_adds_and_deletes_that_race_on_a_fresh_node(tmp_path: Path) -> None:
+    net, subject = network(tmp_path, macspoofchk=True), runtime(tmp_path)
+    with sandboxes(8) as paths, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        attachments = [Attachment(f"c{number}", path) for number, path in enumerate(paths)]
+        list(pool.map(lambda attachment: subject.add(net, attachment), attachments))
+        assert elements() == 8 * 6
+        assert pods.ruleset().count(" masquerade\n") == 2, "made once"
+        for attachment in attachments:
+            subject.check(net, attachment)
+        list(pool.map(lambda attachment: subject.delete(net, attachment), attachments))
+        assert elements() == 0
 
 
 @isolated

@@ -10,8 +10,8 @@ import pytest
 from pyroute2.netlink.rtnl import ifaddrmsg, ifinfmsg, rtmsg
 
 from netlab.net import rtnl
-from netlab.net.netlink import Message
-from netlab.net.rtnl import Rtnetlink, RtnetlinkError
+from netlab.net.netlink import Message, NetlinkError
+from netlab.net.rtnl import Rtnetlink
 
 
 def decoded(message: Message, kind: Any) -> Any:
@@ -58,13 +58,36 @@ def test_route(length: int, gateway: str, scope: int) -> None:
     assert (parsed.get("dst"), parsed["dst_len"], parsed["scope"]) == ("192.0.2.0" if length else None, length, scope)
 
 
+def test_route_with_all_that_a_cni_result_can_say_of_it() -> None:
+    packed = socket.inet_aton("192.0.2.0")
+    message = rtnl.route("there", packed, 24, 2, mtu=1300, advmss=1200, priority=7, table=1000, scope=254)
+    parsed = decoded(message, rtmsg.rtmsg)
+    assert (parsed.get("priority"), parsed.get("table"), parsed["table"], parsed["scope"]) == (7, 1000, 0, 254)
+    assert (parsed.get("metrics").get("mtu"), parsed.get("metrics").get("advmss")) == (1300, 1200)
+    assert decoded(rtnl.route("there", packed, 24, 2, table=7), rtmsg.rtmsg)["table"] == 7
+
+
+def test_alias() -> None:
+    parsed = decoded(rtnl.link_alias("vethx", "net/c/eth0"), ifinfmsg.ifinfmsg)
+    assert (parsed.get("ifname"), parsed.get("IFLA_IFALIAS"), parsed["index"]) == ("vethx", "net/c/eth0", 0)
+
+
+@pytest.mark.parametrize(("hairpin", "isolated"), [(True, False), (False, True)])
+def test_bridge_port(hairpin: bool, isolated: bool) -> None:
+    message = rtnl.bridge_port("vethx", 4, hairpin=hairpin, isolated=isolated)
+    parsed = decoded(message, ifinfmsg.ifinfmsg)
+    assert (parsed["family"], parsed["index"]) == (rtnl.AF_BRIDGE, 4)
+    port = parsed.get("IFLA_PROTINFO")
+    assert (port.get("IFLA_BRPORT_MODE"), port.get("IFLA_BRPORT_ISOLATED")) == (hairpin, isolated)
+
+
 def test_asking_and_being_refused_need_no_privilege() -> None:
     kernel = Rtnetlink()
     lo = kernel.link("lo")
     assert lo is not None
     assert (lo.index, lo.kind) == (1, "")
     assert kernel.link("no-such-link") is None
-    with pytest.raises(RtnetlinkError, match=r"^link no-such-link: \w+") as caught:
+    with pytest.raises(NetlinkError, match=r"^link no-such-link: \w+") as caught:
         kernel.send(rtnl.link_deletion("no-such-link"))
     assert caught.value.errno in {errno.ENODEV, errno.EPERM}
     kernel.close()
