@@ -31,7 +31,7 @@ class WorkQueue:
         self._ready: deque[str] = deque()
         self._dirty: set[str] = set()  # in `_ready`, or to be put there when processing ends
         self._processing: set[str] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._failures: dict[str, int] = {}
         self._started: dict[str, float] = {}
         self._wakeup = asyncio.Event()
@@ -48,12 +48,14 @@ class WorkQueue:
     def add_after(self, key: str, seconds: float) -> None:
         """Have `key` processed in `seconds`, or earlier when it is already to be."""
         loop = asyncio.get_running_loop()
-        timer = self._timers.get(key)
-        if timer is not None:
-            if timer.when() <= loop.time() + seconds:
+        at = loop.time() + seconds
+        waiting = self._timers.get(key)
+        if waiting is not None:
+            due, timer = waiting
+            if due <= at:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self._add_now, key)
+        self._timers[key] = at, loop.call_at(at, self._add_now, key)
 
     async def run(self, reconcile: Callable[[str], Awaitable[None]], workers: int = 1) -> None:
         """Process keys with `workers` tasks until cancelled; what was being processed is then to be done again."""
@@ -62,14 +64,14 @@ class WorkQueue:
                 for _ in range(workers):
                     group.create_task(self._work(reconcile))
         finally:
-            for timer in self._timers.values():
+            for _, timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
 
     def _add_now(self, key: str) -> None:
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
+        waiting = self._timers.pop(key, None)
+        if waiting is not None:
+            waiting[1].cancel()
         if key in self._dirty:
             return
         self._dirty.add(key)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import uvloop
+
 from netlab.errors import UnsupportedError
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.spec import LabSpec
@@ -43,7 +45,7 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
             for family, mask in zip(spec.families, spec.nodeCIDRMaskSizes, strict=True)
         }
         config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks)
-        asyncio.run(run(paths.api_socket, config))
+        uvloop.run(run(paths.api_socket, config))
 
     return Component("controller-manager", FABRIC, body)
 
@@ -101,7 +103,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             tasks.create_task(network.run(client, network_config))
             tasks.create_task(kubelet.run(kubelet_config))
 
-    return Component(f"kubelet-{node}", node, lambda: asyncio.run(serve()))
+    return Component(f"kubelet-{node}", node, lambda: uvloop.run(serve()))
 
 
 def _install_cni_plugins() -> Path:
@@ -130,4 +132,5 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
         async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
             await run(client, config)
 
+    # Not uvloop, which fails the input of a program that ends without reading it (nft, iptables-save).
     return Component(f"kube-proxy-{node}", node, lambda: asyncio.run(serve()))

@@ -37,6 +37,7 @@ class StatusReporter:
         self._reported: PodStatus | None = None
         self._reported_version = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
@@ -80,10 +81,10 @@ class StatusReporter:
         loop = asyncio.get_running_loop()
         at = loop.time() + delay
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._due_at <= at:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(at, self._due)
+        self._timer, self._due_at = loop.call_at(at, self._due), at
 
     def _due(self) -> None:
         self._timer = None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
+import uvloop
 
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
@@ -88,7 +89,7 @@ def _run(path: Path, database: Path, config: Path) -> None:
     try:
         registry = Registry(store, ranges)
         with _listen(path) as listener:
-            asyncio.run(_serve(registry, listener))
+            uvloop.run(_serve(registry, listener))
         path.unlink(missing_ok=True)
     finally:
         store.close()
@@ -125,7 +126,7 @@ def _listen(path: Path) -> socket.socket:
 async def _serve(registry: Registry, listener: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(registry),
-        loop="asyncio",
+        loop="uvloop",
         http="httptools",
         ws="none",
         lifespan="off",
