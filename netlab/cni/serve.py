@@ -7,6 +7,7 @@ in the caller's network namespace.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import select
@@ -114,9 +115,14 @@ def _receive(connection: socket.socket, received: list[int]) -> tuple[str, dict[
     The descriptors that come along are appended to `received`. Raises `OSError`, `ValueError`.
     """
     # Not to be inherited by a plugin that another thread executes: its caller waits for the end of these streams.
-    flags = socket.MSG_CMSG_CLOEXEC
-    text, descriptors, _, _ = socket.recv_fds(connection, _PIECE, _DESCRIPTORS, flags)
-    received += descriptors
+    # socket.recv_fds() takes flags and passes them over (Python 3.11).
+    numbers = array.array("i")
+    size = socket.CMSG_SPACE(_DESCRIPTORS * numbers.itemsize)
+    text, ancillary, _, _ = connection.recvmsg(_PIECE, size, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    received += numbers
     while not text.endswith(b"\0\0"):
         more = connection.recv(_PIECE)
         if not more or len(text) > _LARGEST_REQUEST:
