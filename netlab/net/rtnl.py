@@ -34,7 +34,8 @@ _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 IFF_UP, IFF_PROMISC = 0x1, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 18, 20, 26, 28
-_IFLA_PROMISCUITY = 30
+_IFLA_EXT_MASK, _IFLA_PROMISCUITY = 29, 30
+_RTEXT_FILTER_SKIP_STATS = 0x8
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 5, 1
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
@@ -314,7 +315,7 @@ class Rtnetlink(Netlink):
 
     def link(self, name: str) -> Link | None:
         """The link of that name."""
-        request = Message(f"link {name}", _RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _name(_IFLA_IFNAME, name))
+        request = Message(f"link {name}", _RTM_GETLINK, 0, _WITHOUT_STATISTICS + _name(_IFLA_IFNAME, name))
         try:
             return Link(self.ask(request)[0])
         except NetlinkError as error:
@@ -324,7 +325,7 @@ class Rtnetlink(Netlink):
 
     def links(self) -> list[Link]:
         """All links of the namespace."""
-        request = Message("links", _RTM_GETLINK, NLM_F_DUMP, _LINK.pack(0, 0, 0, 0, 0))
+        request = Message("links", _RTM_GETLINK, NLM_F_DUMP, _WITHOUT_STATISTICS)
         return [Link(payload) for payload in self.ask(request)]
 
     def addresses(self, index: int) -> list[Address]:
@@ -339,3 +340,4 @@ class Rtnetlink(Netlink):
 
 
 _ENODEV = 19
+_WITHOUT_STATISTICS = _LINK.pack(0, 0, 0, 0, 0) + _number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
