@@ -268,6 +268,22 @@ def test_the_go_plugin_static_is_a_delegate(version: str) -> None:
 
 @pytest.mark.usefixtures("way")
 @isolated
+def test_a_delete_without_its_delegate_frees_the_rest_and_says_what_is_left(tmp_path: Path) -> None:
+    path = fake(tmp_path, say({"ips": [{"address": "10.0.0.5/24"}]}))
+    with pods.sandboxes(1) as (one,):
+        variables = {"CNI_PATH": str(tmp_path), "CNI_NETNS": one}
+        assert execute("netlab", "ADD", **variables).returncode == 0
+        path.rename(tmp_path / "away")
+        error = json.loads(execute("netlab", "DEL", **variables).stdout)
+        assert (error["code"], "no executable 'fake'" in error["msg"]) == (errors.INVALID_CONFIG, True)
+        assert pods.links() == {"lo", "cni0"}
+        (tmp_path / "away").rename(path)
+        assert execute("netlab", "DEL", **variables).stdout == b""
+        assert calls(path) == ["ADD c", "DEL c"]
+
+
+@pytest.mark.usefixtures("way")
+@isolated
 def test_an_add_whose_answer_nobody_reads_is_undone(tmp_path: Path) -> None:
     execute("netlab", "VERSION")
     path = fake(tmp_path, say({"ips": []}))
