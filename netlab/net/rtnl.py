@@ -177,6 +177,11 @@ def no_ipv6_address(name: str, index: int) -> Message:
     return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + spec)
 
 
+def link_address(name: str, index: int, mac: bytes) -> Message:
+    """Give a link its hardware address for good; that of a bridge otherwise follows its ports (NET_ADDR_SET)."""
+    return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ADDRESS, mac))
+
+
 def link_alias(name: str, alias: str) -> Message:
     """Note something about a link, at most 255 bytes: what `ip link` shows as `alias`. A new link takes none yet."""
     return Message(

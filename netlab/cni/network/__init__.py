@@ -108,7 +108,7 @@ def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], o
     host = make_host_end(kernel, mode, netns, request.requested_mac or addressing.mac())
     undo.append(lambda: kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV))
     mode.connect(kernel, host, addressing)
-    pod = configure(netns, request.ifname, config, addressing)
+    pod, addressing.routes = configure(netns, request.ifname, config, addressing)
     for table, elements in tables_of(mode, host, pod, addressing):
         undo.append(_removal(table, request.owner))
         table.add(request.environment, elements)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from netlab.cni.plugin import Object
     from netlab.net.rtnl import Link, Rtnetlink
 
+_NO_MAC = "00:00:00:00:00:00"
+
 
 class Bridge(Mode):
     """Containers share a bridge."""
@@ -89,8 +91,9 @@ class Bridge(Mode):
         config = self.config
         link = kernel.link(config.bridge)
         if link is None:
-            mac = bytes([0x0A, 0x58, *os.urandom(4)])
-            kernel.send(rtnl.bridge(config.bridge, mac, self.mtu), tolerate=errno.EEXIST)  # another ADD was faster
+            kernel.send(
+                rtnl.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST
+            )  # another ADD was faster
             # Or any container could have the node send its packets there, by a router advertisement (CVE-2020-10749).
             write_ipv6_sysctl(f"conf/{config.bridge}/accept_ra", "0")
             link = get(kernel, config.bridge)
@@ -112,7 +115,17 @@ class Bridge(Mode):
                 write_sysctl(f"net/ipv6/conf/{self.bridge.name}/accept_dad", "0")
             if added:
                 self._settle_other_addresses(kernel, gateway)
+                self._keep_mac(kernel)
             write_sysctl(forwarding(gateway.bits), "1")
+
+    def _keep_mac(self, kernel: Rtnetlink) -> None:
+        """A bridge that was not made here has the address of its lowest port, and none without ports: as a gateway, it
+        would change what containers know of it.
+        """
+        if self.bridge.mac == _NO_MAC:
+            self.bridge.mac = _random_mac().hex(":")
+        mac = bytes.fromhex(self.bridge.mac.replace(":", ""))
+        kernel.send(rtnl.link_address(self.bridge.name, self.bridge.index, mac))
 
     def _settle_other_addresses(self, kernel: Rtnetlink, gateway: Prefix) -> None:
         """Another address of the bridge in the gateway's subnet goes with forceAddress, and is an error without."""
@@ -134,6 +147,11 @@ class Bridge(Mode):
 
 
 MODE = Bridge
+
+
+def _random_mac() -> bytes:
+    """A locally administered address."""
+    return bytes([0x0A, 0x58, *os.urandom(4)])
 
 
 def _must_be_bridge(link: Link) -> None:

@@ -10,20 +10,21 @@ from netlab.net import rtnl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.network.addressing import Addressing
+    from netlab.cni.network.addressing import Addressing, Route
     from netlab.cni.network.config import Config
     from netlab.net.rtnl import Link
 
 
-def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -> Link:
+def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -> tuple[Link, list[Route]]:
     """Set the container's end up, with addresses and routes, all in one message to the kernel.
 
-    Raises `CniError`, `NetlinkError`, `OSError`.
+    The routes returned are those it made: one that is there already stays as it is, as with the Go plugins. A default
+    route is that of the container's first network. Raises `CniError`, `NetlinkError`, `OSError`.
     """
     with Entered(netns) as kernel:
         link = get(kernel, ifname)
         if not config.container_interface:
-            return link
+            return link, []
         if addressing.speaks_ipv6:
             # Its link-local address too is usable at once; its routes are those given here and no router's.
             detection = "1" if config.detect_duplicates else "0"
@@ -32,26 +33,27 @@ def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -
         elif config.has_ipam:
             # What nobody asked for would speak all the same: multicast to every other pod of the bridge.
             kernel.send(rtnl.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
-        kernel.send(
+        messages = [
             rtnl.link_flags(ifname, link.index, rtnl.IFF_UP),
             *(
                 rtnl.address(ifname, link.index, item.packed, item.length, detect=config.detect_duplicates)
                 for item in addressing.addresses
             ),
-            *(
-                rtnl.route(
-                    str(item.destination),
-                    item.destination.packed,
-                    item.destination.length,
-                    link.index,
-                    item.gateway.packed if item.gateway else b"",
-                    **item.numbers,
-                )
-                for item in addressing.routes
-            ),
-        )
+        ]
+        routes = [
+            rtnl.route(
+                str(item.destination),
+                item.destination.packed,
+                item.destination.length,
+                link.index,
+                item.gateway.packed if item.gateway else b"",
+                **item.numbers,
+            )
+            for item in addressing.routes
+        ]
+        done = kernel.send(*messages, *routes, tolerate=errno.EEXIST)[len(messages) :]
         if config.detect_duplicates and addressing.speaks_ipv6:
             from netlab.cni.network import duplicates
 
             duplicates.wait(kernel, link)
-    return link
+    return link, [route for route, made in zip(addressing.routes, done, strict=True) if made]

@@ -252,6 +252,31 @@ def test_anywhere_in_a_chain_results_are_merged(tmp_path: Path) -> None:
 
 
 @isolated
+def test_a_container_on_two_networks_keeps_the_routes_of_the_first(tmp_path: Path) -> None:
+    first, subject = network(tmp_path), runtime(tmp_path)
+    ranges = [[{"subnet": "10.244.2.0/24"}], [{"subnet": "fd00:10:244:2::/64"}]]
+    second = dataclasses.replace(network(tmp_path, bridge="cni1", ranges=ranges), name="second")
+    with sandboxes(1) as (one,):
+        result = works(first, subject, one)
+        assert [route["dst"] for route in result["routes"]] == ["0.0.0.0/0", "::/0"]
+        result = subject.add(second, Attachment("one", one, "net1"))
+        assert result.get("routes", []) == [], "a result tells the routes that are its own"
+        subject.check(second, Attachment("one", one, "net1"))
+        subject.check(first, Attachment("one", one))
+        with inside(one):
+            assert pods.ip("route", "show", "default") == "default via 10.244.1.1 dev eth0 proto static \n"
+
+
+@isolated
+def test_a_gateway_keeps_its_address_whatever_ports_come(tmp_path: Path) -> None:
+    pods.ip("link", "add", "cni0", "type", "bridge")
+    net, subject = network(tmp_path), runtime(tmp_path)
+    with sandboxes(3) as paths:
+        results = [subject.add(net, Attachment(f"c{number}", path)) for number, path in enumerate(paths)]
+    assert {result["interfaces"][0]["mac"] for result in results} == {link("cni0").mac}
+
+
+@isolated
 def test_an_interface_is_added_once(tmp_path: Path) -> None:
     net, other = network(tmp_path), dataclasses.replace(network(tmp_path, bridge="cni1", ipam={}), name="other")
     subject = runtime(tmp_path)
