@@ -14,6 +14,16 @@ PROTOCOLS: Mapping[str, str] = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 """Kubernetes' name of a protocol to the kernel's tools' name."""
 
 
+class NodeInfo(NamedTuple):
+    """What of the node that a proxy works on decides a plan."""
+
+    name: str
+    zone: str = ""
+    """The node's label topology.kubernetes.io/zone; empty: unknown."""
+    addresses: tuple[str, ...] = ()
+    """The node's own addresses, of both families."""
+
+
 class Endpoint(NamedTuple):
     """Where a connection is sent: a pod's address and port, and whether the pod is on this node (None: unknown)."""
 
@@ -72,6 +82,8 @@ class Target:
     affinity_seconds: int = 0
     """Session affinity by client address lasts as long after the last connection; 0 is none."""
     serving: frozenset[tuple[str, int]] = frozenset()
+    sources: tuple[str, ...] = ()
+    """On a load balancer's address: the networks that may connect, the others are dropped. Empty: everybody may."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -87,6 +99,16 @@ class Target:
     def short_cut(self) -> bool:
         """Pods and this node use all endpoints although the policy is Local: they are not external traffic."""
         return self.scope is Scope.EXTERNAL and self.policy == "Local"
+
+
+class HealthCheck(NamedTuple):
+    """What a load balancer learns at a Service's health check node port: whether this node has ready endpoints."""
+
+    service: str
+    """`namespace/name`."""
+    port: int
+    local_endpoints: int
+    """Addresses that are ready on this node. Those that terminate do not count, though they are served (KEP-1669)."""
 
 
 Plan: TypeAlias = Mapping[Frontend, Target]

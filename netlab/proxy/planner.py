@@ -20,6 +20,8 @@ from netlab.proxy.plan import (
     Endpoint,
     Family,
     Frontend,
+    HealthCheck,
+    NodeInfo,
     Policy,
     Scope,
     Target,
@@ -48,6 +50,7 @@ class Planned(NamedTuple):
 
     frontends: dict[Frontend, Target]
     errors: list[PlanError]
+    health_checks: tuple[HealthCheck, ...] = ()
 
 
 class _Candidate(NamedTuple):
@@ -57,8 +60,8 @@ class _Candidate(NamedTuple):
     terminating: bool
 
 
-def plan_service(service: Service, slices: Iterable[EndpointSlice], node_name: str, family: Family) -> Planned:
-    """The frontends of one Service in one family on the node `node_name`."""
+def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeInfo, family: Family) -> Planned:
+    """The frontends of one Service in one family, as seen from a node."""
     errors: list[PlanError] = []
     frontends: dict[Frontend, Target] = {}
     if not _is_ours(service):
@@ -67,7 +70,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node_name: s
     for port in service.spec.ports:
         try:
             protocol = _protocol(service, port)
-            candidates = list(_candidates(slices, port, node_name, errors))
+            candidates = list(_candidates(slices, port, node.name, errors))
             cluster = _usable(candidates)
             local = _usable([c for c in candidates if c.endpoint.local])
             serving = frozenset((c.endpoint.address, c.endpoint.port) for c in candidates if c.serving)

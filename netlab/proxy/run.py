@@ -18,7 +18,7 @@ from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.executor import cleanup_iptables, cleanup_nftables, executor_for
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
-from netlab.proxy.plan import Family
+from netlab.proxy.plan import Family, NodeInfo
 from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, Planned, plan_service
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
@@ -198,7 +198,7 @@ class _Plane:
         created = ""
         if service is not None:
             created = service.metadata.creationTimestamp or ""
-            planned = plan_service(service, slices, self._config.node_name, self._family)
+            planned = plan_service(service, slices, NodeInfo(self._config.node_name), self._family)
         errors = {str(e) for e in (*planned.errors, *self._book.set_service(key, created, planned.frontends))}
         for error in sorted(errors - self._errors.get(key, set())):
             log.error("%s", error)

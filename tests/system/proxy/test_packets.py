@@ -12,7 +12,7 @@ from netlab.api.discovery_types import EndpointConditions
 from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.executor import executor_for
-from netlab.proxy.plan import Family, Plan, Transaction, Verdict, difference
+from netlab.proxy.plan import Family, NodeInfo, Plan, Transaction, Verdict, difference
 from netlab.proxy.planner import plan_service
 from netlab.proxy.run import cleanup
 from tests.sandbox import isolated
@@ -55,7 +55,7 @@ async def carry_out(mode: Mode, family: Family, plan: Plan, transactions: list[T
 def small_plan(family: Family, backends: dict[str, EndpointConditions], affinity: str = "None") -> Plan:
     service = service_of(VARIANTS["cluster"])
     service.spec.sessionAffinity = affinity
-    return plan_service(service, slices_of("cluster", backends), NODE, family).frontends
+    return plan_service(service, slices_of("cluster", backends), NodeInfo(NODE), family).frontends
 
 
 def origin_of(flow: Flow) -> str:

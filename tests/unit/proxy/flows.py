@@ -19,7 +19,7 @@ from netlab.api.core_types import (
 )
 from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from netlab.api.meta_types import ObjectMeta
-from netlab.proxy.plan import Family, Frontend, Target, Verdict
+from netlab.proxy.plan import Family, Frontend, NodeInfo, Target, Verdict
 from netlab.proxy.planner import Book, plan_service
 
 NODE = "node-1"
@@ -130,7 +130,7 @@ def slices_of(name: str, backends: dict[str, EndpointConditions]) -> list[Endpoi
 def plan_of_all(family: Family) -> dict[Frontend, Target]:
     book = Book()
     for variant in VARIANTS.values():
-        planned = plan_service(service_of(variant), slices_of(variant.name, variant.backends), NODE, family)
+        planned = plan_service(service_of(variant), slices_of(variant.name, variant.backends), NodeInfo(NODE), family)
         assert planned.errors == []
         assert book.set_service(f"default/{variant.name}", "", planned.frontends) == []
     return book.plan
