@@ -52,7 +52,7 @@ def difference(environment: Mapping[str, str], table: str, text: str) -> str:
     """
     from netlab.net import syscalls
 
-    if table not in nft(environment, "list", "tables"):
+    if f"table {table}" not in nft(environment, "list", "tables").splitlines():
         return "it is missing"
     found = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

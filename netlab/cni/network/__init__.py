@@ -16,7 +16,7 @@ What an ordinary ADD or DEL does not need is imported when it is called for: eve
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import sys
 from _blake2 import blake2s
 
@@ -90,7 +90,7 @@ def add(request: Request) -> Object:
         raise
     finally:
         kernel.close()
-        os.close(netns)
+        posix.close(netns)
 
 
 def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], object]]) -> Object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from netlab.cni import errors
 from netlab.cni.addresses import Prefix
@@ -151,7 +151,7 @@ MODE = Bridge
 
 def _random_mac() -> bytes:
     """A locally administered address."""
-    return bytes([0x0A, 0x58, *os.urandom(4)])
+    return bytes([0x0A, 0x58, *posix.urandom(4)])
 
 
 def _must_be_bridge(link: Link) -> None:

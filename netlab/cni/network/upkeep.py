@@ -40,11 +40,14 @@ def collect_garbage(request: Request) -> None:
         except (CniError, OSError) as error:
             failures.append(str(error))
 
+    def clear_tables() -> None:
+        # Whatever the configuration: by that of today nothing may be masqueraded, and by that of yesterday it was.
+        with Nfnetlink() as kernel:
+            attempt(lambda: spoofing.TABLE.remove(kernel, stale))
+            attempt(lambda: masquerade.TABLE.remove(kernel, stale))
+
     attempt(lambda: _delete_links(stale, attempt))
-    # By the configuration of today nothing may be masqueraded, and by that of yesterday it was.
-    with Nfnetlink() as kernel:
-        attempt(lambda: spoofing.TABLE.remove(kernel, stale))
-        attempt(lambda: masquerade.TABLE.remove(kernel, stale))
+    attempt(clear_tables)
     attempt(lambda: delegate.collect_garbage(request))
     if failures:
         raise CniError(errors.GARBAGE_LEFT, f"garbage of network {request.network} is left: {'; '.join(failures)}")

@@ -140,6 +140,49 @@ def test_an_address_used_again_works_at_once(tmp_path: Path) -> None:
         assert pods.reaches(one, three, after) == "10.244.1.2"
 
 
+@isolated
+def test_a_delete_does_not_mind_what_an_add_would_refuse(tmp_path: Path) -> None:
+    net, subject = network(tmp_path), runtime(tmp_path)
+    with sandboxes(1) as (one,):
+        subject.add(net, Attachment("one", one))
+        config = {**net.plugins[0], "name": "net", "cniVersion": "1.0.0", "mtu": "big", "mode": "?", "vlan": 7}
+        said = pods.execute("netlab", "DEL", config, CNI_CONTAINERID="one", CNI_IFNAME="eth0", CNI_NETNS=one)
+        assert said == (0, None)
+    nothing_is_left(tmp_path)
+
+
+SLOW_TO_IMPORT = {
+    *("asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "ipaddress", "json"),
+    *("logging", "pathlib", "pyroute2", "re", "socket", "subprocess", "threading", "typing"),
+}
+NOT_FOR_EVERY_POD = {"check", "duplicates", "routed", "spoofing", "tables", "upkeep", "vxlan"}
+
+
+@isolated
+def test_an_ordinary_call_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    """Each module costs every pod's start some tenths of a millisecond, and these many."""
+    config = {**network(tmp_path).plugins[0], "name": "net", "cniVersion": "1.1.0"}
+    with sandboxes(1) as (one,):
+        for command in ("ADD", "DEL"):
+            done = subprocess.run(
+                [sys.executable, "-ISX", "importtime", PLUGINS / "netlab"],
+                input=json.dumps(config).encode(),
+                env={
+                    "CNI_COMMAND": command,
+                    "CNI_CONTAINERID": "one",
+                    "CNI_NETNS": one,
+                    "CNI_IFNAME": "eth0",
+                    "CNI_PATH": str(PLUGINS),
+                },
+                capture_output=True,
+                check=True,
+            )
+            imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+            assert "netlab.cni.network" in imported
+            assert not imported & (SLOW_TO_IMPORT | {f"netlab.cni.network.{name}" for name in NOT_FOR_EVERY_POD})
+            assert "netlab.cni.network.mode" not in imported or command == "ADD"
+
+
 FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
     "the interface exists": ({}, errors.INVALID_ENVIRONMENT, "CNI_IFNAME: lo exists"),
     "a route leads nowhere": (
