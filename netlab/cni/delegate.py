@@ -6,7 +6,7 @@ environment and the whole configuration of this plugin. Without `ipam.type` ther
 
 from __future__ import annotations
 
-import os
+import posix
 
 from netlab.cni import codec, errors
 from netlab.cni.errors import CniError
@@ -108,26 +108,26 @@ def _execute(kind: str, command: str, request: Request) -> Object:
     if not path:
         raise _missing(kind, request)
     # A file in memory, not a pipe: a plugin that does not read its input cannot block this one.
-    stdin = os.memfd_create("cni-config", os.MFD_CLOEXEC)
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    stdin = posix.memfd_create("cni-config", posix.MFD_CLOEXEC)
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     try:
-        os.write(stdin, codec.dumps(request.config).encode())
-        os.lseek(stdin, 0, os.SEEK_SET)
+        posix.write(stdin, codec.dumps(request.config).encode())
+        posix.lseek(stdin, 0, 0)
         actions = [
-            (os.POSIX_SPAWN_DUP2, stdin, 0),
-            (os.POSIX_SPAWN_DUP2, write_end, 1),
-            (os.POSIX_SPAWN_DUP2, request.stderr, 2),
+            (posix.POSIX_SPAWN_DUP2, stdin, 0),
+            (posix.POSIX_SPAWN_DUP2, write_end, 1),
+            (posix.POSIX_SPAWN_DUP2, request.stderr, 2),
         ]
-        child = os.posix_spawn(path, [path], {**request.environment, "CNI_COMMAND": command}, file_actions=actions)
+        child = posix.posix_spawn(path, [path], {**request.environment, "CNI_COMMAND": command}, file_actions=actions)
     except BaseException:
-        os.close(read_end)
+        posix.close(read_end)
         raise
     finally:
-        os.close(stdin)
-        os.close(write_end)
+        posix.close(stdin)
+        posix.close(write_end)
     with open(read_end, "rb") as pipe:  # noqa: PTH123 - a descriptor
         output = pipe.read()
-    exit_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    exit_status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
     try:
         answer = codec.loads(output) if output.strip() else {}
     except ValueError as error:
@@ -154,9 +154,9 @@ def _failed(kind: str, exit_status: int, answer: object) -> CniError:
 
 
 def _find(kind: str, request: Request) -> str:
-    for folder in request.environment["CNI_PATH"].split(os.pathsep):
-        path = os.path.join(folder, kind)  # noqa: PTH118
-        if os.access(path, os.X_OK):
+    for folder in request.environment["CNI_PATH"].split(":"):
+        path = f"{folder}/{kind}"
+        if posix.access(path, posix.X_OK):
             return path
     return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
@@ -23,17 +23,17 @@ def open_netns(request: Request) -> int:
     """
     path = request.netns
     try:
-        netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        netns = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path}: {reason}") from error
-    own, other = os.stat("/proc/thread-self/ns/net"), os.fstat(netns)  # noqa: PTH116
+    own, other = posix.stat("/proc/thread-self/ns/net"), posix.fstat(netns)
     same = (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
     if same and request.environment.get("CNI_NETNS_OVERRIDE", "").upper() not in {"1", "TRUE"}:
-        os.close(netns)
+        posix.close(netns)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is the plugin's own, not a container's")
     if own.st_dev != other.st_dev:
-        os.close(netns)
+        posix.close(netns)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is not a namespace")
     return netns
 
@@ -46,7 +46,7 @@ class Entered:
         self._home = -1
 
     def __enter__(self) -> Rtnetlink:
-        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._home = posix.open("/proc/thread-self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
         setns(self._netns)
         self._kernel = Rtnetlink()
         return self._kernel
@@ -54,13 +54,13 @@ class Entered:
     def __exit__(self, *_: object) -> None:
         self._kernel.close()
         setns(self._home)
-        os.close(self._home)
+        posix.close(self._home)
 
 
 def setns(netns: int) -> None:
     """Move this thread into a network namespace. Raises `OSError`."""
-    if hasattr(os, "setns"):  # Python 3.12
-        os.setns(netns, _CLONE_NEWNET)
+    if hasattr(posix, "setns"):  # Python 3.12
+        posix.setns(netns, _CLONE_NEWNET)
         return
     # What ctypes is made of: importing ctypes itself takes 4 ms, a fifth of an ADD.
     import _ctypes
@@ -71,4 +71,4 @@ def setns(netns: int) -> None:
     address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "setns")  # type: ignore[arg-type]  # NULL: this program
     if Function(address)(netns, _CLONE_NEWNET) != 0:
         number = _ctypes.get_errno()
-        raise OSError(number, os.strerror(number), "setns")
+        raise OSError(number, posix.strerror(number), "setns")

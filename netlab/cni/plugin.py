@@ -5,7 +5,7 @@ The checks and the codes are those of SPEC.md, sections 2 and 5. Nothing here im
 
 from __future__ import annotations
 
-import os
+import posix
 from _blake2 import blake2s
 
 from netlab.cni import codec, errors
@@ -170,7 +170,13 @@ def _hash(text: str) -> str:
 
 def main(handlers: Mapping[str, Handler]) -> int:
     """Answer one execution of this process on standard output; its exit status."""
-    return respond(handlers, os.environ, lambda: read_all(0), lambda _, output: write_all(1, output))
+    # os.environ without importing os, which costs a tenth of an ADD.
+    environment = {_text_of(key): _text_of(value) for key, value in posix.environ.items()}
+    return respond(handlers, environment, lambda: read_all(0), lambda _, output: write_all(1, output))
+
+
+def _text_of(value: bytes) -> str:
+    return value.decode(errors="surrogateescape")
 
 
 def respond(
@@ -200,10 +206,10 @@ def respond(
 
 def read_all(descriptor: int) -> bytes:
     """A caller's standard input up to its end; nothing from a terminal, at which nobody types a configuration."""
-    if os.isatty(descriptor):
+    if posix.isatty(descriptor):
         return b""
     chunks = []
-    while chunk := os.read(descriptor, 65536):
+    while chunk := posix.read(descriptor, 65536):
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -212,7 +218,7 @@ def write_all(descriptor: int, text: str) -> None:
     """Write to a caller's standard output. Raises `OSError`."""
     remaining = text.encode()
     while remaining:
-        remaining = remaining[os.write(descriptor, remaining) :]
+        remaining = remaining[posix.write(descriptor, remaining) :]
 
 
 def answer(

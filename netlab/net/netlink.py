@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _socket import socket
 from _struct import Struct
-from os import strerror
+from posix import strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs 12 ms

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
+import posix
 
 from netlab.cni import errors
 from netlab.cni.addresses import format_address, parse_address
@@ -90,35 +90,37 @@ class Store:
     def __enter__(self) -> Store:
         path = f"{self.folder}/.state"
         boot_id = read_boot_id(self._boot_id_file) if self._boot_id_file else ""
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if self._create else 0)
+        flags = posix.O_RDWR | posix.O_CLOEXEC | (posix.O_CREAT if self._create else 0)
         try:
-            self._file = os.open(path, flags, 0o600)
+            self._file = posix.open(path, flags, 0o600)
         except FileNotFoundError:
             if not self._create:
                 raise
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib costs 15 ms to import
-            self._file = os.open(path, flags, 0o600)
+            import os  # once in a network's life; it takes a tenth of an ADD
+
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+            self._file = posix.open(path, flags, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            self.state = State(os.read(self._file, _LARGEST_STATE).decode(errors="replace"))
+            self.state = State(posix.read(self._file, _LARGEST_STATE).decode(errors="replace"))
             if boot_id:
                 self._reconcile(boot_id)
         except BaseException:
-            os.close(self._file)
+            posix.close(self._file)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        posix.close(self._file)
 
     def _reconcile(self, boot_id: str) -> None:
         # A state without a boot id, or with one from elsewhere (`bootIDFile` was changed), says nothing about a
         # reboot. The new id is on disk before the next reservation is made (`remember`): until then this is repeated.
         if self.state.boot_id not in {"", boot_id} and self.state.boot_id_file == self._boot_id_file:
             for held in self.reservations()[0]:
-                os.unlink(f"{self.folder}/{held.address}")  # noqa: PTH108
+                posix.unlink(f"{self.folder}/{held.address}")
             for container_id, ifname in self.holders():
-                os.unlink(self._holder_link(container_id, ifname))  # noqa: PTH108
+                posix.unlink(self._holder_link(container_id, ifname))
         self.state.boot_id, self.state.boot_id_file = boot_id, self._boot_id_file
 
     def remember(self, given: Sequence[str], sets: Sequence[Sequence[Range]]) -> None:
@@ -126,7 +128,7 @@ class Store:
         of_others = [text for text in self.state.last if not any(range_of(ranges, text) for ranges in sets)]
         self.state.last = [*given, *of_others[:_REMEMBERED]]
         self.state.sets = [f"{sum(item.size for item in ranges)}={','.join(map(str, ranges))}" for ranges in sets]
-        os.pwrite(self._file, str(self.state).encode(), 0)
+        posix.pwrite(self._file, str(self.state).encode(), 0)
 
     def first_free(self, candidates: Iterable[tuple[int, Range]]) -> tuple[str, Range] | None:
         """The first of the candidates that nobody holds."""
@@ -134,7 +136,7 @@ class Store:
         for number, (address, item) in enumerate(candidates):
             text = format_address(address, item.subnet.bits)
             if number == _PROBES:
-                names = set(os.listdir(self.folder))  # noqa: PTH208
+                names = set(posix.listdir(self.folder))
             if not (self.is_taken(text) if names is None else text in names):
                 return text, item
         return None
@@ -142,7 +144,7 @@ class Store:
     def is_taken(self, address: str) -> bool:
         """Whether there is anything of this name, a reservation or not."""
         try:
-            os.lstat(f"{self.folder}/{address}")
+            posix.lstat(f"{self.folder}/{address}")
         except FileNotFoundError:
             return False
         return True
@@ -150,7 +152,7 @@ class Store:
     def holder(self, address: str) -> str:
         """`CONTAINERID/IFNAME` that holds the address, or an empty string."""
         try:
-            return os.readlink(f"{self.folder}/{address}")  # noqa: PTH115
+            return posix.readlink(f"{self.folder}/{address}")
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.EINVAL}:  # EINVAL: no link, so none of ours
                 return ""
@@ -159,7 +161,7 @@ class Store:
     def addresses(self, container_id: str, ifname: str) -> list[str]:
         """What an interface was given, by its own link: an interrupted ADD may not have come to all of it."""
         try:
-            return os.readlink(self._holder_link(container_id, ifname)).split()  # noqa: PTH115
+            return posix.readlink(self._holder_link(container_id, ifname)).split()
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # nothing was ever reserved for such a name
                 return []
@@ -170,7 +172,7 @@ class Store:
         _symlink(" ".join(addresses), self._holder_link(container_id, ifname))
         try:
             for address in addresses:
-                os.symlink(f"{container_id}/{ifname}", f"{self.folder}/{address}")  # noqa: PTH211
+                posix.symlink(f"{container_id}/{ifname}", f"{self.folder}/{address}")
         except BaseException:
             self.release(container_id, ifname)
             raise
@@ -180,9 +182,9 @@ class Store:
         addresses = self.addresses(container_id, ifname)
         for address in addresses:
             if self.holder(address) == f"{container_id}/{ifname}":
-                os.unlink(f"{self.folder}/{address}")  # noqa: PTH108
+                posix.unlink(f"{self.folder}/{address}")
         if addresses:
-            os.unlink(self._holder_link(container_id, ifname))  # noqa: PTH108
+            posix.unlink(self._holder_link(container_id, ifname))
 
     def _holder_link(self, container_id: str, ifname: str) -> str:
         return f"{self.folder}/.holders/{container_id}:{ifname}"  # neither can have a colon (SPEC.md, section 2)
@@ -190,12 +192,12 @@ class Store:
     def reservations(self) -> tuple[list[Reservation], list[str]]:
         """All of them, in no order, and the names of files that are none."""
         found, foreign = [], []
-        for name in os.listdir(self.folder):  # noqa: PTH208
+        for name in posix.listdir(self.folder):
             if name.startswith("."):
                 continue
             container_id, slash, ifname = self.holder(name).partition("/")
             if slash and _is_address(name):
-                since = os.lstat(f"{self.folder}/{name}").st_mtime
+                since = posix.lstat(f"{self.folder}/{name}").st_mtime
                 found.append(Reservation(name, container_id, ifname, since))
             else:
                 foreign.append(name)
@@ -204,7 +206,7 @@ class Store:
     def holders(self) -> list[tuple[str, str]]:
         """Container id and interface name of all who hold something."""
         try:
-            names = os.listdir(f"{self.folder}/.holders")  # noqa: PTH208
+            names = posix.listdir(f"{self.folder}/.holders")
         except FileNotFoundError:
             return []
         return [(container_id, ifname) for container_id, colon, ifname in (n.partition(":") for n in names) if colon]
@@ -215,7 +217,7 @@ class Store:
         What is remembered has a fixed size: identities that share a slot forget each other.
         """
         try:
-            known, *addresses = os.readlink(self._sticky_link(identity)).split()  # noqa: PTH115
+            known, *addresses = posix.readlink(self._sticky_link(identity)).split()
         except FileNotFoundError:
             return []
         return addresses if known == identity else []
@@ -224,7 +226,7 @@ class Store:
         """Remember the addresses of an identity (without spaces), beyond its own end and a reboot."""
         link = self._sticky_link(identity)
         try:  # noqa: SIM105 - contextlib is slow to import
-            os.unlink(link)  # noqa: PTH108
+            posix.unlink(link)
         except FileNotFoundError:
             pass
         _symlink(f"{identity} {' '.join(addresses)}", link)
@@ -232,15 +234,16 @@ class Store:
     def _sticky_link(self, identity: str) -> str:
         from binascii import crc32  # a shared object, which others need not load
 
-        return f"{self.folder}/.sticky/{crc32(os.fsencode(identity)) % _STICKY_SLOTS}"
+        slot = crc32(identity.encode(errors="surrogateescape")) % _STICKY_SLOTS
+        return f"{self.folder}/.sticky/{slot}"
 
 
 def _symlink(target: str, path: str) -> None:
     try:
-        os.symlink(target, path)  # noqa: PTH211
+        posix.symlink(target, path)
     except FileNotFoundError:
-        os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102
-        os.symlink(target, path)  # noqa: PTH211
+        posix.mkdir(path.rpartition("/")[0], 0o700)
+        posix.symlink(target, path)
 
 
 def _is_address(name: str) -> bool:

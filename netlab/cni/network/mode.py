@@ -64,7 +64,7 @@ def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link
     request = mode.request
     name = host_name(request)
     try:
-        # One message to the kernel, which works it off before a signal can end this process: no link without a mark.
+        # One datagram, which the kernel works off before a signal can end this process: no link without a mark.
         kernel.send(
             rtnl.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
             rtnl.link_alias(name, request.owner),

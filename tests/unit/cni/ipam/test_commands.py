@@ -217,7 +217,8 @@ def test_garbage_collection_goes_on_past_errors(tmp_path: Path, monkeypatch: pyt
             raise OSError(errno.EIO, "Input/output error", path)
         unlink(path)
 
-    monkeypatch.setattr("os.unlink", fails_for_b)
+    for module in ("os", "posix"):
+        monkeypatch.setattr(f"{module}.unlink", fails_for_b)
     said = refused(ask(tmp_path, command="GC", more={"cni.dev/valid-attachments": []}), errors.IO_FAILURE)
     assert said == f"ipam.dataDir: {tmp_path}/net/10.0.0.3: Input/output error"
     assert holders(tmp_path) == {"10.0.0.3": "b"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import random
 import signal
 import time
@@ -45,7 +46,7 @@ def killed(work: Callable[[], Any], before: int) -> bool:
             return run
 
         for name in CHANGES:
-            setattr(os, name, counted(getattr(os, name)))
+            setattr(posix, name, counted(getattr(posix, name)))
         work()
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -184,7 +185,7 @@ def test_an_error_on_disk_takes_none_and_names_the_file(
         raise OSError(28, "No space left on device", *names)
 
     ipam.add(ask(tmp_path, "before"))
-    monkeypatch.setattr(os, failing, full)
+    monkeypatch.setattr(posix, failing, full)
     with pytest.raises(CniError, match="No space left on device; free space or inodes there") as caught:
         ipam.add(ask(tmp_path))
     assert caught.value.msg.startswith(f"ipam.dataDir: {tmp_path}/net")
@@ -199,7 +200,7 @@ def test_a_failure_at_the_second_address_gives_back_the_first(tmp_path: Path, mo
             raise OSError(5, "Input/output error", path)
         symlink(target, path)
 
-    monkeypatch.setattr(os, "symlink", fails_for_ipv6)
+    monkeypatch.setattr(posix, "symlink", fails_for_ipv6)
     with pytest.raises(CniError, match="fd00::2: Input/output error"):
         ipam.add(ask(tmp_path, ranges=RANGES))
     assert ipam.holders(str(tmp_path), "net") == []
