@@ -18,16 +18,12 @@ from netlab.cni.errors import CniError
 from netlab.cni.runtime import Attachment, NetworkList
 from tests.sandbox import isolated
 from tests.system.cni import pods
-from tests.system.cni.pods import GO_PLUGINS, PLUGINS, network, runtime, sandboxes
+from tests.system.cni.pods import GO_PLUGINS, PLUGINS, addresses, network, runtime, sandboxes
 
 VERSIONS = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
 
 pytestmark = pytest.mark.usefixtures("way")
-
-
-def addresses(result: dict[str, Any]) -> list[str]:
-    return [ip["address"].split("/")[0] for ip in result["ips"]]
 
 
 def nothing_is_left(data_dir: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,12 @@ from pyroute2 import IPRoute
 from netlab.cni import errors
 from netlab.cni.errors import CniError
 from netlab.cni.runtime import Attachment, NetworkList, parse_network
-from netlab.net import links
 from tests.sandbox import isolated
 from tests.system.cni import pods
-from tests.system.cni.pods import inside, runtime, sandboxes
+from tests.system.cni.pods import NODE, OUTSIDE, addresses, inside, outside, runtime, sandboxes, version
 
 pytestmark = pytest.mark.usefixtures("way")
 
-NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
-OUTSIDE = {4: "192.0.2.9", 6: "2001:db8::9"}
 GATEWAYS = {4: "169.254.1.1", 6: "fe80::1"}
 
 
@@ -34,39 +30,11 @@ def network(data_dir: Path, family: str = "dual", **more: Any) -> NetworkList:
     return pods.network(data_dir, ranges=ranges, mode="routed", **{"version": "1.1.0", **more})
 
 
-def version(address: str) -> int:
-    return 6 if ":" in address else 4
-
-
-def addresses(result: dict[str, Any]) -> list[str]:
-    return [ip["address"].split("/")[0] for ip in result["ips"]]
-
-
-@contextlib.contextmanager
-def outside() -> Iterator[str]:
-    """A host behind the node's eth0 that knows the way to its pods; its namespace."""
-    with sandboxes(1) as (world,), IPRoute() as ip:
-        descriptor = os.open(world, os.O_RDONLY)
-        links.ensure_veth(ip, "eth0", "eth0", descriptor, 1500)
-        os.close(descriptor)
-        links.ensure_up(ip, "eth0")
-        links.ensure_up(ip, "lo")
-        for address, length in ((NODE[4], 24), (NODE[6], 64)):
-            links.ensure_address(ip, "eth0", f"{address}/{length}")
-        with inside(world), IPRoute() as there:
-            links.ensure_up(there, "eth0")
-            for address, length in ((OUTSIDE[4], 24), (OUTSIDE[6], 64)):
-                links.ensure_address(there, "eth0", f"{address}/{length}")
-            links.ensure_route(there, "10.244.1.0/24", [NODE[4]], "eth0")
-            links.ensure_route(there, "fd00:10:244:1::/64", [NODE[6]], "eth0")
-        yield world
-
-
 @pytest.mark.parametrize("family", pods.FAMILIES)
 @isolated
 def test_pods_reach_each_other_and_the_node_and_the_outside_and_are_reached(tmp_path: Path, family: str) -> None:
     net, subject = network(tmp_path, family), runtime(tmp_path)
-    with outside() as world, sandboxes(2) as (one, two):
+    with outside(knows_pods=True) as world, sandboxes(2) as (one, two):
         first, second = Attachment("one", one), Attachment("two", two)
         result, other = subject.add(net, first), subject.add(net, second)
         for source, target in zip(addresses(result), addresses(other), strict=True):
@@ -88,7 +56,7 @@ def test_pods_reach_each_other_and_the_node_and_the_outside_and_are_reached(tmp_
 @isolated
 def test_masquerading_is_for_the_outside(tmp_path: Path) -> None:
     net, subject = network(tmp_path, ipMasq=True), runtime(tmp_path)
-    with outside() as world, sandboxes(2) as (one, two):
+    with outside(knows_pods=True) as world, sandboxes(2) as (one, two):
         first = Attachment("one", one)
         result, other = subject.add(net, first), subject.add(net, Attachment("two", two))
         for source, target in zip(addresses(result), addresses(other), strict=True):
@@ -141,7 +109,7 @@ def test_a_published_port_leads_to_a_routed_container(tmp_path: Path) -> None:
     net = parse_network(json.dumps({"cniVersion": "1.1.0", "name": "net", "plugins": chain}).encode(), "test")
     published = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
     subject = runtime(tmp_path)
-    with outside() as world, sandboxes(1) as (one,):
+    with outside(knows_pods=True) as world, sandboxes(1) as (one,):
         attachment = Attachment("one", one, runtime_config=published)
         subject.add(net, attachment)
         subject.check(net, attachment)
