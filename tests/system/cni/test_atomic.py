@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import json
 import os
+import posix
 import signal
 import subprocess
 import sys
@@ -41,7 +42,10 @@ ASKED = [
 CALLED = [
     (builtins, "open"),
     (fcntl, "flock"),
-    *((os, name) for name in ("open", "read", "pwrite", "symlink", "readlink", "lstat", "mkdir", "unlink", "replace")),
+    *(
+        (posix, name)
+        for name in ("open", "read", "pwrite", "symlink", "readlink", "lstat", "mkdir", "unlink", "replace")
+    ),
 ]
 """System calls. Not wrapped: what gives up (close), and what returns home (setns)."""
 
