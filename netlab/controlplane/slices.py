@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from netlab.api.core_types import ObjectReference, Pod, Service, ServicePort
-from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from netlab.api.discovery_types import (
+    Endpoint,
+    EndpointConditions,
+    EndpointHints,
+    EndpointPort,
+    EndpointSlice,
+    ForNode,
+    ForZone,
+)
 from netlab.api.meta_types import ObjectMeta
 from netlab.controlplane.cluster import SERVICE_NAME_LABEL, controller_reference, is_finished, is_ready
 
@@ -199,15 +207,27 @@ def _endpoint(service: Service, pod: Pod, address: str, zone_of: Callable[[str],
     terminating = meta.deletionTimestamp is not None
     ready = service.spec.publishNotReadyAddresses or (serving and not terminating)
     named = spec.hostname and spec.subdomain == service.metadata.name and meta.namespace == service.metadata.namespace
+    zone = zone_of(spec.nodeName) if spec.nodeName else None
     return Endpoint(
         addresses=[address],
         conditions=EndpointConditions(ready=ready, serving=serving, terminating=terminating),
         hostname=spec.hostname if named else None,
         nodeName=spec.nodeName or None,
-        zone=zone_of(spec.nodeName) if spec.nodeName else None,
+        zone=zone,
+        hints=_hints(service, spec.nodeName, zone) if ready else None,
         # No resourceVersion (upstream dropped it in 1.20): an endpoint must not change with every change of its pod.
         targetRef=ObjectReference(kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid),
     )
+
+
+def _hints(service: Service, node: str, zone: str | None) -> EndpointHints | None:
+    """Whom an endpoint is meant for, when the Service's traffic is to stay close (KEP-4444, KEP-3015)."""
+    wanted = service.spec.trafficDistribution
+    if wanted not in ("PreferClose", "PreferSameZone", "PreferSameNode"):
+        return None
+    zones = [ForZone(zone)] if zone else []
+    nodes = [ForNode(node)] if node and wanted == "PreferSameNode" else []
+    return EndpointHints(forZones=zones, forNodes=nodes) if zones or nodes else None
 
 
 def _address(pod: Pod, family: str) -> str | None:

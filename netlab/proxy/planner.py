@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from netlab.api.core_types import Service, ServicePort
@@ -39,6 +39,7 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
 _MAX_PORT = 65535
+_NOWHERE: frozenset[str] = frozenset()
 
 
 class PlanError(UsageError):
@@ -53,11 +54,21 @@ class Planned(NamedTuple):
     health_checks: tuple[HealthCheck, ...] = ()
 
 
+class _Reach(NamedTuple):
+    """Who may use an address of a Service."""
+
+    scope: Scope
+    sources: tuple[str, ...] = ()
+    """See Target."""
+
+
 class _Candidate(NamedTuple):
     endpoint: Endpoint
     ready: bool
     serving: bool
     terminating: bool
+    for_nodes: frozenset[str]
+    for_zones: frozenset[str]
 
 
 def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeInfo, family: Family) -> Planned:
@@ -67,14 +78,19 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
     if not _is_ours(service):
         return Planned(frontends, errors)
     slices = [s for s in slices if s.addressType == family and HEADLESS_LABEL not in s.metadata.labels]
+    addresses = _addresses(service, node, family, errors)
+    ready_here: set[str] = set()
     for port in service.spec.ports:
         try:
             protocol = _protocol(service, port)
             candidates = list(_candidates(slices, port, node.name, errors))
-            cluster = _usable(candidates)
-            local = _usable([c for c in candidates if c.endpoint.local])
-            serving = frozenset((c.endpoint.address, c.endpoint.port) for c in candidates if c.serving)
-            for frontend, scope in _frontends(service, port, protocol, family, errors):
+            cluster = _usable(candidates, node)
+            here = [c for c in candidates if c.endpoint.local]
+            local = _usable(here)
+            ready_here.update(c.endpoint.address for c in here if c.ready)
+            # Also the ready ones that do not serve (publishNotReadyAddresses): new flows are sent to them.
+            serving = frozenset((c.endpoint.address, c.endpoint.port) for c in candidates if c.serving or c.ready)
+            for frontend, (scope, sources) in _frontends(service, port, protocol, addresses):
                 if frontend in frontends:
                     errors.append(PlanError(f"Service {service.key}: {frontend} is declared twice; the first holds"))
                     continue
@@ -89,10 +105,11 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                     local=local if policy == "Local" else (),
                     affinity_seconds=_affinity_seconds(service),
                     serving=serving if protocol == "udp" else frozenset(),
+                    sources=sources,
                 )
         except PlanError as error:
             errors.append(error)
-    return Planned(frontends, errors)
+    return Planned(frontends, errors, tuple(_health_checks(service, addresses, len(ready_here), errors)))
 
 
 def cluster_ips(service: Service) -> list[str]:
@@ -127,26 +144,100 @@ def _affinity_seconds(service: Service) -> int:
     return seconds
 
 
-def _frontends(
-    service: Service, port: ServicePort, protocol: str, family: Family, errors: list[PlanError]
-) -> Iterator[tuple[Frontend, Scope]]:
-    number = _port_number(port.port, f"Service {service.key}: port")
+def _addresses(service: Service, node: NodeInfo, family: Family, errors: list[PlanError]) -> dict[str, _Reach]:
+    """A Service's addresses of a family.
+
+    Load balancers' addresses come before external IPs, so that one which is both keeps its source ranges.
+    """
     status = service.status.loadBalancer.ingress if service.spec.type == "LoadBalancer" else []
-    sources = [("clusterIP", address, Scope.INTERNAL) for address in cluster_ips(service)]
-    sources += [("externalIPs", address, Scope.EXTERNAL) for address in service.spec.externalIPs]
+    internal = _normal(service, "clusterIP", cluster_ips(service), family, errors)
     # ipMode Proxy: the load balancer delivers to the node's own address, so its address must reach it (KEP-1860).
-    sources += [("ingress ip", i.ip, Scope.EXTERNAL) for i in status if i.ip and i.ipMode != "Proxy"]
-    for field, text, scope in sources:
+    balanced = _normal(service, "ingress ip", [i.ip for i in status if i.ip and i.ipMode != "Proxy"], family, errors)
+    external = _normal(service, "externalIPs", service.spec.externalIPs, family, errors)
+    found: dict[str, _Reach] = dict.fromkeys(internal, _Reach(Scope.INTERNAL))
+    if balanced:
+        try:
+            sources = _sources(service, balanced, node, family, errors)
+        except PlanError as error:
+            errors.append(error)
+        else:
+            for address in balanced:
+                found.setdefault(address, _Reach(Scope.EXTERNAL, sources))
+    for address in external:
+        if address not in balanced:
+            found.setdefault(address, _Reach(Scope.EXTERNAL))
+    return found
+
+
+def _normal(service: Service, field: str, texts: Iterable[str], family: Family, errors: list[PlanError]) -> list[str]:
+    """Those addresses of a field that are of the family, in their normal form."""
+    found = []
+    for text in texts:
         try:
             address = _address(text, f"Service {service.key}: {field}")
         except PlanError as error:
             errors.append(error)
             continue
         if family_of(address) == family:
-            yield Frontend(address, protocol, number), scope
-    families = {family_of(address) for _, address, scope in sources if scope is Scope.INTERNAL}
-    if port.nodePort and family in families:
-        yield Frontend(None, protocol, _port_number(port.nodePort, f"Service {service.key}: nodePort")), Scope.EXTERNAL
+            found.append(address)
+    return found
+
+
+def _sources(
+    service: Service, balanced: Sequence[str], node: NodeInfo, family: Family, errors: list[PlanError]
+) -> tuple[str, ...]:
+    """Who may connect to the load balancer's addresses; nobody is named when everybody may.
+
+    Raises PlanError when ranges are asked for and none can be read: better no load balancer than an open one.
+    """
+    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    unread = 0
+    for text in service.spec.loadBalancerSourceRanges:
+        try:
+            # Spaces around a range have always been let through, and so have bits beyond its prefix.
+            networks.append(ipaddress.ip_network(text.strip(), strict=False))
+        except ValueError:
+            unread += 1
+            errors.append(PlanError(f"Service {service.key}: loadBalancerSourceRanges {text!r} is not a network"))
+    version = 4 if family == "IPv4" else 6
+    networks = [network for network in networks if network.version == version]
+    if not networks:
+        if unread:
+            raise PlanError(
+                f"Service {service.key}: no range of loadBalancerSourceRanges can be read; its load balancer is closed"
+            )
+        return ()
+    allowed = [str(network) for network in networks]
+    own = [ipaddress.ip_address(address) for address in node.addresses if family_of(address) == family]
+    if any(address in network for address in own for network in networks):
+        # Some cloud providers give a load balancer's address to every node: what the node, who is allowed, then sends
+        # there has that address as its source.
+        allowed += [f"{address}/{own[0].max_prefixlen}" for address in balanced]
+    return tuple(dict.fromkeys(allowed))
+
+
+def _health_checks(
+    service: Service, addresses: Mapping[str, _Reach], ready: int, errors: list[PlanError]
+) -> Iterator[HealthCheck]:
+    spec = service.spec
+    if spec.type == "LoadBalancer" and spec.externalTrafficPolicy == "Local" and spec.healthCheckNodePort and addresses:
+        try:
+            port = _port_number(spec.healthCheckNodePort, f"Service {service.key}: healthCheckNodePort")
+        except PlanError as error:
+            errors.append(error)
+        else:
+            yield HealthCheck(service.key, port, ready)
+
+
+def _frontends(
+    service: Service, port: ServicePort, protocol: str, addresses: Mapping[str, _Reach]
+) -> Iterator[tuple[Frontend, _Reach]]:
+    number = _port_number(port.port, f"Service {service.key}: port")
+    for address, reach in addresses.items():
+        yield Frontend(address, protocol, number), reach
+    if port.nodePort and any(reach.scope is Scope.INTERNAL for reach in addresses.values()):
+        node_port = _port_number(port.nodePort, f"Service {service.key}: nodePort")
+        yield Frontend(None, protocol, node_port), _Reach(Scope.EXTERNAL)
 
 
 def _candidates(
@@ -192,18 +283,42 @@ def _candidate(endpoint: ApiEndpoint, port: int, node_name: str, family: str, wh
         endpoint.conditions.terminating,
     )
     is_ready = True if ready is None else ready
+    hints = endpoint.hints
     return _Candidate(
         Endpoint(address, port, None if endpoint.nodeName is None else endpoint.nodeName == node_name),
         ready=is_ready,
         serving=is_ready if serving is None else serving,
         terminating=bool(terminating),
+        for_nodes=frozenset(n.name for n in hints.forNodes) if hints is not None else _NOWHERE,
+        for_zones=frozenset(z.name for z in hints.forZones) if hints is not None else _NOWHERE,
     )
 
 
-def _usable(candidates: list[_Candidate]) -> tuple[Endpoint, ...]:
-    """The ready endpoints, or if there are none those that terminate and still serve (KEP-1669)."""
-    ready = [c.endpoint for c in candidates if c.ready]
-    return tuple(sorted(ready or [c.endpoint for c in candidates if c.serving and c.terminating]))
+def _usable(candidates: list[_Candidate], node: NodeInfo | None = None) -> tuple[Endpoint, ...]:
+    """The ready endpoints, or if there are none those that terminate and still serve (KEP-1669).
+
+    With a node: of the ready ones those that are hinted for it.
+    """
+    ready = [c for c in candidates if c.ready]
+    if node is not None and ready:
+        ready = _near(ready, node)
+    return tuple(sorted(c.endpoint for c in ready or [c for c in candidates if c.serving and c.terminating]))
+
+
+def _near(ready: list[_Candidate], node: NodeInfo) -> list[_Candidate]:
+    """The endpoints hinted for the node, else those for its zone (KEP-3015, KEP-2433).
+
+    Hints hold only if every endpoint has one: otherwise they are being written or taken back at this moment.
+    """
+    if node.name and all(c.for_nodes for c in ready):
+        near = [c for c in ready if node.name in c.for_nodes]
+        if near:
+            return near
+    if node.zone and all(c.for_zones for c in ready):
+        near = [c for c in ready if node.zone in c.for_zones]
+        if near:
+            return near
+    return ready
 
 
 def _protocol(service: Service, port: ServicePort) -> str:

@@ -92,6 +92,33 @@ def test_conditions(ready: bool, deleted: bool, publish: bool, expected: tuple[b
     )
 
 
+@pytest.mark.parametrize(
+    ("distribution", "zones", "nodes"),
+    [
+        (None, [], []),
+        ("PreferClose", ["z1"], []),
+        ("PreferSameZone", ["z1"], []),
+        ("PreferSameNode", ["z1"], ["node-1"]),
+    ],
+)
+def test_hints_as_the_traffic_distribution_asks(distribution: str | None, zones: list[str], nodes: list[str]) -> None:
+    """Only what is ready is hinted (KEP-4444); a node without a zone can still be preferred itself (KEP-3015)."""
+    of = service(trafficDistribution=distribution)
+    pods = [web(1, on="node-1"), web(2, on="node-1", ready=False), web(3, on="node-without-zone")]
+    (one,) = plan(of, pods, []).create
+    hinted = {
+        e.targetRef.name: ([z.name for z in e.hints.forZones], [n.name for n in e.hints.forNodes])
+        for e in one.endpoints
+        if e.hints is not None and e.targetRef is not None
+    }
+    expected = {"web-1": (zones, nodes), "web-3": ([], ["node-without-zone"] if nodes else [])}
+    assert hinted == {name: hints for name, hints in expected.items() if any(hints)}
+    # Taken back, they are gone.
+    one.metadata.name = "web-0"
+    made = plan(service(), pods, [one])
+    assert [e.hints for s in made.update for e in s.endpoints] == ([None] * 3 if distribution else [])
+
+
 def test_a_slice_for_each_family_and_one_that_says_none() -> None:
     both = service(ipFamilies=["IPv4", "IPv6"])
     only_v4 = pod("web-1", ips=("10.244.0.2",), ready=True)
