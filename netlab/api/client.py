@@ -1,65 +1,88 @@
 """An asynchronous client of a Kubernetes API server: what every component of the cluster is.
 
-It speaks plain HTTP to a Unix socket (the lab's own server). Nothing here knows which server answers.
+It speaks HTTP/1.1 to the lab's own server on its Unix socket or, over TLS, to any other; nothing here knows which of
+them answers (`Endpoint`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import socket
+import ssl
 import types
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import aiohttp
 import msgspec
 
+from netlab.api import decoding
+from netlab.api.decoding import Unreadable
+from netlab.api.endpoint import Endpoint
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.media_types import MERGE_PATCH
-from netlab.api.meta_types import ListMeta, Object, Status
+from netlab.api.meta_types import Object
 from netlab.api.resources import PODS, Resource
 
 T = TypeVar("T", bound=Object)
 
-WATCH_LINE_LIMIT = 16 * 1024 * 1024
-"""The longest watch event read, in bytes; etcd's own limit for an object is 1.5 MiB."""
+SILENCE = 60.0
+"""Seconds without a byte after which an answer is given up: apiserver's own limit for a request."""
+
+PAGE = 500
+"""Objects that are asked for at once, as by client-go's pager."""
+
+_WATCH_GRACE = 30.0
+"""Seconds that a server may take to end a watch after the time it was given."""
 
 
-class WatchEvent(msgspec.Struct, Generic[T]):
-    """One event of a watch: type is ADDED, MODIFIED, DELETED or BOOKMARK."""
+@dataclasses.dataclass(frozen=True)
+class WatchEvent(Generic[T]):
+    """One event of a watch: type is ADDED, MODIFIED, DELETED or BOOKMARK.
+
+    A bookmark's object is its metadata. One that cannot be read is an `Unreadable`, which says why.
+    """
 
     type: str
     object: T
 
 
-class _RawEvent(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
+@dataclasses.dataclass
+class Listing(Generic[T]):
+    """What a list gave: the objects, those of them that cannot be read, and the version from which a watch goes on."""
 
-
-class _List(msgspec.Struct, Generic[T]):
-    items: list[T] | None
-    metadata: ListMeta
+    items: list[T]
+    unreadable: list[Unreadable]
+    version: str
 
 
 class Client:
     """A connection pool to one API server. Use it as an asynchronous context manager.
 
     Every call raises `ApiError` when the server refuses (its `reason` is Kubernetes' own, such as `NotFound`,
-    `Conflict`, `AlreadyExists`, `Expired`), and `ApiUnavailableError` when it does not answer.
+    `Conflict`, `AlreadyExists`, `Expired`), `ApiUnavailableError` when it does not answer, and `UsageError` when the
+    credentials cannot be read.
     """
 
-    def __init__(self, socket: Path, user_agent: str = "netlab") -> None:
-        self._socket = socket
+    def __init__(self, endpoint: Endpoint | Path, user_agent: str = "netlab") -> None:
+        """A client of `endpoint`; of the lab's own server, if that is the path of its socket."""
+        self._endpoint = Endpoint.of_socket(endpoint) if isinstance(endpoint, Path) else endpoint
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        path = self._endpoint.socket
         self._session = aiohttp.ClientSession(
-            base_url="http://netlab",
-            connector=aiohttp.UnixConnector(path=str(self._socket), limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            connector=(
+                aiohttp.UnixConnector(path=str(path), limit=0)
+                if path is not None
+                else aiohttp.TCPConnector(limit=0, socket_factory=_tcp_socket)
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE),
             headers={"User-Agent": self._user_agent, "Accept": "application/json"},
-            read_bufsize=WATCH_LINE_LIMIT,
             skip_auto_headers=("Accept-Encoding",),
         )
         return self
@@ -74,20 +97,56 @@ class Client:
         self, resource: Resource[T], namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> tuple[list[T], str]:
         """All objects that match the selectors, and the resourceVersion from which a watch goes on."""
-        body = await self._request("GET", resource.path(namespace), params=_selectors(labels, fields))
-        answer = msgspec.json.decode(body, type=_List[resource.type])  # type: ignore[name-defined]
-        for item in answer.items or []:
-            item.apiVersion, item.kind = resource.api_version, resource.kind
-        return answer.items or [], answer.metadata.resourceVersion
+        found = await self.pages(resource, namespace, labels=labels, fields=fields)
+        for unreadable in found.unreadable:
+            raise ApiError.unreadable(unreadable.reason)
+        return found.items, found.version
+
+    async def pages(
+        self,
+        resource: Resource[T],
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        resource_version: str = "",
+    ) -> Listing[T]:
+        """The same, asked for in pages, with what cannot be read told apart.
+
+        `resource_version` "0" takes what the server has in its cache, which may be old; "" is a consistent read.
+        """
+        params = _selectors(labels, fields)
+        first = params | ({"resourceVersion": resource_version} if resource_version else {})
+        listing, more = await self._page(resource, namespace, first | {"limit": str(PAGE)})
+        while more:
+            try:
+                page, more = await self._page(resource, namespace, params | {"limit": str(PAGE), "continue": more})
+            except ApiError as error:
+                if error.code != HTTPStatus.GONE:
+                    raise
+                # The list took longer than the server keeps its state: all of it at once, then (client-go's pager).
+                listing, more = await self._page(resource, namespace, first)
+                continue
+            listing.items += page.items
+            listing.unreadable += page.unreadable
+            listing.version = page.version
+        return listing
+
+    async def _page(
+        self, resource: Resource[T], namespace: str | None, params: dict[str, str]
+    ) -> tuple[Listing[T], str]:
+        body = await self._request("GET", resource.path(namespace), params=params)
+        items, unreadable, meta = decoding.listed(resource, body)
+        return Listing(items, unreadable, meta.resourceVersion), meta.continue_
 
     async def get(self, resource: Resource[T], name: str, namespace: str | None = None) -> T:
         """One object by name."""
-        return _decode(resource, await self._request("GET", resource.path(namespace, name)))
+        return decoding.one(resource, await self._request("GET", resource.path(namespace, name)))
 
     async def create(self, resource: Resource[T], obj: T) -> T:
         """Create an object; the server's version of it comes back, with defaults and a uid."""
         body = await self._request("POST", resource.path(obj.metadata.namespace), body=_encode(resource, obj))
-        return _decode(resource, body)
+        return decoding.one(resource, body)
 
     async def update(self, resource: Resource[T], obj: T, subresource: str | None = None) -> T:
         """Replace an object, or with `subresource="status"` its status.
@@ -95,7 +154,7 @@ class Client:
         With a resourceVersion in it, the update is refused with reason Conflict when somebody was faster.
         """
         path = resource.path(obj.metadata.namespace, obj.metadata.name, subresource)
-        return _decode(resource, await self._request("PUT", path, body=_encode(resource, obj)))
+        return decoding.one(resource, await self._request("PUT", path, body=_encode(resource, obj)))
 
     async def patch(
         self,
@@ -110,7 +169,7 @@ class Client:
         """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values."""
         path = resource.path(namespace, name, subresource)
         body = await self._request("PATCH", path, body=msgspec.json.encode(patch), content_type=patch_type)
-        return _decode(resource, body)
+        return decoding.one(resource, body)
 
     async def delete(
         self,
@@ -151,22 +210,25 @@ class Client:
         *,
         labels: str = "",
         fields: str = "",
+        seconds: int | None = None,
     ) -> AsyncIterator[WatchEvent[T]]:
-        """The changes since `resource_version`, as they happen; ends when the server ends the connection.
+        """The changes since `resource_version`, as they happen; ends when the server ends it, or after `seconds`.
 
         Raises `ApiError` with reason Expired (410) when the server no longer has the changes since then.
         """
         params = _selectors(labels, fields)
         params |= {"watch": "1", "resourceVersion": resource_version, "allowWatchBookmarks": "true"}
-        assert self._session is not None, "used outside its context"
-        try:
-            async with self._session.get(resource.path(namespace), params=params) as response:
-                if response.status != 200:
-                    raise ApiError.from_response(response.status, await response.read())
-                while line := await response.content.readline():
-                    yield _event(resource, line)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ApiUnavailableError(f"the API server at {self._socket} broke off a watch: {error}") from error
+        total = None
+        if seconds is not None:
+            params["timeoutSeconds"] = str(seconds)
+            # A connection of which the other end is alive but forgot it must end, too.
+            total = seconds + _WATCH_GRACE
+        timeout = aiohttp.ClientTimeout(total=total, sock_connect=5)
+        with self._translated("broke off a watch"):
+            async with self._granted("GET", resource.path(namespace), params=params, timeout=timeout) as response:
+                async for line in decoding.lines(response.content.iter_any()):
+                    kind, obj = decoding.event(resource, line)
+                    yield WatchEvent(kind, obj)
 
     async def _request(
         self,
@@ -177,16 +239,72 @@ class Client:
         body: bytes | None = None,
         content_type: str = "application/json",
     ) -> bytes:
+        headers = {"Content-Type": content_type} if body is not None else {}
+        with self._translated("does not answer"):
+            async with self._granted(method, path, params=params, data=body, headers=headers) as response:
+                return await response.read()
+
+    @contextlib.asynccontextmanager
+    async def _granted(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a request that the server grants; with newer credentials, if it refuses the old ones."""
         assert self._session is not None, "used outside its context"
-        headers = {"Content-Type": content_type} if body is not None else None
+        again = True
+        while True:
+            access = await self._endpoint.access()
+            sent = dict(headers or {})
+            if access.identity.token:
+                sent["Authorization"] = f"Bearer {access.identity.token}"
+            async with self._session.request(
+                method,
+                f"{self._endpoint.url}{path}",
+                headers=sent,
+                ssl=access.tls or True,
+                server_hostname=self._endpoint.server_name,
+                allow_redirects=False,  # to wherever: with our credentials
+                **options,
+            ) as response:
+                if response.status == HTTPStatus.UNAUTHORIZED and again and await self._endpoint.renew(access):
+                    again = False
+                    continue
+                if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+                    body = await response.read()
+                    raise ApiError.from_response(response.status, body, response.headers.get("Retry-After", ""))
+                yield response
+                return
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
         try:
-            async with self._session.request(method, path, params=params, data=body, headers=headers) as response:
-                answer = await response.read()
+            yield
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ApiUnavailableError(f"the API server at {self._socket} does not answer: {error}") from error
-        if response.status >= 400:
-            raise ApiError.from_response(response.status, answer)
-        return answer
+            raise ApiUnavailableError(f"the API server at {self._endpoint} {what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Of what aiohttp says, what is wrong and not where in Python."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        said = getattr(cause, "verify_message", "") or str(cause)
+        return f"its certificate is not accepted: {said}; see certificate-authority and tls-server-name"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS: {(cause.reason or str(cause)).lower().replace('_', ' ')}"
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+
+
+def _tcp_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices within a minute that the other end is gone: nothing else would tell an idle watch."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    return made
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
@@ -196,20 +314,3 @@ def _selectors(labels: str, fields: str) -> dict[str, str]:
 def _encode(resource: Resource[T], obj: T) -> bytes:
     obj.apiVersion, obj.kind = resource.api_version, resource.kind
     return msgspec.json.encode(obj)
-
-
-def _decode(resource: Resource[T], body: bytes | msgspec.Raw) -> T:
-    obj = msgspec.json.decode(body, type=resource.type)
-    obj.apiVersion, obj.kind = resource.api_version, resource.kind
-    return obj
-
-
-def _event(resource: Resource[T], line: bytes) -> WatchEvent[T]:
-    raw = msgspec.json.decode(line, type=_RawEvent)
-    if raw.type == "ERROR":
-        raise ApiError(msgspec.json.decode(raw.object, type=Status))
-    if raw.type == "BOOKMARK":
-        # A bookmark's object carries nothing but its resourceVersion: required fields are absent.
-        meta = msgspec.json.decode(raw.object, type=Object)
-        return WatchEvent("BOOKMARK", meta)  # type: ignore[arg-type]
-    return WatchEvent(raw.type, _decode(resource, raw.object))

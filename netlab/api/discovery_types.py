@@ -64,3 +64,26 @@ class EndpointSlice(Object, kw_only=True):
     addressType: str
     endpoints: list[Endpoint]
     ports: list[EndpointPort] = []
+
+
+# --- discovery.k8s.io/v1beta1, read only: its fields are those of v1 once it is decoded ---------------------------
+
+
+class EndpointV1beta1(Endpoint, kw_only=True):
+    """discovery.k8s.io/v1beta1.Endpoint, in which the node and the zone are labels of its topology."""
+
+    topology: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        # The zone as apiserver's own conversion has it, the hostname as kube-proxy: until 1.20 there is no nodeName.
+        rest, self.topology = self.topology, {}
+        host = rest.pop("kubernetes.io/hostname", None)
+        self.nodeName = self.nodeName or host
+        self.zone = rest.pop("topology.kubernetes.io/zone", None)
+        self.deprecatedTopology = rest or None
+
+
+class EndpointSliceV1beta1(EndpointSlice, kw_only=True):
+    """discovery.k8s.io/v1beta1.EndpointSlice."""
+
+    endpoints: list[EndpointV1beta1]  # type: ignore[assignment]

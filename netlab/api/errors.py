@@ -6,7 +6,7 @@ from typing import Self
 
 import msgspec
 
-from netlab.api.meta_types import Status
+from netlab.api.meta_types import Status, StatusDetails
 from netlab.errors import NetlabError, UnavailableError
 
 
@@ -18,12 +18,27 @@ class ApiError(NetlabError):
         self.status = status
 
     @classmethod
-    def from_response(cls, code: int, body: bytes) -> Self:
-        """The error in an HTTP answer; a body that is no Status (a proxy's page, say) becomes its message."""
+    def from_response(cls, code: int, body: bytes, retry_after: str = "") -> Self:
+        """The error in an HTTP answer; a body that is no Status (a proxy's page, say) becomes its message.
+
+        `retry_after` is the header of that name (RFC 9110 section 10.2.3); only seconds are understood.
+        """
         try:
-            return cls(msgspec.json.decode(body, type=Status))
+            status = msgspec.json.decode(body, type=Status)
         except msgspec.MsgspecError:
-            return cls(Status(code=code, message=body[:200].decode(errors="replace").strip()))
+            # One line of it: it may be a page.
+            text = " ".join(body[:200].decode(errors="replace").split())
+            status = Status(code=code, message=f"the API server answered {code}: {text}" if text else "")
+        status.code = status.code or code
+        if retry_after.isascii() and retry_after.isdigit():
+            status.details = status.details or StatusDetails()
+            status.details.retryAfterSeconds = status.details.retryAfterSeconds or int(retry_after)
+        return cls(status)
+
+    @classmethod
+    def unreadable(cls, message: str) -> Self:
+        """The server's answer cannot be read."""
+        return cls(Status(reason="Unreadable", message=message))
 
     @property
     def reason(self) -> str:
@@ -34,6 +49,11 @@ class ApiError(NetlabError):
     def code(self) -> int:
         """The HTTP status code."""
         return self.status.code
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds that the server wants to be left alone for."""
+        return self.status.details.retryAfterSeconds if self.status.details else 0
 
     @property
     def exit_status(self) -> int:  # type: ignore[override]

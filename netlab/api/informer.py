@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Generic, TypeVar
 
 from netlab.api.client import Client
+from netlab.api.decoding import Unreadable
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.meta_types import Object
 from netlab.api.resources import Resource
@@ -17,7 +19,19 @@ T = TypeVar("T", bound=Object)
 
 FIRST_RETRY = 0.05
 LAST_RETRY = 5.0
-"""Seconds between attempts at a list that fails; doubled from the first to the last."""
+"""Seconds between attempts that fail, doubled from the first to the last; each gives or takes half, so that a server
+that comes back is not asked by everybody at once."""
+
+WATCH_SECONDS = (300, 600)
+"""How long a watch is asked for: some time between these, as by client-go. What died unnoticed is found by its end."""
+
+_PASSING = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""Refusals of a watch that say nothing of its version: it is asked for again, and no list of everything is due."""
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +41,10 @@ class Informer(Generic[T]):
 
     Handlers are called with the old and the new object (None for one that was not, or is no longer, there), in
     order, from the event loop, after `items` is up to date. They must not block and must not change the objects.
-    After a lost connection the resource is listed again, and handlers see only what differs.
+    A lost connection is taken up where it broke off; where the server no longer has what was missed, the resource is
+    listed again, and handlers see only what differs. An object that can no longer be read stays as it was last.
+
+    A server that does not serve the resource in this version is asked for its older one, if it has one.
     """
 
     def __init__(
@@ -47,7 +64,12 @@ class Informer(Generic[T]):
         self._namespace = namespace
         self._labels = labels
         self._fields = fields
+        self._served = resource
         self._version = ""
+        # The first list may come from the server's cache, as client-go's does: thousands of nodes start at once.
+        self._list_from = "0"
+        self._unreadable: dict[str, str] = {}
+        self._away = False
         self._handlers: list[Callable[[T | None, T | None], None]] = []
 
     def on_change(self, handler: Callable[[T | None, T | None], None]) -> None:
@@ -55,45 +77,101 @@ class Informer(Generic[T]):
         self._handlers.append(handler)
 
     async def run(self) -> None:
-        """List and watch until cancelled; never raises for a server that is away or has compacted its history."""
+        """List and watch until cancelled; never raises for a server that is away or has compacted its history.
+
+        Raises UsageError when the client's credentials cannot be read.
+        """
+        loop = asyncio.get_running_loop()
         retry = FIRST_RETRY
         while True:
+            began, least = loop.time(), 0
             try:
                 if not self._version:
                     await self._list()
-                retry = FIRST_RETRY
                 await self._watch()
             except ApiUnavailableError as error:
-                # What was missed is asked for from the same version; a server that lost it says so (410).
-                log.debug("%s: %s; trying again in %.2f s", self._resource.plural, error, retry)
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, LAST_RETRY)
+                self._lost(error)
             except ApiError as error:
-                if error.code != HTTPStatus.GONE:
-                    log.warning("%s: %s; listing again in %.2f s", self._resource.plural, error, retry)
-                    await asyncio.sleep(retry)
-                    retry = min(retry * 2, LAST_RETRY)
-                self._version = ""
+                self._refused(error)
+                least = error.retry_after
+            # Even a watch that ended well is not asked for again in the same moment: some ends come at once.
+            if loop.time() - began > LAST_RETRY:
+                retry = FIRST_RETRY
+            await asyncio.sleep(max(least, retry * random.uniform(0.5, 1.5)))  # noqa: S311
+            retry = min(retry * 2, LAST_RETRY)
+
+    def _lost(self, error: ApiUnavailableError) -> None:
+        # What was missed is asked for from the same version; a server that lost it says so (410).
+        log.log(logging.DEBUG if self._away else logging.WARNING, "%s: %s; trying again", self._resource.plural, error)
+        self._away = True
+
+    def _refused(self, error: ApiError) -> None:
+        served = self._served
+        if error.code == HTTPStatus.NOT_FOUND and (served.older or served is not self._resource):
+            self._served = served.older or self._resource
+            self._version = ""
+            log.info("the API server has no %s of %s", served.plural, served.api_version)
+        elif error.code != HTTPStatus.GONE:
+            log.warning("%s: %s; trying again", self._resource.plural, error)
+        if error.code not in _PASSING:
+            self._version = self._list_from = ""
+
+    def _found(self) -> None:
+        if self._away:
+            log.warning("%s: the API server answers again", self._resource.plural)
+            self._away = False
 
     async def _list(self) -> None:
-        listed, version = await self._client.list(
-            self._resource, self._namespace, labels=self._labels, fields=self._fields
+        listing = await self._client.pages(
+            self._served,
+            self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            resource_version=self._list_from,
         )
-        fresh = {obj.key: obj for obj in listed}
-        for key in self.items.keys() - fresh.keys():
+        self._found()
+        fresh = {obj.key: obj for obj in listing.items}
+        unreadable = {obj.key: obj for obj in listing.unreadable}
+        for key in self.items.keys() - fresh.keys() - unreadable.keys():
             self._apply(key, None)
+        for key in self._unreadable.keys() - unreadable.keys():
+            del self._unreadable[key]
+        for each in listing.unreadable:
+            self._keep(each)
         for key, obj in fresh.items():
             self._apply(key, obj)
-        self._version = version
+        # From now on lists are consistent reads: one from a cache may be older than what was seen already.
+        self._version, self._list_from = listing.version, ""
         self.synced.set()
 
     async def _watch(self) -> None:
         async for event in self._client.watch(
-            self._resource, self._version, self._namespace, labels=self._labels, fields=self._fields
+            self._served,
+            self._version,
+            self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            seconds=random.randint(*WATCH_SECONDS),  # noqa: S311
         ):
-            self._version = event.object.metadata.resourceVersion
-            if event.type != "BOOKMARK":
-                self._apply(event.object.key, event.object if event.type != "DELETED" else None)
+            self._found()
+            obj = event.object
+            self._version = obj.metadata.resourceVersion
+            if event.type == "BOOKMARK":
+                continue
+            if event.type == "DELETED":
+                self._unreadable.pop(obj.key, None)
+                self._apply(obj.key, None)
+            elif isinstance(obj, Unreadable):
+                self._keep(obj)
+            else:
+                self._unreadable.pop(obj.key, None)
+                self._apply(obj.key, obj)
+
+    def _keep(self, unreadable: Unreadable) -> None:
+        key, reason = unreadable.key, unreadable.reason
+        if self._unreadable.get(key) != reason:
+            log.error("%s; %s", reason, "it stays as it was" if key in self.items else "it is left out")
+        self._unreadable[key] = reason
 
     def _apply(self, key: str, new: T | None) -> None:
         old = self.items.get(key)

@@ -74,7 +74,7 @@ class ListMeta(Struct):
     """metav1.ListMeta."""
 
     resourceVersion: str = ""
-    # `continue` is a Python keyword; netlab serves every list whole and so never sends it.
+    # `continue` is a Python keyword; netlab's server gives every list whole and never sends it.
     continue_: str = msgspec.field(name="continue", default="")
     remainingItemCount: int | None = None
     selfLink: Ignored = None

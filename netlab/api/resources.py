@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from netlab.api.apps_types import Deployment, ReplicaSet
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
-from netlab.api.discovery_types import EndpointSlice
+from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 
 T = TypeVar("T", bound=Object)
@@ -25,6 +25,10 @@ class Resource(Generic[T]):
     namespaced: bool = True
     short_names: tuple[str, ...] = ()
     has_status: bool = True
+    nullable: tuple[str, ...] = ()
+    """Required lists that servers send as null when they are empty."""
+    older: Resource[T] | None = None
+    """What to read instead from a server that does not serve this version yet."""
 
     @property
     def api_version(self) -> str:
@@ -56,7 +60,20 @@ SERVICES = Resource("", "v1", "Service", "services", Service, short_names=("svc"
 EVENTS = Resource("", "v1", "Event", "events", Event, short_names=("ev",), has_status=False)
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", Deployment, short_names=("deploy",))
 REPLICASETS = Resource("apps", "v1", "ReplicaSet", "replicasets", ReplicaSet, short_names=("rs",))
-ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", EndpointSlice, has_status=False)
+_ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
+    "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
+)
+"""Of servers before 1.21; 1.25 has it no more."""
+ENDPOINTSLICES = Resource(
+    "discovery.k8s.io",
+    "v1",
+    "EndpointSlice",
+    "endpointslices",
+    EndpointSlice,
+    has_status=False,
+    nullable=("endpoints",),
+    older=_ENDPOINTSLICES_V1BETA1,
+)
 
 ALL: tuple[Resource[Object], ...] = (
     NAMESPACES,

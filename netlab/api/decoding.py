@@ -1,0 +1,151 @@
+"""What API servers answer, as typed values: one object that cannot be read costs no other.
+
+Servers that are not netlab's are written in Go: what is absent may be null, and what is newer than netlab may be of a
+type that it does not expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from netlab.api.errors import ApiError, ApiUnavailableError
+from netlab.api.meta_types import ListMeta, Object, ObjectMeta, Status
+from netlab.api.resources import Resource
+
+T = TypeVar("T", bound=Object)
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""The longest watch event read, in bytes; etcd's own limit for an object is 1.5 MiB, unless somebody raised it."""
+
+
+class Unreadable(Object, kw_only=True):
+    """An object of which only the metadata can be read."""
+
+    reason: str
+    """What is wrong, in one line that names the object."""
+
+
+class _List(msgspec.Struct, Generic[T]):
+    items: list[T] | None = None
+    metadata: ListMeta = msgspec.field(default_factory=ListMeta)
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+def one(resource: Resource[T], body: bytes | msgspec.Raw) -> T:
+    """One object. Raises ApiError when it cannot be read."""
+    obj = _one(resource, body)
+    if isinstance(obj, Unreadable):
+        raise ApiError.unreadable(obj.reason)
+    return obj
+
+
+def listed(resource: Resource[T], body: bytes) -> tuple[list[T], list[Unreadable], ListMeta]:
+    """A list: its objects, those that cannot be read, and its metadata. Raises ApiError when it is no list at all."""
+    try:
+        # All at once, which is faster; nearly always nothing is wrong.
+        whole = msgspec.json.decode(body, type=_List[resource.type])  # type: ignore[name-defined]
+    except msgspec.ValidationError:
+        return _listed_singly(resource, body)
+    except msgspec.DecodeError as error:
+        raise ApiError.unreadable(f"{resource.plural}: the API server's list is not JSON: {error}") from None
+    items: list[T] = whole.items or []
+    for item in items:
+        item.apiVersion, item.kind = resource.api_version, resource.kind
+    return items, [], whole.metadata
+
+
+def _listed_singly(resource: Resource[T], body: bytes) -> tuple[list[T], list[Unreadable], ListMeta]:
+    try:
+        raw = msgspec.json.decode(body, type=_List[msgspec.Raw])  # type: ignore[type-var]
+    except msgspec.ValidationError as error:
+        raise ApiError.unreadable(f"{resource.plural}: the API server's answer is no list: {error}") from None
+    items: list[T] = []
+    unreadable: list[Unreadable] = []
+    for each in raw.items or []:
+        obj = _one(resource, each)
+        if isinstance(obj, Unreadable):
+            unreadable.append(obj)
+        else:
+            items.append(obj)
+    return items, unreadable, raw.metadata
+
+
+def event(resource: Resource[T], line: bytes) -> tuple[str, T]:
+    """A line of a watch: the event's type, and its object, or the `Unreadable` that is left of it.
+
+    Raises ApiError for an event of type ERROR, and for what is none.
+    """
+    try:
+        raw = msgspec.json.decode(line, type=_Event)
+        if raw.type == "ERROR":
+            raise ApiError(msgspec.json.decode(raw.object, type=Status))
+        if raw.type == "BOOKMARK":
+            # A bookmark's object carries nothing but its metadata: required fields are absent.
+            return "BOOKMARK", msgspec.json.decode(raw.object, type=Object)  # type: ignore[return-value]
+    except msgspec.MsgspecError as error:
+        raise ApiError.unreadable(f"{resource.plural}: the API server sent no event: {error}") from None
+    return raw.type, _one(resource, raw.object)  # type: ignore[return-value]
+
+
+async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a stream. Raises ApiUnavailableError when it ends within one, ApiError when one is too long."""
+    begun = bytearray()
+    async for chunk in chunks:
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            yield bytes(begun) + line
+            begun.clear()
+        begun += rest
+        if len(begun) > LINE_LIMIT:
+            raise ApiError.unreadable(f"the API server sent an event of more than {LINE_LIMIT >> 20} MiB")
+    if begun:
+        raise ApiUnavailableError("the API server broke off a watch within an event")
+
+
+def _one(resource: Resource[T], body: bytes | msgspec.Raw) -> T | Unreadable:
+    try:
+        obj = msgspec.json.decode(body, type=resource.type)
+    except msgspec.ValidationError:
+        return _one_of_go(resource, body)
+    except msgspec.DecodeError as error:
+        raise ApiError.unreadable(f"{resource.singular}: the API server's answer is not JSON: {error}") from None
+    obj.apiVersion, obj.kind = resource.api_version, resource.kind
+    return obj
+
+
+def _one_of_go(resource: Resource[T], body: bytes | msgspec.Raw) -> T | Unreadable:
+    """The same from Go, which writes an empty list as null unless the field is declared as optional."""
+    plain = _without_nulls(msgspec.json.decode(body))
+    try:
+        for field in resource.nullable:
+            plain.setdefault(field, [])
+        obj = msgspec.convert(plain, resource.type)
+    except (msgspec.ValidationError, AttributeError) as error:
+        return _unreadable(resource, plain, error)
+    obj.apiVersion, obj.kind = resource.api_version, resource.kind
+    return obj
+
+
+def _unreadable(resource: Resource[T], plain: Any, error: Exception) -> Unreadable:
+    try:
+        meta = msgspec.convert(plain["metadata"], ObjectMeta)
+    except (msgspec.ValidationError, TypeError, KeyError):
+        meta = ObjectMeta()
+    found = Unreadable(metadata=meta, reason="")
+    found.reason = f"{resource.kind} {found.key or 'without a name'}: it cannot be read: {error}"
+    return found
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value
