@@ -32,7 +32,7 @@ from netlab.net.netlink import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
@@ -50,6 +50,7 @@ _UDATA_COMMENT = 0
 
 _FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}
 _HEADER = Struct("!BBH")  # nfgenmsg: family, version, resource
+_ATTRIBUTE = Struct("=HH")
 _U32 = Struct("!I")
 _S32 = Struct("!i")
 _LONGEST = 0xFFFF - 4
@@ -165,9 +166,40 @@ def deletion(where: Set, elements: Iterable[Element]) -> list[Message]:
     return _changes(where, keys, _DELSETELEM, 0)
 
 
+def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list[Message]:
+    """`addition` of many elements without comments, from keys to data (empty for a set's)."""
+    return _messages(where, _frame_all(elements.items()), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[Message]:
+    """`deletion` of many elements by their keys."""
+    return _messages(where, _frame_all((key, b"") for key in keys), _DELSETELEM, 0)
+
+
+def _frame_all(elements: Iterable[tuple[bytes, bytes | Verdict]]) -> list[bytes]:
+    """Elements as `_pack` makes them. What stands around key and data is the same for each of a kind: made once."""
+    frames: dict[int | Verdict, tuple[bytes, bytes]] = {}
+    packed = []
+    for key, data in elements:
+        kind = len(data) if isinstance(data, bytes) else data
+        frame = frames.get(kind)
+        if frame is None:
+            whole = nested(_LIST_ELEM, _pack(Element(key, data)))
+            before = _ATTRIBUTE.size * 3
+            after = before + len(key)
+            frame = whole[:before], whole[after : len(whole) - (len(data) if isinstance(data, bytes) else 0)]
+            frames[kind] = frame
+        packed.append(frame[0] + key + frame[1] + data if isinstance(data, bytes) else frame[0] + key + frame[1])
+    return packed
+
+
 def _changes(where: Set, elements: Iterable[Element], kind: int, flags: int) -> list[Message]:
+    return _messages(where, [nested(_LIST_ELEM, _pack(element)) for element in elements], kind, flags)
+
+
+def _messages(where: Set, packed: Iterable[bytes], kind: int, flags: int) -> list[Message]:
     address = _address(where)
-    return [Message(str(where), kind, flags, address + nested(_LIST_ELEMENTS, chunk)) for chunk in _chunks(elements)]
+    return [Message(str(where), kind, flags, address + nested(_LIST_ELEMENTS, chunk)) for chunk in _chunks(packed)]
 
 
 def _address(where: Set) -> bytes:
@@ -178,11 +210,10 @@ def _address(where: Set) -> bytes:
     )
 
 
-def _chunks(elements: Iterable[Element]) -> Iterator[bytes]:
+def _chunks(packed: Iterable[bytes]) -> Iterator[bytes]:
     parts: list[bytes] = []
     size = 0
-    for element in elements:
-        part = nested(_LIST_ELEM, _pack(element))
+    for part in packed:
         if size + len(part) > _LONGEST:
             yield b"".join(parts)
             parts, size = [], 0
@@ -224,6 +255,24 @@ def _unpack(payload: bytes) -> Element:
     )
 
 
+def _unframe_all(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
+    """Keys and data of the elements in a part of a dump: at once if all are framed as the first."""
+    if len(payload) < 4:
+        return iter(())
+    length = _ATTRIBUTE.unpack_from(payload)[0]
+    first = _unpack(payload[4:length])
+    if isinstance(first.data, bytes) and not first.key_end and not len(payload) % length:
+        before, after = _ATTRIBUTE.size * 3, _ATTRIBUTE.size * 2 if first.data else 0
+        if length == before + len(first.key) + after + len(first.data):
+            frames = Struct(f"{before}s{len(first.key)}s{after}s{len(first.data)}s")
+            head, between = payload[:before], payload[before + len(first.key) :][:after]
+            found = list(frames.iter_unpack(payload))
+            if all(one[0] == head and one[2] == between for one in found):
+                return ((key, data) for _, key, _, data in found)
+    elements = (_unpack(item) for _, item in attributes(payload))
+    return ((one.key, one.key_end or one.data) for one in elements)
+
+
 def _value(payload: bytes) -> bytes:
     return dict(attributes(payload)).get(_DATA_VALUE, b"")
 
@@ -259,6 +308,16 @@ class Nfnetlink(Netlink):
             if kind == _LIST_ELEMENTS
             for _, item in attributes(value)
         ]
+
+    def dump(self, where: Set) -> dict[bytes, bytes | Verdict]:
+        """Keys and data (of ranges: the last keys) of all elements of a set: `elements`, for very many of them."""
+        request = Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
+        found: dict[bytes, bytes | Verdict] = {}
+        for answer in self.ask(request):
+            for kind, value in attributes(answer, _HEADER.size):
+                if kind == _LIST_ELEMENTS:
+                    found.update(_unframe_all(value))
+        return found
 
     def commit(self, messages: Sequence[Message], generation: int = 0) -> None:
         """Do all that the messages say, or nothing; the first failure is raised.

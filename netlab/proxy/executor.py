@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from netlab.proxy import iptables
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError, run_program
-from netlab.proxy.nftables import NFT_FAMILY, TABLE, Ruleset
-from netlab.proxy.plan import Family, Plan, Transaction, apply, difference
+from netlab.proxy.nftables.executor import NftablesExecutor, cleanup_nftables
+from netlab.proxy.plan import Family, Frontend, Plan, Transaction, apply
+
+__all__ = ["Executor", "IptablesExecutor", "cleanup_iptables", "cleanup_nftables", "executor_for"]
 
 UNKNOWN = "?"
 """A rule that no plan makes: chains found in the kernel with unknown rules differ from any that are wanted."""
@@ -36,36 +36,11 @@ class Executor(Protocol):
     async def intact(self) -> bool:
         """Whether the kernel still holds what was put there."""
 
+    async def differences(self) -> list[str]:
+        """What the kernel lacks or has beyond what was put there, in words."""
 
-class NftablesExecutor:
-    """nftables, by scripts for the nft program."""
-
-    def __init__(self, family: Family, config: ProxyConfig) -> None:
-        self.family = family
-        self._config = config
-        self._ruleset = self._empty()
-
-    async def replace(self, plan: Plan) -> None:
-        """See Executor."""
-        self._ruleset = self._empty()
-        await _nft(self._ruleset.render_all(self._ruleset.change(difference({}, plan))))
-
-    async def apply(self, transaction: Transaction) -> None:
-        """See Executor."""
-        script = self._ruleset.render(self._ruleset.change(transaction))
-        if script:
-            await _nft(script)
-
-    async def intact(self) -> bool:
-        """See Executor. Names and numbers of things are compared: enough to see a flush, a deletion, an addition."""
-        try:
-            listing = await run_program(["nft", "-j", "list", "table", NFT_FAMILY[self.family], TABLE])
-        except ProgramError:
-            return False
-        return inventory(json.loads(listing)) == self._ruleset.inventory()
-
-    def _empty(self) -> Ruleset:
-        return Ruleset(self.family, self._config.cidrs(self.family), masquerade_all=self._config.masquerade_all)
+    def explain(self, frontend: Frontend) -> list[str]:
+        """The elements and rules that take a frontend of the plan that is in force; none if it is not in there."""
 
 
 class IptablesExecutor:
@@ -92,16 +67,41 @@ class IptablesExecutor:
         await self._load(apply(self._plan, transaction))
 
     async def intact(self) -> bool:
-        """See Executor. The number of rules in each chain is compared, and the hooks."""
+        """See Executor."""
         try:
-            found = await self._listed()
+            return not await self.differences()
         except ProgramError:
             return False
+
+    async def differences(self) -> list[str]:
+        """See Executor. The number of rules in each chain is compared, and the hooks."""
+        found = await self._listed()
+        lines = []
         for table, chains in self._tables.items():
             listed = found.get(table, {})
-            if any(len(listed.get(name, ())) != len(rules) or name not in listed for name, rules in chains.items()):
-                return False
-        return not self._missing_hooks(found)
+            for name, rules in chains.items():
+                if name not in listed:
+                    lines.append(f"chain {name} of table {table} is missing")
+                elif len(listed[name]) != len(rules):
+                    lines.append(f"chain {name} of table {table} has {len(listed[name])} rules instead of {len(rules)}")
+        for table, hooks in self._missing_hooks(found).items():
+            lines += [f"chain {hook} of table {table} lacks {rule}" for hook, rule in hooks]
+        return lines
+
+    def explain(self, frontend: Frontend) -> list[str]:
+        """See Executor."""
+        target = self._plan.get(frontend)
+        if target is None:
+            return []
+        made = iptables.tables(
+            {frontend: target},
+            self.family,
+            self._config.cidrs(self.family),
+            masquerade_all=self._config.masquerade_all,
+        )
+        return [
+            f"-t {table} -A {name} {rule}" for table, chains in made.items() for name in chains for rule in chains[name]
+        ]
 
     async def remove(self) -> None:
         """Delete every chain and hook that a kube-proxy in this mode made."""
@@ -161,33 +161,3 @@ async def cleanup_iptables(families: Sequence[Family]) -> None:
     """Remove our chains of these families; that there are none is no error."""
     for family in families:
         await IptablesExecutor(family, ProxyConfig(node_name="", mode="iptables")).remove()
-
-
-def inventory(listing: Any) -> Counter[str]:
-    """How many rules each chain, and how many elements each set and map of a listed table has.
-
-    Sets that the packets fill themselves are counted without their elements.
-    """
-    counted: Counter[str] = Counter()
-    for entry in listing["nftables"]:
-        for kind, value in entry.items():
-            if kind == "chain":
-                counted[f"chain {value['name']}"] += 1
-            elif kind == "rule":
-                counted[f"chain {value['chain']}"] += 1
-            elif kind in ("set", "map"):
-                dynamic = "dynamic" in value.get("flags", ())
-                counted[f"set {value['name']}"] += 1 + (0 if dynamic else len(value.get("elem", ())))
-    return counted
-
-
-async def cleanup_nftables(families: Sequence[Family]) -> None:
-    """Remove the tables of these families; that there are none is no error."""
-    for family in families:
-        # Adding first makes the deletion succeed whether the table is there or not.
-        table = f"{NFT_FAMILY[family]} {TABLE}"
-        await _nft(f"add table {table}\ndelete table {table}\n")
-
-
-async def _nft(script: str) -> None:
-    await run_program(["nft", "-f", "-"], script)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.proxy.nftables import Content, Item, Operation, Ruleset, arrange
+from netlab.proxy.nftables.layout import Layout
+from netlab.proxy.nftables.ruleset import Batch, Contents, Ruleset, arrange
+from netlab.proxy.nftables.table import Found, messages, repair, words
 from netlab.proxy.plan import Endpoint, Frontend, Policy, Scope, Target, difference
 
 HTTP = Frontend("10.96.0.1", "tcp", 80)
@@ -22,47 +25,48 @@ def target(*numbers: int, service: str = "default/web") -> Target:
 
 
 def ruleset() -> Ruleset:
-    return Ruleset("IPv4", ["10.244.0.0/16"])
+    return Ruleset(Layout("IPv4", "ip saddr { 10.244.0.0/16 }", "ip saddr != { 10.244.0.0/16 }"))
 
 
 def test_a_service_costs_one_element_and_each_endpoint_another() -> None:
     rules = ruleset()
     rules.change(difference({}, {HTTP: target(1, 2)}))
     other = Frontend("10.96.0.2", "tcp", 80)
-    operations = rules.change(difference({}, {other: target(3, 4, service="default/other")}))
-    assert Counter((op.item.kind, op.item.name) for op in operations) == {
-        ("element", "cluster-ips"): 1,
-        ("element", "services"): 1,
-        ("element", "endpoints-tcp"): 2,
-    }
+    batch = rules.change(difference({}, {other: target(3, 4, service="default/other")}))
+    assert batch.operations() == {"+cluster-ips": 1, "+services": 1, "+picks": 1, "+endpoints": 2}
 
 
 def test_nothing_changed_is_nothing_sent() -> None:
     rules = ruleset()
     plan = {HTTP: target(1, 2)}
     rules.change(difference({}, plan))
-    assert rules.change(difference(plan, plan)) == []
-    assert rules.render([]) == ""
+    batch = rules.change(difference(plan, plan))
+    assert not batch
+    assert messages(batch, rules.layout) == []
 
 
 def test_an_endpoint_of_many_costs_what_it_changes() -> None:
     rules = ruleset()
     many = range(1, 201)
     rules.change(difference({}, {HTTP: target(*many)}))
-    operations = rules.change(
-        difference({HTTP: target(*many)}, {HTTP: target(*(number for number in many if number != 7))})
-    )
-    # Slot 199 goes, slot 6 is given to the last endpoint, the frontend points at another number; two chains each way.
-    assert Counter((op.item.name.rstrip("0129"), op.content is None) for op in operations) == {
-        ("endpoints-tcp", True): 2,
-        ("endpoints-tcp", False): 1,
-        ("services", True): 1,
-        ("services", False): 1,
-        ("pick-tcp-", True): 1,
-        ("pick-tcp-", False): 1,
-        ("cluster-tcp-", True): 1,
-        ("cluster-tcp-", False): 1,
+    batch = rules.change(difference({HTTP: target(*many)}, {HTTP: target(*(n for n in many if n != 7))}))
+    # Slot 199 goes, slot 6 is given to the last endpoint, the frontend leads to another number; two chains.
+    assert batch.operations() == {
+        "-endpoints": 2,
+        "+endpoints": 1,
+        "-picks": 1,
+        "+picks": 1,
+        "-pick-200": 1,
+        "+pick-199": 1,
     }
+    assert sum(len(message.payload) for message in messages(batch, rules.layout)) < 1500
+
+
+def test_replacing_an_endpoint_touches_its_element_alone() -> None:
+    rules = ruleset()
+    rules.change(difference({}, {HTTP: target(1, 2, 3)}))
+    batch = rules.change(difference({HTTP: target(1, 2, 3)}, {HTTP: target(1, 3, 4)}))
+    assert batch.operations() == {"-endpoints": 1, "+endpoints": 1}
 
 
 def test_the_number_of_chains_does_not_grow_with_services() -> None:
@@ -71,17 +75,65 @@ def test_the_number_of_chains_does_not_grow_with_services() -> None:
         plan = {
             Frontend(f"10.96.{n // 250}.{n % 250}", "tcp", 80): target(1, 2, service=f"d/{n}") for n in range(services)
         }
-        rules.change(difference({}, plan))
-        return sum(item.kind == "chain" for item in rules.items)
+        return len(rules.change(difference({}, plan)).chains_come)
 
-    assert chains(1) == chains(500)
+    assert chains(1) == chains(500) == 1
+
+
+def test_what_is_there_already_is_taken_over_in_its_slots() -> None:
+    before, after = {HTTP: target(1, 2, 3)}, {HTTP: target(2, 3, 4)}
+    rules = ruleset()
+    rules.change(difference({}, before))
+    found = table_of(rules.contents(before), rules.layout)
+    restarted = ruleset()
+    restarted.adopt(after, found.elements)
+    repaired = repair(found, restarted.contents(after), restarted.layout, {})
+    assert repaired.batch.operations() == {"-endpoints": 1, "+endpoints": 1}
+    assert not repaired.layout
+
+
+def test_every_difference_is_told_in_words() -> None:
+    rules = ruleset()
+    plan = {HTTP: target(1)}
+    rules.change(difference({}, plan))
+    wanted = rules.contents(plan)
+    found = table_of(wanted, rules.layout)
+    assert list(words(found, wanted, rules.layout, {})) == []
+    assert list(words(None, wanted, rules.layout, {})) == ["table ip kube-proxy is missing"]
+    chains = found.chains | {"stray": (0, ""), "dispatch": (1, "")}
+    del chains["refuse"]
+    endpoints: dict[bytes, bytes | str] = {bytes(15) + b"\1": b"\1\2\3\4\0\x50\0\0"}
+    broken = found._replace(comment="other", chains=chains, elements=found.elements | {"endpoints": endpoints})
+    assert list(words(broken, wanted, rules.layout, {})) == [
+        f"table ip kube-proxy is of another layout: its comment is 'other' instead of {rules.layout.comment!r}",
+        "chain dispatch has other rules than it ought to",
+        "chain refuse is missing",
+        "chain stray is not in the plan",
+        "map endpoints lacks 10.96.0.1 . tcp . 80 . 0 : 10.244.2.1 . 8080",
+        "map endpoints has beyond the plan 0.0.0.0 . 0 . 0 . 16777216 : 1.2.3.4 . 80",
+    ]
+
+
+def test_source_ranges_that_overlap_are_one() -> None:
+    rules = ruleset()
+    address = Frontend("198.51.100.1", "tcp", 80)
+    sources = ("10.0.0.0/8", "10.1.0.0/16", "192.0.2.1/32")
+    plan = {address: dataclasses.replace(target(1), scope=Scope.EXTERNAL, sources=sources)}
+    assert rules.change(difference({}, plan)).operations() == {
+        "+firewalled": 1,
+        "+allowed": 2,
+        "+services": 1,
+        "+picks": 1,
+        "+endpoints": 1,
+        "+pick-1": 1,
+    }
 
 
 def test_endpoints_that_stay_keep_their_slots() -> None:
     one, two, three, four = endpoints(1, 2, 3, 4)
-    assert arrange((one, two, three), {one, three, four}) == (one, four, three)
-    assert arrange((one, two, three), {three, two}) == (three, two)
-    assert arrange((), {two, one}) == (one, two)
+    assert arrange((one, two, three), [one, three, four]) == (one, four, three)
+    assert arrange((one, two, three), [three, two]) == (three, two)
+    assert arrange((), [one, two]) == (one, two)
 
 
 # --- Any sequence of plans leads where a fresh load leads ---------------------------------------------------------
@@ -109,33 +161,47 @@ def plans(draw: st.DrawFn) -> dict[Frontend, Target]:
     return plan
 
 
-def carry_out(table: dict[Item, Content], operations: list[Operation]) -> None:
+def carry_out(table: dict[tuple[str, bytes | str], object], batch: Batch) -> None:
     """What the kernel makes of a batch; it refuses to delete what is not there and to add what is."""
-    for item, content in operations:
-        if content is None:
-            del table[item]
-        else:
-            assert item not in table, item
-            table[item] = content
+    for name, gone in batch.gone.items():
+        for key, value in gone.items():
+            assert table.pop((name, key)) == value
+    for name, come in batch.come.items():
+        for key, value in come.items():
+            assert (name, key) not in table
+            table[name, key] = value
+    for name in [*batch.chains_gone, *batch.sets_gone]:
+        del table["", name]
+    for name, thing in [*batch.chains_come.items(), *batch.sets_come.items()]:
+        assert ("", name) not in table
+        table["", name] = thing
 
 
-def normal(table: dict[Item, Content]) -> Counter[tuple[str, str, str]]:
-    """A table without the order of its lists: slots are a matter of history."""
-    counted: Counter[tuple[str, str, str]] = Counter()
-    for (_, name, key), content in table.items():
-        counted[name, key.rsplit(" . ", 1)[0] if name.startswith("endpoints-") else key, str(content)] += 1
-    return counted
+def flat(contents: Contents) -> dict[tuple[str, bytes | str], object]:
+    elements = {(name, key): value for name, listed in contents.elements.items() for key, value in listed.items()}
+    return elements | {("", name): thing for name, thing in [*contents.chains.items(), *contents.sets.items()]}
+
+
+def table_of(contents: Contents, layout: Layout) -> Found:
+    """The table as it is read back."""
+    chains = {chain.name: (len(chain.rules), "") for chain in layout.chains()}
+    chains |= {name: (len(shape.texts), "") for name, shape in contents.chains.items()}
+    sets = frozenset([*layout.schemas(), *contents.sets])
+    return Found(1, layout.comment, chains, sets, contents.elements)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(plans(), min_size=1, max_size=6))
-def test_any_sequence_of_plans_leads_where_a_fresh_load_leads(sequence: list[dict[Frontend, Target]]) -> None:
-    rules, table = ruleset(), dict[Item, Content]()
+def test_any_sequence_of_plans_leads_where_a_restart_leads(sequence: list[dict[Frontend, Target]]) -> None:
+    rules, kernel = ruleset(), dict[tuple[str, bytes | str], object]()
     previous: dict[Frontend, Target] = {}
     for plan in sequence:
-        carry_out(table, rules.change(difference(previous, plan)))
+        carry_out(kernel, rules.change(difference(previous, plan)))
         previous = plan
-    fresh = dict[Item, Content]()
-    carry_out(fresh, ruleset().change(difference({}, previous)))
-    assert normal(table) == normal(fresh)
-    assert set(rules.items) == set(table)
+        contents = rules.contents(plan)
+        assert flat(contents) == kernel
+    restarted = ruleset()
+    restarted.adopt(previous, contents.elements)
+    again = restarted.contents(previous)
+    assert repair(table_of(contents, rules.layout), again, rules.layout, {}).batch.operations() == Counter()
+    assert flat(again) == kernel

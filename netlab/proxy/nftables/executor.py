@@ -1,0 +1,202 @@
+"""The nftables data plane in the kernel: `nft` makes what is there once and for all, netlink what comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from netlab.net.nfelements import Nfnetlink
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.kernel import ProgramError, run_program
+from netlab.proxy.nftables import table
+from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE, Layout
+from netlab.proxy.nftables.ruleset import Batch, Ruleset
+from netlab.proxy.plan import Change, Family, Frontend, Plan, Target, Transaction
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PART = 12_000
+"""Endpoints in one batch of a table that is not in force yet: half a megabyte."""
+
+
+class NftablesExecutor:
+    """See netlab.proxy.executor.Executor. A restart goes on with the table that it finds, by difference."""
+
+    def __init__(self, family: Family, config: ProxyConfig) -> None:
+        self.family = family
+        self._layout = layout_of(family, config)
+        self._ruleset = Ruleset(self._layout)
+        self._plan: dict[Frontend, Target] = {}
+        self._digests: table.Digests = {}
+        """Of the layout's chains, as they were made."""
+        self._netlink: Nfnetlink | None = None
+
+    async def replace(self, plan: Plan) -> None:
+        """See Executor. Only the difference to a table of this layout is carried out; affinity is kept."""
+        self._plan = dict(plan)
+        while True:
+            found = await self._call(lambda netlink: table.read(netlink, self._layout))
+            if found is None:
+                await self._make()
+                return
+            self._ruleset = Ruleset(self._layout)
+            self._ruleset.adopt(self._plan, found.elements)
+            contents = self._ruleset.contents(self._plan)
+            if found.comment != self._layout.comment:
+                log.info("%s table %s is of another layout: replaced", self.family, TABLE)
+                await _nft(table.whole(self._layout, contents))
+                await self._remember_layout()
+                return
+            repair = table.repair(found, contents, self._layout, self._digests)
+            if repair.layout:
+                await _nft(self._layout.script(hooked=repair.hooked))
+            try:
+                # What the difference was taken from must be there still, unless the repair of the layout came between.
+                await self._commit(repair.batch, 0 if repair.layout else found.generation)
+            except ProgramError as error:
+                if getattr(error.__cause__, "errno", 0) == errno.ERESTART:
+                    continue
+                raise
+            if not repair.hooked:
+                await _nft(self._layout.script())
+            await self._remember_layout()
+            return
+
+    async def apply(self, transaction: Transaction) -> None:
+        """See Executor."""
+        batch = self._ruleset.change(transaction)
+        for frontend, _, new in transaction:
+            if new is None:
+                self._plan.pop(frontend, None)
+            else:
+                self._plan[frontend] = new
+        await self._commit(batch)
+
+    async def intact(self) -> bool:
+        """See Executor."""
+        try:
+            return not await self.differences()
+        except ProgramError:
+            return False
+
+    async def differences(self) -> list[str]:
+        """See Executor."""
+
+        def compare(netlink: Nfnetlink) -> list[str]:
+            found = table.read(netlink, self._layout)
+            return list(table.words(found, self._ruleset.contents(self._plan), self._layout, self._digests))
+
+        return await self._call(compare)
+
+    def explain(self, frontend: Frontend) -> list[str]:
+        """See Executor."""
+        target = self._plan.get(frontend)
+        if target is None:
+            return []
+        lowered = self._ruleset.lowered(frontend, target)
+        schemas = self._layout.schemas()
+        lines = [
+            f"{schemas[name].kind} {name}: {schemas[name].text(key, value)}"
+            for name, elements in lowered.elements.items()
+            for key, value in elements.items()
+        ]
+        named = {
+            value.removeprefix("goto ")
+            for name, elements in lowered.elements.items()
+            if name.endswith("services")
+            for value in elements.values()
+            if isinstance(value, str)
+        }
+        for chain in self._layout.chains():
+            if chain.name in named:
+                lines.extend(table.chain_lines(chain.name, chain.rules))
+        return [*lines, *table.shape_lines(lowered.chains.values())]
+
+    async def _make(self) -> None:
+        """A table from nothing: filled in parts, which nothing leads to before the last step."""
+        self._ruleset = Ruleset(self._layout)
+        await _nft(self._layout.script(hooked=False))
+        loop = asyncio.get_running_loop()
+        sending: asyncio.Future[None] | None = None
+        try:
+            for part in _parts(self._plan):
+                messages = table.messages(self._ruleset.change(part), self._layout)
+                if sending is not None:
+                    await sending
+                # The kernel's work on this part goes on while the next one is packed.
+                sending = loop.run_in_executor(None, self._open().commit, messages)
+            if sending is not None:
+                await sending
+        except OSError as error:
+            raise self._failed(error) from error
+        await _nft(self._layout.script())
+        await self._remember_layout()
+
+    async def _remember_layout(self) -> None:
+        self._digests = await self._call(lambda netlink: table.read_layout(netlink, self._layout))
+
+    async def _commit(self, batch: Batch, generation: int = 0) -> None:
+        messages = table.messages(batch, self._layout)
+        if messages:
+            await self._call(lambda netlink: netlink.commit(messages, generation))
+
+    async def _call(self, function: Callable[[Nfnetlink], T]) -> T:
+        """Ask the kernel; what it answers."""
+        try:
+            return function(self._open())
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _open(self) -> Nfnetlink:
+        if self._netlink is None:
+            self._netlink = Nfnetlink()
+        return self._netlink
+
+    def _failed(self, error: OSError) -> ProgramError:
+        # An answer that is still under way must not be taken for that to the next question.
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
+        return ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}")
+
+
+def layout_of(family: Family, config: ProxyConfig) -> Layout:
+    """The layout that a configuration asks for."""
+    cidrs = ", ".join(config.cidrs(family))
+    source = f"{NFT_FAMILY[family]} saddr"
+    return Layout(
+        family,
+        pods=f"{source} {{ {cidrs} }}" if cidrs else "",
+        not_pods=f"{source} != {{ {cidrs} }}" if cidrs else "",
+        masquerade_all=config.masquerade_all,
+    )
+
+
+async def cleanup_nftables(families: Sequence[Family]) -> None:
+    """Remove the tables of these families; that there are none is no error."""
+    for family in families:
+        # Adding first makes the deletion succeed whether the table is there or not.
+        name = f"{NFT_FAMILY[family]} {TABLE}"
+        await _nft(f"add table {name}\ndelete table {name}\n")
+
+
+async def _nft(script: str) -> None:
+    await run_program(["nft", "-f", "-"], script)
+
+
+def _parts(plan: Plan) -> Iterator[Transaction]:
+    part: list[Change] = []
+    size = 0
+    for frontend, target in plan.items():
+        part.append(Change(frontend, None, target))
+        size += len(target.cluster) + len(target.local)
+        if size >= _PART:
+            yield tuple(part)
+            part, size = [], 0
+    if part:
+        yield tuple(part)

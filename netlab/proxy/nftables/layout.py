@@ -1,0 +1,212 @@
+"""What a family's table has whatever the Services are: sets, maps and the chains that decide. A text for `nft`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from netlab.proxy.plan import PROTOCOLS, Family
+
+TABLE = "kube-proxy"
+MASQUERADE_MARK = 0x4000
+"""The bit of the packet's mark that asks for masquerading: upstream's default, masqueradeBit 14."""
+
+NFT_FAMILY: Mapping[Family, str] = {"IPv4": "ip", "IPv6": "ip6"}
+_AF = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
+_LOOPBACK: Mapping[Family, str] = {"IPv4": "127.0.0.0/8", "IPv6": "::1"}
+_ADDRESS_BYTES: Mapping[Family, int] = {"IPv4": 4, "IPv6": 16}
+NUMBERS: Mapping[str, int] = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+_NAMES = {number: name for name, number in NUMBERS.items()}
+
+_VERSION = 1
+"""Of what the layout's text does not tell: the chains of netlab.proxy.nftables.shapes."""
+
+
+class Field(NamedTuple):
+    """A field of a key or of data: what nft calls it, its bytes (padded to registers of four), and how it is read."""
+
+    typeof: str
+    size: int
+    text: Callable[[bytes], str]
+
+
+class Schema(NamedTuple):
+    """A set or map whose elements depend on the plan."""
+
+    key: tuple[Field, ...]
+    data: tuple[Field, ...] = ()
+    verdict: bool = False
+    interval: bool = False
+    """Elements are ranges: the data of one in the plan is the last key of its range."""
+
+    @property
+    def kind(self) -> str:
+        """The keyword that declares it."""
+        return "map" if self.data or self.verdict else "set"
+
+    @property
+    def declaration(self) -> str:
+        """What stands between the braces of its declaration."""
+        data = self.data or ((Field("verdict", 0, str),) if self.verdict else ())
+        typeof = f"typeof {' . '.join(field.typeof for field in self.key)}"
+        to = f" : {' . '.join(field.typeof for field in data)}" if data else ""
+        return f"{typeof}{to};{' flags interval;' if self.interval else ''}"
+
+    def text(self, key: bytes, value: bytes | str) -> str:
+        """An element as nft writes it; `value` is a verdict if it is a string."""
+        if self.interval and isinstance(value, bytes):
+            ends = zip(_texts(self.key, key), _texts(self.key, value), strict=True)
+            return " . ".join(first if first == last else f"{first}-{last}" for first, last in ends)
+        left = " . ".join(_texts(self.key, key))
+        right = value if isinstance(value, str) else " . ".join(_texts(self.data, value))
+        return f"{left} : {right}" if right else left
+
+
+def _texts(fields: tuple[Field, ...], packed: bytes) -> Iterator[str]:
+    offset = 0
+    for field in fields:
+        yield field.text(packed[offset : offset + field.size])
+        offset += field.size
+
+
+class Chain(NamedTuple):
+    """A chain of the layout: its rules as text, and for one that the kernel calls, where."""
+
+    name: str
+    rules: tuple[str, ...]
+    hook: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a family's table is to have, but for what depends on the plan.
+
+    `pods` is the match of a packet that comes from a pod of this node (or of the cluster), such as
+    `ip saddr { 10.244.0.0/16 }`; empty if that cannot be told. `not_pods` is its negation.
+    """
+
+    family: Family
+    pods: str = ""
+    not_pods: str = ""
+    masquerade_all: bool = False
+    masquerade_mark: int = MASQUERADE_MARK
+    node_port_addresses: tuple[str, ...] = ()
+    """Networks whose addresses serve NodePorts; empty: all of the node's but loopback."""
+    service_cidrs: tuple[str, ...] = ()
+    """Where ClusterIPs are from: addresses in there that no Service has are dropped."""
+
+    @property
+    def ip(self) -> str:
+        """What nft calls the family, which is also its name of the header."""
+        return NFT_FAMILY[self.family]
+
+    @property
+    def comment(self) -> str:
+        """The comment of a table of this layout: a proxy goes on with a table of its own layout, whoever made it."""
+        text = f"{_VERSION} {self._script(list(self.chains()))}"
+        return f"netlab layout {hashlib.blake2s(text.encode(), digest_size=8).hexdigest()}"
+
+    def schemas(self) -> dict[str, Schema]:
+        """The sets and maps, by name. Those for NodePorts are keyed without an address."""
+        size = _ADDRESS_BYTES[self.family]
+        destination = Field(f"{self.ip} daddr", size, self._address_text)
+        source = Field(f"{self.ip} saddr", size, self._address_text)
+        protocol = Field("meta l4proto", 4, lambda packed: _NAMES.get(packed[0], str(packed[0])))
+        port = Field("th dport", 4, lambda packed: str(int.from_bytes(packed[:2], "big")))
+        slot = Field("numgen random mod 2", 4, lambda packed: str(int.from_bytes(packed, sys.byteorder)))
+        schemas = {
+            "cluster-ips": Schema((destination,)),
+            "hairpins": Schema((source, destination)),
+            "firewalled": Schema((destination, protocol, port)),
+            "allowed": Schema((destination, protocol, port, source), interval=True),
+        }
+        for prefix, dialled in (("", (destination, protocol, port)), ("nodeport-", (protocol, port))):
+            schemas[f"{prefix}services"] = Schema(dialled, verdict=True)
+            schemas[f"{prefix}no-endpoints"] = Schema(dialled)
+            for which in ("", "local-"):
+                schemas[f"{prefix}{which}picks"] = Schema(dialled, verdict=True)
+                schemas[f"{prefix}{which}endpoints"] = Schema((*dialled, slot), (destination, port))
+                schemas[f"{prefix}{which}sticky"] = Schema((*dialled, slot), verdict=True)
+        return schemas
+
+    def chains(self) -> Iterator[Chain]:
+        """The chains that decide; `goto` and `jump` lead to those before."""
+        ip, mark = self.ip, f"{self.masquerade_mark:#x}"
+        address, port = f"{ip} daddr . meta l4proto . th dport", "meta l4proto . th dport"
+        own = f"fib daddr type local {ip} daddr != {_LOOPBACK[self.family]}"
+        if self.node_port_addresses:
+            own += f" {ip} daddr {_anonymous(self.node_port_addresses)}"
+        yield Chain("mark-masquerade", (f"meta mark set meta mark | {mark}",))
+        off_cluster = "jump mark-masquerade" if self.masquerade_all else f"{self.not_pods} jump mark-masquerade"
+        yield Chain(
+            "internal",
+            (*((off_cluster,) if self.masquerade_all or self.not_pods else ()), f"{address} vmap @picks"),
+        )
+        for prefix, key in (("", address), ("nodeport-", port)):
+            picks = f"{key} vmap @{prefix}picks"
+            yield Chain(f"{prefix}external", ("jump mark-masquerade", picks))
+            # Pods keep their source; the node itself would have its own external address as source, so it does not.
+            pods = (f"{self.pods} {picks}",) if self.pods else ()
+            node = ("fib saddr type local jump mark-masquerade", f"fib saddr type local {picks}")
+            yield Chain(f"{prefix}external-local", (*pods, *node, f"{key} vmap @{prefix}local-picks", "drop"))
+        yield Chain("firewall", (f"{address} . {ip} saddr @allowed return", "drop"))
+        yield Chain(
+            "dispatch",
+            (
+                f"{address} @firewalled jump firewall",
+                f"{address} vmap @services",
+                f"{own} {port} vmap @nodeport-services",
+            ),
+        )
+        refuse = [
+            f"{address} @no-endpoints reject",
+            f"{own} {port} @nodeport-no-endpoints reject",
+            # No Service is translated here any more: a port that the Service has not, or one without endpoints.
+            f"{ip} daddr @cluster-ips reject",
+        ]
+        if self.service_cidrs:
+            refuse.append(f"{ip} daddr {_anonymous(self.service_cidrs)} drop")
+        yield Chain("refuse", tuple(refuse))
+        masquerade = (
+            f"meta mark & {mark} == {mark} meta mark set meta mark ^ {mark} masquerade fully-random",
+            f"ct status dnat {ip} saddr . {ip} daddr @hairpins masquerade fully-random",
+        )
+        yield Chain("nat-postrouting", masquerade, "type nat hook postrouting priority 100")
+        for hook in ("input", "forward", "output"):
+            # Connections that were let through once go on: only new ones are refused.
+            yield Chain(f"filter-{hook}", ("ct state new jump refuse",), f"type filter hook {hook} priority 0")
+        for hook in ("prerouting", "output"):
+            yield Chain(f"nat-{hook}", ("jump dispatch",), f"type nat hook {hook} priority -100")
+
+    def script(self, *, hooked: bool = True) -> str:
+        """What makes the layout, or repairs it, and leaves elements alone; without `hooked` nothing calls it yet."""
+        chains = [chain for chain in self.chains() if hooked or not chain.hook]
+        return self._script(chains, self.comment)
+
+    def _script(self, chains: list[Chain], comment: str = "") -> str:
+        table = f"{self.ip} {TABLE}"
+        lines = [f'  comment "{comment}"'] if comment else []
+        lines += [f"  {schema.kind} {name} {{ {schema.declaration} }}" for name, schema in self.schemas().items()]
+        lines += [f"  chain {name} {{ {hook}{';' if hook else ''} }}" for name, _, hook in chains]
+        rules = [f"flush chain {table} {chain.name}" for chain in chains]
+        rules += [f"add rule {table} {chain.name} {rule}" for chain in chains for rule in chain.rules]
+        declared = "\n".join([f"table {table} {{", *lines, "}", *rules])
+        return f"{declared}\n"
+
+    def _address_text(self, packed: bytes) -> str:
+        return socket.inet_ntop(_AF[self.family], packed)
+
+    def pack_address(self, address: str) -> bytes:
+        """The bytes of an address of the family."""
+        return socket.inet_pton(_AF[self.family], address)
+
+
+def _anonymous(values: tuple[str, ...]) -> str:
+    return f"{{ {', '.join(values)} }}"
+
+
+assert set(NUMBERS) == set(PROTOCOLS.values())

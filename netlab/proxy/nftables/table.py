@@ -1,0 +1,237 @@
+"""What the kernel has of a family's table, and what leads from there to what it ought to have. Pure but for `read`."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from netlab.net import nfrules
+from netlab.net.netlink import Message, NetlinkError
+from netlab.net.nfelements import (
+    Element,
+    Nfnetlink,
+    Set,
+    Verdict,
+    addition,
+    bulk_addition,
+    bulk_deletion,
+    deletion,
+    drop,
+    goto,
+)
+from netlab.proxy.nftables.layout import TABLE, Layout
+from netlab.proxy.nftables.ruleset import Batch, Contents, Elements, Value
+from netlab.proxy.nftables.shapes import Shape
+
+Digests: TypeAlias = dict[str, tuple[int, str]]
+"""Of chains, by name: how many rules each has, and a digest of them as the kernel tells them."""
+
+
+class Found(NamedTuple):
+    """What the kernel has of a table."""
+
+    generation: int
+    """Of all tables of the network namespace."""
+    comment: str
+    chains: Digests
+    sets: frozenset[str]
+    elements: Elements
+    """Of the layout's sets and maps; what affinity remembers is nobody's plan."""
+
+
+class Repair(NamedTuple):
+    """What is to be done to a table that has the layout's comment."""
+
+    batch: Batch
+    layout: bool
+    """A chain, a set or a map of the layout is missing or has other rules."""
+    hooked: bool
+    """The kernel calls all of the layout's chains that it ought to."""
+
+
+def read(netlink: Nfnetlink, layout: Layout) -> Found | None:
+    """The table as it is at one time; None if there is none. Raises NetlinkError."""
+    while True:
+        before = netlink.generation()
+        try:
+            found = _read(netlink, layout, before)
+        except NetlinkError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            found = None
+        if netlink.generation() == before:
+            return found
+
+
+def _read(netlink: Nfnetlink, layout: Layout, generation: int) -> Found:
+    ip = layout.ip
+    comment = nfrules.table_comment(netlink.ask(nfrules.table_request(ip, TABLE))[0])
+    sets = frozenset(nfrules.sets_of(netlink.ask(nfrules.sets_request(ip, TABLE)), TABLE))
+    elements: Elements = {}
+    for name in layout.schemas().keys() & sets:
+        dumped = netlink.dump(Set(ip, TABLE, name))
+        if dumped:
+            elements[name] = {key: repr(data) if isinstance(data, Verdict) else data for key, data in dumped.items()}
+    return Found(generation, comment, _digests(netlink, ip), sets, elements)
+
+
+def read_layout(netlink: Nfnetlink, layout: Layout) -> Digests:
+    """The digests of the layout's own chains. Raises NetlinkError."""
+    names = {chain.name for chain in layout.chains()}
+    return {name: digest for name, digest in _digests(netlink, layout.ip).items() if name in names}
+
+
+def _digests(netlink: Nfnetlink, ip: str) -> Digests:
+    digests = dict.fromkeys(nfrules.chains_of(netlink.ask(nfrules.chains_request(ip)), TABLE), (0, ""))
+    for chain, expressions in nfrules.rules_of(netlink.ask(nfrules.rules_request(ip, TABLE)), TABLE):
+        count, digest = digests[chain]
+        digests[chain] = (count + 1, hashlib.blake2s(digest.encode() + expressions).hexdigest())
+    return digests
+
+
+def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Repair:
+    """What leads from a table to its contents.
+
+    `known` are the digests that chains of the layout had when they were made, as far as that is known.
+    """
+    batch = Batch()
+    for name in layout.schemas():
+        there, ought = found.elements.get(name, {}), wanted.elements.get(name, {})
+        if there == ought:
+            continue
+        gone = {key: value for key, value in there.items() if ought.get(key) != value}
+        come = {key: value for key, value in ought.items() if there.get(key) != value}
+        if gone:
+            batch.gone[name] = gone
+        if come:
+            batch.come[name] = come
+    ours = {chain.name: chain for chain in layout.chains()}
+    for name in found.chains.keys() - ours.keys() - wanted.chains.keys():
+        batch.chains_gone[name] = None
+    for name, shape in wanted.chains.items():
+        if name not in found.chains:
+            batch.chains_come[name] = shape
+        elif found.chains[name][0] != len(shape.texts):
+            batch.chains_mended[name] = shape
+    schemas = layout.schemas()
+    batch.sets_gone.extend(found.sets - schemas.keys() - wanted.sets.keys())
+    batch.sets_come.update({name: clients for name, clients in wanted.sets.items() if name not in found.sets})
+    hooked = all(name in found.chains for name, chain in ours.items() if chain.hook)
+    damaged = not found.sets >= schemas.keys() or any(
+        name not in found.chains or found.chains[name] != known.get(name, (len(chain.rules), found.chains[name][1]))
+        for name, chain in ours.items()
+        if hooked or not chain.hook
+    )
+    return Repair(batch, damaged, hooked)
+
+
+def messages(batch: Batch, layout: Layout) -> list[Message]:
+    """The batch for the kernel: what is used before its uses, and uses away before what they used."""
+    ip = layout.ip
+    schemas = layout.schemas()
+    listed = [
+        nfrules.client_set_addition(_set(ip, one.name), one.seconds, one.size) for one in batch.sets_come.values()
+    ]
+    listed += [nfrules.chain_addition(_chain(ip, name)) for name in batch.chains_come]
+    listed += [nfrules.rules_deletion(_chain(ip, name)) for name in batch.chains_mended]
+    for name, shape in (batch.chains_come | batch.chains_mended).items():
+        listed += [nfrules.rule_addition(_chain(ip, name), rule) for rule in shape.expressions]
+    for name, gone in batch.gone.items():
+        if schemas[name].interval:
+            listed += deletion(_set(ip, name), _range_elements(gone))
+        else:
+            listed += bulk_deletion(_set(ip, name), gone)
+    for name, come in batch.come.items():
+        if schemas[name].interval:
+            listed += addition(_set(ip, name), _range_elements(come))
+        else:
+            listed += bulk_addition(_set(ip, name), _data(come))
+    # What leads to a chain by `goto` goes before it; the chains of endpoints are led to by those that choose one.
+    last = sorted(batch.chains_gone, key=lambda name: name.startswith("endpoint-"))
+    listed += [nfrules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
+    listed += [nfrules.chain_deletion(_chain(ip, name)) for name in last]
+    listed += [nfrules.set_deletion(_set(ip, name)) for name in batch.sets_gone]
+    return listed
+
+
+def whole(layout: Layout, contents: Contents) -> str:
+    """A script that puts a new table in place of whatever is there, in one transaction.
+
+    Established connections go on: their translation is in the connection tracking, not in the table.
+    """
+    table = f"{layout.ip} {TABLE}"
+    lines = [f"add table {table}", f"delete table {table}", layout.script()]
+    lines += [f"add set {table} {name} {{ {clients.text} }}" for name, clients in contents.sets.items()]
+    lines += [f"add chain {table} {name}" for name in contents.chains]
+    lines += [f"add rule {table} {name} {rule}" for name, shape in contents.chains.items() for rule in shape.texts]
+    schemas = layout.schemas()
+    for name, elements in contents.elements.items():
+        texts = ", ".join(schemas[name].text(key, value) for key, value in elements.items())
+        lines.append(f"add element {table} {name} {{ {texts} }}")
+    return "\n".join(lines) + "\n"
+
+
+def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests) -> Iterator[str]:
+    """What the table lacks or has beyond its contents, a line each."""
+    table = f"table {layout.ip} {TABLE}"
+    if found is None:
+        yield f"{table} is missing"
+        return
+    if found.comment != layout.comment:
+        yield f"{table} is of another layout: its comment is {found.comment!r} instead of {layout.comment!r}"
+    schemas = layout.schemas()
+    for name in sorted(schemas.keys() - found.sets):
+        yield f"{schemas[name].kind} {name} is missing"
+    for chain in layout.chains():
+        if chain.name not in found.chains:
+            yield f"chain {chain.name} is missing"
+        elif found.chains[chain.name] != known.get(chain.name, (len(chain.rules), found.chains[chain.name][1])):
+            yield f"chain {chain.name} has other rules than it ought to"
+    batch = repair(found, wanted, layout, known).batch
+    yield from (f"chain {name} is missing" for name in batch.chains_come)
+    yield from (f"chain {name} has other rules than it ought to" for name in batch.chains_mended)
+    yield from (f"chain {name} is not in the plan" for name in batch.chains_gone)
+    yield from (f"set {name} is missing" for name in batch.sets_come)
+    yield from (f"set {name} is not in the plan" for name in batch.sets_gone)
+    for verb, elements in (("lacks", batch.come), ("has beyond the plan", batch.gone)):
+        for name, listed in elements.items():
+            for key, value in listed.items():
+                yield f"{schemas[name].kind} {name} {verb} {schemas[name].text(key, value)}"
+
+
+def chain_lines(name: str, rules: Iterable[str]) -> Iterator[str]:
+    """A chain for people."""
+    return (f"chain {name}: {rule}" for rule in rules)
+
+
+def shape_lines(shapes: Iterable[Shape]) -> Iterator[str]:
+    """Chains that depend on the plan, for people."""
+    for shape in shapes:
+        yield from chain_lines(shape.name, shape.texts)
+
+
+def _data(elements: dict[bytes, Value]) -> dict[bytes, bytes | Verdict]:
+    verdicts: dict[str, Verdict] = {}
+    result: dict[bytes, bytes | Verdict] = {}
+    for key, value in elements.items():
+        if isinstance(value, bytes):
+            return elements  # type: ignore[return-value]  # a map's data are all bytes or all verdicts
+        if value not in verdicts:
+            verb, _, chain = value.partition(" ")
+            verdicts[value] = drop() if verb == "drop" else goto(chain)
+        result[key] = verdicts[value]
+    return result
+
+
+def _range_elements(elements: dict[bytes, Value]) -> list[Element]:
+    return [Element(key, key_end=last) for key, last in elements.items() if isinstance(last, bytes)]
+
+
+def _set(ip: str, name: str) -> Set:
+    return Set(ip, TABLE, name)
+
+
+def _chain(ip: str, name: str) -> nfrules.Chain:
+    return nfrules.Chain(ip, TABLE, name)
