@@ -13,6 +13,20 @@ from netlab.proxy.plan import Family
 Mode = Literal["nftables", "iptables"]
 
 
+DetectLocalMode = Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectLocal:
+    """How the proxy tells a pod's packet from others: by its source (`cidrs`), or by where it comes in (`interface`)."""
+
+    mode: DetectLocalMode = "none"
+    cidrs: tuple[str, ...] = ()
+    """Of the modes ClusterCIDR and NodeCIDR, of both families."""
+    interface: str = ""
+    """The bridge's name, or what the names of pods' interfaces begin with."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ProxyConfig:
     """How one node's kube-proxy works. Raises UsageError for a cluster CIDR that is none."""
@@ -21,6 +35,14 @@ class ProxyConfig:
     mode: Mode = "nftables"
     cluster_cidrs: Sequence[str] = ()
     """The pods' addresses (detectLocalMode ClusterCIDR). Empty: no source is known to be a pod."""
+    detect_local: DetectLocal = DetectLocal()
+    """What is not said is taken from cluster_cidrs."""
+    node_port_addresses: tuple[str, ...] = ()
+    """The networks whose addresses of this node serve NodePorts; none are named: all but loopback."""
+    service_cidrs: tuple[str, ...] = ()
+    """Where ClusterIPs are from. What goes to one that no Service has is dropped."""
+    masquerade_bit: int = 14
+    """The bit of a packet's mark that asks for masquerading (0 to 31)."""
     families: Sequence[Family] = ("IPv4",)
     masquerade_all: bool = False
     """Masquerade everything that goes to a ClusterIP, not only what comes from outside the cluster."""
@@ -36,6 +58,8 @@ class ProxyConfig:
     """How long until rules that the kernel refused are tried again."""
 
     def __post_init__(self) -> None:
+        if self.cluster_cidrs and self.detect_local == DetectLocal():
+            object.__setattr__(self, "detect_local", DetectLocal("ClusterCIDR", tuple(self.cluster_cidrs)))
         for cidr in self.cluster_cidrs:
             try:
                 ipaddress.ip_network(cidr)

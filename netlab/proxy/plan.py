@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 Family = Literal["IPv4", "IPv6"]
@@ -148,3 +148,8 @@ def apply(plan: Plan, transaction: Transaction) -> dict[Frontend, Target]:
 def family_of(address: str) -> Family:
     """The family of a normal address."""
     return "IPv6" if ":" in address else "IPv4"
+
+
+def of_family(networks: Iterable[str], family: Family) -> tuple[str, ...]:
+    """Those networks (or addresses) that are of a family."""
+    return tuple(network for network in networks if family_of(network) == family)
