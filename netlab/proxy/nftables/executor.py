@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,12 @@ T = TypeVar("T")
 
 _PART = 12_000
 """Endpoints in one batch of a table that is not in force yet: half a megabyte."""
+_READINGS = 5
+"""How often a table is read until it is told the same way twice, or its difference is taken."""
+_CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
+"""What the kernel says to a difference if the table is not, or was not told, as it is."""
+_COMPARE_SHARE = 50
+"""Comparing elements takes at most one part in so many of the time."""
 
 
 class NftablesExecutor:
@@ -35,12 +42,13 @@ class NftablesExecutor:
         self._digests: table.Digests = {}
         """Of the layout's chains, as they were made."""
         self._netlink: Nfnetlink | None = None
+        self._compare_at = 0.0
 
     async def replace(self, plan: Plan) -> None:
         """See Executor. Only the difference to a table of this layout is carried out; affinity is kept."""
         self._plan = dict(plan)
-        while True:
-            found = await self._call(lambda netlink: table.read(netlink, self._layout))
+        for _ in range(_READINGS):
+            found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
             if found is None:
                 await self._make()
                 return
@@ -59,13 +67,15 @@ class NftablesExecutor:
                 # What the difference was taken from must be there still, unless the repair of the layout came between.
                 await self._commit(repair.batch, 0 if repair.layout else found.generation)
             except ProgramError as error:
-                if getattr(error.__cause__, "errno", 0) == errno.ERESTART:
+                if getattr(error.__cause__, "errno", 0) in _CHANGED:
+                    log.info("%s rules changed while they were read: %s", self.family, error)
                     continue
                 raise
             if not repair.hooked:
                 await _nft(self._layout.script())
             await self._remember_layout()
             return
+        raise ProgramError(f"table {self._layout.ip} {TABLE} changes faster than it can be read")
 
     async def apply(self, transaction: Transaction) -> None:
         """See Executor."""
@@ -78,20 +88,33 @@ class NftablesExecutor:
         await self._commit(batch)
 
     async def intact(self) -> bool:
-        """See Executor."""
+        """See Executor. Chains are compared every time, very many elements less often."""
         try:
-            return not await self.differences()
+            if time.monotonic() >= self._compare_at:
+                return not await self.differences()
+            return not await self._in_thread(lambda netlink: self._compare(netlink, elements=False))
         except ProgramError:
             return False
 
     async def differences(self) -> list[str]:
         """See Executor."""
+        began = time.monotonic()
+        lines: list[str] = []
+        for _ in range(_READINGS):
+            before, lines = lines, await self._in_thread(self._compare)
+            if lines == before:
+                break
+        # For every 32 KiB of a dump the kernel walks the set from its beginning: that grows with the square.
+        now = time.monotonic()
+        self._compare_at = now + _COMPARE_SHARE * (now - began)
+        return lines
 
-        def compare(netlink: Nfnetlink) -> list[str]:
-            found = table.read(netlink, self._layout)
-            return list(table.words(found, self._ruleset.contents(self._plan), self._layout, self._digests))
-
-        return await self._call(compare)
+    def _compare(self, netlink: Nfnetlink, *, elements: bool = True) -> list[str]:
+        found = table.read(netlink, self._layout, elements=elements)
+        contents = self._ruleset.contents(self._plan)
+        if not elements:
+            contents.elements.clear()
+        return list(table.words(found, contents, self._layout, self._digests))
 
     def explain(self, frontend: Frontend) -> list[str]:
         """See Executor."""
@@ -152,6 +175,13 @@ class NftablesExecutor:
         except OSError as error:
             raise self._failed(error) from error
 
+    async def _in_thread(self, function: Callable[[Nfnetlink], T]) -> T:
+        """The same, of what may take seconds."""
+        try:
+            return await asyncio.to_thread(function, self._open())
+        except OSError as error:
+            raise self._failed(error) from error
+
     def _open(self) -> Nfnetlink:
         if self._netlink is None:
             self._netlink = Nfnetlink()
@@ -167,14 +197,28 @@ class NftablesExecutor:
 
 def layout_of(family: Family, config: ProxyConfig) -> Layout:
     """The layout that a configuration asks for."""
-    cidrs = ", ".join(config.cidrs(family))
-    source = f"{NFT_FAMILY[family]} saddr"
+    match, value = "", ""
+    detect = config.detect_local
+    cidrs = _of_family(detect.cidrs, family)
+    if detect.mode in ("ClusterCIDR", "NodeCIDR") and cidrs:
+        match, value = f"{NFT_FAMILY[family]} saddr", f"{{ {', '.join(cidrs)} }}"
+    elif detect.mode == "BridgeInterface":
+        match, value = "iifname", f'"{detect.interface}"'
+    elif detect.mode == "InterfaceNamePrefix":
+        match, value = "iifname", f'"{detect.interface}*"'
     return Layout(
         family,
-        pods=f"{source} {{ {cidrs} }}" if cidrs else "",
-        not_pods=f"{source} != {{ {cidrs} }}" if cidrs else "",
+        pods=f"{match} {value}" if match else "",
+        not_pods=f"{match} != {value}" if match else "",
         masquerade_all=config.masquerade_all,
+        masquerade_mark=1 << config.masquerade_bit,
+        node_port_addresses=_of_family(config.node_port_addresses, family),
+        service_cidrs=_of_family(config.service_cidrs, family),
     )
+
+
+def _of_family(networks: Sequence[str], family: Family) -> tuple[str, ...]:
+    return tuple(network for network in networks if (":" in network) == (family == "IPv6"))
 
 
 async def cleanup_nftables(families: Sequence[Family]) -> None:

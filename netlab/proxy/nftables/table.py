@@ -51,12 +51,15 @@ class Repair(NamedTuple):
     """The kernel calls all of the layout's chains that it ought to."""
 
 
-def read(netlink: Nfnetlink, layout: Layout) -> Found | None:
-    """The table as it is at one time; None if there is none. Raises NetlinkError."""
+def read(netlink: Nfnetlink, layout: Layout, *, elements: bool = True) -> Found | None:
+    """The table as it is at one time, or all but its elements; None if there is none. Raises NetlinkError.
+
+    A set that grew by very much a moment ago may not tell all of its elements: the kernel is still moving them.
+    """
     while True:
         before = netlink.generation()
         try:
-            found = _read(netlink, layout, before)
+            found = _read(netlink, layout, before, elements=elements)
         except NetlinkError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -65,16 +68,16 @@ def read(netlink: Nfnetlink, layout: Layout) -> Found | None:
             return found
 
 
-def _read(netlink: Nfnetlink, layout: Layout, generation: int) -> Found:
+def _read(netlink: Nfnetlink, layout: Layout, generation: int, *, elements: bool) -> Found:
     ip = layout.ip
     comment = nfrules.table_comment(netlink.ask(nfrules.table_request(ip, TABLE))[0])
     sets = frozenset(nfrules.sets_of(netlink.ask(nfrules.sets_request(ip, TABLE)), TABLE))
-    elements: Elements = {}
-    for name in layout.schemas().keys() & sets:
+    found: Elements = {}
+    for name in layout.schemas().keys() & sets if elements else ():
         dumped = netlink.dump(Set(ip, TABLE, name))
         if dumped:
-            elements[name] = {key: repr(data) if isinstance(data, Verdict) else data for key, data in dumped.items()}
-    return Found(generation, comment, _digests(netlink, ip), sets, elements)
+            found[name] = _values(dumped)
+    return Found(generation, comment, _digests(netlink, ip), sets, found)
 
 
 def read_layout(netlink: Nfnetlink, layout: Layout) -> Digests:
@@ -210,6 +213,12 @@ def shape_lines(shapes: Iterable[Shape]) -> Iterator[str]:
     """Chains that depend on the plan, for people."""
     for shape in shapes:
         yield from chain_lines(shape.name, shape.texts)
+
+
+def _values(dumped: dict[bytes, bytes | Verdict]) -> dict[bytes, Value]:
+    if all(isinstance(data, bytes) for data in dumped.values()):
+        return dumped  # type: ignore[return-value]
+    return {key: repr(data) if isinstance(data, Verdict) else data for key, data in dumped.items()}
 
 
 def _data(elements: dict[bytes, Value]) -> dict[bytes, bytes | Verdict]:
