@@ -1,10 +1,8 @@
 """What an executable of cni_plugins/ does: hand the call to a resident process, or run it here.
 
 Everything that a plugin does is paid for by every pod's start: only C modules are imported before it is known that
-nobody serves.
+nobody serves (not even __future__, which is a file).
 """
-
-from __future__ import annotations
 
 import posix
 import sys
@@ -39,7 +37,7 @@ _SCM_RIGHTS = 1
 _ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":%s}\n'
 
 
-def call(name: str) -> NoReturn:
+def call(name: str) -> "NoReturn":
     """Answer the call of the plugin `name`, and exit."""
     if name not in PLUGINS:  # of the link or the copy that was executed
         posix._exit(_fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS)))
@@ -100,7 +98,7 @@ def _fail(code: int, msg: str) -> int:
     return 1
 
 
-def handlers(name: str) -> dict[str, Handler]:
+def handlers(name: str) -> "dict[str, Handler]":
     """What a plugin does, by command. Raises `KeyError` for one that is none."""
     module = PLUGINS[name]
     __import__(module)  # importlib costs a file more
