@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import socket
 import ssl
 import types
@@ -286,13 +287,16 @@ def _reason(error: Exception) -> str:
     """Of what aiohttp says, what is wrong and not where in Python."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
-        said = getattr(cause, "verify_message", "") or str(cause)
+        said = (getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
         return f"its certificate is not accepted: {said}; see certificate-authority and tls-server-name"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLError):
         return f"TLS: {(cause.reason or str(cause)).lower().replace('_', ' ')}"
+    number = getattr(cause, "errno", None) or 0
+    if number > 0:
+        return os.strerror(number)  # asyncio's own text tells the address again
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 

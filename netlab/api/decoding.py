@@ -123,23 +123,25 @@ def _one(resource: Resource[T], body: bytes | msgspec.Raw) -> T | Unreadable:
 def _one_of_go(resource: Resource[T], body: bytes | msgspec.Raw) -> T | Unreadable:
     """The same from Go, which writes an empty list as null unless the field is declared as optional."""
     plain = _without_nulls(msgspec.json.decode(body))
+    if not isinstance(plain, dict):
+        return _unreadable(resource, {}, "it is no object")
+    for field in resource.nullable:
+        plain.setdefault(field, [])
     try:
-        for field in resource.nullable:
-            plain.setdefault(field, [])
         obj = msgspec.convert(plain, resource.type)
-    except (msgspec.ValidationError, AttributeError) as error:
-        return _unreadable(resource, plain, error)
+    except msgspec.ValidationError as error:
+        return _unreadable(resource, plain, str(error))
     obj.apiVersion, obj.kind = resource.api_version, resource.kind
     return obj
 
 
-def _unreadable(resource: Resource[T], plain: Any, error: Exception) -> Unreadable:
+def _unreadable(resource: Resource[T], plain: dict[str, Any], problem: str) -> Unreadable:
     try:
-        meta = msgspec.convert(plain["metadata"], ObjectMeta)
-    except (msgspec.ValidationError, TypeError, KeyError):
+        meta = msgspec.convert(plain.get("metadata", {}), ObjectMeta)
+    except msgspec.ValidationError:
         meta = ObjectMeta()
     found = Unreadable(metadata=meta, reason="")
-    found.reason = f"{resource.kind} {found.key or 'without a name'}: it cannot be read: {error}"
+    found.reason = f"{resource.kind} {found.key or 'without a name'}: it cannot be read: {problem}"
     return found
 
 
