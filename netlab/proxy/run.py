@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,12 +13,13 @@ from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.informer import Informer
-from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
+from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
 from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.executor import cleanup_iptables, cleanup_nftables, executor_for
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
+from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Family, NodeInfo
 from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, Planned, plan_service
 
@@ -35,18 +37,27 @@ async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None]
     """
     await _remove_other_mode(config)
     services = Informer(client, SERVICES)
-    slices = Informer(client, ENDPOINTSLICES)
+    slices = Informer(client, SLICES)
     nodes = Informer(client, NODES, fields=f"metadata.name={config.node_name}")
     proxy = Proxy(config)
     services.on_change(proxy.service_changed)
     slices.on_change(proxy.slice_changed)
     nodes.on_change(proxy.node_changed)
+
+    def synced() -> None:
+        # What was made until now stays for as long as its Service does.
+        gc.freeze()
+        gc.enable()
+        on_synced()
+
+    # While objects are only added, the garbage collector finds nothing and takes most of the time of a large start.
+    gc.disable()
     async with asyncio.TaskGroup() as tasks:
         for informer in (services, slices, nodes):
             tasks.create_task(informer.run())
         # A plan from half of the objects would cut off what is in force from before a restart.
         await asyncio.gather(services.synced.wait(), slices.synced.wait(), nodes.synced.wait())
-        await proxy.serve(on_synced)
+        await proxy.serve(synced)
 
 
 async def _remove_other_mode(config: ProxyConfig) -> None:

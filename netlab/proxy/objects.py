@@ -1,0 +1,37 @@
+"""EndpointSlices as a proxy keeps them: of endpoints, of which there may be 250,000, only what it reads.
+
+Without what tells of the pod an endpoint takes a third of the memory, and the garbage collector need not look at it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+
+from netlab.api import discovery_types
+from netlab.api.meta_types import Struct
+from netlab.api.resources import ENDPOINTSLICES, Resource
+
+
+class EndpointConditions(discovery_types.EndpointConditions, gc=False):
+    """See netlab.api.discovery_types."""
+
+
+class Endpoint(Struct, kw_only=True, gc=False):
+    """See netlab.api.discovery_types."""
+
+    addresses: list[str]
+    conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
+    nodeName: str | None = None  # noqa: N815  # the API's name
+    hints: discovery_types.EndpointHints | None = None
+
+
+class EndpointSlice(discovery_types.EndpointSlice, kw_only=True):
+    """See netlab.api.discovery_types."""
+
+    endpoints: list[Endpoint]  # type: ignore[assignment]  # a list that nobody adds to
+
+
+SLICES: Resource[discovery_types.EndpointSlice] = dataclasses.replace(ENDPOINTSLICES, type=EndpointSlice)
+"""What a proxy asks an API server for."""
