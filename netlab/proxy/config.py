@@ -18,7 +18,7 @@ DetectLocalMode = Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "Interfa
 
 @dataclasses.dataclass(frozen=True)
 class DetectLocal:
-    """How the proxy tells a pod's packet from others: by its source (`cidrs`), or by where it comes in (`interface`)."""
+    """How the proxy tells a pod's packet: by its source (`cidrs`), or by where it comes in (`interface`)."""
 
     mode: DetectLocalMode = "none"
     cidrs: tuple[str, ...] = ()

@@ -93,12 +93,7 @@ class IptablesExecutor:
         target = self._plan.get(frontend)
         if target is None:
             return []
-        made = iptables.tables(
-            {frontend: target},
-            self.family,
-            self._config.cidrs(self.family),
-            masquerade_all=self._config.masquerade_all,
-        )
+        made = iptables.tables({frontend: target}, self.family, self._config)
         return [
             f"-t {table} -A {name} {rule}" for table, chains in made.items() for name in chains for rule in chains[name]
         ]
@@ -117,9 +112,7 @@ class IptablesExecutor:
         await self._restore("".join(f"{line}\n" for line in lines))
 
     async def _load(self, plan: Plan) -> None:
-        new = iptables.tables(
-            plan, self.family, self._config.cidrs(self.family), masquerade_all=self._config.masquerade_all
-        )
+        new = iptables.tables(plan, self.family, self._config)
         await self._restore(iptables.render(self._tables, new))
         self._plan, self._tables = plan, new
 

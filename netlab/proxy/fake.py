@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, Transaction, Verdict, apply
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.plan import (
+    Endpoint,
+    Family,
+    Frontend,
+    Plan,
+    Scope,
+    Target,
+    Transaction,
+    Verdict,
+    apply,
+    difference,
+    of_family,
+)
 
 
 class Packet(NamedTuple):
@@ -16,8 +29,8 @@ class Packet(NamedTuple):
     destination: str
     protocol: str
     port: int
-    source_is_node: bool = False
-    """The source is one of this node's own addresses."""
+    interface: str = ""
+    """Where it came in; empty: it is the node's own."""
     to_node: bool = False
     """The destination is one of this node's own addresses."""
 
@@ -36,49 +49,110 @@ class Outcome(NamedTuple):
 class FakeExecutor:
     """See netlab.proxy.executor.Executor."""
 
-    def __init__(self, family: Family, cluster_cidrs: Sequence[str] = (), *, masquerade_all: bool = False) -> None:
+    def __init__(self, family: Family, config: ProxyConfig) -> None:
         self.family = family
         self.plan: dict[Frontend, Target] = {}
-        self._cidrs = [ipaddress.ip_network(cidr) for cidr in cluster_cidrs]
-        self._masquerade_all = masquerade_all
+        self._config = config
+        self._node_ports = of_family(config.node_port_addresses, family)
+        self._service_cidrs = of_family(config.service_cidrs, family)
+        self._clients: dict[tuple[str, str, Endpoint, str], float] = {}
+        """When each client last connected to each endpoint of a Service's port with session affinity."""
 
     async def replace(self, plan: Plan) -> None:
         """See Executor."""
-        self.plan = dict(plan)
+        await self.apply(difference(self.plan, plan))
 
     async def apply(self, transaction: Transaction) -> None:
         """See Executor."""
         for frontend, old, _ in transaction:
             assert self.plan.get(frontend) == old, f"{frontend} is not what the transaction starts from"
         self.plan = apply(self.plan, transaction)
+        # An endpoint that went and comes back knows nobody.
+        known = {(t.service, f.protocol, e) for f, t in self.plan.items() for e in (*t.cluster, *t.local)}
+        self._clients = {key: at for key, at in self._clients.items() if key[:3] in known}
 
     async def intact(self) -> bool:
         """See Executor."""
         return True
 
+    async def differences(self) -> list[str]:
+        """See Executor."""
+        return []
+
+    def explain(self, frontend: Frontend) -> list[str]:
+        """See Executor."""
+        return [_line(frontend, self.plan[frontend])] if frontend in self.plan else []
+
     def dump(self) -> str:
         """The plan, one line for each frontend, in the order of addresses."""
         return "".join(f"{line}\n" for line in sorted(_line(f, t) for f, t in self.plan.items()))
 
-    def trace(self, packet: Packet, *, backend: Endpoint | None = None) -> Outcome:
-        """What becomes of a connection; `backend` is the endpoint chosen, which only a hairpin depends on."""
-        target = self.plan.get(Frontend(packet.destination, packet.protocol, packet.port))
-        if target is None and packet.to_node and not ipaddress.ip_address(packet.destination).is_loopback:
-            target = self.plan.get(Frontend(None, packet.protocol, packet.port))
+    def trace(self, packet: Packet, *, backend: Endpoint | None = None, at: float = 0.0) -> Outcome:
+        """What becomes of a connection.
+
+        `backend` is the endpoint chosen, which only a hairpin depends on; `at` is the time in seconds, which only
+        session affinity depends on.
+        """
+        target = self._target(packet)
         if target is None:
-            refused = any(f.address == packet.destination and t.scope is Scope.INTERNAL for f, t in self.plan.items())
-            return Outcome(verdict=Verdict.REJECT if refused else None)
-        from_pod = any(ipaddress.ip_address(packet.source) in cidr for cidr in self._cidrs)
-        inside = target.short_cut and bool(target.cluster) and (from_pod or packet.source_is_node)
+            return Outcome(verdict=self._refusal(packet))
+        if target.sources and not _among(packet.source, target.sources):
+            return Outcome(verdict=Verdict.DROP)
+        from_pod = self._from_pod(packet)
+        inside = target.short_cut and bool(target.cluster) and (from_pod or not packet.interface)
         endpoints = target.cluster if inside else target.endpoints
         if not endpoints:
             return Outcome(verdict=target.verdict)
         if target.scope is Scope.INTERNAL:
-            masquerade = self._masquerade_all or (bool(self._cidrs) and not from_pod)
+            masquerade = self._config.masquerade_all or (self._knows_pods and not from_pod)
         else:
             masquerade = (inside and not from_pod) if target.short_cut else True
+        for endpoint in sorted(endpoints):
+            last = self._clients.get((target.service, packet.protocol, endpoint, packet.source))
+            if last is not None and at - last < target.affinity_seconds:
+                endpoints = (endpoint,)
+                break
         hairpin = backend is not None and backend.address == packet.source
         return Outcome(frozenset(e[:2] for e in endpoints), masquerade=masquerade or hairpin)
+
+    def remember(self, packet: Packet, backend: str, *, at: float) -> None:
+        """Take note of a connection to the endpoint of that address: session affinity remembers its client."""
+        target = self._target(packet)
+        assert target is not None, f"{packet} concerns no Service"
+        for endpoint in {*target.cluster, *target.local}:
+            if endpoint.address == backend and target.affinity_seconds:
+                self._clients[target.service, packet.protocol, endpoint, packet.source] = at
+
+    def _target(self, packet: Packet) -> Target | None:
+        target = self.plan.get(Frontend(packet.destination, packet.protocol, packet.port))
+        if target is not None or not packet.to_node or ipaddress.ip_address(packet.destination).is_loopback:
+            return target
+        if self._node_ports and not _among(packet.destination, self._node_ports):
+            return None
+        return self.plan.get(Frontend(None, packet.protocol, packet.port))
+
+    def _refusal(self, packet: Packet) -> Verdict | None:
+        """What somebody gets who dials a ClusterIP that has no such port, or an address that no Service has."""
+        if any(f.address == packet.destination and t.scope is Scope.INTERNAL for f, t in self.plan.items()):
+            return Verdict.REJECT
+        return Verdict.DROP if _among(packet.destination, self._service_cidrs) else None
+
+    @property
+    def _knows_pods(self) -> bool:
+        detect = self._config.detect_local
+        return bool(detect.interface or of_family(detect.cidrs, self.family))
+
+    def _from_pod(self, packet: Packet) -> bool:
+        detect = self._config.detect_local
+        if detect.mode == "BridgeInterface":
+            return packet.interface == detect.interface
+        if detect.mode == "InterfaceNamePrefix":
+            return packet.interface.startswith(detect.interface)
+        return _among(packet.source, of_family(detect.cidrs, self.family))
+
+
+def _among(address: str, networks: Iterable[str]) -> bool:
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
 def _line(frontend: Frontend, target: Target) -> str:
@@ -88,4 +162,8 @@ def _line(frontend: Frontend, target: Target) -> str:
         if listed
     )
     affinity = f" affinity={target.affinity_seconds}s" if target.affinity_seconds else ""
-    return f"{frontend} {target.scope.value} {target.policy} {target.service}{affinity} {lists or target.verdict.value}"
+    sources = f" sources={','.join(target.sources)}" if target.sources else ""
+    return (
+        f"{frontend} {target.scope.value} {target.policy} {target.service}{affinity}{sources}"
+        f" {lists or target.verdict.value}"
+    )

@@ -17,13 +17,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, Verdict
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, of_family
 
 Chains: TypeAlias = dict[str, list[str]]
 """The rules of each chain of a table, as arguments of `iptables -A CHAIN`."""
 Tables: TypeAlias = dict[str, Chains]
 
-MASQUERADE_MARK = "0x4000/0x4000"
 HOOKS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "nat": (
         ("PREROUTING", "-j KUBE-SERVICES"),
@@ -38,60 +38,76 @@ _LOOPBACK: Mapping[Family, str] = {"IPv4": "127.0.0.0/8", "IPv6": "::1/128"}
 _BITS: Mapping[Family, int] = {"IPv4": 32, "IPv6": 128}
 
 
-def tables(plan: Plan, family: Family, cluster_cidrs: Sequence[str], *, masquerade_all: bool = False) -> Tables:
+def tables(plan: Plan, family: Family, config: ProxyConfig) -> Tables:
     """All chains of a plan. Pure."""
-    own = f"-m addrtype --dst-type LOCAL ! -d {_LOOPBACK[family]}"
+    mark = 1 << config.masquerade_bit
     nat: Chains = {
         "KUBE-SERVICES": [],
-        "KUBE-NODEPORTS": [],
-        "KUBE-MARK-MASQ": ["-j MARK --or-mark 0x4000"],
+        # Loopback has no NodePorts: what the node sends to itself there cannot be given another source (KEP-3866).
+        "KUBE-NODEPORTS": [f"-d {_LOOPBACK[family]} -j RETURN"],
+        "KUBE-MARK-MASQ": [f"-j MARK --or-mark {mark:#x}"],
         "KUBE-POSTROUTING": [
-            f"-m mark ! --mark {MASQUERADE_MARK} -j RETURN",
-            "-j MARK --xor-mark 0x4000",
+            f"-m mark ! --mark {mark:#x}/{mark:#x} -j RETURN",
+            f"-j MARK --xor-mark {mark:#x}",
             "-j MASQUERADE --random-fully",
         ],
     }
-    refused: list[str] = []
+    # What the nat table does not translate meets these behind the routing; it may not drop itself.
+    refuse: Chains = {"KUBE-REFUSE": [], "KUBE-REFUSE-NODEPORTS": [f"-d {_LOOPBACK[family]} -j RETURN"]}
+    pods = _pods(config, family)
     cluster_ips: set[str] = set()
     for frontend, target in plan.items():
         match = f"-p {frontend.protocol} -m {frontend.protocol} --dport {frontend.port}"
+        services, refused = "KUBE-NODEPORTS", "KUBE-REFUSE-NODEPORTS"
         if frontend.address is not None:
             match = f"-d {frontend.address}/{_BITS[family]} {match}"
-        chain, kind = ("KUBE-NODEPORTS", own) if frontend.address is None else ("KUBE-SERVICES", "")
+            services, refused = "KUBE-SERVICES", "KUBE-REFUSE"
         if target.scope is Scope.INTERNAL:
             cluster_ips.add(str(frontend.address))
-        if not target.cluster and not target.local:
-            if target.scope is Scope.EXTERNAL:
-                refused.append(" ".join(filter(None, (match, kind, "-j REJECT"))))
-            continue
-        if target.scope is Scope.INTERNAL:
-            if not target.endpoints:
-                # The nat table may not drop: not translated, it meets this rule behind the routing.
-                assert target.verdict is Verdict.DROP
-                refused.insert(0, f"{match} -j DROP")
-                continue
-            if masquerade_all:
-                nat[chain].append(f"{match} -j KUBE-MARK-MASQ")
-            elif cluster_cidrs:
-                nat[chain].append(f"{match} -j {_off_cluster(nat, cluster_cidrs)}")
-            nat[chain].append(f"{match} -j {_list(nat, frontend, target, target.policy)}")
-            continue
+            if target.endpoints:
+                if config.masquerade_all:
+                    nat[services].append(f"{match} -j KUBE-MARK-MASQ")
+                elif pods:
+                    nat[services].append(f"{match} -j {_off_cluster(nat, pods)}")
+                nat[services].append(f"{match} -j {_list(nat, frontend, target, target.policy)}")
+        elif target.cluster or target.local:
+            chain = _external(nat, frontend, target, pods)
+            nat[services] += [f"{match} {source}-j {chain}" for source in _sources(target)]
         if not target.endpoints:
-            refused.insert(0, " ".join(filter(None, (match, kind, "-j DROP"))))
-        nat[chain].append(f"{match} -j {_external(nat, frontend, target, cluster_cidrs)}")
+            refuse[refused] += [f"{match} {source}-j {target.verdict.name}" for source in _sources(target)]
+        if target.sources:
+            refuse[refused].append(f"{match} -j DROP")
     # NodePorts last: an external IP may be one of the node's own addresses.
-    nat["KUBE-SERVICES"].append(f"{own} -j KUBE-NODEPORTS")
-    refused += [f"-d {address}/{_BITS[family]} -j REJECT" for address in sorted(cluster_ips)]
-    return {"nat": nat, "filter": {"KUBE-REFUSE": refused}}
+    own = [f"-d {cidr} " for cidr in of_family(config.node_port_addresses, family)] or [""]
+    nat["KUBE-SERVICES"] += [f"{cidr}-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS" for cidr in own]
+    refuse["KUBE-REFUSE"] += [f"{cidr}-m addrtype --dst-type LOCAL -j KUBE-REFUSE-NODEPORTS" for cidr in own]
+    refuse["KUBE-REFUSE"] += [f"-d {address}/{_BITS[family]} -j REJECT" for address in sorted(cluster_ips)]
+    refuse["KUBE-REFUSE"] += [f"-d {cidr} -j DROP" for cidr in of_family(config.service_cidrs, family)]
+    return {"nat": nat, "filter": refuse}
 
 
-def _off_cluster(nat: Chains, cluster_cidrs: Sequence[str]) -> str:
-    # A chain of its own, because "from none of these" takes more than one match.
-    nat["KUBE-OFF-CLUSTER"] = [f"-s {cidr} -j RETURN" for cidr in cluster_cidrs] + ["-j KUBE-MARK-MASQ"]
+def _pods(config: ProxyConfig, family: Family) -> list[str]:
+    """The matches of a packet from a pod, one of which is enough; none: they cannot be told."""
+    detect = config.detect_local
+    if detect.mode == "BridgeInterface":
+        return [f"-i {detect.interface}"]
+    if detect.mode == "InterfaceNamePrefix":
+        return [f"-i {detect.interface}+"]
+    return [f"-s {cidr}" for cidr in of_family(detect.cidrs, family)]
+
+
+def _sources(target: Target) -> list[str]:
+    """The matches of those who may connect."""
+    return [f"-s {source} " for source in target.sources] or [""]
+
+
+def _off_cluster(nat: Chains, pods: Sequence[str]) -> str:
+    # A chain of its own, because "none of these" takes more than one match.
+    nat["KUBE-OFF-CLUSTER"] = [*(f"{match} -j RETURN" for match in pods), "-j KUBE-MARK-MASQ"]
     return "KUBE-OFF-CLUSTER"
 
 
-def _external(nat: Chains, frontend: Frontend, target: Target, cluster_cidrs: Sequence[str]) -> str:
+def _external(nat: Chains, frontend: Frontend, target: Target, pods: Sequence[str]) -> str:
     name = _name("EXT", target.service, frontend.protocol)
     if target.policy == "Cluster":
         nat[name] = ["-j KUBE-MARK-MASQ", f"-j {_list(nat, frontend, target, 'Cluster')}"]
@@ -99,7 +115,7 @@ def _external(nat: Chains, frontend: Frontend, target: Target, cluster_cidrs: Se
     rules = []
     if target.cluster:
         everywhere = _list(nat, frontend, target, "Cluster")
-        rules += [f"-s {cidr} -j {everywhere}" for cidr in cluster_cidrs]
+        rules += [f"{match} -j {everywhere}" for match in pods]
         rules += [f"-m addrtype --src-type LOCAL -j {verb}" for verb in ("KUBE-MARK-MASQ", everywhere)]
     if target.local:
         rules.append(f"-j {_list(nat, frontend, target, 'Local')}")

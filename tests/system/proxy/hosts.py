@@ -1,8 +1,9 @@
-"""A small network of real namespaces: pods a and c on node-1, pod b on node-2, the outside world."""
+"""A small network of real namespaces: pods a and c on node-1's bridge, pod b on node-2, the outside world."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import multiprocessing.connection
 import os
@@ -10,13 +11,13 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from netlab.net import syscalls
 from netlab.proxy.plan import Family
-from tests.unit.proxy.flows import TARGET_PORT
+from tests.unit.proxy.flows import ADDRESSES, BRIDGE, FAMILIES, NODE, TARGET_PORT, VARIANTS, dialled
 
 T = TypeVar("T")
 
@@ -26,6 +27,8 @@ ANSWERS = 5.0
 """Seconds in which whatever is not dropped answers, on the slowest machine."""
 SILENCE = 0.3
 """Seconds without an answer that are taken for a drop."""
+ENOUGH = 60
+"""Connections after which each of two endpoints has been chosen: all to one has a probability of 2**-59."""
 
 
 class Host:
@@ -75,19 +78,27 @@ def run_ip(script: str) -> None:
     subprocess.run(["ip", "-batch", "-"], input=script, text=True, check=True)
 
 
+def route_only() -> None:
+    """Have the bridge's frames pass the IP layer alone, also where the machine has br_netfilter."""
+    for name in ("iptables", "ip6tables"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}").write_text("0")
+
+
 def set_sysctls(values: dict[str, str]) -> None:
     for key, value in values.items():
         (Path("/proc/sys/net") / key).write_text(value)
 
 
-def serve(name: str) -> None:
+def serve(name: str, port: int = TARGET_PORT, addresses: Sequence[str] = ("0.0.0.0", "::")) -> None:
     """Answer every TCP connection and UDP datagram with one's name and the client's address."""
-    for family in _AF.values():
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         for kind in _TYPE.values():
             listener = socket.socket(family, kind)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(("", TARGET_PORT))
+            listener.bind((address, port))
             threading.Thread(target=_answer, args=(listener, name), daemon=True).start()
 
 
@@ -104,13 +115,15 @@ def _answer(listener: socket.socket, name: str) -> None:
             listener.sendto(f"{name} {client[0]}".encode(), client)
 
 
-def dial(family: Family, protocol: str, address: str, port: int, patience: float, source_port: int = 0) -> str:
+def dial(
+    family: Family, protocol: str, address: str, port: int, patience: float, source: str = "", source_port: int = 0
+) -> str:
     """What a server answers: `NAME CLIENT`; or `reject` or `drop`."""
     with socket.socket(_AF[family], _TYPE[protocol]) as client:
         client.settimeout(patience)
         try:
-            if source_port:
-                client.bind(("", source_port))
+            if source or source_port:
+                client.bind((source, source_port))
             client.connect((address, port))
             if protocol == "udp":
                 # What the sender's own host refuses or drops fails at once; why is told by the answer, if any.
@@ -123,6 +136,39 @@ def dial(family: Family, protocol: str, address: str, port: int, patience: float
             return "reject"
 
 
+class Probe(NamedTuple):
+    """What to dial, and the servers that are to answer: it is dialled until each of them has."""
+
+    family: Family
+    protocol: str
+    address: str
+    port: int
+    wanted: frozenset[str]
+    source: str
+    patience: float = ANSWERS
+
+
+def dial_all(probes: list[Probe]) -> list[set[str]]:
+    """What each probe is answered.
+
+    At once: a TCP client in IPv6 hears of a refusal only when it sends its SYN again, a second later.
+    """
+    with concurrent.futures.ThreadPoolExecutor(16) as dialling:
+        return list(dialling.map(_dial_until, probes))
+
+
+def _dial_until(probe: Probe) -> set[str]:
+    answers: set[str] = set()
+    family, protocol, address, port, wanted, source, patience = probe
+    for _ in range(ENOUGH):
+        answer = dial(family, protocol, address, port, patience, source)
+        answers.add(answer)
+        seen = {answer.partition(" ")[0] for answer in answers}
+        if not seen < wanted:
+            break
+    return answers
+
+
 def run_async(function: Callable[..., Any], *args: Any) -> Any:
     """Run a coroutine function of a module in the host."""
     return asyncio.run(function(*args))
@@ -130,42 +176,60 @@ def run_async(function: Callable[..., Any], *args: Any) -> Any:
 
 def network() -> dict[str, Host]:
     """The hosts, wired; call it in namespaces of the test's own, where the fabric's bridge is made."""
-    hosts = {name: Host(name) for name in ("node-1", "node-2", "outside", "a", "b", "c")}
+    hosts = {name: Host(name) for name in (NODE, "node-2", "outside", "a", "b", "c")}
     run_ip("link add br0 type bridge\nlink set br0 up\n")
-    for index, name in enumerate(("node-1", "node-2", "outside")):
-        number = {"node-1": "1", "node-2": "2", "outside": "253"}[name]
-        number6 = {"node-1": "1", "node-2": "2", "outside": "fd"}[name]
+    own = {
+        NODE: ["192.0.2.1/24", "2001:db8::1/64"],
+        "node-2": ["192.0.2.2/24", "2001:db8::2/64"],
+        "outside": ["192.0.2.253/24", "2001:db8::fd/64", "192.0.2.100/24", "2001:db8::64/64"],
+    }
+    for index, (name, addresses) in enumerate(own.items()):
         run_ip(f"link add p{index} type veth peer name eth0 netns {hosts[name].pid}\nlink set p{index} master br0 up\n")
-        hosts[name].ip(
-            "link set lo up\nlink set eth0 up\n"
-            f"addr add 192.0.2.{number}/24 dev eth0\naddr add 2001:db8::{number6}/64 dev eth0 nodad\n"
-        )
-    for node in ("node-1", "node-2"):
-        forwarding = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+        hosts[name].ip("link set lo up\nlink set eth0 up\n")
+        hosts[name].ip("".join(f"addr add {a} dev eth0{' nodad' if ':' in a else ''}\n" for a in addresses))
+    for node in (NODE, "node-2"):
+        forwarding = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/send_redirects": "0"}
         # The kernel answers one client with at most one ICMP error a second; the table asks for many.
         hosts[node].call(set_sysctls, forwarding | {"ipv4/icmp_ratelimit": "0", "ipv6/icmp/ratelimit": "0"})
-    for pod, node, subnet, last in (("a", "node-1", 1, 2), ("c", "node-1", 1, 3), ("b", "node-2", 2, 2)):
-        v4, v6 = f"10.244.{subnet}", f"fd00:10:244:{subnet}:"
+    for node, subnet in ((NODE, 1), ("node-2", 2)):
+        hosts[node].call(route_only)
         hosts[node].ip(
-            f"link add v{pod} type veth peer name eth0 netns {hosts[pod].pid}\nlink set v{pod} up\n"
-            f"addr add {v4}.1/32 dev v{pod}\naddr add {v6}:1/128 dev v{pod} nodad\n"
-            f"route add {v4}.{last}/32 dev v{pod}\nroute add {v6}:{last}/128 dev v{pod}\n"
+            f"link add {BRIDGE} type bridge\nlink set {BRIDGE} up\naddr add 10.244.{subnet}.1/24 dev {BRIDGE}\n"
+            f"addr add fd00:10:244:{subnet}::1/64 dev {BRIDGE} nodad\n"
         )
+        # A bridge has settings of its own, made before the ones above were.
+        hosts[node].call(set_sysctls, {f"ipv4/conf/{name}/send_redirects": "0" for name in ("default", BRIDGE, "eth0")})
+    for pod, node in (("a", NODE), ("c", NODE), ("b", "node-2")):
+        subnet = 1 if node == NODE else 2
+        v4, v6 = f"10.244.{subnet}.1", f"fd00:10:244:{subnet}::1"
+        hosts[node].ip(
+            f"link add v{pod} type veth peer name eth0 netns {hosts[pod].pid}\nlink set v{pod} master {BRIDGE} up\n"
+        )
+        # Its neighbours by the gateway, too: else what they answer would miss the node, and the translation's way back.
         hosts[pod].ip(
-            f"link set lo up\nlink set eth0 up\naddr add {v4}.{last}/32 dev eth0\n"
-            f"addr add {v6}:{last}/128 dev eth0 nodad\n"
-            f"route add {v4}.1/32 dev eth0\nroute add default via {v4}.1\n"
-            f"route add {v6}:1/128 dev eth0\nroute add default via {v6}:1\n"
+            f"link set lo up\nlink set eth0 up\naddr add {ADDRESSES['IPv4'][pod]}/32 dev eth0\n"
+            f"addr add {ADDRESSES['IPv6'][pod]}/128 dev eth0 nodad\n"
+            f"route add {v4}/32 dev eth0\nroute add default via {v4}\n"
+            f"route add {v6}/128 dev eth0\nroute add default via {v6}\n"
         )
-    hosts["node-1"].ip(
+        hosts[pod].call(set_sysctls, {"ipv6/conf/all/accept_redirects": "0", "ipv6/conf/eth0/accept_redirects": "0"})
+    second4, second6 = (ADDRESSES[family]["secondary"] for family in FAMILIES)
+    hosts[NODE].ip(
         "route add 10.244.2.0/24 via 192.0.2.2\nroute add fd00:10:244:2::/64 via 2001:db8::2\n"
         "route add default via 192.0.2.253\nroute add default via 2001:db8::fd\n"
+        f"addr add {second4}/32 dev lo\naddr add {second6}/128 dev lo nodad\n"
     )
+    # Answers to the outside go back through the node that was asked, which alone knows what it translated.
     hosts["node-2"].ip(
         "route add 10.244.1.0/24 via 192.0.2.1\nroute add fd00:10:244:1::/64 via 2001:db8::1\n"
-        "route add default via 192.0.2.253\nroute add default via 2001:db8::fd\n"
+        "route add 192.0.2.253/32 via 192.0.2.1\nroute add 2001:db8::fd/128 via 2001:db8::1\n"
+        "route add 192.0.2.100/32 via 192.0.2.1\nroute add 2001:db8::64/128 via 2001:db8::1\n"
     )
     hosts["outside"].ip("route add default via 192.0.2.1\nroute add default via 2001:db8::1\n")
+    # A load balancer that is a proxy: a server of its own, at the address that its Service has from it.
+    balancer = [dialled(VARIANTS["proxied"], "loadBalancer", family)[0] for family in FAMILIES]
+    hosts["outside"].ip(f"addr add {balancer[0]}/32 dev lo\naddr add {balancer[1]}/128 dev lo nodad\n")
+    hosts["outside"].call(serve, "outside", 80, balancer)
     for pod in ("a", "b"):
         hosts[pod].call(serve, pod)
     return hosts

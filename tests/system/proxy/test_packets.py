@@ -5,162 +5,72 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import subprocess
+import time
+from collections.abc import Iterator
 
 import pytest
+from pyroute2 import AsyncNFCTSocket
 
 from netlab.api.discovery_types import EndpointConditions
 from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.executor import executor_for
-from netlab.proxy.plan import Family, NodeInfo, Plan, Transaction, Verdict, difference
+from netlab.proxy.executor import Executor, executor_for
+from netlab.proxy.plan import Family, Plan, Transaction, Verdict, difference
 from netlab.proxy.planner import plan_service
 from netlab.proxy.run import cleanup
 from tests.sandbox import isolated
-from tests.system.proxy.hosts import ANSWERS, SILENCE, Host, dial, network, run_async
+from tests.system.proxy.hosts import ANSWERS, SILENCE, Host, Probe, dial, dial_all, network, run_async
+from tests.unit.proxy.affinity import AFFINE, Plans, keeps_its_pod
 from tests.unit.proxy.flows import (
     ADDRESSES,
-    CLUSTER_CIDRS,
-    FLOWS,
+    BOTH,
+    DRAINING,
+    FAMILIES,
     NODE,
-    ORIGINS,
+    NODE_INFO,
     READY,
+    SETTINGS,
     VARIANTS,
     Flow,
-    Variant,
+    Setting,
+    config_of,
     dialled,
+    flow,
     plan_of_all,
     service_of,
     slices_of,
 )
 
 MODES: list[Mode] = ["nftables", "iptables"]
-FAMILIES: list[Family] = ["IPv4", "IPv6"]
-ENOUGH = 60
-"""Connections after which each of two endpoints has been chosen: all to one has a probability of 2**-59."""
+ON = {"node": NODE, "stranger": "outside"}
+"""The host of an origin that is not called as its host is."""
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def config_of(mode: Mode, family: Family) -> ProxyConfig:
-    return ProxyConfig(node_name=NODE, mode=mode, cluster_cidrs=[CLUSTER_CIDRS[family]], families=[family])
+# --- What runs on the node ---------------------------------------------------------------------------------------
+
+_planes: list[Executor] = []
 
 
-async def carry_out(mode: Mode, family: Family, plan: Plan, transactions: list[Transaction]) -> bool:
-    """Load a plan, then apply transactions; whether the kernel holds the result."""
-    executor = executor_for(family, config_of(mode, family))
-    await executor.replace(plan)
-    for transaction in transactions:
-        await executor.apply(transaction)
-    return await executor.intact()
+async def load(family: Family, config: ProxyConfig, plan: Plan) -> bool:
+    """Start a data plane with a plan; whether the kernel holds it."""
+    _planes[:] = [executor_for(family, config)]
+    await _planes[0].replace(plan)
+    return await _planes[0].intact()
 
 
-def small_plan(family: Family, backends: dict[str, EndpointConditions], affinity: str = "None") -> Plan:
-    service = service_of(VARIANTS["cluster"])
-    service.spec.sessionAffinity = affinity
-    return plan_service(service, slices_of("cluster", backends), NodeInfo(NODE), family).frontends
+async def change(transaction: Transaction) -> bool:
+    """Carry a transaction out in the data plane that was started last; whether the kernel holds the result."""
+    await _planes[0].apply(transaction)
+    return await _planes[0].intact()
 
 
-def origin_of(flow: Flow) -> str:
-    return NODE if flow.origin == "node" else flow.origin
-
-
-def observe(hosts: dict[str, Host], flow: Flow, family: Family, protocol: str) -> None:
-    host = hosts[origin_of(flow)]
-    address, port = dialled(flow.variant, flow.kind, family)
-    source = ADDRESSES[family][flow.origin]
-    seen: set[str] = set()
-    for _ in range(ENOUGH):
-        patience = SILENCE if flow.verdict is Verdict.DROP else ANSWERS
-        answer = host.call(dial, family, protocol, address, port, patience)
-        if flow.verdict is not None:
-            assert answer == flow.verdict.value, flow
-            return
-        backend, _, client = answer.partition(" ")
-        assert backend in flow.backends, (flow, answer)
-        # The node's own address is what masquerading would choose, so there is nothing to see there.
-        if flow.origin != "node":
-            assert (client != source) == (flow.masquerade or backend == flow.origin), (flow, answer)
-        seen.add(backend)
-        if seen == flow.backends:
-            return
-    pytest.fail(f"{flow}: only {seen} in {ENOUGH} connections")
-
-
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
-@isolated
-def test_every_flow_goes_where_the_documentation_says(mode: Mode, family: Family, protocol: str) -> None:
-    hosts = network()
-    assert hosts[NODE].call(run_async, carry_out, mode, family, plan_of_all(family), [])
-
-    def dial_all(origin: str) -> None:
-        for flow in FLOWS:
-            if flow.origin == origin:
-                observe(hosts, flow, family, protocol)
-
-    # At once: a TCP client in IPv6 hears of a refusal only when it sends its SYN again, a second later.
-    with concurrent.futures.ThreadPoolExecutor() as dialling:
-        list(dialling.map(dial_all, ORIGINS))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
-@isolated
-def test_endpoints_come_and_go(mode: Mode, family: Family) -> None:
-    """Plan after plan by transactions alone; the last one decides where packets go."""
-    hosts = network()
-    plans = [
-        small_plan(family, {"a": READY}),
-        small_plan(family, {"a": READY, "b": READY}, "ClientIP"),
-        small_plan(family, {}),
-        plan_of_all(family),
-        {},
-        small_plan(family, {"a": READY, "b": READY}),
-        small_plan(family, {"b": READY}),
-    ]
-    transactions = [difference(*pair) for pair in itertools.pairwise(plans)]
-    assert hosts[NODE].call(run_async, carry_out, mode, family, plans[0], transactions)
-    observe(hosts, Flow(VARIANTS["cluster"], "clusterIP", "c", frozenset("b")), family, "tcp")
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
-@isolated
-def test_a_client_with_affinity_keeps_its_pod_on_every_address(mode: Mode, family: Family) -> None:
-    hosts = network()
-    plan = small_plan(family, {"a": READY, "b": READY}, "ClientIP")
-    assert hosts[NODE].call(run_async, carry_out, mode, family, plan, [])
-    variant: Variant = VARIANTS["cluster"]
-    for host in ("c", "outside"):
-        answers = {
-            hosts[host].call(dial, family, "tcp", *dialled(variant, kind, family), ANSWERS).split()[0]
-            for kind in ("clusterIP", "nodePort", "externalIP") * 8
-        }
-        assert len(answers) == 1
-
-
-async def switch(mode: Mode, family: Family, old: Plan, new: Plan) -> int:
-    await carry_out(mode, family, old, [difference(old, new)])
-    return await conntrack.forget_stale(family, new, frozenset([ADDRESSES[family]["node"]]))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("kind", ["clusterIP", "nodePort"])
-@isolated
-def test_a_udp_flow_follows_when_its_endpoint_goes(kind: str, family: Family) -> None:
-    hosts = network()
-    address = dialled(VARIANTS["cluster"], kind, family)
-    only_a, only_b = small_plan(family, {"a": READY}), small_plan(family, {"b": READY})
-    hosts[NODE].call(run_async, carry_out, "nftables", family, only_a, [])
-
-    def ask() -> str:
-        return hosts["outside"].call(dial, family, "udp", *address, ANSWERS, 5555).split()[0]
-
-    assert ask() == "a"
-    assert hosts[NODE].call(run_async, switch, "nftables", family, only_a, only_b) == 1
-    assert ask() == "b"
-    # Also when it was the last one, so that the client hears of it.
-    assert hosts[NODE].call(run_async, switch, "nftables", family, only_b, small_plan(family, {})) == 1
-    assert ask() == "reject"
+async def forget_all() -> None:
+    """Have no flow of earlier rules answer for the present ones, should a client choose the same port again."""
+    async with AsyncNFCTSocket() as tracking:
+        await tracking.flush()
 
 
 def listing() -> str:
@@ -171,14 +81,207 @@ def add_foreign() -> None:
     subprocess.run(["nft", "add", "table", "inet", "foreign"], check=True)
 
 
-@pytest.mark.parametrize("mode", MODES)
+# --- The table ---------------------------------------------------------------------------------------------------
+
+
+def probe(asked: Flow, family: Family, protocol: str) -> Probe:
+    address, port = dialled(asked.variant, asked.kind, family)
+    # The outside world has two addresses; what others send has the only one that fits.
+    source = ADDRESSES[family][asked.origin] if asked.origin in ("outside", "stranger") else ""
+    patience = SILENCE if asked.verdict is Verdict.DROP else ANSWERS
+    return Probe(family, protocol, address, port, asked.backends, source, patience)
+
+
+def wrong(asked: Flow, family: Family, answers: set[str]) -> str:
+    """What is wrong with the answers to a flow; empty if nothing is."""
+    source = ADDRESSES[family][asked.origin]
+    words = {answer.partition(" ")[0] for answer in answers}
+    if asked.verdict is not None or asked.passes_to == "nobody":
+        expected = {asked.verdict.value if asked.verdict is not None else "reject"}
+    else:
+        expected = {asked.passes_to} if asked.passes_to else set(asked.backends)
+    if words != expected:
+        return f"{asked}: {sorted(words)} instead of {sorted(expected)}"
+    for answer in answers:
+        backend, _, client = answer.partition(" ")
+        # To the other node the node's own source is also what masquerading chooses.
+        if client and not (asked.origin == "node" and backend != "a"):
+            masquerade = asked.masquerade or backend == asked.origin
+            if (client != source) != masquerade:
+                return f"{asked}: {backend} sees {client}, which is {'not ' if masquerade else ''}masqueraded"
+    return ""
+
+
+def observe(hosts: dict[str, Host], flows: list[Flow], family: Family) -> list[str]:
+    """Dial every flow, by TCP and UDP; what went wrong."""
+
+    def dial_from(host: str) -> Iterator[str]:
+        asked = [(f, p) for p in ("tcp", "udp") for f in flows if ON.get(f.origin, f.origin) == host]
+        answers = hosts[host].call(dial_all, [probe(f, family, p) for f, p in asked])
+        for (one, protocol), found in zip(asked, answers, strict=True):
+            if problem := wrong(one, family, found):
+                yield f"{protocol} {problem}"
+
+    with concurrent.futures.ThreadPoolExecutor() as dialling:
+        return list(itertools.chain(*dialling.map(lambda host: list(dial_from(host)), hosts)))
+
+
+@each_family
+@each_mode
+@isolated
+def test_every_flow_goes_where_the_documentation_says(mode: Mode, family: Family) -> None:
+    hosts, plan = network(), plan_of_all(family)
+    problems = []
+    for setting, flows in SETTINGS:
+        assert hosts[NODE].call(run_async, load, family, config_of(setting, family, mode), plan), setting
+        hosts[NODE].call(run_async, forget_all)
+        problems += [f"{setting}: {problem}" for problem in observe(hosts, flows, family)]
+    assert not problems, "\n".join(problems)
+
+
+# --- Changes -----------------------------------------------------------------------------------------------------
+
+
+def small_plan(family: Family, backends: dict[str, EndpointConditions], name: str = "cluster") -> Plan:
+    service = service_of(VARIANTS[name])
+    return plan_service(service, slices_of(name, backends), NODE_INFO, family).frontends
+
+
+@each_family
+@each_mode
+@isolated
+def test_endpoints_come_and_go(mode: Mode, family: Family) -> None:
+    """Plan after plan by transactions alone; the last one decides where packets go."""
+    hosts = network()
+    plans = [
+        small_plan(family, {"a": READY}),
+        small_plan(family, BOTH),
+        small_plan(family, {}),
+        plan_of_all(family),
+        {},
+        small_plan(family, BOTH),
+        small_plan(family, {"b": READY}),
+    ]
+    assert hosts[NODE].call(run_async, load, family, config_of(Setting(), family, mode), plans[0])
+    for old, new in itertools.pairwise(plans):
+        assert hosts[NODE].call(run_async, change, difference(old, new))
+    assert observe(hosts, [flow("cluster", "clusterIP", "c", "b")], family) == []
+
+
+class _Live(Plans):
+    """Clients of a real data plane."""
+
+    def __init__(self, family: Family, mode: Mode) -> None:
+        super().__init__(family)
+        self._hosts = network()
+        self._held: Plan = {}
+        assert self._hosts[NODE].call(run_async, load, family, config_of(Setting(), family, mode), {})
+
+    def dial(self, origin: str, kind: str) -> str:
+        asked = dialled(AFFINE, kind, self.family)
+        return self._hosts[origin].call(dial, self.family, "tcp", *asked, ANSWERS).partition(" ")[0]
+
+    def put(self) -> None:
+        assert self._hosts[NODE].call(run_async, change, difference(self._held, self.plan))
+        self._held = self.plan
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@each_family
+@each_mode
+@isolated
+def test_a_client_with_affinity_keeps_its_pod(mode: Mode, family: Family) -> None:
+    keeps_its_pod(_Live(family, mode))
+
+
+# --- UDP ---------------------------------------------------------------------------------------------------------
+
+
+class _Client:
+    """One that sends all its datagrams from one port, and the node's proxy between it and the Service."""
+
+    def __init__(self, hosts: dict[str, Host], mode: Mode, family: Family, name: str, kind: str, origin: str) -> None:
+        self._hosts = hosts
+        self._mode = mode
+        self._family = family
+        self._name = name
+        self._origin = origin
+        self._address = dialled(VARIANTS[name], kind, family)
+        self._plan: Plan = {}
+        self._start()
+
+    def ask(self, patience: float = ANSWERS) -> str:
+        answer = self._hosts[self._origin].call(dial, self._family, "udp", *self._address, patience, "", 5555)
+        return answer.partition(" ")[0]
+
+    def change(self, backends: dict[str, EndpointConditions]) -> int:
+        """Give the Service other endpoints; how many flows were forgotten."""
+        plan = small_plan(self._family, backends, self._name)
+        assert self._hosts[NODE].call(run_async, change, difference(self._plan, plan))
+        self._plan = plan
+        return self._clean()
+
+    def restart(self) -> int:
+        """Start the proxy anew; how many flows were forgotten."""
+        self._start()
+        return self._clean()
+
+    def _start(self) -> None:
+        config = config_of(Setting(), self._family, self._mode)
+        assert self._hosts[NODE].call(run_async, load, self._family, config, self._plan)
+
+    def _clean(self) -> int:
+        own = frozenset(NODE_INFO.addresses)
+        forgotten: int = self._hosts[NODE].call(run_async, conntrack.forget_stale, self._family, self._plan, own)
+        return forgotten
+
+
+@each_family
+@each_mode
+@isolated
+def test_a_udp_flow_lives_as_long_as_its_endpoint(mode: Mode, family: Family) -> None:
+    """Each datagram renews the kernel's memory of the flow, so that no rule would ever be asked again."""
+    hosts = network()
+    for kind in ("clusterIP", "nodePort", "externalIP", "loadBalancer"):
+        client = _Client(hosts, mode, family, "cluster", kind, "outside")
+        client.change({"a": READY})
+        assert client.ask() == "a", kind
+        assert client.change(BOTH) == 0, kind
+        # What drains gets no new flows, and keeps those it has (KEP-1669); so does what a restarted proxy finds.
+        assert client.change({"a": DRAINING, "b": READY}) == 0, kind
+        assert client.restart() == 0, kind
+        assert client.ask() == "a", kind
+        assert client.change({"b": READY}) == 1, kind
+        assert client.ask() == "b", kind
+        # Also when it was the last one, so that the client hears of it (kubernetes issue 139628).
+        assert client.change({}) == 1, kind
+        assert client.ask() == "reject", kind
+        client.change({"a": READY})
+        assert client.ask() == "a", kind
+        client.change({})
+
+
+@each_family
+@isolated
+def test_a_udp_flow_of_an_internal_policy_follows_the_pod_on_the_node(family: Family) -> None:
+    client = _Client(network(), "nftables", family, "itp", "clusterIP", "c")
+    client.change(BOTH)
+    assert client.ask() == "a"
+    assert client.change({"b": READY}) == 1
+    assert client.ask(SILENCE) == "drop"
+    client.change(BOTH)
+    assert client.ask() == "a"
+
+
+@each_mode
 @isolated
 def test_cleanup_leaves_nothing_of_the_mode_and_all_of_others(mode: Mode) -> None:
-    hosts = network()
-    node = hosts[NODE]
+    node = network()[NODE]
     node.call(add_foreign)
     for family in FAMILIES:
-        node.call(run_async, carry_out, mode, family, plan_of_all(family), [])
+        assert node.call(run_async, load, family, config_of(Setting(), family, mode), plan_of_all(family))
     for _ in range(2):
         node.call(run_async, cleanup, mode, FAMILIES)
         left = node.call(listing)

@@ -3,67 +3,104 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
+from netlab.proxy.config import ProxyConfig
 from netlab.proxy.fake import FakeExecutor, Outcome, Packet
-from netlab.proxy.plan import Endpoint, Family, Scope
-from tests.unit.proxy.flows import ADDRESSES, CLUSTER_CIDRS, FLOWS, TARGET_PORT, Flow, dialled, plan_of_all
+from netlab.proxy.plan import Endpoint, Family, Scope, difference
+from tests.unit.proxy.affinity import AFFINE, Plans, keeps_its_pod
+from tests.unit.proxy.flows import (
+    ADDRESSES,
+    BRIDGE,
+    FAMILIES,
+    SETTINGS,
+    TARGET_PORT,
+    Flow,
+    Setting,
+    config_of,
+    dialled,
+    flow,
+    plan_of_all,
+)
+
+OWN = ("node", "secondary", "gateway", "loopback")
 
 
-def traced(family: Family, *, cidrs: bool = True, masquerade_all: bool = False) -> FakeExecutor:
-    fake = FakeExecutor(family, [CLUSTER_CIDRS[family]] if cidrs else [], masquerade_all=masquerade_all)
+def traced(family: Family, setting: Setting = SETTINGS[0][0]) -> FakeExecutor:
+    fake = FakeExecutor(family, config_of(setting, family))
     asyncio.run(fake.replace(plan_of_all(family)))
     return fake
 
 
-def packet(flow: Flow, family: Family, protocol: str) -> Packet:
-    address, port = dialled(flow.variant, flow.kind, family)
-    source = ADDRESSES[family][flow.origin]
-    return Packet(source, address, protocol, port, flow.origin == "node", flow.kind == "nodePort")
+def packet(asked: Flow, family: Family, protocol: str = "tcp") -> Packet:
+    address, port = dialled(asked.variant, asked.kind, family)
+    interface = {"a": BRIDGE, "c": BRIDGE, "node": ""}.get(asked.origin, "eth0")
+    to_node = address in {ADDRESSES[family][name] for name in OWN}
+    return Packet(ADDRESSES[family][asked.origin], address, protocol, port, interface, to_node)
 
 
-@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_every_flow_goes_where_the_documentation_says(family: Family, protocol: str) -> None:
-    fake = traced(family)
-    for flow in FLOWS:
-        outcome = fake.trace(packet(flow, family, protocol))
-        expected = {(ADDRESSES[family][pod], TARGET_PORT) for pod in flow.backends}
-        assert (set(outcome.endpoints), outcome.verdict) == (expected, flow.verdict), flow
-        if flow.verdict is None:
-            assert outcome.masquerade == flow.masquerade, flow
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("setting", "flows"), SETTINGS, ids=str)
+def test_every_flow_goes_where_the_documentation_says(
+    setting: Setting, flows: list[Flow], family: Family, protocol: str
+) -> None:
+    fake = traced(family, setting)
+    for one in flows:
+        outcome = fake.trace(packet(one, family, protocol))
+        expected = {(ADDRESSES[family][pod], TARGET_PORT) for pod in one.backends}
+        assert (set(outcome.endpoints), outcome.verdict) == (expected, one.verdict), one
+        assert outcome.masquerade == one.masquerade, one
 
 
 def test_a_hairpin_is_masqueraded() -> None:
     fake = traced("IPv4")
-    flow = next(f for f in FLOWS if str(f) == "a-cluster-clusterIP")
+    asked = packet(flow("cluster", "clusterIP", "a", "ab"), "IPv4")
     to_itself = Endpoint(ADDRESSES["IPv4"]["a"], TARGET_PORT, True)
-    assert fake.trace(packet(flow, "IPv4", "tcp"), backend=to_itself).masquerade
-    assert not fake.trace(packet(flow, "IPv4", "tcp")).masquerade
+    assert fake.trace(asked, backend=to_itself).masquerade
+    assert not fake.trace(asked).masquerade
 
 
-@pytest.mark.parametrize("cidrs", [True, False])
-def test_masquerade_all_concerns_cluster_ips_alone(cidrs: bool) -> None:
-    plain, fully = traced("IPv4", cidrs=cidrs), traced("IPv4", cidrs=cidrs, masquerade_all=True)
-    for flow in FLOWS:
-        if flow.backends:
-            asked = packet(flow, "IPv4", "tcp")
-            expected = True if flow.kind == "clusterIP" else plain.trace(asked).masquerade
-            assert fully.trace(asked).masquerade == expected, flow
+def test_masquerade_all_concerns_cluster_ips_alone() -> None:
+    plain, fully = traced("IPv4"), traced("IPv4", Setting(masquerade_all=True))
+    for one in SETTINGS[0][1]:
+        if one.backends:
+            asked = packet(one, "IPv4")
+            expected = True if one.kind == "clusterIP" else plain.trace(asked).masquerade
+            assert fully.trace(asked).masquerade == expected, one
 
 
-def test_without_cluster_cidrs_no_source_is_a_pod() -> None:
-    fake = traced("IPv4", cidrs=False)
-    outcome = {str(f): fake.trace(packet(f, "IPv4", "tcp")) for f in FLOWS if f.backends}
-    assert not outcome["outside-cluster-clusterIP"].masquerade
-    # A pod is then taken for the outside world: no short cut past the policy.
-    assert {address for address, _ in outcome["c-local-externalIP"].endpoints} == {ADDRESSES["IPv4"]["a"]}
+def test_without_service_cidrs_an_address_of_nobody_is_let_pass() -> None:
+    asked = packet(flow("nobody", "clusterIP", "c", "drop"), "IPv4")
+    assert FakeExecutor("IPv4", ProxyConfig(node_name="node-1")).trace(asked) == Outcome()
 
 
-def test_loopback_has_no_node_ports() -> None:
-    asked = Packet("127.0.0.1", "127.0.0.1", "tcp", 30011, source_is_node=True, to_node=True)
-    assert traced("IPv4").trace(asked) == Outcome()
+def test_a_client_with_affinity_keeps_its_pod() -> None:
+    keeps_its_pod(_Traced("IPv4"))
+
+
+class _Traced(Plans):
+    """Clients of a fake data plane, whose clock moves when it is told to."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__(family)
+        self._fake = FakeExecutor(family, config_of(Setting(), family))
+        self._clock = 0.0
+
+    def dial(self, origin: str, kind: str) -> str:
+        asked = packet(Flow(AFFINE, kind, origin), self.family)
+        outcome = self._fake.trace(asked, at=self._clock)
+        address, _ = random.choice(sorted(outcome.endpoints))
+        self._fake.remember(asked, address, at=self._clock)
+        return next(name for name, own in ADDRESSES[self.family].items() if own == address)
+
+    def put(self) -> None:
+        asyncio.run(self._fake.apply(difference(self._fake.plan, self.plan)))
+
+    def wait(self, seconds: float) -> None:
+        self._clock += seconds
 
 
 def test_a_dump_has_a_line_for_each_frontend() -> None:
@@ -71,4 +108,5 @@ def test_a_dump_has_a_line_for_each_frontend() -> None:
     lines = fake.dump().splitlines()
     assert len(lines) == len(fake.plan)
     assert "10.96.0.11:80/tcp internal Cluster default/cluster:tcp cluster=[10.244.1.2.8080, 10.244.2.2.8080]" in lines
+    assert ("198.51.100.134:80/udp external Cluster default/ranges-empty:udp sources=192.0.2.128/25 reject") in lines
     assert all(target.scope is Scope.EXTERNAL for frontend, target in fake.plan.items() if frontend.address is None)
