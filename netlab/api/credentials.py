@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import datetime
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -176,6 +177,7 @@ class Plugin:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
             )
         except OSError as error:
             raise self._failure(f"cannot be run: {error.strerror}") from None
@@ -186,7 +188,8 @@ class Plugin:
             raise self._failure(f"gave no answer in {PLUGIN_TIMEOUT:.0f} s") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                # With its children: wait() is over when nobody holds the other ends of the pipes any more.
+                os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode != 0:
             lines = complaint.decode(errors="replace").strip().splitlines()

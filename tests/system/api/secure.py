@@ -236,6 +236,7 @@ class OldServer:
                     await send({"type": "http.response.body", "body": body[:7], "more_body": True})
                     await send({"type": "http.response.body", "body": body[7:], "more_body": True})
                     if line["type"] == "ERROR":
+                        self._lines.remove((revision, line))  # It is of this watch, and no part of the history.
                         await send({"type": "http.response.body", "body": b""})
                         return
         finally:
