@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from netlab.net import syscalls
 from netlab.proxy.plan import Family
-from tests.unit.proxy.flows import ADDRESSES, BRIDGE, FAMILIES, NODE, TARGET_PORT, VARIANTS, dialled
+from tests.unit.proxy.flows import ADDRESSES, BRIDGE, FAMILIES, NODE, NODE_INFO, TARGET_PORT, VARIANTS, dialled
 
 T = TypeVar("T")
 
@@ -232,4 +232,6 @@ def network() -> dict[str, Host]:
     hosts["outside"].call(serve, "outside", 80, balancer)
     for pod in ("a", "b"):
         hosts[pod].call(serve, pod)
+    # At its own address alone: a UDP server of all addresses would answer from the one next to the client.
+    hosts[NODE].call(serve, "n", TARGET_PORT, NODE_INFO.addresses)
     return hosts

@@ -104,8 +104,8 @@ def wrong(asked: Flow, family: Family, answers: set[str]) -> str:
         return f"{asked}: {sorted(words)} instead of {sorted(expected)}"
     for answer in answers:
         backend, _, client = answer.partition(" ")
-        # To the other node the node's own source is also what masquerading chooses.
-        if client and not (asked.origin == "node" and backend != "a"):
+        # What stays in the node is not masqueraded; to the other node, its own source is what masquerading chooses.
+        if client and backend != "n" and not (asked.origin == "node" and backend == "b"):
             masquerade = asked.masquerade or backend == asked.origin
             if (client != source) != masquerade:
                 return f"{asked}: {backend} sees {client}, which is {'not ' if masquerade else ''}masqueraded"
@@ -175,11 +175,15 @@ class _Live(Plans):
         super().__init__(family)
         self._hosts = network()
         self._held: Plan = {}
-        assert self._hosts[NODE].call(run_async, load, family, config_of(Setting(), family, mode), {})
+        self._config = config_of(Setting(), family, mode)
+        self.restart()
 
     def dial(self, origin: str, kind: str) -> str:
         asked = dialled(AFFINE, kind, self.family)
         return self._hosts[origin].call(dial, self.family, "tcp", *asked, ANSWERS).partition(" ")[0]
+
+    def restart(self) -> None:
+        assert self._hosts[NODE].call(run_async, load, self.family, self._config, self._held)
 
     def put(self) -> None:
         assert self._hosts[NODE].call(run_async, change, difference(self._held, self.plan))

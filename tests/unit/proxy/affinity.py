@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 
 from netlab.api.core_types import ClientIPConfig, SessionAffinityConfig
 from netlab.api.discovery_types import EndpointConditions
@@ -11,6 +12,7 @@ from netlab.proxy.planner import plan_service
 from tests.unit.proxy.flows import BOTH, NODE_INFO, READY, Variant, service_of, slices_of
 
 AFFINE = Variant("affine", 51, BOTH)
+_LOCAL = dataclasses.replace(AFFINE, external="Local")
 KINDS = ("clusterIP", "nodePort", "externalIP", "loadBalancer")
 _LONG = 3600
 _SHORT = 1
@@ -23,9 +25,9 @@ class Plans(abc.ABC):
         self.family = family
         self.plan: Plan = {}
 
-    def change(self, backends: dict[str, EndpointConditions], seconds: int) -> None:
-        """Give the Service other endpoints, or another time for which a client is remembered."""
-        service = service_of(AFFINE)
+    def change(self, backends: dict[str, EndpointConditions], seconds: int, variant: Variant = AFFINE) -> None:
+        """Give the Service other endpoints, another policy, or another time for which a client is remembered."""
+        service = service_of(variant)
         service.spec.sessionAffinity = "ClientIP"
         service.spec.sessionAffinityConfig = SessionAffinityConfig(ClientIPConfig(seconds))
         self.plan = plan_service(service, slices_of("affine", backends), NODE_INFO, self.family).frontends
@@ -34,6 +36,10 @@ class Plans(abc.ABC):
     @abc.abstractmethod
     def dial(self, origin: str, kind: str) -> str:
         """The backend that answers."""
+
+    @abc.abstractmethod
+    def restart(self) -> None:
+        """Start the data plane anew, with the plan that it holds."""
 
     @abc.abstractmethod
     def put(self) -> None:
@@ -54,6 +60,15 @@ def keeps_its_pod(plane: Plans) -> None:
     for _ in range(6):
         assert {plane.dial("c", kind) for kind in KINDS} == {mine}
         assert {plane.dial("outside", kind) for kind in KINDS} == {theirs}
+
+    plane.restart()
+    assert {plane.dial("c", kind) for kind in KINDS} == {mine}
+
+    # From outside the policy Local leaves one pod, whatever is remembered; pods of the cluster may keep theirs.
+    plane.change(BOTH, _LONG, _LOCAL)
+    assert {plane.dial("outside", kind) for kind in KINDS if kind != "clusterIP"} == {"a"}
+    assert {plane.dial("c", kind) for kind in KINDS} == {mine}
+    plane.change(BOTH, _LONG)
 
     # Its pod is gone: another one, which it keeps although the first comes back.
     other = "b" if mine == "a" else "a"

@@ -49,6 +49,7 @@ ADDRESSES: dict[str, dict[str, str]] = {
         "c": "10.244.1.3",
         "b": "10.244.2.2",
         "node": "192.0.2.1",
+        "n": "192.0.2.1",
         "outside": "192.0.2.253",
         "stranger": "192.0.2.100",
         "secondary": "198.18.0.1",
@@ -60,6 +61,7 @@ ADDRESSES: dict[str, dict[str, str]] = {
         "c": "fd00:10:244:1::3",
         "b": "fd00:10:244:2::2",
         "node": "2001:db8::1",
+        "n": "2001:db8::1",
         "outside": "2001:db8::fd",
         "stranger": "2001:db8::64",
         "secondary": "2001:db8:1::1",
@@ -67,7 +69,7 @@ ADDRESSES: dict[str, dict[str, str]] = {
         "loopback": "::1",
     },
 }
-"""The hosts' own addresses; the node has four."""
+"""The hosts' own addresses; the node has four. A pod `n` is in its network (hostNetwork)."""
 NODE_INFO = NodeInfo(NODE, "zone-1", tuple(ADDRESSES[family]["node"] for family in FAMILIES))
 PREFIXES = {
     "IPv4": {"clusterIP": "10.96.0.", "externalIP": "198.51.100.", "loadBalancer": "198.51.100.1"},
@@ -111,6 +113,8 @@ VARIANTS = {
         Variant("published", 21, {"a": PUBLISHED, "b": BROKEN}),
         Variant("draining-local", 22, {"a": DRAINING, "b": READY}, external="Local", internal="Local"),
         Variant("draining-away", 23, {"a": BROKEN, "b": DRAINING}, external="Local", internal="Local"),
+        Variant("host", 24, {"n": READY}),
+        Variant("host-local", 25, {"n": READY, "b": READY}, external="Local", internal="Local"),
         Variant("ranges", 31, BOTH, ranges=("192.0.2.128/25", "2001:db8::80/121")),
         Variant("ranges-node", 32, BOTH, ranges=("192.0.2.0/29", "2001:db8::/125")),
         Variant("ranges-local", 33, BOTH, "Local", ranges=(
@@ -280,6 +284,12 @@ draining-away    external      b       b       b!      drop    .
 # What is published although it is not ready gets traffic like any other, also while it terminates.
 published        clusterIP     a       a       a!      a!      .
 published        external      a!      a!      a!      a!      .
+# A pod in the node's own network; what reaches it by the node's own way is not forwarded, and so never masqueraded.
+host             clusterIP     n       n       n!      n!      .
+host             nodePort      n!      .       n!      n!      .
+host             externalIP    n!      .       n!      n!      .
+host-local       clusterIP     n       n       n!      n!      .
+host-local       external      bn      .       bn!     n       .
 # loadBalancerSourceRanges: the balancer's address alone, for everybody, before anything else is decided.
 ranges           clusterIP     ab      .       .       ab!     ab!
 ranges           externalIP    ab!     .       .       ab!     ab!

@@ -96,6 +96,9 @@ class _Traced(Plans):
         self._fake.remember(asked, address, at=self._clock)
         return next(name for name, own in ADDRESSES[self.family].items() if own == address)
 
+    def restart(self) -> None:
+        asyncio.run(self._fake.replace(self.plan))
+
     def put(self) -> None:
         asyncio.run(self._fake.apply(difference(self._fake.plan, self.plan)))
 
