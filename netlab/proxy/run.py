@@ -15,15 +15,19 @@ from netlab.api.discovery_types import EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
+from netlab.net.nfelements import Nfnetlink
 from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.executor import cleanup_iptables, cleanup_nftables, executor_for
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Family, NodeInfo
-from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, Planned, plan_service
+from netlab.proxy.planner import HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL, Book, Planned, plan_service
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
+
+_OURS = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
+"""The Services and EndpointSlices that the server is asked for."""
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,9 @@ async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None]
     program that is needed is missing.
     """
     await _remove_other_mode(config)
-    services = Informer(client, SERVICES)
-    slices = Informer(client, SLICES)
+    services = Informer(client, SERVICES, labels=_OURS)
+    # The EndpointSlice controller gives a Service's labels to its slices.
+    slices = Informer(client, SLICES, labels=_OURS)
     nodes = Informer(client, NODES, fields=f"metadata.name={config.node_name}")
     proxy = Proxy(config)
     services.on_change(proxy.service_changed)
@@ -92,6 +97,8 @@ class Proxy:
         self._node_addresses: frozenset[str] = frozenset()
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
+        # Kept open: closing one waits until the kernel has freed what the last batch deleted, 10 ms.
+        self._netlink = Nfnetlink()
         self._generation = 0
         """Of the kernel's ruleset after the last change that was ours."""
         self._planes = [_Plane(family, config) for family in config.families]
@@ -160,16 +167,16 @@ class Proxy:
             await self._check(thoroughly=verify)
 
     async def _sync(self) -> bool:
-        before = generation()
+        before = self._netlink.generation()
         changed = [await plane.sync(self._node_addresses) for plane in self._planes]
         # A foreign change between the two calls goes unnoticed until the next thorough check.
         if any(changed) and (before == self._generation or not self._generation):
-            self._generation = generation()
+            self._generation = self._netlink.generation()
         return any(changed)
 
     async def _check(self, *, thoroughly: bool) -> None:
         """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""
-        seen = generation()
+        seen = self._netlink.generation()
         if seen != self._generation or thoroughly:
             self._generation = seen
             for plane in self._planes:
