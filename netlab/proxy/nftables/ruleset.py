@@ -91,6 +91,8 @@ class Ruleset:
         self._singles: Counter[_Single] = Counter()
         """How many frontends need each."""
         self._chains: Counter[Shape] = Counter()
+        self._spare: set[Pick] = set()
+        """Chains that no list needs at present: making one again would cost the kernel 10 ms, an element 0.1."""
         self._slots: dict[tuple[Frontend, str], tuple[Endpoint, ...]] = {}
 
     def change(self, transaction: Transaction) -> Batch:
@@ -124,7 +126,7 @@ class Ruleset:
 
     def contents(self, plan: Mapping[Frontend, Target]) -> Contents:
         """All that a table holds for the plan that the transactions so far have led to."""
-        contents = Contents({}, {}, {})
+        contents = Contents({}, {chain.name: chain for chain in self._spare}, {})
         for frontend, target in plan.items():
             singles, lists, chains = self._lower(frontend, target)
             for (name, key), value in singles.items():
@@ -141,6 +143,7 @@ class Ruleset:
         """Begin with a plan: its endpoints stay in the slots that a table has for them already."""
         self._singles.clear()
         self._chains.clear()
+        self._spare.clear()
         self._slots.clear()
         for frontend, target in plan.items():
             for which, wanted in (("", target.cluster), ("local-", target.local)):
@@ -169,7 +172,11 @@ class Ruleset:
         for chain, balance in chains.items():
             had = self._chains[chain]
             _set_count(self._chains, chain, had + balance)
-            if not had and balance > 0:
+            if isinstance(chain, Pick) and chain in self._spare:
+                self._spare -= {chain} if balance > 0 else set()
+            elif isinstance(chain, Pick) and had and not had + balance:
+                self._spare.add(chain)
+            elif not had and balance > 0:
                 batch.chains_come[chain.name] = chain
                 if isinstance(chain, Remember):
                     batch.sets_come[chain.clients.name] = chain.clients

@@ -1,0 +1,492 @@
+"""kube-proxy at scale: a cold start, one endpoint changed, the first packet, memory; beside floors of the same run.
+
+    python -m benchmarks.proxy [--services N] [--endpoints M] [--rounds K] [--json] [--curves FILE.svg]
+
+Every Service has one port and M endpoints on a hundred nodes, a hundredth of them on this one. "From the list" is from
+the bytes of the API's answer, already read, to rules in force; "from the process" begins with the interpreter and asks
+the embedded API server. The floors are the same elements as one raw netlink batch, packed beforehand but for their
+framing, and as text for `nft -f`. One endpoint changed is from the event to the kernel's next generation; from the
+write is from the API's PUT to the first connection that a pod makes through a Service which had no endpoint.
+With --curves cold start and first packet are measured from 10 Services to N, in both modes, and plotted.
+It runs in namespaces of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import math
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from netlab.api import decoding
+from netlab.api.client import Client
+from netlab.api.core_types import Node, Service, ServicePort, ServiceSpec
+from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
+from netlab.api.meta_types import ObjectMeta
+from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
+from netlab.net.nfelements import Nfnetlink
+from netlab.proxy.config import Mode, ProxyConfig
+from netlab.proxy.nftables import table
+from netlab.proxy.nftables.executor import layout_of
+from netlab.proxy.nftables.layout import TABLE
+from netlab.proxy.nftables.ruleset import Batch, Contents, Ruleset
+from netlab.proxy.objects import SLICES
+from netlab.proxy.plan import Frontend, NodeInfo, Target, difference
+from netlab.proxy.planner import plan_service
+from netlab.proxy.run import Proxy, run
+from tests.sandbox import enter
+from tests.system.proxy.hosts import Host, network
+from tests.unit.proxy.flows import ADDRESSES, NODE, TARGET_PORT
+
+T = TypeVar("T")
+
+NODE_COUNT = 100
+SIZES = (10, 100, 1000, 5000, 10000)
+SLOWEST_IPTABLES = 1000
+"""Services up to which the curves have iptables: beyond, one start takes minutes."""
+READY = EndpointConditions(ready=True, serving=True, terminating=False)
+
+
+# --- The cluster -----------------------------------------------------------------------------------------------------
+
+
+def cluster_ip(number: int) -> str:
+    """The ClusterIP of a Service."""
+    return f"10.96.{number // 250}.{number % 250 + 1}"
+
+
+def make_service(number: int) -> Service:
+    """A Service of one port."""
+    return Service(
+        metadata=ObjectMeta(name=f"svc-{number}", namespace="default", labels={"app": f"svc-{number}"}),
+        spec=ServiceSpec(
+            clusterIP=cluster_ip(number),
+            clusterIPs=[cluster_ip(number)],
+            ports=[ServicePort(name="http", port=80, targetPort=TARGET_PORT)],
+            selector={},
+        ),
+    )
+
+
+def make_slice(number: int, addresses: Sequence[tuple[str, str]]) -> EndpointSlice:
+    """The slice of a Service: addresses and nodes."""
+    return EndpointSlice(
+        metadata=ObjectMeta(
+            name=f"svc-{number}-a",
+            namespace="default",
+            labels={"kubernetes.io/service-name": f"svc-{number}"},
+        ),
+        addressType="IPv4",
+        ports=[EndpointPort(name="http", port=TARGET_PORT, protocol="TCP")],
+        endpoints=[
+            Endpoint(addresses=[one], conditions=READY, nodeName=node, zone="zone-a") for one, node in addresses
+        ],
+    )
+
+
+def addresses_of(number: int, endpoints: int, shift: int = 0) -> list[tuple[str, str]]:
+    """Endpoints of a Service, spread over the nodes."""
+    indices = [number * endpoints + each for each in range(endpoints)]
+    return [
+        (f"10.{128 + i % NODE_COUNT}.{i // 25000}.{(i // 100 + shift) % 250 + 1}", f"node-{i % 100}") for i in indices
+    ]
+
+
+def listed(objects: Sequence[Any]) -> bytes:
+    """The API's answer to a list of them."""
+    for number, each in enumerate(objects):
+        each.metadata.uid = f"00000000-0000-0000-0000-{number:012}"
+        each.metadata.resourceVersion = str(number + 1)
+    return msgspec.json.encode({"metadata": {"resourceVersion": str(len(objects))}, "items": list(objects)})
+
+
+def config_of(mode: Mode = "nftables") -> ProxyConfig:
+    """The configuration measured."""
+    return ProxyConfig(
+        node_name=NODE, mode=mode, cluster_cidrs=["10.244.0.0/16", "10.128.0.0/9"], min_sync_seconds=0.001
+    )
+
+
+# --- From the list, in a process of its own --------------------------------------------------------------------------
+
+
+def in_child(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a fork, whose memory is then its own."""
+    ours, theirs = multiprocessing.Pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            theirs.send(function(*args))
+        finally:
+            os._exit(0)
+    theirs.close()
+    with ours:
+        answer: T = ours.recv()
+    os.waitpid(pid, 0)
+    return answer
+
+
+def proxy_of(services: bytes, slices: bytes, mode: Mode) -> Proxy:
+    """A proxy that has read these lists."""
+    proxy = Proxy(config_of(mode))
+    for service in decoding.listed(SERVICES, services)[0]:
+        proxy.service_changed(None, service)
+    for one in decoding.listed(SLICES, slices)[0]:
+        proxy.slice_changed(None, one)
+    return proxy
+
+
+def cold_start(services: bytes, slices: bytes, mode: Mode) -> float:
+    """Seconds from the lists to rules in force."""
+
+    async def start() -> float:
+        gc.disable()
+        began = time.perf_counter()
+        proxy = proxy_of(services, slices, mode)
+        synced = asyncio.Event()
+        serving = asyncio.create_task(proxy.serve(synced.set))
+        await synced.wait()
+        seconds = time.perf_counter() - began
+        serving.cancel()
+        return seconds
+
+    return asyncio.run(start())
+
+
+def change_times(services: bytes, slices: bytes, endpoints: int, rounds: int) -> list[float]:
+    """Seconds from the event that one endpoint of a Service was replaced, or came or went, to the kernel."""
+
+    async def follow() -> list[float]:
+        gc.disable()
+        proxy = proxy_of(services, slices, "nftables")
+        count = len(decoding.listed(SERVICES, services)[0])
+        synced = asyncio.Event()
+        serving = asyncio.create_task(proxy.serve(synced.set))
+        await synced.wait()
+        gc.freeze()
+        gc.enable()
+        times = []
+        netlink = Nfnetlink()
+        for turn in range(rounds):
+            number = turn * 7 % count
+            whole, other = addresses_of(number, endpoints), addresses_of(number, endpoints, 77)
+            old = make_slice(number, whole)
+            for new in (make_slice(number, [*whole[1:], other[0]]), make_slice(number, whole[1:]), old):
+                await asyncio.sleep(0.03)
+                seen = netlink.generation()
+                began = time.perf_counter()
+                proxy.slice_changed(old, new)
+                while netlink.generation() == seen:  # noqa: ASYNC110  # the kernel has no event to wait for
+                    await asyncio.sleep(0)
+                times.append(time.perf_counter() - began)
+                old = new
+        serving.cancel()
+        return times
+
+    return asyncio.run(follow())
+
+
+def contents_of(services: bytes, slices: bytes) -> Contents:
+    """What the table is to hold."""
+    by_name = {one.metadata.name.removesuffix("-a"): one for one in decoding.listed(SLICES, slices)[0]}
+    plan: dict[Frontend, Target] = {}
+    for service in decoding.listed(SERVICES, services)[0]:
+        plan |= plan_service(service, [by_name[service.metadata.name]], NodeInfo(NODE), "IPv4").frontends
+    ruleset = Ruleset(layout_of("IPv4", config_of()))
+    ruleset.change(difference({}, plan))
+    return ruleset.contents(plan)
+
+
+def floors(services: bytes, slices: bytes) -> dict[str, float]:
+    """Seconds for the same table by one raw netlink batch, and by text."""
+    gc.disable()
+    contents = contents_of(services, slices)
+    layout = layout_of("IPv4", config_of())
+    script = table.whole(layout, contents)
+    began = time.perf_counter()
+    subprocess.run(["nft", "-f", "-"], input=script, text=True, check=True)
+    text = time.perf_counter() - began
+    subprocess.run(["nft", "delete", "table", "ip", TABLE], check=True)
+    subprocess.run(["nft", "-f", "-"], input=layout.script(), text=True, check=True)
+    time.sleep(1)
+    with Nfnetlink() as netlink:
+        began = time.perf_counter()
+        netlink.commit(table.messages(Batch(come=contents.elements, chains_come=contents.chains), layout))
+        raw = time.perf_counter() - began
+    return {"raw": raw, "text": text}
+
+
+def clean() -> None:
+    """Leave no table behind."""
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+
+
+# --- With an API server and real packets -----------------------------------------------------------------------------
+
+
+def start(argv: Sequence[str]) -> int:
+    """Start a program; its pid."""
+    return subprocess.Popen([sys.executable, *argv]).pid
+
+
+def end(pid: int) -> None:
+    """End a program that `start` started in this process."""
+    os.kill(pid, 15)
+    os.waitpid(pid, 0)
+
+
+def serve(api: str, ready: str, mode: Mode) -> None:
+    """A proxy process: `ready` is made once the rules are in force."""
+
+    async def main() -> None:
+        async with Client(Path(api)) as client:
+            await run(client, config_of(mode), lambda: Path(ready).touch())
+
+    asyncio.run(main())
+
+
+def memory(pid: int) -> dict[str, float]:
+    """A process's resident memory now and at most, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in status if ":" in line)
+    return {"now": int(fields["VmRSS"].split()[0]) / 1024, "most": int(fields["VmHWM"].split()[0]) / 1024}
+
+
+@contextlib.contextmanager
+def api_server(folder: Path) -> Iterator[Path]:
+    """The embedded API server."""
+    (folder / "config.json").write_text(json.dumps({"serviceCIDRs": ["10.96.0.0/16"]}))
+    path = folder / "api.sock"
+    places = ["--socket", str(path), "--database", str(folder / "db"), "--config", str(folder / "config.json")]
+    server = subprocess.Popen([sys.executable, "-m", "netlab.api.server", *places])
+    try:
+        while not path.exists():
+            time.sleep(0.01)
+        yield path
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def fill(api: Path, services: int, endpoints: int) -> None:
+    """Make the Services and their slices; the last Service's one endpoint is pod a."""
+    async with Client(api) as client:
+        await client.create(NODES, Node(metadata=ObjectMeta(name=NODE)))
+        limit = asyncio.Semaphore(16)
+
+        async def make(number: int) -> None:
+            listed = addresses_of(number, endpoints) if number < services - 1 else [(ADDRESSES["IPv4"]["a"], NODE)]
+            async with limit:
+                await client.create(SERVICES, make_service(number))
+                await client.create(ENDPOINTSLICES, make_slice(number, listed))
+
+        await asyncio.gather(*(make(number) for number in range(services)))
+
+
+def connect(address: str, port: int) -> float:
+    """Seconds of a TCP connection's handshake; -1 if it was refused."""
+    with socket.socket() as client:
+        client.settimeout(5)
+        began = time.perf_counter()
+        try:
+            client.connect((address, port))
+        except ConnectionRefusedError:
+            return -1
+        return time.perf_counter() - began
+
+
+def connects(service: tuple[str, int], direct: tuple[str, int], rounds: int) -> list[tuple[float, float]]:
+    """Handshakes through a Service and direct, by turns."""
+    return [(connect(*service), connect(*direct)) for _ in range(rounds)]
+
+
+def until_connected(address: str, port: int, *, connected: bool = True) -> float:
+    """The time (monotonic, of the machine) at which a connection succeeded for the first time, or failed."""
+    while (connect(address, port) >= 0) != connected:
+        time.sleep(0.002)  # more refusals than a thousand a second the kernel would not tell
+    return time.monotonic()
+
+
+async def write_times(api: Path, pod: Host, number: int, rounds: int) -> list[float]:
+    """Seconds from the write of a Service's endpoint to a connection through the Service."""
+    times = []
+    async with Client(api) as client:
+        await client.create(SERVICES, make_service(number))
+        await client.create(ENDPOINTSLICES, make_slice(number, []))
+        for _ in range(rounds):
+            await asyncio.to_thread(pod.call, disconnected, cluster_ip(number), 80)
+            await asyncio.sleep(0.05)
+            asking = asyncio.create_task(asyncio.to_thread(pod.call, until_connected, cluster_ip(number), 80))
+            await asyncio.sleep(0.01)
+            began = time.monotonic()
+            await client.update(ENDPOINTSLICES, make_slice(number, [(ADDRESSES["IPv4"]["a"], NODE)]))
+            times.append(await asking - began)
+            await client.update(ENDPOINTSLICES, make_slice(number, []))
+    return times
+
+
+def disconnected(address: str, port: int) -> float:
+    """See until_connected."""
+    return until_connected(address, port, connected=False)
+
+
+def with_packets(hosts: dict[str, Host], services: int, endpoints: int, rounds: int, mode: Mode) -> dict[str, Any]:
+    """What takes an API server, a proxy process and pods."""
+    with tempfile.TemporaryDirectory() as text, api_server(Path(text)) as api:
+        asyncio.run(fill(api, services, endpoints))
+        ready = Path(text) / "ready"
+        code = f"from benchmarks.proxy import serve; serve({str(api)!r}, {str(ready)!r}, {mode!r})"
+        began = time.perf_counter()
+        proxy = hosts[NODE].call(start, ["-c", code])
+        while not ready.exists():
+            time.sleep(0.002)
+        found: dict[str, Any] = {"from the process": time.perf_counter() - began}
+        time.sleep(0.5)
+        found["memory"] = memory(proxy)
+        service, direct = (cluster_ip(services - 1), 80), (ADDRESSES["IPv4"]["a"], TARGET_PORT)
+        pairs = hosts["c"].call(connects, service, direct, rounds * 10)
+        through, straight = (statistics.median(times) for times in zip(*pairs, strict=True))
+        found["connect"] = {"through": through, "direct": straight, "ratio": through / straight}
+        if mode == "nftables":
+            found["write"] = asyncio.run(write_times(api, hosts["c"], services, rounds))
+        hosts[NODE].call(end, proxy)
+        hosts[NODE].call(clean)
+    return found
+
+
+# --- Report ----------------------------------------------------------------------------------------------------------
+
+
+def measure(hosts: dict[str, Host], services: int, endpoints: int, rounds: int, mode: Mode) -> dict[str, Any]:
+    """All figures of one size, in seconds and MiB."""
+    lists = (
+        listed([make_service(number) for number in range(services)]),
+        listed([make_slice(number, addresses_of(number, endpoints)) for number in range(services)]),
+    )
+    found: dict[str, Any] = {"services": services, "endpoints": endpoints, "mode": mode}
+    found["from the list"] = in_child(cold_start, *lists, mode)
+    clean()
+    if mode == "nftables":
+        found["floors"] = in_child(floors, *lists)
+        clean()
+        times = sorted(in_child(change_times, *lists, endpoints, rounds))
+        found["change"] = {"p50": statistics.median(times), "p99": times[math.ceil(0.99 * len(times)) - 1]}
+        clean()
+    found |= with_packets(hosts, services, endpoints, rounds, mode)
+    if "write" in found:
+        found["write"] = {"p50": statistics.median(found["write"]), "worst": max(found["write"])}
+    return found
+
+
+def report(found: dict[str, Any]) -> Iterator[str]:
+    """The figures for people."""
+    yield f"{found['mode']}, {found['services']} Services of {found['endpoints']} endpoints"
+    yield f"  cold start from the list      {found['from the list']:8.3f} s"
+    if "floors" in found:
+        raw, text = found["floors"]["raw"], found["floors"]["text"]
+        yield f"    floor: one netlink batch    {raw:8.3f} s   ratio {found['from the list'] / raw:.2f}   goal 2"
+        yield f"    floor: text by nft -f       {text:8.3f} s   ratio {found['from the list'] / text:.2f}   goal 1"
+    yield f"  cold start from the process   {found['from the process']:8.3f} s"
+    if "change" in found:
+        change, write = found["change"], found["write"]
+        change, write = ({name: seconds * 1e3 for name, seconds in times.items()} for times in (change, write))
+        yield f"  one endpoint, event to kernel {change['p50']:8.2f} ms p50, {change['p99']:.2f} p99   goal 10"
+        yield f"  API write to connection       {write['p50']:8.2f} ms p50, {write['worst']:.2f} worst   goal 50"
+    through = found["connect"]
+    yield f"  connect through the Service   {through['through'] * 1e6:8.1f} us, {through['ratio']:.3f} of direct"
+    yield f"  memory                        {found['memory']['now']:8.0f} MiB, at most {found['memory']['most']:.0f}"
+
+
+def plot(lines: Sequence[tuple[str, str, list[tuple[float, float]]]]) -> str:
+    """Curves over the number of Services, both axes logarithmic, as SVG: name, colour and points of each."""
+    width, height, left, bottom = 640, 400, 70, 50
+    xs = [x for _, _, points in lines for x, _ in points]
+    ys = [y for _, _, points in lines for _, y in points]
+    decades_x = (math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs))))
+    decades_y = (math.floor(math.log10(min(ys))), math.ceil(math.log10(max(ys))))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        along = (math.log10(x) - decades_x[0]) / (decades_x[1] - decades_x[0])
+        up = (math.log10(y) - decades_y[0]) / (decades_y[1] - decades_y[0])
+        return left + along * (width - left - 160), height - bottom - up * (height - bottom - 20)
+
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
+        ' font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for decade in range(decades_x[0], decades_x[1] + 1):
+        x, y = place(10**decade, 10 ** decades_y[0])
+        top = place(10**decade, 10 ** decades_y[1])[1]
+        drawn.append(f'<path d="M{x:.1f} {y:.1f}V{top:.1f}" stroke="#ddd"/>')
+        drawn.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{10**decade:,}</text>')
+    for decade in range(decades_y[0], decades_y[1] + 1):
+        x, y = place(10 ** decades_x[0], 10**decade)
+        right = place(10 ** decades_x[1], 10**decade)[0]
+        drawn.append(f'<path d="M{x:.1f} {y:.1f}H{right:.1f}" stroke="#ddd"/>')
+        drawn.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{10.0**decade:g} s</text>')
+    for name, colour, points in lines:
+        placed = [place(*point) for point in sorted(points)]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
+        drawn.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed]
+        drawn.append(f'<text x="{placed[-1][0] + 8:.1f}" y="{placed[-1][1] + 4:.1f}" fill="{colour}">{name}</text>')
+    drawn.append(
+        f'<text x="{left + 200}" y="{height - 10}" text-anchor="middle">Services, 10 endpoints each</text></svg>'
+    )
+    return "\n".join(drawn) + "\n"
+
+
+def curves(found: Sequence[dict[str, Any]]) -> str:
+    """The plot of cold starts and first packets."""
+    lines: list[tuple[str, str, list[tuple[float, float]]]] = []
+    for mode, colour in (("nftables", "#1f6feb"), ("iptables", "#d1242f")):
+        of_mode = [each for each in found if each["mode"] == mode]
+        lines.append((f"start, {mode}", colour, [(each["services"], each["from the list"]) for each in of_mode]))
+        points = [(each["services"], each["connect"]["through"]) for each in of_mode]
+        lines.append((f"connect, {mode}", colour, points))
+    text = [(each["services"], each["floors"]["text"]) for each in found if "floors" in each]
+    return plot([*lines, ("start, nft -f", "#6e7781", text)])
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--services", type=int, default=5000)
+    parser.add_argument("--endpoints", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--curves", type=Path)
+    arguments = parser.parse_args()
+    enter()
+    hosts = network()
+    sizes = [size for size in SIZES if size <= arguments.services] if arguments.curves else [arguments.services]
+    found = []
+    for mode in ("nftables", "iptables") if arguments.curves else ("nftables",):
+        for size in sizes if mode == "nftables" else [size for size in sizes if size <= SLOWEST_IPTABLES]:
+            found.append(measure(hosts, size, arguments.endpoints, arguments.rounds, mode))
+            if not arguments.json:
+                print("\n".join(report(found[-1])), flush=True)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    if arguments.curves:
+        arguments.curves.write_text(curves(found))
+
+
+if __name__ == "__main__":
+    main()
