@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from typing import Protocol
@@ -55,9 +57,7 @@ class IptablesExecutor:
     async def replace(self, plan: Plan) -> None:
         """See Executor. Chains of an earlier proxy that are not needed are deleted."""
         found = await self._listed()
-        self._tables = {
-            table: {name: [UNKNOWN] for name in chains if name.startswith("KUBE-")} for table, chains in found.items()
-        }
+        self._tables = _own(found)
         await self._load(plan)
         # The hooks last: until then nothing leads to chains that are not there yet.
         await self._hook(found)
@@ -103,18 +103,26 @@ class IptablesExecutor:
         found = await self._listed()
         lines = []
         for table, hooks in iptables.HOOKS.items():
-            chains = found.get(table, {})
-            own = sorted(name for name in chains if name.startswith("KUBE-"))
-            if own:
-                lines += [f"*{table}", *(f":{name} - [0:0]" for name in own)]
-                lines += [f"-D {hook} {rule}" for hook, rule in hooks if rule in chains.get(hook, ())]
-                lines += [*(f"-X {name}" for name in own), "COMMIT"]
+            present = [(hook, rule) for hook, rule in hooks if rule in found.get(table, {}).get(hook, ())]
+            if present:
+                lines += [f"*{table}", *(f"-D {hook} {rule}" for hook, rule in present), "COMMIT"]
         await self._restore("".join(f"{line}\n" for line in lines))
+        await self._change(_own(found), {table: {} for table in found})
 
     async def _load(self, plan: Plan) -> None:
         new = iptables.tables(plan, self.family, self._config)
-        await self._restore(iptables.render(self._tables, new))
+        await self._change(self._tables, new)
         self._plan, self._tables = plan, new
+
+    async def _change(self, old: iptables.Tables, new: iptables.Tables) -> None:
+        try:
+            await self._restore(iptables.render(old, new))
+        except ProgramError as error:
+            if os.strerror(errno.EMSGSIZE) not in str(error):
+                raise
+            # Nothing of it is in force; in parts it is, if not at once.
+            for part in iptables.render_parts(old, new):
+                await self._restore(part)
 
     async def _hook(self, found: iptables.Tables) -> None:
         lines = []
@@ -143,6 +151,11 @@ class IptablesExecutor:
         name = "iptables" if self.family == "IPv4" else "ip6tables"
         variant = f"{name}-nft-{verb}"
         return variant if shutil.which(variant) else f"{name}-{verb}"
+
+
+def _own(found: iptables.Tables) -> iptables.Tables:
+    """The chains that a kube-proxy in this mode made, whatever is in them."""
+    return {table: {name: [UNKNOWN] for name in chains if name.startswith("KUBE-")} for table, chains in found.items()}
 
 
 def executor_for(family: Family, config: ProxyConfig) -> Executor:

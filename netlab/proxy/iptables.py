@@ -34,6 +34,12 @@ HOOKS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 """The rules in the built-in chains: everything else is in chains of our own."""
 
+PART = 200
+"""Lines that a socket's ordinary buffer (212,992 bytes) has room for, at less than a kilobyte each.
+
+iptables-nft sends what it is given as one message. Only the machine's root may have a larger buffer (SO_SNDBUFFORCE).
+"""
+
 _LOOPBACK: Mapping[Family, str] = {"IPv4": "127.0.0.0/8", "IPv6": "::1/128"}
 _BITS: Mapping[Family, int] = {"IPv4": 32, "IPv6": 128}
 
@@ -173,6 +179,53 @@ def render(old: Tables, new: Tables) -> str:
         lines += [f"-X {name}" for name in sorted(gone)]
         lines.append("COMMIT")
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def render_parts(old: Tables, new: Tables) -> list[str]:
+    """What `render` makes, in inputs of at most PART lines, for a kernel that refuses the whole.
+
+    No rule leads to a chain that is not complete yet, and what goes away goes last; only a chain that is itself larger
+    than a part is for a moment without its last rules.
+    """
+    parts = []
+    for table, chains in new.items():
+        before = old.get(table, {})
+        changed = [name for name in _leaves_first(chains) if before.get(name) != chains[name]]
+        gone = sorted(before.keys() - chains.keys())
+        lines: list[list[str]] = [
+            [f":{name} - [0:0]", *(f"-A {name} {rule}" for rule in chains[name])] for name in changed
+        ]
+        # All are emptied before any is deleted: they may lead to each other.
+        lines += [[f":{name} - [0:0]"] for name in gone]
+        lines += [[f"-X {name}"] for name in gone]
+        part: list[str] = []
+        for chain in lines:
+            if part and len(part) + len(chain) > PART:
+                parts.append((table, part))
+                part = []
+            part = [*part, *chain]
+        parts.append((table, part))
+    return [
+        "\n".join([f"*{table}", *part[start : start + PART], "COMMIT", ""])
+        for table, part in parts
+        for start in range(0, len(part), PART)
+    ]
+
+
+def _leaves_first(chains: Chains) -> list[str]:
+    """The chains, each after those that its rules lead to."""
+    placed: dict[str, None] = {}
+
+    def place(name: str) -> None:
+        if name in placed or name not in chains:
+            return
+        for rule in chains[name]:
+            place(rule.rpartition("-j ")[2].partition(" ")[0])
+        placed[name] = None
+
+    for name in chains:
+        place(name)
+    return list(placed)
 
 
 def parse(saved: str) -> Tables:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from netlab.proxy.iptables import Tables, parse, render, tables
+from netlab.proxy.iptables import PART, Tables, parse, render, render_parts, tables
 from netlab.proxy.plan import Family, Plan
 from netlab.proxy.planner import plan_service
 from tests.unit.proxy.flows import (
@@ -53,6 +53,30 @@ def test_only_what_changed_is_sent() -> None:
     assert (len(declared), len(deleted)) == (6, 3)
     assert sent.splitlines()[0] == "*nat"
     assert sent.endswith("COMMIT\n")
+
+
+def test_in_parts_no_rule_leads_to_a_chain_that_is_not_whole() -> None:
+    """As the kernel would take it: line by line, and each part must be in order by itself."""
+    one = plan_service(service_of(VARIANTS["cluster"]), slices_of("cluster", BOTH), NODE_INFO, "IPv4").frontends
+    old, new = tables_of(plan_of_all("IPv4")), tables_of(one)
+    nothing: Tables = {"nat": {}, "filter": {}}
+    for before, after in ((nothing, old), (old, new), (new, old), (old, nothing)):
+        held: Tables = {table: dict(before.get(table, {})) for table in after}
+        for part in render_parts(before, after):
+            assert len(part.splitlines()) <= PART + 2
+            table = held[part[1:].partition("\n")[0]]
+            for line in part.splitlines()[1:-1]:
+                verb, name, *rule = line.split(" ", 2)
+                if verb == "-A":
+                    target = rule[0].rpartition("-j ")[2].partition(" ")[0]
+                    assert not target.startswith("KUBE-") or table[target] == after[part[1:].partition("\n")[0]][target]
+                    table[name].append(rule[0])
+                elif verb == "-X":
+                    assert not any(rule.endswith(f"-j {name}") for rules in table.values() for rule in rules)
+                    del table[name]
+                else:
+                    table[verb[1:]] = []
+        assert held == after
 
 
 def test_all_frontends_of_a_port_share_its_chains() -> None:
