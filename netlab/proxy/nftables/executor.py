@@ -27,8 +27,8 @@ _READINGS = 5
 """How often a table is read until it is told the same way twice, or its difference is taken."""
 _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
 """What the kernel says to a difference if the table is not, or was not told, as it is."""
-_COMPARE_SHARE = 50
-"""Comparing elements takes at most one part in so many of the time."""
+_COMPARE_SHARE, _QUICK = 50, 0.1
+"""Comparing elements takes at most one part in so many of the time, unless it takes fewer seconds than this."""
 
 
 class NftablesExecutor:
@@ -106,7 +106,8 @@ class NftablesExecutor:
                 break
         # For every 32 KiB of a dump the kernel walks the set from its beginning: that grows with the square.
         now = time.monotonic()
-        self._compare_at = now + _COMPARE_SHARE * (now - began)
+        if now - began > _QUICK:
+            self._compare_at = now + _COMPARE_SHARE * (now - began)
         return lines
 
     def _compare(self, netlink: Nfnetlink, *, elements: bool = True) -> list[str]:

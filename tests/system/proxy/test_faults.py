@@ -1,0 +1,136 @@
+"""What goes wrong in the middle: part of a change is never in force, and a later sync makes it good."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.kernel import ProgramError
+from netlab.proxy.nftables.executor import NftablesExecutor
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
+from tests.sandbox import isolated
+from tests.unit.proxy.flows import NODE
+
+
+def plan_of(services: int, endpoints: int, shift: int = 0) -> Plan:
+    plan = {}
+    for number in range(services):
+        listed = [
+            Endpoint(f"10.{128 + each}.{number // 250}.{number % 250 + 1}", 80 + shift, False)
+            for each in range(endpoints)
+        ]
+        address = f"10.96.{number // 250}.{number % 250}"
+        plan[Frontend(address, "tcp", 80)] = Target(f"d/{number}", Scope.INTERNAL, "Cluster", tuple(listed), ())
+    return plan
+
+
+def executor() -> NftablesExecutor:
+    return NftablesExecutor("IPv4", ProxyConfig(node_name=NODE))
+
+
+def ports() -> set[str]:
+    """The ports of all endpoints: those of one plan, or of the other."""
+    listing = subprocess.run(
+        ["nft", "list", "map", "ip", "kube-proxy", "endpoints"], capture_output=True, text=True, check=False
+    )
+    return {
+        line.split(" . ")[-1].rstrip(",} ")
+        for line in listing.stdout.replace(", ", ",\n").splitlines()
+        if " : " in line and "typeof" not in line
+    }
+
+
+async def converge(plan: Plan) -> list[str]:
+    mine = executor()
+    await mine.replace(plan)
+    return await mine.differences()
+
+
+async def flip(plans: list[Plan]) -> None:
+    mine = executor()
+    await mine.replace(plans[0])
+    while True:
+        await mine.apply(difference(plans[0], plans[1]))
+        plans.reverse()
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.21, 0.4])
+@isolated
+def test_killed_in_the_middle_of_syncs(delay: float) -> None:
+    plans = [plan_of(300, 5), plan_of(300, 5, shift=1)]
+    child = os.fork()
+    if child == 0:
+        asyncio.run(flip(plans))
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    hooked = (
+        "nat-prerouting"
+        in subprocess.run(["nft", "list", "chains"], capture_output=True, text=True, check=False).stdout
+    )
+    assert len(ports()) == 1 or not hooked, "one plan or the other, wherever packets are led to it"
+    assert asyncio.run(converge(plans[0])) == []
+
+
+@isolated
+def test_the_kernel_refuses_a_batch() -> None:
+    """A table that was flushed meanwhile: nothing of the batch is in force, and the next sync makes all anew."""
+
+    async def refused() -> None:
+        mine, old, new = executor(), plan_of(3, 2), plan_of(4, 2)
+        await mine.replace(old)
+        subprocess.run(["nft", "flush", "map", "ip", "kube-proxy", "picks"], check=True)
+        before = ports()
+        with pytest.raises(ProgramError, match="the kernel refused a batch: set ip kube-proxy"):
+            await mine.apply(difference(old, {}))
+        assert ports() == before
+        await mine.replace(new)
+        assert await mine.differences() == []
+
+    asyncio.run(refused())
+
+
+class Failing(Nfnetlink):
+    """A socket that cannot hold the kernel's answer to a number of batches, after they were done or before."""
+
+    left = 1
+    done = False
+
+    def commit(self, messages, generation=0):  # type: ignore[no-untyped-def]
+        if Failing.left:
+            Failing.left -= 1
+            if Failing.done:
+                super().commit(messages, generation)
+            raise NetlinkError(errno.ENOBUFS, os.strerror(errno.ENOBUFS), "nftables")
+        return super().commit(messages, generation)
+
+
+@pytest.mark.parametrize("done", [True, False])
+@isolated
+def test_the_answer_to_a_batch_is_lost(done: bool) -> None:
+    async def lost() -> None:
+        mine, old, new = executor(), plan_of(3, 2), plan_of(3, 3)
+        await mine.replace(old)
+        Failing.done = done
+        mine._netlink = Failing()
+        with pytest.raises(ProgramError, match="No buffer space available"):
+            await mine.apply(difference(old, new))
+        await mine.replace(new)
+        assert await mine.differences() == []
+
+    asyncio.run(lost())
+
+
+@isolated
+def test_more_endpoints_than_a_message_holds() -> None:
+    asyncio.run(converge(plan_of(2, 120)))
+    assert asyncio.run(converge(plan_of(60, 120))) == []
