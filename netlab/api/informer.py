@@ -175,7 +175,8 @@ class Informer(Generic[T]):
 
     def _apply(self, key: str, new: T | None) -> None:
         old = self.items.get(key)
-        if old is not None and new is not None and old.metadata.resourceVersion == new.metadata.resourceVersion:
+        # Not by the version alone: a server that was restored from a backup gives the same ones anew.
+        if old == new:
             return
         if new is None:
             self.items.pop(key, None)

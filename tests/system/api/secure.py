@@ -224,7 +224,7 @@ class OldServer:
         try:
             while not gone.done():
                 async with self._told:
-                    due = [(revision, line) for revision, line in self._lines if revision > since]
+                    due = [each for each in self._lines if each[0] > since or each[1]["type"] == "ERROR"]
                     if not due:
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._told.wait(), 0.1)

@@ -50,8 +50,15 @@ class Server:
             time.sleep(0.01)
 
     def answers(self) -> bool:
+        """Whether it serves; it listens some time before it does, and before it minds signals."""
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-            return probe.connect_ex(str(self.socket)) == 0
+            probe.settimeout(START_TIMEOUT)
+            try:
+                probe.connect(str(self.socket))
+                probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                return b" 200 " in probe.recv(64)
+            except OSError:
+                return False
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send it a signal; its exit status and what it said."""

@@ -139,6 +139,19 @@ def test_bookmarks_save_what_would_have_expired(tmp_path: Path) -> None:
     follow(tmp_path, body, version="v1")
 
 
+def test_a_server_that_was_restored_gives_old_versions_anew(tmp_path: Path) -> None:
+    async def body(following: Following) -> None:
+        server = following.server
+        server.items = {"s1": slice_of("s1", "10.9.9.9"), "s2": server.items["s2"]}
+        server.revision = 5
+        await server.tell("ERROR", {"kind": "Status", "code": 410, "reason": "Expired"})
+        await following.holds("s1", "s2")
+        await following.until(lambda: following.informer.items["default/s1"].endpoints[0].addresses == ["10.9.9.9"])
+        assert following.told[3:] == [("s0", None), ("s1", "s1")]
+
+    follow(tmp_path, body, version="v1")
+
+
 @pytest.mark.parametrize("expire", [False, True])
 def test_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expire: bool) -> None:
     monkeypatch.setattr(client_module, "PAGE", 2)
