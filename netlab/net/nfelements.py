@@ -180,17 +180,25 @@ def _frame_all(elements: Iterable[tuple[bytes, bytes | Verdict]]) -> list[bytes]
     """Elements as `_pack` makes them. What stands around key and data is the same for each of a kind: made once."""
     frames: dict[int | Verdict, tuple[bytes, bytes]] = {}
     packed = []
+    kind: int | Verdict = -1
+    before = between = b""
     for key, data in elements:
-        kind = len(data) if isinstance(data, bytes) else data
-        frame = frames.get(kind)
-        if frame is None:
-            whole = nested(_LIST_ELEM, _pack(Element(key, data)))
-            before = _ATTRIBUTE.size * 3
-            after = before + len(key)
-            frame = whole[:before], whole[after : len(whole) - (len(data) if isinstance(data, bytes) else 0)]
-            frames[kind] = frame
-        packed.append(frame[0] + key + frame[1] + data if isinstance(data, bytes) else frame[0] + key + frame[1])
+        its = len(data) if isinstance(data, bytes) else data
+        if its is not kind:
+            kind = its
+            if kind not in frames:
+                frames[kind] = _frame(key, data)
+            before, between = frames[kind]
+        packed.append(b"%b%b%b%b" % (before, key, between, data if isinstance(data, bytes) else b""))
     return packed
+
+
+def _frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:
+    """What stands before the key of such an element, and what after it but for plain data."""
+    whole = nested(_LIST_ELEM, _pack(Element(key, data)))
+    before = _ATTRIBUTE.size * 3
+    end = len(whole) - (len(data) if isinstance(data, bytes) else 0)
+    return whole[:before], whole[before + len(key) : end]
 
 
 def _changes(where: Set, elements: Iterable[Element], kind: int, flags: int) -> list[Message]:

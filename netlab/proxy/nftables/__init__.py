@@ -1,6 +1,6 @@
 """The nftables data plane: frontends and endpoints are elements of maps, so that rules and chains stay few.
 
-    services   address . protocol . port          : goto internal      how a frontend is treated: a ClusterIP
+    internal   address . protocol . port                               how a frontend is treated: a ClusterIP
     picks      address . protocol . port          : goto pick-3        its list has three endpoints
     endpoints  address . protocol . port . random : address . port     one element for each endpoint
 

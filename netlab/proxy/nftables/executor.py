@@ -129,16 +129,11 @@ class NftablesExecutor:
             for name, elements in lowered.elements.items()
             for key, value in elements.items()
         ]
-        named = {
-            value.removeprefix("goto ")
-            for name, elements in lowered.elements.items()
-            if name.endswith("services")
-            for value in elements.values()
-            if isinstance(value, str)
-        }
         for chain in self._layout.chains():
-            if chain.name in named:
-                lines.extend(table.chain_lines(chain.name, chain.rules))
+            if chain.name.endswith("external-local") and chain.name not in lowered.elements:
+                continue
+            rules = [rule for rule in chain.rules if any(f"@{name}" in rule.split() for name in lowered.elements)]
+            lines.extend(table.chain_lines(chain.name, rules))
         return [*lines, *table.shape_lines(lowered.chains.values())]
 
     async def _make(self) -> None:

@@ -16,7 +16,7 @@ MASQUERADE_MARK = 0x4000
 """The bit of the packet's mark that asks for masquerading: upstream's default, masqueradeBit 14."""
 
 NFT_FAMILY: Mapping[Family, str] = {"IPv4": "ip", "IPv6": "ip6"}
-_AF = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
+ADDRESS_FAMILY = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 _LOOPBACK: Mapping[Family, str] = {"IPv4": "127.0.0.0/8", "IPv6": "::1"}
 _ADDRESS_BYTES: Mapping[Family, int] = {"IPv4": 4, "IPv6": 16}
 NUMBERS: Mapping[str, int] = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
@@ -120,12 +120,14 @@ class Layout:
         slot = Field("numgen random mod 2", 4, lambda packed: str(int.from_bytes(packed, sys.byteorder)))
         schemas = {
             "cluster-ips": Schema((destination,)),
+            "internal": Schema((destination, protocol, port)),
             "hairpins": Schema((source, destination)),
             "firewalled": Schema((destination, protocol, port)),
             "allowed": Schema((destination, protocol, port, source), interval=True),
         }
         for prefix, dialled in (("", (destination, protocol, port)), ("nodeport-", (protocol, port))):
-            schemas[f"{prefix}services"] = Schema(dialled, verdict=True)
+            schemas[f"{prefix}external"] = Schema(dialled)
+            schemas[f"{prefix}external-local"] = Schema(dialled)
             schemas[f"{prefix}no-endpoints"] = Schema(dialled)
             for which in ("", "local-"):
                 schemas[f"{prefix}{which}picks"] = Schema(dialled, verdict=True)
@@ -134,32 +136,43 @@ class Layout:
         return schemas
 
     def chains(self) -> Iterator[Chain]:
-        """The chains that decide; `goto` and `jump` lead to those before."""
+        """The chains that decide.
+
+        How a frontend is treated is told by sets, not by a map of verdicts: before a batch with a verdict is in force
+        the kernel follows every element of every map that leads to a chain. If that chain had a map of its own, some
+        kernels would follow that anew for each: a time that grows with the square of the number of Services.
+        """
         ip, mark = self.ip, f"{self.masquerade_mark:#x}"
         address, port = f"{ip} daddr . meta l4proto . th dport", "meta l4proto . th dport"
         own = f"fib daddr type local {ip} daddr != {_LOOPBACK[self.family]}"
         if self.node_port_addresses:
             own += f" {ip} daddr {_anonymous(self.node_port_addresses)}"
         yield Chain("mark-masquerade", (f"meta mark set meta mark | {mark}",))
-        off_cluster = "jump mark-masquerade" if self.masquerade_all else f"{self.not_pods} jump mark-masquerade"
-        yield Chain(
-            "internal",
-            (*((off_cluster,) if self.masquerade_all or self.not_pods else ()), f"{address} vmap @picks"),
-        )
         for prefix, key in (("", address), ("nodeport-", port)):
             picks = f"{key} vmap @{prefix}picks"
-            yield Chain(f"{prefix}external", ("jump mark-masquerade", picks))
             # Pods keep their source; the node itself would have its own external address as source, so it does not.
             pods = (f"{self.pods} {picks}",) if self.pods else ()
             node = ("fib saddr type local jump mark-masquerade", f"fib saddr type local {picks}")
             yield Chain(f"{prefix}external-local", (*pods, *node, f"{key} vmap @{prefix}local-picks", "drop"))
         yield Chain("firewall", (f"{address} . {ip} saddr @allowed return", "drop"))
+        internal = f"{address} @internal jump mark-masquerade"
         yield Chain(
             "dispatch",
             (
                 f"{address} @firewalled jump firewall",
-                f"{address} vmap @services",
-                f"{own} {port} vmap @nodeport-services",
+                f"{address} @external-local goto external-local",
+                f"{address} @external jump mark-masquerade",
+                *((internal,) if self.masquerade_all else (f"{self.not_pods} {internal}",) if self.not_pods else ()),
+                f"{address} vmap @picks",
+                f"{own} goto dispatch-nodeport",
+            ),
+        )
+        yield Chain(
+            "dispatch-nodeport",
+            (
+                f"{port} @nodeport-external-local goto nodeport-external-local",
+                f"{port} @nodeport-external jump mark-masquerade",
+                f"{port} vmap @nodeport-picks",
             ),
         )
         refuse = [
@@ -198,11 +211,11 @@ class Layout:
         return f"{declared}\n"
 
     def _address_text(self, packed: bytes) -> str:
-        return socket.inet_ntop(_AF[self.family], packed)
+        return socket.inet_ntop(ADDRESS_FAMILY[self.family], packed)
 
     def pack_address(self, address: str) -> bytes:
         """The bytes of an address of the family."""
-        return socket.inet_pton(_AF[self.family], address)
+        return socket.inet_pton(ADDRESS_FAMILY[self.family], address)
 
 
 def _anonymous(values: tuple[str, ...]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from netlab.proxy.nftables.layout import NUMBERS, Layout
+from netlab.proxy.nftables.layout import ADDRESS_FAMILY, NUMBERS, Layout
 from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, Sticky, remember, slot_bytes
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict
 
@@ -198,17 +199,16 @@ class Ruleset:
             singles["firewalled", key] = b""
             for first, last in _ranges(target.sources):
                 singles["allowed", key + first] = key + last
-        services = f"{prefix}services", key
         if target.short_cut and target.cluster:
-            singles[services] = f"goto {prefix}external-local"
+            singles[f"{prefix}external-local", key] = b""
             self._list(frontend, target, "", lowered)
             if target.local:
                 self._list(frontend, target, "local-", lowered)
         elif target.endpoints:
-            singles[services] = "goto internal" if target.scope is Scope.INTERNAL else f"goto {prefix}external"
+            singles["internal" if target.scope is Scope.INTERNAL else f"{prefix}external", key] = b""
             self._list(frontend, target, "local-" if target.policy == "Local" else "", lowered)
         elif target.verdict is Verdict.DROP:
-            singles[services] = "drop"
+            singles[f"{prefix}picks", key] = "drop"
         elif target.scope is Scope.EXTERNAL:
             # A ClusterIP without endpoints is refused like a wrong port of it, by `cluster-ips`.
             singles[f"{prefix}no-endpoints", key] = b""
@@ -235,9 +235,8 @@ class Ruleset:
         Only pods of this node can: their packets are the only ones that come and go through here.
         """
         for listed in (target.cluster, target.local):
-            for address, _, local in listed:
-                if local is not False:
-                    singles["hairpins", self.layout.pack_address(address) * 2] = b""
+            for address in [address for address, _, local in listed if local is not False]:
+                singles["hairpins", self.layout.pack_address(address) * 2] = b""
 
     def _arrange(self, frontend: Frontend, target: Target | None) -> None:
         """Give endpoints their slots 0..N-1 so that as few as possible change hands."""
@@ -261,8 +260,8 @@ class Ruleset:
         """What the elements of a list lead to."""
         if target.affinity_seconds:
             return [f"goto {chain.name}" for chain in self._remembering(frontend, target, slots)]
-        pack = self.layout.pack_address
-        return [pack(address) + port.to_bytes(2, "big") + b"\0\0" for address, port, _ in slots]
+        pack, family = socket.inet_pton, ADDRESS_FAMILY[self.layout.family]
+        return [pack(family, address) + port.to_bytes(2, "big") + b"\0\0" for address, port, _ in slots]
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
@@ -293,6 +292,8 @@ def _slot(number: int) -> bytes:
 
 
 def _slotted(one: _List) -> Iterator[tuple[bytes, Value]]:
+    if len(one.values) <= len(_SLOTS):
+        return zip(map(one.key.__add__, _SLOTS), one.values, strict=False)
     return ((one.key + _slot(number), value) for number, value in enumerate(one.values))
 
 

@@ -104,7 +104,7 @@ def frontends(family: Family) -> dict[str, str]:
         ("flush ruleset", ["table {table} is missing"]),
         ("delete element {table} endpoints {{ {key} . 0 }}", ["map endpoints lacks {key} . 0 : "]),
         ("delete element {table} cluster-ips {{ 10.96.0.11 }}", ["set cluster-ips lacks 10.96.0.11"]),
-        ("add element {table} services {{ 10.9.9.9 . udp . 9 : drop }}", ["map services has beyond the plan 10.9.9.9"]),
+        ("add element {table} picks {{ 10.9.9.9 . udp . 9 : drop }}", ["map picks has beyond the plan 10.9.9.9"]),
         ("flush map {table} picks", ["map picks lacks "]),
         ("flush chain {table} dispatch", ["chain dispatch has other rules than it ought to"]),
         ("insert rule {table} refuse accept", ["chain refuse has other rules than it ought to"]),
@@ -170,11 +170,13 @@ def test_people_are_told_which_elements_and_rules_take_a_frontend() -> None:
     assert mine.explain(frontend) == [
         "set cluster-ips: 10.96.0.11",
         "set hairpins: 10.244.1.2 . 10.244.1.2",
-        "map services: 10.96.0.11 . tcp . 80 : goto internal",
+        "set internal: 10.96.0.11 . tcp . 80",
         "map picks: 10.96.0.11 . tcp . 80 : goto pick-2",
         "map endpoints: 10.96.0.11 . tcp . 80 . 0 : 10.244.1.2 . 8080",
         "map endpoints: 10.96.0.11 . tcp . 80 . 1 : 10.244.2.2 . 8080",
-        "chain internal: ip daddr . meta l4proto . th dport vmap @picks",
+        "chain dispatch: ip daddr . meta l4proto . th dport vmap @picks",
+        "chain refuse: ip daddr @cluster-ips reject",
+        "chain nat-postrouting: ct status dnat ip saddr . ip daddr @hairpins masquerade fully-random",
         "chain pick-2: dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints",
     ]
     assert mine.explain(Frontend("10.96.99.99", "tcp", 80)) == []

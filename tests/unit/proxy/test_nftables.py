@@ -32,7 +32,7 @@ def test_a_service_costs_one_element_and_each_endpoint_another() -> None:
     rules.change(difference({}, {HTTP: target(1, 2)}))
     other = Frontend("10.96.0.2", "tcp", 80)
     batch = rules.change(difference({}, {other: target(3, 4, service="default/other")}))
-    assert batch.operations() == {"+cluster-ips": 1, "+services": 1, "+picks": 1, "+endpoints": 2}
+    assert batch.operations() == {"+cluster-ips": 1, "+internal": 1, "+picks": 1, "+endpoints": 2}
 
 
 def test_nothing_changed_is_nothing_sent() -> None:
@@ -123,7 +123,7 @@ def test_source_ranges_that_overlap_are_one() -> None:
     assert rules.change(difference({}, plan)).operations() == {
         "+firewalled": 1,
         "+allowed": 2,
-        "+services": 1,
+        "+external": 1,
         "+picks": 1,
         "+endpoints": 1,
         "+pick-1": 1,
