@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from netlab.net import syscalls
 from netlab.proxy.plan import Family
+from tests.system.proxy import sctp
 from tests.unit.proxy.flows import ADDRESSES, BRIDGE, FAMILIES, NODE, NODE_INFO, TARGET_PORT, VARIANTS, dialled
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def set_sysctls(values: dict[str, str]) -> None:
 
 
 def serve(name: str, port: int = TARGET_PORT, addresses: Sequence[str] = ("0.0.0.0", "::")) -> None:
-    """Answer every TCP connection and UDP datagram with one's name and the client's address."""
+    """Answer every TCP connection, UDP datagram and SCTP INIT with one's name and the client's address."""
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         for kind in _TYPE.values():
@@ -100,6 +101,9 @@ def serve(name: str, port: int = TARGET_PORT, addresses: Sequence[str] = ("0.0.0
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address, port))
             threading.Thread(target=_answer, args=(listener, name), daemon=True).start()
+        if sctp.tracked():
+            version: Family = "IPv6" if ":" in address else "IPv4"
+            threading.Thread(target=sctp.answer, args=(version, name, address, port), daemon=True).start()
 
 
 def _answer(listener: socket.socket, name: str) -> None:
@@ -119,6 +123,8 @@ def dial(
     family: Family, protocol: str, address: str, port: int, patience: float, source: str = "", source_port: int = 0
 ) -> str:
     """What a server answers: `NAME CLIENT`; or `reject` or `drop`."""
+    if protocol == "sctp":
+        return sctp.dial(family, address, port, patience, source)
     with socket.socket(_AF[family], _TYPE[protocol]) as client:
         client.settimeout(patience)
         try:
@@ -229,7 +235,7 @@ def network() -> dict[str, Host]:
     # A load balancer that is a proxy: a server of its own, at the address that its Service has from it.
     balancer = [dialled(VARIANTS["proxied"], "loadBalancer", family)[0] for family in FAMILIES]
     hosts["outside"].ip(f"addr add {balancer[0]}/32 dev lo\naddr add {balancer[1]}/128 dev lo nodad\n")
-    hosts["outside"].call(serve, "outside", 80, balancer)
+    hosts["outside"].call(serve, "o", 80, balancer)
     for pod in ("a", "b"):
         hosts[pod].call(serve, pod)
     # At its own address alone: a UDP server of all addresses would answer from the one next to the client.

@@ -19,6 +19,7 @@ from netlab.proxy.plan import Family, Plan, Transaction, Verdict, difference
 from netlab.proxy.planner import plan_service
 from netlab.proxy.run import cleanup
 from tests.sandbox import isolated
+from tests.system.proxy import sctp
 from tests.system.proxy.hosts import ANSWERS, SILENCE, Host, Probe, dial, dial_all, network, run_async
 from tests.unit.proxy.affinity import AFFINE, Plans, keeps_its_pod
 from tests.unit.proxy.flows import (
@@ -88,18 +89,22 @@ def probe(asked: Flow, family: Family, protocol: str) -> Probe:
     address, port = dialled(asked.variant, asked.kind, family)
     # The outside world has two addresses; what others send has the only one that fits.
     source = ADDRESSES[family][asked.origin] if asked.origin in ("outside", "stranger") else ""
-    patience = SILENCE if asked.verdict is Verdict.DROP else ANSWERS
+    silent = asked.verdict is Verdict.DROP or (protocol == "sctp" and asked.passes_to == "nobody")
+    patience = SILENCE if silent else ANSWERS
     return Probe(family, protocol, address, port, asked.backends, source, patience)
 
 
-def wrong(asked: Flow, family: Family, answers: set[str]) -> str:
+def wrong(asked: Flow, family: Family, protocol: str, answers: set[str]) -> str:
     """What is wrong with the answers to a flow; empty if nothing is."""
-    source = ADDRESSES[family][asked.origin]
+    own = ADDRESSES[family][asked.origin]
+    source = sctp.seen(own) if protocol == "sctp" else own
     words = {answer.partition(" ")[0] for answer in answers}
-    if asked.verdict is not None or asked.passes_to == "nobody":
-        expected = {asked.verdict.value if asked.verdict is not None else "reject"}
+    if asked.verdict is not None:
+        expected = {asked.verdict.value}
+    elif asked.passes_to == "nobody":
+        expected = {"drop" if protocol == "sctp" else "reject"}
     else:
-        expected = {asked.passes_to} if asked.passes_to else set(asked.backends)
+        expected = {asked.passes_to[0]} if asked.passes_to else set(asked.backends)
     if words != expected:
         return f"{asked}: {sorted(words)} instead of {sorted(expected)}"
     for answer in answers:
@@ -113,13 +118,14 @@ def wrong(asked: Flow, family: Family, answers: set[str]) -> str:
 
 
 def observe(hosts: dict[str, Host], flows: list[Flow], family: Family) -> list[str]:
-    """Dial every flow, by TCP and UDP; what went wrong."""
+    """Dial every flow, by each protocol; what went wrong."""
+    protocols = ("tcp", "udp", "sctp") if sctp.tracked() else ("tcp", "udp")
 
     def dial_from(host: str) -> Iterator[str]:
-        asked = [(f, p) for p in ("tcp", "udp") for f in flows if ON.get(f.origin, f.origin) == host]
+        asked = [(f, p) for p in protocols for f in flows if ON.get(f.origin, f.origin) == host]
         answers = hosts[host].call(dial_all, [probe(f, family, p) for f, p in asked])
         for (one, protocol), found in zip(asked, answers, strict=True):
-            if problem := wrong(one, family, found):
+            if problem := wrong(one, family, protocol, found):
                 yield f"{protocol} {problem}"
 
     with concurrent.futures.ThreadPoolExecutor() as dialling:
