@@ -27,7 +27,7 @@ LIMIT = 90.0
 CLUSTER_IP = "10.96.0.10"
 BACKENDS = {"first": "192.0.2.11", "second": "192.0.2.12"}
 
-# The program, until the command line has it.
+# A kubeconfig and a node's name are all that it is given.
 PROXY = """
 import asyncio, signal, sys
 from pathlib import Path
