@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PART = 12_000
-"""Endpoints in one batch of a table that is not in force yet: half a megabyte."""
+_PART = 4_000
+"""Endpoints in one batch of a table that is not in force yet: few enough for an ordinary user's socket (400 KiB)."""
 _READINGS = 5
 """How often a table is read until it is told the same way twice, or its difference is taken."""
 _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
@@ -67,7 +67,14 @@ class NftablesExecutor:
                 # What the difference was taken from must be there still, unless the repair of the layout came between.
                 await self._commit(repair.batch, 0 if repair.layout else found.generation)
             except ProgramError as error:
-                if getattr(error.__cause__, "errno", 0) in _CHANGED:
+                cause = getattr(error.__cause__, "errno", 0)
+                if cause == errno.EMSGSIZE:
+                    # In a user namespace. Without any rules for a moment, rather than with some of them.
+                    log.warning("%s rules: %s; making the table anew, in parts", self.family, error)
+                    await cleanup_nftables([self.family])
+                    await self._make()
+                    return
+                if cause in _CHANGED:
                     log.info("%s rules changed while they were read: %s", self.family, error)
                     continue
                 raise

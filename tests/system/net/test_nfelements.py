@@ -215,3 +215,27 @@ def test_without_the_privilege_the_kernel_says_so() -> None:
     except PermissionError as denied:
         error = NetlinkError(denied.errno, str(denied), "")
     assert error.errno in {errno.ENOENT, errno.EPERM}
+
+
+@isolated
+def test_many_elements_at_once_are_those_added_one_by_one() -> None:
+    many = {concatenated(TCP, port(number)): concatenated(bytes([10, 0, 0, 5]), port(80)) for number in range(1, 3001)}
+    with kernel() as subject:
+        subject.commit(nfelements.bulk_addition(PORTS, many))
+        assert subject.dump(PORTS) == many
+        assert {element.key: element.data for element in subject.elements(PORTS)} == many
+        subject.commit(nfelements.bulk_deletion(PORTS, many))
+        assert subject.dump(PORTS) == {}
+
+
+@isolated
+def test_many_elements_of_several_kinds_read_back() -> None:
+    first, last = bytes.fromhex("fd00" + "00" * 14), bytes.fromhex("fd00" + "ff" * 14)
+    with kernel() as subject:
+        assert subject.dump(ADDRESSES) == dict.fromkeys([first[:15] + b"\1", first[:15] + b"\2"], b"")
+        subject.commit(
+            addition(
+                SOURCES, [Element(concatenated(first, port(1)), nfelements.drop(), "", concatenated(last, port(1)))]
+            )
+        )
+        assert subject.dump(SOURCES) == {concatenated(first, port(1)): concatenated(last, port(1))}

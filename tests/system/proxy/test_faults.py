@@ -104,13 +104,14 @@ class Failing(Nfnetlink):
 
     left = 1
     done = False
+    number = errno.ENOBUFS
 
     def commit(self, messages, generation=0):  # type: ignore[no-untyped-def]
         if Failing.left:
             Failing.left -= 1
             if Failing.done:
                 super().commit(messages, generation)
-            raise NetlinkError(errno.ENOBUFS, os.strerror(errno.ENOBUFS), "nftables")
+            raise NetlinkError(Failing.number, os.strerror(Failing.number), "nftables")
         return super().commit(messages, generation)
 
 
@@ -128,6 +129,19 @@ def test_the_answer_to_a_batch_is_lost(done: bool) -> None:
         assert await mine.differences() == []
 
     asyncio.run(lost())
+
+
+@isolated
+def test_a_difference_too_long_for_an_ordinary_users_socket() -> None:
+    async def long() -> None:
+        mine, new = executor(), plan_of(3, 3)
+        await mine.replace(plan_of(3, 2))
+        Failing.number = errno.EMSGSIZE
+        mine._netlink = Failing()
+        await mine.replace(new)
+        assert await mine.differences() == []
+
+    asyncio.run(long())
 
 
 @isolated

@@ -11,9 +11,11 @@ import pytest
 
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.nftables.executor import NftablesExecutor
+from netlab.proxy.nftables.executor import NftablesExecutor, layout_of
 from netlab.proxy.nftables.layout import NFT_FAMILY
-from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target
+from netlab.proxy.nftables.ruleset import Ruleset
+from netlab.proxy.nftables.table import whole
+from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import ANSWERS, dial, network, run_async
 from tests.unit.proxy.flows import NODE, VARIANTS, dialled, plan_of_all
@@ -149,6 +151,31 @@ def test_a_table_of_another_layout_is_replaced(family: Family) -> None:
         nft(line)
     assert asyncio.run(restart(family, plan_of_all(family))) == []
     assert "theirs" not in nft("list", "table", ip, "kube-proxy")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@isolated
+def test_what_netlink_makes_is_what_the_text_for_people_says(family: Family) -> None:
+    plan = plan_of_all(family)
+    plan = plan | {
+        frontend: dataclasses.replace(target, affinity_seconds=60)
+        for frontend, target in plan.items()
+        if target.service.endswith("/local")
+    }
+    layout = layout_of(family, ProxyConfig(node_name=NODE))
+    ruleset = Ruleset(layout)
+    ruleset.change(difference({}, plan))
+    asyncio.run(restart(family, plan))
+
+    def listed() -> dict[str, str]:
+        """Chains by name."""
+        blocks = (block.strip(" \t\n{}") for block in nft("list", "table", layout.ip, "kube-proxy").split("\n\n"))
+        return {block.splitlines()[0]: block for block in blocks if block.startswith("chain")}
+
+    by_netlink = listed()
+    subprocess.run(["nft", "-f", "-"], input=whole(layout, ruleset.contents(plan)), text=True, check=True)
+    assert by_netlink == listed()
+    assert asyncio.run(restart(family, plan)) == []
 
 
 @isolated
