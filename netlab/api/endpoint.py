@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from netlab.api.credentials import Credentials, Identity, Source, Stored
+from netlab.api.errors import ApiUnavailableError
 from netlab.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,16 @@ class Endpoint:
     async def access(self) -> Access:
         """What to send a request with now.
 
-        Raises UsageError when a file cannot be read or is wrong, and ApiUnavailableError when a plugin fails.
+        Raises ApiUnavailableError when a plugin fails, or what it gave is of no use; UsageError when a file could never
+        be read.
         """
         identity = await self._credentials.identity()
-        return Access(identity, self._tls(identity) if self._secure else None)
+        try:
+            return Access(identity, self._tls(identity) if self._secure else None)
+        except UsageError as error:
+            # Files were tried when they were first read: this is a plugin's, which may give better ones the next time.
+            await self._credentials.renew(identity)
+            raise ApiUnavailableError(f"{self}: {error}") from None
 
     async def renew(self, refused: Access) -> bool:
         """The server did not accept who we are (401): whether a second attempt may fare better."""

@@ -153,8 +153,13 @@ def in_cluster(environment: Mapping[str, str] = os.environ, account: Path = SERV
     authority = File(account / "ca.crt", "the service account's authority")
     token = File(account / "token", "the service account's token")
     authority.read(), token.read()
+    trust, credentials = Trust(authority), Stored(token=token)
+    try:
+        tls_context(trust, Identity())
+    except UsageError as error:
+        raise UsageError(f"{account}: {error}") from None
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Endpoint(_url("KUBERNETES_SERVICE_HOST", server), trust=Trust(authority), credentials=Stored(token=token))
+    return Endpoint(_url("KUBERNETES_SERVICE_HOST", server), trust=trust, credentials=credentials)
 
 
 class _Named(Protocol):

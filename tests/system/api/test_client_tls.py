@@ -397,6 +397,10 @@ FAULTS = {
     "another version": (printed(apiVersion=f"{V1}beta1"), "another kind or version than an ExecCredential of"),
     "no status": (printed(status=None), "printed neither a token nor a client certificate"),
     "half a certificate": (printed(status={"clientKeyData": "secret"}), "printed only one of"),
+    "a certificate that is none": (
+        printed(status={"clientCertificateData": "secret", "clientKeyData": "secret"}),
+        "the client-certificate and client-key cannot be used",
+    ),
     "no time zone": (
         printed(status={"token": "secret", "expirationTimestamp": "2026-01-01T00:00:00"}),
         "printed an expirationTimestamp without a time zone",
@@ -419,7 +423,7 @@ def test_a_plugin_that_fails_is_asked_again(
             with pytest.raises(ApiUnavailableError) as failed:
                 await client.list(NAMESPACES)
             said = str(failed.value)
-            assert said.startswith(f"user 'u': the plugin {tmp_path / 'plugin'} ")
+            assert said.startswith((f"user 'u': the plugin {tmp_path / 'plugin'} ", "https://127.0.0.1:"))
             assert message in said
             assert "secret" not in said
             assert "\n" not in said

@@ -15,6 +15,18 @@ from netlab.errors import UsageError
 SECRET = "c2VjcmV0LXRva2Vu"
 CLUSTER: dict[str, Any] = {"server": "https://192.0.2.1:6443"}
 V1 = "client.authentication.k8s.io/v1"
+AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBcDCCARWgAwIBAgIUX+zp4N9ucOUW8Cdsh4D55NJSMLUwCgYIKoZIzj0EAwIw
+DTELMAkGA1UEAwwCY2EwHhcNMjYxMTIzMTYzNjU4WhcNMjYxMTI1MTYzNjU4WjAN
+MQswCQYDVQQDDAJjYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABACfebXaA9eC
+bqTZPOojmfGT7s+am/odAMIeBGqxEGMFzPbNWrrT5kiL3Gi5nXatLWHejtf3/7h2
+eFWrl0jomEajUzBRMB0GA1UdDgQWBBT7OPXQ2zDK0yfCBm7TxecrHkH3SDAfBgNV
+HSMEGDAWgBT7OPXQ2zDK0yfCBm7TxecrHkH3SDAPBgNVHRMBAf8EBTADAQH/MAoG
+CCqGSM49BAMCA0kAMEYCIQCqtbxaHY/YLv1LfQ/K9c4Cjpsdw8vR6+4+Xyy+qJ3b
+GAIhANo9iiIv6jBANyzioqm7ffL1er7e3e5Pg2+fq4bgrRDy
+-----END CERTIFICATE-----
+"""  # of nobody: the key was thrown away
 PEM = base64.b64encode(b"no certificate").decode()
 
 
@@ -146,7 +158,10 @@ def test_outside_a_pod(tmp_path: Path, environment: dict[str, str], expected: st
     ("host", "url"), [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")]
 )
 def test_in_a_pod(tmp_path: Path, host: str, url: str) -> None:
-    for name in ("ca.crt", "token"):
-        (tmp_path / name).write_text("x")
     environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"}
+    (tmp_path / "token").write_text("x")
+    (tmp_path / "ca.crt").write_text("x")
+    with pytest.raises(UsageError, match="the certificate-authority is no certificate"):
+        kubeconfig.in_cluster(environment, tmp_path)
+    (tmp_path / "ca.crt").write_text(AUTHORITY)
     assert str(kubeconfig.in_cluster(environment, tmp_path)) == url
