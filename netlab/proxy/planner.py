@@ -191,30 +191,29 @@ def _sources(
 
     Raises PlanError when ranges are asked for and none can be read: better no load balancer than an open one.
     """
-    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    networks: list[ipaddress.IPv4Network] | list[ipaddress.IPv6Network] = []
     unread = 0
     for text in service.spec.loadBalancerSourceRanges:
         try:
             # Spaces around a range have always been let through, and so have bits beyond its prefix.
-            networks.append(ipaddress.ip_network(text.strip(), strict=False))
+            network = ipaddress.ip_network(text.strip(), strict=False)
         except ValueError:
             unread += 1
             errors.append(PlanError(f"Service {service.key}: loadBalancerSourceRanges {text!r} is not a network"))
-    version = 4 if family == "IPv4" else 6
-    networks = [network for network in networks if network.version == version]
-    if not networks:
-        if unread:
-            raise PlanError(
-                f"Service {service.key}: no range of loadBalancerSourceRanges can be read; its load balancer is closed"
-            )
-        return ()
-    allowed = [str(network) for network in networks]
+            continue
+        if family_of(str(network)) == family:
+            networks.append(network)  # type: ignore[arg-type]  # All are of the one family.
+    if unread and not networks:
+        raise PlanError(
+            f"Service {service.key}: no range of loadBalancerSourceRanges can be read; its load balancer is closed"
+        )
     own = [ipaddress.ip_address(address) for address in node.addresses if family_of(address) == family]
     if any(address in network for address in own for network in networks):
         # Some cloud providers give a load balancer's address to every node: what the node, who is allowed, then sends
         # there has that address as its source.
-        allowed += [f"{address}/{own[0].max_prefixlen}" for address in balanced]
-    return tuple(dict.fromkeys(allowed))
+        networks += [ipaddress.ip_network(address) for address in balanced]  # type: ignore[misc]
+    # Without overlaps, which no set of intervals in the kernel takes.
+    return tuple(map(str, ipaddress.collapse_addresses(networks)))
 
 
 def _health_checks(

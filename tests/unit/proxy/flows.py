@@ -248,7 +248,6 @@ EXTERNAL = ("externalIP", "loadBalancer", "nodePort")
 
 _COMMON = """
 # service        dialled       c       a       node    outside stranger
-cluster          clusterIP     .       ab      .       .       .
 cluster          externalIP    ab!     ab!     ab!     ab!     .
 cluster          loadBalancer  .       ab!     .       .       .
 cluster          nodePort      .       ab!     .       .       .
@@ -345,8 +344,12 @@ itp       loadBalancer node    ab!   ab!     ab!  ab!
 itp       clusterIP    outside a!    a       a!   a!
 itp       nodePort     outside ab!   ab!     ab!  ab!
 itp       loadBalancer outside ab!   ab!     ab!  ab!
+# A pod that is a backend itself: what comes back to it has another source in every setting (hairpin).
+cluster   clusterIP    a       ab    ab      ab!  ab!
+etp       nodePort     a       ab    a       ab   a
+itp       clusterIP    a       a     a       a!   a!
 """
-"""Whose source is rewritten: upstream's TestInternalExternalMasquerade, whose 27 flows and four settings these are.
+"""Whose source is rewritten: the 27 flows and four settings of upstream's TestInternalExternalMasquerade, and hairpins.
 
 Known or unknown: whether the proxy can tell pods (detectLocalMode); all: masqueradeAll.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,18 @@ from hypothesis import strategies as st
 
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
-from netlab.proxy.plan import Endpoint, Family, Frontend, HealthCheck, NodeInfo, Scope, Target, apply, difference
+from netlab.proxy.plan import (
+    Endpoint,
+    Family,
+    Frontend,
+    HealthCheck,
+    NodeInfo,
+    Scope,
+    Target,
+    apply,
+    difference,
+    family_of,
+)
 from netlab.proxy.planner import Book, Planned, plan_service
 
 HERE = NodeInfo("here", "zone-1", ("192.0.2.1", "2001:db8::1"))
@@ -260,9 +272,11 @@ def test_a_load_balancer_that_is_a_proxy_is_left_alone(mode: str | None, has_rul
         ([], ()),
         (["198.51.100.0/24"], ("198.51.100.0/24",)),
         ([" 198.51.100.0/24 ", "198.51.100.77/24"], ("198.51.100.0/24",)),
+        (["10.244.0.0/16", "10.0.0.0/8", "10.0.0.0/8"], ("10.0.0.0/8",)),
         (["2001:db8::/64"], ()),
         # The node may: then it may also with the balancer's address, which it has when the balancer is on the node.
         (["192.0.2.0/24"], ("192.0.2.0/24", "203.0.113.1/32")),
+        (["0.0.0.0/0"], ("0.0.0.0/0",)),
     ],
 )
 def test_source_ranges(ranges: list[str], sources: tuple[str, ...]) -> None:
@@ -406,6 +420,100 @@ def test_hints(endpoints: list[dict[str, object]], node: NodeInfo, expected: lis
 def test_an_endpoint_in_two_slices_counts_once() -> None:
     ((_, target),) = planned(service(), slice_of(endpoint(A)), slice_of(endpoint(A), name="web-2")).frontends.items()
     assert addresses(target.cluster) == [A]
+
+
+# --- Anything ----------------------------------------------------------------------------------------------------
+
+_texts = st.sampled_from(
+    [
+        "",
+        "None",
+        "10.96.0.1",
+        "10.96.0.1/24",
+        "010.0.0.1",
+        "fd00::1",
+        "::ffff:1.2.3.4",
+        "fe80::1%e",
+        "x",
+        "1.2.3.4.5",
+        "0/0",
+    ]
+)
+_numbers = st.sampled_from([-1, 0, 1, 80, 65535, 65536, 2**40])
+_bools = st.sampled_from([None, True, False])
+_ports = st.fixed_dictionaries(
+    {"port": _numbers},
+    optional={
+        "name": st.sampled_from("ab"),
+        "protocol": st.sampled_from(["TCP", "UDP", "", "x"]),
+        "nodePort": _numbers,
+    },
+)
+_timeouts = st.fixed_dictionaries({"timeoutSeconds": _numbers})
+_services = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "x"]),
+        "clusterIP": _texts,
+        "clusterIPs": st.lists(_texts, max_size=2),
+        "externalIPs": st.lists(_texts, max_size=2),
+        "loadBalancerSourceRanges": st.lists(_texts, max_size=2),
+        "ports": st.lists(_ports, max_size=3),
+        "externalTrafficPolicy": st.sampled_from(["", "Local", "x"]),
+        "internalTrafficPolicy": st.sampled_from([None, "Local", "x"]),
+        "sessionAffinity": st.sampled_from(["", "ClientIP", "x"]),
+        "sessionAffinityConfig": st.one_of(st.none(), st.fixed_dictionaries({"clientIP": _timeouts})),
+        "healthCheckNodePort": _numbers,
+        "ingress": st.lists(st.fixed_dictionaries({"ip": _texts}), max_size=2),
+    }
+)  # fmt: skip
+_hints = st.fixed_dictionaries({"forZones": st.lists(st.fixed_dictionaries({"name": st.sampled_from(["", "zone-1"])}))})
+_slices = st.fixed_dictionaries(
+    {
+        "addressType": st.sampled_from(["IPv4", "IPv6", "FQDN", ""]),
+        "endpoints": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "addresses": st.lists(_texts, max_size=2),
+                    "conditions": st.fixed_dictionaries({"ready": _bools, "serving": _bools, "terminating": _bools}),
+                    "nodeName": st.sampled_from([None, "", "here"]),
+                    "hints": st.one_of(st.none(), _hints),
+                }
+            ),
+            max_size=3,
+        ),
+        "ports": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "name": st.sampled_from([None, "a", "b"]),
+                    "port": st.one_of(st.none(), _numbers),
+                    "protocol": st.sampled_from([None, "TCP", "UDP"]),
+                }
+            ),
+            max_size=2,
+        ),
+    }
+)
+
+
+@given(_services, st.lists(_slices, max_size=3))
+@settings(deadline=None, max_examples=200)
+def test_whatever_the_objects_say_what_is_planned_can_be_programmed(
+    spec: dict[str, Any], slices: list[dict[str, Any]]
+) -> None:
+    families: tuple[Family, ...] = ("IPv4", "IPv6")
+    for family in families:
+        made = [slice_of(*s["endpoints"], **{k: v for k, v in s.items() if k != "endpoints"}) for s in slices]
+        found = planned(service(**spec), *made, family=family)
+        for frontend, target in found.frontends.items():
+            assert 0 < frontend.port < 65536
+            assert 0 <= target.affinity_seconds <= 86400
+            used = [frontend.address] if frontend.address is not None else []
+            for address in (*used, *addresses(target.cluster), *addresses(target.local)):
+                assert str(ipaddress.ip_address(address)) == address
+                assert family_of(address) == family
+            assert all(family_of(source) == family and ipaddress.ip_network(source) for source in target.sources)
+            assert all(0 < e.port < 65536 for e in (*target.cluster, *target.local))
+        assert all("default/web" in str(error) and "\n" not in str(error) for error in found.errors)
 
 
 # --- All Services ------------------------------------------------------------------------------------------------
