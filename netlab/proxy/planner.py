@@ -9,7 +9,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netlab.api.core_types import Service, ServicePort
 from netlab.api.discovery_types import Endpoint as ApiEndpoint
@@ -191,7 +191,8 @@ def _sources(
 
     Raises PlanError when ranges are asked for and none can be read: better no load balancer than an open one.
     """
-    networks: list[ipaddress.IPv4Network] | list[ipaddress.IPv6Network] = []
+    # All of one family, which cannot be told to a type checker.
+    networks: list[Any] = []
     unread = 0
     for text in service.spec.loadBalancerSourceRanges:
         try:
@@ -202,7 +203,7 @@ def _sources(
             errors.append(PlanError(f"Service {service.key}: loadBalancerSourceRanges {text!r} is not a network"))
             continue
         if family_of(str(network)) == family:
-            networks.append(network)  # type: ignore[arg-type]  # All are of the one family.
+            networks.append(network)
     if unread and not networks:
         raise PlanError(
             f"Service {service.key}: no range of loadBalancerSourceRanges can be read; its load balancer is closed"
@@ -211,7 +212,7 @@ def _sources(
     if any(address in network for address in own for network in networks):
         # Some cloud providers give a load balancer's address to every node: what the node, who is allowed, then sends
         # there has that address as its source.
-        networks += [ipaddress.ip_network(address) for address in balanced]  # type: ignore[misc]
+        networks += [ipaddress.ip_network(address) for address in balanced]
     # Without overlaps, which no set of intervals in the kernel takes.
     return tuple(map(str, ipaddress.collapse_addresses(networks)))
 
