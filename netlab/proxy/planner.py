@@ -5,13 +5,14 @@ The semantics are those of Kubernetes' documentation ("Virtual IPs and Service P
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from netlab.api.core_types import Service, ServicePort
+from netlab.api.core_types import Node, Service, ServicePort
 from netlab.api.discovery_types import Endpoint as ApiEndpoint
 from netlab.api.discovery_types import EndpointSlice
 from netlab.errors import UsageError
@@ -36,6 +37,9 @@ PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 """On a Service: another proxy handles it (KEP-1959)."""
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 """On a Service or an EndpointSlice: no proxy handles it."""
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
+"""On a Node: the zone it is in."""
 
 DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
@@ -70,6 +74,16 @@ class _Candidate(NamedTuple):
     terminating: bool
     for_nodes: frozenset[str]
     for_zones: frozenset[str]
+
+
+def node_info(node: Node) -> NodeInfo:
+    """What of a Node decides plans. An address that is none is left out: what runs there does not depend on it."""
+    addresses = []
+    for listed in node.status.addresses:
+        if listed.type in ("InternalIP", "ExternalIP"):
+            with contextlib.suppress(PlanError):
+                addresses.append(_address(listed.address, f"Node {node.metadata.name}: address"))
+    return NodeInfo(node.metadata.name, node.metadata.labels.get(ZONE_LABEL, ""), tuple(addresses))
 
 
 def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeInfo, family: Family) -> Planned:

@@ -22,7 +22,15 @@ from netlab.proxy.executor import cleanup_iptables, cleanup_nftables, executor_f
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Family, NodeInfo
-from netlab.proxy.planner import HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL, Book, Planned, plan_service
+from netlab.proxy.planner import (
+    HEADLESS_LABEL,
+    PROXY_NAME_LABEL,
+    SERVICE_NAME_LABEL,
+    Book,
+    Planned,
+    node_info,
+    plan_service,
+)
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
 
@@ -94,7 +102,7 @@ class Proxy:
         self._config = config
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
-        self._node_addresses: frozenset[str] = frozenset()
+        self._node = NodeInfo(config.node_name)
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
         # Kept open: closing one waits until the kernel has freed what the last batch deleted, 10 ms.
@@ -133,9 +141,12 @@ class Proxy:
             self._touch(service)
 
     def node_changed(self, _old: Node | None, new: Node | None) -> None:
-        """This node appeared, changed or went away."""
-        addresses = new.status.addresses if new is not None else []
-        self._node_addresses = frozenset(a.address for a in addresses if a.type in ("InternalIP", "ExternalIP"))
+        """This node appeared, changed or went away; of one that is gone what was known last holds on."""
+        node = node_info(new) if new is not None else self._node
+        if node != self._node:
+            self._node = node
+            for service in self._services:
+                self._touch(service)
 
     def _touch(self, service: str) -> None:
         self._dirty.add(service)
@@ -168,7 +179,7 @@ class Proxy:
 
     async def _sync(self) -> bool:
         before = self._netlink.generation()
-        changed = [await plane.sync(self._node_addresses) for plane in self._planes]
+        changed = [await plane.sync(frozenset(self._node.addresses)) for plane in self._planes]
         # A foreign change between the two calls goes unnoticed until the next thorough check.
         if any(changed) and (before == self._generation or not self._generation):
             self._generation = self._netlink.generation()
@@ -194,7 +205,7 @@ class Proxy:
         for key in dirty:
             service = self._services.get(key)
             for plane in self._planes:
-                plane.plan(key, service, self._slices.get(key, {}).values())
+                plane.plan(key, service, self._slices.get(key, {}).values(), self._node)
 
 
 class _Plane:
@@ -210,13 +221,13 @@ class _Plane:
         self._retry_at = 0.0
         self._errors: dict[str, set[str]] = {}
 
-    def plan(self, key: str, service: Service | None, slices: Iterable[EndpointSlice]) -> None:
+    def plan(self, key: str, service: Service | None, slices: Iterable[EndpointSlice], node: NodeInfo) -> None:
         """Plan a Service again (None: it is gone); what is wrong with it is logged once."""
         planned = Planned({}, [])
         created = ""
         if service is not None:
             created = service.metadata.creationTimestamp or ""
-            planned = plan_service(service, slices, NodeInfo(self._config.node_name), self._family)
+            planned = plan_service(service, slices, node, self._family)
         errors = {str(e) for e in (*planned.errors, *self._book.set_service(key, created, planned.frontends))}
         for error in sorted(errors - self._errors.get(key, set())):
             log.error("%s", error)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.api.core_types import Service
+from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.proxy.plan import (
     Endpoint,
@@ -25,7 +25,7 @@ from netlab.proxy.plan import (
     difference,
     family_of,
 )
-from netlab.proxy.planner import Book, Planned, plan_service
+from netlab.proxy.planner import Book, Planned, node_info, plan_service
 
 HERE = NodeInfo("here", "zone-1", ("192.0.2.1", "2001:db8::1"))
 
@@ -89,6 +89,27 @@ def addresses(endpoints: Iterable[Endpoint]) -> list[str]:
 
 A = "10.244.1.1"
 B = "10.244.2.1"
+
+
+# --- The node ----------------------------------------------------------------------------------------------------
+
+
+def test_what_decides_of_a_node() -> None:
+    node = msgspec.convert(
+        {
+            "metadata": {"name": "here", "labels": {"topology.kubernetes.io/zone": "zone-1"}},
+            "status": {
+                "addresses": [
+                    {"type": "Hostname", "address": "192.0.2.9"},
+                    {"type": "InternalIP", "address": "192.0.2.1"},
+                    {"type": "ExternalIP", "address": "2001:DB8::1"},
+                    {"type": "InternalIP", "address": "nonsense"},
+                ]
+            },
+        },
+        Node,
+    )
+    assert node_info(node) == HERE
 
 
 # --- Which Services ----------------------------------------------------------------------------------------------
