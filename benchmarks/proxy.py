@@ -440,12 +440,15 @@ def plot(lines: Sequence[tuple[str, str, list[tuple[float, float]]]]) -> str:
         right = place(10 ** decades_x[1], 10**decade)[0]
         drawn.append(f'<path d="M{x:.1f} {y:.1f}H{right:.1f}" stroke="#ddd"/>')
         drawn.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{10.0**decade:g} s</text>')
-    for name, colour, points in lines:
+    taken: list[float] = []
+    for name, colour, points in sorted(lines, key=lambda line: -max(line[2])[1]):
         placed = [place(*point) for point in sorted(points)]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
         drawn.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed]
-        drawn.append(f'<text x="{placed[-1][0] + 8:.1f}" y="{placed[-1][1] + 4:.1f}" fill="{colour}">{name}</text>')
+        at = max([placed[-1][1] + 4, *(y + 14 for y in taken if abs(y - placed[-1][1] - 4) < 14)])
+        taken.append(at)
+        drawn.append(f'<text x="{placed[-1][0] + 8:.1f}" y="{at:.1f}" fill="{colour}">{name}</text>')
     drawn.append(
         f'<text x="{left + 200}" y="{height - 10}" text-anchor="middle">Services, 10 endpoints each</text></svg>'
     )

@@ -149,10 +149,11 @@ class Layout:
             own += f" {ip} daddr {_anonymous(self.node_port_addresses)}"
         yield Chain("mark-masquerade", (f"meta mark set meta mark | {mark}",))
         for prefix, key in (("", address), ("nodeport-", port)):
-            picks = f"{key} vmap @{prefix}picks"
+            # One rule with this map: the kernel walks a chain that it has walked only once, but a map for every rule.
+            yield Chain(f"{prefix}pick", (f"{key} vmap @{prefix}picks",))
             # Pods keep their source; the node itself would have its own external address as source, so it does not.
-            pods = (f"{self.pods} {picks}",) if self.pods else ()
-            node = ("fib saddr type local jump mark-masquerade", f"fib saddr type local {picks}")
+            pods = (f"{self.pods} goto {prefix}pick",) if self.pods else ()
+            node = ("fib saddr type local jump mark-masquerade", f"fib saddr type local goto {prefix}pick")
             yield Chain(f"{prefix}external-local", (*pods, *node, f"{key} vmap @{prefix}local-picks", "drop"))
         yield Chain("firewall", (f"{address} . {ip} saddr @allowed return", "drop"))
         internal = f"{address} @internal jump mark-masquerade"
@@ -163,7 +164,7 @@ class Layout:
                 f"{address} @external-local goto external-local",
                 f"{address} @external jump mark-masquerade",
                 *((internal,) if self.masquerade_all else (f"{self.not_pods} {internal}",) if self.not_pods else ()),
-                f"{address} vmap @picks",
+                "jump pick",
                 f"{own} goto dispatch-nodeport",
             ),
         )
@@ -172,7 +173,7 @@ class Layout:
             (
                 f"{port} @nodeport-external-local goto nodeport-external-local",
                 f"{port} @nodeport-external jump mark-masquerade",
-                f"{port} vmap @nodeport-picks",
+                "goto nodeport-pick",
             ),
         )
         refuse = [

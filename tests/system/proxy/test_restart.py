@@ -201,7 +201,7 @@ def test_people_are_told_which_elements_and_rules_take_a_frontend() -> None:
         "map picks: 10.96.0.11 . tcp . 80 : goto pick-2",
         "map endpoints: 10.96.0.11 . tcp . 80 . 0 : 10.244.1.2 . 8080",
         "map endpoints: 10.96.0.11 . tcp . 80 . 1 : 10.244.2.2 . 8080",
-        "chain dispatch: ip daddr . meta l4proto . th dport vmap @picks",
+        "chain pick: ip daddr . meta l4proto . th dport vmap @picks",
         "chain refuse: ip daddr @cluster-ips reject",
         "chain nat-postrouting: ct status dnat ip saddr . ip daddr @hairpins masquerade fully-random",
         "chain pick-2: dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints",
