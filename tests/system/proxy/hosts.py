@@ -1,4 +1,4 @@
-"""A small network of real namespaces: pods a and c on node-1's bridge, pod b on node-2, the outside world."""
+"""A small network of real namespaces: pods a and c on node-1, pod b on node-2, clients outside, the world beyond."""
 
 from __future__ import annotations
 
@@ -182,12 +182,13 @@ def run_async(function: Callable[..., Any], *args: Any) -> Any:
 
 def network() -> dict[str, Host]:
     """The hosts, wired; call it in namespaces of the test's own, where the fabric's bridge is made."""
-    hosts = {name: Host(name) for name in (NODE, "node-2", "outside", "a", "b", "c")}
+    hosts = {name: Host(name) for name in (NODE, "node-2", "outside", "world", "a", "b", "c")}
     run_ip("link add br0 type bridge\nlink set br0 up\n")
     own = {
         NODE: ["192.0.2.1/24", "2001:db8::1/64"],
         "node-2": ["192.0.2.2/24", "2001:db8::2/64"],
         "outside": ["192.0.2.253/24", "2001:db8::fd/64", "192.0.2.100/24", "2001:db8::64/64"],
+        "world": ["192.0.2.254/24", "2001:db8::fe/64"],
     }
     for index, (name, addresses) in enumerate(own.items()):
         run_ip(f"link add p{index} type veth peer name eth0 netns {hosts[name].pid}\nlink set p{index} master br0 up\n")
@@ -222,7 +223,7 @@ def network() -> dict[str, Host]:
     second4, second6 = (ADDRESSES[family]["secondary"] for family in FAMILIES)
     hosts[NODE].ip(
         "route add 10.244.2.0/24 via 192.0.2.2\nroute add fd00:10:244:2::/64 via 2001:db8::2\n"
-        "route add default via 192.0.2.253\nroute add default via 2001:db8::fd\n"
+        "route add default via 192.0.2.254\nroute add default via 2001:db8::fe\n"
         f"addr add {second4}/32 dev lo\naddr add {second6}/128 dev lo nodad\n"
     )
     # Answers to the outside go back through the node that was asked, which alone knows what it translated.
@@ -232,10 +233,17 @@ def network() -> dict[str, Host]:
         "route add 192.0.2.100/32 via 192.0.2.1\nroute add 2001:db8::64/128 via 2001:db8::1\n"
     )
     hosts["outside"].ip("route add default via 192.0.2.1\nroute add default via 2001:db8::1\n")
-    # A load balancer that is a proxy: a server of its own, at the address that its Service has from it.
+    # Whatever the node lets pass meets somebody who refuses it: not translated is not dropped.
+    passed = ["10.96.0.0/16", "198.51.100.0/24", "fd00:10:96::/112", "2001:db8:ffff::/64"]
+    hosts["world"].ip("".join(f"route add local {prefix} dev lo\n" for prefix in passed))
+    hosts["world"].ip(
+        "route add 10.244.0.0/16 via 192.0.2.1\nroute add fd00:10:244::/48 via 2001:db8::1\n"
+        f"route add {second4}/32 via 192.0.2.1\nroute add {second6}/128 via 2001:db8::1\n"
+    )
+    # A load balancer that is a proxy is a server of its own, at the address that its Service has from it.
     balancer = [dialled(VARIANTS["proxied"], "loadBalancer", family)[0] for family in FAMILIES]
-    hosts["outside"].ip(f"addr add {balancer[0]}/32 dev lo\naddr add {balancer[1]}/128 dev lo nodad\n")
-    hosts["outside"].call(serve, "o", 80, balancer)
+    hosts["world"].ip(f"addr add {balancer[0]}/32 dev lo\naddr add {balancer[1]}/128 dev lo nodad\n")
+    hosts["world"].call(serve, "w", 80, balancer)
     for pod in ("a", "b"):
         hosts[pod].call(serve, pod)
     # At its own address alone: a UDP server of all addresses would answer from the one next to the client.

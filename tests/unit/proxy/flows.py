@@ -300,7 +300,7 @@ ranges-empty     loadBalancer  drop    .       drop    reject  drop
 ranges-remote    loadBalancer  drop    .       drop    drop    drop
 ranges-remote    nodePort      b       .       b!      drop    .
 # ipMode Proxy: the balancer itself is reached (KEP-1860); it delivers to NodePorts, say.
-proxied          loadBalancer  >outside >outside >outside .    .
+proxied          loadBalancer  >world  >world  >world  >world  .
 proxied          nodePort      ab!     .       ab!     ab!     .
 # Hints narrow the list of the policy Cluster (KEP-2433, KEP-3015), never the list of this node's own.
 same-zone        clusterIP     b       b       b!      b!      .
@@ -370,6 +370,9 @@ class Setting(NamedTuple):
     """A detectLocalMode, or `none`."""
     masquerade_all: bool = False
     node_ports: str = "all"
+
+    def __str__(self) -> str:
+        return f"{self.detect}{'-masqueradeAll' if self.masquerade_all else ''}-NodePorts-{self.node_ports}"
 
 
 _DETECT: dict[str, DetectLocal] = {

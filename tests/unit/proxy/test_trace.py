@@ -43,7 +43,7 @@ def packet(asked: Flow, family: Family, protocol: str = "tcp") -> Packet:
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("setting", "flows"), SETTINGS, ids=str)
+@pytest.mark.parametrize(("setting", "flows"), SETTINGS, ids=[str(s) for s, _ in SETTINGS])
 def test_every_flow_goes_where_the_documentation_says(
     setting: Setting, flows: list[Flow], family: Family, protocol: str
 ) -> None:
