@@ -49,7 +49,7 @@ def service(labels: Any = None, ingress: Any = (), **spec: object) -> Service:
 
 def endpoint(address: str, state: str = "ready", on: str = "here", **hints: str) -> dict[str, object]:
     """An endpoint; `state` is one letter each for ready, serving, terminating, or a name for the usual ones."""
-    letters = {"ready": "rs", "draining": "st", "broken": "", "gone": "t", "published": "r"}[state]
+    letters = {"ready": "rs", "draining": "st", "broken": "", "gone": "t", "published": "r", "odd": "s"}[state]
     found: dict[str, object] = {
         "addresses": [address],
         "nodeName": on,
@@ -380,6 +380,8 @@ def both_local(*endpoints: dict[str, object]) -> Target:
         ("broken", "ready", [B], []),
         ("gone", "broken", [], []),
         ("published", "gone", [A], [A]),
+        # Neither ready nor terminating, although it serves: no controller of Kubernetes' own says so.
+        ("odd", "draining", [B], []),
     ],
 )
 def test_terminating_endpoints_are_the_last_resort_of_each_list(
