@@ -27,7 +27,7 @@ def rules() -> str:
 
 
 async def move(mode: Mode) -> None:
-    proxy = Proxy(ProxyConfig(node_name=NODE, mode=mode, families=["IPv4"], min_sync_seconds=0.01))
+    proxy = Proxy(ProxyConfig(node_name=NODE, mode=mode, families=["IPv4"]))
     variant = VARIANTS["same-zone"]
     proxy.service_changed(None, service_of(variant))
     for endpoint_slice in slices_of(variant.name, variant.backends, variant.hints):
@@ -35,7 +35,8 @@ async def move(mode: Mode) -> None:
     synced = asyncio.Event()
     serving = asyncio.create_task(proxy.serve(synced.set))
     async with asyncio.timeout(60):
-        await synced.wait()
+        await asyncio.wait({serving, asyncio.ensure_future(synced.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        assert not serving.done(), serving.result()
         # Pod a is hinted for zone-2, pod b for zone-1; who knows no zone uses both.
         for before, zone, there in (
             (None, "zone-1", {"10.244.2.2"}),
