@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from netlab.errors import UsageError
-from netlab.proxy.plan import Family
+from netlab.proxy.plan import Family, family_of
 
 Mode = Literal["nftables", "iptables"]
 
 
 DetectLocalMode = Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix", "none"]
+
+PRIMARY = "primary"
+"""Among nodePortAddresses: the first address that the Node has of each family (upstream's default for nftables)."""
+
+_NOWHERE: dict[Family, str] = {"IPv4": "127.0.0.1/32", "IPv6": "::1/128"}
+"""NodePorts are never served on loopback: what stands for no address at all where an empty list stands for all."""
+
+
+class Listen(NamedTuple):
+    """Where a server of the proxy's own listens."""
+
+    host: str
+    """An address; the unspecified one of either family stands for all addresses of both, as in Go."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+HEALTHZ = Listen("0.0.0.0", 10256)  # noqa: S104  # load balancers ask it from outside
+METRICS = Listen("127.0.0.1", 10249)
+"""Upstream's defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +44,14 @@ class DetectLocal:
 
     mode: DetectLocalMode = "none"
     cidrs: tuple[str, ...] = ()
-    """Of the modes ClusterCIDR and NodeCIDR, of both families."""
+    """Of the modes ClusterCIDR and NodeCIDR, of both families. NodeCIDR without any takes them from the Node."""
     interface: str = ""
     """The bridge's name, or what the names of pods' interfaces begin with."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProxyConfig:
-    """How one node's kube-proxy works. Raises UsageError for a cluster CIDR that is none."""
+    """How one node's kube-proxy works. Raises UsageError for a network that is none, or a bit that is not in a mark."""
 
     node_name: str
     mode: Mode = "nftables"
@@ -38,7 +60,7 @@ class ProxyConfig:
     detect_local: DetectLocal = DetectLocal()
     """What is not said is taken from cluster_cidrs."""
     node_port_addresses: tuple[str, ...] = ()
-    """The networks whose addresses of this node serve NodePorts; none are named: all but loopback."""
+    """The networks whose addresses of this node serve NodePorts, and PRIMARY; none are named: all but loopback."""
     service_cidrs: tuple[str, ...] = ()
     """Where ClusterIPs are from. What goes to one that no Service has is dropped."""
     masquerade_bit: int = 14
@@ -46,28 +68,59 @@ class ProxyConfig:
     families: Sequence[Family] = ("IPv4",)
     masquerade_all: bool = False
     """Masquerade everything that goes to a ClusterIP, not only what comes from outside the cluster."""
-    min_sync_seconds: float = 0.1
-    """The least time between two syncs: a burst of changes costs one. The first change is applied at once."""
-    burst_sync_seconds: float = 1.0
-    """What that time doubles up to for as long as changes keep coming: upstream's default minSyncPeriod."""
+    conntrack_be_liberal: bool = False
+    """Have the kernel track TCP packets outside the window, too, rather than call them invalid (tcpBeLiberal)."""
+    healthz: Listen | None = None
+    """Where /healthz and /livez are answered, if anywhere."""
+    metrics: Listen | None = None
+    """Where /metrics and /proxyMode are answered, if anywhere."""
+    min_sync_seconds: float = 1.0
+    """The least time between two syncs in the long run (minSyncPeriod); 0 lets every change sync at once."""
+    sync_burst: int = 10
+    """How many syncs may follow at once upon a quiet time of as many min_sync_seconds."""
     check_seconds: float = 1.0
     """How often to look whether somebody else changed the kernel's rules."""
     resync_seconds: float = 30.0
-    """How often to verify the kernel's rules although nobody seems to have changed them."""
+    """How often to verify the kernel's rules although nobody seems to have changed them (syncPeriod)."""
     retry_seconds: float = 2.0
     """How long until rules that the kernel refused are tried again."""
 
     def __post_init__(self) -> None:
         if self.cluster_cidrs and self.detect_local == DetectLocal():
             object.__setattr__(self, "detect_local", DetectLocal("ClusterCIDR", tuple(self.cluster_cidrs)))
-        for cidr in self.cluster_cidrs:
-            try:
-                ipaddress.ip_network(cidr)
-            except ValueError as error:
-                raise UsageError(f"cluster CIDR {cidr!r}: {error}; give it as 10.244.0.0/16") from error
+        _check_networks("cluster CIDR", self.detect_local.cidrs)
+        _check_networks("node port address", (a for a in self.node_port_addresses if a != PRIMARY))
+        _check_networks("service CIDR", self.service_cidrs)
+        if not 0 <= self.masquerade_bit <= 31:
+            raise UsageError(f"masquerade bit {self.masquerade_bit} is not in 0..31")
 
-    def cidrs(self, family: Family) -> list[str]:
-        """The cluster CIDRs of a family."""
-        version = 4 if family == "IPv4" else 6
-        networks = (ipaddress.ip_network(cidr) for cidr in self.cluster_cidrs)
-        return [str(network) for network in networks if network.version == version]
+    @property
+    def needs_node(self) -> bool:
+        """Whether something must be read from the Node before rules can be made."""
+        node_cidr = self.detect_local.mode == "NodeCIDR" and not self.detect_local.cidrs
+        return node_cidr or PRIMARY in self.node_port_addresses
+
+    def on_node(self, addresses: Sequence[str], pod_cidrs: Sequence[str]) -> ProxyConfig | None:
+        """The same with what only the Node knows; None while the Node does not know it yet."""
+        detect = self.detect_local
+        if detect.mode == "NodeCIDR" and not detect.cidrs:
+            if not pod_cidrs:
+                return None
+            detect = dataclasses.replace(detect, cidrs=tuple(pod_cidrs))
+        node_ports = self.node_port_addresses
+        if PRIMARY in node_ports:
+            if not addresses:
+                return None
+            primary: dict[Family, str] = dict(_NOWHERE)
+            for address in reversed(addresses):
+                primary[family_of(address)] = str(ipaddress.ip_network(address))
+            node_ports = tuple(dict.fromkeys([a for a in node_ports if a != PRIMARY] + list(primary.values())))
+        return dataclasses.replace(self, detect_local=detect, node_port_addresses=node_ports)
+
+
+def _check_networks(what: str, networks: Iterable[str]) -> None:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise UsageError(f"{what} {network!r}: {error}; give it as 10.244.0.0/16") from error

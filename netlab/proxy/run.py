@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import gc
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from pyroute2.netlink.exceptions import NetlinkError
-
+from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
@@ -16,26 +18,27 @@ from netlab.api.informer import Informer
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
 from netlab.net.nfelements import Nfnetlink
-from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.executor import cleanup_iptables, cleanup_nftables, executor_for
+from netlab.proxy.executor import cleanup_iptables, cleanup_nftables
+from netlab.proxy.health import Health, ServiceHealth, health_handler, keep_serving, metrics_handler
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
+from netlab.proxy.logs import fields
+from netlab.proxy.metrics import Metrics
 from netlab.proxy.objects import SLICES
-from netlab.proxy.plan import Family, NodeInfo
-from netlab.proxy.planner import (
-    HEADLESS_LABEL,
-    PROXY_NAME_LABEL,
-    SERVICE_NAME_LABEL,
-    Book,
-    Planned,
-    node_info,
-    plan_service,
-)
+from netlab.proxy.pace import Pace
+from netlab.proxy.plan import Family, HealthCheck, NodeInfo
+from netlab.proxy.plane import Plane
+from netlab.proxy.planner import HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL, node_info
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
 
-_OURS = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
+OURS = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
 """The Services and EndpointSlices that the server is asked for."""
+
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
+"""On an EndpointSlice: when the pod or the Service changed that it was written for."""
+
+_BE_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 
 log = logging.getLogger(__name__)
 
@@ -48,29 +51,62 @@ async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None]
     program that is needed is missing.
     """
     await _remove_other_mode(config)
-    services = Informer(client, SERVICES, labels=_OURS)
+    if config.conntrack_be_liberal:
+        _be_liberal()
+    services = Informer(client, SERVICES, labels=OURS)
     # The EndpointSlice controller gives a Service's labels to its slices.
-    slices = Informer(client, SLICES, labels=_OURS)
+    slices = Informer(client, SLICES, labels=OURS)
     nodes = Informer(client, NODES, fields=f"metadata.name={config.node_name}")
-    proxy = Proxy(config)
-    services.on_change(proxy.service_changed)
-    slices.on_change(proxy.slice_changed)
-    nodes.on_change(proxy.node_changed)
-
-    def synced() -> None:
-        # What was made until now stays for as long as its Service does.
-        gc.freeze()
-        gc.enable()
-        on_synced()
-
-    # While objects are only added, the garbage collector finds nothing and takes most of the time of a large start.
-    gc.disable()
     async with asyncio.TaskGroup() as tasks:
+
+        def port_taken(check: HealthCheck, reason: str) -> None:
+            message = f"node {config.node_name} cannot serve health check node port {check.port}: {reason}"
+            log.error("Service %s: %s", check.service, message, extra=fields(service=check.service, port=check.port))
+            service = services.items.get(check.service)
+            if service is not None:
+                tasks.create_task(
+                    events.record(
+                        client,
+                        service,
+                        events.WARNING,
+                        "FailedToStartServiceHealthcheck",
+                        message,
+                        component="kube-proxy",
+                        host=config.node_name,
+                    )
+                )
+
+        proxy = Proxy(config, port_taken)
+        services.on_change(proxy.service_changed)
+        slices.on_change(proxy.slice_changed)
+        nodes.on_change(proxy.node_changed)
+        if config.healthz is not None:
+            handler = health_handler(proxy.health, proxy.metrics)
+            tasks.create_task(keep_serving(config.healthz, handler, "healthz"))
+        if config.metrics is not None:
+            handler = metrics_handler(proxy.metrics, config.mode)
+            tasks.create_task(keep_serving(config.metrics, handler, "metrics"))
+
+        def synced() -> None:
+            # What was made until now stays for as long as its Service does.
+            gc.freeze()
+            gc.enable()
+            on_synced()
+
+        # While objects are only added, the garbage collector finds nothing and takes most of the time of a large start.
+        gc.disable()
         for informer in (services, slices, nodes):
             tasks.create_task(informer.run())
         # A plan from half of the objects would cut off what is in force from before a restart.
         await asyncio.gather(services.synced.wait(), slices.synced.wait(), nodes.synced.wait())
         await proxy.serve(synced)
+
+
+def _be_liberal() -> None:
+    try:
+        _BE_LIBERAL.write_text("1\n", encoding="ascii")
+    except OSError as error:
+        log.warning("tcpBeLiberal: %s cannot be written: %s", _BE_LIBERAL, error.strerror)
 
 
 async def _remove_other_mode(config: ProxyConfig) -> None:
@@ -96,25 +132,42 @@ async def cleanup(mode: Mode, families: Sequence[Family]) -> None:
 
 
 class Proxy:
-    """The objects as they are known, the plan they make, and the families' data planes."""
+    """The objects as they are known, the plan they make, and the families' data planes.
 
-    def __init__(self, config: ProxyConfig) -> None:
+    `port_taken` is told of health check node ports that cannot be opened, and why.
+    """
+
+    def __init__(self, config: ProxyConfig, port_taken: Callable[[HealthCheck, str], None] = lambda *_: None) -> None:
+        self.metrics = Metrics(config.mode)
+        # Upstream's: two periods, in each of which a sync would have been tried.
+        self.health = Health(2 * config.resync_seconds)
         self._config = config
+        self._port_taken = port_taken
+        self._started = time.time()
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         self._node = NodeInfo(config.node_name)
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
+        self._pace = Pace(config.min_sync_seconds, config.sync_burst)
         # Kept open: closing one waits until the kernel has freed what the last batch deleted, 10 ms.
         self._netlink = Nfnetlink()
         self._generation = 0
         """Of the kernel's ruleset after the last change that was ours."""
-        self._planes = [_Plane(family, config) for family in config.families]
+        self._resolved: ProxyConfig | None = None
+        self._planes: list[Plane] = []
+        """None while something of the Node's is missing that the configuration needs."""
+        self._checks: dict[str, HealthCheck] = {}
+        self._service_health = ServiceHealth(self.health, (), port_taken)
+        if not config.needs_node:
+            self._make_planes(config)
 
     # --- What informers call -----------------------------------------------------------------------------------
 
     def service_changed(self, old: Service | None, new: Service | None) -> None:
         """A Service appeared, changed or went away."""
+        self.metrics.service_changes.inc()
+        self.metrics.service_changes_pending.inc()
         if new is not None:
             self._services[new.key] = new
             self._touch(new.key)
@@ -124,6 +177,8 @@ class Proxy:
 
     def slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         """An EndpointSlice appeared, changed or went away."""
+        self.metrics.endpoint_changes.inc()
+        self.metrics.endpoint_changes_pending.inc()
         for endpoint_slice in (old, new):
             if endpoint_slice is None:
                 continue
@@ -139,51 +194,86 @@ class Proxy:
                 if not siblings:
                     del self._slices[service]
             self._touch(service)
+        if new is not None:
+            self._note_trigger(old, new)
 
     def node_changed(self, _old: Node | None, new: Node | None) -> None:
         """This node appeared, changed or went away; of one that is gone what was known last holds on."""
-        node = node_info(new) if new is not None else self._node
+        if new is None:
+            return
+        self.health.node(new)
+        node = node_info(new)
+        if self._config.needs_node:
+            pod_cidrs = new.spec.podCIDRs or [cidr for cidr in [new.spec.podCIDR] if cidr]
+            config = self._config.on_node(node.addresses, pod_cidrs)
+            if config is not None and config != self._resolved:
+                self._make_planes(config)
         if node != self._node:
             self._node = node
             for service in self._services:
                 self._touch(service)
 
+    def _make_planes(self, config: ProxyConfig) -> None:
+        """Begin anew with a configuration: what is in force is taken over by the first sync."""
+        self._resolved = config
+        self._planes = [Plane(family, config, self.metrics, self.health) for family in config.families]
+        self._service_health.node_ports = config.node_port_addresses
+        for service in self._services:
+            self._touch(service)
+
+    def _note_trigger(self, old: EndpointSlice | None, new: EndpointSlice) -> None:
+        """Have it measured how long the change took to come here, unless it came before this proxy did."""
+        written = new.metadata.annotations.get(TRIGGER_TIME, "")
+        if not written or (old is not None and old.metadata.annotations.get(TRIGGER_TIME) == written):
+            return
+        try:
+            trigger = datetime.datetime.fromisoformat(written).timestamp()
+        except ValueError:
+            return
+        for plane in self._planes:
+            if plane.family == new.addressType and trigger >= self._started:
+                plane.triggers.append(trigger)
+
     def _touch(self, service: str) -> None:
+        if not self._changed.is_set():
+            for plane in self._planes:
+                plane.queue()
         self._dirty.add(service)
         self._changed.set()
 
     # --- The loop ----------------------------------------------------------------------------------------------
 
     async def serve(self, on_synced: Callable[[], None]) -> None:
-        """Sync at every change, at most once per min-sync interval; verify and repair in between; never returns."""
+        """Sync at every change, at the configuration's pace; verify and repair in between; never returns."""
         loop = asyncio.get_running_loop()
         announced = False
         verify_at = loop.time() + self._config.resync_seconds
-        pause = self._config.min_sync_seconds
-        while True:
-            self._changed.clear()
-            self._plan()
-            changed = await self._sync()
-            if not announced and all(plane.in_force for plane in self._planes):
-                announced = True
-                on_synced()
-            if changed:
-                await asyncio.sleep(pause)
-                busy = self._changed.is_set()
-                pause = min(2 * pause, self._config.burst_sync_seconds) if busy else self._config.min_sync_seconds
-            await self._wait(self._config.check_seconds if announced else self._config.min_sync_seconds)
-            verify = loop.time() >= verify_at
-            if verify:
-                verify_at = loop.time() + self._config.resync_seconds
-            await self._check(thoroughly=verify)
+        try:
+            while True:
+                if self._changed.is_set():
+                    await asyncio.sleep(self._pace.delay(loop.time()))
+                    self._pace.spend(loop.time())
+                    self._changed.clear()
+                    self._plan()
+                await self._sync()
+                if not announced and self._planes and all(plane.in_force for plane in self._planes):
+                    announced = True
+                    on_synced()
+                await self._service_health.sync(self._checks)
+                await self._wait(self._config.check_seconds)
+                verify = loop.time() >= verify_at
+                if verify:
+                    verify_at = loop.time() + self._config.resync_seconds
+                await self._check(thoroughly=verify)
+        finally:
+            await self._service_health.close()
 
-    async def _sync(self) -> bool:
+    async def _sync(self) -> None:
         before = self._netlink.generation()
         changed = [await plane.sync(frozenset(self._node.addresses)) for plane in self._planes]
         # A foreign change between the two calls goes unnoticed until the next thorough check.
         if any(changed) and (before == self._generation or not self._generation):
             self._generation = self._netlink.generation()
-        return any(changed)
 
     async def _check(self, *, thoroughly: bool) -> None:
         """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""
@@ -201,76 +291,14 @@ class Proxy:
 
     def _plan(self) -> None:
         """Plan again the Services that changed, and those only."""
+        self.metrics.service_changes_pending.set(0)
+        self.metrics.endpoint_changes_pending.set(0)
         dirty, self._dirty = sorted(self._dirty), set()
         for key in dirty:
             service = self._services.get(key)
+            self._checks.pop(key, None)
             for plane in self._planes:
-                plane.plan(key, service, self._slices.get(key, {}).values(), self._node)
-
-
-class _Plane:
-    """One family: its frontends, and what of them is in force."""
-
-    def __init__(self, family: Family, config: ProxyConfig) -> None:
-        self.in_force = False
-        """Whether the kernel holds the last plan. If not, the next sync puts all of it there anew."""
-        self._config = config
-        self._family = family
-        self._executor = executor_for(family, config)
-        self._book = Book()
-        self._retry_at = 0.0
-        self._errors: dict[str, set[str]] = {}
-
-    def plan(self, key: str, service: Service | None, slices: Iterable[EndpointSlice], node: NodeInfo) -> None:
-        """Plan a Service again (None: it is gone); what is wrong with it is logged once."""
-        planned = Planned({}, [])
-        created = ""
-        if service is not None:
-            created = service.metadata.creationTimestamp or ""
-            planned = plan_service(service, slices, node, self._family)
-        errors = {str(e) for e in (*planned.errors, *self._book.set_service(key, created, planned.frontends))}
-        for error in sorted(errors - self._errors.get(key, set())):
-            log.error("%s", error)
-        if errors:
-            self._errors[key] = errors
-        else:
-            self._errors.pop(key, None)
-
-    async def sync(self, node_addresses: frozenset[str]) -> bool:
-        """Bring the kernel to the plan; whether it changed. A failure is logged, and made good by a later call."""
-        now = asyncio.get_running_loop().time()
-        if self.in_force:
-            transaction = self._book.take_changes()
-            if not transaction:
-                return False
-        elif now < self._retry_at:
-            return False
-        try:
-            if self.in_force:
-                await self._executor.apply(transaction)
-            else:
-                self._book.take_changes()
-                await self._executor.replace(self._book.plan)
-                transaction = ()
-        except ProgramError as error:
-            # Nothing of the batch is in force. What the table holds is no longer certain: rebuild it.
-            self._retry_at = now if self.in_force else now + self._config.retry_seconds
-            self.in_force = False
-            log.error("%s rules: %s; rebuilding them", self._family, error)
-            return False
-        self.in_force = True
-        log.info("%s rules: %d frontends changed, %d in force", self._family, len(transaction), len(self._book.plan))
-        try:
-            forgotten = await conntrack.forget_stale(self._family, self._book.plan, node_addresses)
-        except (OSError, NetlinkError) as error:
-            log.error("%s connection tracking: stale UDP flows stay: %s", self._family, error)
-        else:
-            if forgotten:
-                log.info("%s connection tracking: forgot %d stale UDP flows", self._family, forgotten)
-        return True
-
-    async def check(self) -> None:
-        """Have the rules rebuilt by the next sync if the kernel does not hold them any more."""
-        if self.in_force and not await self._executor.intact():
-            log.warning("%s rules: somebody changed them; rebuilding them", self._family)
-            self.in_force = False
+                for check in plane.plan(key, service, self._slices.get(key, {}).values(), self._node):
+                    # A pod of both families is an endpoint in each: it counts once.
+                    known = self._checks.get(key, check)
+                    self._checks[key] = max(known, check, key=lambda each: each.local_endpoints)

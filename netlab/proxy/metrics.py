@@ -1,0 +1,122 @@
+"""What a kube-proxy counts, under upstream's names (KEP-3866; labels as of Kubernetes 1.33)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from netlab.proxy.config import Mode
+from netlab.proxy.plan import Family, Plan, Scope
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+
+_SYNC_BUCKETS = [0.001 * 2**power for power in range(15)]
+_PROGRAMMING_BUCKETS = [0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)]
+
+# A time series per metric that tells when it was made: upstream has none.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """One proxy's metrics, in a registry of their own.
+
+    The counts of failures are those of the mode; the others' would always be 0.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        sync = "sync_proxy_rules"
+        self._latency = self._histogram(f"{sync}_duration_seconds", "SyncProxyRules latency in seconds")
+        self._full = self._histogram(
+            "sync_full_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds for full resyncs"
+        )
+        self._partial = self._histogram(
+            "sync_partial_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds for partial resyncs"
+        )
+        self._programming = self._histogram(
+            "network_programming_duration_seconds",
+            "In cluster network programming latency in seconds: from the change of a pod to the rules in force",
+            buckets=_PROGRAMMING_BUCKETS,
+        )
+        self._last = self._gauge(f"{sync}_last_timestamp_seconds", "The last time proxy rules were successfully synced")
+        self._queued = self._gauge(
+            f"{sync}_last_queued_timestamp_seconds", "The last time a sync of proxy rules was queued"
+        )
+        program = "nftables_sync" if mode == "nftables" else "iptables_restore"
+        self._failures = self._counter(f"{sync}_{program}_failures_total", "Cumulative batches that the kernel refused")
+        self._forgotten = self._counter(
+            "conntrack_reconciler_deleted_entries_total", "Cumulative conntrack flows deleted by the reconciler"
+        )
+        self.service_changes_pending = self._gauge(
+            f"{sync}_service_changes_pending", "Pending proxy rules Service changes", labels=()
+        )
+        self.endpoint_changes_pending = self._gauge(
+            f"{sync}_endpoint_changes_pending", "Pending proxy rules Endpoint changes", labels=()
+        )
+        self.service_changes = self._counter(
+            f"{sync}_service_changes_total", "Cumulative proxy rules Service changes", labels=()
+        )
+        self.endpoint_changes = self._counter(
+            f"{sync}_endpoint_changes_total", "Cumulative proxy rules Endpoint changes", labels=()
+        )
+        self.healthz = self._counter("proxy_healthz_total", "Cumulative proxy healthz HTTP status", labels=("code",))
+        self.livez = self._counter("proxy_livez_total", "Cumulative proxy livez HTTP status", labels=("code",))
+        self._no_local = self._gauge(
+            f"{sync}_no_local_endpoints_total",
+            "Number of services with a Local traffic policy and no endpoints",
+            labels=("ip_family", "traffic_policy"),
+        )
+
+    def follow(self, family: Family, plan: Callable[[], Plan]) -> None:
+        """Count what of a family's plan has no local endpoints whenever somebody asks."""
+        for scope in Scope:
+            count = functools.partial(_without_local_endpoints, plan, scope)
+            self._no_local.labels(family, scope.value).set_function(count)
+
+    def queued(self, family: Family, now: float) -> None:
+        """A sync was asked for; `now` is in seconds since the epoch, as everywhere here."""
+        self._queued.labels(family).set(now)
+
+    def synced(self, family: Family, now: float, seconds: float, *, full: bool, triggers: Iterable[float] = ()) -> None:
+        """A sync succeeded that took so long; `triggers` are the times at which what it carried out had changed."""
+        self._latency.labels(family).observe(seconds)
+        (self._full if full else self._partial).labels(family).observe(seconds)
+        self._last.labels(family).set(now)
+        for trigger in triggers:
+            self._programming.labels(family).observe(max(0.0, now - trigger))
+
+    def failed(self, family: Family) -> None:
+        """The kernel refused a batch."""
+        self._failures.labels(family).inc()
+
+    def forgot(self, family: Family, flows: int) -> None:
+        """Stale flows were deleted from the connection tracking."""
+        self._forgotten.labels(family).inc(flows)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format, of CONTENT_TYPE."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ("ip_family",)) -> Counter:
+        return Counter(f"kubeproxy_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ("ip_family",)) -> Gauge:
+        return Gauge(f"kubeproxy_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float] = _SYNC_BUCKETS) -> Histogram:
+        return Histogram(f"kubeproxy_{name}", text, ("ip_family",), registry=self.registry, buckets=tuple(buckets))
+
+
+def _without_local_endpoints(plan: Callable[[], Plan], scope: Scope) -> int:
+    """How many Services' ports drop what comes because no endpoint is on this node, though there are some elsewhere."""
+    return len(
+        {
+            target.service
+            for target in plan().values()
+            if target.scope is scope and target.policy == "Local" and not target.local and target.cluster
+        }
+    )

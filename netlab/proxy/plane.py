@@ -1,0 +1,135 @@
+"""One family's data plane: its frontends, what of them is in force, and what was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from netlab.api.core_types import Service
+from netlab.api.discovery_types import EndpointSlice
+from netlab.proxy import conntrack
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.executor import executor_for
+from netlab.proxy.health import Health
+from netlab.proxy.kernel import ProgramError
+from netlab.proxy.logs import fields
+from netlab.proxy.metrics import Metrics
+from netlab.proxy.plan import Family, HealthCheck, NodeInfo
+from netlab.proxy.planner import Book, Planned, plan_service
+
+log = logging.getLogger(__name__)
+
+
+class Plane:
+    """The plan of a family and the kernel's tables, which follow it."""
+
+    def __init__(self, family: Family, config: ProxyConfig, metrics: Metrics, health: Health) -> None:
+        self.family = family
+        self.in_force = False
+        """Whether the kernel holds the last plan. If not, the next sync puts all of it there anew."""
+        self._config = config
+        self._metrics = metrics
+        self._health = health
+        self._executor = executor_for(family, config)
+        self._book = Book()
+        self.triggers: list[float] = []
+        """When that began which the next sync carries out, where it is known, in seconds since the epoch."""
+        self._retry_at = 0.0
+        self._errors: dict[str, set[str]] = {}
+        metrics.follow(family, lambda: self._book.plan)
+
+    def queue(self) -> None:
+        """Note that a change waits."""
+        self._health.queued(self.family)
+        self._metrics.queued(self.family, time.time())
+
+    def plan(
+        self, key: str, service: Service | None, slices: Iterable[EndpointSlice], node: NodeInfo
+    ) -> tuple[HealthCheck, ...]:
+        """Plan a Service again (None: it is gone); what is wrong with it is logged once."""
+        planned = Planned({}, [])
+        created = ""
+        if service is not None:
+            created = service.metadata.creationTimestamp or ""
+            planned = plan_service(service, slices, node, self.family)
+        errors = {str(e) for e in (*planned.errors, *self._book.set_service(key, created, planned.frontends))}
+        for error in sorted(errors - self._errors.get(key, set())):
+            log.error("%s", error, extra=fields(family=self.family))
+        if errors:
+            self._errors[key] = errors
+        else:
+            self._errors.pop(key, None)
+        return planned.health_checks
+
+    async def sync(self, node_addresses: frozenset[str]) -> bool:
+        """Bring the kernel to the plan; whether it changed. A failure is logged, and made good by a later call."""
+        now = asyncio.get_running_loop().time()
+        full = not self.in_force
+        if full and now < self._retry_at:
+            return False
+        transaction = self._book.take_changes()
+        if not full and not transaction:
+            self._done()
+            return False
+        began = time.monotonic()
+        try:
+            if full:
+                await self._executor.replace(self._book.plan)
+            else:
+                await self._executor.apply(transaction)
+        except ProgramError as error:
+            # Nothing of the batch is in force. What the table holds is no longer certain: rebuild it.
+            self._retry_at = now + self._config.retry_seconds if full else now
+            self.in_force = False
+            self._metrics.failed(self.family)
+            log.error("%s rules: %s; rebuilding them", self.family, error, extra=fields(family=self.family))
+            return False
+        self.in_force = True
+        seconds = time.monotonic() - began
+        self._metrics.synced(self.family, time.time(), seconds, full=full, triggers=self.triggers)
+        self._done()
+        log.info(
+            "%s rules are in force",
+            self.family,
+            extra=fields(
+                family=self.family,
+                frontends=len(self._book.plan),
+                changed=len(self._book.plan) if full else len(transaction),
+                full=full,
+                seconds=seconds,
+            ),
+        )
+        await self._forget_stale(node_addresses)
+        return True
+
+    async def check(self) -> None:
+        """Have the rules rebuilt by the next sync if the kernel does not hold them any more."""
+        if self.in_force and not await self._executor.intact():
+            log.warning(
+                "%s rules: somebody changed them; rebuilding them", self.family, extra=fields(family=self.family)
+            )
+            self.in_force = False
+            self.queue()
+
+    def _done(self) -> None:
+        self.triggers.clear()
+        self._health.updated(self.family)
+
+    async def _forget_stale(self, node_addresses: frozenset[str]) -> None:
+        try:
+            forgotten = await conntrack.forget_stale(self.family, self._book.plan, node_addresses)
+        except (OSError, NetlinkError) as error:
+            log.error(
+                "%s connection tracking: stale UDP flows stay: %s",
+                self.family,
+                error,
+                extra=fields(family=self.family),
+            )
+            return
+        self._metrics.forgot(self.family, forgotten)
+        if forgotten:
+            log.info("forgot stale UDP flows", extra=fields(family=self.family, flows=forgotten))
