@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from netlab.errors import UnsupportedError
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.spec import LabSpec
+
+if TYPE_CHECKING:
+    from netlab.proxy.config import ProxyConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,20 +121,30 @@ def _install_cni_plugins() -> Path:
     return CNI_BIN_DIR
 
 
+def proxy_config(spec: LabSpec, node: str) -> ProxyConfig:
+    """How a node's kube-proxy works."""
+    from netlab.proxy.config import HEALTHZ, METRICS, ProxyConfig
+
+    return ProxyConfig(
+        node_name=node,
+        mode=spec.proxy,
+        cluster_cidrs=spec.podCIDRs,
+        service_cidrs=tuple(spec.serviceCIDRs),
+        families=list(spec.families),
+        healthz=HEALTHZ,
+        metrics=METRICS,
+    )
+
+
 def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
     async def serve() -> None:
         from netlab.api.client import Client
-        from netlab.proxy.config import ProxyConfig
+        from netlab.proxy import logs
         from netlab.proxy.run import run
 
-        config = ProxyConfig(
-            node_name=node,
-            mode=spec.proxy,
-            cluster_cidrs=spec.podCIDRs,
-            families=list(spec.families),
-        )
+        logs.set_up("text")
         async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
-            await run(client, config)
+            await run(client, proxy_config(spec, node))
 
     # Not uvloop, which fails the input of a program that ends without reading it (nft, iptables-save).
     return Component(f"kube-proxy-{node}", node, lambda: asyncio.run(serve()))

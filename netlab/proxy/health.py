@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import errno
-import ipaddress
 import logging
-import socket
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import TypeAlias
-
-from aiohttp import web
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from ipaddress import ip_network
 
 from netlab.api.core_types import Node
 from netlab.proxy.config import Listen, Mode
+from netlab.proxy.httpd import NOT_FOUND, Handler, Request, Response, json_answer, serving, text
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import CONTENT_TYPE, Metrics
 from netlab.proxy.plan import Family, HealthCheck, family_of, of_family
@@ -26,8 +24,6 @@ TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 _RETRY_SECONDS = 5.0
 """How long until an address that could not be bound is tried again, as upstream does."""
-
-Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +72,17 @@ class Health:
 def health_handler(health: Health, metrics: Metrics) -> Handler:
     """Answers /healthz (for load balancers: also whether the node is to get traffic) and /livez (the proxy alone)."""
 
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+    def answer(request: Request) -> Response:
         if request.path == "/healthz":
             good, count = health.is_healthy() and health.node_eligible, metrics.healthz
             body: dict[str, object] = {**health.report(), "nodeEligible": health.node_eligible}
         elif request.path == "/livez":
             good, count, body = health.is_healthy(), metrics.livez, {**health.report()}
         else:
-            return _not_found()
-        status = 200 if good else 503
-        count.labels(str(status)).inc()
-        return _json(body, status)
+            return NOT_FOUND
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        count.labels(str(int(status))).inc()
+        return json_answer(body, status)
 
     return answer
 
@@ -94,11 +90,11 @@ def health_handler(health: Health, metrics: Metrics) -> Handler:
 def metrics_handler(metrics: Metrics, mode: Mode) -> Handler:
     """Answers /metrics, /proxyMode, and /healthz with `ok`, as upstream's metrics server does."""
 
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+    def answer(request: Request) -> Response:
         if request.path == "/metrics":
-            return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+            return Response(HTTPStatus.OK, metrics.render(), CONTENT_TYPE)
         texts = {"/proxyMode": mode, "/healthz": "ok"}
-        return web.Response(text=texts[request.path]) if request.path in texts else _not_found()
+        return text(texts[request.path]) if request.path in texts else NOT_FOUND
 
     return answer
 
@@ -108,13 +104,12 @@ async def keep_serving(listen: Listen, handler: Handler, what: str) -> None:
     complained = False
     while True:
         try:
-            async with _serving(listen, handler):
+            with serving(listen, handler):
                 log.info("serving %s", what, extra=fields(address=listen))
                 await asyncio.Future()
         except OSError as error:
             if not complained:
-                reason = error.strerror or error
-                log.error("%s cannot be served: %s; trying again", what, reason, extra=fields(address=listen))
+                log.error("%s cannot be served: %s; trying again", what, _reason(error), extra=fields(address=listen))
             complained = True
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -133,33 +128,33 @@ class ServiceHealth:
         self.node_ports = tuple(node_ports)
         self._failed = failed
         self._checks: dict[str, HealthCheck] = {}
-        self._servers: dict[str, tuple[int, contextlib.AsyncExitStack]] = {}
+        self._servers: dict[str, tuple[int, contextlib.ExitStack]] = {}
         self._complained: set[tuple[str, int]] = set()
 
-    async def sync(self, checks: Mapping[str, HealthCheck]) -> None:
+    def sync(self, checks: Mapping[str, HealthCheck]) -> None:
         """Have servers for these, by Service, and no others."""
         self._checks = dict(checks)
         for service, (port, server) in list(self._servers.items()):
             if service not in checks or checks[service].port != port:
                 del self._servers[service]
-                await server.aclose()
+                server.close()
         self._complained &= {(check.service, check.port) for check in checks.values()}
         for service, check in checks.items():
             if service not in self._servers:
-                await self._open(check)
+                self._open(check)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End all servers."""
-        await self.sync({})
+        self.sync({})
 
-    async def _open(self, check: HealthCheck) -> None:
-        server = contextlib.AsyncExitStack()
+    def _open(self, check: HealthCheck) -> None:
+        server = contextlib.ExitStack()
         try:
-            await server.enter_async_context(_serving(Listen("::", check.port), self._handler(check.service)))
+            server.enter_context(serving(Listen("::", check.port), self._handler(check.service)))
         except OSError as error:
             if (check.service, check.port) not in self._complained:
                 self._complained.add((check.service, check.port))
-                self._failed(check, error.strerror or str(error))
+                self._failed(check, _reason(error))
         else:
             self._complained.discard((check.service, check.port))
             self._servers[check.service] = (check.port, server)
@@ -167,71 +162,27 @@ class ServiceHealth:
     def _handler(self, service: str) -> Handler:
         namespace, _, name = service.partition("/")
 
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            if not self._serves(request):
-                assert request.transport is not None
-                request.transport.abort()
-                return web.Response(status=404)
-            healthy, endpoints = self._health.is_healthy(), self._checks[service].local_endpoints
+        def answer(request: Request) -> Response | None:
+            check = self._checks.get(service)
+            networks = of_family(self.node_ports, family_of(str(request.address)))
+            if check is None or (networks and not any(request.address in ip_network(each) for each in networks)):
+                return None
+            healthy = self._health.is_healthy()
             body: dict[str, object] = {
                 "service": {"namespace": namespace, "name": name},
-                "localEndpoints": endpoints,
+                "localEndpoints": check.local_endpoints,
                 "serviceProxyHealthy": healthy,
             }
-            response = _json(body, 200 if endpoints and healthy else 503)
-            # KEP-3836's successor for load balancers that weigh nodes by it.
-            response.headers["X-Load-Balancing-Endpoint-Weight"] = str(endpoints)
-            return response
+            good = check.local_endpoints and healthy
+            # By this header a load balancer may weigh nodes (kubernetes PR 118999).
+            weight = {"X-Load-Balancing-Endpoint-Weight": str(check.local_endpoints)}
+            return json_answer(body, HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, weight)
 
         return answer
 
-    def _serves(self, request: web.BaseRequest) -> bool:
-        """Whether the client asked at an address that serves NodePorts: addresses come and go, so it is asked late."""
-        if request.transport is None:
-            return False
-        own = ipaddress.ip_address(request.transport.get_extra_info("sockname")[0])
-        address = (isinstance(own, ipaddress.IPv6Address) and own.ipv4_mapped) or own
-        networks = of_family(self.node_ports, family_of(str(address)))
-        return not networks or any(address in ipaddress.ip_network(network) for network in networks)
 
-
-@contextlib.asynccontextmanager
-async def _serving(listen: Listen, handler: Handler) -> AsyncIterator[None]:
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
-            return web.Response(status=405, headers={"Allow": "GET, HEAD"})
-        response = await handler(request)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-    protocol = web.Server(answer, access_log=None)
-    server = await asyncio.get_running_loop().create_server(protocol, sock=_bound(listen))
-    try:
-        yield
-    finally:
-        server.close()
-        await protocol.shutdown(0)
-
-
-def _bound(listen: Listen) -> socket.socket:
-    if ipaddress.ip_address(listen.host).is_unspecified:
-        try:
-            return socket.create_server(("::", listen.port), family=socket.AF_INET6, dualstack_ipv6=True)
-        except OSError as error:
-            # Neither is there where the kernel was started without IPv6.
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise
-            return socket.create_server(("", listen.port))
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    return socket.create_server(listen, family=family)
-
-
-def _json(body: Mapping[str, object], status: int) -> web.Response:
-    return web.json_response(body, status=status)
-
-
-def _not_found() -> web.Response:
-    return web.Response(status=404, text="404 page not found\n")
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _moment(seconds: float) -> str:

@@ -259,14 +259,14 @@ class Proxy:
                 if not announced and self._planes and all(plane.in_force for plane in self._planes):
                     announced = True
                     on_synced()
-                await self._service_health.sync(self._checks)
+                self._service_health.sync(self._checks)
                 await self._wait(self._config.check_seconds)
                 verify = loop.time() >= verify_at
                 if verify:
                     verify_at = loop.time() + self._config.resync_seconds
                 await self._check(thoroughly=verify)
         finally:
-            await self._service_health.close()
+            self._service_health.close()
 
     async def _sync(self) -> None:
         before = self._netlink.generation()
