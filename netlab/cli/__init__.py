@@ -26,6 +26,7 @@ _COMMANDS = {
     "logs": ("places", "Show what a pod's container printed."),
     "scenario": ("scenario", "Run the lessons: the four kinds of traffic, proven."),
     "cni": ("cni", "Call CNI plugins as a runtime does, and install netlab's own."),
+    "proxy": ("proxy", "Ask kube-proxy why a connection goes where it goes; run one outside a lab."),
     "doctor": ("doctor", "Check what this machine has, and what each lack costs."),
     "completion": ("completion", "Print the script for a shell's completion."),
 }

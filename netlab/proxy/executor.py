@@ -35,6 +35,9 @@ class Executor(Protocol):
     async def apply(self, transaction: Transaction) -> None:
         """Carry out the difference to what is in force, atomically."""
 
+    async def assume(self, plan: Plan) -> None:
+        """Take it that another process put this plan there, and change nothing: for `differences` and `explain`."""
+
     async def intact(self) -> bool:
         """Whether the kernel still holds what was put there."""
 
@@ -65,6 +68,10 @@ class IptablesExecutor:
     async def apply(self, transaction: Transaction) -> None:
         """See Executor."""
         await self._load(apply(self._plan, transaction))
+
+    async def assume(self, plan: Plan) -> None:
+        """See Executor."""
+        self._plan, self._tables = dict(plan), iptables.tables(plan, self.family, self._config)
 
     async def intact(self) -> bool:
         """See Executor."""

@@ -71,6 +71,10 @@ class FakeExecutor:
         known = {(t.service, f.protocol, e) for f, t in self.plan.items() for e in (*t.cluster, *t.local)}
         self._clients = {key: at for key, at in self._clients.items() if key[:3] in known}
 
+    async def assume(self, plan: Plan) -> None:
+        """See Executor."""
+        self.plan = dict(plan)
+
     async def intact(self) -> bool:
         """See Executor."""
         return True
@@ -98,13 +102,13 @@ class FakeExecutor:
             return Outcome(verdict=self._refusal(packet))
         if target.sources and not _among(packet.source, target.sources):
             return Outcome(verdict=Verdict.DROP)
-        from_pod = self._from_pod(packet)
+        from_pod = self.from_pod(packet)
         inside = target.short_cut and bool(target.cluster) and (from_pod or not packet.interface)
         endpoints = target.cluster if inside else target.endpoints
         if not endpoints:
             return Outcome(verdict=target.verdict)
         if target.scope is Scope.INTERNAL:
-            masquerade = self._config.masquerade_all or (self._knows_pods and not from_pod)
+            masquerade = self._config.masquerade_all or (self.knows_pods and not from_pod)
         else:
             masquerade = (inside and not from_pod) if target.short_cut else True
         for endpoint in sorted(endpoints):
@@ -123,13 +127,19 @@ class FakeExecutor:
             if endpoint.address == backend and target.affinity_seconds:
                 self._clients[target.service, packet.protocol, endpoint, packet.source] = at
 
-    def _target(self, packet: Packet) -> Target | None:
-        target = self.plan.get(Frontend(packet.destination, packet.protocol, packet.port))
-        if target is not None or not packet.to_node or ipaddress.ip_address(packet.destination).is_loopback:
-            return target
-        if self._node_ports and not _among(packet.destination, self._node_ports):
+    def frontend(self, packet: Packet) -> Frontend | None:
+        """What of the plan a packet dials; None if no Service is concerned."""
+        dialled = Frontend(packet.destination, packet.protocol, packet.port)
+        if dialled in self.plan:
+            return dialled
+        node_port = Frontend(None, packet.protocol, packet.port)
+        if not packet.to_node or ipaddress.ip_address(packet.destination).is_loopback or node_port not in self.plan:
             return None
-        return self.plan.get(Frontend(None, packet.protocol, packet.port))
+        return node_port if not self._node_ports or _among(packet.destination, self._node_ports) else None
+
+    def _target(self, packet: Packet) -> Target | None:
+        frontend = self.frontend(packet)
+        return None if frontend is None else self.plan[frontend]
 
     def _refusal(self, packet: Packet) -> Verdict | None:
         """What somebody gets who dials a ClusterIP that has no such port, or an address that no Service has."""
@@ -138,11 +148,13 @@ class FakeExecutor:
         return Verdict.DROP if _among(packet.destination, self._service_cidrs) else None
 
     @property
-    def _knows_pods(self) -> bool:
+    def knows_pods(self) -> bool:
+        """Whether pods can be told from others at all."""
         detect = self._config.detect_local
         return bool(detect.interface or of_family(detect.cidrs, self.family))
 
-    def _from_pod(self, packet: Packet) -> bool:
+    def from_pod(self, packet: Packet) -> bool:
+        """Whether a packet is known to come from a pod (detectLocalMode)."""
         detect = self._config.detect_local
         if detect.mode == "BridgeInterface":
             return packet.interface == detect.interface

@@ -94,6 +94,13 @@ class NftablesExecutor:
                 self._plan[frontend] = new
         await self._commit(batch)
 
+    async def assume(self, plan: Plan) -> None:
+        """See Executor. The slots of endpoints are those that they have."""
+        self._plan = dict(plan)
+        found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
+        self._ruleset = Ruleset(self._layout)
+        self._ruleset.adopt(self._plan, found.elements if found is not None else {})
+
     async def intact(self) -> bool:
         """See Executor. Chains are compared every time, very many elements less often."""
         try:

@@ -1,0 +1,335 @@
+"""netlab proxy: a kube-proxy outside any lab, and questions to one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from netlab.cli.options import lab_option, namespace_option, output_option
+from netlab.cli.output import value
+from netlab.errors import NetlabError, UnsupportedError, UsageError
+from netlab.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from netlab.api.client import Client
+    from netlab.proxy.config import ProxyConfig
+    from netlab.proxy.explain import Explanation
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_DIFFERS = 1
+_SHOWN = 20
+"""Differences that an explanation lists; `netlab proxy diff` has them all."""
+
+log = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def proxy() -> None:
+    """Ask a kube-proxy why a connection goes where it goes, or run one outside any lab.
+
+    \b
+    netlab proxy explain web-5d4f9-x2x7p svc/web:80
+    netlab proxy diff
+    netlab proxy run --kubeconfig ~/.kube/config --hostname-override node-1
+    """
+
+
+def _api_options(command: F) -> F:
+    """An API server and the node's proxy outside any lab."""
+    for option in (
+        click.option("--cluster-cidr", "cluster_cidrs", multiple=True, help="The pods' network; one of each family."),
+        click.option("--proxy-mode", type=click.Choice(["nftables", "iptables"]), help="How packets are directed."),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            help="A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1); the other options win over it.",
+        ),
+        click.option(
+            "--api-socket", type=click.Path(path_type=Path), help="An API server's Unix socket, such as a lab's."
+        ),
+        click.option("--kubeconfig", type=click.Path(path_type=Path), help="The kubeconfig of an API server."),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outside:
+    """What the options of a proxy outside any lab say."""
+
+    kubeconfig: Path | None
+    api_socket: Path | None
+    config_file: Path | None
+    proxy_mode: Any
+    cluster_cidrs: tuple[str, ...]
+    node: str | None
+
+    def __bool__(self) -> bool:
+        return bool(self.kubeconfig or self.api_socket or self.config_file)
+
+    def load(self) -> tuple[ProxyConfig, str, Any]:
+        """The configuration, the kubeconfig that its file names, and the form of its logs."""
+        from netlab.proxy import configfile
+        from netlab.proxy.config import DetectLocal
+
+        document = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
+        loaded = configfile.load(self.config_file) if self.config_file else configfile.parse(document)
+        if loaded.ignored:
+            click.echo(f"Warning: {self.config_file}: without a meaning here: {', '.join(loaded.ignored)}", err=True)
+        changes: dict[str, Any] = {
+            "node_name": self.node or loaded.config.node_name or os.uname().nodename.lower(),
+            # Where the kernel has no IPv6 there is nothing to direct.
+            "families": ("IPv4", "IPv6") if Path("/proc/net/if_inet6").exists() else ("IPv4",),
+        }
+        if self.proxy_mode:
+            changes["mode"] = self.proxy_mode
+        if self.cluster_cidrs:
+            changes["detect_local"] = DetectLocal("ClusterCIDR", self.cluster_cidrs)
+        return dataclasses.replace(loaded.config, **changes), loaded.kubeconfig, loaded.log_format
+
+    def client(self, kubeconfig: str, node: str) -> Client:
+        """A client of the API server: of the one given, of the file's, or of the cluster of whose pods this is one."""
+        from netlab.api import kubeconfig as kubeconfigs
+        from netlab.api.client import Client
+
+        if self.kubeconfig and self.api_socket:
+            raise UsageError("--kubeconfig and --api-socket name an API server each: leave one of them out")
+        if self.api_socket:
+            return Client(self.api_socket, user_agent=f"kube-proxy/{node}")
+        named = self.kubeconfig or (Path(kubeconfig) if kubeconfig else None)
+        endpoint = kubeconfigs.load(named) if named else kubeconfigs.in_cluster()
+        return Client(endpoint, user_agent=f"kube-proxy/{node}")
+
+
+@proxy.command()
+@_api_options
+@click.option("--hostname-override", "node", help="The Node's name, if it is not the host's.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How lines of the log are written.")
+def run(log_format: Any, **given: Any) -> None:
+    """Keep this network namespace's rules true to an API server's Services, until SIGTERM or SIGINT.
+
+    The rules stay when it ends. Without an API server named it is that of the cluster in one of whose pods it runs.
+    """
+    outside = _Outside(**given)
+    config, kubeconfig, form = outside.load()
+    client = outside.client(kubeconfig, config.node_name)
+    from netlab.proxy import logs
+
+    logs.set_up(log_format or form)
+    _unwrapped(_serve(client, config))
+
+
+async def _serve(client: Client, config: ProxyConfig) -> None:
+    from netlab.proxy.run import run as run_proxy
+
+    async with client:
+        serving = asyncio.ensure_future(run_proxy(client, config, lambda: log.info("the first rules are in force")))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+
+_NODE = click.option("--node", help="The node whose rules are looked at.")
+
+
+@proxy.command()
+@lab_option
+@_NODE
+@_api_options
+@namespace_option
+@output_option("json", "yaml")
+@click.argument("source")
+@click.argument("destination")
+def explain(
+    lab: Lab, node: str | None, namespace: str, output: str | None, source: str, destination: str, **given: Any
+) -> None:
+    """Say what becomes of a new connection, and why; exit status 1 if the kernel's rules are not as planned.
+
+    SOURCE is an address, a pod, node/NAME or outside. DESTINATION is ADDRESS:PORT, svc/NAME[.NAMESPACE]:PORT or
+    node/NAME:PORT, with /udp or /sctp where it is not TCP.
+
+    It is asked on the node from which the connection starts, or which it calls; another by --node. With an API server
+    given, it is asked in this network namespace.
+
+    \b
+    netlab proxy explain web-5d4f9-x2x7p svc/web:80
+    netlab proxy explain outside node/node-2:30080
+    netlab proxy explain --node node-1 outside 198.51.100.7:443
+    """
+    from netlab.proxy.observe import arriving, explained
+    from netlab.proxy.places import find, narrowed
+
+    outside = _Outside(node=node, **given)
+    if outside:
+        config, kubeconfig, _ = outside.load()
+        found = _ask(
+            outside.client(kubeconfig, config.node_name),
+            lambda client: find(client, source, destination, namespace, ()),
+        )
+        packet = arriving(*narrowed(found))
+        explanation = _ask(
+            outside.client(kubeconfig, config.node_name), lambda client: explained(client, config, packet)
+        )
+    else:
+        from netlab.lab.components import proxy_config
+
+        spec = _spec(lab)
+        found = _ask(
+            _lab_client(lab), lambda client: find(client, source, destination, namespace, spec.outside_addresses)
+        )
+        node = node or found.node
+        if node is None:
+            raise UsageError(f"neither {source} nor {destination} is of a node: say by --node where to look")
+        _enter(lab, node)
+        config = proxy_config(spec, node)
+        packet = arriving(*narrowed(found))
+        explanation = _ask(_lab_client(lab), lambda client: explained(client, config, packet))
+    if output:
+        import msgspec
+
+        value({"node": config.node_name, **msgspec.to_builtins(explanation)}, output)
+    else:
+        _print(explanation, config.node_name)
+    if explanation.differences:
+        sys.exit(_DIFFERS)
+
+
+@proxy.command()
+@lab_option
+@_NODE
+@_api_options
+@output_option("json", "yaml")
+def diff(lab: Lab, node: str | None, output: str | None, **given: Any) -> None:
+    """Compare the kernel's rules with what the API's objects ask for; exit status 1 if they differ.
+
+    All nodes of the lab, or one. With an API server given, this network namespace.
+    """
+    from netlab.proxy.observe import differences
+
+    outside = _Outside(node=node, **given)
+    found: dict[str, list[str]] = {}
+    if outside:
+        config, kubeconfig, _ = outside.load()
+        client = outside.client(kubeconfig, config.node_name)
+        found[config.node_name] = _ask(client, functools.partial(differences, config=config))
+    else:
+        from netlab.lab.components import proxy_config
+
+        spec = _spec(lab)
+        for name in [node] if node else spec.node_names:
+            _enter(lab, name)
+            of_node = proxy_config(spec, name)
+            found[name] = _ask(_lab_client(lab), functools.partial(differences, config=of_node))
+    if output:
+        value(found, output)
+    else:
+        for name, lines in found.items():
+            for line in lines or ["as planned"]:
+                click.echo(f"{name}: {line}")
+    if any(found.values()):
+        sys.exit(_DIFFERS)
+
+
+@proxy.command()
+@lab_option
+@click.option("--node", help="A node of the lab; this network namespace if none is given.")
+def cleanup(lab: Lab, node: str | None) -> None:
+    """Remove what a kube-proxy made, in both modes; that there is nothing is no error.
+
+    A proxy that still runs makes its rules anew.
+    """
+    from netlab.proxy.run import cleanup as clean
+
+    if node:
+        _enter(lab, node)
+    for mode in ("nftables", "iptables"):
+        try:
+            asyncio.run(clean(mode, ("IPv4", "IPv6")))
+        except UnsupportedError as error:
+            click.echo(f"Warning: {mode}: {error}", err=True)
+
+
+def _spec(lab: Lab) -> Any:
+    lab.require_up()
+    return lab.spec()
+
+
+def _lab_client(lab: Lab) -> Client:
+    from netlab.api.client import Client
+
+    return Client(lab.paths.api_socket, user_agent="netlab proxy")
+
+
+def _enter(lab: Lab, node: str) -> None:
+    """Move this process into a node's network namespace."""
+    from netlab.machine.join import join
+    from netlab.net import syscalls
+
+    if node not in lab.spec().node_names:
+        # Also the lab's other machines have tables, but no proxy.
+        raise UsageError(f"--node: lab {lab.name} has no node {node!r}: it has {', '.join(lab.spec().node_names)}")
+    with lab.machine(node) as machine:
+        pidfd = machine.open(None)
+    try:
+        join(pidfd, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(pidfd)
+
+
+def _ask(client: Client, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    async def asked() -> T:
+        async with client:
+            return await question(client)
+
+    return _unwrapped(asked())
+
+
+def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it; of errors that tasks raised together, the one for people."""
+    try:
+        return asyncio.run(coroutine)
+    except BaseExceptionGroup as group:
+        errors, _ = group.split(NetlabError)
+        while isinstance(errors, BaseExceptionGroup):
+            first = errors.exceptions[0]
+            if not isinstance(first, BaseExceptionGroup):
+                raise first from None
+            errors = first
+        raise
+
+
+def _print(found: Explanation, node: str) -> None:
+    click.echo(f"{found.source} -> {found.destination} on {node}: {found.decision}")
+    rows = [("source", found.origin)]
+    if found.frontend:
+        rows.append(("frontend", f"{found.frontend} of Service {found.service}"))
+    rows += [("because", text) for text in found.why]
+    for endpoint in found.endpoints:
+        where = {True: ", on this node", False: "", None: ", on a node that is not known"}[endpoint.local]
+        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        rows.append(("endpoint", f"{host}:{endpoint.port}, chance {endpoint.chance:.3g}{where}"))
+    if found.endpoints:
+        rows.append(("masquerade", f"{'yes' if found.masquerade else 'no'}: {found.masquerade_why}"))
+    rows += [("rule", text) for text in found.rules]
+    rows += [("differs", text) for text in found.differences[:_SHOWN]] or [("kernel", "as planned")]
+    if len(found.differences) > _SHOWN:
+        rows.append(("differs", f"and {len(found.differences) - _SHOWN} more: netlab proxy diff"))
+    last = ""
+    for name, text in rows:
+        click.echo(f"  {'' if name == last else name:<10}  {text}")
+        last = name

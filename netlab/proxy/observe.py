@@ -1,0 +1,157 @@
+"""A proxy seen from beside it: what it ought to have put into the kernel, from the API, and what the kernel has."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from http import HTTPStatus
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from netlab.api.client import Client
+from netlab.api.core_types import Node, Service
+from netlab.api.discovery_types import EndpointSlice
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import Object
+from netlab.api.resources import NODES, SERVICES, Resource
+from netlab.errors import NotFoundError, UsageError
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.executor import executor_for
+from netlab.proxy.explain import Explanation, explain
+from netlab.proxy.fake import Packet
+from netlab.proxy.objects import SLICES
+from netlab.proxy.plan import Family, Frontend, NodeInfo, Target, family_of
+from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, node_info, plan_service
+from netlab.proxy.run import OURS
+
+T = TypeVar("T", bound=Object)
+
+_RTN_LOCAL = 2
+_ATTEMPTS = 4
+_PAUSE = 0.7
+"""Seconds between two looks: longer than a proxy in health takes to carry out a change."""
+
+
+class Objects(NamedTuple):
+    """What of a cluster decides a node's rules."""
+
+    services: dict[str, Service]
+    slices: dict[str, list[EndpointSlice]]
+    """By the key of their Service."""
+    node: Node | None
+
+
+async def read(client: Client, node_name: str) -> Objects:
+    """The objects as they are now. Raises ApiError, ApiUnavailableError and UsageError as the client does."""
+    services = {service.key: service for service in await listed(client, SERVICES, labels=OURS)}
+    slices: dict[str, list[EndpointSlice]] = {}
+    for one in await listed(client, SLICES, labels=OURS):
+        name = one.metadata.labels.get(SERVICE_NAME_LABEL, "")
+        slices.setdefault(f"{one.metadata.namespace}/{name}", []).append(one)
+    nodes = await listed(client, NODES, fields=f"metadata.name={node_name}")
+    return Objects(services, slices, nodes[0] if nodes else None)
+
+
+async def listed(client: Client, resource: Resource[T], *, labels: str = "", fields: str = "") -> list[T]:
+    """All readable objects of a resource, in its older version where the server has no other."""
+    try:
+        return (await client.pages(resource, labels=labels, fields=fields)).items
+    except ApiError as error:
+        if error.code != HTTPStatus.NOT_FOUND or resource.older is None:
+            raise
+        return await listed(client, resource.older, labels=labels, fields=fields)
+
+
+def resolved(config: ProxyConfig, node: Node | None) -> ProxyConfig:
+    """The configuration with what only the Node knows. Raises NotFoundError while it does not know it."""
+    if not config.needs_node:
+        return config
+    addresses = node_info(node).addresses if node is not None else ()
+    found = config.on_node(addresses, node.spec.podCIDRs if node is not None else [])
+    if found is None:
+        raise NotFoundError(
+            f"Node {config.node_name} is not there, or has no addresses or podCIDRs, which the configuration asks for"
+        )
+    return found
+
+
+def plan_of(objects: Objects, config: ProxyConfig, family: Family) -> dict[Frontend, Target]:
+    """The plan that a proxy makes of the objects; what is wrong with them is for its log."""
+    node = node_info(objects.node) if objects.node is not None else NodeInfo(config.node_name)
+    book = Book()
+    for key, service in objects.services.items():
+        planned = plan_service(service, objects.slices.get(key, ()), node, family)
+        book.set_service(key, service.metadata.creationTimestamp or "", planned.frontends)
+    return book.plan
+
+
+async def differences(client: Client, config: ProxyConfig) -> list[str]:
+    """What this network namespace's rules lack, or have beyond what the API's objects ask for, in words.
+
+    A change that is just being carried out is waited for. Raises as the client does, and ProgramError.
+    """
+    lines: list[str] = []
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(_PAUSE)
+        objects = await read(client, config.node_name)
+        settled = resolved(config, objects.node)
+        lines = []
+        for family in config.families:
+            executor = executor_for(family, settled)
+            await executor.assume(plan_of(objects, settled, family))
+            lines += [f"{family}: {line}" for line in await executor.differences()]
+        if not lines:
+            break
+    return lines
+
+
+async def explained(client: Client, config: ProxyConfig, packet: Packet) -> Explanation:
+    """What becomes of a packet in this network namespace, with the kernel's rules and how they differ from the plan.
+
+    Raises UsageError when the proxy does not serve the packet's family, and otherwise as `differences`.
+    """
+    family = family_of(packet.destination)
+    if family not in config.families:
+        raise UsageError(f"{packet.destination}: the proxy serves {' and '.join(config.families)} alone")
+    differing = await differences(client, config)
+    objects = await read(client, config.node_name)
+    settled = resolved(config, objects.node)
+    plan = plan_of(objects, settled, family)
+    executor = executor_for(family, settled)
+    await executor.assume(plan)
+    found = explain(plan, settled, family, packet)
+    frontend = next((each for each in plan if str(each) == found.frontend), None)
+    rules = executor.explain(frontend) if frontend is not None else []
+    return msgspec.structs.replace(found, rules=rules, differences=differing)
+
+
+def arriving(source: str, destination: str, protocol: str, port: int) -> Packet:
+    """The packet as it reaches this network namespace, by the kernel's routes: where from, and whether it is for it.
+
+    Raises UsageError for a source to which there is no route: its packets come in nowhere that could be told.
+    """
+    own, interface = _route(source)
+    if own is None:
+        raise UsageError(f"{source}: this node has no route to it, so nothing tells where its packets come in")
+    return Packet(source, destination, protocol, port, "" if own else interface, bool(_route(destination)[0]))
+
+
+def _route(address: str) -> tuple[bool | None, str]:
+    """Whether an address is this namespace's own (None: there is no route to it), and the link that leads there."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with IPRoute() as ip:
+        try:
+            route = next(iter(ip.route("get", family=family, dst=address)))
+        except NetlinkError as error:
+            if error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
+                return None, ""
+            raise
+        if route["type"] == _RTN_LOCAL:
+            return True, ""
+        link = ip.get_links(route.get_attr("RTA_OIF"))[0]
+        return False, link.get_attr("IFLA_IFNAME")

@@ -1,0 +1,167 @@
+"""From what a person calls the ends of a connection to addresses: pods, nodes and Services by their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from netlab.api.client import Client
+from netlab.api.core_types import Node, Pod, Service
+from netlab.api.resources import NODES, PODS, SERVICES
+from netlab.errors import NotFoundError, UsageError
+from netlab.proxy.plan import PROTOCOLS, family_of
+from netlab.proxy.planner import cluster_ips, node_info
+
+T = TypeVar("T")
+
+OUTSIDE = "outside"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """The ends of a connection: each has an address of every family in which it is known."""
+
+    source: tuple[str, ...]
+    destination: tuple[str, ...]
+    protocol: str
+    port: int
+    node: str | None
+    """The node whose proxy meets its packets first, where that is known."""
+
+
+def ends(
+    source: str,
+    destination: str,
+    namespace: str,
+    nodes: Sequence[Node],
+    pods: Sequence[Pod],
+    services: Sequence[Service],
+    outside: Sequence[str],
+) -> Ends:
+    """What SOURCE and DESTINATION mean; `outside` are the addresses of the outside world, if it has a name.
+
+    Raises UsageError for what cannot be read, NotFoundError (naming near ones) for what is not there.
+    """
+    target, protocol = _protocol(destination)
+    from_, node = _source(source, namespace, nodes, pods, outside)
+    to, port, called = _destination(target, protocol, namespace, nodes, services)
+    return Ends(from_, to, protocol, port, node or called)
+
+
+async def find(client: Client, source: str, destination: str, namespace: str, outside: Sequence[str]) -> Ends:
+    """The same, with the objects of an API server. Raises also as the client does."""
+    nodes = (await client.pages(NODES)).items
+    pods = (await client.pages(PODS)).items
+    services = (await client.pages(SERVICES)).items
+    return ends(source, destination, namespace, nodes, pods, services, outside)
+
+
+def narrowed(ends: Ends) -> tuple[str, str, str, int]:
+    """Source, destination, protocol and port in the first family that both ends have. Raises UsageError."""
+    for destination in ends.destination:
+        for source in ends.source:
+            if family_of(source) == family_of(destination):
+                return source, destination, ends.protocol, ends.port
+    raise UsageError(f"{', '.join(ends.source)} and {', '.join(ends.destination)} have no address family in common")
+
+
+def _protocol(text: str) -> tuple[str, str]:
+    rest, _, last = text.rpartition("/")
+    if last.upper() in PROTOCOLS and rest:
+        return rest, PROTOCOLS[last.upper()]
+    return text, "tcp"
+
+
+def _source(
+    text: str, namespace: str, nodes: Iterable[Node], pods: Iterable[Pod], outside: Sequence[str]
+) -> tuple[tuple[str, ...], str | None]:
+    kind, _, name = text.rpartition("/")
+    address = _address(text)
+    if address is not None:
+        owner = next((pod.spec.nodeName for pod in pods if address in _pod_addresses(pod)), None)
+        return (address,), owner or _node_of(address, nodes)
+    if text == OUTSIDE and outside:
+        return tuple(outside), None
+    if kind in ("node", "nodes", "no"):
+        return node_info(_named(name, {node.metadata.name: node for node in nodes}, "node")).addresses, name
+    if kind not in ("", "pod", "pods", "po"):
+        raise UsageError(f"SOURCE {text!r}: give an address, a pod, node/NAME or {OUTSIDE}")
+    found = _named(name, {p.metadata.name: p for p in pods if p.metadata.namespace == namespace}, "pod", namespace)
+    addresses = _pod_addresses(found)
+    if not addresses:
+        raise NotFoundError(f"pod {name} has no address yet: it is {found.status.phase or 'Pending'}")
+    return addresses, found.spec.nodeName or None
+
+
+def _destination(
+    text: str, protocol: str, namespace: str, nodes: Iterable[Node], services: Iterable[Service]
+) -> tuple[tuple[str, ...], int, str | None]:
+    kind, _, rest = text.rpartition("/")
+    if kind in ("svc", "service", "services"):
+        name, _, port = rest.partition(":")
+        name, _, other = name.partition(".")
+        namespace = other or namespace
+        named = {s.metadata.name: s for s in services if s.metadata.namespace == namespace}
+        service = _named(name, named, "Service", namespace)
+        addresses = tuple(cluster_ips(service))
+        if not addresses:
+            raise UsageError(f"Service {service.key} has no ClusterIP: give an address")
+        return addresses, _service_port(service, port, protocol), None
+    if kind in ("node", "nodes", "no"):
+        name, _, port = rest.partition(":")
+        node = _named(name, {node.metadata.name: node for node in nodes}, "node")
+        return node_info(node).addresses, _number(port, text), name
+    host, _, port = text.rpartition(":")
+    address = _address(host.strip("[]"))
+    if kind or address is None or (":" in address and not host.startswith("[")):
+        raise UsageError(
+            f"DESTINATION {text!r}: give ADDRESS:PORT ([ADDRESS]:PORT of IPv6), svc/NAME:PORT or node/NAME:PORT"
+        )
+    return (address,), _number(port, text), _node_of(address, nodes)
+
+
+def _service_port(service: Service, text: str, protocol: str) -> int:
+    ports = [port for port in service.spec.ports if PROTOCOLS.get(port.protocol or "TCP") == protocol]
+    for port in ports:
+        if text and text in (str(port.port), port.name):
+            return port.port
+    if text.isdecimal():
+        # Also a port that it has not: what becomes of it is a fair question.
+        return _number(text, text)
+    if not text and len(ports) == 1:
+        return ports[0].port
+    known = ", ".join(f"{port.port}{f' ({port.name})' if port.name else ''}" for port in ports) or "none"
+    raise UsageError(f"Service {service.key}: which port? Of {protocol} it has {known}")
+
+
+def _number(text: str, whole: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise UsageError(f"DESTINATION {whole!r}: its port is not a number in 1..65535")
+    return int(text)
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def _pod_addresses(pod: Pod) -> tuple[str, ...]:
+    return tuple(each.ip for each in pod.status.podIPs) or ((pod.status.podIP,) if pod.status.podIP else ())
+
+
+def _node_of(address: str, nodes: Iterable[Node]) -> str | None:
+    return next((node.metadata.name for node in nodes if address in node_info(node).addresses), None)
+
+
+def _named(name: str, known: dict[str, T], what: str, namespace: str = "") -> T:
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known) or [other for other in known if other.startswith(name)][:3]
+    where = f" in namespace {namespace}" if namespace else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise NotFoundError(f"there is no {what} {name!r}{where}{hint}")
