@@ -72,7 +72,10 @@ class Metrics:
         )
 
     def follow(self, family: Family, plan: Callable[[], Plan]) -> None:
-        """Count what of a family's plan has no local endpoints whenever somebody asks."""
+        """Tell of a family from now on; what of its plan has no local endpoints is counted whenever somebody asks."""
+        # Of what has not happened yet the count is 0, so that a first time is an increase.
+        self._failures.labels(family)
+        self._forgotten.labels(family)
         for scope in Scope:
             count = functools.partial(_without_local_endpoints, plan, scope)
             self._no_local.labels(family, scope.value).set_function(count)
@@ -81,11 +84,14 @@ class Metrics:
         """A sync was asked for; `now` is in seconds since the epoch, as everywhere here."""
         self._queued.labels(family).set(now)
 
-    def synced(self, family: Family, now: float, seconds: float, *, full: bool, triggers: Iterable[float] = ()) -> None:
-        """A sync succeeded that took so long; `triggers` are the times at which what it carried out had changed."""
+    def synced(self, family: Family, now: float, seconds: float, *, full: bool) -> None:
+        """A sync succeeded that took so long."""
         self._latency.labels(family).observe(seconds)
         (self._full if full else self._partial).labels(family).observe(seconds)
         self._last.labels(family).set(now)
+
+    def programmed(self, family: Family, now: float, triggers: Iterable[float]) -> None:
+        """What had changed at these times is in force."""
         for trigger in triggers:
             self._programming.labels(family).observe(max(0.0, now - trigger))
 

@@ -90,7 +90,7 @@ class Plane:
             return False
         self.in_force = True
         seconds = time.monotonic() - began
-        self._metrics.synced(self.family, time.time(), seconds, full=full, triggers=self.triggers)
+        self._metrics.synced(self.family, time.time(), seconds, full=full)
         self._done()
         log.info(
             "%s rules are in force",
@@ -116,6 +116,7 @@ class Plane:
             self.queue()
 
     def _done(self) -> None:
+        self._metrics.programmed(self.family, time.time(), self.triggers)
         self.triggers.clear()
         self._health.updated(self.family)
 
