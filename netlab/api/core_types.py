@@ -89,6 +89,9 @@ class NodeSystemInfo(Struct):
     swap: Ignored = None
 
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
+"""On a Node: the zone it is in."""
+
 NETWORK_UNAVAILABLE = "NetworkUnavailable"
 """The Node condition that tells why a node has no pod network."""
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from netlab.api.core_types import ObjectReference
+from netlab.api.core_types import ZONE_LABEL, ObjectReference
 from netlab.api.meta_types import Object, Struct
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+"""On an EndpointSlice: the Service it belongs to."""
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+"""On a Service or an EndpointSlice: no proxy handles it."""
 
 
 class EndpointConditions(Struct):
@@ -79,7 +84,7 @@ class EndpointV1beta1(Endpoint, kw_only=True):
         rest, self.topology = self.topology, {}
         host = rest.pop("kubernetes.io/hostname", None)
         self.nodeName = self.nodeName or host
-        self.zone = rest.pop("topology.kubernetes.io/zone", None)
+        self.zone = rest.pop(ZONE_LABEL, None)
         self.deprecatedTopology = rest or None
 
 

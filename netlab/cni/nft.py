@@ -50,21 +50,14 @@ def difference(environment: Mapping[str, str], table: str, text: str) -> str:
     Elements do not count. The table as it should be is made in a network namespace of its own and listed, so that both
     lists are in this nft's way of writing. Raises `CniError`, `OSError`.
     """
-    from netlab.net import syscalls
+    from netlab.net.namespaces import thrown_away
 
     if f"table {table}" not in nft(environment, "list", "tables").splitlines():
         return "it is missing"
     found = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        try:
-            nft(environment, "-f", "-", text=text)
-            wanted = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
-        finally:
-            syscalls.setns(home, syscalls.CLONE_NEWNET)
-    finally:
-        os.close(home)
+    with thrown_away():
+        nft(environment, "-f", "-", text=text)
+        wanted = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
     for name, lines in wanted.items():
         if name not in found:
             return f"{name} is missing"

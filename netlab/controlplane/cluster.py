@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from netlab.api.apps_types import ReplicaSet
 from netlab.api.client import Client
 from netlab.api.core_types import Pod
-from netlab.api.discovery_types import EndpointSlice
+from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.meta_types import Condition, Object, OwnerReference
 from netlab.api.resources import (
@@ -24,8 +24,6 @@ from netlab.api.resources import (
 )
 
 T = TypeVar("T", bound=Object)
-
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
 
 class Index(Generic[T]):

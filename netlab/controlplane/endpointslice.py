@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from netlab.api.core_types import Node, Pod, Service
+from netlab.api.core_types import ZONE_LABEL, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import now
@@ -13,8 +13,6 @@ from netlab.api.resources import ENDPOINTSLICES
 from netlab.controlplane.cluster import Cluster, Index, is_finished, is_ready, label_pair, label_pairs
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.slices import MANAGED_BY, MANAGED_BY_LABEL, plan_slices
-
-ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 class EndpointSliceController(Controller):

@@ -9,6 +9,8 @@ import msgspec
 
 from netlab.api.core_types import ObjectReference, Pod, Service, ServicePort
 from netlab.api.discovery_types import (
+    HEADLESS_LABEL,
+    SERVICE_NAME_LABEL,
     Endpoint,
     EndpointConditions,
     EndpointHints,
@@ -18,11 +20,10 @@ from netlab.api.discovery_types import (
     ForZone,
 )
 from netlab.api.meta_types import ObjectMeta
-from netlab.controlplane.cluster import SERVICE_NAME_LABEL, controller_reference, is_finished, is_ready
+from netlab.controlplane.cluster import controller_reference, is_finished, is_ready
 
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGED_BY = "endpointslice-controller.k8s.io"
-HEADLESS_LABEL = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_ENDPOINTS = 100
 """Endpoints in one slice (upstream's --max-endpoints-per-slice)."""

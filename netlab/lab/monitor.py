@@ -17,13 +17,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from netlab import files
 from netlab.errors import ConflictError, NetlabError
 from netlab.lab import process
 from netlab.lab.paths import FABRIC, LabPaths
 from netlab.machine import boot
+
+if TYPE_CHECKING:
+    from netlab.lab.spec import LabSpec
 
 
 class _Ended(BaseException):
@@ -45,8 +48,9 @@ def main() -> None:
             FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory
         )
         process.record(paths.machine_pid, machine)
-        _forget_nodes(paths)
-        _start_services(paths)
+        spec = paths.read_spec()
+        _forget_nodes(paths, spec)
+        _start_services(paths, spec)
         os.write(ready, process.READY)
         os.close(ready)
         os.waitpid(machine, 0)
@@ -88,12 +92,12 @@ def _begin_boot(paths: LabPaths) -> None:
     files.replace(paths.boot_id, Path("/proc/sys/kernel/random/uuid").read_text(encoding="ascii").strip())
 
 
-def _forget_nodes(paths: LabPaths) -> None:
+def _forget_nodes(paths: LabPaths, spec: LabSpec) -> None:
     """Drop the configuration of nodes that are gone, as their reboot would."""
     import shutil
 
     shutil.rmtree(paths.nodes, ignore_errors=True)
-    paths.make(paths.read_spec().node_names)
+    paths.make(spec.node_names)
 
 
 def _end_on_signal() -> None:
@@ -105,10 +109,9 @@ def _end_on_signal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _start_services(paths: LabPaths) -> None:
+def _start_services(paths: LabPaths, spec: LabSpec) -> None:
     from netlab.machine.client import Machine
 
-    spec = paths.read_spec()
     files.replace(
         paths.api_config,
         json.dumps({"serviceCIDRs": spec.serviceCIDRs, "nodePortRange": "30000-32767"}),

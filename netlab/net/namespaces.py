@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from netlab.net import syscalls
@@ -16,9 +16,22 @@ def entered(namespace: int) -> Iterator[None]:
 
     It moves the calling thread; sockets opened in the block stay in that namespace. Raises `OSError`.
     """
+    with _away(lambda: syscalls.setns(namespace, syscalls.CLONE_NEWNET)):
+        yield
+
+
+@contextlib.contextmanager
+def thrown_away() -> Iterator[None]:
+    """Be in a new network namespace for the block, which ends with it; as `entered`. Raises `OSError`."""
+    with _away(lambda: syscalls.unshare(syscalls.CLONE_NEWNET)):
+        yield
+
+
+@contextlib.contextmanager
+def _away(leave: Callable[[], None]) -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        syscalls.setns(namespace, syscalls.CLONE_NEWNET)
+        leave()
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
-from netlab.api.discovery_types import EndpointSlice
+from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
 from netlab.api.resources import NODES, SERVICES, Resource
@@ -25,7 +25,7 @@ from netlab.proxy.explain import Explanation, explain
 from netlab.proxy.fake import Packet
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Family, Frontend, NodeInfo, Target, family_of
-from netlab.proxy.planner import SERVICE_NAME_LABEL, Book, node_info, plan_service
+from netlab.proxy.planner import Book, node_info, plan_service
 from netlab.proxy.run import OURS
 
 T = TypeVar("T", bound=Object)

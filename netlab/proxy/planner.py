@@ -12,9 +12,9 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from netlab.api.core_types import Node, Service, ServicePort
+from netlab.api.core_types import ZONE_LABEL, Node, Service, ServicePort
+from netlab.api.discovery_types import HEADLESS_LABEL, EndpointSlice
 from netlab.api.discovery_types import Endpoint as ApiEndpoint
-from netlab.api.discovery_types import EndpointSlice
 from netlab.errors import UsageError
 from netlab.proxy.plan import (
     PROTOCOLS,
@@ -31,15 +31,8 @@ from netlab.proxy.plan import (
     family_of,
 )
 
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
-"""On an EndpointSlice: the Service it belongs to."""
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 """On a Service: another proxy handles it (KEP-1959)."""
-HEADLESS_LABEL = "service.kubernetes.io/headless"
-"""On a Service or an EndpointSlice: no proxy handles it."""
-
-ZONE_LABEL = "topology.kubernetes.io/zone"
-"""On a Node: the zone it is in."""
 
 DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400

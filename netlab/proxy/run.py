@@ -13,7 +13,7 @@ from pathlib import Path
 from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
-from netlab.api.discovery_types import EndpointSlice
+from netlab.api.discovery_types import HEADLESS_LABEL, SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
@@ -28,7 +28,7 @@ from netlab.proxy.objects import SLICES
 from netlab.proxy.pace import Pace
 from netlab.proxy.plan import Family, HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
-from netlab.proxy.planner import HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL, node_info
+from netlab.proxy.planner import PROXY_NAME_LABEL, node_info
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 
 from netlab.cni import errors
 from netlab.cni.bandwidth import device_name, not_chained, shaping
 from netlab.cni.bandwidth.config import limits
 from netlab.cni.errors import CniError
-from netlab.cni.netns import setns
 from netlab.cni.plugin import owner, owner_prefix
-from netlab.net import syscalls
 from netlab.net.netlink import NetlinkError
 from netlab.net.rtnl import IFF_UP, Link, Rtnetlink, link_deletion
 from netlab.net.tc import Shape, TrafficControl
@@ -75,23 +72,18 @@ def collect_garbage(request: Request) -> None:
 
 def status(request: Request) -> None:
     """Limits what passes through the loopback link of a network namespace that is thrown away afterwards."""
+    from netlab.net.namespaces import thrown_away
+
     limits(request)
     subnets = [(bytes(4), 8), (bytes(16), 8)]
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        try:
-            with TrafficControl() as kernel:
-                loopback = shaping.existing(kernel, "lo")
-                shaping.limit_sending(kernel, loopback, Shape(1, 1), [])
-                shaping.limit_receiving(kernel, loopback, Shape(1, 1, subnets), "bwp", "", [])
-        finally:
-            setns(home)
+        with thrown_away(), TrafficControl() as kernel:
+            loopback = shaping.existing(kernel, "lo")
+            shaping.limit_sending(kernel, loopback, Shape(1, 1), [])
+            shaping.limit_receiving(kernel, loopback, Shape(1, 1, subnets), "bwp", "", [])
     except OSError as error:
         raise CniError(
             errors.NOT_AVAILABLE,
             f"bandwidth cannot be limited here: {error.filename}: {error.strerror};"
             " it takes CAP_SYS_ADMIN and CAP_NET_ADMIN, and sch_htb, sch_ingress, cls_u32, act_mirred and ifb",
         ) from error
-    finally:
-        os.close(home)
