@@ -1,0 +1,38 @@
+"""Taps: the places where packets are watched."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+Kind = Literal["pod", "veth", "bridge", "vxlan", "underlay", "loopback", "other"]
+"""What an interface is to a packet: a pod's own (`pod`), its other end on the node (`veth`), the node's bridge of pods
+(`bridge`), its tunnel (`vxlan`), a way to other machines (`underlay`: a node's or the outside's eth0, and the fabric's
+ports)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """One interface of one network namespace.
+
+    `machine` is the node (or `outside`, `fabric`) it is on; `owner` is whose network namespace it is in: `NAMESPACE/NAME`
+    for a pod, else the machine's own name. `peer` says who is at the other end of a veth pair, where that is known.
+    """
+
+    machine: str
+    owner: str
+    interface: str
+    kind: Kind
+    peer: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it; unique in a lab: `default/web-1 eth0`, `node-1 cni0`."""
+        return f"{self.owner} {self.interface}"
+
+    @property
+    def description(self) -> str:
+        """A sentence for those who meet the name in Wireshark."""
+        where = "" if self.owner == self.machine else f" of pod {self.owner}"
+        end = f", whose other end is with {self.peer}" if self.peer else ""
+        return f"{self.kind} interface {self.interface}{where} on {self.machine}{end}"
