@@ -15,8 +15,9 @@ ports)."""
 class Tap:
     """One interface of one network namespace.
 
-    `machine` is the node (or `outside`, `fabric`) it is on; `owner` is whose network namespace it is in: `NAMESPACE/NAME`
-    for a pod, else the machine's own name. `peer` says who is at the other end of a veth pair, where that is known.
+    `machine` is the node (or `outside`, `fabric`) it is on; `owner` is whose network namespace it is in:
+    `NAMESPACE/NAME` for a pod, else the machine's own name. `peer` says who is at the other end of a veth pair, where
+    that is known.
     """
 
     machine: str

@@ -15,10 +15,10 @@ class Hop(msgspec.Struct, frozen=True):
     """A packet at one interface: the headers it had there, and what changed since the hop before.
 
     `direction` is the interface's: `out` is what its owner sends there. Addresses and ports are those of the packet
-    that was sent; what carries it is `encapsulation` (`VXLAN 1 192.0.2.1 > 192.0.2.2`, empty on bare wires). `changed` says
-    how the headers differ from the hop before (`DNAT 10.96.0.10:80 -> 10.244.2.3:8080`, `TTL 64 -> 63`), `by` which named
-    thing did it (a Service's port and policy with its rule, a route). `nanoseconds` are since the first hop; in a
-    prediction they are 0.
+    that was sent; what carries it is `encapsulation` (`VXLAN 1 192.0.2.1 > 192.0.2.2`, empty on bare wires). `changed`
+    says how the headers differ from the hop before (`DNAT 10.96.0.10:80 -> 10.244.2.3:8080`, `TTL 64 -> 63`), `by`
+    which named thing did it (a Service's port and policy with its rule, a route). `nanoseconds` are since the first
+    hop; in a prediction they are 0.
     """
 
     node: str
@@ -57,8 +57,8 @@ class Path(msgspec.Struct, frozen=True):
 class Trace(msgspec.Struct, frozen=True):
     """A packet that was followed, beside what the lab's state foretold.
 
-    `predicted` are the ways that the state allows (one for each endpoint that a Service may choose); `agrees` says whether
-    the observed way is one of them, and `differences` at which hop it is not.
+    `predicted` are the ways that the state allows (one for each endpoint that a Service may choose); `agrees` says
+    whether the observed way is one of them, and `differences` at which hop it is not.
     """
 
     source: str
