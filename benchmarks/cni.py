@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netlab.cni.call import SOCKET
+from netlab.cni.client import build
 from netlab.cni.install import install_plugins
 from netlab.net import syscalls
 from tests.sandbox import enter
@@ -116,7 +117,9 @@ def measure(rounds: int) -> dict[Case, list[float]]:
     with tempfile.TemporaryDirectory() as text, resident():
         folder = Path(text)
         install_plugins(folder / "bin")
-        pairs = [Pair(way, "netlab", "netlab-ipam", folder / "bin") for way in ("one-shot", "resident")]
+        install_plugins(folder / "resident", build(folder / "client"))
+        pairs = [Pair("one-shot", "netlab", "netlab-ipam", folder / "bin")]
+        pairs.append(Pair("resident", "netlab", "netlab-ipam", folder / "resident"))
         if (GO / "bridge").exists():
             pairs.insert(0, Pair("Go", "bridge", "host-local", GO))
         kinds = [(pair, masquerade) for pair in pairs for masquerade in (True, False)]

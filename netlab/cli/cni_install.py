@@ -35,6 +35,11 @@ BIN_DIR = Path("/opt/cni/bin")
 )
 @click.option("--device", default="", help="Mode vxlan: the link to the other nodes.")
 @click.option("--peers-file", type=click.Path(path_type=Path), help="Mode vxlan: the other nodes.")
+@click.option(
+    "--compiled",
+    is_flag=True,
+    help="Executables that start at once, for a host where `netlab cni serve` runs; needs cc.",
+)
 @click.option("--force", is_flag=True, help="Replace what somebody else has put there.")
 def install(
     bin_dir: Path,
@@ -44,6 +49,7 @@ def install(
     mode: str,
     device: str,
     peers_file: Path | None,
+    compiled: bool,
     force: bool,
 ) -> None:
     """Install the plugins, and a network.
@@ -51,7 +57,10 @@ def install(
     For podman, containerd, CRI-O or a kubelet; a network that works is written with --conf-dir.
     They run this installation of netlab with this very interpreter: install again after either has moved.
     """
+    import tempfile
+
     from netlab.cni import install as installation
+    from netlab.cni.client import build
 
     if (mode == "vxlan") != bool(device) or (peers_file and mode != "vxlan"):
         raise UsageError(
@@ -59,8 +68,10 @@ def install(
         )
     peers = str(peers_file.absolute()) if peers_file else ""
     wanted = installation.network_list(network, subnets, mode, device=device, peers_file=peers)
-    for path in installation.install(bin_dir, conf_dir, wanted, force=force):
-        click.echo(path)
+    with tempfile.TemporaryDirectory() as folder:
+        client = build(Path(folder) / "client") if compiled else None
+        for path in installation.install(bin_dir, conf_dir, wanted, client=client, force=force):
+            click.echo(path)
 
 
 @click.command()

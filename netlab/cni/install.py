@@ -56,24 +56,32 @@ call({name!r})
 '''
 
 
-def install_plugins(bin_dir: Path) -> list[Path]:
+def install_plugins(bin_dir: Path, client: Path | None = None) -> list[Path]:
     """Write the executables of all plugins into a folder, each whole and atomically; their paths.
 
     They start this very interpreter (of the virtual environment's own, if there is one) without the search for it,
-    and know this installation's folders. The folder is made if it is not there. Raises `NetlabError`.
+    and know this installation's folders. The folder is made if it is not there. With the compiled `client` of the
+    resident process (netlab/cni/client.py) it has each plugin's name, and executes what is beside it, with `.py` to
+    its name, where no resident process answers. Raises `NetlabError`.
     """
-    return [_write(bin_dir / name, text, _EXECUTABLE) for name, text in _launchers().items()]
+    return [_write(bin_dir / name, content, _EXECUTABLE) for name, content in _executables(client).items()]
 
 
 def install(
-    bin_dir: Path, conf_dir: Path | None = None, network: Object | None = None, *, force: bool = False
+    bin_dir: Path,
+    conf_dir: Path | None = None,
+    network: Object | None = None,
+    *,
+    client: Path | None = None,
+    force: bool = False,
 ) -> list[Path]:
     """`install_plugins`, and a network's configuration list into `conf_dir`, recorded for `uninstall`; their paths.
 
     Raises `ConflictError` for a file, or a network of that name, that is not as it was installed, unless `force`;
     nothing is changed then.
     """
-    plugins = [bin_dir / name for name in PLUGINS]
+    executables = _executables(client)
+    plugins = [bin_dir / name for name in executables]
     configuration = conf_dir / f"10-{network['name']}.conflist" if conf_dir and network else None
     if not force:
         _refuse_foreign(plugins)
@@ -81,12 +89,12 @@ def install(
             _refuse_foreign([configuration])
             _refuse_name(configuration, network["name"])
     # What is about to be written is recorded first, so that what a kill leaves half done can be removed.
-    _record(bin_dir, _launchers())
-    install_plugins(bin_dir)
+    _record(bin_dir, executables)
+    install_plugins(bin_dir, client)
     if configuration is None:
         return plugins
     # Last: a runtime that watches the folder uses the network at once.
-    text = json.dumps(network, indent=2) + "\n"
+    text = (json.dumps(network, indent=2) + "\n").encode()
     _record(configuration.parent, {configuration.name: text})
     return [*plugins, _write(configuration, text, _READABLE)]
 
@@ -160,8 +168,12 @@ def _bridge_name(network: str) -> str:
     return name if len(name) < _IFNAMSIZ else f"cni-{hashlib.sha256(network.encode()).hexdigest()[:11]}"
 
 
-def _launchers() -> dict[str, str]:
-    return {name: _launcher(name) for name in PLUGINS}
+def _executables(client: Path | None) -> dict[str, bytes]:
+    """What each file is, by its name. A client comes after what it falls back to."""
+    launchers = {name: _launcher(name).encode() for name in PLUGINS}
+    if client is None:
+        return launchers
+    return {f"{name}.py": text for name, text in launchers.items()} | dict.fromkeys(PLUGINS, client.read_bytes())
 
 
 def _launcher(name: str) -> str:
@@ -188,14 +200,14 @@ def _launcher(name: str) -> str:
     )
 
 
-def _write(path: Path, text: str, mode: int) -> Path:
+def _write(path: Path, content: bytes, mode: int) -> Path:
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)  # of one who was killed
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(text)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(content)
             os.fchmod(descriptor, mode)  # whatever the umask
         fresh.rename(path)
     except OSError as error:
@@ -236,10 +248,10 @@ def _recorded(folder: Path) -> dict[str, str]:
     return found
 
 
-def _record(folder: Path, texts: Mapping[str, str]) -> None:
-    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+def _record(folder: Path, contents: Mapping[str, bytes]) -> None:
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     lines = [f"{digest}  {name}\n" for name, digest in (_recorded(folder) | digests).items()]
-    _write(folder / RECORD, "".join(lines), _READABLE)
+    _write(folder / RECORD, "".join(lines).encode(), _READABLE)
 
 
 def _digest(path: Path) -> str:

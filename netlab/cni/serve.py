@@ -8,15 +8,15 @@ in the caller's network namespace.
 from __future__ import annotations
 
 import array
-import contextlib
+import errno
 import os
 import select
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from netlab.cni import plugin
@@ -47,28 +47,37 @@ def main(path: Path = Path(SOCKET)) -> None:
     listener = _listen(path)
     mine = path.stat().st_ino
     stop = _signalled(signal.SIGTERM, signal.SIGINT)
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    poll.register(stop, select.POLLIN)
-    with ThreadPoolExecutor(_THREADS) as threads, listener:
-        while stop not in dict(poll.poll()):
-            try:
-                connection, _ = listener.accept()
-            except OSError:  # the caller has gone, or there are more than descriptors: they wait in the backlog
-                time.sleep(_PAUSE)
-                continue
-            threads.submit(_serve, connection)
+    with listener:
+        threads = [threading.Thread(target=_accept, args=(listener,)) for _ in range(_THREADS)]
+        for thread in threads:
+            thread.start()
+        os.read(stop, 1)
         # A successor may have put its own there meanwhile.
         if path.exists() and path.stat().st_ino == mine:
             path.unlink()
-        with contextlib.suppress(OSError):
-            while True:
-                threads.submit(_serve, listener.accept()[0])
+        # Who has connected is answered; then accept(2) fails, and connect(2) does at once.
+        listener.shutdown(socket.SHUT_RD)
+        for thread in threads:
+            thread.join()
+
+
+def _accept(listener: socket.socket) -> None:
+    """Answer calls until the listener is shut down."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return
+            time.sleep(_PAUSE)  # more calls than descriptors: they wait in the backlog
+            continue
+        _serve(connection)
 
 
 def _signalled(*signals: signal.Signals) -> int:
     """A descriptor that becomes readable with one of the signals: an exception could come between any two lines."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)
     for number in signals:
         signal.signal(number, lambda *_: None)
@@ -84,8 +93,7 @@ def _listen(path: Path) -> socket.socket:
     listener.bind(str(fresh))
     os.umask(mask)
     listener.listen(_BACKLOG)
-    # Only now: who finds the socket can connect to it. A caller may have gone before it is accepted.
-    listener.setblocking(False)
+    # Only now: who finds the socket can connect to it.
     fresh.rename(path)
     return listener
 
@@ -102,7 +110,7 @@ def _serve(connection: socket.socket) -> None:
                 _call(connection, name, environment, received)
             else:
                 connection.sendall(DECLINED)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             print(f"a call was not answered: {error}", file=sys.stderr, flush=True)
         finally:
             for descriptor in received:

@@ -31,7 +31,8 @@ _TYPE_MASK = 0x3FFF
 _HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = Struct("=HH")
 _ERRNO = Struct("=i")
-_RECEIVED = 1 << 18
+_RECEIVED = 1 << 16
+"""Bytes: more than the kernel sends at once (32 KiB of a dump), and less than malloc(3) asks the kernel anew for."""
 
 
 class NetlinkError(OSError):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import call, delegate, errors, results
+from netlab.cni import call, client, delegate, errors, results
 from netlab.cni.call import PLUGINS as NAMES
 from netlab.cni.errors import CniError
+from netlab.cni.install import install_plugins
 from netlab.cni.plugin import VERSIONS, Request
 from netlab.net import syscalls
 from tests import sandbox
@@ -304,6 +306,17 @@ def test_an_add_whose_answer_nobody_reads_is_undone(tmp_path: Path) -> None:
 # The resident process.
 
 
+@pytest.fixture(params=["python", "compiled"])
+def executable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The executable of the main plugin: in Python, and as the compiled client of the resident process."""
+    if request.param == "python":
+        return PLUGINS / "netlab"
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    install_plugins(tmp_path / "bin", client.build(tmp_path / "client"))
+    return tmp_path / "bin" / "netlab"
+
+
 @contextlib.contextmanager
 def resident() -> Iterator[subprocess.Popen[bytes]]:
     """A resident process in this isolated test, which it starts as a host's administrator would."""
@@ -338,12 +351,12 @@ exit 1
 """
 
 
-def ask_who_serves(folder: Path, **options: Any) -> int:
+def ask_who_serves(executable: Path, folder: Path, **options: Any) -> int:
     """The process that does the work of a call: what its delegate says on the caller's standard error."""
     (folder / "fake").write_text(STDERR)
     (folder / "fake").chmod(0o755)
     answer = subprocess.run(
-        [*options.pop("before", []), PLUGINS / "netlab"],
+        [*options.pop("before", []), executable],
         input=json.dumps(CONFIG).encode(),
         env=environment("DEL", **{"CNI_PATH": str(folder), "CNI_NETNS": "", **options}),
         capture_output=True,
@@ -357,19 +370,19 @@ def ask_who_serves(folder: Path, **options: Any) -> int:
 
 
 @isolated
-def test_who_serves_whom(tmp_path: Path) -> None:
+def test_who_serves_whom(tmp_path: Path, executable: Path) -> None:
     with resident() as server:
-        assert ask_who_serves(tmp_path) == server.pid
+        assert ask_who_serves(executable, tmp_path) == server.pid
         assert Path(call.SOCKET).stat().st_mode & 0o777 == 0o600
         # In another mount namespace the same paths may lead elsewhere.
-        assert ask_who_serves(tmp_path, before=["unshare", "--mount"]) != server.pid
-        assert ask_who_serves(tmp_path) == server.pid
+        assert ask_who_serves(executable, tmp_path, before=["unshare", "--mount"]) != server.pid
+        assert ask_who_serves(executable, tmp_path) == server.pid
         # /proc/self is another process's there.
-        assert ask_who_serves(tmp_path, CNI_NETNS="/proc/self/ns/net") != server.pid
+        assert ask_who_serves(executable, tmp_path, CNI_NETNS="/proc/self/ns/net") != server.pid
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
         assert not Path(call.SOCKET).exists()
-        assert ask_who_serves(tmp_path) != server.pid
+        assert ask_who_serves(executable, tmp_path) != server.pid
 
 
 def talk(request: bytes, descriptors: list[int]) -> bytes:
@@ -381,7 +394,9 @@ def talk(request: bytes, descriptors: list[int]) -> bytes:
 
 
 @isolated
-def test_a_request_that_is_not_understood_is_declined_and_one_that_breaks_off_harms_nobody(tmp_path: Path) -> None:
+def test_a_request_that_is_not_understood_is_declined_and_one_that_breaks_off_harms_nobody(
+    tmp_path: Path, executable: Path
+) -> None:
     with resident() as server:
         mounts = os.fsencode(Path("/proc/self/ns/mnt").readlink())
         whole = b"\0".join([call.PROTOCOL, mounts, b"netlab", b"CNI_COMMAND=VERSION"]) + b"\0\0"
@@ -403,35 +418,35 @@ def test_a_request_that_is_not_understood_is_declined_and_one_that_breaks_off_ha
         for _ in range(3):
             talk(whole[:-1], four)
         wait_for(lambda: descriptors(server) <= held)
-        assert ask_who_serves(tmp_path) == server.pid
+        assert ask_who_serves(executable, tmp_path) == server.pid
 
 
 @isolated
-def test_a_caller_that_dies_before_its_input_ends_holds_nothing(tmp_path: Path) -> None:
+def test_a_caller_that_dies_before_its_input_ends_holds_nothing(tmp_path: Path, executable: Path) -> None:
     with resident() as server:
         # More than there are threads; this process goes on to hold the other end of their input.
         stdin, held = os.pipe()
         callers = [
-            subprocess.Popen([PLUGINS / "netlab"], stdin=stdin, stdout=subprocess.DEVNULL, env=environment("ADD"))
+            subprocess.Popen([executable], stdin=stdin, stdout=subprocess.DEVNULL, env=environment("ADD"))
             for _ in range(20)
         ]
         wait_for(lambda: descriptors(server) > 16 * 5)
         for caller in callers:
             caller.kill()
             caller.wait()
-        assert ask_who_serves(tmp_path) == server.pid
+        assert ask_who_serves(executable, tmp_path) == server.pid
         os.close(held)
         os.close(stdin)
 
 
 @isolated
-def test_a_caller_that_dies_before_the_answer_leaves_nothing(tmp_path: Path) -> None:
+def test_a_caller_that_dies_before_the_answer_leaves_nothing(tmp_path: Path, executable: Path) -> None:
     """Nobody knows of what such an ADD made; the delegate's DEL is the sign that it was undone."""
     path = fake(tmp_path, f'[ $CNI_COMMAND = ADD ] || exit 0\nread _ < "$0.gate"\n{say({"ips": []})}')
     os.mkfifo(f"{path}.gate")
     with resident(), pods.sandboxes(1) as (one,):
         caller = subprocess.Popen(
-            [PLUGINS / "netlab"],
+            [executable],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment("ADD", CNI_PATH=str(tmp_path), CNI_NETNS=one),
@@ -450,11 +465,11 @@ def test_a_caller_that_dies_before_the_answer_leaves_nothing(tmp_path: Path) -> 
 
 
 @isolated
-def test_a_resident_process_that_dies_during_a_call_says_try_again(tmp_path: Path) -> None:
+def test_a_resident_process_that_dies_during_a_call_says_try_again(tmp_path: Path, executable: Path) -> None:
     path = fake(tmp_path, "sleep 60 < /dev/null > /dev/null 2>&1\n")
     with resident() as server:
         caller = subprocess.Popen(
-            [PLUGINS / "netlab"],
+            [executable],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment("DEL", CNI_PATH=str(tmp_path)),
@@ -468,6 +483,19 @@ def test_a_resident_process_that_dies_during_a_call_says_try_again(tmp_path: Pat
         assert json.loads(caller.stdout.read())["code"] == errors.TRY_AGAIN
         caller.stdout.close()
         assert caller.wait(60) == 1
+
+
+@isolated
+def test_calls_that_are_hard_to_hand_over_are_answered(tmp_path: Path, executable: Path) -> None:
+    """With a standard stream that is closed, or with more variables than the compiled client has room for."""
+    with resident() as server:
+        shell = ["sh", "-c", 'exec "$0" "$@" <&-']
+        closed = subprocess.run(
+            [*shell, executable], env=environment("DEL"), capture_output=True, check=False, timeout=60
+        )
+        assert json.loads(closed.stdout)["code"] == errors.IO_FAILURE, closed
+        # By way of the executable in Python, which has room for them.
+        assert ask_who_serves(executable, tmp_path, CNI_ARGS=f"IgnoreUnknown=1;K={'x' * 100_000}") == server.pid
 
 
 SLOW = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from netlab.cni import install
 from netlab.cni.call import PLUGINS
+from netlab.cni.client import SOURCE, build
 from netlab.cni.networks import find_network
 from netlab.errors import ConflictError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
@@ -26,6 +28,67 @@ def test_an_installed_plugin_runs_with_an_empty_environment(tmp_path: Path, name
     )
     assert "1.0.0" in json.loads(done.stdout)["supportedVersions"]
     assert done.stderr == b""
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Path:
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    return build(tmp_path / "client")
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_compiled_client_executes_the_plugin_beside_it_where_nobody_serves(
+    tmp_path: Path, client: Path, name: str
+) -> None:
+    paths = install.install_plugins(tmp_path / "bin", client)
+    assert sorted(path.name for path in paths) == sorted([*PLUGINS, *(f"{each}.py" for each in PLUGINS)])
+    argv, environment = [tmp_path / "bin" / name], {"CNI_COMMAND": "VERSION"}
+    done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, check=True)
+    assert "1.0.0" in json.loads(done.stdout)["supportedVersions"]
+    (tmp_path / "bin" / f"{name}.py").unlink()
+    done = subprocess.run(argv, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert json.loads(done.stdout)["code"] == 100
+    assert f"{name}.py" in json.loads(done.stdout)["msg"]
+
+
+def test_the_compiled_client_is_installed_and_removed_like_the_others(tmp_path: Path, client: Path) -> None:
+    installed = install.install(tmp_path / "bin", client=client)
+    assert install.uninstall(tmp_path / "bin") == (installed, [])
+    assert not list((tmp_path / "bin").iterdir())
+
+
+def test_the_client_compiles_without_a_warning(tmp_path: Path) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    macros = ['-DSOCKET="/run/x"', '-DPROTOCOL="p"']
+    argv = [
+        "cc",
+        "-std=c11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        *macros,
+        "-o",
+        str(tmp_path / "client"),
+        str(SOURCE),
+    ]
+    assert subprocess.run(argv, capture_output=True, check=False).stderr == b""
+
+
+def test_a_client_that_cannot_be_built_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'client.c:1:1: fatal error: stdio.h: No such file' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises(NetlabError, match="stdio"):
+        build(tmp_path / "client")
+    compiler.unlink()
+    with pytest.raises(UnsupportedError, match="gcc"):
+        build(tmp_path / "client")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_plugin_whose_netlab_was_moved_says_so(tmp_path: Path) -> None:
