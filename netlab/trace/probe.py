@@ -1,0 +1,165 @@
+"""One real packet and its answer: a TCP connection, a datagram or an echo request that can be told from all others.
+
+What identifies it is where no translation reaches: the initial sequence number of a TCP connection (chosen by
+TCP_REPAIR, tcp(7)), or a word in the payload. See `netlab.trace.nftrace.Signature`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import struct
+import time
+from typing import Literal, NamedTuple, Self
+
+from netlab.trace.nftrace import Pattern, Signature
+from netlab.trace.state import Protocol
+
+Outcome = Literal["answered", "refused", "failed", "silent"]
+"""By data or a handshake; by a closed port or a rule that rejects; by the kernel, which says why; by nobody."""
+
+# linux/tcp.h, linux/in.h, linux/in6.h: Python 3.11 has no names for them.
+_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
+_TCP_SEND_QUEUE = 2
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
+_ICMP: dict[int, tuple[int, int, int]] = {socket.AF_INET: (1, 8, 0), socket.AF_INET6: (58, 128, 129)}
+"""By family: the protocol's number, and the types of an echo request and its reply."""
+_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_ECHO = struct.Struct("!BBHHH")
+_TRANSPORT_HEADER = 8
+"""Of UDP and of an echo."""
+_COMMAND = b"echo "
+"""What agnhost's netexec answers with the rest of the line."""
+_WORD = 8
+_POLL = 0.005
+_LARGEST = 1 << 16
+
+
+class Result(NamedTuple):
+    """How a probe ended, as its sender saw it; `reason` is the kernel's where it gives one."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+class Sender:
+    """Sends one probe from the network namespace of its making to an address and port, and waits for the answer.
+
+    `size` is the length of the IP packet in bytes, headers and all; one that is given may not be taken apart on its
+    way. 0 is as small as can be. Of TCP it is the SYN, which has no size to choose. Raises `OSError` when there is no
+    such socket to be had.
+    """
+
+    def __init__(self, protocol: Protocol, address: str, port: int = 0, size: int = 0) -> None:
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.protocol = protocol
+        self._target = (address, port)
+        self._word = secrets.token_hex(_WORD // 2).encode()
+        self._sequence = 1 << 30 | secrets.randbits(29)
+        self._number = _ICMP[self.family][0] if protocol == "icmp" else _NUMBERS[protocol]
+        self._payload = size - (40 if self.family == socket.AF_INET6 else 20) - _TRANSPORT_HEADER if size else 0
+        self.source_port = 0
+        """Of ICMP the identifier of the echo."""
+        kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "icmp": socket.SOCK_RAW}[protocol]
+        self._socket = socket.socket(self.family, kind, self._number if protocol == "icmp" else 0)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        if self.protocol == "tcp":
+            for option, value in (
+                (_TCP_REPAIR, 1),
+                (_TCP_REPAIR_QUEUE, _TCP_SEND_QUEUE),
+                (_TCP_QUEUE_SEQ, self._sequence),
+                (_TCP_REPAIR, 0),
+            ):
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        elif self._payload and self.family == socket.AF_INET:
+            # An MTU that an earlier probe met is not obeyed, or the packet would not be sent at all.
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        elif self._payload:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        if self.protocol == "icmp":
+            self.source_port = int.from_bytes(self._word[:2], "big")
+        else:
+            self._socket.bind(("", 0))
+            self.source_port = self._socket.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; of a connection that stands, in peace."""
+        self._socket.close()
+
+    @property
+    def signature(self) -> Signature:
+        """What tells the probe and its answers from all other packets."""
+        if self.protocol == "tcp":
+            first = self._sequence.to_bytes(4, "big")
+            # The SYN and the FIN count.
+            last = (self._sequence + 2).to_bytes(4, "big")
+            return Signature(self._number, (Pattern(4, first, last), Pattern(8, first, last)))
+        begins = (
+            (_TRANSPORT_HEADER,) if self.protocol == "icmp" else (_TRANSPORT_HEADER + len(_COMMAND), _TRANSPORT_HEADER)
+        )
+        return Signature(self._number, tuple(Pattern(begin, self._word, self._word) for begin in begins))
+
+    def send(self, timeout: float) -> Result:
+        """Send it, and wait for the answer for at most so many seconds."""
+        self._socket.settimeout(timeout)
+        ask = {"tcp": self._connect, "udp": self._datagram, "icmp": self._echo}[self.protocol]
+        try:
+            return ask()
+        except ConnectionRefusedError:
+            return Result("refused", os.strerror(errno.ECONNREFUSED))
+        except TimeoutError:
+            return Result("silent")
+        except OSError as error:
+            return Result("failed", os.strerror(error.errno) if error.errno else str(error))
+
+    def _connect(self) -> Result:
+        self._socket.connect(self._target)
+        return Result("answered")
+
+    def _datagram(self) -> Result:
+        self._socket.connect(self._target)
+        self._socket.send((_COMMAND + self._word).ljust(self._payload, b"."))
+        self._socket.recv(_LARGEST)
+        return Result("answered")
+
+    def _echo(self) -> Result:
+        deadline = time.monotonic() + (self._socket.gettimeout() or 0)
+        _, request, reply = _ICMP[self.family]
+        data = self._word.ljust(self._payload, b".")
+        packet = _ECHO.pack(request, 0, 0, self.source_port, 1) + data
+        if self.family == socket.AF_INET:  # the kernel has its own way with ICMPv6 (RFC 3542, 3.1)
+            packet = _ECHO.pack(request, 0, _checksum(packet), self.source_port, 1) + data
+        self._socket.connect((self._target[0], 0))
+        self._socket.send(packet)
+        while True:
+            received = self._socket.recv(_LARGEST)
+            if self.family == socket.AF_INET:
+                received = received[(received[0] & 0xF) * 4 :]
+            if received[:1] == bytes([reply]) and received[_TRANSPORT_HEADER:][:_WORD] == self._word:
+                return Result("answered")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Result("silent")
+            self._socket.settimeout(left)
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) & 1 else 0)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(~total & 0xFFFF)

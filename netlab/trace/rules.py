@@ -1,0 +1,253 @@
+"""From nftables' own words about a packet to names that a person gave: a Service's port and policy, a CNI network.
+
+`passages` groups what the kernel told of a namespace into one list for each time that the packet went through it;
+`decisions` are the rules among them that changed its fate; `read_texts` reads what those rules say.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from netlab.capture.headers import Flow
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink, Set
+from netlab.proxy.nftables.layout import TABLE
+from netlab.proxy.plan import Frontend, Plan, Scope, Target, Verdict
+from netlab.trace.nftrace import TABLE_PREFIX, Signature, Step
+
+Kind = Literal["DNAT", "SNAT", "rejected", "dropped"]
+
+_DROP = 0
+_TIMEOUT = 10.0
+_COUNTER = re.compile(r"counter packets \d+ bytes \d+ ?")
+_LINE = re.compile(r"^\t\t(?P<text>.*) # handle (?P<handle>\d+)$")
+_COMMENT = re.compile(r'comment "(?P<comment>[^"]*)"')
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+_MARKS = ("mark-masquerade", "KUBE-MARK-MASQ")
+_EGRESS = "netlab-egress"
+_CNI_MASQUERADE = "netlab_cni_masquerade"
+_CNI_PORTMAP = "netlab_cni_portmap"
+
+Chain = tuple[str, str, str]
+"""Family, table and name."""
+Texts = Mapping[tuple[Chain, int], str]
+"""What rules say, as nft lists them, by chain and handle."""
+
+
+class Passage(NamedTuple):
+    """What happened to one packet on its way through a network namespace: its steps, in order."""
+
+    machine: str
+    steps: tuple[Step, ...]
+
+    @property
+    def flows(self) -> list[Flow]:
+        """Whom it was from and to at the beginning of each base chain."""
+        return [flow(step) for step in self.steps if step.network]
+
+    @property
+    def chains(self) -> list[Chain]:
+        """The chains in which a rule matched."""
+        return list(dict.fromkeys(_chain(step) for step in self.steps if step.handle))
+
+
+class Decision(NamedTuple):
+    """A rule that changed a packet's fate: what it did, the packet that it met, and why in words.
+
+    `by` begins with the named thing (a Service's port and policy, a network), and goes on with the rule.
+    """
+
+    kind: Kind
+    flow: Flow
+    by: tuple[str, ...]
+
+
+def flow(step: Step) -> Flow:
+    """Source, its port, destination, its port of the packet at a step that tells its headers."""
+    network, transport = step.network, step.transport
+    addresses = (network[12:16], network[16:20]) if network[0] >> 4 == 4 else (network[8:24], network[24:40])
+    if protocol(step) in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6):
+        sport = dport = int.from_bytes(transport[4:6], "big")
+    else:
+        sport, dport = struct.unpack_from("!HH", transport) if len(transport) >= 4 else (0, 0)
+    return addresses[0], sport, addresses[1], dport
+
+
+def protocol(step: Step) -> int:
+    """The number of the protocol above IP; extension headers are not looked behind."""
+    return step.network[9] if step.network[0] >> 4 == 4 else step.network[6]
+
+
+def passages(machine: str, steps: Iterable[Step], signature: Signature, table: str) -> list[Passage]:
+    """The steps of a namespace, by packet. `table` is the one whose rules marked them; its own steps are left out.
+
+    A packet's number changes when its addresses do, on some of the kernel's paths: then its bytes tell.
+    """
+    found: list[list[Step]] = []
+    of: dict[int, list[Step]] = {}
+    for step in steps:
+        if step.table == table:
+            begins = step.handle and (step.chain.endswith("-raw") or step.packet not in of)
+            if begins:
+                of[step.packet] = []
+                found.append(of[step.packet])
+        elif not step.table.startswith(TABLE_PREFIX):
+            if step.packet not in of and found and step.transport and _matches(step, signature):
+                of[step.packet] = found[-1]
+            if step.packet in of:
+                of[step.packet].append(step)
+    return [Passage(machine, tuple(each)) for each in found if each]
+
+
+def _matches(step: Step, signature: Signature) -> bool:
+    if protocol(step) != signature.protocol:
+        return False
+    for pattern in signature.patterns:
+        # The kernel tells the first 20 bytes only.
+        there = step.transport[pattern.offset :][: len(pattern.first)]
+        if there and pattern.first[: len(there)] <= there <= pattern.last[: len(there)]:
+            return True
+    return False
+
+
+def read_texts(passages: Iterable[Passage]) -> dict[tuple[Chain, int], str]:
+    """What the rules of the chains that packets met say; nft is asked in the present network namespace.
+
+    A chain that is gone meanwhile, or that nft cannot list, has none.
+    """
+    texts: dict[tuple[Chain, int], str] = {}
+    for chain in dict.fromkeys(chain for passage in passages for chain in passage.chains):
+        done = subprocess.run(
+            ["nft", "--terse", "--handle", "list", "chain", *chain],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        for line in done.stdout.splitlines():
+            if match := _LINE.match(line):
+                texts[chain, int(match["handle"])] = _COUNTER.sub("", match["text"])
+    return texts
+
+
+def network_of(address: bytes) -> str:
+    """The CNI network for whose sake an address is masqueraded in the present network namespace; empty if none is.
+
+    Elements of the plugin's sets say whose they are: NETWORK/CONTAINER/INTERFACE.
+    """
+    name = "pods4" if len(address) == 4 else "pods6"
+    try:
+        with Nfnetlink() as kernel:
+            elements = kernel.elements(Set("inet", _CNI_MASQUERADE, name))
+    except NetlinkError:
+        return ""
+    return next((each.comment.partition("/")[0] for each in elements if each.key == address), "")
+
+
+def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[bytes, str]) -> list[Decision]:
+    """The rules that translated, rejected or dropped the packet.
+
+    `plan` is that of the machine's proxy (empty: it has none), `networks` the CNI networks by the addresses that they
+    masquerade.
+    """
+    found = []
+    dialled: tuple[Flow, int] | None = None
+    met: Flow | None = None
+    marks = [f"because of {_rule(step, texts)}" for step in passage.steps if step.verdict.chain in _MARKS]
+    for step in passage.steps:
+        if step.network:
+            met = flow(step)
+            dialled = dialled or (met, protocol(step))
+        if met is None or dialled is None:
+            continue
+        kind = _kind(step, texts)
+        if kind is None:
+            continue
+        frontend = Frontend(_address(dialled[0][2]), _PROTOCOLS.get(dialled[1], ""), dialled[0][3])
+        name = _name(step, kind, frontend, plan, networks.get(met[0], ""), met)
+        because = marks if kind == "SNAT" else []
+        found.append(Decision(kind, met, (name, _rule(step, texts), *because)))
+    return found
+
+
+def _kind(step: Step, texts: Texts) -> Kind | None:
+    text = texts.get((_chain(step), step.handle), "")
+    if step.verdict.code == _DROP:
+        return "rejected" if "reject" in text.split() else "dropped"
+    if step.kind != "rule" or step.verdict.code != 1:
+        return None
+    words = set(text.split())
+    if words & {"dnat", "redirect"}:
+        return "DNAT"
+    return "SNAT" if words & {"snat", "masquerade"} else None
+
+
+def _name(step: Step, kind: Kind, frontend: Frontend, plan: Plan, network: str, met: Flow) -> str:
+    if step.table == TABLE or step.chain.startswith("KUBE-"):
+        target = plan.get(frontend) or plan.get(Frontend(None, frontend.protocol, frontend.port))
+        return _service(kind, frontend, target, plan, met)
+    if step.table == _EGRESS:
+        return "egress of the pod network: what leaves the cluster has its node's address"
+    if step.table == _CNI_MASQUERADE:
+        return f"ipMasq of CNI network {network}" if network else "ipMasq of a CNI network"
+    if step.table == _CNI_PORTMAP:
+        return "portMappings (hostPort) of the CNI plugin portmap"
+    return f"table {step.family} {step.table}, chain {step.chain}"
+
+
+def _service(kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, met: Flow) -> str:
+    """What of a Service it was that decided."""
+    if target is None:
+        return _nobody(kind, frontend, plan)
+    internal = target.scope is Scope.INTERNAL
+    field = "internalTrafficPolicy" if internal else "externalTrafficPolicy"
+    name = f"Service {target.service}, {field} {target.policy}"
+    if kind == "DNAT":
+        count = len(target.cluster or target.local) if target.short_cut else len(target.endpoints)
+        return f"{name}: one of {count} endpoint{'s' if count != 1 else ''}"
+    if kind == "SNAT":
+        hairpin = met[0] == met[2]
+        return f"{name}: masqueraded{', a pod that reaches itself (hairpin)' if hairpin else ''}"
+    if target.endpoints:
+        why = f"{_address(met[0])} is not in loadBalancerSourceRanges" if target.sources else "refused"
+    else:
+        local = target.verdict is Verdict.DROP
+        why = "there are endpoints, but none on this node" if local else "there are no endpoints"
+    return f"{name}: {why}"
+
+
+def _nobody(kind: Kind, frontend: Frontend, plan: Plan) -> str:
+    if kind == "rejected" and any(each.address == frontend.address for each in plan):
+        return f"{frontend.address} is a Service's, which has no port {frontend.port}/{frontend.protocol}"
+    return f"no Service has the address {frontend.address}" if kind == "dropped" else "kube-proxy"
+
+
+def _rule(step: Step, texts: Texts) -> str:
+    place = f"{step.family} {step.table} {step.chain}"
+    if step.kind == "policy":
+        return f"policy {step.verdict!r} of {place}"
+    text = texts.get((_chain(step), step.handle), f"handle {step.handle}")
+    said = _COMMENT.search(text)
+    return f"rule {said['comment']!r} of {place}: {text}" if said else f"rule of {place}: {text}"
+
+
+def _chain(step: Step) -> Chain:
+    return step.family, step.table, step.chain
+
+
+def _address(packed: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def by_machine(found: Iterable[Passage]) -> dict[str, Sequence[Passage]]:
+    """Passages by the machine that they are of."""
+    grouped: dict[str, list[Passage]] = {}
+    for passage in found:
+        grouped.setdefault(passage.machine, []).append(passage)
+    return dict(grouped)
