@@ -1,0 +1,163 @@
+"""Journeys in a reader's words: who sent what to whom, where it was seen, and what was done to it on the way."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from netlab.capture.correlate import Journey, changes
+from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text, protocol_name
+from netlab.capture.taps import Tap
+
+Tone = Literal["request", "reply", "bad"]
+
+_FLAGS = {"S": "SYN", "A": "ACK", "F": "FIN", "R": "RST", "P": "PSH", "U": "URG", "E": "ECE", "C": "CWR"}
+_ICMP = {
+    (ICMP, 0): "echo reply",
+    (ICMP, 3): "destination unreachable",
+    (ICMP, 5): "redirect",
+    (ICMP, 8): "echo request",
+    (ICMP, 11): "time exceeded",
+    (ICMPV6, 1): "destination unreachable",
+    (ICMPV6, 2): "packet too big",
+    (ICMPV6, 3): "time exceeded",
+    (ICMPV6, 128): "echo request",
+    (ICMPV6, 129): "echo reply",
+    (ICMPV6, 133): "router solicitation",
+    (ICMPV6, 134): "router advertisement",
+    (ICMPV6, 135): "neighbour solicitation",
+    (ICMPV6, 136): "neighbour advertisement",
+    (ICMPV6, 143): "listener report",
+}
+_ICMP_CODES = {
+    (ICMP, 3, 0): "network unreachable",
+    (ICMP, 3, 1): "host unreachable",
+    (ICMP, 3, 3): "port unreachable",
+    (ICMP, 3, 4): "fragmentation needed",
+    (ICMP, 3, 13): "prohibited",
+    (ICMPV6, 1, 0): "no route",
+    (ICMPV6, 1, 1): "prohibited",
+    (ICMPV6, 1, 3): "address unreachable",
+    (ICMPV6, 1, 4): "port unreachable",
+}
+
+
+class Lifeline(NamedTuple):
+    """A place where packets were seen, or, not `watched`, somebody who sends or gets them elsewhere."""
+
+    name: str
+    where: str
+    watched: bool
+    machine: bool = False
+
+
+class Stop(NamedTuple):
+    """A packet at a lifeline, `after` nanoseconds since it was first seen, and how it differs from the stop before."""
+
+    lifeline: Lifeline
+    after: int = 0
+    changes: tuple[str, ...] = ()
+
+
+class Message(NamedTuple):
+    """A packet: `time` in nanoseconds since the epoch, `who` it went from and to, and `what` it is, in short.
+
+    `unseen` is the watched place that it was for, and that did not see it. `exact` has the headers in full.
+    """
+
+    time: int
+    who: str
+    what: str
+    tone: Tone
+    stops: tuple[Stop, ...]
+    exact: str
+    unseen: Lifeline | None = None
+
+
+def messages(journeys: Iterable[Journey], names: Mapping[str, str]) -> list[Message]:
+    """A message for each journey; `names` says whose an address is."""
+    listed = [journey for journey in journeys if journey.sightings]
+    watched: dict[str, Lifeline] = {}
+    for journey in listed:
+        for sighting in journey.sightings:
+            place = _lifeline(sighting.tap)
+            watched.setdefault(place.name, place)
+    return [_message(journey, names, watched) for journey in listed]
+
+
+def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, Lifeline]) -> Message:
+    first, last = journey.sightings[0], journey.sightings[-1]
+    sender, recipient = _name(first.headers.source, names), _name(last.headers.destination, names)
+    stops: list[Stop] = []
+    if short(first.tap.owner) != sender and sender not in watched:
+        stops.append(Stop(Lifeline(sender, "not watched", watched=False)))
+    before: Headers | None = None
+    for sighting in journey.sightings:
+        done = changes(before, sighting.headers, reply=journey.reply) if before else []
+        stops.append(Stop(_lifeline(sighting.tap), sighting.time - first.time, tuple(done)))
+        before = sighting.headers
+    unseen = None
+    if short(last.tap.owner) != recipient and not _for_many(last.headers.destination):
+        unseen = watched.get(recipient)
+        if unseen is None:
+            stops.append(Stop(Lifeline(recipient, "not watched", watched=False)))
+    return Message(
+        first.time, _who(first.headers, names), _what(first.headers), _tone(journey), tuple(stops), str(first.headers),
+        unseen,
+    )  # fmt: skip
+
+
+def _lifeline(tap: Tap) -> Lifeline:
+    where = tap.interface if tap.owner == tap.machine else f"{tap.interface} on {tap.machine}"
+    return Lifeline(short(tap.owner), where, watched=True, machine=tap.owner == tap.machine)
+
+
+def short(owner: str) -> str:
+    """A pod's name without its Namespace, which in a scenario is the same for all."""
+    return owner.rpartition("/")[2]
+
+
+def _name(address: bytes, names: Mapping[str, str]) -> str:
+    text = address_text(address)
+    return names.get(text, text)
+
+
+def _for_many(address: bytes) -> bool:
+    found = ipaddress.ip_address(address)
+    return found.is_multicast or address == b"\xff\xff\xff\xff"
+
+
+def _who(headers: Headers, names: Mapping[str, str]) -> str:
+    source, destination = _name(headers.source, names), _name(headers.destination, names)
+    return f"{_end(source, headers.sport)} → {_end(destination, headers.dport)}"
+
+
+def _end(name: str, port: int) -> str:
+    if not port:
+        return name
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def _what(headers: Headers) -> str:
+    protocol = protocol_name(headers.protocol)
+    part = f", fragment at {headers.fragment}" if headers.fragment or headers.more else ""
+    if headers.protocol == TCP and not headers.fragment:
+        said = " ".join(_FLAGS[letter] for letter in headers.flag_letters)
+        return f"{protocol} {said}{_bytes(headers)}{part}"
+    if headers.protocol in (ICMP, ICMPV6) and not headers.fragment:
+        kind = (headers.protocol, headers.icmp_type)
+        said = _ICMP_CODES.get((*kind, headers.icmp_code)) or _ICMP.get(kind, f"type {headers.icmp_type}")
+        return f"{protocol} {said}{f' (MTU {headers.mtu})' if headers.mtu else ''}{part}"
+    return f"{protocol}{_bytes(headers)}{part}"
+
+
+def _bytes(headers: Headers) -> str:
+    return f" {headers.payload} B" if headers.payload else ""
+
+
+def _tone(journey: Journey) -> Tone:
+    headers = journey.sightings[0].headers
+    if headers.quoted is not None or (headers.protocol == TCP and headers.flags & RST):
+        return "bad"
+    return "reply" if journey.reply else "request"

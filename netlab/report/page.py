@@ -1,0 +1,52 @@
+"""The frame of every page: one file, nothing fetched from anywhere, no script."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from netlab.report.markup import Child, Markup, element
+
+GENERATOR = "netlab"
+
+# A second line of defence behind the escaping: whatever got in could neither run nor call home.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def document(title: str, *body: Child) -> str:
+    """A whole HTML document."""
+    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="generator", content=GENERATOR),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, element('body', element('main', *body)), lang='en')}\n"
+
+
+def badge(text: str, kind: str) -> Markup:
+    """A verdict of one word or a few; `kind` is a class of the style sheet: good, bad, none."""
+    return element("span", text, class_=f"badge {kind}")
+
+
+def scrolled(content: Markup, label: str) -> Markup:
+    """A wide drawing in a box of its own, which a keyboard can scroll too."""
+    return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
+def words(count: int, what: str) -> str:
+    """`1 hop`, `2 hops`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def duration(nanoseconds: int) -> str:
+    """Nanoseconds as people read them: `47 µs`, `1.20 ms`, `3.05 s`."""
+    if abs(nanoseconds) < 1_000_000:
+        return f"{nanoseconds / 1000:.0f} µs"
+    if abs(nanoseconds) < 1_000_000_000:
+        return f"{nanoseconds / 1_000_000:.2f} ms"
+    return f"{nanoseconds / 1_000_000_000:.2f} s"
