@@ -1,12 +1,33 @@
-"""Which sightings are of the same packet: from hop to hop, through DNAT, SNAT and VXLAN, and back."""
+"""Which sightings are of the same packet: from hop to hop, through DNAT, SNAT and VXLAN, and back.
+
+What nothing on the way changes tells packets apart first (`_identity`): TCP's numbers, IP's identification, the
+payload. Of those that are equal in it, connection tracking says which belong to one connection, and the order in time
+which to one transmission. Without connection tracking, what is equal and lies behind each other is taken for one packet
+where nothing else can be meant.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import collections
+import functools
+import itertools
+from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
-from netlab.capture.headers import Flow, Headers
+from netlab.capture.connections import Connections, Sent, Translation, sent
+from netlab.capture.headers import TCP, Flow, Headers, endpoint_text, parse
 from netlab.capture.taps import Tap
+
+__all__ = ["Correlator", "Journey", "Sighting", "Translation", "changes", "journeys", "sighting"]
+
+SETTLED = 500_000_000
+"""Nanoseconds after which a packet is not expected at another tap any more."""
+
+CAPACITY = 200_000
+"""Sightings that wait for others of their packet: 1 KiB each."""
+
+_FRAGMENTED = 4096
+"""Fragmented packets whose ports are remembered."""
 
 
 class Sighting(NamedTuple):
@@ -18,27 +39,11 @@ class Sighting(NamedTuple):
     headers: Headers
 
 
-class Translation(NamedTuple):
-    """What a machine's connection tracking makes of a connection: an entry of conntrack.
-
-    `machine` is the owner of the network namespace (`Tap.owner`). `original` is what the machine sees its client send,
-    `reply` what it expects as the answer. It held from `start` to `end` (nanoseconds since the epoch; None: unknown, or
-    it still holds).
-    """
-
-    machine: str
-    protocol: int
-    original: Flow
-    reply: Flow
-    start: int | None = None
-    end: int | None = None
-
-
 class Journey(NamedTuple):
     """One packet: its sightings in the order of its way.
 
-    `client` is the flow of its connection as the client sends it before any translation, the same for both directions;
-    `reply` says that this packet goes back to the client.
+    `client` is the flow of its connection as the client sends it before any translation, the same for both directions
+    and for ICMP errors about it; `reply` says that this packet goes back to the client.
     """
 
     sightings: tuple[Sighting, ...]
@@ -46,11 +51,278 @@ class Journey(NamedTuple):
     reply: bool
 
 
+class _Waiting(NamedTuple):
+    """Sightings of one identity, and when to see what they are."""
+
+    until: int
+    seen: list[Sighting]
+
+
+def sighting(tap: Tap, time: int, outgoing: bool, data: bytes) -> Sighting | None:
+    """A captured frame as a sighting; None of what is no IP packet."""
+    headers = parse(data)
+    return None if headers is None else Sighting(tap, time, outgoing, headers)
+
+
 def journeys(sightings: Iterable[Sighting], translations: Iterable[Translation] = ()) -> list[Journey]:
     """One journey for each packet, in the order in which they began."""
-    raise NotImplementedError
+    known = list(translations)
+    correlator = Correlator(translations=max(len(known), 1), capacity=None)
+    for translation in known:
+        correlator.learn(translation)
+    found = []
+    for each in sorted(sightings, key=_time):
+        found += correlator.add(each)
+    found += correlator.flush()
+    return sorted(found, key=_begin)
+
+
+class Correlator:
+    """Journeys while packets and translations come in.
+
+    Sightings come about in the order of their times, and translations until a packet of theirs has settled; a sighting
+    that is later than that is a journey of its own. Memory is bounded: beyond the capacity, the oldest sightings are
+    taken for settled.
+    """
+
+    def __init__(self, *, settled: int = SETTLED, capacity: int | None = CAPACITY, translations: int = 1 << 16) -> None:
+        self._settled = settled
+        self._capacity = capacity
+        self._connections = Connections(translations)
+        self._waiting: collections.OrderedDict[Hashable, _Waiting] = collections.OrderedDict()
+        self._count = 0
+        self._ports: collections.OrderedDict[Hashable, tuple[int, int]] = collections.OrderedDict()
+
+    def learn(self, translation: Translation) -> None:
+        """Take in a translation: that it is there, new (with a start), or gone (with an end)."""
+        self._connections.learn(translation)
+
+    def add(self, seen: Sighting) -> list[Journey]:
+        """Take in a sighting; the journeys that have ended by its time."""
+        headers = seen.headers
+        if headers.more and not headers.fragment:
+            self._ports[_fragmented(headers)] = (headers.sport, headers.dport)
+            if len(self._ports) > _FRAGMENTED:
+                self._ports.popitem(last=False)
+        self._wait(_identity(headers), [seen], seen.time + self._settled)
+        found = self.advance(seen.time)
+        while self._capacity is not None and self._count > self._capacity:
+            found += self._resolve(None)
+        return found
+
+    def advance(self, time: int) -> list[Journey]:
+        """The journeys that have ended by that time, if no sighting before it is to come."""
+        found: list[Journey] = []
+        while self._waiting and next(iter(self._waiting.values())).until <= time:
+            found += self._resolve(time)
+        return sorted(found, key=_begin)
+
+    def flush(self) -> list[Journey]:
+        """The journeys that had not ended."""
+        found: list[Journey] = []
+        while self._waiting:
+            found += self._resolve(None)
+        return sorted(found, key=_begin)
+
+    def _wait(self, identity: Hashable, seen: list[Sighting], until: int) -> None:
+        waiting = self._waiting.setdefault(identity, _Waiting(until, []))
+        waiting.seen.extend(seen)
+        self._count += len(seen)
+
+    def _resolve(self, time: int | None) -> list[Journey]:
+        """The journeys of what waits for longest. Those that may go on at that time wait again."""
+        identity, waiting = self._waiting.popitem(last=False)
+        self._count -= len(waiting.seen)
+        found = []
+        for origin, packet in self._packets(waiting.seen):
+            until = max(each.time for each in packet) + self._settled
+            if time is not None and until > time:
+                self._wait(identity, packet, until)
+            else:
+                found.append(self._journey(origin, packet))
+        return found
+
+    def _packets(self, seen: list[Sighting]) -> Iterator[tuple[Sent, list[Sighting]]]:
+        """Sightings of one identity by connection and transmission, with the flow as it was sent."""
+        groups: dict[Sent, list[Sighting]] = {}
+        for each in seen:
+            groups.setdefault(self._connections.origin(self._sent(each), each.time), []).append(each)
+        if len(groups) > 1:
+            groups = self._joined(groups)
+        for origin, group in groups.items():
+            for packet in _transmissions(group, self._settled):
+                yield origin, packet
+
+    def _sent(self, seen: Sighting) -> Sent:
+        """The flow of a packet where it was seen; of an ICMP error, that of the packet which it is about."""
+        headers = seen.headers.quoted or seen.headers
+        flow = headers.flow
+        if headers.fragment:
+            sport, dport = self._ports.get(_fragmented(headers), (0, 0))
+            flow = (headers.source, sport, headers.destination, dport)
+        return sent(headers.protocol, flow, seen.tap.owner)
+
+    def _joined(self, groups: dict[Sent, list[Sighting]]) -> dict[Sent, list[Sighting]]:
+        """The groups, with those made one which can only be of one packet whose translation nobody told of."""
+        while True:
+            pairs = [
+                (origin, other)
+                for origin, other in _related(groups)
+                if not (self._connections.knows(origin) and self._connections.knows(other))
+                and _continues(groups[origin], groups[other])
+            ]
+            before = collections.Counter(origin for origin, _ in pairs)
+            behind = collections.Counter(other for _, other in pairs)
+            sure = [(origin, other) for origin, other in pairs if before[origin] == behind[other] == 1]
+            if not sure:
+                return groups
+            for origin, other in sure:
+                if origin in groups and other in groups:  # else the next round sees what became of it
+                    groups[origin] = sorted(groups[origin] + groups.pop(other), key=_time)
+
+    def _journey(self, origin: Sent, packet: list[Sighting]) -> Journey:
+        headers, time = packet[0].headers, packet[0].time
+        client, reply = self._connections.client(origin, headers.quoted or headers, time)
+        return Journey(tuple(packet), client.flow, not reply if headers.quoted else reply)
 
 
 def changes(before: Headers, after: Headers, *, reply: bool = False) -> list[str]:
-    """What happened to a packet between two sightings, in words; nothing where it only went on."""
-    raise NotImplementedError
+    """What happened to a packet between two sightings, in words; nothing where it only went on.
+
+    In a reply, what changes is changed back: `un-DNAT 10.244.2.3:8080 -> 10.96.0.10:80`.
+    """
+    found = []
+    if before.carrier and before.carrier != after.carrier:
+        found.append(f"out of {before.carrier}")
+    (source, sport, destination, dport), (source_now, sport_now, destination_now, dport_now) = before.flow, after.flow
+    if (destination, dport) != (destination_now, dport_now):
+        old, new = endpoint_text(destination, dport), endpoint_text(destination_now, dport_now)
+        found.append(f"{'un-SNAT' if reply else 'DNAT'} {old} -> {new}")
+    if (source, sport) != (source_now, sport_now):
+        old, new = endpoint_text(source, sport), endpoint_text(source_now, sport_now)
+        found.append(f"{'un-DNAT' if reply else 'SNAT'} {old} -> {new}")
+    if before.ttl != after.ttl:
+        found.append(f"TTL {before.ttl} -> {after.ttl}")
+    if after.carrier and before.carrier != after.carrier:
+        found.append(f"into {after.carrier}")
+    return found
+
+
+def _identity(headers: Headers) -> Hashable:
+    """What no router, translation or tunnel changes."""
+    quoted = headers.quoted
+    return (
+        headers.protocol,
+        headers.identification,
+        headers.fragment,
+        headers.more,
+        headers.flags,
+        headers.seq,
+        headers.ack,
+        headers.timestamp,
+        headers.icmp_type,
+        headers.icmp_code,
+        headers.icmp_seq,
+        headers.mtu,
+        headers.payload,
+        headers.digest,
+        quoted and (quoted.protocol, quoted.identification, quoted.fragment, quoted.seq, quoted.icmp_seq),
+    )
+
+
+def _fragmented(headers: Headers) -> Hashable:
+    """What the fragments of one packet have in common (RFC 791, section 2.3; RFC 8200, section 4.5)."""
+    return (headers.protocol, headers.source, headers.destination, headers.identification)
+
+
+def _time(seen: Sighting) -> int:
+    return seen.time
+
+
+def _begin(journey: Journey) -> int:
+    return journey.sightings[0].time
+
+
+# --- By identity alone -----------------------------------------------------------------------------------------------
+
+_MANY = 16
+"""Groups of one identity that share an end: so many are not told apart without connection tracking."""
+
+
+def _related(groups: dict[Sent, list[Sighting]]) -> Iterator[tuple[Sent, Sent]]:
+    """Pairs of groups that one packet may have been in: a translation leaves one end as it was, or little else fits."""
+    sharing: dict[Hashable, list[Sent]] = {}
+    for origin, group in groups.items():
+        for seen in (group[0], group[-1]):
+            source, sport, destination, dport = (seen.headers.quoted or seen.headers).flow
+            for end in (("source", source, sport), ("destination", destination, dport)):
+                members = sharing.setdefault(end, [])
+                if origin not in members:
+                    members.append(origin)
+    candidates = [members for members in sharing.values() if len(members) <= _MANY]
+    if len(groups) == 2:
+        candidates.append(list(groups))
+    yield from {pair: None for members in candidates for pair in itertools.permutations(members, 2)}
+
+
+def _continues(group: list[Sighting], later: list[Sighting]) -> bool:
+    """Whether those may be the same packets farther on, behind a translation."""
+    headers = group[0].headers.quoted or group[0].headers
+    if not (headers.protocol == TCP or headers.identification or headers.payload):
+        return False  # every empty datagram is like it
+    if group[0].time > later[0].time or group[-1].time > later[-1].time:
+        return False
+    if min(each.headers.ttl for each in group) < max(each.headers.ttl for each in later):
+        return False
+    if any(each.tap.kind == "pod" and not each.outgoing for each in group):
+        return False  # they had arrived
+    if any(each.tap.kind == "pod" and each.outgoing for each in later):
+        return False  # they were sent there
+    return {(each.tap, each.outgoing) for each in group}.isdisjoint((each.tap, each.outgoing) for each in later)
+
+
+# --- Transmissions of the same ---------------------------------------------------------------------------------------
+
+
+def _transmissions(group: list[Sighting], settled: int) -> list[list[Sighting]]:
+    """Sightings of one connection and identity by packet: it is at a tap once, but for a loop, which costs TTL."""
+    group = sorted(group, key=_time)
+    places: dict[Hashable, list[Sighting]] = {}
+    for each in group:
+        places.setdefault((each.tap, each.outgoing, each.headers.ttl), []).append(each)
+    packets: list[list[Sighting]] = []
+    if len(places) == len(group) and all(b.time - a.time <= settled for a, b in itertools.pairwise(group)):
+        packets = [group]
+    else:
+        for place in sorted(places.values(), key=functools.cmp_to_key(_before)):
+            packets = _matched(packets, place, settled)
+    return [sorted(packet, key=lambda each: (-each.headers.ttl, each.time)) for packet in packets]
+
+
+def _matched(packets: list[list[Sighting]], place: list[Sighting], settled: int) -> list[list[Sighting]]:
+    """The packets with what was seen at the next place of their way.
+
+    They do not overtake each other: from the last to the first, each is the last packet that was not seen here yet.
+    What is left over was missed before.
+    """
+    rest, missed = list(packets), []
+    for seen in reversed(place):
+        while rest and rest[-1][-1].time > seen.time:
+            rest.pop()
+        if rest and seen.time - rest[-1][-1].time <= settled:
+            rest.pop().append(seen)
+        else:
+            missed.append([seen])
+    return sorted(packets + missed, key=lambda packet: packet[0].time)
+
+
+def _before(one: list[Sighting], other: list[Sighting]) -> int:
+    """Which of two places comes first: negative, if it is the one. Both saw the same packets, or one of them fewer."""
+    if one[0].headers.ttl != other[0].headers.ttl:
+        return other[0].headers.ttl - one[0].headers.ttl
+    if len(one) == len(other):
+        return sum(each.time for each in one) - sum(each.time for each in other)
+    if len(one) > len(other):
+        return -_before(other, one)
+    nearest = [min(other, key=lambda far: abs(far.time - near.time)) for near in one]
+    return sum(near.time - far.time for near, far in zip(one, nearest, strict=True))

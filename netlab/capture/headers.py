@@ -29,6 +29,7 @@ _EXTENSIONS = (0, 43, 60, 135)
 """IPv6 extension headers that begin with their successor and their length in units of 8 bytes (RFC 8200, 6275)."""
 _FRAGMENT, _AUTHENTICATION = 44, 51
 _QUERIES = {ICMP: (0, 8, 13, 14), ICMPV6: (128, 129)}
+_REPLIES = {ICMP: (0, 14), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: (1, 2, 3, 4)}
 _TOO_BIG = {(ICMP, 3, 4), (ICMPV6, 2, 0)}
 _PROTOCOL_NAMES = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", 132: "SCTP"}
@@ -63,9 +64,10 @@ class Headers(NamedTuple):
     Addresses are packed; numbers that a protocol does not have are 0. `ttl` is IPv6's hop limit too, `length` the IP
     packet's in bytes (0 where it is beyond 64 KiB and so is not told, BIG TCP), `identification` IPv4's, or that of
     IPv6's fragment header. `fragment` is the offset in bytes, `more` says that others follow; what is behind the first
-    one has no ports. `flags`, `seq`, `ack` and `timestamp` (TSval) are TCP's. `mtu` is what an ICMP error says about the
-    next link. `payload` is the number of bytes behind the transport header and `digest` a checksum of the first 512.
-    `carrier` is the VXLAN packet around it. `quoted` is the packet that an ICMP error is about, as far as it is quoted.
+    one has no ports. `flags`, `seq`, `ack` and `timestamp` (TSval) are TCP's. `mtu` is what an ICMP error says about
+    the next link. `payload` is the number of bytes behind the transport header and `digest` a checksum of the first
+    512. `carrier` is the VXLAN packet around it. `quoted` is the packet that an ICMP error is about, as far as it is
+    quoted.
     """
 
     version: int
@@ -101,6 +103,13 @@ class Headers(NamedTuple):
         return (self.source, self.sport, self.destination, self.dport)
 
     @property
+    def answers(self) -> bool:
+        """Whether it says of itself that it is an answer: SYN with ACK, the reply to an ICMP query."""
+        if self.protocol == TCP:
+            return self.flags & (SYN | ACK) == SYN | ACK
+        return self.icmp_type in _REPLIES.get(self.protocol, ())
+
+    @property
     def flag_letters(self) -> str:
         """TCP's flags as tcpdump and scapy write them: S, SA, FA, R ..."""
         return "".join(letter for bit, letter in enumerate("FSRPAUEC") if self.flags >> bit & 1)
@@ -122,6 +131,12 @@ def parse(data: bytes) -> Headers | None:
         return _frame(data, 0, None)
     except struct.error:
         return None
+
+
+def swapped(flow: Flow) -> Flow:
+    """The flow in the other direction."""
+    source, sport, destination, dport = flow
+    return (destination, dport, source, sport)
 
 
 @functools.lru_cache(4096)
