@@ -30,11 +30,13 @@ _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_GETNSID = 90
 
 IFF_UP, IFF_PROMISC = 0x1, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 18, 20, 26, 28
-_IFLA_EXT_MASK, _IFLA_PROMISCUITY = 29, 30
+_IFLA_EXT_MASK, _IFLA_PROMISCUITY, _IFLA_LINK_NETNSID = 29, 30, 37
+_NETNSA_NSID, _NETNSA_FD, _NETNSA_NSID_NOT_ASSIGNED = 1, 3, -1
 _RTEXT_FILTER_SKIP_STATS = 0x8
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 5, 1
@@ -50,12 +52,14 @@ _LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDRESS = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
 _ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, dst len, src len, tos, table, protocol, scope, type, flags
 _U32 = Struct("=I")
+_S32 = Struct("=i")
 
 
 class Link:
     """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware.
 
-    `peer` is the index of a veth's other end in its own namespace; `hairpin` and `isolated` are those of a bridge
+    `peer` is the index of a veth's other end in its own namespace, whose number here is `peer_namespace` (None: this
+    one); `hairpin` and `isolated` are those of a bridge
     port; `promiscuity` counts who asked for it. 0, False and empty stand for what a link does not have.
     """
 
@@ -71,6 +75,7 @@ class Link:
         "mtu",
         "name",
         "peer",
+        "peer_namespace",
         "promiscuity",
     )
 
@@ -85,6 +90,8 @@ class Link:
             int(_U32.unpack(found[kind])[0]) if kind in found else 0
             for kind in (_IFLA_MASTER, _IFLA_MTU, _IFLA_LINK, _IFLA_PROMISCUITY)
         )
+        number = found.get(_IFLA_LINK_NETNSID)
+        self.peer_namespace: int | None = None if number is None else _S32.unpack(number)[0]
         self.kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
         port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
         self.hairpin = port.get(_IFLA_BRPORT_MODE) == b"\1"
@@ -332,6 +339,13 @@ class Rtnetlink(Netlink):
         """All links of the namespace."""
         request = Message("links", _RTM_GETLINK, NLM_F_DUMP, _WITHOUT_STATISTICS)
         return [Link(payload) for payload in self.ask(request)]
+
+    def namespace_number(self, descriptor: int) -> int | None:
+        """What this namespace calls another, of which there is a descriptor here; None if nothing here leads there."""
+        payload = _U32.pack(0) + _number(_NETNSA_FD, descriptor)  # rtgenmsg, padded
+        (answer,) = self.ask(Message("namespace", _RTM_GETNSID, 0, payload))
+        number: int = _S32.unpack(dict(attributes(answer, _U32.size))[_NETNSA_NSID])[0]
+        return None if number == _NETNSA_NSID_NOT_ASSIGNED else number
 
     def addresses(self, index: int) -> list[Address]:
         """The addresses of a link, both families."""

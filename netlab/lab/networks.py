@@ -1,0 +1,276 @@
+"""Work in any network namespace of a lab that is up: done by one child process, which moves between them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, Self, TypeVar
+
+from netlab.api.resources import PODS
+from netlab.errors import NetlabError, NotFoundError, UnavailableError
+from netlab.lab.lab import Lab
+from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.machine.join import join
+from netlab.net import syscalls
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CLONE_FS = 0x200
+_LENGTH = struct.Struct("=I")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network namespace of a lab: a machine's own (`owner` is `machine`), or that of a pod on it.
+
+    A pod's `owner` is its NAMESPACE/NAME; `sandbox` is what its machine calls the namespace.
+    """
+
+    machine: str
+    owner: str
+    sandbox: str = ""
+
+
+class Networks:
+    """The network namespaces of a lab, each entered by a function that runs in a child process.
+
+    An ordinary user who enters the lab's user namespace cannot leave it again, so it is the child that goes there;
+    this process moves nowhere. Make it while the process is single-threaded, and `close` it (or use it as a block).
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        """Raises `NotFoundError` or `UnavailableError` when the lab is not up."""
+        lab.require_up()
+        self._lab = lab
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._child = os.fork()
+        if self._child == 0:
+            self._connection.close()
+            _Child(theirs).serve()
+        theirs.close()
+        try:
+            for machine in [FABRIC, *lab.spec().node_names, OUTSIDE]:
+                self._introduce(machine)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child; sockets that were made live on. Repeated, it does nothing."""
+        self._connection.close()
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child, 0)
+            self._child = 0
+
+    def listed(self) -> list[Network]:
+        """The namespaces that there are now: the machines' first, then those of pods; the fabric's is the first.
+
+        Raises `UnavailableError` when the lab has ended.
+        """
+        from netlab.node.sandboxes import pod_uid, sandbox_attempt  # it takes 0.1 s
+
+        spec = self._lab.spec()
+        found = [Network(name, name) for name in [FABRIC, *spec.node_names, OUTSIDE]]
+        pods = {
+            pod["metadata"]["uid"]: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            for pod in self._lab.client().request("GET", PODS.path())["items"]
+        }
+        for node in spec.node_names:
+            with self._lab.machine(node) as machine:
+                sandboxes = machine.state().sandboxes
+            # Of two of one pod the older is being removed. One whose pod is no longer known is, too.
+            latest = {pod_uid(each): each for each in sorted(sandboxes, key=sandbox_attempt)}
+            found += [Network(node, pods[uid], sandbox) for uid, sandbox in sorted(latest.items()) if uid in pods]
+        return found
+
+    def run(self, network: Network, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a function of some module returns when it is called there; whatever it raises is raised here.
+
+        Arguments and result are pickled; a result that is a socket arrives as one. Raises `NotFoundError` when the
+        namespace is gone.
+        """
+        result: T = self._ask("run", network, function, args, kwargs)
+        return result
+
+    def numbers(self, network: Network, others: Sequence[Network]) -> dict[int, Network]:
+        """Which namespaces stand behind the numbers that links of `network` give as those of their peers.
+
+        The kernel numbers a namespace when another has something to do with it (netnsid, Linux 4.0); namespaces that
+        have no number there, or are gone, are left out.
+        """
+        found: dict[int, Network] = self._ask("numbers", network, list(others))
+        return found
+
+    def socket(self, network: Network, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket that belongs to that namespace. Raises `OSError` as socket(2) does there."""
+        return self.run(network, socket.socket, family, kind, protocol)
+
+    def _introduce(self, machine: str) -> None:
+        with self._lab.machine(machine) as connection:
+            pidfd = connection.open()
+        try:
+            self._ask("introduce", machine, descriptor=pidfd)
+        finally:
+            os.close(pidfd)
+
+    def _ask(self, name: str, *args: Any, descriptor: int | None = None) -> Any:
+        request = pickle.dumps((name, args))
+        try:
+            _send(self._connection, request, descriptor)
+            reply, received = _receive(self._connection)
+        except (OSError, EOFError) as error:
+            raise UnavailableError(f"the process that looks into the lab's networks has ended: {error}") from error
+        done, value = pickle.loads(reply)  # noqa: S301 - from our own child
+        if not done:
+            raise value
+        return value if received is None else socket.socket(fileno=received)
+
+
+class _Child:
+    """The process that moves."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._machines: dict[str, int] = {}
+        """pidfds."""
+        self._namespaces: dict[str, int] = {}
+
+    def serve(self) -> NoReturn:
+        """Answer until the connection ends. It leaves by _exit, for it is a copy of everything its parent holds."""
+        try:
+            # The terminal's Ctrl-C is for the parent, which then ends this process.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            syscalls.set_parent_death_signal(signal.SIGKILL)
+            while True:
+                request, descriptor = _receive(self._connection)
+                name, args = pickle.loads(request)  # noqa: S301 - from the parent
+                if descriptor is not None:
+                    args = (*args, descriptor)
+                try:
+                    self._answer(True, getattr(self, f"_{name}")(*args))
+                except Exception as error:
+                    self._answer(False, error)
+        except (EOFError, OSError):
+            pass
+        finally:
+            os._exit(0)
+
+    def _answer(self, done: bool, value: Any) -> None:
+        if isinstance(value, socket.socket):
+            with value:
+                _send(self._connection, pickle.dumps((done, None)), value.fileno())
+            return
+        try:
+            reply = pickle.dumps((done, value))
+        except Exception as error:  # a foreign exception that pickle refuses
+            reply = pickle.dumps((False, NetlabError(f"{type(value).__name__}: {value} ({error})")))
+        _send(self._connection, reply)
+
+    def _introduce(self, machine: str, pidfd: int) -> None:
+        if not self._machines:
+            # The fabric's, which comes first, is the parent of all the lab's namespaces.
+            join(pidfd, syscalls.CLONE_NEWNET)
+            # The change of user namespace has cleared it.
+            syscalls.set_parent_death_signal(signal.SIGKILL)
+        self._machines[machine] = pidfd
+        syscalls.setns(pidfd, syscalls.CLONE_NEWNET)
+        self._namespaces[machine] = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _run(self, network: Network, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self._enter(network)
+        return function(*args, **kwargs)
+
+    def _enter(self, network: Network) -> None:
+        with self._open(network) as descriptor:
+            syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
+
+    def _numbers(self, network: Network, others: Iterable[Network]) -> dict[int, Network]:
+        from netlab.net.rtnl import Rtnetlink
+
+        self._enter(network)
+        found = {}
+        with Rtnetlink() as rtnetlink:
+            for other in others:
+                with contextlib.suppress(NotFoundError), self._open(other) as descriptor:
+                    number = rtnetlink.namespace_number(descriptor)
+                    if number is not None:
+                        found[number] = other
+        return found
+
+    @contextlib.contextmanager
+    def _open(self, network: Network) -> Iterator[int]:
+        if not network.sandbox:
+            yield self._namespaces[network.machine]
+            return
+        # Not kept: a descriptor would keep the namespace of a pod that is gone, interfaces and all.
+        descriptor = _opened(self._machines[network.machine], f"/run/netns/cni-{network.sandbox}", network.owner)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _opened(machine: int, path: str, owner: str) -> int:
+    """A descriptor of a file of a machine's mount namespace."""
+    opened: list[int | OSError] = []
+
+    def look() -> None:
+        try:
+            # Of a thread that shares no root and working directory with others, the mount namespace can be changed.
+            syscalls.unshare(_CLONE_FS)
+            syscalls.setns(machine, syscalls.CLONE_NEWNS)
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            opened.append(error)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    if isinstance(opened[0], OSError):
+        raise NotFoundError(f"{owner} is gone: its network cannot be entered ({opened[0].strerror})") from opened[0]
+    return opened[0]
+
+
+def _send(connection: socket.socket, message: bytes, descriptor: int | None = None) -> None:
+    head = _LENGTH.pack(len(message))
+    if descriptor is None:
+        connection.sendall(head + message)
+    else:
+        socket.send_fds(connection, [head], [descriptor])
+        connection.sendall(message)
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
+    head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, 1)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    for each in descriptors:
+        os.set_inheritable(each, False)
+    (left,) = _LENGTH.unpack(head)
+    chunks = []
+    while left:
+        chunk = connection.recv(min(left, 1 << 16))
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks), descriptors[0] if descriptors else None

@@ -1,0 +1,99 @@
+"""Every interface of a lab at which packets can be watched, by names that people know.
+
+Who is behind an interface is read from the kernel (whose namespace it is in, and the namespace and index of a veth's
+other end) and from the API (whose sandbox that namespace is), never from how an interface is called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+
+from netlab.capture.taps import Kind, Tap
+from netlab.errors import NotFoundError
+from netlab.lab.networks import Network, Networks
+from netlab.lab.paths import FABRIC
+from netlab.net.rtnl import IFF_UP, Link, Rtnetlink
+
+_IFF_LOOPBACK = 0x8
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What a network namespace had when it was looked at.
+
+    `numbers` are the namespaces that the links' `peer_namespace` speak of.
+    """
+
+    network: Network
+    links: Sequence[Link]
+    numbers: Mapping[int, Network]
+
+
+def tapped(networks: Networks) -> dict[Tap, Network]:
+    """The taps of all the lab, and the network namespace of each: those of the fabric first, those of pods last.
+
+    An interface that is down, and loopback, is none. What goes while it is looked at is left out. Raises
+    `UnavailableError` when the lab has ended.
+    """
+    return taps(look(networks))
+
+
+def look(networks: Networks) -> list[Look]:
+    """The links of every network namespace of the lab."""
+    listed = networks.listed()
+    machines = {network.machine: network for network in listed if not network.sandbox}
+    found = []
+    for network in listed:
+        # Wires lead from the fabric to machines, and from a machine to its pods.
+        others = [each for each in listed if each.machine == network.machine and each is not network]
+        others += machines.values() if network.machine == FABRIC else [machines[FABRIC]]
+        if network.sandbox:
+            others = [machines[network.machine]]
+        try:
+            found.append(Look(network, networks.run(network, links), networks.numbers(network, others)))
+        except NotFoundError:
+            continue
+    return found
+
+
+def links() -> list[Link]:
+    """The links of the present network namespace."""
+    with Rtnetlink() as rtnetlink:
+        return rtnetlink.links()
+
+
+def taps(looks: Iterable[Look]) -> dict[Tap, Network]:
+    """The taps that were seen, and where: pure."""
+    seen = list(looks)
+    by_index = {(each.network, link.index): link for each in seen for link in each.links}
+    found = {}
+    for each in seen:
+        for link in each.links:
+            if not link.flags & IFF_UP or link.flags & _IFF_LOOPBACK:
+                continue
+            peer = each.network if link.peer_namespace is None else each.numbers.get(link.peer_namespace)
+            end = by_index.get((peer, link.peer)) if peer is not None and link.kind == "veth" else None
+            behind = peer if end is not None else None
+            name = f"{behind.owner} {end.name}" if behind is not None and end is not None else ""
+            network = each.network
+            found[Tap(network.machine, network.owner, link.name, _kind(network, link, behind), name)] = network
+    return found
+
+
+def make_socket(networks: Networks, network: Network) -> socket.socket:
+    """A packet socket (AF_PACKET, SOCK_RAW) of that namespace, bound to nothing: it takes no packet yet."""
+    return networks.socket(network, socket.AF_PACKET, socket.SOCK_RAW, 0)
+
+
+def _kind(network: Network, link: Link, behind: Network | None) -> Kind:
+    if network.sandbox:
+        return "pod"
+    if link.kind == "bridge":
+        return "bridge"
+    if link.kind == "vxlan":
+        return "vxlan"
+    if behind is not None:
+        return "veth" if behind.sandbox else "underlay"
+    return "other"
