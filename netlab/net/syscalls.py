@@ -33,6 +33,8 @@ MNT_DETACH = 0x2
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x01, 0x02
+
 _MOUNT_ATTR_RDONLY = 0x1
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -110,6 +112,13 @@ def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, rec
         ctypes.c_size_t(ctypes.sizeof(change)),
     )
     _check(result, str(target))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Give a part of a file back to the file system; it reads as zeros (fallocate(2))."""
+    mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)
+    result = _libc.fallocate64(ctypes.c_int(fd), mode, ctypes.c_int64(offset), ctypes.c_int64(length))
+    _check(result, f"fallocate {offset}+{length}")
 
 
 def set_parent_death_signal(signal: int) -> None:

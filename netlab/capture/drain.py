@@ -1,0 +1,205 @@
+"""The process that empties rings into a spool: it looks at no packet, so that it keeps up with the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from netlab.capture import spool
+from netlab.capture.ring import Ring, is_gone
+from netlab.net import syscalls
+
+MOST_RINGS = 65_536
+"""That may come and go in the life of one engine."""
+
+STOP = b"stop"
+NEW_RING = struct.Struct("=IIII")
+"""What goes with a socket: the number of its ring, the bytes of a block and how many there are, the milliseconds after
+which the kernel hands over one that is not full."""
+FAILURE = struct.Struct("=i")
+"""The number of the error for which this process ends."""
+
+_LONGEST_REQUEST = 64
+_TIMER_SLACK = 15_000_000
+"""Nanoseconds by which the kernel's timers, and this process, may be late without a packet being out of order."""
+_MARK_EVERY = 5_000_000
+"""Nanoseconds between marks: with each, the engine sorts what it holds."""
+_LONGEST_END = 5.0
+"""Seconds for a ring to hand over what it has: its timer sees to that within twice what is asked of it."""
+_LOOK_AGAIN = 0.1
+"""Seconds until an interface that is down is looked at again: that it is deleted after that, nobody tells."""
+
+
+class Progress:
+    """Numbers that this process and the engine's share: the spool's size, and three for each ring."""
+
+    def __init__(self) -> None:
+        self._map = mmap.mmap(-1, 8 * (_FIRST + MOST_RINGS * _NUMBERS))
+        self._words = memoryview(self._map).cast("Q")
+
+    @property
+    def size(self) -> int:
+        """Bytes in the spool."""
+        return self._words[0]
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._words[0] = size
+
+    def tell(self, ring: int, received: int, dropped: int, *, gone: bool) -> None:
+        """Note what became of a ring."""
+        begin = _FIRST + ring * _NUMBERS
+        self._words[begin], self._words[begin + 1], self._words[begin + 2] = received, dropped, gone
+
+    def of(self, ring: int) -> tuple[int, int, bool]:
+        """Frames received, those dropped among them, and whether its interface is gone."""
+        begin = _FIRST + ring * _NUMBERS
+        return self._words[begin], self._words[begin + 1], bool(self._words[begin + 2])
+
+
+_FIRST, _NUMBERS = 1, 3
+
+
+def drain(control: socket.socket, descriptor: int, bell: int, progress: Progress) -> NoReturn:
+    """The life of the process, which has been forked for it. It leaves by _exit: it is a copy of all its parent has.
+
+    Requests come by `control`; `bell` (an eventfd) rings when there is more in the spool.
+    """
+    try:
+        # The terminal's Ctrl-C is for the parent, which then stops this process as it should be stopped.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        syscalls.set_parent_death_signal(signal.SIGKILL)
+        gc.disable()
+        _close_all_but({0, 1, 2, control.fileno(), descriptor, bell})
+        _Drain(control, spool.Appender(descriptor), bell, progress).run()
+        os._exit(0)
+    except OSError as error:
+        control.send(FAILURE.pack(error.errno or 0))
+    finally:
+        os._exit(1)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
+        if descriptor not in kept:
+            with contextlib.suppress(OSError):  # that of the folder itself is closed already
+                os.close(descriptor)
+
+
+class _Drain:
+    def __init__(self, control: socket.socket, out: spool.Appender, bell: int, progress: Progress) -> None:
+        self._control = control
+        self._out = out
+        self._bell = bell
+        self._progress = progress
+        self._poll = select.epoll()
+        self._poll.register(control, select.EPOLLIN)
+        self._rings: dict[int, Ring] = {}
+        """By number."""
+        self._numbers: dict[int, int] = {}
+        """Of rings, by the descriptors of their sockets."""
+        self._down: set[int] = set()
+        self._owed: dict[int, tuple[int, float]] = {}
+        """Of rings that are to end: the frames to be handed over first, of all that they ever had, and until when."""
+        self._retire = 0
+        self._latest = 0
+        """When packets were last put into the spool, as long as no mark says that up to then they are complete."""
+        self._marked = 0
+        """When the last mark was made."""
+        self._stopping = False
+
+    def run(self) -> None:
+        while not self._stopping or self._rings:
+            before = time.time_ns()
+            for descriptor, events in self._poll.poll(self._timeout(), len(self._rings) + 1):
+                if descriptor == self._control.fileno():
+                    self._answer()
+                else:
+                    self._empty(self._numbers[descriptor], failed=bool(events & (select.EPOLLERR | select.EPOLLHUP)))
+            if self._latest and before - self._marked >= _MARK_EVERY:
+                self._mark(before)
+            for number in [*self._down]:
+                self._look_at(number)
+            for number, (frames, deadline) in [*self._owed.items()]:
+                if self._rings[number].taken >= frames or time.monotonic() > deadline:
+                    self._end(number)
+        self._out.mark(spool.END)
+        self._publish()
+
+    def _timeout(self) -> float | None:
+        if self._owed or self._latest:
+            return self._retire / 1000
+        return _LOOK_AGAIN if self._down else None
+
+    def _answer(self) -> None:
+        request, descriptors, _, _ = socket.recv_fds(self._control, _LONGEST_REQUEST, 1)
+        if request == STOP:
+            self._stopping = True
+            for number in self._rings:
+                self._let_end(number)
+            return
+        if not request:
+            os._exit(0)  # nobody is there to ask
+        number, block, blocks, retire = NEW_RING.unpack(request)
+        ring = Ring(socket.socket(fileno=descriptors[0]), block, blocks)
+        self._rings[number] = ring
+        self._numbers[ring.socket.fileno()] = number
+        self._retire = max(self._retire, retire)
+        self._poll.register(ring.socket, select.EPOLLIN)
+
+    def _empty(self, number: int, *, failed: bool) -> None:
+        ring = self._rings[number]
+        blocks = ring.ready()
+        if blocks:
+            self._out.blocks(number, blocks)
+            ring.release(len(blocks))
+            self._publish()
+            self._latest = time.time_ns()
+        ring.count()
+        self._progress.tell(number, ring.received, ring.dropped, gone=False)
+        if failed and ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # asked for, it is no more
+            self._down.add(number)
+
+    def _mark(self, now: int) -> None:
+        """Every ring has been emptied of what it had handed over at `now`."""
+        # A block is handed over at the second tick of its ring's timer at the latest (prb_retire_rx_blk_timer_expired).
+        complete = now - 2 * self._retire * 1_000_000 - _TIMER_SLACK
+        self._out.mark(complete)
+        self._marked = now
+        self._publish()
+        if complete >= self._latest:
+            self._latest = 0
+
+    def _publish(self) -> None:
+        self._progress.size = self._out.size
+        os.eventfd_write(self._bell, 1)
+
+    def _look_at(self, number: int) -> None:
+        if is_gone(self._rings[number].socket):
+            self._down.discard(number)
+            self._let_end(number)
+
+    def _let_end(self, number: int) -> None:
+        """Have a ring end once it has handed over what the kernel has put into it until now."""
+        ring = self._rings[number]
+        ring.count()
+        self._owed[number] = ring.received - ring.dropped, time.monotonic() + _LONGEST_END
+
+    def _end(self, number: int) -> None:
+        ring = self._rings.pop(number)
+        self._owed.pop(number, None)
+        self._down.discard(number)
+        self._poll.unregister(ring.socket)
+        del self._numbers[ring.socket.fileno()]
+        self._progress.tell(number, ring.received, ring.dropped, gone=is_gone(ring.socket))
+        ring.close()
+        os.eventfd_write(self._bell, 1)

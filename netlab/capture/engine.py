@@ -1,0 +1,258 @@
+"""The capture engine: packets of any number of interfaces, of any network namespaces, in order of time.
+
+The kernel puts them into rings (ring.py). A process of its own empties these into a spool (drain.py, spool.py),
+whatever the one that asked for them is busy with meanwhile; they are decoded when they are read.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import errno
+import operator
+import os
+import select
+import signal
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from netlab.capture import ring, spool
+from netlab.capture.drain import FAILURE, MOST_RINGS, NEW_RING, STOP, Progress, drain
+from netlab.capture.filters import compile_filter
+from netlab.capture.ring import SNAPLEN, Frame
+from netlab.capture.taps import Tap
+from netlab.errors import ExhaustedError, NetlabError, TimedOutError
+
+_MEMORY = 256 << 20
+"""Bytes of all rings together, of a machine with enough."""
+_MEMORY_SHARE = 16
+_LONGEST_STOP = 30.0
+
+_of_time = operator.attrgetter("time")
+
+
+class Source(NamedTuple):
+    """A tap, and a socket (AF_PACKET, SOCK_RAW, protocol 0, unbound) made in its network namespace."""
+
+    tap: Tap
+    socket: socket.socket
+
+
+class Engine:
+    """Captures from when it is made (or a tap added) until it is stopped, what the filter takes.
+
+    It owns the sockets of its sources from then on. Use it as a context manager, or `close` it. What was captured is
+    read once, during the capture or after its stop: with `frames`, or piece by piece with `read`. A tap whose interface
+    is deleted is `gone`, and what was captured there remains. It is for one thread, which outlives it, except `stop`:
+    that may be called from any thread or signal handler.
+    """
+
+    def __init__(self, sources: Iterable[Source] = (), expression: str = "", *, snaplen: int = SNAPLEN) -> None:
+        """Keep `snaplen` bytes of each frame. What is not read yet is in a file without a name among temporary files.
+
+        Raises as `filters.compile_filter` and `add` do; then all sockets are closed.
+        """
+        waiting = list(sources)
+        with contextlib.ExitStack() as undo:
+            for source in waiting:
+                undo.callback(source.socket.close)
+            self.expression = expression
+            self._program = compile_filter(expression)
+            self._snaplen = snaplen
+            self._expected = max(len(waiting), 1)
+            self._memory = min(_MEMORY, _available_memory() // _MEMORY_SHARE)
+            self._taps: list[Tap] = []
+            self._pending: list[Frame] = []
+            """In no particular order, and some may be missing between them."""
+            self._records: Iterator[spool.Block | spool.Mark] = iter(())
+            self._finished = False
+            self._failure: NetlabError | None = None
+            self._progress = Progress()
+            try:
+                self._spool = spool.create()
+            except OSError as error:
+                raise _spool_failed(error.errno or 0) from error
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._reader = spool.Reader(self._spool)
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._child = os.fork()
+            if self._child == 0:
+                drain(theirs, self._spool, self._bell, self._progress)
+            theirs.close()
+            self._pidfd = os.pidfd_open(self._child)
+            undo.callback(self.close)
+            for source in waiting:
+                self.add(source)
+            undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # --- what is captured --------------------------------------------------------------------------------------------
+
+    def add(self, source: Source) -> None:
+        """Watch another tap: what passes it after this is captured.
+
+        Raises as `ring.start` does, `ExhaustedError` after 65,536 taps, `NetlabError` when the capture has ended.
+        """
+        number = len(self._taps)
+        if number == MOST_RINGS:
+            raise ExhaustedError(f"{source.tap.name}: {MOST_RINGS} taps were watched already: begin a new capture")
+        with source.socket:
+            shape = ring.layout(max(self._expected, number + 1), self._memory, self._snaplen)
+            try:
+                ring.start(source.socket, source.tap.interface, self._program, shape)
+            except NetlabError as error:
+                raise type(error)(f"{source.tap.owner}: {error}") from error
+            request = NEW_RING.pack(number, shape.block, shape.blocks, shape.retire)
+            try:
+                socket.send_fds(self._control, [request], [source.socket.fileno()])
+            except OSError as error:
+                raise NetlabError(f"{source.tap.name}: the capture has ended: begin a new one") from error
+            self._taps.append(source.tap)
+
+    @property
+    def taps(self) -> list[Tap]:
+        """All that were ever watched, in the order of their adding."""
+        return list(self._taps)
+
+    @property
+    def received(self) -> dict[Tap, int]:
+        """Frames that the filter took, by tap: the dropped ones are among them."""
+        return {tap: self._progress.of(number)[0] for number, tap in enumerate(self._taps)}
+
+    @property
+    def drops(self) -> dict[Tap, int]:
+        """Frames that were lost for want of room, by tap."""
+        return {tap: self._progress.of(number)[1] for number, tap in enumerate(self._taps)}
+
+    @property
+    def gone(self) -> set[Tap]:
+        """The taps whose interfaces have been deleted (or moved elsewhere) since."""
+        return {tap for number, tap in enumerate(self._taps) if self._progress.of(number)[2]}
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `read` may have something."""
+        return self._bell
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything has been read, and nothing more can come."""
+        return self._finished
+
+    def read(self, timeout: float | None = 0) -> list[Frame]:
+        """Some of the frames that are next in order of time, at most so many seconds from now (None: however long).
+
+        None at all: none came in that time, or it is `finished`. Frames come some 30 ms after they were captured (of
+        hundreds of taps later), when no earlier one can follow. When something has gone wrong the frames captured
+        before come first; then it raises `ExhaustedError` when there is no room for what was not read, `NetlabError`.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            ended = self._has_ended()  # asked first: after that nothing is written
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
+            found = self._next()
+            if found or self._finished:
+                return found
+            if ended:
+                if self._pending:
+                    return self._before(spool.END)
+                raise self._why()
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return []
+            select.select([self._bell, self._pidfd], [], [], left)
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames in order of time; it waits for more until the engine is stopped. Raises as `read` does."""
+        while not self._finished:
+            yield from self.read(None)
+
+    def _next(self) -> list[Frame]:
+        """The frames up to the next mark that some come before."""
+        while True:
+            for record in self._records:
+                if isinstance(record, spool.Block):
+                    self._pending += ring.frames(record.data, self._taps[record.ring])
+                    continue
+                self._finished = record.time == spool.END
+                found = self._before(record.time)
+                if found or self._finished:
+                    return found
+            size = self._progress.size
+            if size == self._reader.offset:
+                return []
+            self._records = self._reader.records(size)
+
+    def _before(self, end: int) -> list[Frame]:
+        """Take from what is pending whatever has been stamped before that time, in order."""
+        self._pending.sort(key=_of_time)  # takes little: it consists of a few ordered runs
+        count = bisect.bisect_left(self._pending, end, key=_of_time)
+        found, self._pending = self._pending[:count], self._pending[count:]
+        return found
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the capture: whatever passed a tap until now can be read after it. Repeated, it does nothing.
+
+        Raises `TimedOutError` when the machine is too busy to have it ended in half a minute.
+        """
+        with contextlib.suppress(OSError):  # it has ended already
+            self._control.send(STOP)
+        if not select.select([self._pidfd], [], [], _LONGEST_STOP)[0]:
+            raise TimedOutError("the capture does not end: the machine is overloaded, try again")
+
+    def close(self) -> None:
+        """End it at once, and give up what was not read. Repeated, it does nothing."""
+        if self._child == 0:
+            return
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._child, 0)
+        self._child = 0
+        self._control.close()
+        for descriptor in (self._pidfd, self._bell, self._spool):
+            os.close(descriptor)
+
+    def _has_ended(self) -> bool:
+        return bool(select.select([self._pidfd], [], [], 0)[0])
+
+    def _why(self) -> NetlabError:
+        """Why the process that empties the rings has ended though nobody stopped it."""
+        if self._failure is None:
+            self._control.setblocking(False)
+            try:
+                (number,) = FAILURE.unpack(self._control.recv(FAILURE.size))
+            except (OSError, struct.error):
+                self._failure = NetlabError("the process that captures was killed: what it had taken before is whole")
+            else:
+                self._failure = _spool_failed(number)
+        return self._failure
+
+
+def _spool_failed(number: int) -> NetlabError:
+    kind = ExhaustedError if number in (errno.ENOSPC, errno.EDQUOT) else NetlabError
+    return kind(
+        f"captured packets cannot be kept in {tempfile.gettempdir()}: {os.strerror(number)}: "
+        "capture less (a filter, fewer taps), or set TMPDIR to a folder with more room"
+    )
+
+
+def _available_memory() -> int:
+    """In bytes."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    (kibibytes,) = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    return kibibytes << 10

@@ -1,0 +1,169 @@
+"""Filters of packets: the language of pcap-filter(7), run by the kernel before a packet is copied."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from netlab.errors import TimedOutError, UnsupportedError, UsageError
+
+_COMPILE_TIMEOUT = 20.0
+"""A filter may name a host, which the resolver then looks for."""
+
+_SO_ATTACH_FILTER = 26
+_LONGEST = 4096  # BPF_MAXINSNS
+_WHOLE = 0xFFFF_FFFF
+
+# Classic BPF (linux/bpf_common.h), as far as programs are rewritten here.
+_CLASS, _LD, _LDX, _JMP, _RET = 0x07, 0x00, 0x01, 0x05, 0x06
+_MODE, _ABS, _IND, _MSH = 0xE0, 0x20, 0x40, 0xA0
+_LOAD_HALF, _LOAD_BYTE, _AND, _JUMP, _JUMP_IF_EQUAL, _JUMP_IF_SET = 0x28, 0x30, 0x54, 0x05, 0x15, 0x45
+_ANCILLARY = 0xFFFF_F000 - 1
+"""Loads from beyond are not of the packet but of what the kernel knows of it (SKF_AD_OFF, SKF_NET_OFF, SKF_LL_OFF)."""
+
+_ETHERNET, _IPV4, _IPV6, _UDP, _VXLAN = 14, 20, 40, 8, 8
+_VXLAN_PORT = 4789
+
+
+class Instruction(NamedTuple):
+    """struct sock_filter (linux/filter.h)."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+Program = tuple[Instruction, ...]
+"""What the kernel runs for each packet; its result is the number of bytes to keep, 0 for none."""
+
+
+def compile_filter(expression: str) -> Program:
+    """The program that takes packets to which `expression` (pcap-filter(7)) applies.
+
+    It applies to a packet, or to the packet that VXLAN carries in it: a connection is seen inside the tunnel as well.
+    No expression takes everything. VLAN tags are not in what the kernel shows to the program: `vlan` never applies.
+    Raises `UsageError` with tcpdump's own words for what is no such expression, `UnsupportedError` when there is no
+    tcpdump to compile it, `TimedOutError` when a name in it cannot be resolved in time.
+    """
+    if not expression.strip():
+        return (Instruction(_RET, 0, 0, _WHOLE),)
+    argv = [_tcpdump(), "-ddd", "-y", "EN10MB", "--", expression]
+    try:
+        compiled = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TimedOutError(f"filter {expression!r}: a name in it is not resolved in time: use its address") from None
+    except ValueError as error:  # a NUL among the arguments
+        raise UsageError(f"filter {expression!r}: {error}") from None
+    if compiled.returncode:
+        raise UsageError(f"filter {expression!r}: {_last_words(compiled.stderr)}; see `man pcap-filter`")
+    program = in_tunnel_too(parse(compiled.stdout))
+    if len(program) > _LONGEST:
+        raise UsageError(f"filter {expression!r}: is too long: {len(program)} instructions of at most {_LONGEST}")
+    return program
+
+
+def parse(text: str) -> Program:
+    """What `tcpdump -ddd` writes: the number of instructions, and a line of four numbers for each."""
+    return tuple(Instruction(*map(int, line.split())) for line in text.splitlines()[1:])
+
+
+def in_tunnel_too(program: Program) -> Program:
+    """The same program, applied to what a VXLAN packet (RFC 7348) carries where it does not apply to that itself."""
+    over_ipv4, over_ipv6 = _ETHERNET + _IPV4 + _UDP + _VXLAN, _ETHERNET + _IPV6 + _UDP + _VXLAN
+    return (
+        *_or_go_on(program),
+        *_inner(program, over_ipv4, socket_type=0x0800, protocol_at=23, first_byte_at=14, fragment_at=20),
+        *_inner(program, over_ipv6, socket_type=0x86DD, protocol_at=20, first_byte_at=None, fragment_at=None),
+        Instruction(_RET, 0, 0, 0),
+    )
+
+
+def attach(taker: socket.socket, program: Program, snaplen: int) -> None:
+    """Have the kernel apply a program to what a socket takes from now on, and keep so many bytes of it.
+
+    Raises `UsageError` when the kernel finds it too large.
+    """
+    kept = [each._replace(k=snaplen) if each.code == _RET and each.k else each for each in program]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in kept))
+    header = struct.pack("HP", len(kept), ctypes.addressof(code))  # struct sock_fprog
+    try:
+        taker.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+    except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.EINVAL):
+            reason = f"{len(program)} instructions are more than this kernel takes: name less in it"
+            raise UsageError(f"the filter is refused: {reason}") from error
+        raise
+
+
+def _or_go_on(program: Sequence[Instruction]) -> list[Instruction]:
+    """The program, leaving at its end where it would have refused the packet."""
+    return [
+        Instruction(_JUMP, 0, 0, len(program) - index - 1) if _refuses(each) else each
+        for index, each in enumerate(program)
+    ]
+
+
+def _inner(
+    program: Program,
+    shift: int,
+    *,
+    socket_type: int,
+    protocol_at: int,
+    first_byte_at: int | None,
+    fragment_at: int | None,
+) -> list[Instruction]:
+    """The program for what is carried `shift` bytes into a packet, if it is VXLAN over that protocol."""
+    body = [_shifted(each, shift) for each in _or_go_on(program)]
+    udp_port_at = shift - _VXLAN - _UDP + 2
+    # Each test: load, mask, the value it must have.
+    tests = [(_LOAD_HALF, 12, socket_type), (_LOAD_BYTE, protocol_at, socket.IPPROTO_UDP)]
+    if first_byte_at is not None:  # without options the headers are where they are looked for
+        tests.append((_LOAD_BYTE, first_byte_at, 0x45))
+    tests.append((_LOAD_HALF, udp_port_at, _VXLAN_PORT))
+    head: list[Instruction] = []
+    for code, offset, wanted in tests:
+        head += [Instruction(code, 0, 0, offset), Instruction(_JUMP_IF_EQUAL, 1, 0, wanted), _LEAVE]
+    if fragment_at is not None:
+        head += [Instruction(_LOAD_HALF, 0, 0, fragment_at), Instruction(_JUMP_IF_SET, 0, 1, 0x1FFF), _LEAVE]
+    whole = [*head, *body]
+    # A conditional jump reaches 255 instructions, an unconditional one any number.
+    return [
+        Instruction(_JUMP, 0, 0, len(whole) - index - 1) if each is _LEAVE else each for index, each in enumerate(whole)
+    ]
+
+
+_LEAVE = Instruction(_JUMP, 0, 0, 0)
+
+
+def _shifted(instruction: Instruction, shift: int) -> Instruction:
+    kind, mode = instruction.code & _CLASS, instruction.code & _MODE
+    loads = (kind == _LD and mode in (_ABS, _IND)) or (kind == _LDX and mode == _MSH)
+    return instruction._replace(k=instruction.k + shift) if loads and instruction.k <= _ANCILLARY else instruction
+
+
+def _refuses(instruction: Instruction) -> bool:
+    return instruction.code == _RET and not instruction.k
+
+
+def _tcpdump() -> str:
+    # Some distributions have it where an ordinary user's PATH does not look.
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    program = shutil.which("tcpdump", path=path)
+    if program is None:
+        raise UnsupportedError("filters are compiled by tcpdump, which is not installed: install the package tcpdump")
+    return program
+
+
+def _last_words(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[-1].removeprefix("tcpdump: ") if lines else "it said nothing"
