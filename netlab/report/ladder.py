@@ -23,7 +23,7 @@ _LEAST_GAP = 150.0
 _TEXT, _SMALL = 12.5, 11.0
 _LABEL, _PILL, _LEG, _QUIET = 32.0, 17.0, 26.0, 26.0
 _LOOP = 34.0
-_LONG = 30
+_LONG = 46
 """Letters of a change beyond which it takes two lines."""
 
 
@@ -103,10 +103,11 @@ def plan(messages: Sequence[Message]) -> Plan:
         placed = []
         for leg in its:
             placed.append((leg, y))
-            y += leg.lines * _PILL + (_LEG if leg is not its[-1] or _is_loop(leg) else 0)
+            text = leg.lines * _PILL
+            y += max(text, _LEG) if _is_loop(leg) else text + (_LEG if leg is not its[-1] else 0)
         y += 20 if message.unseen else 10
         rows.append(Row(message, begin, y - begin, tuple(placed), silence if silence > _SILENCE else 0))
-    right = max(columns.values()) + max(_half(lifelines[-1]), _LOOP) + _SPENT
+    right = max([columns[lifelines[-1]] + _half(lifelines[-1]), *(_reach(row, columns) for row in rows)]) + _SPENT
     return Plan(Point(right, y + 8), columns, rows)
 
 
@@ -116,19 +117,17 @@ def _columns(
     """The lifelines' places: the gaps are as wide as the texts in them want."""
     gaps = [max(_LEAST_GAP, _half(one) + _half(other) + 14) for one, other in itertools.pairwise(lifelines)]
     wanted: list[tuple[int, int, float]] = []
-    beyond = 0.0
     for message, its in zip(messages, parts, strict=True):
-        label = drawing.width_of(f"{message.what}  {message.who}", _TEXT) * 1.04 + 36
+        label = _label_width(message)
         spots = sorted({lifelines.index(stop.lifeline) for stop in message.stops})
         if spots[0] == spots[-1]:
-            beyond = max(beyond, label)
-            wanted += [(spots[0], spots[0] + 1, label)]
+            wanted.append((spots[0], spots[0] + 1, label))
         else:
             wanted.append((spots[0], spots[-1], label))
         for leg in its:
             for before, after in itertools.pairwise(leg.stops):
                 one, other = sorted((lifelines.index(before.lifeline), lifelines.index(after.lifeline)))
-                pills = [drawing.width_of(line, _SMALL) + 34 for change in after.changes for line in _wrapped(change)]
+                pills = [_pill_width(line) + 20 for change in after.changes for line in _wrapped(change)]
                 wanted.append((one, max(other, one + 1), max(pills, default=0)))
     for one, other, width in sorted(wanted, key=lambda want: want[1] - want[0]):
         lacking = width - sum(gaps[one:other])
@@ -146,11 +145,30 @@ def _is_loop(leg: Leg) -> bool:
     return len(leg.stops) == 2 and leg.stops[0].lifeline == leg.stops[1].lifeline
 
 
+def _reach(row: Row, columns: dict[Lifeline, float]) -> float:
+    """How far to the right a row's texts go that are not between two lifelines."""
+    where = [columns[stop.lifeline] for stop in row.message.stops]
+    reach = max(where) if min(where) < max(where) else max(where) + _label_width(row.message)
+    for leg, _ in row.legs:
+        if _is_loop(leg):
+            pills = [_pill_width(line) for change in leg.stops[1].changes for line in _wrapped(change)]
+            reach = max(reach, columns[leg.stops[0].lifeline] + _LOOP + 8 + max(pills, default=0.0))
+    return reach
+
+
+def _label_width(message: Message) -> float:
+    return drawing.width_of(f"{message.what}  {message.who}", _TEXT) * 1.04 + 36
+
+
+def _pill_width(text: str) -> float:
+    return drawing.width_of(text, _SMALL) * 1.04 + 14
+
+
 def _wrapped(change: str) -> list[str]:
-    if len(change) <= _LONG or " -> " not in change:
-        return [change]
-    before, _, after = change.partition(" -> ")
-    return [before, f"-> {after}"]
+    before, arrow, after = change.partition(" -> ")
+    if not arrow or len(change) <= _LONG:
+        return [change.replace("->", "→")]
+    return [before, f"→ {after}"]
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -226,20 +244,22 @@ def _leg(leg: Leg, y: float, laid: Plan, tone: str, id_: str) -> Iterator[Markup
         else:
             yield drawing.polyline([Point(x, y), Point(goal, y)], f"arrow {tone}", marker=arrow)
             middle, top, anchor = (x + goal) / 2, y + 4, "middle"
-        lines = [line for change in after.changes for line in _wrapped(change)]
-        for index, line in enumerate(lines):
-            yield from _pill(line, middle, top + index * _PILL, anchor)
+        for change in after.changes:
+            lines = _wrapped(change)
+            yield from _pill(lines, middle, top, anchor)
+            top += len(lines) * _PILL
         if before.lifeline.watched:
             yield drawing.circle(Point(x, y), 3.5, f"dot {tone}")
     if len(leg.stops) == 1:
         yield drawing.circle(Point(laid.columns[leg.stops[0].lifeline], y), 4.5, f"dot {tone}")
 
 
-def _pill(text: str, x: float, y: float, anchor: str) -> Iterator[Markup]:
-    width = drawing.width_of(text, _SMALL) + 14
+def _pill(lines: Sequence[str], x: float, y: float, anchor: str) -> Iterator[Markup]:
+    width = max(map(_pill_width, lines))
     left = x - width / 2 if anchor == "middle" else x
-    yield drawing.rectangle(left, y, width, _PILL - 1, "deed", 8)
-    yield drawing.label(left + width / 2, y + 12, text, class_="deed", anchor="middle")
+    yield drawing.rectangle(left, y, width, len(lines) * _PILL - 1, "deed", 8)
+    for index, line in enumerate(lines):
+        yield drawing.label(left + width / 2, y + 12 + index * (_PILL - 2), line, class_="deed", anchor="middle")
 
 
 def _unseen(message: Message, laid: Plan, y: float) -> Iterator[Markup]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -77,13 +78,24 @@ class Message(NamedTuple):
 
 def messages(journeys: Iterable[Journey], names: Mapping[str, str]) -> list[Message]:
     """A message for each journey; `names` says whose an address is."""
-    listed = [journey for journey in journeys if journey.sightings]
+    listed = list(journeys)
+    names = {**_own_names(listed), **names}
     watched: dict[str, Lifeline] = {}
     for journey in listed:
         for sighting in journey.sightings:
             place = _lifeline(sighting.tap)
             watched.setdefault(place.name, place)
     return [_message(journey, names, watched) for journey in listed]
+
+
+def _own_names(journeys: Iterable[Journey]) -> dict[str, str]:
+    """What the packets themselves tell: a pod forwards nothing, so that what it sends is its own, and what it gets."""
+    found: dict[str, str] = {}
+    for sighting in itertools.chain.from_iterable(journey.sightings for journey in journeys):
+        tap, headers = sighting.tap, sighting.headers
+        if tap.kind == "pod" and not _for_many(headers.destination):
+            found[address_text(headers.source if sighting.outgoing else headers.destination)] = short(tap.owner)
+    return found
 
 
 def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, Lifeline]) -> Message:
