@@ -8,6 +8,7 @@ from netlab.scenario.checks import check
 from netlab.scenario.context import Context, Recording
 from netlab.scenario.dialing import NO_ANSWER, REFUSED, Answer
 from netlab.scenario.distribution import FALSE_ALARM, fair_range
+from netlab.scenario.faults import Fault
 from netlab.scenario.hosts import Host, Machine, Pod, Service
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "REFUSED",
     "Answer",
     "Context",
+    "Fault",
     "Host",
     "Machine",
     "Packet",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -16,18 +17,21 @@ import msgspec
 from netlab.api.core_types import Pod as PodObject
 from netlab.api.core_types import Service as ServiceObject
 from netlab.api.errors import ApiError
-from netlab.api.resources import PODS, SERVICES
+from netlab.api.media_types import MERGE_PATCH
+from netlab.api.resources import DEPLOYMENTS, PODS, SERVICES
 from netlab.capture.packets import Packet, read, select
 from netlab.capture.tcpdump import Capture
 from netlab.errors import NetlabError, NotFoundError, TimedOutError
 from netlab.lab.lab import Lab
-from netlab.lab.paths import OUTSIDE
+from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.places import Place
 from netlab.lab.spec import Family
 from netlab.machine.join import join
 from netlab.net import syscalls
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
+from netlab.scenario.faults import Fault, Faults
 from netlab.scenario.hosts import Host, Machine, Pod, Service, of_family
+from netlab.scenario.interruption import uninterrupted
 
 T = TypeVar("T")
 
@@ -75,6 +79,7 @@ class Context:
         self._spec = lab.spec()
         self._pcap_dir = pcap_dir
         self._hosts: dict[str, Host] = {}
+        self._faults = Faults()
         self._begin("")
 
     def _begin(self, check: str) -> None:
@@ -143,6 +148,19 @@ class Context:
         """The world outside the cluster."""
         return self._machine(OUTSIDE, self._spec.outside_addresses)
 
+    @property
+    def fabric(self) -> Machine:
+        """What wires nodes and outside together: bridges, with a port named like each machine."""
+        return self._machine(FABRIC, [])
+
+    def trouble(self, selector: str) -> str:
+        """Why the pods with these labels are not ready, in the words of who knows; nothing if they are."""
+        return "; ".join(_trouble(pod) for pod in self._list_pods(selector) if not _is_ready(pod))
+
+    def cni_configuration(self, node: Machine) -> Path:
+        """The file that says how a node's pods get their network: of those in the folder, the first by name counts."""
+        return min(self._lab.paths.cni_conf_dir(node.name).glob("*.conflist"))
+
     def owner(self, address: str) -> str:
         """Whose address it is: the name of a pod of the scenario, of a node or of the outside."""
         for pod in self._list_pods(""):
@@ -165,6 +183,11 @@ class Context:
         self.observed.append(prefix + _shown(observed))
         if not (expected == observed if holds is None else holds):
             raise CheckFailed
+
+    def scale(self, deployment: str, replicas: int) -> None:
+        """Have a Deployment of so many pods. They come and go in their own time: `pods` waits for those that come."""
+        path = DEPLOYMENTS.path(self.namespace, deployment)
+        self._client.request("PATCH", path, {"spec": {"replicas": replicas}}, content_type=MERGE_PATCH)
 
     def skip(self, reason: str) -> NoReturn:
         """End the check without a verdict."""
@@ -209,6 +232,22 @@ class Context:
                 capture.wait_listening()
             yield tuple(Recording(capture) for capture in captures)
 
+    # --- what a check breaks ------------------------------------------------------------------------------------------
+
+    def fault(self, host: Host, argv: Sequence[str], *, undo: Sequence[str]) -> Fault:
+        """Break something of a host by a command, which the command `undo` puts right (see `Host.as_root`).
+
+        It lasts until its `undo()`, until the end of its `with` block, until `repair`, or else until the scenario ends,
+        in whatever way. Write `undo` so that it succeeds where the fault is gone already (`ip route replace`, `nft add
+        table X; delete table X`). Raises `NetlabError` when the fault cannot be made; nothing of it is left then.
+        """
+        what = f"{host}: `{shlex.join(argv)}`"
+        return self._faults.make(what, lambda: host.as_root(argv), lambda: host.as_root(undo))
+
+    def repair(self) -> None:
+        """Undo every fault that is left, the last one first. Raises `NetlabError` naming what cannot be undone."""
+        self._faults.undo_all()
+
     # --- for the runner ----------------------------------------------------------------------------------------------
 
     def begin(self, check: Check) -> None:
@@ -216,17 +255,23 @@ class Context:
         self._begin(check.name)
 
     def close(self) -> None:
-        """End the processes that the checks needed."""
-        for host in self._hosts.values():
-            host.close()
+        """Undo the faults that are left, and end the processes that the checks needed.
+
+        An interruption waits until that is done. Raises `NetlabError` naming the faults that cannot be undone.
+        """
+        with uninterrupted():
+            try:
+                self.repair()
+            finally:
+                for host in self._hosts.values():
+                    host.close()
 
     # -----------------------------------------------------------------------------------------------------------------
 
     def _machine(self, name: str, addresses: list[str]) -> Machine:
         key = f"machine/{name}"
         if key not in self._hosts:
-            address = of_family(addresses, self.family)
-            assert address is not None, "a run is in a family of the lab"
+            address = of_family(addresses, self.family) or ""
             self._hosts[key] = Machine(self._lab, Place(name), name, address)
         host = self._hosts[key]
         assert isinstance(host, Machine)
@@ -269,11 +314,17 @@ def _trouble(pod: PodObject) -> str:
     for status in pod.status.containerStatuses:
         waiting = status.state.waiting
         if waiting is not None and waiting.reason:
-            return f"{pod.metadata.name}: container {status.name}: {waiting.reason} {waiting.message}".strip()
+            why = waiting.message or _sandbox_trouble(pod)
+            return f"{pod.metadata.name}: container {status.name}: {waiting.reason} {why}".strip()
     for condition in pod.status.conditions:
         if condition.status == "False" and condition.message:
             return f"{pod.metadata.name}: {condition.message}"
     return f"{pod.metadata.name}: {pod.status.phase or 'Pending'}"
+
+
+def _sandbox_trouble(pod: PodObject) -> str:
+    """Why a pod has no network yet."""
+    return next((c.message for c in pod.status.conditions if c.type == "PodReadyToStartContainers"), "")
 
 
 def _shown(value: object) -> str:

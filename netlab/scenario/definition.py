@@ -18,7 +18,7 @@ from netlab.api.apply import target_paths
 from netlab.api.manifests import load_documents
 from netlab.errors import NotFoundError, UsageError
 from netlab.lab.paths import scenarios_dir
-from netlab.lab.spec import MOST_NODES
+from netlab.lab.spec import MOST_NODES, Family, LabSpec, Network, ProxyMode
 from netlab.scenario.checks import Check
 
 Traffic = Literal["intra-pod", "pod-to-pod", "pod-to-service", "external-to-service"]
@@ -27,12 +27,19 @@ _FILE = "scenario.yaml"
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The contents of scenario.yaml. `nodes` is how many the lesson needs at least."""
+    """The contents of scenario.yaml.
+
+    `nodes` is how many the lesson needs at least; `networks`, `proxies` and `families` are those in which it makes
+    sense (empty: all).
+    """
 
     name: str
     title: str
     traffic: Traffic
     nodes: int = 1
+    networks: tuple[Network, ...] = ()
+    proxies: tuple[ProxyMode, ...] = ()
+    families: tuple[Family, ...] = ()
 
     def __post_init__(self) -> None:
         # The name begins the Namespace's, which is a DNS label with a suffix of the runner's.
@@ -42,6 +49,19 @@ class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("title: a sentence is required")
         if not 1 <= self.nodes <= MOST_NODES:
             raise ValueError(f"nodes: {self.nodes} is not between 1 and {MOST_NODES}")
+
+    def lacking(self, spec: LabSpec, family: Family) -> str:
+        """What a lab lacks for a run in the family: `network vxlan, not routed`; nothing if it fits."""
+        if spec.nodes < self.nodes:
+            return f"{self.nodes} nodes, not {spec.nodes}"
+        for what, wanted, present in (
+            ("network", self.networks, spec.network),
+            ("proxy", self.proxies, spec.proxy),
+            ("family", self.families, family),
+        ):
+            if wanted and present not in wanted:
+                return f"{what} {' or '.join(wanted)}, not {present}"
+        return ""
 
 
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")

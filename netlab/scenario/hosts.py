@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import shlex
 import socket
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from netlab.api.core_types import Pod as PodObject
 from netlab.api.core_types import Service as ServiceObject
-from netlab.errors import NetlabError, UsageError
+from netlab.errors import NetlabError, TimedOutError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.places import Place, resolve
 from netlab.lab.spec import Family
-from netlab.scenario import dialing
+from netlab.machine.join import ALL_BUT_USER
+from netlab.net import syscalls
+from netlab.scenario import commands, dialing
+from netlab.scenario.commands import Namespaces
 from netlab.scenario.dialing import Answer
 from netlab.scenario.sockets import SocketFactory
 
 _RUN_TIMEOUT = 10.0
-"""Seconds for a command in a container."""
+"""Seconds for a command in a container or on a machine."""
 
 # linux/in.h, linux/in6.h: Python 3.11 has no names for them.
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
@@ -126,6 +131,32 @@ class Host:
                 return False
         return True
 
+    def as_root(self, argv: Sequence[str], *, timeout: float = _RUN_TIMEOUT) -> str:
+        """What a command prints that is run with all rights on the host's network, and on its node's files.
+
+        On a machine that is as `netlab exec node/NAME` does; for a pod it runs on the pod's node, but in the pod's
+        network namespace, so that it is of no matter what its image has and may do. Raises `NetlabError` with what it
+        printed when it ends with another status than 0, `TimedOutError` when it has not ended after `timeout` seconds.
+        """
+        with contextlib.ExitStack() as stack:
+            namespaces = []
+            for place, kinds in self._ways():
+                pidfd = place.open(self._lab)
+                stack.callback(os.close, pidfd)
+                namespaces.append(Namespaces(pidfd, kinds))
+            env, _ = Place(self._place.machine).environment(self._lab)
+            ended = commands.run(namespaces, argv, env, timeout)
+        command = f"{self.name}: `{shlex.join(argv)}`"
+        if ended.status is None:
+            raise TimedOutError(f"{command} has not ended after {timeout:g} s")
+        if ended.status != 0:
+            raise NetlabError(f"{command}: {ended.text or 'said nothing'} (exit status {ended.status})")
+        return ended.text
+
+    def _ways(self) -> list[tuple[Place, int]]:
+        """Whose namespaces, and which, a command enters."""
+        return [(self._place, ALL_BUT_USER)]
+
     def opened(self) -> int:
         """A pidfd of the host, through which its namespaces are entered. The caller closes it."""
         return self._place.open(self._lab)
@@ -155,7 +186,12 @@ class Pod(Host):
         if address is None:
             raise NetlabError(f"pod {name} has no {family} address")
         super().__init__(lab, resolve(lab, name, self.namespace, None), name, address)
-        self.node = pod.spec.nodeName
+        self.node, self.uid = pod.spec.nodeName, pod.metadata.uid
+
+    def _ways(self) -> list[tuple[Place, int]]:
+        # Its container may have been started anew since the check asked for the pod.
+        place = resolve(self._lab, self.name, self.namespace, None)
+        return [(Place(self.node), ALL_BUT_USER), (place, syscalls.CLONE_NEWNET)]
 
     def run(self, argv: Sequence[str], container: str | None = None) -> str:
         """What a command prints in a container (None: the first), and how it ended if not with status 0."""
@@ -170,7 +206,7 @@ class Pod(Host):
 
 
 class Machine(Host):
-    """A node, or the outside world."""
+    """A node, the outside world, or the fabric between them, which has no address."""
 
 
 class Service:

@@ -63,9 +63,9 @@ def run_one(
     """Run a scenario once."""
     spec = lab.spec()
     observer.began(scenario, lab, family)
-    if spec.nodes < scenario.header.nodes:
-        reason = f"it needs {scenario.header.nodes} nodes, lab {lab.name} has {spec.nodes}"
-        result = without_verdict(scenario, spec, family, "skipped", reason)
+    lacking = scenario.header.lacking(spec, family)
+    if lacking:
+        result = without_verdict(scenario, spec, family, "skipped", f"it needs {lacking}")
         for each in result.checks:
             observer.checked(each)
         observer.ended(result)

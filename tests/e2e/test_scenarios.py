@@ -178,7 +178,7 @@ def test_a_folder_of_ones_own_runs_the_same_way(lab: Netlab, tmp_path: Path) -> 
 def test_a_scenario_that_needs_more_nodes_is_skipped(lab: Netlab, tmp_path: Path) -> None:
     (result,) = ran(lab, 0, str(make(tmp_path / "wide", MIXED, nodes=9)), pcaps=tmp_path)
     assert result["status"] == "skipped"
-    assert {check["observed"] for check in result["checks"]} == {"it needs 9 nodes, lab default has 2"}
+    assert {check["observed"] for check in result["checks"]} == {"it needs 9 nodes, not 2"}
 
 
 def test_without_tcpdump_only_what_needs_it_is_skipped(lab: Netlab, tmp_path: Path) -> None:
