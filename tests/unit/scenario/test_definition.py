@@ -6,7 +6,8 @@ import pytest
 
 from netlab.errors import NotFoundError, UsageError
 from netlab.lab.paths import scenarios_dir
-from netlab.scenario.definition import find, load, shipped
+from netlab.lab.spec import LabSpec
+from netlab.scenario.definition import Header, find, load, shipped
 
 HEADER = "name: mine\ntitle: A lesson of mine\ntraffic: pod-to-pod\n"
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: main, image: pause}]}\n"
@@ -56,6 +57,10 @@ def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
         ({"header": HEADER + "colour: red\n"}, "scenario.yaml: Object contains unknown field `colour`"),
         ({"header": HEADER + "nodes: many\n"}, "scenario.yaml: Expected `int`, got `str` - at `$.nodes`"),
         ({"header": HEADER + "nodes: 0\n"}, "scenario.yaml: nodes: 0 is not between 1 and 100"),
+        (
+            {"header": HEADER + "networks: [vxlam]\n"},
+            "scenario.yaml: Invalid enum value 'vxlam' - at `$.networks[0]`",
+        ),
         ({"header": HEADER.replace("mine", "Mine!", 1)}, "scenario.yaml: name: 'Mine!' is not a DNS label"),
         ({"header": HEADER.replace("mine", "m" * 41, 1)}, "is not a DNS label"),
         ({"manifest": None}, "manifests: the folder has no *.yaml, *.yml or *.json file"),
@@ -94,6 +99,23 @@ def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
         load(tmp_path / "nosuch")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "lacking"),
+    [
+        ({}, ""),
+        ({"nodes": 2, "networks": ["vxlan", "routed"], "proxies": ["nftables"], "families": ["IPv4"]}, ""),
+        ({"nodes": 3}, "3 nodes, not 2"),
+        ({"networks": ["bridge", "vxlan"]}, "network bridge or vxlan, not routed"),
+        ({"proxies": ["iptables"]}, "proxy iptables, not nftables"),
+        ({"families": ["IPv6"]}, "family IPv6, not IPv4"),
+    ],
+)
+def test_what_a_lab_lacks_for_a_lesson_is_said(wanted: dict[str, object], lacking: str) -> None:
+    header = Header(name="a", title="A", traffic="pod-to-pod", **wanted)  # type: ignore[arg-type]
+    spec = LabSpec(nodes=2, network="routed", proxy="nftables", families=["IPv4", "IPv6"])
+    assert header.lacking(spec, "IPv4") == lacking
+
+
 def test_the_shipped_scenarios_cover_the_four_kinds_of_traffic() -> None:
     scenarios = shipped()
     assert [s.name for s in scenarios] == sorted(p.name for p in scenarios_dir().iterdir() if p.is_dir())
@@ -108,7 +130,7 @@ def test_the_shipped_scenarios_cover_the_four_kinds_of_traffic() -> None:
     ("name", "says"),
     [
         ("02-pod-to-pdo", "did you mean 02-pod-to-pod"),
-        ("readiness", "did you mean 04-readiness?"),
+        ("readines", "did you mean 04-readiness"),
         ("zzz", "`netlab scenario list` shows them"),
     ],
 )
