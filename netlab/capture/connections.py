@@ -6,6 +6,7 @@ import collections
 from typing import NamedTuple
 
 from netlab.capture.headers import Flow, Headers, swapped
+from netlab.net.nfconntrack import Entry, Event
 
 CAPACITY = 1 << 16
 """Translations that are remembered: 1 KiB each."""
@@ -28,6 +29,18 @@ class Translation(NamedTuple):
     reply: Flow
     start: int | None = None
     end: int | None = None
+
+
+def known(machine: str, entry: Entry) -> Translation:
+    """A listed entry of a machine's connection tracking."""
+    return Translation(machine, entry.protocol, entry.original, entry.reply)
+
+
+def told(machine: str, event: Event) -> Translation:
+    """What a machine's connection tracking told."""
+    start = event.time if event.kind == "new" else None
+    end = event.time if event.kind == "destroy" else None
+    return Translation(machine, event.entry.protocol, event.entry.original, event.entry.reply, start, end)
 
 
 class Sent(NamedTuple):

@@ -14,11 +14,11 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
-from netlab.capture.connections import Connections, Sent, Translation, sent
+from netlab.capture.connections import Connections, Sent, Translation, known, sent, told
 from netlab.capture.headers import TCP, Flow, Headers, endpoint_text, parse
 from netlab.capture.taps import Tap
 
-__all__ = ["Correlator", "Journey", "Sighting", "Translation", "changes", "journeys", "sighting"]
+__all__ = ["Correlator", "Journey", "Sighting", "Translation", "changes", "journeys", "known", "sighting", "told"]
 
 SETTLED = 500_000_000
 """Nanoseconds after which a packet is not expected at another tap any more."""
