@@ -95,10 +95,13 @@ def refusal(flags: int, payload: bytes, subject: str) -> NetlinkError | None:
 
 
 class Netlink:
-    """A socket to a family of netlink in the network namespace of its making. Closed by `close`, or as a block."""
+    """A socket to a family of netlink in the network namespace of its making. Closed by `close`, or as a block.
 
-    def __init__(self, protocol: int) -> None:
-        self._socket = socket(_AF_NETLINK, _SOCK_RAW_CLOEXEC, protocol)
+    `made` is such a socket that was made elsewhere, in whose namespace it then works.
+    """
+
+    def __init__(self, protocol: int, made: socket | None = None) -> None:
+        self._socket = made or socket(_AF_NETLINK, _SOCK_RAW_CLOEXEC, protocol)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._sequence = 1

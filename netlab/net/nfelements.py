@@ -12,7 +12,7 @@ Constants are the kernel's (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.
 
 from __future__ import annotations
 
-from _socket import SO_SNDBUF, SOL_SOCKET
+from _socket import SO_SNDBUF, SOL_SOCKET, socket
 from _struct import Struct
 
 from netlab.net.netlink import (
@@ -298,8 +298,8 @@ def _comment(userdata: bytes) -> str:
 class Nfnetlink(Netlink):
     """A socket to nftables in the network namespace of its making. Every method raises `NetlinkError`."""
 
-    def __init__(self) -> None:
-        super().__init__(_NETLINK_NETFILTER)
+    def __init__(self, made: socket | None = None) -> None:
+        super().__init__(_NETLINK_NETFILTER, made)
 
     def generation(self) -> int:
         """The number of the present ruleset: every batch of anybody raises it."""

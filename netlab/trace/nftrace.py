@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Self
 
 from netlab.net import nfrules
@@ -49,6 +49,10 @@ _KINDS: dict[int, Literal["policy", "return", "rule"]] = {1: "policy", 2: "retur
 _TUNNEL = 8 + 8 + 14
 """Bytes of UDP, VXLAN and Ethernet headers between the transport header of a VXLAN packet and the inner IP header."""
 _IP_HEADERS = (20, 40)
+
+
+MakeSocket = Callable[[int, int, int], socket.socket]
+"""Makes a socket of a family, kind and protocol, in whatever network namespace; it may raise `OSError`."""
 
 
 class Pattern(NamedTuple):
@@ -88,7 +92,9 @@ class Step(NamedTuple):
 
 
 class Tracer:
-    """Watches a probe's packets in the network namespace of its making. Raises `NetlinkError` and `OSError`.
+    """Watches a probe's packets in the network namespace in which `make` makes sockets.
+
+    Raises `NetlinkError` and `OSError`.
 
     With `tracked` it follows the connection too: whatever connection tracking says belongs to it, such as an answer
     that shares no bytes with the question, or an ICMP error. That turns connection tracking on, so it is for namespaces
@@ -96,16 +102,16 @@ class Tracer:
     table that marks the packets.
     """
 
-    def __init__(self, signature: Signature, *, tracked: bool) -> None:
+    def __init__(self, signature: Signature, make: MakeSocket = socket.socket, *, tracked: bool) -> None:
         self.lost = False
         self.table = f"{TABLE_PREFIX}{os.getpid()}"
-        self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        self._events = make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._events.setblocking(False)
         self._events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         # What has no number of its own gets nothing: it looks like the sender, the kernel, whose number is 0.
         self._events.bind((0, 0))
         self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE)
-        self._owner = Nfnetlink()
+        self._owner = Nfnetlink(make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER))
         try:
             self._owner.commit(_table(self.table, signature, tracked=tracked))
         except BaseException:

@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Literal, NamedTuple, Self
 
-from netlab.trace.nftrace import Pattern, Signature
+from netlab.trace.nftrace import MakeSocket, Pattern, Signature
 from netlab.trace.state import Protocol
 
 Outcome = Literal["answered", "refused", "failed", "silent"]
@@ -45,14 +45,21 @@ class Result(NamedTuple):
 
 
 class Sender:
-    """Sends one probe from the network namespace of its making to an address and port, and waits for the answer.
+    """Sends one probe to an address and port from where `make` makes sockets, and waits for the answer.
 
     `size` is the length of the IP packet in bytes, headers and all; one that is given may not be taken apart on its
     way. 0 is as small as can be. Of TCP it is the SYN, which has no size to choose. Raises `OSError` when there is no
     such socket to be had.
     """
 
-    def __init__(self, protocol: Protocol, address: str, port: int = 0, size: int = 0) -> None:
+    def __init__(
+        self,
+        protocol: Protocol,
+        address: str,
+        port: int = 0,
+        size: int = 0,
+        make: MakeSocket = socket.socket,
+    ) -> None:
         self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.protocol = protocol
         self._target = (address, port)
@@ -63,7 +70,7 @@ class Sender:
         self.source_port = 0
         """Of ICMP the identifier of the echo."""
         kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "icmp": socket.SOCK_RAW}[protocol]
-        self._socket = socket.socket(self.family, kind, self._number if protocol == "icmp" else 0)
+        self._socket = make(self.family, kind, self._number if protocol == "icmp" else 0)
         try:
             self._prepare()
         except BaseException:

@@ -34,11 +34,14 @@ def _run(*argv: str, text: str | None = None) -> str:
 
 
 def _host() -> None:
-    """A host whose only interface is loopback, with the address of an endpoint and a way to Services."""
+    """A host with the address of an endpoint, and a way to Services (of loopback the kernel rejects nothing)."""
+    _run("ip", "link", "add", "out", "type", "veth", "peer", "name", "end")
+    _run("ip", "link", "set", "out", "up")
+    _run("ip", "link", "set", "end", "up")
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "address", "add", "10.0.0.1/32", "dev", "lo")
     _run("ip", "-6", "address", "add", "fd00::1/128", "dev", "lo", "nodad")
-    _run("ip", "route", "add", "10.96.0.0/16", "dev", "lo")
+    _run("ip", "route", "add", "10.96.0.0/16", "dev", "out")
 
 
 def _target(service: str, *endpoints: Endpoint) -> Target:
