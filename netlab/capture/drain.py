@@ -6,11 +6,13 @@ import contextlib
 import gc
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +23,10 @@ from netlab.net import syscalls
 MOST_RINGS = 65_536
 """That may come and go in the life of one engine."""
 
-STOP = b"stop"
+STOP, QUIT = b"stop", b"quit"
+"""Requests: to end when everything that was captured is in the spool, or at once."""
+STOPPED = b"stopped"
+"""What comes back then. The process ends when the kernel has freed the rings."""
 NEW_RING = struct.Struct("=IIII")
 """What goes with a socket: the number of its ring, the bytes of a block and how many there are, the milliseconds after
 which the kernel hands over one that is not full."""
@@ -35,6 +40,8 @@ _MARK_EVERY = 5_000_000
 """Nanoseconds between marks: with each, the engine sorts what it holds."""
 _LONGEST_END = 5.0
 """Seconds for a ring to hand over what it has: its timer sees to that within twice what is asked of it."""
+_CLOSING = 32
+"""Rings closed at once: the kernel waits for every processor, twice, before it frees one (packet_release)."""
 _LOOK_AGAIN = 0.1
 """Seconds until an interface that is down is looked at again: that it is deleted after that, nobody tells."""
 
@@ -79,6 +86,8 @@ def drain(control: socket.socket, descriptor: int, bell: int, progress: Progress
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         syscalls.set_parent_death_signal(signal.SIGKILL)
         gc.disable()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a ring takes two
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         _close_all_but({0, 1, 2, control.fileno(), descriptor, bell})
         _Drain(control, spool.Appender(descriptor), bell, progress).run()
         os._exit(0)
@@ -116,6 +125,7 @@ class _Drain:
         self._marked = 0
         """When the last mark was made."""
         self._stopping = False
+        self._closing = ThreadPoolExecutor(_CLOSING)
 
     def run(self) -> None:
         while not self._stopping or self._rings:
@@ -134,6 +144,8 @@ class _Drain:
                     self._end(number)
         self._out.mark(spool.END)
         self._publish()
+        self._control.send(STOPPED)
+        self._closing.shutdown()
 
     def _timeout(self) -> float | None:
         if self._owed or self._latest:
@@ -147,8 +159,11 @@ class _Drain:
             for number in self._rings:
                 self._let_end(number)
             return
-        if not request:
-            os._exit(0)  # nobody is there to ask
+        if request in (QUIT, b""):
+            for number in [*self._rings]:
+                self._end(number)
+            self._closing.shutdown()
+            os._exit(0)
         number, block, blocks, retire = NEW_RING.unpack(request)
         ring = Ring(socket.socket(fileno=descriptors[0]), block, blocks)
         self._rings[number] = ring
@@ -201,5 +216,6 @@ class _Drain:
         self._poll.unregister(ring.socket)
         del self._numbers[ring.socket.fileno()]
         self._progress.tell(number, ring.received, ring.dropped, gone=is_gone(ring.socket))
-        ring.close()
+        ring.unmap()
+        self._closing.submit(os.close, ring.socket.detach())
         os.eventfd_write(self._bell, 1)

@@ -17,13 +17,14 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from netlab.capture import ring, spool
-from netlab.capture.drain import FAILURE, MOST_RINGS, NEW_RING, STOP, Progress, drain
+from netlab.capture.drain import FAILURE, MOST_RINGS, NEW_RING, QUIT, STOP, Progress, drain
 from netlab.capture.filters import compile_filter
 from netlab.capture.ring import SNAPLEN, Frame
 from netlab.capture.taps import Tap
@@ -33,6 +34,8 @@ _MEMORY = 256 << 20
 """Bytes of all rings together, of a machine with enough."""
 _MEMORY_SHARE = 16
 _LONGEST_STOP = 30.0
+_STARTING = 32
+"""Rings that are started at once."""
 
 _of_time = operator.attrgetter("time")
 
@@ -65,7 +68,6 @@ class Engine:
             self.expression = expression
             self._program = compile_filter(expression)
             self._snaplen = snaplen
-            self._expected = max(len(waiting), 1)
             self._memory = min(_MEMORY, _available_memory() // _MEMORY_SHARE)
             self._taps: list[Tap] = []
             self._pending: list[Frame] = []
@@ -87,8 +89,7 @@ class Engine:
             theirs.close()
             self._pidfd = os.pidfd_open(self._child)
             undo.callback(self.close)
-            for source in waiting:
-                self.add(source)
+            self._start(waiting)
             undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -104,21 +105,32 @@ class Engine:
 
         Raises as `ring.start` does, `ExhaustedError` after 65,536 taps, `NetlabError` when the capture has ended.
         """
-        number = len(self._taps)
-        if number == MOST_RINGS:
-            raise ExhaustedError(f"{source.tap.name}: {MOST_RINGS} taps were watched already: begin a new capture")
         with source.socket:
-            shape = ring.layout(max(self._expected, number + 1), self._memory, self._snaplen)
-            try:
-                ring.start(source.socket, source.tap.interface, self._program, shape)
-            except NetlabError as error:
-                raise type(error)(f"{source.tap.owner}: {error}") from error
-            request = NEW_RING.pack(number, shape.block, shape.blocks, shape.retire)
-            try:
-                socket.send_fds(self._control, [request], [source.socket.fileno()])
-            except OSError as error:
-                raise NetlabError(f"{source.tap.name}: the capture has ended: begin a new one") from error
-            self._taps.append(source.tap)
+            self._start([source])
+
+    def _start(self, sources: Sequence[Source]) -> None:
+        count = len(self._taps) + len(sources)
+        if count > MOST_RINGS:
+            raise ExhaustedError(f"no more than {MOST_RINGS} taps can be watched by one capture: begin a new one")
+        shape = ring.layout(max(count, 1), self._memory, self._snaplen)
+        # Each spends some 15 ms waiting for the kernel.
+        with ThreadPoolExecutor(min(len(sources), _STARTING) or 1) as threads:
+            for source, _ in zip(
+                sources, threads.map(lambda each: self._start_ring(each, shape), sources), strict=True
+            ):
+                request = NEW_RING.pack(len(self._taps), shape.block, shape.blocks, shape.retire)
+                try:
+                    socket.send_fds(self._control, [request], [source.socket.fileno()])
+                except OSError as error:
+                    raise NetlabError(f"{source.tap.name}: the capture has ended: begin a new one") from error
+                source.socket.close()
+                self._taps.append(source.tap)
+
+    def _start_ring(self, source: Source, shape: ring.Layout) -> None:
+        try:
+            ring.start(source.socket, source.tap.interface, self._program, shape)
+        except NetlabError as error:
+            raise type(error)(f"{source.tap.owner}: {error}") from error
 
     @property
     def taps(self) -> list[Tap]:
@@ -160,7 +172,7 @@ class Engine:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            ended = self._has_ended()  # asked first: after that nothing is written
+            ended = _readable(self._pidfd, timeout=0)  # asked first: after that nothing is written
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
             found = self._next()
@@ -173,7 +185,7 @@ class Engine:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return []
-            select.select([self._bell, self._pidfd], [], [], left)
+            _readable(self._bell, self._pidfd, timeout=left)
 
     def frames(self) -> Iterator[Frame]:
         """All frames in order of time; it waits for more until the engine is stopped. Raises as `read` does."""
@@ -210,16 +222,18 @@ class Engine:
 
         Raises `TimedOutError` when the machine is too busy to have it ended in half a minute.
         """
-        with contextlib.suppress(OSError):  # it has ended already
-            self._control.send(STOP)
-        if not select.select([self._pidfd], [], [], _LONGEST_STOP)[0]:
+        self._request(STOP)
+        # The answer stays where it is, for whoever else waits for it.
+        if not _readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):
             raise TimedOutError("the capture does not end: the machine is overloaded, try again")
 
     def close(self) -> None:
         """End it at once, and give up what was not read. Repeated, it does nothing."""
         if self._child == 0:
             return
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._request(QUIT)
+        if not _readable(self._pidfd, timeout=_LONGEST_STOP):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._child, 0)
         self._child = 0
@@ -227,8 +241,9 @@ class Engine:
         for descriptor in (self._pidfd, self._bell, self._spool):
             os.close(descriptor)
 
-    def _has_ended(self) -> bool:
-        return bool(select.select([self._pidfd], [], [], 0)[0])
+    def _request(self, request: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has ended already
+            self._control.send(request)
 
     def _why(self) -> NetlabError:
         """Why the process that empties the rings has ended though nobody stopped it."""
@@ -249,6 +264,14 @@ def _spool_failed(number: int) -> NetlabError:
         f"captured packets cannot be kept in {tempfile.gettempdir()}: {os.strerror(number)}: "
         "capture less (a filter, fewer taps), or set TMPDIR to a folder with more room"
     )
+
+
+def _readable(*descriptors: int, timeout: float | None) -> bool:
+    """Whether one of them is within so many seconds (None: however long)."""
+    poll = select.poll()  # select(2) is for numbers up to 1,023
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def _available_memory() -> int:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from netlab.capture.filters import Program, attach
 from netlab.capture.taps import Tap
 from netlab.errors import NetlabError, NotFoundError, UnsupportedError
+from netlab.net import syscalls
 
 SNAPLEN = 65_536 + 256
 """Bytes kept of a frame: the largest segment that is not split before the wire (GSO), with the headers of a tunnel."""
@@ -98,7 +99,8 @@ def start(taker: socket.socket, interface: str, program: Program, shape: Layout)
     request = _REQUEST.pack(shape.block, shape.blocks, shape.block, shape.blocks, shape.retire, 0, 0)
     try:
         taker.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        taker.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+        # It waits for all processors to have seen that (synchronize_net): of many rings, many can wait at once.
+        syscalls.set_socket_option(taker.fileno(), _SOL_PACKET, _PACKET_RX_RING, request)
     except OSError as error:
         if error.errno == errno.ENOMEM:
             size = shape.block * shape.blocks >> 10
@@ -122,7 +124,7 @@ def start(taker: socket.socket, interface: str, program: Program, shape: Layout)
 
 
 class Ring:
-    """A started ring, mapped into this process to be read. `close` it."""
+    """A started ring, mapped into this process to be read. In the end `unmap` it, and close its socket."""
 
     def __init__(self, taker: socket.socket, block: int, blocks: int) -> None:
         """Raises `OSError`."""
@@ -167,12 +169,11 @@ class Ring:
         self.received += received
         self.dropped += dropped
 
-    def close(self) -> None:
-        """End it. What `ready` returned must not be used any more."""
+    def unmap(self) -> None:
+        """No longer read it. What `ready` returned must not be in use."""
         self._words.release()
         self._bytes.release()
         self._map.close()
-        self.socket.close()
 
 
 _BLOCK_STATUS = 8

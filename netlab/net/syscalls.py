@@ -121,6 +121,13 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     _check(result, f"fallocate {offset}+{length}")
 
 
+def set_socket_option(fd: int, level: int, option: int, value: bytes) -> None:
+    """setsockopt(2), letting other threads run meanwhile, as that of Python's sockets does not."""
+    size = ctypes.c_uint(len(value))
+    result = _libc.setsockopt(ctypes.c_int(fd), ctypes.c_int(level), ctypes.c_int(option), value, size)
+    _check(result, f"setsockopt {option}")
+
+
 def set_parent_death_signal(signal: int) -> None:
     """Have the kernel send `signal` to this process when its parent thread ends (PR_SET_PDEATHSIG)."""
     _prctl(PR_SET_PDEATHSIG, signal)
