@@ -1,0 +1,166 @@
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from netlab.scenario import NO_ANSWER, Answer, Context, Fault, Host, check
+
+CLIENT_PORT = 20000
+PATIENCE = 0.7
+"""Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
+
+TUNNEL = "dsr0"
+TUNNEL_ID, TUNNEL_PORT = "100", "4790"
+NODE_MAC, OUTSIDE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:fd"
+NODE_END = {"IPv4": "203.0.113.1/32", "IPv6": "2001:db8:2::1/128"}
+
+STRICT, LOOSE = "1", "2"
+"""The values of the sysctl rp_filter (RFC 3704, 2.2 and 2.4)."""
+
+TABLE = "netlab-demo-rpfilter"
+
+
+@contextmanager
+def load_balancer(ctx: Context) -> Iterator[None]:
+    """A tunnel from the outside to node-1, for the block; packets for the Service's external address go through it."""
+    node, outside, address = ctx.node("node-1"), ctx.outside, ctx.service("shop").external_address
+    ctx.pod("shop")
+    with ExitStack() as stack:
+        for end, other, mac in ((node, outside, NODE_MAC), (outside, node, OUTSIDE_MAC)):
+            link = ["ip", "link", "add", TUNNEL, "address", mac, "type", "vxlan", "id", TUNNEL_ID]
+            link += ["dstport", TUNNEL_PORT, "local", end.address, "remote", other.address]
+            stack.enter_context(ctx.fault(end, link, undo=["ip", "link", "delete", TUNNEL]))
+            end.as_root(["ip", "link", "set", TUNNEL, "up"])
+        # An interface without an address is strict even where it is to be loose (fib_validate_source's last resort).
+        node.as_root(["ip", "address", "add", NODE_END[ctx.family], "dev", TUNNEL])
+        outside.as_root(["ip", "route", "add", address, "dev", TUNNEL])
+        # Nobody has the address, so nobody would answer when asked for its MAC.
+        outside.as_root(["ip", "neighbour", "add", address, "lladdr", NODE_MAC, "dev", TUNNEL])
+        yield
+
+
+def set_filter(ctx: Context, host: Host, interface: str, value: str) -> Fault:
+    """Have a host look where what comes in by an interface comes from.
+
+    IPv4 has a sysctl for it. IPv6 has none (RFC 3704 is done by netfilter there, as firewalld does it): it gets the
+    same as a rule.
+    """
+    if ctx.family == "IPv4":
+        setting = f"net.ipv4.conf.{interface}.rp_filter"
+        return ctx.fault(host, ["sysctl", "-w", f"{setting}={value}"], undo=["sysctl", "-w", f"{setting}=0"])
+    way = "saddr . iif" if value == STRICT else "saddr"
+    chain = (
+        "type filter hook prerouting priority raw;"
+        f' iifname "{interface}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept;'
+        f' iifname "{interface}" fib {way} oif missing counter drop;'
+    )
+    table = f"table ip6 {TABLE}-{value}"
+    return ctx.fault(
+        host, ["nft", f"{table} {{ chain prerouting {{ {chain} }}; }}"], undo=["nft", f"add {table}; delete {table}"]
+    )
+
+
+def filtered(ctx: Context, host: Host) -> int:
+    """How many packets a host has dropped because of where they come from."""
+    if ctx.family == "IPv4":
+        lines = [line.split() for line in host.as_root(["cat", "/proc/net/netstat"]).splitlines()]
+        names, values = (line for line in lines if line[0] == "TcpExt:")
+        return int(values[names.index("IPReversePathFilter")])
+    listed = json.loads(host.as_root(["nft", "-j", "list", "table", "ip6", f"{TABLE}-{STRICT}"]))["nftables"]
+    statements = [statement for item in listed if "rule" in item for statement in item["rule"]["expr"]]
+    return sum(statement["counter"]["packets"] for statement in statements if "counter" in statement)
+
+
+def ask(ctx: Context, timeout: float = 5) -> Answer:
+    """What the world is told at the external address: the address of the client that the server sees."""
+    url = ctx.service("shop").external_url("/clientip")
+    return ctx.outside.get(url, source_port=CLIENT_PORT, timeout=timeout)
+
+
+def await_answer(ctx: Context) -> None:
+    """Wait until node-1 knows the Service."""
+    url = ctx.service("shop").external_url("/hostname")
+    ctx.eventually(lambda: ctx.outside.get(url, timeout=1), lambda answer: answer.ok, within=10)
+
+
+@check("Requests come through the load balancer's tunnel, answers go straight to the client: two ways, one connection")
+def two_ways(ctx: Context) -> None:
+    outside, service = ctx.outside, ctx.service("shop")
+    client = outside.endpoint(CLIENT_PORT)
+    with load_balancer(ctx):
+        await_answer(ctx)
+        with (
+            ctx.capture(ctx.node("node-1"), interface=TUNNEL, expression="tcp") as (tunnel,),
+            ctx.capture(outside, expression="tcp") as (straight,),
+        ):
+            answer = ask(ctx)
+    ctx.expect(client, answer.text, "the server sees")
+    ctx.expect(f"{client} > {service.external_endpoint} TCP [S]", tunnel.first(flags="S"), "comes by the tunnel")
+    ctx.expect([], tunnel.select(destination=outside.address), "goes back by the tunnel")
+    ctx.expect(f"{service.external_endpoint} > {client} TCP [SA]", straight.first(flags="SA"), "goes back straight")
+
+
+@check("Strict on the tunnel: the request reaches the node, and no further; nobody is told, one counter counts")
+def request_dropped(ctx: Context) -> None:
+    node, outside, shop = ctx.node("node-1"), ctx.outside, ctx.pod("shop")
+    external = ctx.service("shop").external_endpoint
+    with load_balancer(ctx):
+        await_answer(ctx)
+        with (
+            set_filter(ctx, node, TUNNEL, STRICT),
+            ctx.capture(node, interface=TUNNEL, expression="tcp") as (tunnel,),
+            ctx.capture(shop, outside, expression="tcp or icmp or icmp6") as (at_pod, straight),
+        ):
+            before = filtered(ctx, node)
+            answer = ask(ctx, PATIENCE)
+            dropped = filtered(ctx, node) - before
+    ctx.expect(NO_ANSWER, answer.text, "the client gets")
+    ctx.expect(f"{outside.endpoint(CLIENT_PORT)} > {external} TCP [S]", tunnel.first(flags="S"), "comes by the tunnel")
+    ctx.expect([], at_pod.select(source=outside.address), "reaches the pod")
+    ctx.expect([], straight.select(destination=outside.address), "goes back")
+    ctx.expect("1 or more", dropped, "packets dropped for where they come from", holds=dropped >= 1)
+
+
+@check("Strict at the client instead: the answer arrives, and the client's kernel does not believe it")
+def reply_dropped(ctx: Context) -> None:
+    outside, external = ctx.outside, ctx.service("shop").external_endpoint
+    with load_balancer(ctx):
+        await_answer(ctx)
+        with set_filter(ctx, outside, "eth0", STRICT), ctx.capture(outside, expression="tcp") as (straight,):
+            before = filtered(ctx, outside)
+            answer = ask(ctx, PATIENCE)
+            dropped = filtered(ctx, outside) - before
+    ctx.expect(NO_ANSWER, answer.text, "the client gets")
+    ctx.expect(
+        f"{external} > {outside.endpoint(CLIENT_PORT)} TCP [SA]", straight.first(flags="SA"), "arrives at its eth0"
+    )
+    ctx.expect("1 or more", dropped, "packets dropped for where they come from", holds=dropped >= 1)
+
+
+@check("Strict does no harm where request and answer take the same way: a node port, asked directly")
+def same_way(ctx: Context) -> None:
+    node, outside, service = ctx.node("node-1"), ctx.outside, ctx.service("shop")
+    ctx.pod("shop")
+    with set_filter(ctx, node, "eth0", STRICT), set_filter(ctx, outside, "eth0", STRICT):
+        url = f"http://{node.endpoint(service.node_port)}/hostname"
+        text = ctx.eventually(lambda: outside.get(url, timeout=1).text, lambda text: text == "shop", within=10)
+    ctx.expect("shop", text, "who answers")
+
+
+@check("Loose is the repair: a source to which there is any way at all is believed, and the answer is there again")
+def repaired(ctx: Context) -> None:
+    node, outside, shop = ctx.node("node-1"), ctx.outside, ctx.pod("shop")
+    client, external = outside.endpoint(CLIENT_PORT), ctx.service("shop").external_endpoint
+    with load_balancer(ctx):
+        await_answer(ctx)
+        with set_filter(ctx, node, TUNNEL, STRICT):
+            ctx.expect(NO_ANSWER, ask(ctx, PATIENCE).text, "strict")
+        with (
+            set_filter(ctx, node, TUNNEL, LOOSE),
+            ctx.capture(node, interface=TUNNEL, expression="tcp") as (tunnel,),
+            ctx.capture(shop, outside, expression="tcp") as (at_pod, straight),
+        ):
+            answer = ask(ctx)
+    ctx.expect(client, answer.text, "loose")
+    ctx.expect(f"{client} > {external} TCP [S]", tunnel.first(flags="S"), "comes by the tunnel")
+    ctx.expect(f"{client} > {shop.endpoint(8080)} TCP [S]", at_pod.first(source=outside.address), "reaches the pod")
+    ctx.expect(f"{external} > {client} TCP [SA]", straight.first(flags="SA"), "goes back straight")

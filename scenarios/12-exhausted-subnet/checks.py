@@ -1,0 +1,115 @@
+import ipaddress
+import json
+import sys
+from typing import Any
+
+from netlab.scenario import REFUSED, Context, Machine, check
+
+RESERVATIONS = "/run/netlab/cni/networks"
+"""The `dataDir` of a node's IPAM plugin."""
+
+REPLACE = 'umask 077 && printf "%s\\n" "$1" >"$0.new" && mv "$0.new" "$0"'
+"""A script that gives the file $0 the text $1, at once: the kubelet may read it at any time."""
+
+
+def reservations(node: Machine) -> dict[str, str]:
+    """What `netlab cni ipam list` shows on a node: each address that is not free, and the sandbox that holds it."""
+    argv = [sys.executable, "-m", "netlab", "cni", "ipam", "list", "--data-dir", RESERVATIONS, "-o", "json"]
+    return {row["address"]: row["containerID"] for row in json.loads(node.as_root(argv))}
+
+
+def narrow(ctx: Context, node: Machine) -> list[str]:
+    """Leave the node two addresses for pods, which nobody has yet; the addresses."""
+    path = ctx.cni_configuration(node)
+    text = path.read_text()
+    configuration = json.loads(text)
+    range_ = range_of(ctx, configuration)
+    taken = reservations(node)
+    first = ipaddress.ip_address(range_.get("rangeStart") or ipaddress.ip_network(range_["subnet"])[2])
+    while str(first) in taken or str(first + 1) in taken:
+        first += 1
+    pair = [str(first), str(first + 1)]
+    range_["rangeStart"], range_["rangeEnd"] = pair
+    replace = ["sh", "-c", REPLACE, str(path)]
+    ctx.fault(node, [*replace, json.dumps(configuration, indent=2)], undo=[*replace, text.strip()])
+    return pair
+
+
+def range_of(ctx: Context, configuration: dict[str, Any]) -> dict[str, Any]:
+    """The range of a network configuration that is of the run's family."""
+    ranges: list[dict[str, Any]] = [each[0] for each in configuration["plugins"][0]["ipam"]["ranges"]]
+    return next(each for each in ranges if f"IPv{ipaddress.ip_network(each['subnet']).version}" == ctx.family)
+
+
+def by_number(address: str) -> int:
+    """What addresses are sorted by."""
+    return int(ipaddress.ip_address(address))
+
+
+def pair_of(ctx: Context, node: Machine) -> list[str]:
+    """The two addresses that the node has for pods."""
+    range_ = range_of(ctx, json.loads(ctx.cni_configuration(node).read_text()))
+    return [range_["rangeStart"], range_["rangeEnd"]]
+
+
+@check("A node with two addresses runs two pods; the third waits in ContainerCreating, and says what there is none of")
+def no_address_left(ctx: Context) -> None:
+    ctx.pod("client")
+    pair = narrow(ctx, ctx.node("node-1"))
+    ctx.scale("early", 2)
+    ctx.expect(pair, sorted((pod.address for pod in ctx.pods("app=early", 2)), key=by_number), "the first two get")
+    ctx.scale("late", 1)
+    trouble = ctx.eventually(lambda: ctx.trouble("app=late"), lambda text: "addresses" in text, within=10)
+    # The message goes on with the remedy.
+    waits, remedy, _ = trouble.partition("; ")
+    said = f"all 2 addresses of {'-'.join(pair)} are reserved"
+    ctx.expect("ContainerCreating", waits, "the third waits", holds="ContainerCreating" in waits)
+    ctx.expect(said, waits, "and is told", holds=said in waits and bool(remedy))
+
+
+@check("`netlab cni ipam list` on the node tells who holds them: the sandboxes of the two")
+def who_holds_them(ctx: Context) -> None:
+    held, trouble = reservations(ctx.node("node-1")), ctx.trouble("app=late")
+    for pod in ctx.pods("app=early", 2):
+        ctx.expect(pod.uid, held.get(pod.address, "nobody").partition("_")[0], f"{pod.address} is held for pod")
+        ctx.expect("yes", "yes" if held[pod.address] in trouble else "no", "as the waiting pod says")
+
+
+@check("A pod without an address is no endpoint: its Service refuses, and no packet is for it")
+def refused_meanwhile(ctx: Context) -> None:
+    client, service = ctx.pod("client"), ctx.service("late")
+    with ctx.capture(ctx.node("node-1"), interface="cni0", expression="tcp port 8080 or icmp or icmp6") as (bridge,):
+        refused = ctx.eventually(
+            lambda: client.get(service.url("/hostname"), timeout=3).text, lambda text: text == REFUSED, within=10
+        )
+    ctx.expect(REFUSED, refused, "the Service")
+    ctx.expect([], bridge.select(source=client.address, destination_port=8080), "passes the bridge")
+
+
+@check("When one of the two ends, its address comes free, and the third gets it: who still dials it meets a stranger")
+def freed(ctx: Context) -> None:
+    client, service, node = ctx.pod("client"), ctx.service("late"), ctx.node("node-1")
+    before = pair_of(ctx, node)
+    ctx.scale("early", 1)
+    (late,) = ctx.pods("app=late", 1)
+    ctx.expect(f"one of {', '.join(before)}", late.address, "the third gets", holds=late.address in before)
+    ctx.eventually(lambda: client.get(service.url("/hostname"), timeout=3), lambda answer: answer.ok, within=10)
+    with ctx.capture(node, interface="cni0", expression="tcp port 8080") as (bridge,):
+        ctx.expect(late.name, client.get(service.url("/hostname")).text, "who answers at the Service")
+    syn = bridge.select(source=client.address, destination=late.address, flags="S")
+    ctx.expect("a SYN", syn[0] if syn else "nothing", "passes the bridge", holds=bool(syn))
+    ctx.expect(late.name, client.get(late.url(8080, "/hostname")).text, "who answers at the address")
+
+
+@check("With the whole range again, there is an address for everybody")
+def repaired(ctx: Context) -> None:
+    node = ctx.node("node-1")
+    pair = pair_of(ctx, node)
+    ctx.repair()
+    ctx.scale("early", 2)
+    everybody = [*ctx.pods("app=early", 2), *ctx.pods("app=late", 1)]
+    beyond = [pod.address for pod in everybody if pod.address not in pair]
+    ctx.expect(1, len(beyond), "pods with an address beyond the two")
+    client = ctx.pod("client")
+    for pod in everybody:
+        ctx.expect(pod.name, client.get(pod.url(8080, "/hostname")).text, "who answers")
