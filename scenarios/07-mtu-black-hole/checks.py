@@ -12,7 +12,7 @@ PADDING = "x" * 1300
 """With it a request is one packet of an MTU of 1500, and two of the overlay's."""
 
 TOO_BIG = {"ICMP": 3, "ICMPv6": 2}
-"""The types of "fragmentation needed" (RFC 792, as a code of "destination unreachable") and "packet too big" (RFC 4443)."""
+"""The types of "destination unreachable", a code of which is "fragmentation needed" (RFC 792), and "packet too big"."""
 
 FIREWALL = "inet netlab-demo-mtu"
 
