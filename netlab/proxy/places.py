@@ -40,14 +40,16 @@ def ends(
     pods: Sequence[Pod],
     services: Sequence[Service],
     outside: Sequence[str],
+    protocol: str = "",
 ) -> Ends:
     """What SOURCE and DESTINATION mean; `outside` are the addresses of the outside world, if it has a name.
 
-    Raises UsageError for what cannot be read, NotFoundError (naming near ones) for what is not there.
+    The protocol is the destination's (/udp), TCP if it has none; one that is given holds for any. ICMP has no port: it
+    is 0. Raises UsageError for what cannot be read, NotFoundError (naming near ones) for what is not there.
     """
-    target, protocol = _protocol(destination)
+    target, protocol = (destination, protocol) if protocol else _protocol(destination)
     from_, node = _source(source, namespace, nodes, pods, outside)
-    to, port, called = _destination(target, protocol, namespace, nodes, services)
+    to, port, called = _destination(target, protocol, namespace, nodes, pods, services, outside)
     return Ends(from_, to, protocol, port, node or called)
 
 
@@ -89,15 +91,18 @@ def _source(
         return node_info(_named(name, {node.metadata.name: node for node in nodes}, "node")).addresses, name
     if kind not in ("", "pod", "pods", "po"):
         raise UsageError(f"SOURCE {text!r}: give an address, a pod, node/NAME or {OUTSIDE}")
-    found = _named(name, {p.metadata.name: p for p in pods if p.metadata.namespace == namespace}, "pod", namespace)
-    addresses = _pod_addresses(found)
-    if not addresses:
-        raise NotFoundError(f"pod {name} has no address yet: it is {found.status.phase or 'Pending'}")
-    return addresses, found.spec.nodeName or None
+    found = _pod(name, namespace, pods)
+    return _pod_addresses(found), found.spec.nodeName or None
 
 
 def _destination(
-    text: str, protocol: str, namespace: str, nodes: Iterable[Node], services: Iterable[Service]
+    text: str,
+    protocol: str,
+    namespace: str,
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    services: Iterable[Service],
+    outside: Sequence[str],
 ) -> tuple[tuple[str, ...], int, str | None]:
     kind, _, rest = text.rpartition("/")
     if kind in ("svc", "service", "services"):
@@ -113,17 +118,38 @@ def _destination(
     if kind in ("node", "nodes", "no"):
         name, _, port = rest.partition(":")
         node = _named(name, {node.metadata.name: node for node in nodes}, "node")
-        return node_info(node).addresses, _number(port, text), name
+        return node_info(node).addresses, _number(port, text, protocol), name
+    if kind in ("", "pod", "pods", "po") and (found := _literal(text, protocol)):
+        address, port = found
+        return (address,), _number(port, text, protocol), _node_of(address, nodes)
+    name, _, port = rest.partition(":")
+    if not kind and name == OUTSIDE and outside:
+        return tuple(outside), _number(port, text, protocol), None
+    if kind not in ("", "pod", "pods", "po") or not name or ":" in port or "[" in name or _address(name):
+        raise UsageError(
+            f"DESTINATION {text!r}: give ADDRESS:PORT ([ADDRESS]:PORT of IPv6), svc/NAME:PORT, node/NAME:PORT, POD:PORT"
+            f" or {OUTSIDE}:PORT"
+        )
+    if any(s.metadata.name == name and s.metadata.namespace == namespace for s in services):
+        pods = list(pods)
+        if not any(p.metadata.name == name and p.metadata.namespace == namespace for p in pods):
+            raise NotFoundError(f"there is no pod {name!r} in namespace {namespace}; did you mean svc/{name}?")
+    pod = _pod(name, namespace, pods)
+    return _pod_addresses(pod), _number(port, text, protocol), None
+
+
+def _literal(text: str, protocol: str) -> tuple[str, str] | None:
+    """ADDRESS:PORT, or for ICMP an address alone; None of what is none."""
+    if protocol == "icmp" and (address := _address(text.strip("[]"))):
+        return address, ""
     host, _, port = text.rpartition(":")
     address = _address(host.strip("[]"))
-    if kind or address is None or (":" in address and not host.startswith("[")):
-        raise UsageError(
-            f"DESTINATION {text!r}: give ADDRESS:PORT ([ADDRESS]:PORT of IPv6), svc/NAME:PORT or node/NAME:PORT"
-        )
-    return (address,), _number(port, text), _node_of(address, nodes)
+    return None if address is None or (":" in address and not host.startswith("[")) else (address, port)
 
 
 def _service_port(service: Service, text: str, protocol: str) -> int:
+    if protocol == "icmp":
+        return _number(text, service.key, protocol)
     ports = [port for port in service.spec.ports if PROTOCOLS.get(port.protocol or "TCP") == protocol]
     for port in ports:
         if text and text in (str(port.port), port.name):
@@ -137,7 +163,11 @@ def _service_port(service: Service, text: str, protocol: str) -> int:
     raise UsageError(f"Service {service.key}: which port? Of {protocol} it has {known}")
 
 
-def _number(text: str, whole: str) -> int:
+def _number(text: str, whole: str, protocol: str = "") -> int:
+    if protocol == "icmp":
+        if text:
+            raise UsageError(f"DESTINATION {whole!r}: ICMP has no ports: leave {text} out")
+        return 0
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise UsageError(f"DESTINATION {whole!r}: its port is not a number in 1..65535")
     return int(text)
@@ -148,6 +178,14 @@ def _address(text: str) -> str | None:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return None
+
+
+def _pod(name: str, namespace: str, pods: Iterable[Pod]) -> Pod:
+    """A pod that has an address."""
+    found = _named(name, {p.metadata.name: p for p in pods if p.metadata.namespace == namespace}, "pod", namespace)
+    if not _pod_addresses(found):
+        raise NotFoundError(f"pod {name} has no address yet: it is {found.status.phase or 'Pending'}")
+    return found
 
 
 def _pod_addresses(pod: Pod) -> tuple[str, ...]:

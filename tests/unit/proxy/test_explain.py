@@ -159,11 +159,11 @@ def service(name: str, cluster_ip: str, *ports: ServicePort) -> Service:
     )
 
 
-def asked(source: str, destination: str, namespace: str = "shop") -> Ends:
+def asked(source: str, destination: str, protocol: str = "") -> Ends:
     return ends(
         source,
         destination,
-        namespace,
+        "shop",
         [node("node-1", "192.0.2.1", "2001:db8::1"), node("node-2", "192.0.2.2")],
         [pod("web-1", "node-2", "10.244.2.2", "fd00::2"), pod("late", "")],
         [
@@ -173,6 +173,7 @@ def asked(source: str, destination: str, namespace: str = "shop") -> Ends:
             service("headless", "None", ServicePort(port=80)),
         ],
         ["192.0.2.253"],
+        protocol,
     )
 
 
@@ -191,10 +192,27 @@ def asked(source: str, destination: str, namespace: str = "shop") -> Ends:
         ),
         ("2001:db8::9", "[2001:DB8::1]:80", Ends(("2001:db8::9",), ("2001:db8::1",), "tcp", 80, "node-1")),
         ("outside", "198.51.100.7:443", Ends(("192.0.2.253",), ("198.51.100.7",), "tcp", 443, None)),
+        ("outside", "web-1:8080", Ends(("192.0.2.253",), ("10.244.2.2", "fd00::2"), "tcp", 8080, None)),
+        ("node/node-2", "outside:7/udp", Ends(("192.0.2.2",), ("192.0.2.253",), "udp", 7, "node-2")),
     ],
 )
 def test_what_the_names_mean(source: str, destination: str, expected: Ends) -> None:
     assert asked(source, destination) == expected
+
+
+@pytest.mark.parametrize(
+    ("destination", "addresses"),
+    [
+        ("pod/web-1", ("10.244.2.2", "fd00::2")),
+        ("svc/web", ("10.96.0.10",)),
+        ("outside", ("192.0.2.253",)),
+        ("2001:db8::1", ("2001:db8::1",)),
+        ("node/node-2", ("192.0.2.2",)),
+    ],
+)
+def test_icmp_has_no_port(destination: str, addresses: tuple[str, ...]) -> None:
+    found = asked("web-1", destination, "icmp")
+    assert (found.destination, found.protocol, found.port) == (addresses, "icmp", 0)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +235,15 @@ def test_what_the_names_mean(source: str, destination: str, expected: Ends) -> N
         (lambda: asked("web-1", "fd00::1:80"), UsageError, "DESTINATION 'fd00::1:80': give ADDRESS:PORT"),
         (lambda: asked("web-1", "10.96.0.10:0"), UsageError, "DESTINATION '10.96.0.10:0': its port is not a number"),
         (lambda: asked("web-1", "node/node-1:x"), UsageError, "DESTINATION 'node/node-1:x': its port is not a number"),
-        (lambda: asked("web-1", "pod/web-1:80"), UsageError, "DESTINATION 'pod/web-1:80': give ADDRESS:PORT"),
+        (lambda: asked("web-1", "job/web-1:80"), UsageError, "DESTINATION 'job/web-1:80': give ADDRESS:PORT"),
+        (lambda: asked("web-1", "web-2:80"), NotFoundError, "there is no pod 'web-2' in namespace shop; did you mean"),
+        (
+            lambda: asked("web-1", "dns:53"),
+            NotFoundError,
+            "there is no pod 'dns' in namespace shop; did you mean svc/d",
+        ),
+        (lambda: asked("web-1", "late:80"), NotFoundError, "pod late has no address yet: it is Pending"),
+        (lambda: asked("web-1", "web-1:80", "icmp"), UsageError, "DESTINATION 'web-1:80': ICMP has no ports"),
         (lambda: narrowed(asked("node/node-2", "[fd00::1]:80")), UsageError, "192.0.2.2 and fd00::1 have no address"),
     ],
 )
