@@ -5,6 +5,8 @@ from contextlib import ExitStack, contextmanager
 from netlab.scenario import NO_ANSWER, Answer, Context, Fault, Host, check
 
 CLIENT_PORT = 20000
+OTHER_PORT = 20001
+"""For a connection that the server goes on to believe in."""
 PATIENCE = 0.7
 """Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
 
@@ -32,9 +34,9 @@ def load_balancer(ctx: Context) -> Iterator[None]:
             end.as_root(["ip", "link", "set", TUNNEL, "up"])
         # An interface without an address is strict even where it is to be loose (fib_validate_source's last resort).
         node.as_root(["ip", "address", "add", NODE_END[ctx.family], "dev", TUNNEL])
-        outside.as_root(["ip", "route", "add", address, "dev", TUNNEL])
         # Nobody has the address, so nobody would answer when asked for its MAC.
         outside.as_root(["ip", "neighbour", "add", address, "lladdr", NODE_MAC, "dev", TUNNEL])
+        outside.as_root(["ip", "route", "add", address, "dev", TUNNEL])
         yield
 
 
@@ -70,10 +72,9 @@ def filtered(ctx: Context, host: Host) -> int:
     return sum(statement["counter"]["packets"] for statement in statements if "counter" in statement)
 
 
-def ask(ctx: Context, timeout: float = 5) -> Answer:
+def ask(ctx: Context, timeout: float = 5, source_port: int = CLIENT_PORT) -> Answer:
     """What the world is told at the external address: the address of the client that the server sees."""
-    url = ctx.service("shop").external_url("/clientip")
-    return ctx.outside.get(url, source_port=CLIENT_PORT, timeout=timeout)
+    return ctx.outside.get(ctx.service("shop").external_url("/clientip"), source_port=source_port, timeout=timeout)
 
 
 def await_answer(ctx: Context) -> None:
@@ -127,11 +128,11 @@ def reply_dropped(ctx: Context) -> None:
         await_answer(ctx)
         with set_filter(ctx, outside, "eth0", STRICT), ctx.capture(outside, expression="tcp") as (straight,):
             before = filtered(ctx, outside)
-            answer = ask(ctx, PATIENCE)
+            answer = ask(ctx, PATIENCE, OTHER_PORT)
             dropped = filtered(ctx, outside) - before
     ctx.expect(NO_ANSWER, answer.text, "the client gets")
     ctx.expect(
-        f"{external} > {outside.endpoint(CLIENT_PORT)} TCP [SA]", straight.first(flags="SA"), "arrives at its eth0"
+        f"{external} > {outside.endpoint(OTHER_PORT)} TCP [SA]", straight.first(flags="SA"), "arrives at its eth0"
     )
     ctx.expect("1 or more", dropped, "packets dropped for where they come from", holds=dropped >= 1)
 

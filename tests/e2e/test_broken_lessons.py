@@ -1,0 +1,84 @@
+"""The lessons that break something: whatever becomes of them, the machines of the lab are afterwards as they were."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Netlab, eventually
+
+LESSONS = ["11-asymmetric-reply", "12-exhausted-subnet", "13-no-endpoints", "14-missing-fdb-entry"]
+
+LOOK = """
+ls /sys/class/net
+ip -4 route; ip -6 route
+bridge fdb show | grep dst
+sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.eth0.rp_filter
+nft list tables
+"""
+
+
+def configuration(lab: Netlab) -> str:
+    return (lab.home / "default/nodes/node-1/net.d/10-netlab.conflist").read_text()
+
+
+def state(lab: Netlab) -> list[str]:
+    """What the lessons break, as it is now."""
+    told = [
+        lab.run("exec", place, "--", "sh", "-c", LOOK).stdout for place in ("node/node-1", "node/node-2", "outside")
+    ]
+    # A bridge without pods is down a moment after the last one is gone.
+    return [configuration(lab), *(text.replace(" linkdown", "") for text in told)]
+
+
+@pytest.fixture(scope="module")
+def warm(lab: Netlab, tmp_path_factory: pytest.TempPathFactory) -> Netlab:
+    """A lab in which pods have been: the bridge that the first one brings stays."""
+    lab.ok("scenario", "run", "02-pod-to-pod", "--pcap-dir", str(tmp_path_factory.mktemp("warm")))
+    return lab
+
+
+def test_what_the_lessons_break_is_whole_again(warm: Netlab, tmp_path: Path) -> None:
+    before = state(warm)
+    told = warm.ok("scenario", "run", *LESSONS, "--pcap-dir", str(tmp_path), "-o", "json")
+    assert [(result["name"], result["status"]) for result in json.loads(told)] == [(name, "passed") for name in LESSONS]
+    assert state(warm) == before
+
+
+def has_tunnel(lab: Netlab) -> bool:
+    return "dsr0" in lab.ok("exec", "outside", "--", "ip", "-o", "link")
+
+
+def is_narrow(lab: Netlab) -> bool:
+    return "rangeStart" in configuration(lab)
+
+
+def lacks_entry(lab: Netlab) -> bool:
+    return "dst 192.0.2.2" not in lab.ok("exec", "node/node-1", "--", "bridge", "fdb", "show", "dev", "vxlan0")
+
+
+@pytest.mark.parametrize(
+    ("lesson", "broken"),
+    [("11-asymmetric-reply", has_tunnel), ("12-exhausted-subnet", is_narrow), ("14-missing-fdb-entry", lacks_entry)],
+)
+def test_an_interruption_repairs_what_is_broken(
+    warm: Netlab, tmp_path: Path, lesson: str, broken: Callable[[Netlab], bool]
+) -> None:
+    before = state(warm)
+    argv = warm.argv("scenario", "run", lesson, "--pcap-dir", str(tmp_path))
+    running = subprocess.Popen(argv, env=warm.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: broken(warm))
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.strip()) == (130, "netlab: interrupted")
+    assert state(warm) == before
+
+
+def test_a_lesson_is_skipped_where_it_makes_no_sense(netlab: Netlab, tmp_path: Path) -> None:
+    argv = ["14-missing-fdb-entry", "--network", "routed", "--pcap-dir", str(tmp_path), "-o", "json"]
+    (result,) = json.loads(netlab.ok("scenario", "run", *argv))
+    assert result["status"] == "skipped"
+    assert {check["observed"] for check in result["checks"]} == {"it needs network vxlan, not routed"}
