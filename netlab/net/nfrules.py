@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from netlab.net.nfelements import Set
 
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-_GETTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN = (_SUBSYSTEM << 8 | kind for kind in (1, 3, 4, 5))
+_NEWTABLE, _GETTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN = (_SUBSYSTEM << 8 | kind for kind in (0, 1, 3, 4, 5))
 _NEWRULE, _GETRULE, _DELRULE, _NEWSET, _GETSET, _DELSET = (_SUBSYSTEM << 8 | kind for kind in (6, 7, 8, 9, 10, 11))
 _APPEND = 0x800  # NLM_F_APPEND
 
-_TABLE_NAME, _TABLE_USERDATA = 1, 6
+_TABLE_NAME, _TABLE_FLAGS, _TABLE_USERDATA = 1, 2, 6
+_DORMANT = 1
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LEN, _SET_DESC, _SET_ID, _SET_SECONDS = (
     1,
@@ -238,7 +239,7 @@ def set_deletion(where: Set) -> Message:
 
 
 def table_request(family: str, table: str) -> Message:
-    """The question for a table. ENOENT: there is none. See `table_comment` for its answer."""
+    """The question for a table. ENOENT: there is none. See `table_comment`, `table_is_dormant` for its answer."""
     return Message(f"table {family} {table}", _GETTABLE, 0, _header(family) + _name(_TABLE_NAME, table))
 
 
@@ -248,6 +249,18 @@ def table_comment(answer: bytes) -> str:
     if len(userdata) > 2 and userdata[0] == _UDATA_COMMENT:
         return userdata[2 : 2 + userdata[1]].rstrip(b"\0").decode(errors="replace")
     return ""
+
+
+def table_is_dormant(answer: bytes) -> bool:
+    """Whether the kernel passes over a table's chains."""
+    flags = dict(attributes(answer, _HEADER.size)).get(_TABLE_FLAGS, bytes(4))
+    return bool(_U32.unpack(flags)[0] & _DORMANT)
+
+
+def awakening(family: str, table: str) -> Message:
+    """The message by which a dormant table's chains are called from then on. Another's flags it would take away."""
+    name, flags = _name(_TABLE_NAME, table), attribute(_TABLE_FLAGS, _U32.pack(0))
+    return Message(f"table {family} {table}", _NEWTABLE, 0, _header(family) + name + flags)
 
 
 def chains_request(family: str) -> Message:

@@ -6,6 +6,7 @@ The semantics are those of Kubernetes' documentation ("Virtual IPs and Service P
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import re
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from netlab.api.core_types import ZONE_LABEL, Node, Service, ServicePort
-from netlab.api.discovery_types import HEADLESS_LABEL, EndpointSlice
+from netlab.api.discovery_types import HEADLESS_LABEL, EndpointHints, EndpointSlice
 from netlab.api.discovery_types import Endpoint as ApiEndpoint
 from netlab.errors import UsageError
 from netlab.proxy.plan import (
@@ -37,7 +38,6 @@ PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
 _MAX_PORT = 65535
-_NOWHERE: frozenset[str] = frozenset()
 
 
 class PlanError(UsageError):
@@ -60,13 +60,17 @@ class _Reach(NamedTuple):
     """See Target."""
 
 
-class _Candidate(NamedTuple):
-    endpoint: Endpoint
-    ready: bool
-    serving: bool
-    terminating: bool
-    for_nodes: frozenset[str]
-    for_zones: frozenset[str]
+@dataclasses.dataclass(slots=True)
+class _Found:
+    """The endpoints of a Service's port, by what their conditions say."""
+
+    ready: list[Endpoint] = dataclasses.field(default_factory=list)
+    draining: list[Endpoint] = dataclasses.field(default_factory=list)
+    """They terminate and still serve."""
+    serving: set[tuple[str, int]] = dataclasses.field(default_factory=set)
+    """Also the ready ones that do not serve (publishNotReadyAddresses): new flows are sent to them."""
+    hints: list[EndpointHints | None] = dataclasses.field(default_factory=list)
+    """Of the ready ones."""
 
 
 def node_info(node: Node) -> NodeInfo:
@@ -91,13 +95,13 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
     for port in service.spec.ports:
         try:
             protocol = _protocol(service, port)
-            candidates = list(_candidates(slices, port, node.name, errors))
-            cluster = _usable(candidates, node)
-            here = [c for c in candidates if c.endpoint.local]
-            local = _usable(here)
-            ready_here.update(c.endpoint.address for c in here if c.ready)
-            # Also the ready ones that do not serve (publishNotReadyAddresses): new flows are sent to them.
-            serving = frozenset((c.endpoint.address, c.endpoint.port) for c in candidates if c.serving or c.ready)
+            found = _find(slices, port, node.name, errors)
+            # The ready endpoints, or if there are none those that terminate and still serve (KEP-1669).
+            cluster = tuple(sorted(_near(found, node) or found.draining))
+            ready = [endpoint for endpoint in found.ready if endpoint.local]
+            local = tuple(sorted(ready or [endpoint for endpoint in found.draining if endpoint.local]))
+            ready_here.update(endpoint.address for endpoint in ready)
+            serving = frozenset(found.serving) if protocol == "udp" else frozenset()
             for frontend, (scope, sources) in _frontends(service, port, protocol, addresses):
                 if frontend in frontends:
                     errors.append(PlanError(f"Service {service.key}: {frontend} is declared twice; the first holds"))
@@ -112,7 +116,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                     cluster=cluster if everywhere or not local else (),
                     local=local if policy == "Local" else (),
                     affinity_seconds=_affinity_seconds(service),
-                    serving=serving if protocol == "udp" else frozenset(),
+                    serving=serving,
                     sources=sources,
                 )
         except PlanError as error:
@@ -248,27 +252,37 @@ def _frontends(
         yield Frontend(None, protocol, node_port), _Reach(Scope.EXTERNAL)
 
 
-def _candidates(
-    slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, errors: list[PlanError]
-) -> Iterator[_Candidate]:
+def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, errors: list[PlanError]) -> _Found:
     """Every endpoint of a Service's port, once.
 
     The port is found by its name: its number is the pod's (a named targetPort may differ from pod to pod).
     """
+    found = _Found()
     seen: set[tuple[str, int]] = set()
     for endpoint_slice in slices:
-        where = f"EndpointSlice {endpoint_slice.key}"
         for number in _numbers(endpoint_slice, port):
-            for endpoint in endpoint_slice.endpoints:
+            for listed in endpoint_slice.endpoints:
                 try:
-                    candidate = _candidate(endpoint, number, node_name, endpoint_slice.addressType, where)
+                    address = _endpoint_address(listed, endpoint_slice)
                 except PlanError as error:
                     errors.append(error)
                     continue
                 # While a pod moves between slices it can be in both for a moment.
-                if candidate.endpoint[:2] not in seen:
-                    seen.add(candidate.endpoint[:2])
-                    yield candidate
+                if (address, number) in seen:
+                    continue
+                seen.add((address, number))
+                conditions, node = listed.conditions, listed.nodeName
+                endpoint = Endpoint(address, number, None if node is None else node == node_name)
+                ready = conditions.ready is not False  # unknown: it is (EndpointSlice API)
+                serving = ready if conditions.serving is None else conditions.serving
+                if ready:
+                    found.ready.append(endpoint)
+                    found.hints.append(listed.hints)
+                elif serving and conditions.terminating:
+                    found.draining.append(endpoint)
+                if serving or ready:
+                    found.serving.add((address, number))
+    return found
 
 
 def _numbers(endpoint_slice: EndpointSlice, port: ServicePort) -> Iterator[int]:
@@ -278,55 +292,37 @@ def _numbers(endpoint_slice: EndpointSlice, port: ServicePort) -> Iterator[int]:
             yield _port_number(slice_port.port, f"EndpointSlice {endpoint_slice.key}: port")
 
 
-def _candidate(endpoint: ApiEndpoint, port: int, node_name: str, family: str, where: str) -> _Candidate:
-    if not endpoint.addresses:
-        raise PlanError(f"{where}: an endpoint has no address")
-    # The addresses of one endpoint are one backend; consumers use the first (EndpointSlice API, since 1.21).
-    address = _address(endpoint.addresses[0], f"{where}: address")
-    if family_of(address) != family:
-        raise PlanError(f"{where}: address {address} is not of its addressType {family}")
-    ready, serving, terminating = (
-        endpoint.conditions.ready,
-        endpoint.conditions.serving,
-        endpoint.conditions.terminating,
-    )
-    is_ready = True if ready is None else ready
-    hints = endpoint.hints
-    return _Candidate(
-        Endpoint(address, port, None if endpoint.nodeName is None else endpoint.nodeName == node_name),
-        ready=is_ready,
-        serving=is_ready if serving is None else serving,
-        terminating=bool(terminating),
-        for_nodes=frozenset(n.name for n in hints.forNodes) if hints is not None else _NOWHERE,
-        for_zones=frozenset(z.name for z in hints.forZones) if hints is not None else _NOWHERE,
-    )
+def _endpoint_address(endpoint: ApiEndpoint, endpoint_slice: EndpointSlice) -> str:
+    """The addresses of one endpoint are one backend; consumers use the first (EndpointSlice API, since 1.21)."""
+    family = endpoint_slice.addressType
+    if endpoint.addresses:
+        text = endpoint.addresses[0]
+        if family == "IPv4" and _is_normal_ipv4(text):
+            return text
+        address = _address(text, f"EndpointSlice {endpoint_slice.key}: address")
+        if family_of(address) == family:
+            return address
+        raise PlanError(f"EndpointSlice {endpoint_slice.key}: address {address} is not of its addressType {family}")
+    raise PlanError(f"EndpointSlice {endpoint_slice.key}: an endpoint has no address")
 
 
-def _usable(candidates: list[_Candidate], node: NodeInfo | None = None) -> tuple[Endpoint, ...]:
-    """The ready endpoints, or if there are none those that terminate and still serve (KEP-1669).
-
-    With a node: of the ready ones those that are hinted for it.
-    """
-    ready = [c for c in candidates if c.ready]
-    if node is not None and ready:
-        ready = _near(ready, node)
-    return tuple(sorted(c.endpoint for c in ready or [c for c in candidates if c.serving and c.terminating]))
-
-
-def _near(ready: list[_Candidate], node: NodeInfo) -> list[_Candidate]:
-    """The endpoints hinted for the node, else those for its zone (KEP-3015, KEP-2433).
+def _near(found: _Found, node: NodeInfo) -> list[Endpoint]:
+    """Of the ready endpoints those hinted for the node, else those for its zone (KEP-3015, KEP-2433), else all.
 
     Hints hold only if every endpoint has one: otherwise they are being written or taken back at this moment.
     """
-    if node.name and all(c.for_nodes for c in ready):
-        near = [c for c in ready if node.name in c.for_nodes]
+    if None in found.hints:
+        return found.ready
+    hinted = list(zip(found.ready, [hints for hints in found.hints if hints is not None], strict=True))
+    if node.name and all(hints.forNodes for _, hints in hinted):
+        near = [endpoint for endpoint, hints in hinted if any(each.name == node.name for each in hints.forNodes)]
         if near:
             return near
-    if node.zone and all(c.for_zones for c in ready):
-        near = [c for c in ready if node.zone in c.for_zones]
+    if node.zone and all(hints.forZones for _, hints in hinted):
+        near = [endpoint for endpoint, hints in hinted if any(each.name == node.zone for each in hints.forZones)]
         if near:
             return near
-    return ready
+    return found.ready
 
 
 def _protocol(service: Service, port: ServicePort) -> str:
@@ -342,17 +338,21 @@ def _port_number(number: int, what: str) -> int:
     return number
 
 
+def _is_normal_ipv4(text: str) -> bool:
+    """Nearly all addresses are, of which there may be 250,000: ipaddress takes ten times as long to say so."""
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _address(text: str, what: str) -> str:
     """The address in its normal form.
 
     Leading zeros are read as decimal, as Kubernetes did when objects with them were still accepted (KEP-4858).
     """
-    try:
-        # Nearly all are normal IPv4 addresses, of which there may be 250,000: ipaddress takes ten times as long.
-        socket.inet_pton(socket.AF_INET, text)
-    except (OSError, ValueError):
-        pass
-    else:
+    if _is_normal_ipv4(text):
         return text
     try:
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12}){3}", text):

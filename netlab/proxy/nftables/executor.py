@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from netlab.net import nfrules
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError, run_program
@@ -62,7 +63,7 @@ class NftablesExecutor:
                 return
             repair = table.repair(found, contents, self._layout, self._digests)
             if repair.layout:
-                await _nft(self._layout.script(hooked=repair.hooked))
+                await _nft(self._layout.script(dormant=found.dormant))
             try:
                 # What the difference was taken from must be there still, unless the repair of the layout came between.
                 await self._commit(repair.batch, 0 if repair.layout else found.generation)
@@ -78,8 +79,8 @@ class NftablesExecutor:
                     log.info("%s rules changed while they were read: %s", self.family, error)
                     continue
                 raise
-            if not repair.hooked:
-                await _nft(self._layout.script())
+            if found.dormant:
+                await self._call(self._awaken)
             await self._remember_layout()
             return
         raise ProgramError(f"table {self._layout.ip} {TABLE} changes faster than it can be read")
@@ -151,9 +152,9 @@ class NftablesExecutor:
         return [*lines, *table.shape_lines(lowered.chains.values())]
 
     async def _make(self) -> None:
-        """A table from nothing: filled in parts, which nothing leads to before the last step."""
+        """A table from nothing: filled in parts while it is dormant, and then in force as a whole."""
         self._ruleset = Ruleset(self._layout)
-        await _nft(self._layout.script(hooked=False))
+        await _nft(self._layout.script(dormant=True))
         loop = asyncio.get_running_loop()
         sending: asyncio.Future[None] | None = None
         try:
@@ -167,8 +168,11 @@ class NftablesExecutor:
                 await sending
         except OSError as error:
             raise self._failed(error) from error
-        await _nft(self._layout.script())
+        await self._call(self._awaken)
         await self._remember_layout()
+
+    def _awaken(self, netlink: Nfnetlink) -> None:
+        netlink.commit([nfrules.awakening(self._layout.ip, TABLE)])
 
     async def _remember_layout(self) -> None:
         self._digests = await self._call(lambda netlink: table.read_layout(netlink, self._layout))

@@ -107,7 +107,7 @@ class Layout:
     @property
     def comment(self) -> str:
         """The comment of a table of this layout: a proxy goes on with a table of its own layout, whoever made it."""
-        text = f"{_VERSION} {self._script(list(self.chains()))}"
+        text = f"{_VERSION} {self._script([])}"
         return f"netlab layout {hashlib.blake2s(text.encode(), digest_size=8).hexdigest()}"
 
     def schemas(self) -> dict[str, Schema]:
@@ -196,14 +196,14 @@ class Layout:
         for hook in ("prerouting", "output"):
             yield Chain(f"nat-{hook}", ("jump dispatch",), f"type nat hook {hook} priority -100")
 
-    def script(self, *, hooked: bool = True) -> str:
-        """What makes the layout, or repairs it, and leaves elements alone; without `hooked` nothing calls it yet."""
-        chains = [chain for chain in self.chains() if hooked or not chain.hook]
-        return self._script(chains, self.comment)
+    def script(self, *, dormant: bool = False) -> str:
+        """What makes the layout, or repairs it, and leaves elements alone; of a dormant table nothing is in force."""
+        return self._script(["flags dormant"] if dormant else [], self.comment)
 
-    def _script(self, chains: list[Chain], comment: str = "") -> str:
+    def _script(self, header: list[str], comment: str = "") -> str:
+        chains = list(self.chains())
         table = f"{self.ip} {TABLE}"
-        lines = [f'  comment "{comment}"'] if comment else []
+        lines = [f"  {line}" for line in header] + ([f'  comment "{comment}"'] if comment else [])
         lines += [f"  {schema.kind} {name} {{ {schema.declaration} }}" for name, schema in self.schemas().items()]
         lines += [f"  chain {name} {{ {hook}{';' if hook else ''} }}" for name, _, hook in chains]
         rules = [f"flush chain {table} {chain.name}" for chain in chains]

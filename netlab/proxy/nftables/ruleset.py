@@ -98,6 +98,8 @@ class Ruleset:
 
     def change(self, transaction: Transaction) -> Batch:
         """Take on a transaction; what it takes."""
+        if all(before is None for _, before, _ in transaction):
+            return self._grow((frontend, target) for frontend, _, target in transaction if target is not None)
         batch = Batch()
         singles: dict[_Single, list[Value | None]] = {}
         chains: Counter[Shape] = Counter()
@@ -122,6 +124,25 @@ class Ruleset:
                 batch.gone.setdefault(single[0], {})[single[1]] = was or b""
             if has and (changed or not had):
                 batch.come.setdefault(single[0], {})[single[1]] = becomes or b""
+        self._change_chains(batch, chains)
+        return batch
+
+    def _grow(self, frontends: Iterable[tuple[Frontend, Target]]) -> Batch:
+        """`change` where frontends only come: nearly all of a proxy's start."""
+        batch = Batch()
+        chains: Counter[Shape] = Counter()
+        for frontend, target in frontends:
+            self._arrange(frontend, target)
+            lowered = self._lower(frontend, target)
+            for single, value in lowered.singles.items():
+                needed = self._singles[single]
+                self._singles[single] = needed + 1
+                if not needed:
+                    name, key = single
+                    batch.come.setdefault(name, {})[key] = value
+            for one in lowered.lists:
+                batch.come.setdefault(one.name, {}).update(_slotted(one))
+            chains.update(lowered.chains)
         self._change_chains(batch, chains)
         return batch
 

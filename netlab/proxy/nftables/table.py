@@ -39,6 +39,8 @@ class Found(NamedTuple):
     sets: frozenset[str]
     elements: Elements
     """Of the layout's sets and maps; what affinity remembers is nobody's plan."""
+    dormant: bool = False
+    """Nothing of it is in force: somebody was ended while he filled it."""
 
 
 class Repair(NamedTuple):
@@ -47,8 +49,6 @@ class Repair(NamedTuple):
     batch: Batch
     layout: bool
     """A chain, a set or a map of the layout is missing or has other rules."""
-    hooked: bool
-    """The kernel calls all of the layout's chains that it ought to."""
 
 
 def read(netlink: Nfnetlink, layout: Layout, *, elements: bool = True) -> Found | None:
@@ -70,14 +70,15 @@ def read(netlink: Nfnetlink, layout: Layout, *, elements: bool = True) -> Found 
 
 def _read(netlink: Nfnetlink, layout: Layout, generation: int, *, elements: bool) -> Found:
     ip = layout.ip
-    comment = nfrules.table_comment(netlink.ask(nfrules.table_request(ip, TABLE))[0])
+    (answer,) = netlink.ask(nfrules.table_request(ip, TABLE))
     sets = frozenset(nfrules.sets_of(netlink.ask(nfrules.sets_request(ip, TABLE)), TABLE))
     found: Elements = {}
     for name in layout.schemas().keys() & sets if elements else ():
         dumped = netlink.dump(Set(ip, TABLE, name))
         if dumped:
             found[name] = _values(dumped)
-    return Found(generation, comment, _digests(netlink, ip), sets, found)
+    comment, dormant = nfrules.table_comment(answer), nfrules.table_is_dormant(answer)
+    return Found(generation, comment, _digests(netlink, ip), sets, found, dormant)
 
 
 def read_layout(netlink: Nfnetlink, layout: Layout) -> Digests:
@@ -121,13 +122,11 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
     schemas = layout.schemas()
     batch.sets_gone.extend(found.sets - schemas.keys() - wanted.sets.keys())
     batch.sets_come.update({name: clients for name, clients in wanted.sets.items() if name not in found.sets})
-    hooked = all(name in found.chains for name, chain in ours.items() if chain.hook)
     damaged = not found.sets >= schemas.keys() or any(
         name not in found.chains or found.chains[name] != known.get(name, (len(chain.rules), found.chains[name][1]))
         for name, chain in ours.items()
-        if hooked or not chain.hook
     )
-    return Repair(batch, damaged, hooked)
+    return Repair(batch, damaged)
 
 
 def messages(batch: Batch, layout: Layout) -> list[Message]:
@@ -184,6 +183,8 @@ def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests)
         return
     if found.comment != layout.comment:
         yield f"{table} is of another layout: its comment is {found.comment!r} instead of {layout.comment!r}"
+    if found.dormant:
+        yield f"{table} is dormant"
     schemas = layout.schemas()
     for name in sorted(schemas.keys() - found.sets):
         yield f"{schemas[name].kind} {name} is missing"

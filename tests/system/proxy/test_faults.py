@@ -15,7 +15,7 @@ from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError
-from netlab.proxy.nftables.executor import NftablesExecutor
+from netlab.proxy.nftables.executor import NftablesExecutor, layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import NODE
@@ -73,12 +73,29 @@ def test_killed_in_the_middle_of_syncs(delay: float) -> None:
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    hooked = (
-        "nat-prerouting"
-        in subprocess.run(["nft", "list", "chains"], capture_output=True, text=True, check=False).stdout
+    listing = subprocess.run(
+        ["nft", "--terse", "list", "table", "ip", "kube-proxy"], capture_output=True, text=True, check=False
     )
-    assert len(ports()) == 1 or not hooked, "one plan or the other, wherever packets are led to it"
+    assert len(ports()) == 1 or "flags dormant" in listing.stdout, (
+        "one plan or the other, wherever packets are led to it"
+    )
     assert asyncio.run(converge(plans[0])) == []
+
+
+@isolated
+def test_a_table_that_was_left_dormant_is_filled_and_awakened() -> None:
+    """As a proxy leaves it that is ended while it fills a new table."""
+    layout = layout_of("IPv4", ProxyConfig(node_name=NODE))
+    subprocess.run(["nft", "-f", "-"], input=layout.script(dormant=True), text=True, check=True)
+
+    async def follow() -> list[list[str]]:
+        mine = executor()
+        await mine.assume({})
+        before = await mine.differences()
+        await mine.replace(plan_of(3, 2))
+        return [before, await mine.differences()]
+
+    assert asyncio.run(follow()) == [["table ip kube-proxy is dormant"], []]
 
 
 @isolated
