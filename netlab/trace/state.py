@@ -117,7 +117,7 @@ class Route(msgspec.Struct, frozen=True):
 class Rule(msgspec.Struct, frozen=True):
     """A rule of the routing policy (ip rule): which table is asked about which packets, in the order of priority.
 
-    Empty fields match everything.
+    Empty fields match everything; `version` is that of IP, 0 both.
     """
 
     priority: int
@@ -129,6 +129,7 @@ class Rule(msgspec.Struct, frozen=True):
     outgoing: str = ""
     mark: int = 0
     mask: int = 0
+    version: int = 0
 
 
 class Neighbour(NamedTuple):

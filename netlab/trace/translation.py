@@ -1,0 +1,162 @@
+"""Connection tracking as far as it decides a way: who is translated to whom, and what an answer is changed back to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from netlab.proxy.fake import FakeExecutor
+from netlab.proxy.fake import Packet as Dialled
+from netlab.proxy.plan import Family, Scope, Target, Verdict
+from netlab.trace.state import ANY_PORT, Ends, Flow, Proxy
+
+
+@dataclasses.dataclass(frozen=True)
+class Packet:
+    """An IP packet at some point of its way.
+
+    Of ICMP both ports are the echo's identifier; `quoted` is the packet that an ICMP error is about, and the error has
+    no ports. `size` is in bytes, 0 that of one which fits anywhere.
+    """
+
+    protocol: str
+    source: str
+    sport: int
+    destination: str
+    dport: int
+    ttl: int = 64
+    size: int = 0
+    fragment: bool = True
+    quoted: Ends | None = None
+
+    @property
+    def ends(self) -> Ends:
+        """Who sends to whom, as conntrack's tuples say it."""
+        return Ends(self.source, self.sport, self.destination, self.dport)
+
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 6 if ":" in self.destination else 4
+
+
+def inverse(ends: Ends) -> Ends:
+    """The ends of an answer."""
+    return Ends(ends.destination, ends.dport, ends.source, ends.sport)
+
+
+class Tracked:
+    """What a network namespace knows of a packet's flow: an entry that is there, or one about to be made."""
+
+    def __init__(self, packet: Packet, flows: Iterable[Flow]) -> None:
+        self.reply = False
+        self.original = packet.ends
+        self.answer = inverse(packet.ends)
+        self.masquerade: list[str] = []
+        """Why its source is to be rewritten when it leaves."""
+        self.refusal: tuple[Verdict, str] | None = None
+        """What the proxy has for it behind the routing, and why."""
+        self.new = packet.quoted is None
+        for flow in flows:
+            if flow.protocol != packet.protocol and packet.quoted is None:
+                continue
+            answers = inverse(packet.quoted) == flow.reply if packet.quoted else packet.ends == flow.reply
+            if answers or packet.ends == flow.original:
+                self.original, self.answer, self.reply, self.new = flow.original, flow.reply, answers, False
+                break
+        self.related = packet.quoted is not None and self.reply
+        self.invalid = packet.quoted is not None and not self.reply
+
+    def flow(self, protocol: str) -> Flow:
+        """The entry."""
+        return Flow(protocol, self.original, self.answer)
+
+    @property
+    def translated(self) -> bool:
+        """Whether anything of it is rewritten."""
+        return self.answer != inverse(self.original)
+
+    def redirect(self, address: str, port: int) -> None:
+        """DNAT."""
+        self.answer = Ends(address, port, self.answer.destination, self.answer.dport)
+
+    def disguise(self, address: str, port: int = ANY_PORT) -> None:
+        """SNAT."""
+        self.answer = Ends(self.answer.source, self.answer.sport, address, port)
+
+    def arriving(self, packet: Packet) -> Packet:
+        """The packet behind prerouting or output: its destination is rewritten."""
+        if self.invalid:
+            return packet
+        to = (self.original.source, self.original.sport) if self.reply else (self.answer.source, self.answer.sport)
+        if packet.quoted is not None:
+            return dataclasses.replace(packet, destination=to[0])
+        return dataclasses.replace(packet, destination=to[0], dport=to[1])
+
+    def leaving(self, packet: Packet) -> Packet:
+        """The packet behind postrouting or input: its source is rewritten."""
+        if self.invalid:
+            return packet
+        original, answer = self.original, self.answer
+        of = (original.destination, original.dport) if self.reply else (answer.destination, answer.dport)
+        if packet.quoted is not None:
+            redirected = answer.source != original.destination
+            source = original.destination if redirected else packet.source
+            return dataclasses.replace(packet, source=source, quoted=original)
+        return dataclasses.replace(packet, source=of[0], sport=of[1])
+
+
+class Services:
+    """A node's proxy, asked about first packets."""
+
+    def __init__(self, proxy: Proxy, version: int) -> None:
+        family: Family = "IPv6" if version == 6 else "IPv4"
+        self._proxy = proxy
+        self._fake = FakeExecutor(family, proxy.config)
+        self._fake.plan = dict(proxy.plans.get(family, {}))
+
+    @property
+    def drops_early(self) -> bool:
+        """nftables drops where it translates; iptables' nat table may not, so it does behind the routing."""
+        return self._proxy.config.mode == "nftables"
+
+    def choices(self, packet: Packet, incoming: str, *, own: bool) -> tuple[Sequence[tuple[str, int]], Verdict | None]:
+        """The endpoints that a first packet may be sent to, or what it gets instead (None: it passes as it is).
+
+        `own`: its destination is one of the node's addresses.
+        """
+        dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
+        self._remember(dialled)
+        outcome = self._fake.trace(dialled)
+        return sorted(outcome.endpoints), outcome.verdict
+
+    def masquerades(self, packet: Packet, incoming: str, *, own: bool, backend: tuple[str, int]) -> bool:
+        """Whether the source is rewritten on the way to that endpoint."""
+        dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
+        target = self.target(packet, incoming, own=own)
+        endpoints = {*target.cluster, *target.local} if target else set()
+        chosen = next((each for each in endpoints if each[:2] == backend), None)
+        return self._fake.trace(dialled, backend=chosen).masquerade
+
+    def target(self, packet: Packet, incoming: str, *, own: bool) -> Target | None:
+        """What the packet dials; None if no Service has it."""
+        dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
+        frontend = self._fake.frontend(dialled)
+        return self._fake.plan[frontend] if frontend else None
+
+    def named(self, packet: Packet, incoming: str, *, own: bool) -> str:
+        """The Service's port and the policy that holds, for people; the address where no Service has it."""
+        target = self.target(packet, incoming, own=own)
+        if target is None:
+            return f"kube-proxy: no Service has {packet.destination} port {packet.dport}"
+        field = "internalTrafficPolicy" if target.scope is Scope.INTERNAL else "externalTrafficPolicy"
+        return f"Service {target.service} ({field} {target.policy})"
+
+    def _remember(self, dialled: Dialled) -> None:
+        frontend = self._fake.frontend(dialled)
+        if frontend is None:
+            return
+        service = self._fake.plan[frontend].service
+        for one in self._proxy.affinities:
+            if (one.service, one.protocol, one.client) == (service, dialled.protocol, dialled.source):
+                self._fake.remember(dialled, one.address, at=0)
