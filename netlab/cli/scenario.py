@@ -104,6 +104,12 @@ def show(name: str) -> None:
     show_default=True,
     help="Where the captures go.",
 )
+@click.option(
+    "--report",
+    "report_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write an HTML report there: stories, checks, ladder diagrams, and copies of the captures.",
+)
 @output_option("json")
 @click.pass_context
 def run(
@@ -116,6 +122,7 @@ def run(
     families: str | None,
     keep: bool,
     pcap_dir: Path,
+    report_dir: Path | None,
     output: str | None,
 ) -> None:
     """Run scenarios: by name, all of them, or a folder of your own.
@@ -124,7 +131,7 @@ def run(
     The exit status is 9 if a check failed.
 
     \b
-    netlab scenario run all
+    netlab scenario run all --report report
     netlab scenario run ./mine --network routed --ipv6
     """
     from netlab.lab.spec import from_values
@@ -143,6 +150,11 @@ def run(
         raise UsageError("--matrix makes all its labs itself: leave out --network, --proxy, --ipv6, ... and --keep")
     if named:
         lab.require_up()
+    if report_dir is not None:
+        from netlab.report import files, site
+
+        files.require_writable(report_dir / site.INDEX)  # now, rather than after all the runs
+    began = time.monotonic()
     with interruptible():
         if matrix:
             results = _run_matrix(scenarios, pcap_dir, quiet=output is not None)
@@ -150,6 +162,9 @@ def run(
             spec = from_values({**values, "nodes": needed_nodes(scenarios)})
             chosen = lab if not values and lab.is_up() else None
             results = _run(scenarios, chosen, spec, pcap_dir, keep=keep, quiet=output is not None)
+    if report_dir is not None:
+        index = site.write(report_dir, scenarios, results, time.monotonic() - began)
+        click.echo(f"report: {index}", err=True)
     if output is not None:
         import msgspec
 

@@ -93,14 +93,18 @@ def _own_names(journeys: Iterable[Journey]) -> dict[str, str]:
     found: dict[str, str] = {}
     for sighting in itertools.chain.from_iterable(journey.sightings for journey in journeys):
         tap, headers = sighting.tap, sighting.headers
-        if tap.kind == "pod" and not _for_many(headers.destination):
-            found[address_text(headers.source if sighting.outgoing else headers.destination)] = short(tap.owner)
+        own = headers.source if sighting.outgoing else headers.destination
+        if tap.kind == "pod" and not _is_loopback(own) and not _for_many(own):
+            found[address_text(own)] = short(tap.owner)
     return found
 
 
 def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, Lifeline]) -> Message:
     first, last = journey.sightings[0], journey.sightings[-1]
-    sender, recipient = _name(first.headers.source, names), _name(last.headers.destination, names)
+    sender, recipient = (
+        _party(first.headers.source, first.tap, names),
+        _party(last.headers.destination, last.tap, names),
+    )
     stops: list[Stop] = []
     if short(first.tap.owner) != sender and sender not in watched:
         stops.append(Stop(Lifeline(sender, "not watched", watched=False)))
@@ -133,6 +137,15 @@ def short(owner: str) -> str:
 def _name(address: bytes, names: Mapping[str, str]) -> str:
     text = address_text(address)
     return names.get(text, text)
+
+
+def _party(address: bytes, tap: Tap, names: Mapping[str, str]) -> str:
+    """Whose an address is that was seen at a tap."""
+    return short(tap.owner) if _is_loopback(address) else _name(address, names)
+
+
+def _is_loopback(address: bytes) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 def _for_many(address: bytes) -> bool:

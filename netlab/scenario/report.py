@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from netlab.lab.lab import Lab
 from netlab.lab.spec import Family
 from netlab.scenario.checks import Check
 from netlab.scenario.definition import Scenario
-from netlab.scenario.results import SEPARATOR, CheckResult, Result, Status
+from netlab.scenario.results import CheckResult, Result, Status
 from netlab.scenario.runner import Observer
 
 _MARKS: dict[Status, tuple[str, str]] = {
@@ -62,8 +61,7 @@ class Account(Observer):
         if result.status == "skipped":
             self._print("      ", ("skipped   ", "dim"), result.observed)
             return
-        pairs = zip_longest(result.expected.split(SEPARATOR), result.observed.split(SEPARATOR), fillvalue="")
-        for expected, observed in pairs:
+        for expected, observed in result.statements:
             if expected == observed:
                 self._print("      ", observed)
                 continue

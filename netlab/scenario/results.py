@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal
 
 import msgspec
@@ -18,16 +19,26 @@ SEPARATOR = "; "
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One check: what was expected and what was observed, in words; of a skipped one, why."""
+    """One check: what was expected and what was observed, in words; of a skipped one, why.
+
+    `pcaps` are the absolute paths of its captures.
+    """
 
     name: str
     status: Status
     expected: str
     observed: str
+    pcaps: list[str] = []
+
+    @property
+    def statements(self) -> list[tuple[str, str]]:
+        """What was expected beside what was observed, one thing at a time; empty where there is none."""
+        pairs = zip_longest(self.expected.split(SEPARATOR), self.observed.split(SEPARATOR), fillvalue="")
+        return [(expected, observed) for expected, observed in pairs if expected or observed]
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One run of a scenario; `pcaps` are absolute paths."""
+    """One run of a scenario; `pcaps` are absolute paths, `names` says whose an address was."""
 
     name: str
     traffic: Traffic
@@ -38,6 +49,7 @@ class Result(msgspec.Struct, frozen=True):
     seconds: float
     checks: list[CheckResult]
     pcaps: list[str]
+    names: dict[str, str] = {}
 
 
 def result_of(
@@ -47,6 +59,7 @@ def result_of(
     seconds: float,
     checks: Sequence[CheckResult],
     pcaps: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> Result:
     """A run's result: failed if any check failed, skipped if all were, else passed."""
     found = {check.status for check in checks}
@@ -61,6 +74,7 @@ def result_of(
         seconds=round(seconds, 3),
         checks=list(checks),
         pcaps=list(pcaps),
+        names=dict(names or {}),
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
+
 from netlab.api.apply import apply
 from netlab.api.blocking import BlockingClient
 from netlab.api.errors import ApiError
@@ -20,6 +22,7 @@ from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of
 from netlab.scenario.interruption import uninterrupted
+from netlab.scenario.names import names_of
 from netlab.scenario.results import SEPARATOR, CheckResult, Result, result_of, without_verdict
 
 _DELETE_TIMEOUT = 60.0
@@ -75,13 +78,20 @@ def run_one(
     with _staged(scenario, lab, keep=keep) as namespace:
         context = Context(lab, namespace, family, directory)
         checks = []
+        names: dict[str, str] = {}
         with contextlib.closing(context):
             for check in scenario.checks:
                 observer.checking(check)
-                checks.append(_run_check(check, context, scenario))
+                taken = len(context.pcaps)
+                done = _run_check(check, context, scenario)
+                captured = [str(path) for path in context.pcaps[taken:]]
+                if captured:
+                    # Now, for the next check may take pods away.
+                    names |= names_of(lab.client(), spec, namespace)
+                checks.append(msgspec.structs.replace(done, pcaps=captured))
                 observer.checked(checks[-1])
         pcaps = [str(path) for path in context.pcaps]
-    result = result_of(scenario, spec, family, time.monotonic() - began, checks, pcaps)
+    result = result_of(scenario, spec, family, time.monotonic() - began, checks, pcaps, names)
     observer.ended(result)
     return result
 

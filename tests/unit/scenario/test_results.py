@@ -40,7 +40,7 @@ def test_a_scenario_is_what_its_checks_are(scenario: Scenario, statuses: tuple[S
 
 
 def test_the_json_has_these_fields(scenario: Scenario) -> None:
-    result = result_of(scenario, SPEC, "IPv6", 1.23456, checks("passed"), ["/x/a.pcap"])
+    result = result_of(scenario, SPEC, "IPv6", 1.23456, checks("passed"), ["/x/a.pcap"], {"192.0.2.1": "node-1"})
     assert msgspec.to_builtins(result) == {
         "name": "mine",
         "traffic": "pod-to-pod",
@@ -49,8 +49,9 @@ def test_the_json_has_these_fields(scenario: Scenario) -> None:
         "family": "IPv6",
         "status": "passed",
         "seconds": 1.235,
-        "checks": [{"name": "check 0", "status": "passed", "expected": "one", "observed": "two"}],
+        "checks": [{"name": "check 0", "status": "passed", "expected": "one", "observed": "two", "pcaps": []}],
         "pcaps": ["/x/a.pcap"],
+        "names": {"192.0.2.1": "node-1"},
     }
 
 

@@ -1,0 +1,283 @@
+"""The pages of scenario runs: an index with the verdicts, and for each run its story, its checks and their packets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from netlab.report import ladder, page
+from netlab.report.markup import Child, Markup, element
+from netlab.report.messages import Message
+from netlab.report.story import story
+from netlab.scenario.definition import Scenario, Traffic
+from netlab.scenario.results import CheckResult, Result, Status
+
+_VERDICTS: dict[Status, tuple[str, str, str]] = {
+    "passed": ("Passed", "good", "✓"),
+    "failed": ("Failed", "bad", "✗"),
+    "skipped": ("Skipped", "none", "–"),
+}
+_TRAFFIC: dict[Traffic, str] = {
+    "intra-pod": "Within a pod",
+    "pod-to-pod": "From pod to pod",
+    "pod-to-service": "From pods to Services",
+    "external-to-service": "From outside to Services",
+}
+
+_FOOTER = element("footer", "Written by netlab scenario run. The captures open in Wireshark and tshark.")
+
+
+class Capture(NamedTuple):
+    """A capture of a check: its file beside the page, what is in it, or why that cannot be told."""
+
+    link: str
+    messages: Sequence[Message] = ()
+    trouble: str = ""
+
+
+class Link(NamedTuple):
+    """Another page."""
+
+    href: str
+    text: str
+
+
+def configuration(result: Result) -> str:
+    """In what a scenario ran: `vxlan, nftables, IPv4`."""
+    return f"{result.network}, {result.proxy}, {result.family}"
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+def run_page(
+    result: Result,
+    scenario: Scenario,
+    captures: Sequence[Sequence[Capture]],
+    *,
+    index: str,
+    others: Sequence[Link] = (),
+    before: Link | None = None,
+    after: Link | None = None,
+) -> str:
+    """The page of one run. `captures` are those of each check, `others` the pages of its runs in other labs."""
+    checks = [
+        _check(number, check, its)
+        for number, (check, its) in enumerate(zip(result.checks, captures, strict=True), 1)
+    ]  # fmt: skip
+    elsewhere = element(
+        "p", "The same in another lab: ", _listed([element("a", each.text, href=each.href) for each in others]),
+        class_="facts",
+    )  # fmt: skip
+    return page.document(
+        scenario.header.title,
+        element(
+            "header",
+            element("p", element("a", "All scenarios", href=index), f" · {result.name}", class_="eyebrow"),
+            element("h1", scenario.header.title),
+            element("p", _badge(result), class_="badges"),
+            element("p", _facts(result), class_="facts"),
+            elsewhere if others else None,
+            element("ol", map(_summary, range(1, len(checks) + 1), result.checks), class_="summary"),
+        ),
+        element("section", element("h2", "The story"), element("div", story(scenario.text), class_="story card")),
+        element("section", element("h2", "The checks and their packets"), checks),
+        element("nav", _neighbour(before, "←", "before"), _neighbour(after, "→", "after"), aria_label="scenarios"),
+        _FOOTER,
+    )
+
+
+def _facts(result: Result) -> str:
+    passed = sum(check.status == "passed" for check in result.checks)
+    count = page.words(len(result.checks), "check")
+    return f"{configuration(result)} · {passed} of {count} passed in {result.seconds:.1f} s"
+
+
+def _badge(result: Result) -> Markup:
+    said, kind, _ = _VERDICTS[result.status]
+    return page.badge(said, kind)
+
+
+def _mark(status: Status) -> Markup:
+    said, kind, sign = _VERDICTS[status]
+    return element("span", sign, class_=f"sign {kind}", role="img", aria_label=said.lower())
+
+
+def _summary(number: int, check: CheckResult) -> Markup:
+    return element("li", _mark(check.status), " ", element("a", check.name, href=f"#check-{number}"))
+
+
+def _check(number: int, check: CheckResult, captures: Sequence[Capture]) -> Markup:
+    figures = [_figure(capture, f"capture-{number}-{index}") for index, capture in enumerate(captures, 1)]
+    return element(
+        "article",
+        element("h3", _mark(check.status), " ", check.name),
+        _statements(check),
+        figures,
+        id=f"check-{number}",
+        class_="check card",
+    )
+
+
+def _statements(check: CheckResult) -> Markup:
+    if check.status == "skipped":
+        return element("p", "Skipped: ", check.observed, class_="facts")
+    stated = [_statement(expected, observed) for expected, observed in check.statements]
+    # A check ends where it fails: the last statement is the one that does not hold.
+    return element(
+        "dl",
+        (
+            element("div", each, class_="bad" if check.status == "failed" and each is stated[-1] else None)
+            for each in stated
+        ),
+        class_="statements",
+    )
+
+
+def _statement(expected: str, observed: str) -> list[Markup]:
+    topic = _topic(expected, observed)
+    expected, observed = expected[len(topic) :], observed[len(topic) :]
+    told = [("as expected", observed)] if expected == observed else [("expected", expected), ("observed", observed)]
+    return [
+        element("dt", topic.removesuffix(": ")),
+        *(element("dd", element("span", name, class_="label"), said) for name, said in told if said),
+    ]
+
+
+def _topic(expected: str, observed: str) -> str:
+    """What both say that they are about (`the server sees: `), if they do."""
+    topic, colon, _ = expected.partition(": ")
+    return topic + colon if colon and observed.startswith(topic + colon) else ""
+
+
+def _figure(capture: Capture, id_: str) -> Markup:
+    name = capture.link.rpartition("/")[2]
+    link = element("a", name, href=capture.link, class_="mono")
+    if capture.trouble:
+        return element("figure", element("figcaption", link, f": {capture.trouble}"), class_="capture")
+    count = len(capture.messages)
+    if not count:
+        return element("figure", element("figcaption", link, ": no packets"), class_="capture")
+    shown = f", the first {ladder.MOST} drawn" if count > ladder.MOST else ""
+    drawn = ladder.ladder(capture.messages, f"The packets of {name}, in the order of time", id_)
+    return element(
+        "figure",
+        element("figcaption", link, f": {page.words(count, 'packet')}{shown}"),
+        page.scrolled(drawn, f"ladder diagram of {name}"),
+        element("details", element("summary", "The same as a list"), _list(capture.messages[: ladder.MOST])),
+        class_="capture",
+    )
+
+
+def _list(messages: Sequence[Message]) -> Markup:
+    start = messages[0].time
+    rows = (
+        element(
+            "tr",
+            element("td", page.duration(message.time - start), class_="time"),
+            element("td", element("code", message.exact)),
+            element(
+                "td",
+                ", ".join(
+                    f"{stop.lifeline.name} {stop.lifeline.where}" for stop in message.stops if stop.lifeline.watched
+                ),
+            ),
+            element("td", "; ".join(change for stop in message.stops for change in stop.changes)),
+        )
+        for message in messages
+    )
+    heads = (element("th", text, scope="col") for text in ("Time", "Packet", "Seen at", "What was done to it"))
+    table = element("table", element("thead", element("tr", heads)), element("tbody", rows))
+    return page.scrolled(table, "packets")
+
+
+def _neighbour(link: Link | None, arrow: str, class_: str) -> Markup:
+    if link is None:
+        return element("span")
+    text = f"{arrow} {link.text}" if class_ == "before" else f"{link.text} {arrow}"
+    return element("a", text, href=link.href, class_=class_)
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def index_page(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], seconds: float, when: str) -> str:
+    """The index: for each scenario its runs with the addresses of their pages. A column for each kind of lab."""
+    results = [result for _, runs in rows for result, _ in runs]
+    labs = list(dict.fromkeys(map(configuration, results)))
+    counts = {status: sum(result.status == status for result in results) for status in _VERDICTS}
+    worst: Status = "failed" if counts["failed"] else "passed" if counts["passed"] else "skipped"
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    failed = [(scenario, result, href) for scenario, runs in rows for result, href in runs if result.status == "failed"]
+    return page.document(
+        "Scenarios: " + said,
+        element(
+            "header",
+            element("p", "netlab scenario run", class_="eyebrow"),
+            element("h1", "What the packets did"),
+            element("p", page.badge(said, _VERDICTS[worst][1]), class_="badges"),
+            element("p", f"{page.words(len(results), 'run')} in {seconds:.0f} s, {when}", class_="facts"),
+            element("ul", (_failure(*each) for each in failed), class_="differences") if failed else None,
+        ),
+        element("section", page.scrolled(_verdicts(rows, labs), "verdicts")),
+        _FOOTER,
+    )
+
+
+def _failure(scenario: Scenario, result: Result, href: str) -> Markup:
+    checks = [check for check in result.checks if check.status == "failed"]
+    return element(
+        "li", element("a", scenario.header.title, href=href), f" ({configuration(result)}): ",
+        "; ".join(check.name for check in checks),
+    )  # fmt: skip
+
+
+def _verdicts(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], labs: Sequence[str]) -> Markup:
+    parts = []
+    for traffic, said in _TRAFFIC.items():
+        its = [row for row in rows if row[0].header.traffic == traffic]
+        if its:
+            title = element("tr", element("th", said, colspan=len(labs) + 1, scope="rowgroup"), class_="part")
+            parts.append(
+                element("tbody", title, (_verdict(scenario, dict(_by_lab(runs)), labs) for scenario, runs in its))
+            )
+    heads = (element("th", _broken(lab), scope="col") for lab in labs)
+    return element(
+        "table",
+        element("thead", element("tr", element("th", "Scenario", scope="col"), heads)),
+        parts,
+        class_="verdicts",
+    )
+
+
+def _by_lab(runs: Sequence[tuple[Result, str]]) -> list[tuple[str, tuple[Result, str]]]:
+    return [(configuration(result), (result, href)) for result, href in runs]
+
+
+def _verdict(scenario: Scenario, runs: dict[str, tuple[Result, str]], labs: Sequence[str]) -> Markup:
+    first = next(iter(runs.values()))[1]
+    name, _, rest = scenario.header.title.partition(": ")
+    title = [element("b", name), element("br"), element("span", rest, class_="rest")] if rest else [element("b", name)]
+    return element(
+        "tr",
+        element("th", element("a", title, href=first), scope="row"),
+        (_cell(*runs[lab]) if lab in runs else element("td") for lab in labs),
+    )
+
+
+def _cell(result: Result, href: str) -> Markup:
+    passed = sum(check.status == "passed" for check in result.checks)
+    said = f"{passed} of {len(result.checks)}"
+    what = f"{_VERDICTS[result.status][0]}: {said} checks in {result.seconds:.1f} s"
+    return element(
+        "td", element("a", _mark(result.status), f" {said}", href=href, title=what), class_=f"cell {result.status}"
+    )
+
+
+def _broken(lab: str) -> list[Child]:
+    parts = lab.split(", ")
+    return [part for index, each in enumerate(parts) for part in ((element("br"), each) if index else (each,))]
+
+
+def _listed(links: Sequence[Markup]) -> list[Child]:
+    return [part for index, link in enumerate(links) for part in ((", ", link) if index else (link,))]

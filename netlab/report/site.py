@@ -1,0 +1,96 @@
+"""A report on disk: a directory that can be moved, for all that it needs is in it.
+
+index.html
+NAME/NETWORK-PROXY-FAMILY.html       a run of a scenario
+NAME/NETWORK-PROXY-FAMILY/*.pcapng   its packets
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from netlab.errors import NetlabError
+from netlab.report import files
+from netlab.report.captured import journeys_of
+from netlab.report.messages import messages
+from netlab.report.scenarios import Capture, Link, configuration, index_page, run_page
+from netlab.scenario.definition import Scenario
+from netlab.scenario.results import Result
+
+INDEX = "index.html"
+
+
+def write(directory: Path, scenarios: Sequence[Scenario], results: Sequence[Result], seconds: float) -> Path:
+    """Write the report of these runs, which took so long together; the path of its index.
+
+    Raises `UsageError` where it would replace what is no report, `NetlabError` when it cannot be written.
+    """
+    known = {scenario.name: scenario for scenario in scenarios}
+    runs = {name: [result for result in results if result.name == name] for name in known}
+    order = [name for name in known if runs[name]]
+    for position, name in enumerate(order):
+        for result in runs[name]:
+            _write_run(
+                directory, known[name], result,
+                others=[each for each in runs[name] if each is not result],
+                before=_beside(known, runs, order[position - 1] if position else None, result),
+                after=_beside(known, runs, order[position + 1] if position + 1 < len(order) else None, result),
+            )  # fmt: skip
+    rows = [(known[name], [(result, _address(result)) for result in runs[name]]) for name in order]
+    when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    index = directory / INDEX
+    files.write_page(index, index_page(rows, seconds, when))
+    return index
+
+
+def _write_run(
+    directory: Path,
+    scenario: Scenario,
+    result: Result,
+    *,
+    others: Sequence[Result],
+    before: Link | None,
+    after: Link | None,
+) -> None:
+    captures = [
+        [_capture(directory, result, Path(pcap)) for pcap in check.pcaps]
+        for check in result.checks
+    ]  # fmt: skip
+    text = run_page(
+        result, scenario, captures,
+        index=f"../{INDEX}",
+        others=[Link(f"../{_address(other)}", configuration(other)) for other in others],
+        before=before,
+        after=after,
+    )  # fmt: skip
+    files.write_page(directory / _address(result), text)
+
+
+def _capture(directory: Path, result: Result, pcap: Path) -> Capture:
+    folder = _folder(result)
+    try:
+        files.copy(pcap, directory / result.name / folder / pcap.name)
+        found = messages(journeys_of(pcap), result.names)
+    except NetlabError as error:
+        return Capture(f"{folder}/{pcap.name}", trouble=str(error))
+    return Capture(f"{folder}/{pcap.name}", found)
+
+
+def _beside(
+    known: Mapping[str, Scenario], runs: Mapping[str, Sequence[Result]], name: str | None, result: Result
+) -> Link | None:
+    """The page of another scenario in the same lab, or else in any."""
+    if name is None:
+        return None
+    same = [each for each in runs[name] if configuration(each) == configuration(result)]
+    return Link(f"../{_address((same or runs[name])[0])}", known[name].header.title)
+
+
+def _folder(result: Result) -> str:
+    return f"{result.network}-{result.proxy}-{result.family}"
+
+
+def _address(result: Result) -> str:
+    return f"{result.name}/{_folder(result)}.html"

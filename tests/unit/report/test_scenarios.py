@@ -1,0 +1,181 @@
+"""The pages of scenario runs."""
+
+import dataclasses
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from netlab.capture.pcapng import write as write_pcapng
+from netlab.capture.ring import Frame
+from netlab.errors import NetlabError, UsageError
+from netlab.lab.spec import LabSpec
+from netlab.report import site
+from netlab.report.files import write_page
+from netlab.report.messages import messages
+from netlab.report.scenarios import Capture, Link, index_page, run_page
+from netlab.report.story import story
+from netlab.scenario.definition import Scenario, load
+from netlab.scenario.results import CheckResult, Result, Status, result_of
+from tests.unit.report.dom import assert_sound, parsed
+from tests.unit.report.frames import CLIENT, FROM_POD, FROM_SERVICE, NAMES, TO_POD, TO_SERVICE, WEB, journey
+from tests.unit.report.test_markup import HOSTILE
+from tests.unit.scenario.test_definition import make
+
+SPEC = LabSpec(nodes=2)
+MESSAGES = messages(
+    [journey((CLIENT, TO_SERVICE), (WEB, TO_POD)), journey((WEB, FROM_POD), (CLIENT, FROM_SERVICE))], NAMES
+)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Scenario:
+    return load(make(tmp_path / "mine"))
+
+
+def check(
+    status: Status = "passed", expected: str = "who: a; b", observed: str = "who: a; c", *pcaps: Path
+) -> CheckResult:
+    return CheckResult("It <b>holds</b>", status, expected, observed, list(map(str, pcaps)))
+
+
+def run(scenario: Scenario, *checks: CheckResult, spec: LabSpec = SPEC) -> Result:
+    return result_of(scenario, spec, spec.families[0], 1.5, checks, names=NAMES)
+
+
+def test_a_page_has_the_story_the_checks_and_their_packets(scenario: Scenario) -> None:
+    result = run(scenario, check(), check("skipped", "x", "not here"))
+    captures = [
+        [Capture("vxlan/a.pcapng", MESSAGES), Capture("vxlan/b.pcapng"), Capture("vxlan/c.pcapng", (), "gone")],
+        [],
+    ]
+    before = Link("../other/x.html", "Another")
+    tree = assert_sound(run_page(result, scenario, captures, index="../index.html", before=before))
+    assert tree.one("h1").text == scenario.header.title
+    assert tree.one("span", "badge").text == "Passed"
+    first, second = tree.all("article", "check")
+    assert [node.text for node in first.one("dl")] == [
+        "whoas expecteda", "who", "as expecteda", "as expected",
+        "expectedbobservedc", "", "expectedb", "expected", "observedc", "observed",
+    ]  # fmt: skip
+    assert "not here" in second.text
+    assert [link.attributes["href"] for link in first.all("a")] == [
+        "vxlan/a.pcapng",
+        "vxlan/b.pcapng",
+        "vxlan/c.pcapng",
+    ]
+    assert [caption.text for caption in first.all("figcaption")] == [
+        "a.pcapng: 2 packets",
+        "b.pcapng: no packets",
+        "c.pcapng: gone",
+    ]
+    assert len(first.all("svg", "ladder")) == 1
+    assert len(first.one("tbody").all("tr")) == 2
+    assert tree.one("nav").one("a").attributes["href"] == before.href
+
+
+def test_what_failed_stands_out(scenario: Scenario) -> None:
+    result = run(scenario, check("failed"), check())
+    tree = assert_sound(run_page(result, scenario, [[], []], index="../index.html"))
+    assert tree.one("span", "badge").text == "Failed"
+    assert [row.text for row in tree.all("div", "bad")] == ["expectedbobservedc"]
+
+
+def test_the_index_has_a_column_for_each_lab_and_names_what_failed(scenario: Scenario) -> None:
+    other = LabSpec(nodes=2, network="routed", proxy="iptables", families=["IPv6"])
+    runs = [(run(scenario, check()), "mine/a.html"), (run(scenario, check("failed"), spec=other), "mine/b.html")]
+    tree = assert_sound(index_page([(scenario, runs)], 12.0, "today"))
+    assert [head.text for head in tree.one("thead").all("th")] == [
+        "Scenario",
+        "vxlannftablesIPv4",
+        "routediptablesIPv6",
+    ]
+    assert [cell.text for cell in tree.all("td", "cell")] == ["✓ 1 of 1", "✗ 0 of 1"]
+    assert tree.one("ul", "differences").one("a").attributes["href"] == "mine/b.html"
+    assert tree.one("span", "badge").text == "1 passed, 1 failed"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_words_stay_words(scenario: Scenario, text: str) -> None:
+    header = msgspec.structs.replace(scenario.header, title=text)
+    hostile = dataclasses.replace(scenario, header=header, text=f"# {text}\n\n{text}\n\n    {text}\n")
+    result = run(hostile, CheckResult(text, "failed", f"{text}: {text}", text))
+    page = run_page(result, hostile, [[Capture(text, MESSAGES), Capture(text, (), text)]], index="../index.html")
+    for each in (page, index_page([(hostile, [(result, "x.html")])], 1.0, text)):
+        tree = assert_sound(each)
+        assert tree.all("img") == []
+        assert text in tree.text
+
+
+def test_a_story_is_rendered_without_its_title_and_without_what_leads_nowhere() -> None:
+    tree = parsed(
+        story(
+            "# Title\n\n## Part\n\n"
+            "*a* `b` <u>c</u> [d](../x.md) ![e](e.png) [f](https://example.org/) [g](javascript:g)\n\n"
+            "| h | i |\n|---|---|\n| j | k |\n\n```\n<l>\n```\n"
+        )
+    )
+    assert tree.all("h1") == []
+    assert tree.one("h2").text == "Part"
+    assert tree.one("p").text == "a b <u>c</u> d e f [g](javascript:g)"
+    assert [link.attributes["href"] for link in tree.all("a")] == ["https://example.org/"]
+    assert [cell.text for cell in tree.all("td")] == ["j", "k"]
+    assert tree.one("pre").text == "<l>\n"
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def capture(path: Path) -> Path:
+    write_pcapng(path, [Frame(CLIENT, 1, True, b"\0" * 60, 60)], taps=[CLIENT])
+    return path
+
+
+def test_a_report_is_whole_for_its_owner_alone_and_can_be_moved(scenario: Scenario, tmp_path: Path) -> None:
+    pcap, gone = capture(tmp_path / "out" / "a.pcapng"), tmp_path / "out" / "gone.pcapng"
+    junk = tmp_path / "out" / "junk.pcapng"
+    junk.write_bytes(b"junk")
+    result = run(scenario, check("passed", "a", "a", pcap, gone, junk))
+    directory = tmp_path / "new" / "report"
+    assert site.write(directory, [scenario], [result], 1.0) == directory / "index.html"
+    pcap.unlink()
+    moved = directory.rename(tmp_path / "moved")
+    for page in (moved / "index.html", moved / "mine" / "vxlan-nftables-IPv4.html"):
+        tree = assert_sound(page.read_text(encoding="utf-8"))
+        for link in tree.all("a"):
+            target = link.attributes["href"].partition("#")[0]
+            assert not target or (page.parent / target).exists() or target.endswith("gone.pcapng")
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in moved.rglob("*") if path.is_file()} == {"0o600"}
+    captions = [caption.text for caption in tree.all("figcaption")]
+    assert captions[0] == "a.pcapng: no packets"
+    assert "gone.pcapng: No such file" in captions[1]
+    assert "is not a pcapng file" in captions[2]
+
+
+def test_a_report_replaces_a_report_and_nothing_else(scenario: Scenario, tmp_path: Path) -> None:
+    result = run(scenario, check())
+    site.write(tmp_path / "report", [scenario], [result], 1.0)
+    index = site.write(tmp_path / "report", [scenario], [result], 2.0)
+    assert "in 2 s" in index.read_text()
+    index.write_text("<!DOCTYPE html><p>Mine")
+    with pytest.raises(UsageError, match=r"index\.html: is not a report of netlab's"):
+        site.write(tmp_path / "report", [scenario], [result], 3.0)
+    assert index.read_text() == "<!DOCTYPE html><p>Mine"
+    assert list(index.parent.glob(".*")) == []
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NetlabError, match=r"index\.html: Not a directory: the report cannot be written there"):
+        write_page(tmp_path / "file" / "index.html", "x")
+    (tmp_path / "index.html").mkdir()
+    with pytest.raises(NetlabError, match=r"index\.html: Is a directory"):
+        write_page(tmp_path / "index.html", "x")
+
+
+def test_captures_that_are_in_the_report_already_stay(scenario: Scenario, tmp_path: Path) -> None:
+    pcap = capture(tmp_path / "mine" / "vxlan-nftables-IPv4" / "a.pcapng")
+    before = pcap.read_bytes()
+    site.write(tmp_path, [scenario], [run(scenario, check("passed", "a", "a", pcap))], 1.0)
+    assert pcap.read_bytes() == before
