@@ -70,6 +70,14 @@ def read(path: Path) -> list[Packet]:
     return [packet for packet in found if packet is not None]
 
 
+def decode(frame: bytes, time: int) -> Packet | None:
+    """The IP packet of an Ethernet frame that was captured at that time (in ns); None for others (ARP)."""
+    from scapy.layers import inet, inet6, vxlan  # noqa: F401
+    from scapy.layers.l2 import Ether
+
+    return _packet(Ether(frame), time)
+
+
 def select(packets: Iterable[Packet], **fields: object) -> list[Packet]:
     """Those packets whose named fields have these values: `select(packets, destination="10.96.0.10", flags="S")`."""
     return [packet for packet in packets if all(getattr(packet, name) == value for name, value in fields.items())]

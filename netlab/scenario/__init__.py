@@ -5,11 +5,12 @@ A scenario's checks.py imports from here and from nowhere else in netlab.
 
 from netlab.capture.packets import Packet
 from netlab.scenario.checks import check
-from netlab.scenario.context import Context, Recording
+from netlab.scenario.context import Context
 from netlab.scenario.dialing import NO_ANSWER, REFUSED, Answer
 from netlab.scenario.distribution import FALSE_ALARM, fair_range
 from netlab.scenario.faults import Fault
-from netlab.scenario.hosts import Host, Machine, Pod, Service
+from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service
+from netlab.scenario.recording import Recording
 
 __all__ = [
     "FALSE_ALARM",
@@ -19,6 +20,7 @@ __all__ = [
     "Context",
     "Fault",
     "Host",
+    "Interface",
     "Machine",
     "Packet",
     "Pod",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,51 +17,22 @@ from netlab.api.core_types import Service as ServiceObject
 from netlab.api.errors import ApiError
 from netlab.api.media_types import MERGE_PATCH
 from netlab.api.resources import DEPLOYMENTS, PODS, SERVICES
-from netlab.capture.packets import Packet, read, select
-from netlab.capture.tcpdump import Capture
-from netlab.errors import NetlabError, NotFoundError, TimedOutError
+from netlab.capture.pcapng import SUFFIX
+from netlab.errors import NotFoundError, TimedOutError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.places import Place
 from netlab.lab.spec import Family
-from netlab.machine.join import join
-from netlab.net import syscalls
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.faults import Fault, Faults
-from netlab.scenario.hosts import Host, Machine, Pod, Service, of_family
+from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service, of_family
 from netlab.scenario.interruption import uninterrupted
+from netlab.scenario.recording import Recording, Taps, recording
 
 T = TypeVar("T")
 
 _READY_TIMEOUT = 30.0
 _POLL = 0.02
-
-
-class Recording:
-    """The packets of one interface, once its `with` block has ended."""
-
-    def __init__(self, capture: Capture) -> None:
-        self._capture = capture
-
-    @property
-    def path(self) -> Path:
-        """The pcap file."""
-        return self._capture.path
-
-    @functools.cached_property
-    def packets(self) -> list[Packet]:
-        """The IP packets, in order. Raises `NetlabError` if some were lost."""
-        if self._capture.dropped:
-            raise NetlabError(f"{self.path}: {self._capture.dropped} packets were lost while capturing")
-        return read(self.path)
-
-    def select(self, **fields: object) -> list[Packet]:
-        """The packets whose named fields have these values: `select(source=client.address, flags="S")`."""
-        return select(self.packets, **fields)
-
-    def first(self, **fields: object) -> str:
-        """The first such packet in words (`SOURCE > DESTINATION TCP [S]`), or `nothing`."""
-        return str(next(iter(self.select(**fields)), "nothing"))
 
 
 class Context:
@@ -80,6 +49,7 @@ class Context:
         self._pcap_dir = pcap_dir
         self._hosts: dict[str, Host] = {}
         self._faults = Faults()
+        self._taps: Taps | None = None
         self._begin("")
 
     def _begin(self, check: str) -> None:
@@ -213,24 +183,23 @@ class Context:
         return answer
 
     @contextlib.contextmanager
-    def capture(self, *hosts: Host, interface: str = "eth0", expression: str = "") -> Iterator[tuple[Recording, ...]]:
-        """Capture what passes an interface of each host during the block, as far as the filter takes it.
+    def capture(
+        self, *points: Host | Interface, interface: str = "eth0", expression: str = ""
+    ) -> Iterator[tuple[Recording, ...]]:
+        """Capture what passes these interfaces during the block, as far as the filter (pcap-filter(7)) takes it.
 
-        One recording for each host; each leaves a pcap file. Raises as `Capture` does.
+        A point is an interface of a host (`node.interface("cni0")`), or a host, whose `interface` is then meant. One
+        recording for each point, in their order; all are in one pcapng file. Raises `NotFoundError` for an interface
+        that is not there, and as `compile_filter` and `Engine` do.
         """
-        captures: list[Capture] = []
-        with contextlib.ExitStack() as stack:
-            for host in hosts:
-                pidfd = host.opened()
-                stack.callback(os.close, pidfd)
-                path = self._pcap_path(host, interface)
-                enter = functools.partial(join, pidfd, syscalls.CLONE_NEWNET)
-                captures.append(Capture(path, interface=interface, expression=expression, enter=enter))
-                self.pcaps.append(path)
-                stack.callback(captures[-1].stop)
-            for capture in captures:
-                capture.wait_listening()
-            yield tuple(Recording(capture) for capture in captures)
+        if self._taps is None:
+            self._taps = Taps(self._lab)
+        named = [point if isinstance(point, Interface) else point.interface(interface) for point in points]
+        sources = self._taps.sources([(each.host.owner, each.name) for each in named])
+        path = self._pcap_path()
+        with recording(path, sources, expression) as recordings:
+            self.pcaps.append(path)
+            yield tuple(recordings)
 
     # --- what a check breaks ------------------------------------------------------------------------------------------
 
@@ -265,6 +234,8 @@ class Context:
             finally:
                 for host in self._hosts.values():
                     host.close()
+                if self._taps is not None:
+                    self._taps.close()
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -299,10 +270,9 @@ class Context:
             raise TimedOutError(f"{what}: {len(ready)} ready after {_READY_TIMEOUT:g} s: {why}")
         return ready
 
-    def _pcap_path(self, host: Host, interface: str) -> Path:
-        stem = "-".join(filter(None, (self._check, host.name, "" if interface == "eth0" else interface)))
-        taken = sum(path.stem == stem or path.stem.startswith(f"{stem}.") for path in self.pcaps)
-        return self._pcap_dir / (f"{stem}.{taken + 1}.pcap" if taken else f"{stem}.pcap")
+    def _pcap_path(self) -> Path:
+        taken = sum(path.stem == self._check or path.stem.startswith(f"{self._check}.") for path in self.pcaps)
+        return self._pcap_dir / f"{self._check}{f'.{taken + 1}' if taken else ''}{SUFFIX}"
 
 
 def _is_ready(pod: PodObject) -> bool:

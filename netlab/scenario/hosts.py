@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from netlab.api.core_types import Pod as PodObject
@@ -43,6 +44,13 @@ def make_endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+class Interface(NamedTuple):
+    """A network interface of a host, where packets can be captured."""
+
+    host: Host
+    name: str
+
+
 class Host:
     """A place of the lab with a network of its own: requests are sent from there.
 
@@ -60,6 +68,15 @@ class Host:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def owner(self) -> str:
+        """What captures call it: a machine by its name."""
+        return self.name
+
+    def interface(self, name: str) -> Interface:
+        """One of its interfaces."""
+        return Interface(self, name)
 
     def endpoint(self, port: int) -> str:
         """ADDRESS:PORT, as captures and netexec's /clientip write it."""
@@ -187,6 +204,11 @@ class Pod(Host):
             raise NetlabError(f"pod {name} has no {family} address")
         super().__init__(lab, resolve(lab, name, self.namespace, None), name, address)
         self.node, self.uid = pod.spec.nodeName, pod.metadata.uid
+
+    @property
+    def owner(self) -> str:
+        """What captures call it: NAMESPACE/NAME."""
+        return f"{self.namespace}/{self.name}"
 
     def _ways(self) -> list[tuple[Place, int]]:
         # Its container may have been started anew since the check asked for the pod.
