@@ -168,29 +168,43 @@ def deletion(where: Set, elements: Iterable[Element]) -> list[Message]:
 
 def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list[Message]:
     """`addition` of many elements without comments, from keys to data (empty for a set's)."""
-    return _messages(where, _frame_all(elements.items()), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
+    return _bulk(where, list(elements), list(elements.values()), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[Message]:
     """`deletion` of many elements by their keys."""
-    return _messages(where, _frame_all((key, b"") for key in keys), _DELSETELEM, 0)
+    listed = list(keys)
+    return _bulk(where, listed, [b""] * len(listed), _DELSETELEM, 0)
 
 
-def _frame_all(elements: Iterable[tuple[bytes, bytes | Verdict]]) -> list[bytes]:
-    """Elements as `_pack` makes them. What stands around key and data is the same for each of a kind: made once."""
+def _bulk(where: Set, keys: list[bytes], data: list[bytes | Verdict], kind: int, flags: int) -> list[Message]:
+    """Messages with elements as `_pack` makes them. What stands around key and data is the same for each of a kind."""
+    plain = [each for each in data if isinstance(each, bytes)]
+    if len(plain) == len(keys) and len(set(map(len, keys))) == 1 and len(set(map(len, plain))) == 1:
+        return _message_list(where, _uniform(keys, plain), kind, flags)
     frames: dict[int | Verdict, tuple[bytes, bytes]] = {}
     packed = []
-    kind: int | Verdict = -1
-    before = between = b""
-    for key, data in elements:
-        its = len(data) if isinstance(data, bytes) else data
-        if its is not kind:
-            kind = its
-            if kind not in frames:
-                frames[kind] = _frame(key, data)
-            before, between = frames[kind]
-        packed.append(b"%b%b%b%b" % (before, key, between, data if isinstance(data, bytes) else b""))
-    return packed
+    for key, each in zip(keys, data, strict=True):
+        like = len(each) if isinstance(each, bytes) else each
+        if like not in frames:
+            frames[like] = _frame(key, each)
+        before, between = frames[like]
+        packed.append(b"%b%b%b%b" % (before, key, between, each if isinstance(each, bytes) else b""))
+    return _messages(where, packed, kind, flags)
+
+
+def _uniform(keys: list[bytes], data: list[bytes]) -> Iterator[bytes]:
+    """Chunks of elements whose keys are all as long, and their data: put together without a step for each."""
+    before, between = _frame(keys[0], data[0])
+    size = len(before) + len(keys[0]) + len(between) + len(data[0])
+    most = _LONGEST // size
+    for first in range(0, len(keys), most):
+        chosen = keys[first : first + most]
+        parts = [before] * (4 * len(chosen))
+        parts[1::4] = chosen
+        parts[2::4] = [between] * len(chosen)
+        parts[3::4] = data[first : first + most]
+        yield b"".join(parts)
 
 
 def _frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:
@@ -206,8 +220,12 @@ def _changes(where: Set, elements: Iterable[Element], kind: int, flags: int) -> 
 
 
 def _messages(where: Set, packed: Iterable[bytes], kind: int, flags: int) -> list[Message]:
-    address = _address(where)
-    return [Message(str(where), kind, flags, address + nested(_LIST_ELEMENTS, chunk)) for chunk in _chunks(packed)]
+    return _message_list(where, _chunks(packed), kind, flags)
+
+
+def _message_list(where: Set, chunks: Iterable[bytes], kind: int, flags: int) -> list[Message]:
+    address, subject = _address(where), str(where)
+    return [Message(subject, kind, flags, address + nested(_LIST_ELEMENTS, chunk)) for chunk in chunks]
 
 
 def _address(where: Set) -> bytes:

@@ -282,7 +282,8 @@ class Ruleset:
         if target.affinity_seconds:
             return [f"goto {chain.name}" for chain in self._remembering(frontend, target, slots)]
         pack, family = socket.inet_pton, ADDRESS_FAMILY[self.layout.family]
-        return [pack(family, address) + port.to_bytes(2, "big") + b"\0\0" for address, port, _ in slots]
+        ports = {port: port.to_bytes(2, "big") + b"\0\0" for _, port, _ in slots}
+        return [pack(family, address) + ports[port] for address, port, _ in slots]
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
