@@ -36,6 +36,7 @@ FAILURE = struct.Struct("=i")
 _LONGEST_REQUEST = 64
 _TIMER_SLACK = 15_000_000
 """Nanoseconds by which the kernel's timers, and this process, may be late without a packet being out of order."""
+_PRIORITY = -10
 _MARK_EVERY = 5_000_000
 """Nanoseconds between marks: with each, the engine sorts what it holds."""
 _LONGEST_END = 5.0
@@ -47,20 +48,12 @@ _LOOK_AGAIN = 0.1
 
 
 class Progress:
-    """Numbers that this process and the engine's share: the spool's size, and three for each ring."""
+    """Numbers that this process and the engine's share: the spool's sizes, and three for each ring."""
 
     def __init__(self) -> None:
-        self._map = mmap.mmap(-1, 8 * (_FIRST + MOST_RINGS * _NUMBERS))
-        self._words = memoryview(self._map).cast("Q")
-
-    @property
-    def size(self) -> int:
-        """Bytes in the spool."""
-        return self._words[0]
-
-    @size.setter
-    def size(self, size: int) -> None:
-        self._words[0] = size
+        self._words = memoryview(mmap.mmap(-1, 8 * (_FIRST + MOST_RINGS * _NUMBERS))).cast("Q")
+        self.written = self._words[0:2]
+        self.read = self._words[2:4]
 
     def tell(self, ring: int, received: int, dropped: int, *, gone: bool) -> None:
         """Note what became of a ring."""
@@ -73,13 +66,14 @@ class Progress:
         return self._words[begin], self._words[begin + 1], bool(self._words[begin + 2])
 
 
-_FIRST, _NUMBERS = 1, 3
+_FIRST, _NUMBERS = 4, 3
 
 
-def drain(control: socket.socket, descriptor: int, bell: int, progress: Progress) -> NoReturn:
+def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, progress: Progress) -> NoReturn:
     """The life of the process, which has been forked for it. It leaves by _exit: it is a copy of all its parent has.
 
-    Requests come by `control`; `bell` (an eventfd) rings when there is more in the spool.
+    Requests come by `control`; `bell` (an eventfd) rings when there is more in the spool, of which so many bytes may be
+    in memory.
     """
     try:
         # The terminal's Ctrl-C is for the parent, which then stops this process as it should be stopped.
@@ -88,8 +82,10 @@ def drain(control: socket.socket, descriptor: int, bell: int, progress: Progress
         gc.disable()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a ring takes two
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        _close_all_but({0, 1, 2, control.fileno(), descriptor, bell})
-        _Drain(control, spool.Appender(descriptor), bell, progress).run()
+        _close_all_but({0, 1, 2, control.fileno(), bell, *files})
+        with contextlib.suppress(PermissionError):  # it needs little, but at once
+            os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        _Drain(control, spool.Appender(files, progress, memory), bell, progress).run()
         os._exit(0)
     except OSError as error:
         control.send(FAILURE.pack(error.errno or 0))
@@ -143,7 +139,7 @@ class _Drain:
                 if self._rings[number].taken >= frames or time.monotonic() > deadline:
                     self._end(number)
         self._out.mark(spool.END)
-        self._publish()
+        os.eventfd_write(self._bell, 1)
         self._control.send(STOPPED)
         self._closing.shutdown()
 
@@ -177,7 +173,7 @@ class _Drain:
         if blocks:
             self._out.blocks(number, blocks)
             ring.release(len(blocks))
-            self._publish()
+            os.eventfd_write(self._bell, 1)
             self._latest = time.time_ns()
         ring.count()
         self._progress.tell(number, ring.received, ring.dropped, gone=False)
@@ -190,13 +186,9 @@ class _Drain:
         complete = now - 2 * self._retire * 1_000_000 - _TIMER_SLACK
         self._out.mark(complete)
         self._marked = now
-        self._publish()
+        os.eventfd_write(self._bell, 1)
         if complete >= self._latest:
             self._latest = 0
-
-    def _publish(self) -> None:
-        self._progress.size = self._out.size
-        os.eventfd_write(self._bell, 1)
 
     def _look_at(self, number: int) -> None:
         if is_gone(self._rings[number].socket):

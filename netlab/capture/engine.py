@@ -32,7 +32,8 @@ from netlab.errors import ExhaustedError, NetlabError, TimedOutError
 
 _MEMORY = 256 << 20
 """Bytes of all rings together, of a machine with enough."""
-_MEMORY_SHARE = 16
+_MEMORY_SHARE, _SPOOL_SHARE = 16, 4
+"""What of the memory that is available the rings may take, and what is not read yet."""
 _LONGEST_STOP = 30.0
 _STARTING = 32
 """Rings that are started at once."""
@@ -68,11 +69,11 @@ class Engine:
             self.expression = expression
             self._program = compile_filter(expression)
             self._snaplen = snaplen
-            self._memory = min(_MEMORY, _available_memory() // _MEMORY_SHARE)
+            available = _available_memory()
+            self._memory = min(_MEMORY, available // _MEMORY_SHARE)
             self._taps: list[Tap] = []
             self._pending: list[Frame] = []
             """In no particular order, and some may be missing between them."""
-            self._records: Iterator[spool.Block | spool.Mark] = iter(())
             self._finished = False
             self._failure: NetlabError | None = None
             self._progress = Progress()
@@ -81,11 +82,11 @@ class Engine:
             except OSError as error:
                 raise _spool_failed(error.errno or 0) from error
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._reader = spool.Reader(self._spool)
+            self._reader = spool.Reader(self._spool, self._progress)
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._child = os.fork()
             if self._child == 0:
-                drain(theirs, self._spool, self._bell, self._progress)
+                drain(theirs, self._spool, available // _SPOOL_SHARE, self._bell, self._progress)
             theirs.close()
             self._pidfd = os.pidfd_open(self._child)
             undo.callback(self.close)
@@ -194,19 +195,15 @@ class Engine:
 
     def _next(self) -> list[Frame]:
         """The frames up to the next mark that some come before."""
-        while True:
-            for record in self._records:
-                if isinstance(record, spool.Block):
-                    self._pending += ring.frames(record.data, self._taps[record.ring])
-                    continue
-                self._finished = record.time == spool.END
-                found = self._before(record.time)
-                if found or self._finished:
-                    return found
-            size = self._progress.size
-            if size == self._reader.offset:
-                return []
-            self._records = self._reader.records(size)
+        while record := self._reader.next():
+            if isinstance(record, spool.Block):
+                self._pending += ring.frames(record.data, self._taps[record.ring])
+                continue
+            self._finished = record.time == spool.END
+            found = self._before(record.time)
+            if found or self._finished:
+                return found
+        return []
 
     def _before(self, end: int) -> list[Frame]:
         """Take from what is pending whatever has been stamped before that time, in order."""
@@ -238,7 +235,7 @@ class Engine:
             os.waitpid(self._child, 0)
         self._child = 0
         self._control.close()
-        for descriptor in (self._pidfd, self._bell, self._spool):
+        for descriptor in (self._pidfd, self._bell, *self._spool):
             os.close(descriptor)
 
     def _request(self, request: bytes) -> None:

@@ -1,7 +1,8 @@
-"""What lies between the process that empties rings and the one that reads packets: a file without a name.
+"""What lies between the process that empties rings and the one that reads packets: two files without names.
 
-It has records: a block of a ring as the kernel wrote it, or a mark that says how far time is complete. What has been
-read is given back to the file system, so that the file is no larger than what the reader is behind.
+A record is a block of a ring as the kernel wrote it, or a mark that says up to when time is complete. Records go to
+memory as long as the reader is not too far behind, and else to a file on a disk: no disk takes them as fast as the
+kernel can make them, but it has more room. What has been read is given back at once.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ import contextlib
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from netlab.net import syscalls
 
-_RECORD = struct.Struct("=IIq")
-"""The number of a ring, or `_MARK`; bytes that follow; for a mark, its time."""
-_MARK = 0xFFFF_FFFF
 END = (1 << 63) - 1
 """The time of the last mark: nothing comes after it."""
 
+_RECORD = struct.Struct("=IIq")
+"""The number of a ring, or one of those below; bytes that follow; of a mark, its time."""
+_MARK, _GO_ON_IN_OTHER = 0xFFFF_FFFF, 0xFFFF_FFFE
+_NOTHING = (0, 0, 0)
 _PIECE = 4 << 20
 _MOST_BUFFERS = 1024  # IOV_MAX
+_MEMORY, _DISK = 0, 1
 
 
 class Mark(NamedTuple):
@@ -38,22 +41,38 @@ class Block(NamedTuple):
     data: bytes
 
 
-def create() -> int:
-    """A new spool among temporary files; its descriptor. Raises `OSError`."""
+class Sizes(Protocol):
+    """Numbers that both processes see: bytes that have been written to each file, and read from it."""
+
+    written: memoryview
+    read: memoryview
+
+
+class Files(NamedTuple):
+    """The descriptors of a spool."""
+
+    memory: int
+    disk: int
+
+
+def create() -> Files:
+    """A new spool, whose disk is that of temporary files. Raises `OSError`."""
     with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        return Files(os.memfd_create("netlab-capture"), os.dup(file.fileno()))
 
 
 class Appender:
-    """Writes records at the end of a spool."""
+    """Writes records at the end of a spool, with at most about `memory` bytes in memory that were not read."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = 0
-        """Bytes that are written, in whole records."""
+    def __init__(self, files: Files, sizes: Sizes, memory: int) -> None:
+        self._files = files
+        self._sizes = sizes
+        self._most = memory
+        self._current = _MEMORY
 
     def blocks(self, ring: int, blocks: Sequence[memoryview]) -> None:
-        """Raises `OSError`, as when the file system is full."""
+        """Raises `OSError`, as when the disk is full."""
+        self._choose()
         buffers: list[bytes | memoryview] = []
         for block in blocks:
             buffers += (_RECORD.pack(ring, len(block), 0), block)
@@ -64,39 +83,61 @@ class Appender:
         """Raises `OSError`."""
         self._write([_RECORD.pack(_MARK, 0, time)])
 
+    def _choose(self) -> None:
+        behind = self._sizes.written[_MEMORY] - self._sizes.read[_MEMORY]
+        wanted = self._current
+        if behind > self._most:
+            wanted = _DISK
+        elif behind < self._most // 2:
+            wanted = _MEMORY
+        if wanted != self._current:
+            self._write([_RECORD.pack(_GO_ON_IN_OTHER, 0, 0)])
+            self._current = wanted
+
     def _write(self, buffers: Sequence[bytes | memoryview]) -> None:
         wanted = sum(map(len, buffers))
-        written = os.pwritev(self._descriptor, buffers, self.size)
-        if written < wanted:  # the rest tells why
-            rest = b"".join(buffers)[written:]
-            while rest:
-                done = os.pwrite(self._descriptor, rest, self.size + written)
-                written += done
-                rest = rest[done:]
-        self.size += written
+        file, offset = self._files[self._current], self._sizes.written[self._current]
+        done = os.pwritev(file, buffers, offset)
+        while done < wanted:  # trying again tells why
+            done += os.pwrite(file, b"".join(buffers)[done:], offset + done)
+        self._sizes.written[self._current] = offset + done
 
 
 class Reader:
     """Reads records from the beginning of a spool, each once."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.offset = 0
-        """Bytes that have been read."""
+    def __init__(self, files: Files, sizes: Sizes) -> None:
+        self._files = files
+        self._sizes = sizes
+        self._current = _MEMORY
+        self._piece = b""
+        self._begin = 0
 
-    def records(self, size: int) -> Iterator[Block | Mark]:
-        """What has not been read yet of the first `size` bytes. Raises `OSError`."""
-        while self.offset < size:
-            piece = os.pread(self._descriptor, min(_PIECE, size - self.offset), self.offset)
-            begin = 0
-            while begin + _RECORD.size <= len(piece):
-                ring, length, time = _RECORD.unpack_from(piece, begin)
-                end = begin + _RECORD.size + length
-                if end > len(piece):
-                    break
-                # Before it is handed out, lest it be handed out again to a reader that was interrupted.
-                self.offset += end - begin
-                yield Mark(time) if ring == _MARK else Block(ring, piece[begin + _RECORD.size : end])
-                begin = end
-            with contextlib.suppress(OSError):  # not every file system can
-                syscalls.punch_hole(self._descriptor, 0, self.offset)
+    def next(self) -> Block | Mark | None:
+        """The next record; None when no more has been written yet. Raises `OSError`."""
+        while True:
+            piece, begin = self._piece, self._begin
+            ring, length, time = _RECORD.unpack_from(piece, begin) if begin + _RECORD.size <= len(piece) else _NOTHING
+            end = begin + _RECORD.size + length
+            if end > len(piece):
+                if not self._fetch():
+                    return None
+                continue
+            self._begin = end
+            self._sizes.read[self._current] += end - begin
+            if ring == _GO_ON_IN_OTHER:
+                self._current = _DISK if self._current == _MEMORY else _MEMORY
+                self._piece, self._begin = b"", 0
+            elif ring == _MARK:
+                return Mark(time)
+            else:
+                return Block(ring, piece[begin + _RECORD.size : end])
+
+    def _fetch(self) -> bool:
+        """Have the next piece of the file; whether there is any."""
+        file, offset = self._files[self._current], self._sizes.read[self._current]
+        size = self._sizes.written[self._current] - offset
+        self._piece, self._begin = os.pread(file, min(size, _PIECE), offset), 0
+        with contextlib.suppress(OSError):  # not every file system can
+            syscalls.punch_hole(file, 0, offset)
+        return size > 0
