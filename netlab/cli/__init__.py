@@ -24,6 +24,7 @@ _COMMANDS = {
     "exec": ("places", "Run a command in a pod, on a node or in the outside world."),
     "shell": ("places", "Open a shell in a pod, on a node or in the outside world."),
     "logs": ("places", "Show what a pod's container printed."),
+    "capture": ("capture", "Watch packets at every interface at once, followed through NAT and tunnels."),
     "scenario": ("scenario", "Run the lessons: the four kinds of traffic, proven."),
     "cni": ("cni", "Call CNI plugins as a runtime does, and install netlab's own."),
     "proxy": ("proxy", "Ask kube-proxy why a connection goes where it goes; run one outside a lab."),

@@ -51,6 +51,8 @@ class Networks:
         """Raises `NotFoundError` or `UnavailableError` when the lab is not up."""
         lab.require_up()
         self._lab = lab
+        self._nodes = lab.spec().node_names
+        self._machines = [FABRIC, *self._nodes, OUTSIDE]
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._child = os.fork()
         if self._child == 0:
@@ -58,7 +60,7 @@ class Networks:
             _Child(theirs).serve()
         theirs.close()
         try:
-            for machine in [FABRIC, *lab.spec().node_names, OUTSIDE]:
+            for machine in self._machines:
                 self._introduce(machine)
         except BaseException:
             self.close()
@@ -87,19 +89,22 @@ class Networks:
         """
         from netlab.node.sandboxes import pod_uid, sandbox_attempt  # it takes 0.1 s
 
-        spec = self._lab.spec()
-        found = [Network(name, name) for name in [FABRIC, *spec.node_names, OUTSIDE]]
+        found = self.machines()
         pods = {
             pod["metadata"]["uid"]: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
             for pod in self._lab.client().request("GET", PODS.path())["items"]
         }
-        for node in spec.node_names:
+        for node in self._nodes:
             with self._lab.machine(node) as machine:
                 sandboxes = machine.state().sandboxes
             # Of two of one pod the older is being removed. One whose pod is no longer known is, too.
             latest = {pod_uid(each): each for each in sorted(sandboxes, key=sandbox_attempt)}
             found += [Network(node, pods[uid], sandbox) for uid, sandbox in sorted(latest.items()) if uid in pods]
         return found
+
+    def machines(self) -> list[Network]:
+        """Those of the machines, the fabric's first."""
+        return [Network(name, name) for name in self._machines]
 
     def run(self, network: Network, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function of some module returns when it is called there; whatever it raises is raised here.

@@ -1,0 +1,148 @@
+"""How a followed packet is told: as a row for people, as plain values for programs."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from netlab.capture.correlate import Journey, Sighting
+from netlab.capture.headers import (
+    ICMP,
+    ICMPV6,
+    TCP,
+    Headers,
+    address_text,
+    endpoint_text,
+    protocol_name,
+    swapped,
+)
+
+_ICMP_WORDS = {
+    (ICMP, 0): "echo reply",
+    (ICMP, 3): "unreachable",
+    (ICMP, 5): "redirect",
+    (ICMP, 8): "echo request",
+    (ICMP, 11): "time exceeded",
+    (ICMPV6, 1): "unreachable",
+    (ICMPV6, 2): "too big",
+    (ICMPV6, 3): "time exceeded",
+    (ICMPV6, 128): "echo request",
+    (ICMPV6, 129): "echo reply",
+    (ICMPV6, 133): "router solicitation",
+    (ICMPV6, 134): "router advertisement",
+    (ICMPV6, 135): "neighbour solicitation",
+    (ICMPV6, 136): "neighbour advertisement",
+    (ICMPV6, 143): "multicast listener report",
+}
+_UNREACHABLE = {
+    (ICMP, 0): "network unreachable",
+    (ICMP, 1): "host unreachable",
+    (ICMP, 3): "port unreachable",
+    (ICMP, 4): "fragmentation needed",
+    (ICMP, 13): "administratively prohibited",
+    (ICMPV6, 0): "no route",
+    (ICMPV6, 1): "administratively prohibited",
+    (ICMPV6, 3): "address unreachable",
+    (ICMPV6, 4): "port unreachable",
+}
+
+
+class Addresses(NamedTuple):
+    """The four of a connection, with ports: who calls and whom, and as whom and whom in fact.
+
+    Where nothing is translated `source` is `client` and `endpoint` is `dialled`.
+    """
+
+    client: str
+    dialled: str
+    source: str
+    endpoint: str
+
+
+def addresses(journey: Journey) -> Addresses:
+    """Those of the packet's connection, whichever way the packet goes."""
+    client = journey.client
+    # What the endpoint got, or in a reply sent, is at the end of the way that is farther from the client.
+    far = journey.sightings[0 if journey.reply else -1].headers
+    # An ICMP error quotes a packet that went the other way.
+    flow = (far.quoted or far).flow
+    if journey.reply != (far.quoted is not None):
+        flow = swapped(flow)
+    return Addresses(
+        endpoint_text(client[0], client[1]),
+        endpoint_text(client[2], client[3]),
+        endpoint_text(flow[0], flow[1]),
+        endpoint_text(flow[2], flow[3]),
+    )
+
+
+def said(headers: Headers) -> str:
+    """What a packet is about, in a few words: TCP's flags, ICMP's type, the bytes it carries."""
+    if headers.protocol == TCP:
+        text = f"[{headers.flag_letters}]"
+    elif headers.protocol in (ICMP, ICMPV6):
+        text = _ICMP_WORDS.get((headers.protocol, headers.icmp_type), f"type {headers.icmp_type}")
+        if text == "unreachable":
+            text = _UNREACHABLE.get((headers.protocol, headers.icmp_code), f"unreachable ({headers.icmp_code})")
+        if headers.mtu:
+            text += f", MTU {headers.mtu}"
+        return text
+    else:
+        text = ""
+    part = f"fragment at {headers.fragment}" if headers.fragment or headers.more else ""
+    carried = f"{headers.payload} B" if headers.payload else ""
+    return ", ".join(filter(None, (part,))) + " ".join(filter(None, (text, carried)))
+
+
+def clock(nanoseconds: int) -> str:
+    """The time of day of a stamp, to the microsecond."""
+    when = datetime.datetime.fromtimestamp(nanoseconds // 1_000_000_000)
+    return f"{when:%H:%M:%S}.{nanoseconds % 1_000_000_000 // 1000:06}"
+
+
+def way(sightings: Sequence[Sighting]) -> str:
+    """The taps of a packet's way by name, those of one owner together: `default/a eth0 > node-1 veth1 cni0 > ...`."""
+    groups = itertools.groupby(sightings, key=lambda each: each.tap.owner)
+    parts = []
+    for owner, group in groups:
+        names = [each.tap.interface for each in group]
+        parts.append(" ".join([owner, *(name for name, _ in itertools.groupby(names))]))
+    return " > ".join(parts)
+
+
+def hop(seen: Sighting, changed: Sequence[str], began: int) -> dict[str, Any]:
+    """A sighting as plain values, as `netlab trace -o json` has them."""
+    headers = seen.headers
+    source, sport, destination, dport = headers.flow
+    return {
+        "node": seen.tap.machine,
+        "owner": seen.tap.owner,
+        "interface": seen.tap.interface,
+        "kind": seen.tap.kind,
+        "direction": "out" if seen.outgoing else "in",
+        "src": address_text(source),
+        "sport": sport,
+        "dst": address_text(destination),
+        "dport": dport,
+        "protocol": protocol_name(headers.protocol).lower(),
+        "ttl": headers.ttl,
+        "encapsulation": str(headers.carrier or ""),
+        "changed": list(changed),
+        "nanoseconds": seen.time - began,
+    }
+
+
+def values(journey: Journey, changed: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """A journey as plain values; `time` is in nanoseconds since the epoch."""
+    first = journey.sightings[0]
+    return {
+        "time": first.time,
+        "protocol": protocol_name(first.headers.protocol).lower(),
+        "reply": journey.reply,
+        **addresses(journey)._asdict(),
+        "about": said(first.headers),
+        "bytes": first.headers.length,
+        "hops": [hop(each, new, first.time) for each, new in zip(journey.sightings, changed, strict=True)],
+    }

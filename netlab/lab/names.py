@@ -1,0 +1,61 @@
+"""Whose an address is: what the packets of a lab are told by."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from netlab.capture.headers import Headers, packed, protocol_name
+from netlab.lab.paths import OUTSIDE
+from netlab.lab.selection import Objects
+
+
+class Names:
+    """Pods, machines and Services by their addresses, as of one reading of the API's objects."""
+
+    def __init__(self, objects: Objects, outside: Iterable[str] = ()) -> None:
+        self._owners: dict[bytes, str] = {}
+        self._services: dict[tuple[bytes, int, str], str] = {}
+        for address in outside:
+            self._owners[packed(address)] = OUTSIDE
+        nodes = [
+            (each.metadata.name, packed(a.address))
+            for each in objects.nodes
+            for a in each.status.addresses
+            if a.type == "InternalIP"
+        ]
+        self._owners |= {address: name for name, address in nodes}
+        for pod in objects.pods:
+            if not pod.spec.hostNetwork:
+                self._owners |= {packed(each.ip): pod.key for each in pod.status.podIPs}
+        for service in objects.services:
+            spec = service.spec
+            ingress = [each.ip for each in service.status.loadBalancer.ingress if each.ip]
+            for text in [*spec.clusterIPs, *spec.externalIPs, *ingress]:
+                with contextlib.suppress(OSError):  # a headless Service's is None
+                    for port in spec.ports:
+                        self._services[packed(text), port.port, port.protocol] = service.key
+            for port in spec.ports:
+                if port.nodePort:
+                    for _, own in nodes:
+                        self._services[own, port.nodePort, port.protocol] = service.key
+
+    def owner(self, address: bytes) -> str:
+        """The pod (NAMESPACE/NAME) or machine whose address it is; empty if that is not known."""
+        return self._owners.get(address, "")
+
+    def service(self, address: bytes, port: int, protocol: int) -> str:
+        """The Service (NAMESPACE/NAME) that is dialled there; empty if it is none."""
+        return self._services.get((address, port, protocol_name(protocol)), "")
+
+    def cause(self, before: Headers, after: Headers, change: str) -> str:
+        """What makes a change (one of `correlate.changes`), in words; empty if that is not known."""
+        kind = change.partition(" ")[0]
+        if kind in ("DNAT", "un-DNAT"):
+            address, port = (before.destination, before.dport) if kind == "DNAT" else (after.source, after.sport)
+            service = self.service(address, port, before.protocol)
+            return f"by Service {service}" if service else ""
+        if kind == "SNAT":
+            owner = self.owner(after.source)
+            return f"to be answered through {owner}" if owner else ""
+        return ""

@@ -1,0 +1,252 @@
+"""A capture of a lab: its taps, kept up with as pods come and go, and what its connection tracking tells meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import select
+import socket
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from netlab.api.errors import ApiUnavailableError
+from netlab.capture.connections import Translation
+from netlab.capture.correlate import Journey
+from netlab.capture.engine import Engine, Source
+from netlab.capture.filters import attach, compile_filter
+from netlab.capture.headers import Headers
+from netlab.capture.ring import SNAPLEN
+from netlab.capture.taps import Tap
+from netlab.errors import NotFoundError
+from netlab.lab.lab import Lab
+from netlab.lab.names import Names
+from netlab.lab.networks import Network, Networks
+from netlab.lab.selection import Selection, exists, expression, includes, own_addresses, read_objects
+from netlab.lab.taps import make_socket, tapped
+from netlab.net.nfconntrack import Entry, Events, entries
+
+LOOK = 1.0
+"""Seconds between two looks at the API's objects. A new interface is heard of at once."""
+
+_CLOSING = 32
+"""Threads."""
+
+_RTMGRP_LINK = 1
+_NETLINK_NETFILTER = 12
+_LONGEST_MESSAGE = 1 << 16
+
+
+class Watch:
+    """Watches a selection of a lab from when it is made. Close it, or use it as a block.
+
+    Make it while the process is single-threaded. `names` are those of the last look.
+    """
+
+    def __init__(self, lab: Lab, selection: Selection, given: str = "") -> None:
+        """`given` is a filter (pcap-filter(7)) that packets have to pass besides.
+
+        Raises `UsageError` for a filter that is wrong, `NotFoundError` or `UnavailableError` when the lab is not up,
+        and as `Engine` does.
+        """
+        compile_filter(given)  # alone: what is wrong with it is said of nothing but it
+        _allow_descriptors()
+        self._lab = lab
+        self._selection = selection
+        self._given = given
+        self._spec = lab.spec()
+        self._networks = Networks(lab)
+        self._events: dict[str, Events] = {}
+        """Of connections, by node."""
+        self._links: list[socket.socket] = []
+        """Readable when a machine has a new interface, or one less."""
+        self._sockets: dict[Tap, socket.socket] = {}
+        self._next_look = time.monotonic() + LOOK
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._release)
+            objects = read_objects(lab.client())
+            self.names = Names(objects, self._spec.outside_addresses)
+            self._own = own_addresses(selection, objects)
+            self._expression = self._combined(expression(selection, objects, self._spec.podCIDRs))
+            for machine in self._networks.machines():
+                self._links.append(self._networks.run(machine, _link_events))
+            found = self._found()
+            self.engine = Engine(
+                [Source(tap, self._make(tap, network)) for tap, network in found.items()], self._expression
+            )
+            undo.callback(self.engine.close)
+            for machine in self._networks.machines():
+                if machine.owner in self._spec.node_names:
+                    made = self._networks.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+                    self._events[machine.owner] = Events(made)
+            self._taps = set(found)
+            undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it at once. Repeated, it does nothing."""
+        self.engine.close()
+        self._release()
+
+    @property
+    def taps(self) -> frozenset[Tap]:
+        """Those that are, or were, watched."""
+        return frozenset(self._taps)
+
+    @property
+    def expression(self) -> str:
+        """The filter that is in force."""
+        return self._expression
+
+    def concerns(self, journey: Journey) -> bool:
+        """Whether a packet is of the selection. A filter cannot tell, where a node's address stands for several."""
+        if not self._own:
+            return True
+        ends = {journey.client[0], journey.client[2]}
+        for seen in journey.sightings:
+            headers = seen.headers.quoted or seen.headers
+            ends |= {headers.source, headers.destination}
+        return not self._own.isdisjoint(ends)
+
+    def cause(self, before: Headers, after: Headers, change: str) -> str:
+        """What makes a change, in words, as `Names.cause`, as of the last look."""
+        return self.names.cause(before, after, change)
+
+    def known(self) -> list[Translation]:
+        """The connections that the nodes track now."""
+        return [
+            _translation(machine.owner, each)
+            for machine in self._networks.machines()
+            if machine.owner in self._events
+            for each in self._networks.run(machine, entries)
+        ]
+
+    def heard(self) -> list[Translation]:
+        """What the nodes' connection tracking told since the last call; it does not wait."""
+        found: list[Translation] = []
+        for node, events in self._events.items():
+            lost = events.lost
+            for event in events.read():
+                if event.kind != "update":
+                    new = event.kind == "new"
+                    found.append(_translation(node, event.entry, *((event.time, None) if new else (None, event.time))))
+            if events.lost > lost:  # there was no room for some: whatever is there now is known again
+                found += [_translation(node, each) for each in self._networks.run(Network(node, node), entries)]
+        return found
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there may be frames, or interfaces have come, or gone, at most so many seconds."""
+        poll = select.poll()  # select(2) knows no descriptors beyond 1,023
+        for descriptor in (self.engine.fileno(), *(each.fileno() for each in self._links)):
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(timeout * 1000)
+
+    def keep_up(self) -> list[Tap]:
+        """Tap what has come since, and see to it that the filter takes what it should; the new taps.
+
+        It looks only when there is reason to. Raises `NotFoundError` when what was selected is gone, `UnavailableError`
+        when the lab is.
+        """
+        now = time.monotonic()
+        if not self._links_changed() and now < self._next_look:
+            return []
+        self._next_look = now + LOOK
+        try:
+            objects = read_objects(self._lab.client())
+            if not exists(self._selection, objects):
+                raise NotFoundError(f"{self._selection} has been deleted")
+            self.names = Names(objects, self._spec.outside_addresses)
+            self._refilter(self._combined(expression(self._selection, objects, self._spec.podCIDRs)))
+            return self._tap_new()
+        except ApiUnavailableError:
+            self._lab.require_up()  # else the API server is being started again
+            return []
+
+    def _tap_new(self) -> list[Tap]:
+        added = []
+        _close([self._sockets.pop(tap) for tap in self.engine.gone if tap in self._sockets])
+        for tap, network in self._found().items():
+            # What is gone and there again under the same name (a pod's next sandbox) is tapped again.
+            if tap not in self._taps or tap in self.engine.gone:
+                with contextlib.suppress(NotFoundError):  # it has gone meanwhile
+                    self.engine.add(Source(tap, self._make(tap, network)))
+                    self._taps.add(tap)
+                    added.append(tap)
+        if added and self._expression != self.engine.expression:
+            self._attach(added)
+        return added
+
+    def _found(self) -> dict[Tap, Network]:
+        return {tap: network for tap, network in tapped(self._networks).items() if includes(self._selection, tap)}
+
+    def _make(self, tap: Tap, network: Network) -> socket.socket:
+        made = make_socket(self._networks, network)
+        if self._selection.kind in ("pod", "service"):
+            self._sockets[tap] = made.dup()  # its filter will have to change with the objects
+        return made
+
+    def _refilter(self, wanted: str) -> None:
+        if wanted != self._expression:
+            self._expression = wanted
+            self._attach(list(self._sockets))
+
+    def _attach(self, taps: list[Tap]) -> None:
+        program = compile_filter(self._expression)
+        for tap in taps:
+            attach(self._sockets[tap], program, SNAPLEN)
+
+    def _combined(self, own: str) -> str:
+        return f"({own}) and ({self._given})" if own and self._given else own or self._given
+
+    def _links_changed(self) -> bool:
+        changed = [_drained(each) for each in self._links]
+        return any(changed)
+
+    def _release(self) -> None:
+        for events in self._events.values():
+            events.close()
+        _close([*self._links, *self._sockets.values()])
+        self._networks.close()
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    """Each has the kernel wait some 20 ms: a packet socket ends when no processor is using it (synchronize_net)."""
+    if sockets:
+        with ThreadPoolExecutor(_CLOSING) as threads:
+            list(threads.map(socket.socket.close, sockets))
+
+
+def _link_events() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    made.bind((0, _RTMGRP_LINK))
+    return made
+
+
+def _drained(made: socket.socket) -> bool:
+    """Whether there was anything to be received."""
+    received = False
+    while True:
+        try:
+            made.recv(_LONGEST_MESSAGE)
+        except BlockingIOError:
+            return received
+        except OSError:  # ENOBUFS: there was more than it had room for
+            pass
+        received = True
+
+
+def _translation(node: str, entry: Entry, start: int | None = None, end: int | None = None) -> Translation:
+    return Translation(node, entry.protocol, entry.original, entry.reply, start, end)
+
+
+def _allow_descriptors() -> None:
+    """A lab of a hundred pods has 300 taps: more than the 1,024 that a process may have open by default."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
