@@ -76,8 +76,9 @@ def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, pr
     in memory.
     """
     try:
-        # The terminal's Ctrl-C is for the parent, which then stops this process as it should be stopped.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # What a terminal, timeout(1) or a supervisor sends to the group is for the parent, which then stops this process.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         syscalls.set_parent_death_signal(signal.SIGKILL)
         gc.disable()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a ring takes two

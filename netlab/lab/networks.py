@@ -161,9 +161,9 @@ class _Child:
     def serve(self) -> NoReturn:
         """Answer until the connection ends. It leaves by _exit, for it is a copy of everything its parent holds."""
         try:
-            # The terminal's Ctrl-C is for the parent, which then ends this process.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # What a terminal or timeout(1) sends to the group is for the parent, which then ends this process.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             syscalls.set_parent_death_signal(signal.SIGKILL)
             while True:
                 request, descriptor = _receive(self._connection)
