@@ -76,7 +76,7 @@ def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, pr
     in memory.
     """
     try:
-        # What a terminal, timeout(1) or a supervisor sends to the group is for the parent, which then stops this process.
+        # What a terminal, timeout(1) or a supervisor sends to the group is for the parent, which then stops this one.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         syscalls.set_parent_death_signal(signal.SIGKILL)
