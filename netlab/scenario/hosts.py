@@ -234,7 +234,7 @@ class Machine(Host):
 class Service:
     """A Service of the scenario: its addresses in the family of the run, and its first port.
 
-    `node_port` is 0 where it has none, `external_address` empty.
+    `node_port` and `health_check_node_port` are 0 where it has none, `external_address` empty.
     """
 
     def __init__(self, service: ServiceObject, family: Family) -> None:
@@ -247,6 +247,7 @@ class Service:
         self.external_address = of_family(spec.externalIPs, family) or ""
         self.port = spec.ports[0].port
         self.node_port = spec.ports[0].nodePort
+        self.health_check_node_port = spec.healthCheckNodePort
 
     def __str__(self) -> str:
         return self.name

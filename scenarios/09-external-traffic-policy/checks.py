@@ -1,0 +1,116 @@
+import contextlib
+import json
+from collections.abc import Iterator
+
+from netlab.scenario import NO_ANSWER, Answer, Context, Machine, Pod, check
+
+PORT = 8080
+PATIENCE = 0.7
+"""Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
+
+LENGTH = {"IPv4": 32, "IPv6": 128}
+
+FILTER = f"tcp port 80 or tcp port {PORT}"
+
+
+def open_shop(ctx: Context, pod: str) -> Pod:
+    """Have a pod be ready."""
+    ctx.unready_pod(pod).run(["touch", "/tmp/open"])
+    return ctx.pod(pod)
+
+
+@contextlib.contextmanager
+def balanced_to(ctx: Context, service: str, node: str) -> Iterator[None]:
+    """A load balancer that gives a Service's connections to one node, for the block: a route of the outside's."""
+    address = f"{ctx.service(service).external_address}/{LENGTH[ctx.family]}"
+    with ctx.fault(
+        ctx.outside,
+        ["ip", "route", "replace", address, "via", ctx.node(node).address],
+        undo=["ip", "-6" if ctx.family == "IPv6" else "-4", "route", "flush", address],
+    ):
+        yield
+
+
+def ask(ctx: Context, service: str, path: str = "/clientip") -> Answer:
+    return ctx.outside.get(ctx.service(service).external_url(path), timeout=PATIENCE)
+
+
+def ask_until(ctx: Context, service: str, answered: bool) -> Answer:
+    """Ask until the nodes know how the pods are, by whether there is an answer."""
+    return ctx.eventually(lambda: ask(ctx, service), lambda answer: answer.ok == answered, within=10)
+
+
+def client_of(answer: Answer) -> str:
+    """The address in what /clientip answered."""
+    return answer.text.rpartition(":")[0].strip("[]")
+
+
+def health(ctx: Context, node: Machine) -> str:
+    """What a node says to a load balancer that asks whether it has backends of the Service `local`."""
+    answer = ctx.outside.get(node.url(ctx.service("local").health_check_node_port, "/healthz"), timeout=PATIENCE)
+    return f"{answer.status}, {json.loads(answer.text)['localEndpoints']} local" if answer.status else answer.text
+
+
+def healths(ctx: Context) -> list[str]:
+    return [f"{node} {health(ctx, node)}" for node in ctx.nodes[:2]]
+
+
+HERE, GONE = "200, 1 local", "503, 0 local"
+
+
+@check("Under the policy Cluster any node serves: it passes the connection on to the pod's node, and hides the client")
+def cluster(ctx: Context) -> None:
+    shop, node = open_shop(ctx, "shop-1"), ctx.node("node-2")
+    external = ctx.service("anywhere").external_endpoint
+    with balanced_to(ctx, "anywhere", "node-2"):
+        ask_until(ctx, "anywhere", answered=True)
+        with ctx.capture(ctx.outside, node, ctx.node("node-1"), shop, expression=FILTER) as (outside, *_, at_shop):
+            answer = ask(ctx, "anywhere")
+    ctx.expect("node-2", ctx.owner(client_of(answer)), f"the client that shop-1 sees ({answer.text})")
+    ctx.expect(f"{answer.client} > {external} TCP [S]", outside.first(flags="S"), "leaves the client")
+    ctx.expect(f"{answer.text} > {shop.endpoint(PORT)} TCP [S]", at_shop.first(flags="S"), "reaches the pod")
+
+
+@check("Under the policy Local a node serves by its own pods, which see the client's own address")
+def local(ctx: Context) -> None:
+    shop = open_shop(ctx, "shop-1")
+    with balanced_to(ctx, "local", "node-1"):
+        ask_until(ctx, "local", answered=True)
+        with ctx.capture(ctx.outside, ctx.node("node-1"), shop, expression=FILTER) as (*_, at_shop):
+            answer = ask(ctx, "local")
+    ctx.expect(answer.client, answer.text, "the client that shop-1 sees")
+    ctx.expect(f"{answer.client} > {shop.endpoint(PORT)} TCP [S]", at_shop.first(flags="S"), "reaches the pod")
+
+
+@check("A load balancer that does not ask the nodes loses connections: the other one takes the packet, and is silent")
+def wrong_node(ctx: Context) -> None:
+    node_1, node_2 = ctx.node("node-1"), ctx.node("node-2")
+    external = ctx.service("local").external_endpoint
+    with (
+        balanced_to(ctx, "local", "node-2"),
+        ctx.capture(ctx.outside, node_2, node_1, expression="tcp port 80") as (outside, at_node_2, at_node_1),
+    ):
+        ctx.expect(NO_ANSWER, ask(ctx, "local").text, "through node-2")
+    syn = outside.first(flags="S")
+    ctx.expect(f"> {external} TCP [S]", syn, "leaves the client", holds=syn.endswith(f"> {external} TCP [S]"))
+    ctx.expect([syn], [str(p) for p in at_node_2.packets], "at node-2, there and back")
+    ctx.expect([], at_node_1.packets, "at node-1")
+
+
+@check("A node says whether it has backends at the health check node port: 200 with, 503 without")
+def health_check(ctx: Context) -> None:
+    expected = [f"node-1 {HERE}", f"node-2 {GONE}"]
+    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected, within=10))
+
+
+@check("When the backend moves, the answers change places: a load balancer that follows them serves on")
+def moved(ctx: Context) -> None:
+    ctx.pod("shop-1").run(["rm", "/tmp/open"])
+    open_shop(ctx, "shop-2")
+    expected = [f"node-1 {GONE}", f"node-2 {HERE}"]
+    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected, within=10))
+    with balanced_to(ctx, "local", "node-1"):
+        ctx.expect(NO_ANSWER, ask_until(ctx, "local", answered=False).text, "one that stays with node-1")
+    with balanced_to(ctx, "local", "node-2"):
+        answer = ask_until(ctx, "local", answered=True)
+        ctx.expect(answer.client, answer.text, "one that turns to node-2: the client that shop-2 sees")
