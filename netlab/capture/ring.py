@@ -23,19 +23,16 @@ SNAPLEN = 65_536 + 256
 
 # linux/if_packet.h, linux/if_ether.h, linux/if_arp.h, linux/sockios.h
 _SOL_PACKET = 263
-_PACKET_ADD_MEMBERSHIP, _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_IGNORE_OUTGOING = 1, 5, 6, 10, 23
+_PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_IGNORE_OUTGOING = 5, 6, 10, 23
 _TPACKET_V3 = 2
-_PACKET_MR_PROMISC = 1
 _PACKET_OUTGOING = 4
 _STATUS_USER, _STATUS_VLAN_VALID, _STATUS_VLAN_TPID_VALID = 1, 1 << 4, 1 << 6
 _ETH_P_ALL, _ETH_P_8021Q = 0x0003, 0x8100
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
-_SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933
+_SIOCGIFHWADDR = 0x8927
 
 _REQUEST = struct.Struct("=7I")  # tpacket_req3
-_MEMBERSHIP = struct.Struct("=iHH8s")  # packet_mreq
 _STATISTICS = struct.Struct("=3I")  # tpacket_stats_v3
-_INTERFACE = struct.Struct("=16si20x")  # ifreq with an index
 _HARDWARE = struct.Struct("=16sH22x")  # ifreq with a hardware address
 _BLOCK = struct.Struct("=8x4I")  # of tpacket_block_desc: status, frames, offset of the first, length
 _FRAME = struct.Struct("=6IH2x4xIH2x8x10xB")
@@ -108,14 +105,13 @@ def start(taker: socket.socket, interface: str, program: Program, shape: Layout)
         raise UnsupportedError(f"{interface}: this kernel has no rings of packets: {error.strerror}") from error
     name = interface.encode()
     try:
-        _, index = _INTERFACE.unpack(fcntl.ioctl(taker, _SIOCGIFINDEX, _INTERFACE.pack(name, 0)))
         _, hardware = _HARDWARE.unpack(fcntl.ioctl(taker, _SIOCGIFHWADDR, _HARDWARE.pack(name, 0)))
         if hardware not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
             raise UnsupportedError(f"{interface}: it is no Ethernet interface, and no others can be watched")
         if hardware == _ARPHRD_LOOPBACK:  # what leaves comes in again: the kernel would hand out both
             taker.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        # What a bridge passes from port to port it shows only to those who ask for everything.
-        taker.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _MEMBERSHIP.pack(index, _PACKET_MR_PROMISC, 0, b""))
+        # Not promiscuous: a bridge in that mode gives its host a copy of what it passes from port to port, and what
+        # br_netfilter has translated there is then forwarded a second time. Its ports show those frames anyway.
         taker.bind((interface, _ETH_P_ALL))
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
