@@ -46,7 +46,7 @@ def read() -> dict[str, int]:
 def _paired(text: str) -> dict[str, int]:
     """Of a file in which a line of names goes before each line of values."""
     lines = text.splitlines()
-    found = {}
+    found: dict[str, int] = {}
     for names, values in zip(lines[::2], lines[1::2], strict=True):
         group, *keys = names.split()
         found |= {f"{group[:-1]} {key}": int(value) for key, value in zip(keys, values.split()[1:], strict=True)}

@@ -62,7 +62,7 @@ class Sender:
     ) -> None:
         self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.protocol = protocol
-        self._target = (address, port)
+        self.destination = (address, port)
         self._word = secrets.token_hex(_WORD // 2).encode()
         self._sequence = 1 << 30 | secrets.randbits(29)
         self._number = _ICMP[self.family][0] if protocol == "icmp" else _NUMBERS[protocol]
@@ -120,6 +120,11 @@ class Sender:
         )
         return Signature(self._number, tuple(Pattern(begin, self._word, self._word) for begin in begins))
 
+    @property
+    def source(self) -> str:
+        """The address that it is sent from, once it is: until then, `0.0.0.0` or `::`."""
+        return str(self._socket.getsockname()[0])
+
     def send(self, timeout: float) -> Result:
         """Send it, and wait for the answer for at most so many seconds."""
         self._socket.settimeout(timeout)
@@ -134,11 +139,11 @@ class Sender:
             return Result("failed", os.strerror(error.errno) if error.errno else str(error))
 
     def _connect(self) -> Result:
-        self._socket.connect(self._target)
+        self._socket.connect(self.destination)
         return Result("answered")
 
     def _datagram(self) -> Result:
-        self._socket.connect(self._target)
+        self._socket.connect(self.destination)
         self._socket.send((_COMMAND + self._word).ljust(self._payload, b"."))
         self._socket.recv(_LARGEST)
         return Result("answered")
@@ -150,7 +155,7 @@ class Sender:
         packet = _ECHO.pack(request, 0, 0, self.source_port, 1) + data
         if self.family == socket.AF_INET:  # the kernel has its own way with ICMPv6 (RFC 3542, 3.1)
             packet = _ECHO.pack(request, 0, _checksum(packet), self.source_port, 1) + data
-        self._socket.connect((self._target[0], 0))
+        self._socket.connect((self.destination[0], 0))
         self._socket.send(packet)
         while True:
             received = self._socket.recv(_LARGEST)

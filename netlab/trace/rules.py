@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow
@@ -136,18 +137,19 @@ def read_texts(passages: Iterable[Passage]) -> dict[tuple[Chain, int], str]:
     return texts
 
 
-def network_of(address: bytes) -> str:
-    """The CNI network for whose sake an address is masqueraded in the present network namespace; empty if none is.
+def networks_of(addresses: Collection[bytes]) -> dict[bytes, str]:
+    """The CNI networks for whose sake addresses are masqueraded in the present network namespace.
 
     Elements of the plugin's sets say whose they are: NETWORK/CONTAINER/INTERFACE.
     """
-    name = "pods4" if len(address) == 4 else "pods6"
-    try:
-        with Nfnetlink() as kernel:
-            elements = kernel.elements(Set("inet", _CNI_MASQUERADE, name))
-    except NetlinkError:
-        return ""
-    return next((each.comment.partition("/")[0] for each in elements if each.key == address), "")
+    found = {}
+    with Nfnetlink() as kernel:
+        for name in ("pods4", "pods6"):
+            with contextlib.suppress(NetlinkError):  # there is no such table
+                for element in kernel.elements(Set("inet", _CNI_MASQUERADE, name)):
+                    if element.key in addresses:
+                        found[element.key] = element.comment.partition("/")[0]
+    return found
 
 
 def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[bytes, str]) -> list[Decision]:

@@ -1,0 +1,177 @@
+"""What really becomes of a probe: it is sent while all taps, nftables and connection tracking are watched."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from netlab.capture.correlate import Journey, journeys, known, sighting
+from netlab.capture.engine import Engine, Source
+from netlab.capture.headers import packed
+from netlab.capture.ring import Frame
+from netlab.capture.taps import Tap
+from netlab.errors import UnsupportedError
+from netlab.lab.networks import Network, Networks
+from netlab.lab.taps import make_socket
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfconntrack import Events
+from netlab.trace import counters, rules
+from netlab.trace.nftrace import Pattern, Signature, Tracer
+from netlab.trace.probe import Result, Sender
+from netlab.trace.rules import Chain, Passage
+
+_SETTLING = 0.05
+"""Seconds for the last copies of a packet to pass their taps."""
+_NETFILTER = 12
+
+
+class Observation(NamedTuple):
+    """What was seen of a probe.
+
+    `journeys` are those of its connection, in the order in which they began. `passages` are the ways through nftables,
+    `texts` what rules say and `networks` the CNI networks by the addresses that they masquerade, both by namespace.
+    `thrown` says why the kernel threw packets away meanwhile (anybody's), by namespace. `lost` says that the kernel had
+    more to tell than was read.
+    """
+
+    result: Result
+    journeys: list[Journey]
+    passages: list[Passage]
+    texts: Mapping[str, Mapping[tuple[Chain, int], str]]
+    networks: Mapping[str, Mapping[bytes, str]]
+    thrown: Mapping[str, list[str]]
+    lost: bool
+
+
+class Watch:
+    """Watches the taps and namespaces given to it, from its making until `finish`. Use it as a block.
+
+    `tracked` are the owners of the namespaces in which connection tracking is on. Raises as the engine does,
+    `UnsupportedError` where the kernel cannot trace.
+    """
+
+    def __init__(
+        self, networks: Networks, taps: Mapping[Tap, Network], tracked: Collection[str], signature: Signature
+    ) -> None:
+        self._networks = networks
+        self._namespaces = list(dict.fromkeys(taps.values()))
+        self._signature = signature
+        self._tracers: dict[Network, Tracer] = {}
+        self._events: dict[Network, Events] = {}
+        with contextlib.ExitStack() as stack:
+            for network in self._namespaces:
+                make = partial(networks.socket, network)
+                here = network.owner in tracked
+                try:
+                    self._tracers[network] = stack.enter_context(Tracer(signature, make, tracked=here))
+                    if here:
+                        self._events[network] = stack.enter_context(
+                            Events(make(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER))
+                        )
+                except NetlinkError as error:
+                    raise UnsupportedError(f"{network.owner}: its rules cannot be traced: {error}") from error
+            sources = [Source(tap, make_socket(networks, network)) for tap, network in taps.items()]
+            self._engine = stack.enter_context(Engine(sources, expression(signature)))
+            self._before = {network: networks.run(network, counters.read) for network in self._namespaces}
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def finish(self, sender: Sender, result: Result, stations: Mapping[tuple[str, str], str]) -> Observation:
+        """What was seen of the sender's probe.
+
+        `stations` are the interfaces that take only what is for them, by owner and name, with their MAC addresses.
+        """
+        time.sleep(_SETTLING)
+        self._engine.stop()
+        frames = _heeded(list(self._engine.frames()), stations)
+        sightings = [each for frame in frames if (each := sighting(*frame[:4])) is not None]
+        translations = [
+            # Not when it was told: it is heard later than its packets are seen.
+            known(network.owner, event.entry)
+            for network, events in self._events.items()
+            for event in events.read()
+        ]
+        found = _of(sender, journeys(sightings, translations))
+        lost = any(tracer.lost for tracer in self._tracers.values()) or any(self._engine.drops.values())
+        passages: dict[Network, list[Passage]] = {
+            network: rules.passages(network.owner, tracer.steps(), self._signature, tracer.table)
+            for network, tracer in self._tracers.items()
+        }
+        thrown = {
+            network.owner: list(counters.reasons(before, self._networks.run(network, counters.read)))
+            for network, before in self._before.items()
+        }
+        return Observation(
+            result,
+            found,
+            [each for listed in passages.values() for each in listed],
+            {
+                network.owner: self._networks.run(network, rules.read_texts, listed)
+                for network, listed in passages.items()
+                if listed
+            },
+            {
+                network.owner: self._networks.run(network, rules.networks_of, _sources(listed))
+                for network, listed in passages.items()
+                if listed
+            },
+            thrown,
+            lost,
+        )
+
+
+def _sources(passages: Iterable[Passage]) -> list[bytes]:
+    return list(dict.fromkeys(flow[0] for passage in passages for flow in passage.flows))
+
+
+def _heeded(frames: Sequence[Frame], stations: Mapping[tuple[str, str], str]) -> list[Frame]:
+    """The frames without those that nobody heeds.
+
+    A bridge that has not learnt a MAC address yet sends a frame to all its ports, so that others get copies.
+    """
+
+    def is_for_another(frame: Frame) -> bool:
+        mac = stations.get((frame.tap.owner, frame.tap.interface), "")
+        group = frame.data[0] & 1
+        return bool(mac) and not frame.outgoing and not group and frame.data[:6].hex(":") != mac
+
+    strays = {(frame.tap.peer, frame.data) for frame in frames if is_for_another(frame)}
+    return [
+        frame
+        for frame in frames
+        if not is_for_another(frame) and not (frame.outgoing and (frame.tap.name, frame.data) in strays)
+    ]
+
+
+def _of(sender: Sender, found: Iterable[Journey]) -> list[Journey]:
+    """The journeys of the sender's connection."""
+    address, port = sender.destination
+    client = (packed(sender.source), sender.source_port, packed(address), port or sender.source_port)
+    return [journey for journey in found if journey.client == client]
+
+
+def expression(signature: Signature) -> str:
+    """What the taps take, in the language of pcap-filter(7): the probe, its answers, and any ICMP error."""
+    if signature.protocol in (1, 58):
+        return "icmp or icmp6"
+    if signature.protocol == 17:
+        # Answers have what bytes they like; tunnels are looked into by the filter itself.
+        return "(udp and not port 4789) or icmp or icmp6"
+    tests = [test for pattern in signature.patterns for test in _tests(pattern)]
+    return " or ".join([*tests, "icmp", "icmp6"])
+
+
+def _tests(pattern: Pattern) -> Iterable[str]:
+    first, last = (int.from_bytes(value, "big") for value in (pattern.first, pattern.last))
+    for field in (f"tcp[{pattern.offset}:4]", f"ip6[{40 + pattern.offset}:4]"):
+        within = f"{field} >= {first} and {field} <= {last}"
+        yield f"(ip6 proto 6 and {within})" if field.startswith("ip6") else f"({within})"

@@ -1,0 +1,160 @@
+"""`netlab trace`: one packet is foretold, sent, seen, and accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from netlab.api.core_types import Node, Pod
+from netlab.api.meta_types import Object
+from netlab.api.resources import NODES, PODS, SERVICES, Resource
+from netlab.capture.taps import Tap
+from netlab.errors import NotFoundError, UnsupportedError, UsageError
+from netlab.lab.lab import Lab
+from netlab.lab.networks import Network, Networks
+from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.lab.taps import tapped
+from netlab.proxy.places import Ends, ends, narrowed
+from netlab.proxy.plan import Plan
+from netlab.trace import compare
+from netlab.trace.account import Account
+from netlab.trace.model import Trace
+from netlab.trace.observe import Watch
+from netlab.trace.predict import predict
+from netlab.trace.probe import Sender
+from netlab.trace.reading import read
+from netlab.trace.state import Probe, Protocol, State
+
+T = TypeVar("T", bound=Object)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What somebody wants to have traced, in the words of the command line.
+
+    `size` is of the IP packet in bytes (0: as small as can be); `timeout` in seconds.
+    """
+
+    source: str
+    destination: str
+    protocol: Protocol = "tcp"
+    namespace: str = "default"
+    size: int = 0
+    timeout: float = 2.0
+
+
+def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _: None) -> Trace:
+    """Follow one packet.
+
+    Raises `NotFoundError` and `UsageError` for names that mean nothing, `UnavailableError` for a lab that is down,
+    `UnsupportedError` where this machine's kernel cannot do it.
+    """
+    progress("reading the lab's state")
+    client = lab.client()
+    nodes = _listed(client.request("GET", NODES.path()), NODES)
+    pods = _listed(client.request("GET", PODS.path()), PODS)
+    services = _listed(client.request("GET", SERVICES.path()), SERVICES)
+    outside = lab.spec().outside_addresses
+    found = ends(
+        request.source, request.destination, request.namespace, nodes, pods, services, outside, request.protocol
+    )
+    source, destination, _, port = narrowed(found)
+    owner = _owner(source, found, nodes, pods, outside)
+    with Networks(lab) as networks:
+        taps = tapped(networks)
+        namespaces = {network.owner: network for network in taps.values()}
+        if owner not in namespaces:
+            raise NotFoundError(f"{owner} has no network: is it running? `netlab get pods -A` tells")
+        make = partial(networks.socket, namespaces[owner])
+        try:
+            sender = Sender(request.protocol, destination, port, request.size, make)
+        except OSError as error:
+            raise UnsupportedError(f"{owner}: no probe can be sent from there: {error.strerror}") from error
+        with sender:
+            probe = Probe(
+                source=owner,
+                destination=destination,
+                protocol=request.protocol,
+                port=port,
+                source_port=sender.source_port,
+                size=request.size,
+                fragment=not request.size,
+            )
+            state = read(lab, probe, networks)
+            predicted = predict(state, probe)
+            concerned = {owner, *(hop.owner for path in predicted for hop in (*path.hops, *path.reply))}
+            watched = {tap: network for tap, network in taps.items() if _concerns(tap, network, concerned)}
+            progress("watching")
+            with Watch(networks, watched, state.proxies, sender.signature) as watch:
+                progress("sending")
+                result = sender.send(request.timeout)
+                observed = watch.finish(sender, result, _stations(state))
+    account = Account(probe, observed, partial(_plan, state), _addresses(state))
+    path = account.path()
+    expected = compare.nearest(predicted, path)
+    path = account.path(expected)
+    differences = list(compare.differences(expected, path)) if expected else ["nothing was predicted"]
+    return Trace(
+        source=_named(owner),
+        destination=f"{request.destination} ({destination}{f' port {port}' if port else ''})",
+        protocol=request.protocol,
+        hops=path.hops,
+        reply=path.reply,
+        verdict=path.verdict,
+        predicted=predicted,
+        agrees=not differences,
+        differences=differences,
+    )
+
+
+def _listed(answer: Mapping[str, object], resource: Resource[T]) -> list[T]:
+    return msgspec.convert(answer["items"], list[resource.type])  # type: ignore[name-defined]
+
+
+def _owner(address: str, found: Ends, nodes: Iterable[Node], pods: Iterable[Pod], outside: Iterable[str]) -> str:
+    """Whose network namespace the source is in: a pod in its node's own network has no other."""
+    for node in nodes:
+        if address in [each.address for each in node.status.addresses]:
+            return node.metadata.name
+    for pod in pods:
+        if address in [each.ip for each in pod.status.podIPs]:
+            return f"{pod.metadata.namespace}/{pod.metadata.name}"
+    if address in outside:
+        return OUTSIDE
+    raise UsageError(f"SOURCE {address}: nobody in the lab has this address, so nothing can be sent from there")
+
+
+def _concerns(tap: Tap, network: Network, concerned: Iterable[str]) -> bool:
+    """Whether a packet that goes astray could still be seen there: at all machines, but not at every pod's door."""
+    if network.sandbox:
+        return network.owner in concerned
+    return tap.kind != "veth" or tap.peer.rpartition(" ")[0] in concerned
+
+
+def _stations(state: State) -> dict[tuple[str, str], str]:
+    """The interfaces that are no bridge's ports, with their MAC addresses."""
+    return {
+        (owner, link.name): link.mac
+        for owner, namespace in state.namespaces.items()
+        for link in namespace.links
+        if not link.master
+    }
+
+
+def _addresses(state: State) -> dict[str, frozenset[str]]:
+    return {
+        owner: frozenset(each.address for each in namespace.addresses) for owner, namespace in state.namespaces.items()
+    }
+
+
+def _plan(state: State, owner: str, version: int) -> Plan:
+    proxy = state.proxies.get(owner)
+    return proxy.plans.get("IPv6" if version == 6 else "IPv4", {}) if proxy else {}
+
+
+def _named(owner: str) -> str:
+    return f"pod {owner}" if "/" in owner else owner if owner in (OUTSIDE, FABRIC) else f"node {owner}"
