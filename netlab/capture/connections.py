@@ -8,9 +8,6 @@ from typing import NamedTuple
 from netlab.capture.headers import Flow, Headers, swapped
 from netlab.net.nfconntrack import Entry, Event
 
-CAPACITY = 1 << 16
-"""Translations that are remembered: 1 KiB each."""
-
 _LONGEST_CHAIN = 8
 _LOOPBACK = bytes(15) + b"\1"
 
@@ -76,20 +73,31 @@ class _Entry:
 
 
 class _Place:
-    """What the translations say of one flow: those that it leaves, those whose replies it is, those it opens."""
+    """What the translations say of one flow: what it was before one of them, or between its halves; whom it answers."""
 
-    __slots__ = ("answers", "behind", "opens")
+    __slots__ = ("answers", "behind", "halfway", "opens")
 
     def __init__(self) -> None:
         self.behind: list[tuple[_Entry, Sent]] = []
+        self.halfway: list[tuple[_Entry, Sent]] = []
         self.answers: list[tuple[_Entry, Sent]] = []
         self.opens: list[tuple[_Entry, Sent]] = []
+
+    @property
+    def empty(self) -> bool:
+        return not (self.behind or self.halfway or self.answers or self.opens)
+
+    def before(self, time: int) -> Sent | None:
+        """What the flow was; None if it was nothing else. A real connection of that name comes before half of one."""
+        if not (self.behind or self.opens or self.answers):
+            return _at(self.halfway, time)
+        return _at(self.behind, time)
 
 
 class Connections:
     """The connections of several machines, as far as they are known; the oldest are forgotten beyond the capacity."""
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._places: dict[Sent, _Place] = {}
         self._entries: collections.deque[_Entry] = collections.deque()
@@ -119,7 +127,7 @@ class Connections:
         """The flow as it was sent, before all translations that made it what it is."""
         for _ in range(_LONGEST_CHAIN):
             place = self._places.get(flow)
-            before = place and _at(place.behind, time)
+            before = place and place.before(time)
             if not before:
                 break
             flow = before
@@ -167,15 +175,23 @@ class Connections:
         for flow, field, leads_to in _says(entry):
             place = self._places[flow]
             getattr(place, field).remove((entry, leads_to))
-            if not (place.behind or place.answers or place.opens):
+            if place.empty:
                 del self._places[flow]
 
 
 def _says(entry: _Entry) -> list[tuple[Sent, str, Sent]]:
     """What an entry says of which flow."""
-    found = [(entry.original, "opens", entry.original), (entry.reply, "answers", entry.original)]
-    if entry.reply.answer != entry.original:
-        found += [(entry.reply.answer, "behind", entry.original), (entry.original.answer, "behind", entry.reply)]
+    original, reply = entry.original, entry.reply
+    found = [(original, "opens", original), (reply, "answers", original)]
+    if reply.answer == original:
+        return found
+    found += [(reply.answer, "behind", original), (original.answer, "behind", reply)]
+    client, server = original.flow[:2], reply.flow[:2]
+    if reply.flow[2:] != client and original.flow[2:] != server:
+        # The destination is translated before routing and the source behind it: a bridge that has its packets filtered
+        # as routed ones (br_netfilter) shows them in between.
+        halfway = original._replace(flow=(*client, *server))
+        found += [(halfway, "halfway", original), (halfway.answer, "halfway", reply)]
     return found
 
 

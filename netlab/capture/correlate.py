@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from netlab.capture.connections import Connections, Sent, Translation, known, sent, told
-from netlab.capture.headers import TCP, Flow, Headers, endpoint_text, parse
+from netlab.capture.headers import TCP, Flow, Headers, endpoint_text, parse, swapped
 from netlab.capture.taps import Tap
 
 __all__ = ["Correlator", "Journey", "Sighting", "Translation", "changes", "journeys", "known", "sighting", "told"]
@@ -25,6 +25,9 @@ SETTLED = 500_000_000
 
 CAPACITY = 200_000
 """Sightings that wait for others of their packet: 1 KiB each."""
+
+TRANSLATIONS = 1 << 16
+"""Translations that are remembered: 1 KiB each."""
 
 _FRAGMENTED = 4096
 """Fragmented packets whose ports are remembered."""
@@ -66,9 +69,9 @@ def sighting(tap: Tap, time: int, outgoing: bool, data: bytes) -> Sighting | Non
 
 def journeys(sightings: Iterable[Sighting], translations: Iterable[Translation] = ()) -> list[Journey]:
     """One journey for each packet, in the order in which they began."""
-    known = list(translations)
-    correlator = Correlator(translations=max(len(known), 1), capacity=None)
-    for translation in known:
+    told_of = list(translations)
+    correlator = Correlator(translations=len(told_of) + TRANSLATIONS, capacity=None)
+    for translation in told_of:
         correlator.learn(translation)
     found = []
     for each in sorted(sightings, key=_time):
@@ -85,7 +88,9 @@ class Correlator:
     taken for settled.
     """
 
-    def __init__(self, *, settled: int = SETTLED, capacity: int | None = CAPACITY, translations: int = 1 << 16) -> None:
+    def __init__(
+        self, *, settled: int = SETTLED, capacity: int | None = CAPACITY, translations: int = TRANSLATIONS
+    ) -> None:
         self._settled = settled
         self._capacity = capacity
         self._connections = Connections(translations)
@@ -125,8 +130,11 @@ class Correlator:
         return sorted(found, key=_begin)
 
     def _wait(self, identity: Hashable, seen: list[Sighting], until: int) -> None:
-        waiting = self._waiting.setdefault(identity, _Waiting(until, []))
-        waiting.seen.extend(seen)
+        waiting = self._waiting.get(identity)
+        if waiting is None:
+            self._waiting[identity] = _Waiting(until, seen)
+        else:
+            waiting.seen.extend(seen)
         self._count += len(seen)
 
     def _resolve(self, time: int | None) -> list[Journey]:
@@ -178,7 +186,19 @@ class Correlator:
                 return groups
             for origin, other in sure:
                 if origin in groups and other in groups:  # else the next round sees what became of it
-                    groups[origin] = sorted(groups[origin] + groups.pop(other), key=_time)
+                    later = groups.pop(other)
+                    self._infer(groups[origin][-1], later[0])
+                    groups[origin] = sorted(groups[origin] + later, key=_time)
+
+    def _infer(self, before: Sighting, behind: Sighting) -> None:
+        """Remember the translation between two sightings of a packet that nothing else can be taken for."""
+        headers = before.headers
+        if headers.quoted or headers.fragment or not (headers.protocol == TCP or headers.identification):
+            return
+        original, reply = headers.flow, swapped(behind.headers.flow)
+        if headers.answers:
+            original, reply = reply, original
+        self._connections.learn(Translation(behind.tap.machine, headers.protocol, original, reply))
 
     def _journey(self, origin: Sent, packet: list[Sighting]) -> Journey:
         headers, time = packet[0].headers, packet[0].time
