@@ -178,10 +178,12 @@ class _Capture:
         engine, session, screen = self._watch.engine, self.session, self._screen
         session.learn(self._watch.known())
         while not engine.finished:
-            self._watch.wait(_WAIT)
             self._keep_up()
             session.learn(self._watch.heard())
             frames = engine.read()
+            if not frames:
+                self._watch.wait(_WAIT)
+                frames = engine.read()
             late = bool(frames) and time.time() - frames[-1].time / 1e9 > _LATE
             self._show(session.add(frames, crowded=late))
             if not frames:
