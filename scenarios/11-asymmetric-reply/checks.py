@@ -10,6 +10,9 @@ OTHER_PORT = 20001
 PATIENCE = 0.7
 """Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
 
+TRAFFIC = "tcp or icmp or (icmp6 and ip6[40] == 1)"
+"""Connections, and errors that they may meet (ICMPv6's type 1: unreachable)."""
+
 TUNNEL = "dsr0"
 TUNNEL_ID, TUNNEL_PORT = "100", "4790"
 NODE_MAC, OUTSIDE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:fd"
@@ -85,14 +88,11 @@ def await_answer(ctx: Context) -> None:
 
 @check("Requests come through the load balancer's tunnel, answers go straight to the client: two ways, one connection")
 def two_ways(ctx: Context) -> None:
-    outside, service = ctx.outside, ctx.service("shop")
+    node, outside, service = ctx.node("node-1"), ctx.outside, ctx.service("shop")
     client = outside.endpoint(CLIENT_PORT)
     with load_balancer(ctx):
         await_answer(ctx)
-        with (
-            ctx.capture(ctx.node("node-1"), interface=TUNNEL, expression="tcp") as (tunnel,),
-            ctx.capture(outside, expression="tcp") as (straight,),
-        ):
+        with ctx.capture(node.interface(TUNNEL), outside, expression=TRAFFIC) as (tunnel, straight):
             answer = ask(ctx)
     ctx.expect(client, answer.text, "the server sees")
     ctx.expect(f"{client} > {service.external_endpoint} TCP [S]", tunnel.first(flags="S"), "comes by the tunnel")
@@ -108,8 +108,7 @@ def request_dropped(ctx: Context) -> None:
         await_answer(ctx)
         with (
             set_filter(ctx, node, TUNNEL, STRICT),
-            ctx.capture(node, interface=TUNNEL, expression="tcp") as (tunnel,),
-            ctx.capture(shop, outside, expression="tcp or icmp or icmp6") as (at_pod, straight),
+            ctx.capture(node.interface(TUNNEL), shop, outside, expression=TRAFFIC) as (tunnel, at_pod, straight),
         ):
             before = filtered(ctx, node)
             answer = ask(ctx, PATIENCE)
@@ -126,7 +125,7 @@ def reply_dropped(ctx: Context) -> None:
     outside, external = ctx.outside, ctx.service("shop").external_endpoint
     with load_balancer(ctx):
         await_answer(ctx)
-        with set_filter(ctx, outside, "eth0", STRICT), ctx.capture(outside, expression="tcp") as (straight,):
+        with set_filter(ctx, outside, "eth0", STRICT), ctx.capture(outside, expression=TRAFFIC) as (straight,):
             before = filtered(ctx, outside)
             answer = ask(ctx, PATIENCE, OTHER_PORT)
             dropped = filtered(ctx, outside) - before
@@ -157,8 +156,7 @@ def repaired(ctx: Context) -> None:
             ctx.expect(NO_ANSWER, ask(ctx, PATIENCE).text, "strict")
         with (
             set_filter(ctx, node, TUNNEL, LOOSE),
-            ctx.capture(node, interface=TUNNEL, expression="tcp") as (tunnel,),
-            ctx.capture(shop, outside, expression="tcp") as (at_pod, straight),
+            ctx.capture(node.interface(TUNNEL), shop, outside, expression=TRAFFIC) as (tunnel, at_pod, straight),
         ):
             answer = ask(ctx)
     ctx.expect(client, answer.text, "loose")

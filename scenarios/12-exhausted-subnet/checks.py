@@ -8,6 +8,9 @@ from netlab.scenario import REFUSED, Context, Machine, check
 RESERVATIONS = "/run/netlab/cni/networks"
 """The `dataDir` of a node's IPAM plugin."""
 
+ERRORS = "icmp or (icmp6 and ip6[40] == 1)"
+"""The filter for "destination unreachable" (ICMPv6's type 1)."""
+
 REPLACE = 'umask 077 && printf "%s\\n" "$1" >"$0.new" && mv "$0.new" "$0"'
 """A script that gives the file $0 the text $1, at once: the kubelet may read it at any time."""
 
@@ -60,11 +63,11 @@ def no_address_left(ctx: Context) -> None:
     ctx.expect(pair, sorted((pod.address for pod in ctx.pods("app=early", 2)), key=by_number), "the first two get")
     ctx.scale("late", 1)
     trouble = ctx.eventually(lambda: ctx.trouble("app=late"), lambda text: "addresses" in text, within=10)
-    # The message goes on with the remedy.
-    waits, remedy, _ = trouble.partition("; ")
-    said = f"all 2 addresses of {'-'.join(pair)} are reserved"
-    ctx.expect("ContainerCreating", waits, "the third waits", holds="ContainerCreating" in waits)
-    ctx.expect(said, waits, "and is told", holds=said in waits and bool(remedy))
+    waits, _, told = trouble.partition(" CNI plugin netlab: ")
+    ctx.expect("ContainerCreating", waits, "the third", holds=waits.endswith("ContainerCreating"))
+    said = f"network netlab: all 2 addresses of {'-'.join(pair)} are reserved"
+    # The message goes on with a remedy.
+    ctx.expect(f"{said} (by whom)", told.partition("; ")[0], "why", holds=told.startswith(said))
 
 
 @check("`netlab cni ipam list` on the node tells who holds them: the sandboxes of the two")
@@ -75,15 +78,16 @@ def who_holds_them(ctx: Context) -> None:
         ctx.expect("yes", "yes" if held[pod.address] in trouble else "no", "as the waiting pod says")
 
 
-@check("A pod without an address is no endpoint: its Service refuses, and no packet is for it")
+@check("A pod without an address is no endpoint: its Service refuses, and there is nothing else to capture")
 def refused_meanwhile(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("late")
-    with ctx.capture(ctx.node("node-1"), interface="cni0", expression="tcp port 8080 or icmp or icmp6") as (bridge,):
+    with ctx.capture(client, expression=f"host {service.address} or {ERRORS}") as (packets,):
         refused = ctx.eventually(
             lambda: client.get(service.url("/hostname"), timeout=3).text, lambda text: text == REFUSED, within=10
         )
     ctx.expect(REFUSED, refused, "the Service")
-    ctx.expect([], bridge.select(source=client.address, destination_port=8080), "passes the bridge")
+    said = [packet for packet in packets.select(destination=client.address) if packet.icmp_type is not None]
+    ctx.expect("ICMP unreachable", said[0] if said else "nothing", "the client is told", holds=bool(said))
 
 
 @check("When one of the two ends, its address comes free, and the third gets it: who still dials it meets a stranger")
@@ -94,10 +98,15 @@ def freed(ctx: Context) -> None:
     (late,) = ctx.pods("app=late", 1)
     ctx.expect(f"one of {', '.join(before)}", late.address, "the third gets", holds=late.address in before)
     ctx.eventually(lambda: client.get(service.url("/hostname"), timeout=3), lambda answer: answer.ok, within=10)
-    with ctx.capture(node, interface="cni0", expression="tcp port 8080") as (bridge,):
-        ctx.expect(late.name, client.get(service.url("/hostname")).text, "who answers at the Service")
-    syn = bridge.select(source=client.address, destination=late.address, flags="S")
-    ctx.expect("a SYN", syn[0] if syn else "nothing", "passes the bridge", holds=bool(syn))
+    with ctx.capture(client, late, expression="tcp port 80 or tcp port 8080") as (at_client, at_late):
+        answer = client.get(service.url("/hostname"))
+    ctx.expect(late.name, answer.text, "who answers at the Service")
+    ctx.expect(f"{answer.client} > {service.endpoint} TCP [S]", at_client.first(flags="S"), "leaves the client")
+    ctx.expect(
+        f"{answer.client} > {late.endpoint(8080)} TCP [S]",
+        at_late.first(flags="S", source=client.address),
+        "reaches the address that was another's",
+    )
     ctx.expect(late.name, client.get(late.url(8080, "/hostname")).text, "who answers at the address")
 
 

@@ -10,6 +10,7 @@ PREFIX = {"IPv4": 16, "IPv6": 112}
 """How long the prefix of the Service CIDR is."""
 UNREACHABLE = {"ICMP": 3, "ICMPv6": 1}
 """The type of "destination unreachable" (RFC 792, RFC 4443)."""
+ERRORS = "icmp or (icmp6 and ip6[40] == 1)"
 
 
 def wrong_address(ctx: Context) -> str:
@@ -39,7 +40,7 @@ def refusals(recording: Recording, client: Pod) -> list[Packet]:
 def no_endpoints(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
     node = ctx.node(client.node)
-    traffic = f"icmp or icmp6 or host {service.address}"
+    traffic = f"{ERRORS} or host {service.address}"
     ctx.expect(REFUSED, refused(ctx, client, service.address, service.port).text, "TCP")
     with ctx.capture(client, node, expression=traffic) as (at_client, underlay):
         ctx.expect(REFUSED, client.udp(service.address, service.port, "hostname").text, "UDP")
@@ -52,7 +53,7 @@ def no_endpoints(ctx: Context) -> None:
 @check("A port that the Service does not have is refused in the same way")
 def wrong_port(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
-    with ctx.capture(client, expression=f"icmp or icmp6 or host {service.address}") as (at_client,):
+    with ctx.capture(client, expression=f"{ERRORS} or host {service.address}") as (at_client,):
         answer = refused(ctx, client, service.address, WRONG_PORT)
     ctx.expect(REFUSED, answer.text, f"port {WRONG_PORT}")
     said = refusals(at_client, client)
@@ -63,7 +64,7 @@ def wrong_port(ctx: Context) -> None:
 def wrong_address_dropped(ctx: Context) -> None:
     client, address = ctx.pod("client"), wrong_address(ctx)
     node = ctx.node(client.node)
-    with ctx.capture(client, node, expression=f"icmp or icmp6 or host {address}") as (at_client, underlay):
+    with ctx.capture(client, node, expression=f"{ERRORS} or host {address}") as (at_client, underlay):
         answer = client.tcp(address, 80, "hostname", source_port=CLIENT_PORT, timeout=PATIENCE)
     ctx.expect(NO_ANSWER, answer.text, "TCP")
     syn = at_client.select(destination=address, flags="S", source_port=CLIENT_PORT)
