@@ -1,13 +1,10 @@
-"""Packets read back from a pcap file, as small values."""
+"""Packets as checks and people read them: decoded by scapy, as small values."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
-
-from netlab.errors import NetlabError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,28 +48,9 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def read(path: Path) -> list[Packet]:
-    """The IP packets of a pcap or pcapng file, in order; others (ARP) are left out.
-
-    Raises `NetlabError` for what is no such file. The end of a file that is still being written may be missing.
-    """
-    from scapy.error import Scapy_Exception  # scapy takes 0.2 s to import
-    from scapy.layers import inet, inet6, l2, vxlan  # noqa: F401 - importing them teaches scapy their headers
-    from scapy.utils import PcapReader
-
-    try:
-        with PcapReader(str(path)) as reader:
-            found = [_packet(each, int(each.time * 1_000_000_000)) for each in reader]
-    except Scapy_Exception as error:
-        raise NetlabError(f"{path}: is not a capture: {error}") from None
-    except OSError as error:
-        raise NetlabError(f"{path}: {error.strerror}") from error
-    return [packet for packet in found if packet is not None]
-
-
 def decode(frame: bytes, time: int) -> Packet | None:
     """The IP packet of an Ethernet frame that was captured at that time (in ns); None for others (ARP)."""
-    from scapy.layers import inet, inet6, vxlan  # noqa: F401
+    from scapy.layers import inet, inet6, vxlan  # noqa: F401 - importing them teaches scapy their headers (and takes 0.2 s)
     from scapy.layers.l2 import Ether
 
     return _packet(Ether(frame), time)

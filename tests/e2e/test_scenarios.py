@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from netlab.capture.packets import read
+from netlab.capture.pcapng import read
 from tests.e2e.conftest import Netlab, eventually
 
 HEADER = "name: {name}\ntitle: A lesson of mine\ntraffic: pod-to-pod\nnodes: {nodes}\n"
@@ -128,7 +128,7 @@ def test_all_scenarios_hold_in_a_lab_and_leave_it_as_it_was(lab: Netlab, tmp_pat
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 def test_wireshark_opens_what_a_scenario_captured(lab: Netlab, tmp_path: Path) -> None:
     (result,) = ran(lab, 0, "02-pod-to-pod", pcaps=tmp_path)
-    (path,) = (p for p in result["pcaps"] if p.endswith("seen-on-the-wire-node-1.pcap"))
+    (path,) = (p for p in result["pcaps"] if p.endswith("seen-on-the-wire.pcapng"))
     # From standard input: root's tshark gives up its right to read a file that is another's.
     with Path(path).open("rb") as capture:
         shown = subprocess.run(["tshark", "-n", "-r", "-"], stdin=capture, capture_output=True, check=True)
@@ -189,7 +189,7 @@ def test_without_tcpdump_only_what_needs_it_is_skipped(lab: Netlab, tmp_path: Pa
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     (result,) = json.loads(done.stdout)
     skipped = [check["observed"] for check in result["checks"] if check["status"] == "skipped"]
-    assert skipped == ["tcpdump is not installed, so packets cannot be captured: install the package tcpdump"]
+    assert skipped == ["filters are compiled by tcpdump, which is not installed: install the package tcpdump"]
     assert result["status"] == "passed"
 
 
@@ -282,7 +282,7 @@ def test_an_interruption_leaves_a_lab_as_it_was(lab: Netlab, tmp_path: Path) -> 
     assert (running.returncode, said.strip()) == (130, "netlab: interrupted")
     assert objects(lab) == before
     assert len(left_of(lab)) == running_before
-    assert len(read(tmp_path / "netlab-out/slow/vxlan-nftables-IPv4/interrupted-web.pcap")) >= 0
+    assert read(tmp_path / "netlab-out/slow/vxlan-nftables-IPv4/interrupted.pcapng").taps
 
 
 def test_the_matrix_is_every_network_proxy_and_family(netlab: Netlab, tmp_path: Path) -> None:
