@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 from netlab.capture.taps import Kind
 from netlab.errors import NotFoundError
+from netlab.proxy.plan import Target
 from netlab.proxy.plan import Verdict as Refusal
 from netlab.trace.model import Direction, Hop, Path, Verdict
 from netlab.trace.routing import address_on, lookup, source_address, within
@@ -318,10 +319,10 @@ class _Walk:
         backends, refusal = services.choices(packet, incoming, own=own)
         name = services.named(packet, incoming, own=own)
         if refusal is not None:
-            tracked.refusal = refusal, name
             target = services.target(packet, incoming, own=own)
+            tracked.refusal = refusal, _why_refused(name, target, refusal, packet)
             if refusal is Refusal.DROP and target is not None and services.drops_early:
-                raise self._end(namespace, "dropped", _refused(refusal, name))
+                raise self._end(namespace, "dropped", _refused(*tracked.refusal))
         if backends:
             backend = self._choose(backends)
             tracked.redirect(*backend)
@@ -614,8 +615,15 @@ def _no_way(route: Route | None, destination: str) -> str:
 
 
 def _refused(refusal: Refusal, name: str) -> str:
-    how = "rejects it, for want of an endpoint" if refusal is Refusal.REJECT else "drops it"
-    return f"{name}: kube-proxy {how}"
+    return f"{name}: {'rejected' if refusal is Refusal.REJECT else 'dropped'} by kube-proxy"
+
+
+def _why_refused(name: str, target: Target | None, refusal: Refusal, packet: Packet) -> str:
+    if target is None:
+        return name
+    if target.sources and not any(within(packet.source, one) for one in target.sources):
+        return f"{name} is not for {packet.source} (loadBalancerSourceRanges)"
+    return f"{name} has no endpoint{' on this node' if refusal is Refusal.DROP else ''}"
 
 
 def _too_long(frame: _Frame, link: Link, namespace: Namespace) -> str:

@@ -50,6 +50,7 @@ class Tracked:
 
     def __init__(self, packet: Packet, flows: Iterable[Flow]) -> None:
         self.reply = False
+        self._echo = packet.protocol == "icmp"
         self.original = packet.ends
         self.answer = inverse(packet.ends)
         self.masquerade: list[str] = []
@@ -64,11 +65,11 @@ class Tracked:
             if answers or packet.ends == flow.original:
                 self.original, self.answer, self.reply, self.new = flow.original, flow.reply, answers, False
                 break
-        self.related = packet.quoted is not None and self.reply
         self.invalid = packet.quoted is not None and not self.reply
+        """An error about what is not known here: nobody translates it."""
 
     def flow(self, protocol: str) -> Flow:
-        """The entry."""
+        """The entry that remembers it."""
         return Flow(protocol, self.original, self.answer)
 
     @property
@@ -80,9 +81,10 @@ class Tracked:
         """DNAT."""
         self.answer = Ends(address, port, self.answer.destination, self.answer.dport)
 
-    def disguise(self, address: str, port: int = ANY_PORT) -> None:
-        """SNAT."""
-        self.answer = Ends(self.answer.source, self.answer.sport, address, port)
+    def disguise(self, address: str) -> None:
+        """Masquerade, to a port or identifier that the kernel chooses."""
+        source, sport, _, _ = self.answer
+        self.answer = Ends(source, ANY_PORT if self._echo else sport, address, ANY_PORT)
 
     def arriving(self, packet: Packet) -> Packet:
         """The packet behind prerouting or output: its destination is rewritten."""
@@ -91,7 +93,7 @@ class Tracked:
         to = (self.original.source, self.original.sport) if self.reply else (self.answer.source, self.answer.sport)
         if packet.quoted is not None:
             return dataclasses.replace(packet, destination=to[0])
-        return dataclasses.replace(packet, destination=to[0], dport=to[1])
+        return dataclasses.replace(packet, destination=to[0], dport=to[1], sport=to[1] if self._echo else packet.sport)
 
     def leaving(self, packet: Packet) -> Packet:
         """The packet behind postrouting or input: its source is rewritten."""
@@ -103,7 +105,7 @@ class Tracked:
             redirected = answer.source != original.destination
             source = original.destination if redirected else packet.source
             return dataclasses.replace(packet, source=source, quoted=original)
-        return dataclasses.replace(packet, source=of[0], sport=of[1])
+        return dataclasses.replace(packet, source=of[0], sport=of[1], dport=of[1] if self._echo else packet.dport)
 
 
 class Services:
@@ -148,7 +150,7 @@ class Services:
         """The Service's port and the policy that holds, for people; the address where no Service has it."""
         target = self.target(packet, incoming, own=own)
         if target is None:
-            return f"kube-proxy: no Service has {packet.destination} port {packet.dport}"
+            return f"no Service has {packet.destination} port {packet.dport}"
         field = "internalTrafficPolicy" if target.scope is Scope.INTERNAL else "externalTrafficPolicy"
         return f"Service {target.service} ({field} {target.policy})"
 

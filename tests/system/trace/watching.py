@@ -1,0 +1,86 @@
+"""A small capture for the tests of predictions: one packet socket for each network namespace of a lab."""
+
+from __future__ import annotations
+
+import ctypes
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from netlab.capture.headers import ICMP, ICMPV6, Headers, address_text, parse
+from netlab.lab.networks import Networks
+
+T = TypeVar("T")
+
+_ETH_P_ALL = 3
+_PACKET_OUTGOING = 4
+_SO_TIMESTAMPNS = 35
+_QUIET = 0.1
+_NEIGHBOURHOOD = range(130, 144)
+"""ICMPv6 of the link itself: NDP (RFC 4861) and MLD."""
+
+
+class Seen(NamedTuple):
+    """A packet at an interface."""
+
+    time: int
+    owner: str
+    interface: str
+    direction: str
+    headers: Headers
+
+    def __str__(self) -> str:
+        h = self.headers
+        source, sport, destination, dport = h.flow
+        ends = f"{address_text(source)}.{sport} > {address_text(destination)}.{dport}"
+        carried = f" in {h.carrier}" if h.carrier else ""
+        return f"{self.owner} {self.interface} {self.direction} {ends} ttl {h.ttl} {h.flag_letters}{carried}"
+
+
+def watched(networks: Networks, act: Callable[[], T]) -> tuple[T, list[Seen]]:
+    """What `act` returns, and what all interfaces of the lab saw of IP during it, in order of time."""
+    sockets: dict[socket.socket, str] = {}
+    try:
+        for network in networks.listed():
+            made = networks.socket(network, socket.AF_PACKET, socket.SOCK_RAW)
+            sockets[made] = network.owner
+            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            _bind_everywhere(made)
+        result = act()
+        seen = list(_drained(sockets))
+    finally:
+        for made in sockets:
+            made.close()
+    return result, sorted(seen, key=lambda one: one.time)
+
+
+def _drained(sockets: dict[socket.socket, str]) -> list[Seen]:
+    seen: list[Seen] = []
+    deadline = time.monotonic() + _QUIET
+    while (left := deadline - time.monotonic()) > 0:
+        for ready in select.select(list(sockets), [], [], left)[0]:
+            data, ancillary, _, address = ready.recvmsg(65536, 256)
+            headers = parse(data)
+            if headers is None or (headers.protocol == ICMPV6 and headers.icmp_type in _NEIGHBOURHOOD):
+                continue
+            seconds, nanoseconds = struct.unpack("=qq", ancillary[0][2][:16])
+            direction = "out" if address[2] == _PACKET_OUTGOING else "in"
+            stamp = seconds * 10**9 + nanoseconds
+            seen.append(Seen(stamp, sockets[ready], address[0], direction, headers))
+    return seen
+
+
+def is_error(headers: Headers) -> bool:
+    """Whether it is an ICMP error."""
+    return headers.protocol in (ICMP, ICMPV6) and headers.quoted is not None
+
+
+def _bind_everywhere(made: socket.socket) -> None:
+    """All interfaces, those that come later too: Python's own bind wants the name of one."""
+    everywhere = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0, 0, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(made.fileno(), everywhere, len(everywhere)):
+        raise OSError(ctypes.get_errno(), "bind")
