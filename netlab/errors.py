@@ -10,7 +10,8 @@ Every error that can reach a user is a `NetlabError`: one line that names the th
     ├── UnavailableError (6)      the lab's daemon is down, or does not answer
     ├── ExhaustedError (7)        no addresses, ports or disk space are left
     ├── TimedOutError (8)         what was waited for did not happen
-    └── ChecksFailedError (9)     a scenario's check, or a doctor's, failed
+    ├── ChecksFailedError (9)     a scenario's check, or a doctor's, failed
+    └── DifferenceError (10)      what was observed is not what was predicted
 """
 
 from __future__ import annotations
@@ -71,3 +72,9 @@ class ChecksFailedError(NetlabError):
     """A check of a scenario or of the doctor failed."""
 
     exit_status = 9
+
+
+class DifferenceError(NetlabError):
+    """What was observed is not what was predicted."""
+
+    exit_status = 10

@@ -25,6 +25,7 @@ _COMMANDS = {
     "shell": ("places", "Open a shell in a pod, on a node or in the outside world."),
     "logs": ("places", "Show what a pod's container printed."),
     "capture": ("capture", "Watch packets at every interface at once, followed through NAT and tunnels."),
+    "trace": ("trace", "Follow one real packet hop by hop, with the rule that decided at each."),
     "scenario": ("scenario", "Run the lessons: the four kinds of traffic, proven."),
     "cni": ("cni", "Call CNI plugins as a runtime does, and install netlab's own."),
     "proxy": ("proxy", "Ask kube-proxy why a connection goes where it goes; run one outside a lab."),

@@ -72,7 +72,7 @@ class Account:
         for seen in journey.sightings:
             headers, tap = seen.headers, seen.tap
             changed = changes(before.headers, headers, reply=journey.reply) if before else []
-            by = list(self._by(before, seen, changed, reply=journey.reply)) if before else []
+            by = list(self._by(before, seen, changed, reply=journey.reply)) if before else _complaint(headers)
             foreseen = known.get((tap.owner, tap.interface, "out" if seen.outgoing else "in"))
             # The kernel tells which rules it met, not which routes it took: those are the state's.
             routes = [each for each in foreseen.by if each.startswith(_OF_STATE)] if foreseen else []
@@ -231,6 +231,15 @@ class Account:
     def _machine(self, owner: str) -> str:
         seen = [hop.tap.machine for each in self._observed.journeys for hop in each.sightings if hop.tap.owner == owner]
         return seen[0] if seen else owner
+
+
+def _complaint(headers: Headers) -> list[str]:
+    """What an ICMP error is about, where it is sent."""
+    if headers.quoted is None:
+        return []
+    said = (headers.protocol, headers.icmp_type, headers.icmp_code)
+    text = f"packet too big for MTU {headers.mtu}" if said in _TOO_BIG else _ERRORS.get(said, f"{said[1]}/{said[2]}")
+    return [f"ICMP {text}"]
 
 
 _OF_STATE = ("route ", "neighbour ", "FDB ")

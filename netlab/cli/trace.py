@@ -1,0 +1,152 @@
+"""netlab trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netlab.cli.options import lab_option, namespace_option, output_option
+from netlab.cli.output import Progress, value
+from netlab.errors import DifferenceError, UsageError
+from netlab.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from netlab.trace.model import Hop, Trace
+
+_NOT_DELIVERED = 11
+_SMALLEST, _LARGEST = 64, 65535
+
+
+@click.command()
+@lab_option
+@namespace_option
+@output_option("json", "yaml")
+@click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), default="tcp", show_default=True, help="Of what.")
+@click.option(
+    "--size",
+    type=click.IntRange(_SMALLEST, _LARGEST),
+    help="Bytes of the IP packet, which may then not be fragmented; not for tcp.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Seconds to wait for the answer."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Draw it too: one self-contained HTML file."
+)
+@click.argument("source")
+@click.argument("destination")
+def trace(
+    lab: Lab,
+    namespace: str,
+    output: str | None,
+    proto: Any,
+    size: int | None,
+    timeout: float,
+    report: Path | None,
+    source: str,
+    destination: str,
+) -> None:
+    """Follow one real packet hop by hop, there and back: what it is at each, what changed, and which rule did it.
+
+    SOURCE is a pod, node/NAME, outside, or an address of one of these. DESTINATION is svc/NAME[.NAMESPACE][:PORT],
+    POD:PORT, node/NAME:PORT, outside:PORT or ADDRESS:PORT ([ADDRESS]:PORT of IPv6); without a port for icmp.
+
+    First the way is predicted from the lab's state; then a probe is sent, and watched at every interface and by every
+    nftables rule. When it dies, it is said where and why.
+
+    \b
+    netlab trace client-5d4f9-x2x7p svc/web:80
+    netlab trace outside node/node-2:30080 --report trace.html
+    netlab trace web-1 web-2 --proto icmp --size 1500
+
+    \b
+    Exit status:
+       0  the packet was delivered, as predicted
+      10  what was observed is not what was predicted: the error says at which hop
+      11  it was refused, rejected or dropped, there or on the way back, as predicted
+    """
+    if size and proto == "tcp":
+        raise UsageError("--size: TCP chooses the sizes of its packets itself: take --proto udp or icmp")
+    from netlab.report.files import require_writable, write_page
+    from netlab.trace.run import Request
+    from netlab.trace.run import trace as follow
+
+    if report:
+        require_writable(report)
+    progress = Progress()
+    found = follow(lab, Request(source, destination, proto, namespace, size or 0, timeout), progress)
+    progress.done()
+    if report:
+        from netlab.report.path import path_page
+
+        write_page(report, path_page(found))
+    if output:
+        import msgspec
+
+        value(msgspec.to_builtins(found), output)
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    if not found.agrees:
+        raise DifferenceError(f"not as predicted: {'; '.join(found.differences)}")
+    if found.verdict.outcome != "delivered":
+        sys.exit(_NOT_DELIVERED)
+
+
+def _lines(found: Trace) -> Iterator[str]:
+    yield f"{found.source} -> {found.destination}, {found.protocol}"
+    hops = [*found.hops, *found.reply]
+    widths = (
+        max((len(_where(hop)) for hop in hops), default=0),
+        max((len(_ends(hop)) for hop in hops), default=0),
+    )
+    yield from _way(found.hops, widths, 0)
+    if found.reply:
+        yield "and back"
+        yield from _way(found.reply, widths, len(found.hops), found.hops[-1] if found.hops else None)
+    yield f"{found.verdict.outcome} on {found.verdict.node}: {found.verdict.reason}"
+    if found.agrees:
+        others = len(found.predicted) - 1
+        yield f"as predicted{f', one of {others + 1} ways that the state allows' if others else ''}"
+
+
+def _way(hops: Sequence[Hop], widths: tuple[int, int], already: int, before: Hop | None = None) -> Iterator[str]:
+    for number, hop in enumerate(hops, start=already + 1):
+        since = _duration(hop.nanoseconds - before.nanoseconds) if before else ""
+        said = [_change(each) for each in hop.changed]
+        line = f"{number:3} {since:>9}  {_where(hop):{widths[0]}}  {_ends(hop):{widths[1]}}  {', '.join(said)}"
+        yield line.rstrip()
+        for name in hop.by:
+            # The rule stands under the Service or network whose it is.
+            yield f"{'':15}{'   ' if name.startswith(('rule ', 'policy ', 'because ')) else 'by '}{name}"
+        before = hop
+
+
+def _where(hop: Hop) -> str:
+    return f"{hop.owner} {hop.interface} {hop.direction}"
+
+
+def _ends(hop: Hop) -> str:
+    return f"{_end(hop.src, hop.sport)} > {_end(hop.dst, hop.dport)}"
+
+
+def _end(address: str, port: int) -> str:
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _change(text: str) -> str:
+    """A change, short: what it was is in the line above."""
+    verb, _, rest = text.partition(" ")
+    if verb in ("DNAT", "SNAT", "un-DNAT", "un-SNAT"):
+        return verb
+    return f"TTL {rest.rpartition(' ')[2]}" if verb == "TTL" else text
+
+
+def _duration(nanoseconds: int) -> str:
+    return f"+{nanoseconds / 1000:.0f} µs" if nanoseconds < 10_000_000 else f"+{nanoseconds / 1_000_000:.0f} ms"
