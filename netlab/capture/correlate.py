@@ -177,6 +177,7 @@ class Correlator:
                 (origin, other)
                 for origin, other in _related(groups)
                 if not (self._connections.knows(origin) and self._connections.knows(other))
+                and not (origin.scope and other.scope and origin.scope != other.scope)
                 and _continues(groups[origin], groups[other])
             ]
             before = collections.Counter(origin for origin, _ in pairs)
@@ -214,13 +215,14 @@ def changes(before: Headers, after: Headers, *, reply: bool = False) -> list[str
     found = []
     if before.carrier and before.carrier != after.carrier:
         found.append(f"out of {before.carrier}")
-    (source, sport, destination, dport), (source_now, sport_now, destination_now, dport_now) = before.flow, after.flow
-    if (destination, dport) != (destination_now, dport_now):
-        old, new = endpoint_text(destination, dport), endpoint_text(destination_now, dport_now)
+    if (before.destination, before.dport) != (after.destination, after.dport):
+        old, new = endpoint_text(before.destination, before.dport), endpoint_text(after.destination, after.dport)
         found.append(f"{'un-SNAT' if reply else 'DNAT'} {old} -> {new}")
-    if (source, sport) != (source_now, sport_now):
-        old, new = endpoint_text(source, sport), endpoint_text(source_now, sport_now)
+    if (before.source, before.sport) != (after.source, after.sport):
+        old, new = endpoint_text(before.source, before.sport), endpoint_text(after.source, after.sport)
         found.append(f"{'un-DNAT' if reply else 'SNAT'} {old} -> {new}")
+    if before.icmp_id != after.icmp_id:
+        found.append(f"ICMP id {before.icmp_id} -> {after.icmp_id}")
     if before.ttl != after.ttl:
         found.append(f"TTL {before.ttl} -> {after.ttl}")
     if after.carrier and before.carrier != after.carrier:
@@ -316,7 +318,16 @@ def _transmissions(group: list[Sighting], settled: int) -> list[list[Sighting]]:
     else:
         for place in sorted(places.values(), key=functools.cmp_to_key(_before)):
             packets = _matched(packets, place, settled)
-    return [sorted(packet, key=lambda each: (-each.headers.ttl, each.time)) for packet in packets]
+    return [sorted(packet, key=_along) for packet in packets]
+
+
+_HANDED_UP = {"vxlan": 1, "bridge": 2}
+"""What a tunnel or a bridge hands up to its own interface keeps the stamp of its arrival at the port (skb->tstamp)."""
+
+
+def _along(seen: Sighting) -> tuple[int, int, int]:
+    """The order of a way."""
+    return (-seen.headers.ttl, seen.time, 0 if seen.outgoing else _HANDED_UP.get(seen.tap.kind, 0))
 
 
 def _matched(packets: list[list[Sighting]], place: list[Sighting], settled: int) -> list[list[Sighting]]:
