@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from netlab.capture import pcapng
-from netlab.capture.correlate import Journey, journeys, sighting
+from netlab.capture.correlate import Journey, Sighting, journeys, sighting
 from netlab.capture.headers import Flow
+from netlab.capture.taps import Tap
+from netlab.errors import NetlabError
 
 
-def journeys_of(path: Path) -> list[Journey]:
-    """The packets of a pcapng file, each with all its sightings, in the order in which they began.
+class Captured(NamedTuple):
+    """What files have together: where was watched, the packets with all their sightings in the order in which they
+    began, and what is not as it should be: a file that cannot be read, packets that were lost."""
 
-    Raises `NetlabError` for a file that cannot be read.
-    """
-    frames = pcapng.read(path).frames
-    seen = (sighting(frame.tap, frame.time, frame.outgoing, frame.data) for frame in frames)
-    return list(_directed(journeys(each for each in seen if each is not None)))
+    taps: list[Tap]
+    journeys: list[Journey]
+    troubles: list[str]
+
+
+def captured(paths: Sequence[Path]) -> Captured:
+    """Read pcapng files of one time: a packet that is in several of them is one packet."""
+    taps: dict[Tap, None] = {}
+    seen: dict[Sighting, None] = {}
+    troubles: list[str] = []
+    for path in paths:
+        try:
+            recording = pcapng.read(path)
+        except NetlabError as error:
+            troubles.append(str(error))
+            continue
+        taps |= dict.fromkeys(recording.taps)
+        # Two captures at one tap have the same packet with the same stamp: it is the packet's own.
+        found = (sighting(frame.tap, frame.time, frame.outgoing, frame.data) for frame in recording.frames)
+        seen |= dict.fromkeys(each for each in found if each is not None)
+        troubles += [
+            f"{path.name}: {lost} packets were lost at {tap.name}" for tap, lost in recording.drops.items() if lost
+        ]
+    return Captured(list(taps), list(_directed(journeys(seen))), troubles)
 
 
 def _directed(found: Iterable[Journey]) -> Iterator[Journey]:
@@ -28,9 +51,9 @@ def _directed(found: Iterable[Journey]) -> Iterator[Journey]:
     asked: set[tuple[int, Flow]] = set()
     for journey in found:
         flows = {(each.headers.protocol, each.headers.flow) for each in journey.sightings}
-        reply = journey.reply or any((protocol, _answer(flow)) in asked for protocol, flow in flows)
-        if not reply:
-            asked |= flows
+        answered = {(protocol, _answer(flow)) for protocol, flow in flows}
+        reply = journey.reply or not asked.isdisjoint(answered)
+        asked |= answered if reply else flows
         yield journey._replace(reply=reply)
 
 

@@ -11,7 +11,7 @@ from netlab.report.drawing import Point
 from netlab.report.markup import Markup, element
 from netlab.report.messages import Lifeline, Message, Stop
 
-MOST = 60
+MOST = 80
 """Messages that a diagram has at most: who wants more has the capture itself."""
 
 _SILENCE = 100_000_000
@@ -63,15 +63,18 @@ def order(messages: Sequence[Message]) -> list[Lifeline]:
     """The lifelines such that packets go from neighbour to neighbour, those that ask first."""
     placed: list[Lifeline] = []
     for message in messages:
-        before: Lifeline | None = None
-        for stop in message.stops:
-            if stop.lifeline not in placed:
-                after = (
-                    placed.index(before) + 1 if before is not None else 0 if message.tone == "request" else len(placed)
-                )
-                placed.insert(after, stop.lifeline)
-            before = stop.lifeline
-    return placed
+        way = [stop.lifeline for stop in message.stops]
+        for index, lifeline in enumerate(way):
+            if lifeline in placed:
+                continue
+            if index:
+                placed.insert(placed.index(way[index - 1]) + 1, lifeline)
+                continue
+            # Who sends is beside the first on the way: at its left who asks, at its right who answers.
+            known = next((placed.index(each) for each in way if each in placed), len(placed))
+            placed.insert(known + (message.tone != "request"), lifeline)
+    missed = dict.fromkeys(message.unseen for message in messages if message.unseen is not None)
+    return [*placed, *(each for each in missed if each not in placed)]
 
 
 def legs(stops: Sequence[Stop], columns: Sequence[Lifeline]) -> list[Leg]:
@@ -233,33 +236,37 @@ def _row(row: Row, laid: Plan, start: int, id_: str) -> Iterator[Markup]:
 
 
 def _leg(leg: Leg, y: float, laid: Plan, tone: str, id_: str) -> Iterator[Markup]:
-    arrow = f"{id_}-{tone}"
     for before, after in itertools.pairwise(leg.stops):
         x, goal = laid.columns[before.lifeline], laid.columns[after.lifeline]
+        known = "" if before.lifeline.watched and after.lifeline.watched else " unwatched"
+        tip = f"{id_}-{tone}" if after is leg.stops[-1] else None
         if x == goal:
             corners = [Point(x, y), Point(x + _LOOP, y), Point(x + _LOOP, y + _LEG), Point(x, y + _LEG)]
-            yield drawing.polyline(corners, f"arrow {tone}", marker=arrow)
-            middle, top = x + _LOOP + 8, y + 3
-            anchor = "start"
+            middle, top, anchor = x + _LOOP + 8, y + 3, "start"
         else:
-            yield drawing.polyline([Point(x, y), Point(goal, y)], f"arrow {tone}", marker=arrow)
+            corners = [Point(x, y), Point(goal, y)]
             middle, top, anchor = (x + goal) / 2, y + 4, "middle"
+        yield drawing.polyline(corners, f"arrow {tone}{known}", marker=tip)
         for change in after.changes:
             lines = _wrapped(change)
-            yield from _pill(lines, middle, top, anchor)
+            yield from _pill(lines, middle, top, anchor, "deed minor" if _is_minor(change) else "deed")
             top += len(lines) * _PILL
-        if before.lifeline.watched:
-            yield drawing.circle(Point(x, y), 3.5, f"dot {tone}")
-    if len(leg.stops) == 1:
-        yield drawing.circle(Point(laid.columns[leg.stops[0].lifeline], y), 4.5, f"dot {tone}")
+    for stop in leg.stops if len(leg.stops) == 1 else leg.stops[:-1]:
+        if stop.lifeline.watched:
+            yield drawing.circle(Point(laid.columns[stop.lifeline], y), 3.5, f"dot {tone}")
 
 
-def _pill(lines: Sequence[str], x: float, y: float, anchor: str) -> Iterator[Markup]:
+def _is_minor(change: str) -> bool:
+    """That each router takes one from the TTL is not what one looks for."""
+    return change.startswith(("TTL ", "hop limit "))
+
+
+def _pill(lines: Sequence[str], x: float, y: float, anchor: str, class_: str) -> Iterator[Markup]:
     width = max(map(_pill_width, lines))
     left = x - width / 2 if anchor == "middle" else x
-    yield drawing.rectangle(left, y, width, len(lines) * _PILL - 1, "deed", 8)
+    yield drawing.rectangle(left, y, width, len(lines) * _PILL - 1, class_, 8)
     for index, line in enumerate(lines):
-        yield drawing.label(left + width / 2, y + 12 + index * (_PILL - 2), line, class_="deed", anchor="middle")
+        yield drawing.label(left + width / 2, y + 12 + index * (_PILL - 2), line, class_=class_, anchor="middle")
 
 
 def _unseen(message: Message, laid: Plan, y: float) -> Iterator[Markup]:

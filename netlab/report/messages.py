@@ -76,15 +76,14 @@ class Message(NamedTuple):
     unseen: Lifeline | None = None
 
 
-def messages(journeys: Iterable[Journey], names: Mapping[str, str]) -> list[Message]:
-    """A message for each journey; `names` says whose an address is."""
+def messages(journeys: Iterable[Journey], names: Mapping[str, str], taps: Iterable[Tap] = ()) -> list[Message]:
+    """A message for each journey; `names` says whose an address is, `taps` where else was watched."""
     listed = list(journeys)
     names = {**_own_names(listed), **names}
+    places = [each.tap for journey in listed for each in journey.sightings]
     watched: dict[str, Lifeline] = {}
-    for journey in listed:
-        for sighting in journey.sightings:
-            place = _lifeline(sighting.tap)
-            watched.setdefault(place.name, place)
+    for place in map(lifeline, [*places, *taps]):
+        watched.setdefault(place.name, place)
     return [_message(journey, names, watched) for journey in listed]
 
 
@@ -111,7 +110,7 @@ def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, L
     before: Headers | None = None
     for sighting in journey.sightings:
         done = changes(before, sighting.headers, reply=journey.reply) if before else []
-        stops.append(Stop(_lifeline(sighting.tap), sighting.time - first.time, tuple(done)))
+        stops.append(Stop(lifeline(sighting.tap), sighting.time - first.time, tuple(done)))
         before = sighting.headers
     unseen = None
     if short(last.tap.owner) != recipient and not _for_many(last.headers.destination):
@@ -124,7 +123,8 @@ def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, L
     )  # fmt: skip
 
 
-def _lifeline(tap: Tap) -> Lifeline:
+def lifeline(tap: Tap) -> Lifeline:
+    """A tap's line in a diagram."""
     where = tap.interface if tap.owner == tap.machine else f"{tap.interface} on {tap.machine}"
     return Lifeline(short(tap.owner), where, watched=True, machine=tap.owner == tap.machine)
 

@@ -27,12 +27,14 @@ _TRAFFIC: dict[Traffic, str] = {
 _FOOTER = element("footer", "Written by netlab scenario run. The captures open in Wireshark and tshark.")
 
 
-class Capture(NamedTuple):
-    """A capture of a check: its file beside the page, what is in it, or why that cannot be told."""
+class Packets(NamedTuple):
+    """The packets of a check: its captures' files beside the page, what is in them, the places that saw nothing, and
+    what is not as it should be."""
 
-    link: str
+    links: Sequence[str] = ()
     messages: Sequence[Message] = ()
-    trouble: str = ""
+    silent: Sequence[str] = ()
+    troubles: Sequence[str] = ()
 
 
 class Link(NamedTuple):
@@ -53,17 +55,17 @@ def configuration(result: Result) -> str:
 def run_page(
     result: Result,
     scenario: Scenario,
-    captures: Sequence[Sequence[Capture]],
+    packets: Sequence[Packets],
     *,
     index: str,
     others: Sequence[Link] = (),
     before: Link | None = None,
     after: Link | None = None,
 ) -> str:
-    """The page of one run. `captures` are those of each check, `others` the pages of its runs in other labs."""
+    """The page of one run. `packets` are those of each check, `others` the pages of its runs in other labs."""
     checks = [
         _check(number, check, its)
-        for number, (check, its) in enumerate(zip(result.checks, captures, strict=True), 1)
+        for number, (check, its) in enumerate(zip(result.checks, packets, strict=True), 1)
     ]  # fmt: skip
     elsewhere = element(
         "p", "The same in another lab: ", _listed([element("a", each.text, href=each.href) for each in others]),
@@ -107,13 +109,12 @@ def _summary(number: int, check: CheckResult) -> Markup:
     return element("li", _mark(check.status), " ", element("a", check.name, href=f"#check-{number}"))
 
 
-def _check(number: int, check: CheckResult, captures: Sequence[Capture]) -> Markup:
-    figures = [_figure(capture, f"capture-{number}-{index}") for index, capture in enumerate(captures, 1)]
+def _check(number: int, check: CheckResult, packets: Packets) -> Markup:
     return element(
         "article",
         element("h3", _mark(check.status), " ", check.name),
         _statements(check),
-        figures,
+        _figure(packets, f"packets-{number}", check.name) if packets.links or packets.troubles else None,
         id=f"check-{number}",
         class_="check card",
     )
@@ -150,21 +151,22 @@ def _topic(expected: str, observed: str) -> str:
     return topic + colon if colon and observed.startswith(topic + colon) else ""
 
 
-def _figure(capture: Capture, id_: str) -> Markup:
-    name = capture.link.rpartition("/")[2]
-    link = element("a", name, href=capture.link, class_="mono")
-    if capture.trouble:
-        return element("figure", element("figcaption", link, f": {capture.trouble}"), class_="capture")
-    count = len(capture.messages)
+def _figure(packets: Packets, id_: str, title: str) -> Markup:
+    links = [element("a", link.rpartition("/")[2], href=link, class_="mono") for link in packets.links]
+    count = len(packets.messages)
+    said = [page.words(count, "packet") if count else "no packets"]
+    if count > ladder.MOST:
+        said.append(f"the first {ladder.MOST} are drawn")
+    if count and packets.silent:
+        said.append(f"nothing at {', '.join(packets.silent)}")
+    caption = element("figcaption", "Packets: ", _listed(links), f" ({'; '.join([*said, *packets.troubles])})")
     if not count:
-        return element("figure", element("figcaption", link, ": no packets"), class_="capture")
-    shown = f", the first {ladder.MOST} drawn" if count > ladder.MOST else ""
-    drawn = ladder.ladder(capture.messages, f"The packets of {name}, in the order of time", id_)
+        return element("figure", caption, class_="capture")
     return element(
         "figure",
-        element("figcaption", link, f": {page.words(count, 'packet')}{shown}"),
-        page.scrolled(drawn, f"ladder diagram of {name}"),
-        element("details", element("summary", "The same as a list"), _list(capture.messages[: ladder.MOST])),
+        caption,
+        page.scrolled(ladder.ladder(packets.messages, f"Packets: {title}", id_), "ladder diagram of the packets"),
+        element("details", element("summary", "The same as a list"), _list(packets.messages[: ladder.MOST])),
         class_="capture",
     )
 

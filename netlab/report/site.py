@@ -13,9 +13,9 @@ from pathlib import Path
 
 from netlab.errors import NetlabError
 from netlab.report import files
-from netlab.report.captured import journeys_of
-from netlab.report.messages import messages
-from netlab.report.scenarios import Capture, Link, configuration, index_page, run_page
+from netlab.report.captured import captured
+from netlab.report.messages import lifeline, messages
+from netlab.report.scenarios import Link, Packets, configuration, index_page, run_page
 from netlab.scenario.definition import Scenario
 from netlab.scenario.results import Result
 
@@ -54,12 +54,9 @@ def _write_run(
     before: Link | None,
     after: Link | None,
 ) -> None:
-    captures = [
-        [_capture(directory, result, Path(pcap)) for pcap in check.pcaps]
-        for check in result.checks
-    ]  # fmt: skip
+    packets = [_packets(directory, result, [Path(pcap) for pcap in check.pcaps]) for check in result.checks]
     text = run_page(
-        result, scenario, captures,
+        result, scenario, packets,
         index=f"../{INDEX}",
         others=[Link(f"../{_address(other)}", configuration(other)) for other in others],
         before=before,
@@ -68,14 +65,23 @@ def _write_run(
     files.write_page(directory / _address(result), text)
 
 
-def _capture(directory: Path, result: Result, pcap: Path) -> Capture:
-    folder = _folder(result)
-    try:
-        files.copy(pcap, directory / result.name / folder / pcap.name)
-        found = messages(journeys_of(pcap), result.names)
-    except NetlabError as error:
-        return Capture(f"{folder}/{pcap.name}", trouble=str(error))
-    return Capture(f"{folder}/{pcap.name}", found)
+def _packets(directory: Path, result: Result, pcaps: Sequence[Path]) -> Packets:
+    """Copy a check's captures into the report, and tell what is in them."""
+    copies, troubles = [], []
+    for pcap in pcaps:
+        copy = directory / result.name / _folder(result) / pcap.name
+        try:
+            files.copy(pcap, copy)
+        except NetlabError as error:
+            troubles.append(str(error))
+        else:
+            copies.append(copy)
+    found = captured(copies)
+    told = messages(found.journeys, result.names, found.taps)
+    seen = {stop.lifeline for message in told for stop in message.stops}
+    silent = [f"{place.name} {place.where}" for place in map(lifeline, found.taps) if place not in seen]
+    links = [f"{_folder(result)}/{copy.name}" for copy in copies]
+    return Packets(links, told, silent, [*troubles, *found.troubles])
 
 
 def _beside(

@@ -11,9 +11,9 @@ from netlab.scenario.definition import find
 from netlab.scenario.results import CheckResult, result_of
 from netlab.trace.model import Trace
 from tests.system.report.browser import Browser, Picture
-from tests.system.report.frames import handshake
 from tests.unit.report import examples
 from tests.unit.report.dom import assert_sound
+from tests.unit.report.scapy_frames import handshake
 from tests.unit.report.test_scenarios import SPEC
 
 LIGHT, DARK = bytes.fromhex("f7f8fa"), bytes.fromhex("0f141b")

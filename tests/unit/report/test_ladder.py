@@ -63,6 +63,15 @@ def test_a_packet_that_does_not_come_to_a_watched_place_is_unseen_there() -> Non
     assert message.unseen.name == "web"
 
 
+def test_a_place_that_was_watched_and_saw_nothing_is_one_that_did_not_see_it() -> None:
+    alone = journey((CLIENT, TO_POD))
+    (message,) = messages([alone], {"10.244.2.3": "web"}, [CLIENT, WEB])
+    assert message.unseen == Lifeline("web", "eth0 on node-2", watched=True)
+    assert [each.name for each in ladder.order([message])] == ["client", "web"]
+    tree = assert_sound(ladder.ladder([message], "x", "x"))
+    assert [text.text for text in tree.all("text", "unseen")] == ["not seen at web"]
+
+
 def test_errors_and_resets_stand_out() -> None:
     reset = tcp("10.244.2.3", 8080, "10.244.1.2", 20000, RST | ACK)
     about = Headers(
@@ -89,6 +98,14 @@ def test_the_order_of_lifelines_is_that_of_the_way() -> None:
     through = journey((CLIENT, TO_SERVICE), (NODE, TO_SERVICE), (other, TO_POD), begin=MILLISECOND)
     found = messages([journey((CLIENT, TO_SERVICE), (WEB, TO_POD)), through], {"10.96.0.10": "web (Service)"})
     assert [each.name for each in ladder.order(found)] == ["client", "node-1", "zoo", "web"]
+
+
+def test_who_says_that_something_is_wrong_is_beside_the_one_who_is_told() -> None:
+    about = Headers(4, ICMP, packed("192.0.2.1"), 0, packed("10.244.1.2"), 0, 64, 88, icmp_type=3, quoted=TO_POD)
+    telling = journey((CLIENT, about), begin=MILLISECOND)
+    telling = telling._replace(sightings=(telling.sightings[0]._replace(outgoing=False),))
+    found = messages([journey((CLIENT, TO_SERVICE), (WEB, TO_POD)), telling], {"192.0.2.1": "node-1"})
+    assert [each.name for each in ladder.order(found)] == ["client", "node-1", "web"]
 
 
 def test_a_way_that_turns_round_has_a_leg_for_each_direction() -> None:
@@ -126,7 +143,7 @@ def test_a_drawing_has_an_arrow_for_each_packet_and_no_more_than_so_many() -> No
     assert tree.one("svg").attributes["role"] == "img"
     assert tree.all("title")[0].text == 'a "title"'
     assert len(tree.all("text", "who")) == ladder.MOST
-    assert len(tree.all("path", "arrow request")) == ladder.MOST // 2 * 2
+    assert len(tree.all("path", "arrow request")) == ladder.MOST
     assert tree.all("text", "deed")[0].text == "DNAT 10.96.0.10:80 → 10.244.2.3:8080"
 
 
