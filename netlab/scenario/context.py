@@ -32,6 +32,7 @@ from netlab.scenario.recording import Recording, Taps, recording
 T = TypeVar("T")
 
 _READY_TIMEOUT = 30.0
+_INTERFACE = "eth0"
 _POLL = 0.02
 
 
@@ -183,18 +184,16 @@ class Context:
         return answer
 
     @contextlib.contextmanager
-    def capture(
-        self, *points: Host | Interface, interface: str = "eth0", expression: str = ""
-    ) -> Iterator[tuple[Recording, ...]]:
+    def capture(self, *points: Host | Interface, expression: str = "") -> Iterator[tuple[Recording, ...]]:
         """Capture what passes these interfaces during the block, as far as the filter (pcap-filter(7)) takes it.
 
-        A point is an interface of a host (`node.interface("cni0")`), or a host, whose `interface` is then meant. One
-        recording for each point, in their order; all are in one pcapng file. Raises `NotFoundError` for an interface
-        that is not there, and as `compile_filter` and `Engine` do.
+        A point is an interface of a host (`node.interface("cni0")`), or a host, whose eth0 is then meant. One recording
+        for each point, in their order; all are in one pcapng file. The filter applies to what VXLAN carries, too.
+        Raises `NotFoundError` for an interface that is not there, and as `Engine` and `Writer` do.
         """
         if self._taps is None:
             self._taps = Taps(self._lab)
-        named = [point if isinstance(point, Interface) else point.interface(interface) for point in points]
+        named = [point if isinstance(point, Interface) else point.interface(_INTERFACE) for point in points]
         sources = self._taps.sources([(each.host.owner, each.name) for each in named])
         path = self._pcap_path()
         with recording(path, sources, expression) as recordings:

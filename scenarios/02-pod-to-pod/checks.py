@@ -48,14 +48,12 @@ def routers_on_the_way(ctx: Context) -> None:
 @check("Between the nodes the pods' packet travels unchanged: in VXLAN, routed as it is, or on one segment")
 def seen_on_the_wire(ctx: Context) -> None:
     client, far, node, peer = ctx.pod("client"), ctx.pod("far"), ctx.node("node-1"), ctx.node("node-2")
-    interface = "eth1" if ctx.network == "bridge" else "eth0"
-    only = "udp port 4789" if ctx.network == "vxlan" else f"udp port {UDP} and host {client.address}"
-    with ctx.capture(node, interface=interface, expression=only) as (wire,):
+    wires = [each.interface("eth1" if ctx.network == "bridge" else "eth0") for each in (node, peer)]
+    with ctx.capture(client, *wires, far, expression=f"udp port {UDP} and host {client.address}") as (_, wire, *_):
         answer = client.udp(far.address, UDP, "hostname", source_port=CLIENT_PORT)
     ctx.expect("far", answer.text, "the answer")
     outer = wire.packets
     if ctx.network == "vxlan":
-        outer = [p for p in wire.packets if p.inner is not None and p.inner.destination_port == UDP]
         ctx.expect(f"{node.address} to {peer.address}", f"{outer[0].source} to {outer[0].destination}", "outside")
         ctx.expect(4789, outer[0].destination_port, "UDP port")
     pods_packet = next(p.inner or p for p in outer)
@@ -66,7 +64,7 @@ def seen_on_the_wire(ctx: Context) -> None:
 def largest_packet(ctx: Context) -> None:
     client, far = ctx.pod("client"), ctx.pod("far")
     room = ctx.mtu - HEADERS[ctx.family] - len("echo ")
-    with ctx.capture(far, expression=f"udp and host {client.address}") as (received,):
+    with ctx.capture(client, far, expression=f"udp and host {client.address}") as (_, received):
         answer = client.udp(far.address, UDP, "echo " + "x" * room, fragment=False)
     ctx.expect(f"{room} bytes", f"{len(answer.text)} bytes", "the echo")
     request = received.select(source=client.address)

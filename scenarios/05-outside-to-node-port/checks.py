@@ -37,7 +37,8 @@ def translated_back(ctx: Context) -> None:
     backend, outside, node = ctx.pod("backend"), ctx.outside, ctx.node(WITHOUT)
     port = ctx.service("anywhere").node_port
     ask(ctx, "anywhere", WITHOUT, "/hostname")
-    with ctx.capture(outside, backend, expression=f"tcp port {port} or tcp port 8080") as (at_client, at_backend):
+    points = [outside, node, ctx.node(WITH), backend]
+    with ctx.capture(*points, expression=f"tcp port {port} or tcp port 8080") as (at_client, *_, at_backend):
         answer = ask(ctx, "anywhere", WITHOUT, "/hostname", CLIENT_PORT)
     ctx.expect(f"{answer.client} > {node.endpoint(port)} TCP [S]", at_client.first(flags="S"), "leaves the client")
     translated = [

@@ -31,7 +31,8 @@ def translated_and_back(ctx: Context) -> None:
     shop, service, outside = ctx.pod("shop"), ctx.service("shop"), ctx.outside
     external = service.external_endpoint
     ask(ctx, outside, "/hostname")
-    with ctx.capture(outside, shop, expression="tcp port 80 or tcp port 8080") as (at_client, at_server):
+    points = [outside, *ctx.nodes, shop]
+    with ctx.capture(*points, expression="tcp port 80 or tcp port 8080") as (at_client, *_, at_server):
         answer = ask(ctx, outside, "/clientip", CLIENT_PORT)
     ctx.expect(f"{answer.client} > {external} TCP [S]", at_client.first(flags="S"), "leaves the client")
     ctx.expect(
@@ -45,6 +46,6 @@ def translated_and_back(ctx: Context) -> None:
 @check("A pod reaches the external address too, without leaving the cluster")
 def reached_from_a_pod(ctx: Context) -> None:
     client = ctx.pod("client")
-    with ctx.capture(ctx.outside, expression="tcp port 80") as (outside,):
+    with ctx.capture(ctx.outside, client, expression="tcp port 80") as (outside, _):
         ctx.expect("shop", ask(ctx, client, "/hostname").text, "who answers")
     ctx.expect(0, len(outside.packets), "packets seen outside")
