@@ -131,7 +131,8 @@ def _where(hop: Hop) -> str:
 
 
 def _ends(hop: Hop) -> str:
-    return f"{_end(hop.src, hop.sport)} > {_end(hop.dst, hop.dport)}"
+    icmp = hop.protocol == "icmp"  # whose identifier stands where ports do
+    return f"{_end(hop.src, 0 if icmp else hop.sport)} > {_end(hop.dst, 0 if icmp else hop.dport)}"
 
 
 def _end(address: str, port: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from netlab.capture.correlate import Journey, Sighting, changes
 from netlab.capture.headers import TCP, Flow, Headers, address_text
@@ -10,15 +10,13 @@ from netlab.proxy.plan import Plan
 from netlab.trace.model import Hop, Path, Verdict
 from netlab.trace.observe import Observation
 from netlab.trace.rules import Decision, Kind, Passage, decisions
-from netlab.trace.state import Probe
-
-PlanOf = Callable[[str, int], Plan]
-"""The plan of a machine's proxy for a version of IP; empty if it has none."""
+from netlab.trace.state import Probe, State
 
 _RST = 0x04
 _NAMES = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 _TRANSLATED: Mapping[str, Kind] = {"DNAT": "DNAT", "SNAT": "SNAT"}
 _PORT_UNREACHABLE = {(1, 3, 3), (58, 1, 4)}
+_ECHO_REPLIES = {(1, 0), (58, 129)}
 _TOO_BIG = {(1, 3, 4), (58, 2, 0)}
 _ERRORS = {
     (1, 3, 0): "network unreachable",
@@ -40,19 +38,16 @@ _ERRORS = {
 class Account:
     """What became of a probe, as it was observed.
 
-    `ours` are the addresses of each network namespace, by its owner. `expected` is the predicted path that is most like
+    `state` is what the lab was when it was predicted. `expected` is the predicted path that is most like
     it, if there is one: it knows routes, which the kernel does not tell of.
     """
 
-    def __init__(
-        self, probe: Probe, observed: Observation, plan_of: PlanOf, ours: Mapping[str, frozenset[str]]
-    ) -> None:
+    def __init__(self, probe: Probe, observed: Observation, state: State) -> None:
         self._probe = probe
         self._observed = observed
-        self._plan_of = plan_of
-        self._ours = ours
-        self._forward = next((each for each in observed.journeys if not each.reply), None)
-        self._reply = next((each for each in observed.journeys if each.reply), None)
+        self._state = state
+        self._forward = next((each for each in observed.journeys if not _is_reply(each)), None)
+        self._reply = next((each for each in observed.journeys if _is_reply(each)), None)
         self._decided = {id(passage): self._decisions(passage) for passage in observed.passages}
 
     def path(self, expected: Path | None = None) -> Path:
@@ -126,7 +121,7 @@ class Account:
         return decisions(
             passage,
             observed.texts.get(owner, {}),
-            self._plan_of(owner, version),
+            self._plan(owner, version),
             observed.networks.get(owner, {}),
         )
 
@@ -144,15 +139,12 @@ class Account:
 
     def _fate(self, there: Sequence[Hop], expected: Path | None) -> Verdict:
         """What became of the probe itself."""
-        probe, result = self._probe, self._observed.result
         if self._reply is not None:
             return self._answered(self._reply)
         if not there:
-            if result.outcome in ("refused", "failed") or expected is None:
-                return self._at_home(expected)
-            return Verdict("dropped", self._machine(probe.source), self._here(probe.source, expected, "never sent"))
+            return self._at_home(expected)
         last = there[-1]
-        if last.direction == "in" and last.dst in self._ours.get(last.owner, ()) and not self._stopped(last):
+        if last.direction == "in" and self._has(last.owner, last.dst) and not self._stopped(last):
             at = f"{last.dst}{f' port {last.dport}' if last.protocol != 'icmp' else ''}"
             return Verdict("delivered", last.node, f"reached {at} of {last.owner}; nobody answered")
         assert self._forward is not None
@@ -179,12 +171,9 @@ class Account:
             why = f"it is too large for an MTU of {headers.mtu}, and may not be fragmented"
             return Verdict("rejected", machine, f"{why} (ICMP from {source})")
         text = _ERRORS.get(said, f"type {said[1]} code {said[2]}")
-        if (
-            said in _PORT_UNREACHABLE
-            and headers.quoted
-            and address_text(headers.quoted.destination) in self._ours.get(owner, ())
-        ):
-            port = f"{address_text(headers.quoted.destination)} port {headers.quoted.dport} of {owner}"
+        about = headers.quoted
+        if said in _PORT_UNREACHABLE and about and self._has(owner, address_text(about.destination)):
+            port = f"{address_text(about.destination)} port {about.dport} of {owner}"
             return Verdict("refused", machine, f"nobody listens at {port}: it answers with ICMP {text}")
         return Verdict("rejected", machine, f"ICMP {text}, from {source} of {owner}")
 
@@ -197,8 +186,6 @@ class Account:
             return Verdict("rejected" if rule.kind == "rejected" else "dropped", machine, "; ".join(rule.by))
         if result.outcome == "refused":
             return Verdict("refused", machine, f"nobody listens there: {result.reason}")
-        if result.outcome == "answered":
-            return Verdict("delivered", machine, f"{source} answers itself")
         foreseen = f": {expected.verdict.reason}" if expected and expected.verdict.node == machine else ""
         return Verdict("dropped", machine, f"{result.reason or 'it was never seen to leave'}{foreseen}")
 
@@ -228,9 +215,25 @@ class Account:
             if each.kind in ("rejected", "dropped") and (flows is None or each.flow in flows or not flows):
                 yield each
 
+    # --- The state ---------------------------------------------------------------------------------------------------
+
+    def _plan(self, owner: str, version: int) -> Plan:
+        proxy = self._state.proxies.get(owner)
+        return proxy.plans.get("IPv6" if version == 6 else "IPv4", {}) if proxy else {}
+
+    def _has(self, owner: str, address: str) -> bool:
+        namespace = self._state.namespaces.get(owner)
+        return namespace is not None and any(each.address == address for each in namespace.addresses)
+
     def _machine(self, owner: str) -> str:
-        seen = [hop.tap.machine for each in self._observed.journeys for hop in each.sightings if hop.tap.owner == owner]
-        return seen[0] if seen else owner
+        namespace = self._state.namespaces.get(owner)
+        return namespace.machine if namespace else owner
+
+
+def _is_reply(journey: Journey) -> bool:
+    """Of an echo to oneself both directions look alike but for the type."""
+    headers = journey.sightings[0].headers
+    return journey.reply or (headers.protocol, headers.icmp_type) in _ECHO_REPLIES
 
 
 def _complaint(headers: Headers) -> list[str]:

@@ -19,7 +19,6 @@ from netlab.lab.networks import Network, Networks
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.taps import tapped
 from netlab.proxy.places import Ends, ends, narrowed
-from netlab.proxy.plan import Plan
 from netlab.trace import compare
 from netlab.trace.account import Account
 from netlab.trace.model import Trace
@@ -86,14 +85,18 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
             )
             state = read(lab, probe, networks)
             predicted = predict(state, probe)
-            concerned = {owner, *(hop.owner for path in predicted for hop in (*path.hops, *path.reply))}
+            foreseen = [hop for path in predicted for hop in (*path.hops, *path.reply)]
+            concerned = {owner, *(hop.owner for hop in foreseen)}
             watched = {tap: network for tap, network in taps.items() if _concerns(tap, network, concerned)}
+            for hop in foreseen:
+                if hop.kind == "loopback" and hop.owner in namespaces:
+                    watched[Tap(hop.node, hop.owner, hop.interface, hop.kind)] = namespaces[hop.owner]
             progress("watching")
             with Watch(networks, watched, state.proxies, sender.signature) as watch:
                 progress("sending")
                 result = sender.send(request.timeout)
                 observed = watch.finish(sender, result, _stations(state))
-    account = Account(probe, observed, partial(_plan, state), _addresses(state))
+    account = Account(probe, observed, state)
     path = account.path()
     expected = compare.nearest(predicted, path)
     path = account.path(expected)
@@ -143,17 +146,6 @@ def _stations(state: State) -> dict[tuple[str, str], str]:
         for link in namespace.links
         if not link.master
     }
-
-
-def _addresses(state: State) -> dict[str, frozenset[str]]:
-    return {
-        owner: frozenset(each.address for each in namespace.addresses) for owner, namespace in state.namespaces.items()
-    }
-
-
-def _plan(state: State, owner: str, version: int) -> Plan:
-    proxy = state.proxies.get(owner)
-    return proxy.plans.get("IPv6" if version == 6 else "IPv4", {}) if proxy else {}
 
 
 def _named(owner: str) -> str:
