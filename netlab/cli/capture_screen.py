@@ -51,6 +51,8 @@ class Screen(AbstractContextManager["Screen"]):
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
+        else:
+            click.echo(f"watching {len(self._watch.taps)} taps", err=True)
         if self._header:
             self._line(self._header, "bold")
         return self
@@ -115,7 +117,7 @@ class Screen(AbstractContextManager["Screen"]):
         rows = [
             (tap.name, count - drops[tap], drops[tap], "  gone" if tap in gone else "")
             for tap, count in received.items()
-            if count
+            if count or tap in gone
         ]
         silent = len(received) - len(rows)
         where = f"; in {path}" if path is not None else ""
