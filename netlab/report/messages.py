@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from netlab.capture.correlate import Journey, changes
 from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text, protocol_name
 from netlab.capture.taps import Tap
+from netlab.lab.paths import OUTSIDE
 
 Tone = Literal["request", "reply", "bad"]
 
@@ -80,11 +81,15 @@ def messages(journeys: Iterable[Journey], names: Mapping[str, str], taps: Iterab
     """A message for each journey; `names` says whose an address is, `taps` where else was watched."""
     listed = list(journeys)
     names = {**_own_names(listed), **names}
-    places = [each.tap for journey in listed for each in journey.sightings]
+    places = dict.fromkeys(map(lifeline, [*(each.tap for journey in listed for each in journey.sightings), *taps]))
+    # A node has many interfaces: what one of them did not see has passed by another.
+    nodes = {place.name for place in places if place.machine and place.name != OUTSIDE}
     watched: dict[str, Lifeline] = {}
-    for place in map(lifeline, [*places, *taps]):
-        watched.setdefault(place.name, place)
-    return [_message(journey, names, watched) for journey in listed]
+    for place in places:
+        if place.name not in nodes:
+            watched.setdefault(place.name, place)
+    unwatched = {name: Lifeline(name, "another interface", watched=False) for name in nodes}
+    return [_message(journey, names, watched, unwatched) for journey in listed]
 
 
 def _own_names(journeys: Iterable[Journey]) -> dict[str, str]:
@@ -98,7 +103,9 @@ def _own_names(journeys: Iterable[Journey]) -> dict[str, str]:
     return found
 
 
-def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, Lifeline]) -> Message:
+def _message(
+    journey: Journey, names: Mapping[str, str], watched: Mapping[str, Lifeline], unwatched: Mapping[str, Lifeline]
+) -> Message:
     first, last = journey.sightings[0], journey.sightings[-1]
     sender, recipient = (
         _party(first.headers.source, first.tap, names),
@@ -106,7 +113,7 @@ def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, L
     )
     stops: list[Stop] = []
     if short(first.tap.owner) != sender and sender not in watched:
-        stops.append(Stop(Lifeline(sender, "not watched", watched=False)))
+        stops.append(Stop(unwatched.get(sender) or Lifeline(sender, "not watched", watched=False)))
     before: Headers | None = None
     for sighting in journey.sightings:
         done = changes(before, sighting.headers, reply=journey.reply) if before else []
@@ -116,7 +123,7 @@ def _message(journey: Journey, names: Mapping[str, str], watched: Mapping[str, L
     if short(last.tap.owner) != recipient and not _for_many(last.headers.destination):
         unseen = watched.get(recipient)
         if unseen is None:
-            stops.append(Stop(Lifeline(recipient, "not watched", watched=False)))
+            stops.append(Stop(unwatched.get(recipient) or Lifeline(recipient, "not watched", watched=False)))
     return Message(
         first.time, _who(first.headers, names), _what(first.headers), _tone(journey), tuple(stops), str(first.headers),
         unseen,

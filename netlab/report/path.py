@@ -74,7 +74,9 @@ def _picture(trace: Trace, expected: Path | None) -> Markup:
     if not trace.agrees and expected:
         keys.append(("expected", "the way predicted"))
     shown = [key for key in keys if key[0] != "reply" or trace.reply]
-    legend = element("p", ((element("span", class_=f"key {key}"), f"{name} ") for key, name in shown), class_="legend")
+    legend = element(
+        "p", (element("span", element("span", class_=f"key {key}"), " ", name) for key, name in shown), class_="legend"
+    )
     return element("figure", page.scrolled(topology.draw(trace, expected), "topology"), legend)
 
 

@@ -26,6 +26,21 @@ _TRAFFIC: dict[Traffic, str] = {
 
 _FOOTER = element("footer", "Written by netlab scenario run. The captures open in Wireshark and tshark.")
 
+_LEGEND = element(
+    "p",
+    (
+        element("span", element("span", sign, class_=class_), " ", said)
+        for class_, sign, said in (
+            ("key request", "", "asks"),
+            ("key reply plain", "", "answers"),
+            ("key bad", "", "refuses"),
+            ("key unwatched", "", "to or from where nobody watched"),
+            ("sign bad", "✗", "not seen where it was to arrive"),
+        )
+    ),
+    class_="legend",
+)
+
 
 class Packets(NamedTuple):
     """The packets of a check: its captures' files beside the page, what is in them, the places that saw nothing, and
@@ -67,6 +82,7 @@ def run_page(
         _check(number, check, its)
         for number, (check, its) in enumerate(zip(result.checks, packets, strict=True), 1)
     ]  # fmt: skip
+    drawn = any(each.messages for each in packets)
     elsewhere = element(
         "p", "The same in another lab: ", _listed([element("a", each.text, href=each.href) for each in others]),
         class_="facts",
@@ -83,7 +99,7 @@ def run_page(
             element("ol", map(_summary, range(1, len(checks) + 1), result.checks), class_="summary"),
         ),
         element("section", element("h2", "The story"), element("div", story(scenario.text), class_="story card")),
-        element("section", element("h2", "The checks and their packets"), checks),
+        element("section", element("h2", "The checks and their packets"), _LEGEND if drawn else None, checks),
         element("nav", _neighbour(before, "←", "before"), _neighbour(after, "→", "after"), aria_label="scenarios"),
         _FOOTER,
     )

@@ -72,6 +72,17 @@ def test_a_place_that_was_watched_and_saw_nothing_is_one_that_did_not_see_it() -
     assert [text.text for text in tree.all("text", "unseen")] == ["not seen at web"]
 
 
+def test_what_a_node_sends_by_another_interface_comes_from_elsewhere_on_it() -> None:
+    eth0 = tap("node-1", kind="underlay")
+    telling = journey((CLIENT, tcp("10.244.1.1", 1, "10.244.1.2", 2)))
+    telling = telling._replace(sightings=(telling.sightings[0]._replace(outgoing=False),))
+    (message,) = messages([telling], {"10.244.1.1": "node-1"}, [eth0])
+    assert [(stop.lifeline.name, stop.lifeline.watched) for stop in message.stops] == [
+        ("node-1", False),
+        ("client", True),
+    ]
+
+
 def test_errors_and_resets_stand_out() -> None:
     reset = tcp("10.244.2.3", 8080, "10.244.1.2", 20000, RST | ACK)
     about = Headers(
