@@ -83,10 +83,8 @@ def run_page(
         for number, (check, its) in enumerate(zip(result.checks, packets, strict=True), 1)
     ]  # fmt: skip
     drawn = any(each.messages for each in packets)
-    elsewhere = element(
-        "p", "The same in another lab: ", _listed([element("a", each.text, href=each.href) for each in others]),
-        class_="facts",
-    )  # fmt: skip
+    same = [element("a", each.text, href=each.href, class_="whole") for each in others]
+    elsewhere = element("p", "The same in another lab: ", _listed(same), class_="facts")
     return page.document(
         scenario.header.title,
         element(
@@ -95,7 +93,7 @@ def run_page(
             element("h1", scenario.header.title),
             element("p", _badge(result), class_="badges"),
             element("p", _facts(result), class_="facts"),
-            elsewhere if others else None,
+            elsewhere if same else None,
             element("ol", map(_summary, range(1, len(checks) + 1), result.checks), class_="summary"),
         ),
         element("section", element("h2", "The story"), element("div", story(scenario.text), class_="story card")),
@@ -284,11 +282,11 @@ def _verdict(scenario: Scenario, runs: dict[str, tuple[Result, str]], labs: Sequ
 
 
 def _cell(result: Result, href: str) -> Markup:
-    passed = sum(check.status == "passed" for check in result.checks)
-    said = f"{passed} of {len(result.checks)}"
-    what = f"{_VERDICTS[result.status][0]}: {said} checks in {result.seconds:.1f} s"
+    passed, count = sum(check.status == "passed" for check in result.checks), len(result.checks)
+    what = f"{_VERDICTS[result.status][0]}: {passed} of {page.words(count, 'check')} passed in {result.seconds:.1f} s"
+    said = " skipped" if result.status == "skipped" else f" {passed}/{count}"
     return element(
-        "td", element("a", _mark(result.status), f" {said}", href=href, title=what), class_=f"cell {result.status}"
+        "td", element("a", _mark(result.status), said, href=href, title=what), class_=f"cell {result.status}"
     )
 
 
