@@ -80,20 +80,14 @@ def addresses(journey: Journey) -> Addresses:
 
 def said(headers: Headers) -> str:
     """What a packet is about, in a few words: TCP's flags, ICMP's type, the bytes it carries."""
-    if headers.protocol == TCP:
-        text = f"[{headers.flag_letters}]"
-    elif headers.protocol in (ICMP, ICMPV6):
+    if headers.protocol in (ICMP, ICMPV6) and not headers.fragment:
         text = _ICMP_WORDS.get((headers.protocol, headers.icmp_type), f"type {headers.icmp_type}")
         if text == "unreachable":
             text = _UNREACHABLE.get((headers.protocol, headers.icmp_code), f"unreachable ({headers.icmp_code})")
-        if headers.mtu:
-            text += f", MTU {headers.mtu}"
-        return text
-    else:
-        text = ""
-    part = f"fragment at {headers.fragment}" if headers.fragment or headers.more else ""
-    carried = f"{headers.payload} B" if headers.payload else ""
-    return ", ".join(filter(None, (part,))) + " ".join(filter(None, (text, carried)))
+        return f"{text}, MTU {headers.mtu}" if headers.mtu else text
+    flags = f"[{headers.flag_letters}]" if headers.protocol == TCP and not headers.fragment else ""
+    part = f"fragment at {headers.fragment}," if headers.fragment or headers.more else ""
+    return " ".join(filter(None, (flags, part, f"{headers.payload} B" if headers.payload else "")))
 
 
 def clock(nanoseconds: int) -> str:
