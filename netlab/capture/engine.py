@@ -74,6 +74,7 @@ class Engine:
             self._taps: list[Tap] = []
             self._pending: list[Frame] = []
             """In no particular order, and some may be missing between them."""
+            self._stopped = False
             self._finished = False
             self._failure: NetlabError | None = None
             self._progress = Progress()
@@ -107,6 +108,8 @@ class Engine:
         Raises as `ring.start` does, `ExhaustedError` after 65,536 taps, `NetlabError` when the capture has ended.
         """
         with source.socket:
+            if self._stopped:
+                raise NetlabError(f"{source.tap.name}: the capture has ended: begin a new one")
             self._start([source])
 
     def _start(self, sources: Sequence[Source]) -> None:
@@ -219,6 +222,7 @@ class Engine:
 
         Raises `TimedOutError` when the machine is too busy to have it ended in half a minute.
         """
+        self._stopped = True
         self._request(STOP)
         # The answer stays where it is, for whoever else waits for it.
         if not _readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):

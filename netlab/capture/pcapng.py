@@ -113,7 +113,11 @@ class Writer:
         self._buffer += _block(_SECTION, body, options)
         for tap in taps:
             self.add(tap)
-        self.flush()
+        try:
+            self.flush()
+        except NetlabError:
+            os.close(self._file)
+            raise
 
     def __enter__(self) -> Self:
         return self
