@@ -96,6 +96,10 @@ def main() -> NoReturn:
         error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.exceptions.Abort):
+        # Python remembers an interruption within source that is run from a string, as dataclasses do while a module
+        # loads, and `python -m` then ends by the signal whatever is caught: until more is run (Modules/main.c,
+        # Py_RunMain; Python/pythonrun.c, run_eval_code_obj).
+        exec("")  # noqa: S102
         click.echo("netlab: interrupted", err=True)
         status = _INTERRUPTED
     except BrokenPipeError:

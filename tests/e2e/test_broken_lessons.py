@@ -82,3 +82,13 @@ def test_a_lesson_is_skipped_where_it_makes_no_sense(netlab: Netlab, tmp_path: P
     (result,) = json.loads(netlab.ok("scenario", "run", *argv))
     assert result["status"] == "skipped"
     assert {check["observed"] for check in result["checks"]} == {"it needs network vxlan, not routed"}
+
+
+def test_an_interruption_while_a_module_loads_has_the_status_of_any_other(netlab: Netlab, tmp_path: Path) -> None:
+    lesson = tmp_path / "lesson"
+    (lesson / "manifests").mkdir(parents=True)
+    (lesson / "manifests/none.yaml").touch()
+    (lesson / "scenario.yaml").write_text("{name: lesson, title: A lesson of mine, traffic: pod-to-pod}")
+    # As dataclasses run the source of their methods.
+    (lesson / "checks.py").write_text('exec("raise KeyboardInterrupt")')
+    assert netlab.fails(130, "scenario", "show", str(lesson)) == "netlab: interrupted"
