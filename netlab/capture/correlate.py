@@ -8,6 +8,7 @@ where nothing else can be meant.
 
 from __future__ import annotations
 
+import bisect
 import collections
 import functools
 import itertools
@@ -143,9 +144,9 @@ class Correlator:
         self._count -= len(waiting.seen)
         found = []
         for origin, packet in self._packets(waiting.seen):
-            until = max(each.time for each in packet) + self._settled
-            if time is not None and until > time:
-                self._wait(identity, packet, until)
+            if time is not None and max(each.time for each in packet) + self._settled > time:
+                # Not when the first of them has settled: a flood of the same would be gone through for each of it.
+                self._wait(identity, packet, time + self._settled)
             else:
                 found.append(self._journey(origin, packet))
         return found
@@ -355,5 +356,10 @@ def _before(one: list[Sighting], other: list[Sighting]) -> int:
         return sum(each.time for each in one) - sum(each.time for each in other)
     if len(one) > len(other):
         return -_before(other, one)
-    nearest = [min(other, key=lambda far: abs(far.time - near.time)) for near in one]
-    return sum(near.time - far.time for near, far in zip(one, nearest, strict=True))
+    times = [each.time for each in other]
+    return sum(near.time - _nearest(times, near.time) for near in one)
+
+
+def _nearest(times: list[int], time: int) -> int:
+    index = bisect.bisect(times, time)
+    return min(times[max(index - 1, 0) : index + 1], key=lambda each: abs(each - time))

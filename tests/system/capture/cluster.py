@@ -8,7 +8,10 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, cast
+
+import pytest
 
 from netlab.api.core_types import Service, ServicePort, ServiceSpec
 from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
@@ -49,8 +52,11 @@ def address(family: Family, name: str) -> str:
 # --- Wires -------------------------------------------------------------------------------------------------------
 
 
-def network() -> dict[str, Host]:
-    """The hosts, wired; call it in namespaces of the test's own, where the fabric's bridge is made."""
+def network(*, filtered: bool) -> dict[str, Host]:
+    """The hosts, wired; call it in namespaces of the test's own, where the fabric's bridge is made.
+
+    `filtered`: the frames that the nodes' bridges pass on meet the IP layer's hooks, too (br_netfilter).
+    """
     hosts = {name: Host(name) for name in (*PORTS, *PODS)}
     run_ip("link add fabric0 type bridge\nlink set fabric0 up\n")
     for name, port in PORTS.items():
@@ -63,12 +69,18 @@ def network() -> dict[str, Host]:
         hosts["outside"].ip(f"route add {EXTERNAL[family]} via {address(family, 'node-1')}\n")
     for node, number in NODES.items():
         _wire_node(hosts, node, number)
+        hosts[node].call(filter_bridges if filtered else route_only)
     return hosts
+
+
+def filter_bridges() -> None:
+    if not Path("/proc/sys/net/bridge").exists():
+        pytest.skip("the kernel has no br_netfilter")
+    set_sysctls({"bridge/bridge-nf-call-iptables": "1", "bridge/bridge-nf-call-ip6tables": "1"})
 
 
 def _wire_node(hosts: dict[str, Host], node: str, number: int) -> None:
     host, other = hosts[node], 3 - number
-    host.call(route_only)
     host.call(set_sysctls, {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"})
     host.ip(
         f"link add cni0 type bridge\nlink set cni0 up\naddr add 10.244.{number}.1/24 dev cni0\n"

@@ -40,6 +40,10 @@ TO = {
 """The way of a packet before and behind its translation: `>` is what the owner of the interface sends there."""
 
 
+Step = tuple[str, Flow]
+"""A place, and as what a packet is seen there."""
+
+
 class Call(NamedTuple):
     """A connection as its two ends know it."""
 
@@ -57,8 +61,8 @@ class Observed(NamedTuple):
     calls: list[Call]
 
 
-def observe(family: Family, protocol: str) -> Observed:
-    hosts = cluster.network()
+def observe(family: Family, protocol: str, filtered: bool) -> Observed:
+    hosts = cluster.network(filtered=filtered)
     for node in NODES:
         hosts[node].call(run_async, cluster.load_proxy, family, node)
     for backend in BACKENDS:
@@ -123,22 +127,32 @@ def matched(hosts: dict[str, Host], family: Family, known: dict[bytes, tuple[str
     return calls
 
 
-def text(places: list[tuple[str, Flow]]) -> str:
+def text(places: list[Step]) -> str:
     return ", ".join(f"{place} {endpoint_text(*flow[:2])} {endpoint_text(*flow[2:])}" for place, flow in places)
 
 
-def ways(call: Call) -> dict[bool, list[tuple[str, Flow]]]:
+def ways(call: Call, filtered: bool) -> dict[bool, list[Step]]:
     """Where each packet of a call is seen, and as what; by whether it is a reply."""
     there = [(place, call.asked) for place in FROM[call.client]] + [(place, call.served) for place in TO[call.backend]]
     back = [(place.translate(str.maketrans("<>", "><")), swapped(flow)) for place, flow in reversed(there)]
+    if filtered:
+        # A bridge translates what comes in by its ports: the destination before it hands it up, the source behind.
+        halfway = (*call.asked[:2], *call.served[2:])
+        if call.client == "a" and call.backend == "b1":
+            there = [step for step in there if "cni0" not in step[0]]
+            back[2:4] = [("node-1 cni0 >", swapped(halfway))]
+        elif call.client == "a":
+            there[2] = (there[2][0], halfway)
+        elif call.backend == "b1":
+            back[2] = (back[2][0], swapped(halfway))
     return {False: there, True: back}
 
 
-def way(journey: Journey) -> list[tuple[str, Flow]]:
+def way(journey: Journey) -> list[Step]:
     return [(f"{each.tap.name} {'>' if each.outgoing else '<'}", each.headers.flow) for each in journey.sightings]
 
 
-def mixed_up(observed: Observed, found: list[Journey]) -> str:
+def mixed_up(observed: Observed, found: list[Journey], filtered: bool) -> str:
     """What is wrong with the journeys, in words: of each call, every packet at every hop and none of another's."""
     by_client: dict[Flow, list[Journey]] = collections.defaultdict(list)
     for journey in found:
@@ -147,7 +161,7 @@ def mixed_up(observed: Observed, found: list[Journey]) -> str:
     wrong = []
     for call in observed.calls:
         own, name = by_client[call.asked], endpoint_text(*call.asked[:2])
-        expected = ways(call)
+        expected = ways(call, filtered)
         wrong += [
             f"{name}: {text(way(journey))} instead of {text(expected[journey.reply])}"
             for journey in own
@@ -172,15 +186,15 @@ def live(observed: Observed) -> list[Journey]:
     return found + correlator.flush()
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("protocol", "filtered"), [("tcp", False), ("udp", False), ("udp", True)])
 @pytest.mark.parametrize("family", FAMILIES)
 @isolated
-def test_a_thousand_calls_that_look_the_same_are_told_apart(family: Family, protocol: str) -> None:
-    observed = observe(family, protocol)
+def test_a_thousand_calls_that_look_the_same_are_told_apart(family: Family, protocol: str, filtered: bool) -> None:
+    observed = observe(family, protocol, filtered)
     ours = [each for each in observed.sightings if each.headers.protocol == PROTOCOLS[protocol]]
     followed = journeys(ours, observed.translations)
-    assert mixed_up(observed, followed) == ""
+    assert mixed_up(observed, followed, filtered) == ""
     assert set(live(observed._replace(sightings=ours))) == set(followed)
     if protocol == "tcp":
         # Its numbers alone tell its packets apart, and who is behind a translation.
-        assert mixed_up(observed, journeys(ours)) == ""
+        assert mixed_up(observed, journeys(ours), filtered) == ""
