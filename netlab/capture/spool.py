@@ -126,6 +126,7 @@ class Reader:
             self._begin = end
             self._sizes.read[self._current] += end - begin
             if ring == _GO_ON_IN_OTHER:
+                self._give_back()
                 self._current = _DISK if self._current == _MEMORY else _MEMORY
                 self._piece, self._begin = b"", 0
             elif ring == _MARK:
@@ -138,6 +139,9 @@ class Reader:
         file, offset = self._files[self._current], self._sizes.read[self._current]
         size = self._sizes.written[self._current] - offset
         self._piece, self._begin = os.pread(file, min(size, _PIECE), offset), 0
-        with contextlib.suppress(OSError):  # not every file system can
-            syscalls.punch_hole(file, 0, offset)
+        self._give_back()
         return size > 0
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(OSError):  # not every file system can
+            syscalls.punch_hole(self._files[self._current], 0, self._sizes.read[self._current])
