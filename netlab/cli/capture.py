@@ -166,13 +166,20 @@ class _Capture:
             failure.exit_status = _INTERRUPTED
         except NetlabError as error:
             failure = error
+        except BrokenPipeError:  # whoever reads the lines has seen enough; the file may be for somebody else
+            self._finish()
+            raise
         try:
-            self._show_journeys(self.session.finish())
-            if self._writer is not None:
-                self._writer.statistics(self._watch.engine.received, self._watch.engine.drops)
+            self._show_journeys(self._finish())
         except NetlabError as error:  # no room for the rest of the file: most likely what has ended it
             failure = failure or error
         return failure or self._failure
+
+    def _finish(self) -> list[Journey]:
+        journeys = self.session.finish()
+        if self._writer is not None:
+            self._writer.statistics(self._watch.engine.received, self._watch.engine.drops)
+        return journeys
 
     def _read(self) -> None:
         engine, session, screen = self._watch.engine, self.session, self._screen
