@@ -79,9 +79,25 @@ class _Frame(NamedTuple):
     @property
     def size(self) -> int:
         """Of the outermost IP packet."""
-        return (
-            self.packet.size + _OUTER[self.carrier.version] if self.carrier and self.packet.size else self.packet.size
-        )
+        return self.packet.size + self._around if self.packet.size else 0
+
+    @property
+    def version(self) -> int:
+        """Of the outermost IP packet."""
+        return self.carrier.version if self.carrier else self.packet.version
+
+    @property
+    def fragmentable(self) -> bool:
+        """Whether it may be taken apart on the way: the kernel lets tunnels' own packets be."""
+        return self.carrier is not None or self.packet.fragment
+
+    def fragmented(self, mtu: int) -> _Frame:
+        """The frame of the first fragment."""
+        return self._replace(packet=dataclasses.replace(self.packet, size=mtu - self._around))
+
+    @property
+    def _around(self) -> int:
+        return _OUTER[self.carrier.version] if self.carrier else 0
 
 
 class _Ended(Exception):  # noqa: N818  # not an error: every way ends
@@ -202,6 +218,7 @@ class _Walk:
         mtu = route.mtu or link.mtu
         if packet.size > mtu and not packet.fragment:
             raise self._end(namespace, "dropped", f"{packet.size} bytes exceed the MTU {mtu} of {link.name} (EMSGSIZE)")
+        packet = dataclasses.replace(packet, size=min(packet.size, mtu))
         self._transmit(namespace, self._leave(namespace, packet, tracked, hop), hop, tracked)
 
     def _routed_out(self, namespace: Namespace, packet: Packet) -> tuple[Packet, Route, NextHop]:
@@ -241,7 +258,7 @@ class _Walk:
         if packet.size > mtu and (packet.version == 6 or not packet.fragment):
             why = f"{packet.size} bytes exceed the MTU {mtu} of {out.name} and may not be fragmented"
             raise self._end(namespace, "rejected", why, self._error(namespace, packet))
-        packet = dataclasses.replace(packet, ttl=packet.ttl - 1)
+        packet = dataclasses.replace(packet, ttl=packet.ttl - 1, size=min(packet.size, mtu))
         self._refuse(namespace, packet, tracked, link.name)
         self._transmit(namespace, self._leave(namespace, packet, tracked, hop), hop, tracked)
 
@@ -370,15 +387,8 @@ class _Walk:
 
     def _transmit(self, namespace: Namespace, packet: Packet, hop: NextHop, tracked: Tracked | None) -> NoReturn:
         link = self._link(namespace, hop.link)
-        self._require_up(namespace, link)
         mac = self._neighbour(namespace, link, hop.gateway or packet.destination)
         self._send(namespace, link, _Frame(mac, packet), tracked)
-
-    def _require_up(self, namespace: Namespace, link: Link) -> None:
-        if not link.up:
-            raise self._end(namespace, "dropped", f"{link.name} is down")
-        if not link.carrier:
-            raise self._end(namespace, "dropped", f"{link.name} has no carrier: its other end is down")
 
     def _neighbour(self, namespace: Namespace, link: Link, address: str) -> str:
         for entry in namespace.neighbours:
@@ -396,7 +406,13 @@ class _Walk:
         raise self._end(namespace, "dropped", f"no neighbour {address}: nobody answers for it on {link.name}")
 
     def _send(self, namespace: Namespace, link: Link, frame: _Frame, tracked: Tracked | None) -> NoReturn:
-        self._see(namespace, link, "out", frame)
+        if not link.up:
+            raise self._end(namespace, "dropped", f"{link.name} is down")
+        # A second after the carrier went, the queueing discipline (noop) drops what a tap would have seen before.
+        if link.carrier or self._choose((True, False)):
+            self._see(namespace, link, "out", frame)
+        if not link.carrier:
+            raise self._end(namespace, "dropped", f"{link.name} has no carrier: nothing at its other end is up")
         if link.kind == "vxlan" and link.vxlan:
             self._encapsulate(namespace, link, link.vxlan, frame)
         if link.kind == "bridge":
@@ -440,10 +456,10 @@ class _Walk:
             )
         hop = self._choose(route.hops)
         underlay = self._link(namespace, hop.link)
-        self._require_up(namespace, underlay)
         mac = self._neighbour(namespace, underlay, hop.gateway or entry.destination)
-        carrier = _Carrier(vxlan, vxlan.local, entry.destination, frame)
-        self._send(namespace, underlay, _Frame(mac, frame.packet, carrier), None)
+        outer = _Frame(mac, frame.packet, _Carrier(vxlan, vxlan.local, entry.destination, frame))
+        mtu = route.mtu or underlay.mtu
+        self._send(namespace, underlay, outer.fragmented(mtu) if outer.size > mtu else outer, None)
 
     def _decapsulate(self, namespace: Namespace, link: Link, carrier: _Carrier) -> NoReturn:
         if not _is_local(namespace, carrier.destination):
@@ -521,6 +537,12 @@ class _Walk:
         if ingress is not None and _bridge_calls(namespace, frame):
             self._refuse(namespace, frame.packet, tracked, bridge.name)
             frame = frame._replace(packet=self._leave(namespace, frame.packet, tracked, NextHop("", bridge.name)))
+        if ingress is not None and _netfilter(namespace, frame.version) and frame.size > egress.mtu:
+            # br_netfilter, which puts fragments together, takes apart as a router would (br_nf_dev_queue_xmit).
+            if not frame.fragmentable:
+                raise self._end(namespace, "dropped", _too_long(frame, egress, namespace))
+            self._by.append(f"fragmented for the MTU {egress.mtu} of {egress.name}")
+            frame = frame.fragmented(egress.mtu)
         if frame.size > egress.mtu + _VLAN_TAG:
             raise self._end(namespace, "dropped", _too_long(frame, egress, namespace))
         self._see(namespace, egress, "out", frame)
@@ -643,9 +665,14 @@ def _forwards(namespace: Namespace, link: Link, version: int) -> bool:
 
 
 def _bridge_calls(namespace: Namespace, frame: _Frame) -> bool:
-    """Whether frames that cross a bridge meet the IP hooks (br_netfilter); what a tunnel carries does not."""
-    suffix = "iptables" if frame.packet.version == 4 else "ip6tables"
-    return frame.carrier is None and bool(namespace.sysctls.get(f"net/bridge/bridge-nf-call-{suffix}", 0))
+    """Whether a frame that crosses a bridge meets the rules of IP; what a tunnel carries does not."""
+    return frame.carrier is None and _netfilter(namespace, frame.version)
+
+
+def _netfilter(namespace: Namespace, version: int) -> bool:
+    """Whether br_netfilter works on bridges."""
+    suffix = "iptables" if version == 4 else "ip6tables"
+    return bool(namespace.sysctls.get(f"net/bridge/bridge-nf-call-{suffix}", 0))
 
 
 def _listens(listener: tuple[str, str, int], packet: Packet) -> bool:

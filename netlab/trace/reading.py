@@ -68,8 +68,7 @@ _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_F
     16,
     17,
 )
-_NDA_DST, _NDA_LLADDR = 1, 2
-_NTF_SELF, _NTF_MASTER, _NUD_PERMANENT = 0x2, 0x4, 0x80
+_NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NUD_PERMANENT = 1, 2, 9, 0x80
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER, _IFINDEX_ALL = 1, 2, 3, -1
 
 _LINK = struct.Struct("=BxHiII")
@@ -343,27 +342,27 @@ def _rules(kernel: Rtnetlink) -> Iterator[state.Rule]:
             )
 
 
-def _entries(kernel: Rtnetlink, family: int) -> Iterator[tuple[int, int, int, dict[int, bytes]]]:
-    """Of a family's table of neighbours: index, state, flags and attributes of each."""
+def _entries(kernel: Rtnetlink, family: int) -> Iterator[tuple[int, int, dict[int, bytes]]]:
+    """Of a family's table of neighbours: index, state and attributes of each."""
     request = Message("neighbours", _RTM_GETNEIGH, NLM_F_DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0))
     for payload in kernel.ask(request):
-        _, index, nud, flags, _ = _NEIGHBOUR.unpack_from(payload)
-        yield index, nud, flags, dict(attributes(payload, _NEIGHBOUR.size))
+        _, index, nud, _, _ = _NEIGHBOUR.unpack_from(payload)
+        yield index, nud, dict(attributes(payload, _NEIGHBOUR.size))
 
 
 def _neighbour_entries(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[state.Neighbour]:
     for family in (AF_INET, AF_INET6):
-        for index, nud, _, found in _entries(kernel, family):
+        for index, nud, found in _entries(kernel, family):
             if _NDA_DST in found and index in names:
                 mac = found.get(_NDA_LLADDR, b"").hex(":")
                 yield state.Neighbour(_text(found[_NDA_DST]), names[index], mac, _STATES.get(nud, "none"))
 
 
 def _forwarding(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[state.Forwarding]:
-    for index, nud, flags, found in _entries(kernel, AF_BRIDGE):
+    for index, nud, found in _entries(kernel, AF_BRIDGE):
         destination = _text(found[_NDA_DST]) if _NDA_DST in found else ""
-        # What a link keeps of itself (NTF_SELF) without a tunnel to go by are the groups it listens to.
-        if index in names and (destination or flags & _NTF_MASTER):
+        # What is neither a bridge's nor a tunnel's are the groups that a link listens to.
+        if index in names and (destination or _NDA_MASTER in found):
             local = bool(nud & _NUD_PERMANENT) and not destination
             yield state.Forwarding(found[_NDA_LLADDR].hex(":"), names[index], destination, local)
 

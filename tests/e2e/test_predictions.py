@@ -57,7 +57,10 @@ MANIFESTS = (
 
 LABS = [("vxlan", "nftables"), ("vxlan", "iptables"), ("routed", "nftables"), ("bridge", "nftables")]
 
-_ports = itertools.count(41000)
+_FIRST_PORT = 20000
+"""Below those that the kernel chooses from."""
+_VXLAN = 4789
+_ports = itertools.count(_FIRST_PORT)
 
 
 class Place:
@@ -202,7 +205,7 @@ def _probed(place: Place, case: Case, family: int) -> Path:
     assert len(paths) == len(set(map(repr, paths)))
     source = place.namespace(case.source)
     answered, seen = watched(place.networks, lambda: place.networks.run(source, exchange, probe))
-    there, back = _ways(seen)
+    there, back = _ways([one for one in seen if not _of_another(one, probe)])
     for path in paths:
         if _same(path.hops, there) and _same(path.reply, back):
             assert answered == (path.verdict.outcome == "delivered"), path.verdict
@@ -212,8 +215,6 @@ def _probed(place: Place, case: Case, family: int) -> Path:
 
 def _ways(seen: Sequence[Seen]) -> tuple[list[Seen], list[Seen]]:
     """The sightings of the probe, and those of the first answer to it."""
-    # Of an address that nobody answers for, an earlier sender is told after three seconds.
-    seen = [one for one in seen if not is_error(one.headers) or _code(one) not in _HOST_UNREACHABLE]
     sent = [one for one in seen if not is_error(one.headers)]
     first = sent[0].headers if sent else None
     there = [one for one in sent if _alike(one, sent[0])]
@@ -221,11 +222,16 @@ def _ways(seen: Sequence[Seen]) -> tuple[list[Seen], list[Seen]]:
     return there, [one for one in replies if _alike(one, replies[0])]
 
 
-_HOST_UNREACHABLE = ((socket.IPPROTO_ICMP, 3, 1), (socket.IPPROTO_ICMPV6, 1, 3))
+def _of_another(one: Seen, probe: Probe) -> bool:
+    """Whether it is no first fragment, or belongs to another packet.
 
-
-def _code(one: Seen) -> tuple[int, int, int]:
-    return one.headers.protocol, one.headers.icmp_type, one.headers.icmp_code
+    Of an address that nobody answers for, an earlier probe's sender is told after three seconds, and answers are sent
+    again after one; of a tunnel that ends nowhere, the sender's node is told.
+    """
+    headers = one.headers.quoted or one.headers
+    earlier = range(_FIRST_PORT, probe.source_port)
+    ports = headers.flow[1], headers.flow[3]
+    return one.headers.fragment > 0 or any(port in earlier for port in ports) or headers.dport == _VXLAN
 
 
 def _alike(one: Seen, other: Seen) -> bool:
@@ -397,7 +403,7 @@ FAULTS = [
         "no neighbour of the tunnel",
         _FAR,
         (("node-1", "ip neigh del {far_gateway} dev vxlan0"),),
-        (("node-1", "ip neigh add {far_gateway} lladdr {far_vtep} dev vxlan0 nud permanent"),),
+        (("node-1", "ip neigh replace {far_gateway} lladdr {far_vtep} dev vxlan0 nud permanent"),),
         "dropped",
         "no neighbour entry",
         ("vxlan",),
@@ -466,7 +472,25 @@ FAULTS = [
         (("fabric", "ip link set node-2 mtu 1500"),),
         "dropped",
         "without a word",
-        ("vxlan", "routed"),
+        ("routed",),
+    ),
+    Fault(
+        "a bridge on the way fragments what carries it",
+        _BIG,
+        (("fabric", "ip link set node-2 mtu 1300"),),
+        (("fabric", "ip link set node-2 mtu 1500"),),
+        "delivered",
+        "",
+        ("vxlan",),
+    ),
+    Fault(
+        "the other node's MTU is less",
+        _BIG,
+        (("node-2", "ip link set eth0 mtu 1300"),),
+        (("node-2", "ip link set eth0 mtu 1500"), ("node-2", "ip link set vxlan0 mtu 1450")),
+        "dropped",
+        "without a word",
+        ("vxlan",),
     ),
     Fault(
         "the route's MTU is less",
