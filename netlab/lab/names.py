@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Iterable
 
 from netlab.capture.headers import Headers, packed, protocol_name
@@ -24,6 +25,9 @@ class Names:
             for a in each.status.addresses
             if a.type == "InternalIP"
         ]
+        self._networks = [
+            (ipaddress.ip_network(cidr), each.metadata.name) for each in objects.nodes for cidr in each.spec.podCIDRs
+        ]
         self._owners |= {address: name for name, address in nodes}
         for pod in objects.pods:
             if not pod.spec.hostNetwork:
@@ -41,8 +45,14 @@ class Names:
                         self._services[own, port.nodePort, port.protocol] = service.key
 
     def owner(self, address: bytes) -> str:
-        """The pod (NAMESPACE/NAME) or machine whose address it is; empty if that is not known."""
-        return self._owners.get(address, "")
+        """The pod (NAMESPACE/NAME) or machine whose address it is; empty if that is not known.
+
+        What is of a node's pod network and no pod's is the node's: the addresses of its bridge and its tunnel.
+        """
+        if address not in self._owners:
+            known = ipaddress.ip_address(address)
+            return next((name for network, name in self._networks if known in network), "")
+        return self._owners[address]
 
     def service(self, address: bytes, port: int, protocol: int) -> str:
         """The Service (NAMESPACE/NAME) that is dialled there; empty if it is none."""

@@ -42,7 +42,8 @@ def service(name: str, endpoints: list[str], namespace: str = "default", **spec:
 
 def node(number: int) -> Node:
     addresses = [{"type": "InternalIP", "address": f"192.0.2.{number}"}, {"type": "Hostname", "address": "x"}]
-    return msgspec.convert({"metadata": {"name": f"node-{number}"}, "status": {"addresses": addresses}}, Node)
+    value = {"metadata": {"name": f"node-{number}"}, "spec": {"podCIDRs": [f"10.244.{number}.0/24"]}}
+    return msgspec.convert(value | {"status": {"addresses": addresses}}, Node)
 
 
 WEB = service(
@@ -173,6 +174,7 @@ def test_addresses_have_owners_and_changes_have_causes() -> None:
     owners = {"10.244.1.2": "default/web-1", "192.0.2.2": "node-2", "192.0.2.253": "outside", "192.0.2.1": "node-1"}
     assert {address: names.owner(packed(address)) for address in owners} == owners
     assert names.owner(packed("fd00::1")) == ""
+    assert names.owner(packed("10.244.2.1")) == "node-2"
     assert names.service(packed("192.0.2.2"), 30080, TCP) == "default/web"
     assert names.service(packed("10.96.0.10"), 53, TCP) == ""
     ends = packed("10.244.1.9"), packed("10.96.0.10"), packed("10.244.2.2"), packed("192.0.2.1")
