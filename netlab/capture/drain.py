@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import mmap
 import os
@@ -37,6 +38,7 @@ _LONGEST_REQUEST = 64
 _TIMER_SLACK = 15_000_000
 """Nanoseconds by which the kernel's timers, and this process, may be late without a packet being out of order."""
 _PRIORITY = -10
+"""A nice value, where it is allowed."""
 _MARK_EVERY = 5_000_000
 """Nanoseconds between marks: with each, the engine sorts what it holds."""
 _LONGEST_END = 5.0
@@ -161,6 +163,8 @@ class _Drain:
                 self._end(number)
             self._closing.shutdown()
             os._exit(0)
+        if not descriptors:  # it cannot have any more
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         number, block, blocks, retire = NEW_RING.unpack(request)
         ring = Ring(socket.socket(fileno=descriptors[0]), block, blocks)
         self._rings[number] = ring

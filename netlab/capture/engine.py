@@ -7,6 +7,7 @@ whatever the one that asked for them is busy with meanwhile; they are decoded wh
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import errno
 import operator
@@ -17,7 +18,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,7 @@ class Engine:
             try:
                 self._spool = spool.create()
             except OSError as error:
-                raise _spool_failed(error.errno or 0) from error
+                raise _failed(error.errno or 0) from error
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._reader = spool.Reader(self._spool, self._progress)
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -139,22 +140,30 @@ class Engine:
     @property
     def taps(self) -> list[Tap]:
         """All that were ever watched, in the order of their adding."""
-        return list(self._taps)
+        return list(dict.fromkeys(self._taps))
 
     @property
     def received(self) -> dict[Tap, int]:
         """Frames that the filter took, by tap: the dropped ones are among them."""
-        return {tap: self._progress.of(number)[0] for number, tap in enumerate(self._taps)}
+        return self._sum(lambda number: self._progress.of(number)[0])
 
     @property
     def drops(self) -> dict[Tap, int]:
         """Frames that were lost for want of room, by tap."""
-        return {tap: self._progress.of(number)[1] for number, tap in enumerate(self._taps)}
+        return self._sum(lambda number: self._progress.of(number)[1])
 
     @property
     def gone(self) -> set[Tap]:
-        """The taps whose interfaces have been deleted (or moved elsewhere) since."""
-        return {tap for number, tap in enumerate(self._taps) if self._progress.of(number)[2]}
+        """The taps whose interfaces have been deleted (or moved elsewhere), and which were not added again since."""
+        latest = {tap: number for number, tap in enumerate(self._taps)}
+        return {tap for tap, number in latest.items() if self._progress.of(number)[2]}
+
+    def _sum(self, count: Callable[[int], int]) -> dict[Tap, int]:
+        """Numbers by tap: one that came back has had several rings."""
+        found: collections.Counter[Tap] = collections.Counter()
+        for number, tap in enumerate(self._taps):
+            found[tap] += count(number)
+        return dict(found)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -255,16 +264,21 @@ class Engine:
             except (OSError, struct.error):
                 self._failure = NetlabError("the process that captures was killed: what it had taken before is whole")
             else:
-                self._failure = _spool_failed(number)
+                self._failure = _failed(number)
         return self._failure
 
 
-def _spool_failed(number: int) -> NetlabError:
-    kind = ExhaustedError if number in (errno.ENOSPC, errno.EDQUOT) else NetlabError
-    return kind(
-        f"captured packets cannot be kept in {tempfile.gettempdir()}: {os.strerror(number)}: "
-        "capture less (a filter, fewer taps), or set TMPDIR to a folder with more room"
-    )
+def _failed(number: int) -> NetlabError:
+    """What an error (errno) says of a capture."""
+    reason = os.strerror(number)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return ExhaustedError(
+            f"captured packets cannot be kept in {tempfile.gettempdir()}: {reason}: "
+            "capture less (a filter, fewer taps), or set TMPDIR to a folder with more room"
+        )
+    if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return ExhaustedError(f"the capture cannot go on: {reason}: watch fewer taps")
+    return NetlabError(f"the capture cannot go on: {reason}")
 
 
 def _readable(*descriptors: int, timeout: float | None) -> bool:

@@ -161,6 +161,22 @@ def test_a_tap_that_goes_leaves_what_it_had_and_disturbs_no_other() -> None:
 
 
 @isolated
+def test_a_tap_that_comes_back_is_one_tap() -> None:
+    ip(PAIR)
+    with Engine([source("left")], FILTER) as engine:
+        send(2)
+        ip("link del left\n")
+        eventually(lambda: engine.gone == {tap("left")})
+        ip(PAIR)
+        engine.add(source("left"))
+        assert engine.gone == set()
+        send(3)
+        engine.stop()
+        assert len(list(engine.frames())) == 5
+        assert (engine.taps, engine.received, engine.drops) == ([tap("left")], {tap("left"): 5}, {tap("left"): 0})
+
+
+@isolated
 def test_a_namespace_that_goes_is_not_held_by_its_taps() -> None:
     ip(PAIR)
     child = os.fork()
