@@ -66,11 +66,12 @@ class Taps:
             Tap(network.machine, network.owner, _LOOPBACK, "loopback"): network for network in set(found.values())
         }
         by_name = {(tap.owner, tap.interface): tap for tap in found}
-        taps = [_find(by_name, owner, interface) for owner, interface in wanted]
+        taps = [find(by_name, owner, interface) for owner, interface in wanted]
         return [Source(tap, make_socket(self._networks, found[tap])) for tap in taps]
 
 
-def _find(taps: Mapping[tuple[str, str], Tap], owner: str, interface: str) -> Tap:
+def find(taps: Mapping[tuple[str, str], Tap], owner: str, interface: str) -> Tap:
+    """The tap of that owner and interface. Raises `NotFoundError` naming the owner's."""
     tap = taps.get((owner, interface))
     if tap is None:
         known = ", ".join(sorted(name for of, name in taps if of == owner)) or "none"

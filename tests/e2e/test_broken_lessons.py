@@ -10,7 +10,16 @@ import pytest
 
 from tests.e2e.conftest import Netlab, eventually
 
-LESSONS = ["11-asymmetric-reply", "12-exhausted-subnet", "13-no-endpoints", "14-missing-fdb-entry"]
+LESSONS = [
+    "07-mtu-black-hole",
+    "08-hairpin",
+    "09-external-traffic-policy",
+    "10-stale-udp-conntrack",
+    "11-asymmetric-reply",
+    "12-exhausted-subnet",
+    "13-no-endpoints",
+    "14-missing-fdb-entry",
+]
 
 LOOK = """
 ls /sys/class/net
@@ -18,7 +27,9 @@ ip -4 route; ip -6 route
 bridge fdb show | grep dst
 sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.eth0.rp_filter
 nft list tables
+ps -eo comm,state | grep kube-proxy | tr SR ww
 """
+"""A kube-proxy that waits or works (S, R) is well; one that was stopped (T) is not."""
 
 
 def configuration(lab: Netlab) -> str:
@@ -48,6 +59,18 @@ def test_what_the_lessons_break_is_whole_again(warm: Netlab, tmp_path: Path) -> 
     assert state(warm) == before
 
 
+def has_firewall(lab: Netlab) -> bool:
+    return "netlab-demo-mtu" in lab.ok("exec", "node/node-1", "--", "nft", "list", "tables")
+
+
+def has_route(lab: Netlab) -> bool:
+    return "198.51.100.109 via" in lab.ok("exec", "outside", "--", "ip", "route")
+
+
+def has_stopped_proxy(lab: Netlab) -> bool:
+    return "kube-proxy-node T" in lab.ok("exec", "node/node-1", "--", "ps", "-eo", "comm,state")
+
+
 def has_tunnel(lab: Netlab) -> bool:
     return "dsr0" in lab.ok("exec", "outside", "--", "ip", "-o", "link")
 
@@ -62,7 +85,14 @@ def lacks_entry(lab: Netlab) -> bool:
 
 @pytest.mark.parametrize(
     ("lesson", "broken"),
-    [("11-asymmetric-reply", has_tunnel), ("12-exhausted-subnet", is_narrow), ("14-missing-fdb-entry", lacks_entry)],
+    [
+        ("07-mtu-black-hole", has_firewall),
+        ("09-external-traffic-policy", has_route),
+        ("10-stale-udp-conntrack", has_stopped_proxy),
+        ("11-asymmetric-reply", has_tunnel),
+        ("12-exhausted-subnet", is_narrow),
+        ("14-missing-fdb-entry", lacks_entry),
+    ],
 )
 def test_an_interruption_repairs_what_is_broken(
     warm: Netlab, tmp_path: Path, lesson: str, broken: Callable[[Netlab], bool]
@@ -82,6 +112,33 @@ def test_a_lesson_is_skipped_where_it_makes_no_sense(netlab: Netlab, tmp_path: P
     (result,) = json.loads(netlab.ok("scenario", "run", *argv))
     assert result["status"] == "skipped"
     assert {check["observed"] for check in result["checks"]} == {"it needs network vxlan, not routed"}
+
+
+UNREPAIRED = """
+from netlab.scenario import Context, check
+
+@check("It breaks two things, and can repair one")
+def broken(ctx: Context) -> None:
+    set_ = ["sysctl", "-qw"]
+    ctx.fault(ctx.outside, [*set_, "net.ipv4.conf.eth0.arp_ignore=1"], undo=[*set_, "net.ipv4.conf.eth0.arp_ignore=0"])
+    ctx.fault(ctx.outside, [*set_, "net.ipv4.conf.eth0.arp_announce=1"], undo=["false"])
+    ctx.expect(1, 2)
+"""
+
+
+def test_what_cannot_be_undone_is_told_and_ends_the_run(warm: Netlab, tmp_path: Path) -> None:
+    lesson = tmp_path / "lesson"
+    (lesson / "manifests").mkdir(parents=True)
+    (lesson / "manifests/none.yaml").touch()
+    (lesson / "scenario.yaml").write_text("{name: lesson, title: A lesson of mine, traffic: pod-to-pod}")
+    (lesson / "README.md").write_text("# Mine\n")
+    (lesson / "checks.py").write_text(UNREPAIRED)
+    told = warm.fails(1, "scenario", "run", str(lesson), "02-pod-to-pod", "--pcap-dir", str(tmp_path))
+    assert "not undone: outside: `sysctl -qw net.ipv4.conf.eth0.arp_announce=1`: " in told
+    assert "`false`: said nothing (exit status 1)" in told
+    settings = ["net.ipv4.conf.eth0.arp_ignore", "net.ipv4.conf.eth0.arp_announce"]
+    assert warm.ok("exec", "outside", "--", "sysctl", "-n", *settings).split() == ["0", "1"]
+    warm.ok("exec", "outside", "--", "sysctl", "-qw", f"{settings[1]}=0")
 
 
 def test_an_interruption_while_a_module_loads_has_the_status_of_any_other(netlab: Netlab, tmp_path: Path) -> None:
