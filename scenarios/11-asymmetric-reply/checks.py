@@ -14,7 +14,9 @@ TRAFFIC = "tcp or icmp or (icmp6 and ip6[40] == 1)"
 """Connections, and errors that they may meet (ICMPv6's type 1: unreachable)."""
 
 TUNNEL = "dsr0"
-TUNNEL_ID, TUNNEL_PORT = "100", "4790"
+TUNNEL_ID, TUNNEL_PORT = "100", "4789"
+"""Of a VXLAN with two ends; by IANA's port (RFC 7348) everything that reads packets knows it."""
+
 NODE_MAC, OUTSIDE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:fd"
 NODE_END = {"IPv4": "203.0.113.1/32", "IPv6": "2001:db8:2::1/128"}
 
