@@ -22,7 +22,7 @@ _HEAD, _BELOW_HEAD = 44.0, 14.0
 _LEAST_GAP = 150.0
 _TEXT, _SMALL = 12.5, 11.0
 _LABEL, _PILL, _LEG, _QUIET = 32.0, 17.0, 26.0, 26.0
-_LOOP = 34.0
+_LOOP, _TURN = 34.0, 10.0
 _LONG = 46
 """Letters of a change beyond which it takes two lines."""
 
@@ -34,9 +34,15 @@ class Leg:
     stops: tuple[Stop, ...]
 
     @property
-    def lines(self) -> int:
-        """How many lines of text its changes take."""
-        return max((sum(len(_wrapped(change)) for change in stop.changes) for stop in self.stops[1:]), default=0)
+    def is_loop(self) -> bool:
+        """Whether it comes back to the lifeline that it left."""
+        return len(self.stops) == 2 and self.stops[0].lifeline == self.stops[1].lifeline
+
+    @property
+    def height(self) -> float:
+        """Pixels beneath its line that its changes take, and a loop its way back."""
+        lines = max((sum(len(_wrapped(change)) for change in stop.changes) for stop in self.stops[1:]), default=0)
+        return max(lines * _PILL + 6, _LEG) if self.is_loop else lines * _PILL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +110,11 @@ def plan(messages: Sequence[Message]) -> Plan:
         begin = y
         y += _LABEL
         placed = []
-        for leg in its:
+        for leg, following in itertools.zip_longest(its, its[1:]):
             placed.append((leg, y))
-            text = leg.lines * _PILL
-            y += max(text, _LEG) if _is_loop(leg) else text + (_LEG if leg is not its[-1] else 0)
+            y += leg.height
+            if following is not None and not leg.is_loop:
+                y += _TURN if following.is_loop else _LEG
         y += 20 if message.unseen else 10
         rows.append(Row(message, begin, y - begin, tuple(placed), silence if silence > _SILENCE else 0))
     right = max([columns[lifelines[-1]] + _half(lifelines[-1]), *(_reach(row, columns) for row in rows)]) + _SPENT
@@ -144,16 +151,12 @@ def _half(lifeline: Lifeline) -> float:
     return max(drawing.width_of(lifeline.name, 13) * 1.06, drawing.width_of(lifeline.where, _SMALL)) / 2 + 14
 
 
-def _is_loop(leg: Leg) -> bool:
-    return len(leg.stops) == 2 and leg.stops[0].lifeline == leg.stops[1].lifeline
-
-
 def _reach(row: Row, columns: dict[Lifeline, float]) -> float:
     """How far to the right a row's texts go that are not between two lifelines."""
     where = [columns[stop.lifeline] for stop in row.message.stops]
     reach = max(where) if min(where) < max(where) else max(where) + _label_width(row.message)
     for leg, _ in row.legs:
-        if _is_loop(leg):
+        if leg.is_loop:
             pills = [_pill_width(line) for change in leg.stops[1].changes for line in _wrapped(change)]
             reach = max(reach, columns[leg.stops[0].lifeline] + _LOOP + 8 + max(pills, default=0.0))
     return reach
@@ -164,7 +167,7 @@ def _label_width(message: Message) -> float:
 
 
 def _pill_width(text: str) -> float:
-    return drawing.width_of(text, _SMALL) * 1.04 + 14
+    return drawing.width_of(text, _SMALL) * 1.12 + 14
 
 
 def _wrapped(change: str) -> list[str]:
@@ -226,28 +229,27 @@ def _row(row: Row, laid: Plan, start: int, id_: str) -> Iterator[Markup]:
     if spent:
         yield drawing.label(laid.size.x, row.y + 36, f"in {page.duration(spent)}", class_="time", anchor="end")
     for index, (leg, y) in enumerate(row.legs):
-        if index:
+        if index and not row.legs[index - 1][0].is_loop:
             x = laid.columns[leg.stops[0].lifeline]
-            above, its_y = row.legs[index - 1]
-            yield drawing.polyline([Point(x, its_y + (_LEG if _is_loop(above) else 0)), Point(x, y)], f"arrow {tone}")
-        yield from _leg(leg, y, laid, tone, id_)
+            yield drawing.polyline([Point(x, row.legs[index - 1][1]), Point(x, y)], f"arrow {tone}")
+        yield from _leg(leg, y, laid, tone, f"{id_}-{tone}" if leg is row.legs[-1][0] else None)
     if message.unseen is not None:
         yield from _unseen(message, laid, row.legs[-1][1])
 
 
-def _leg(leg: Leg, y: float, laid: Plan, tone: str, id_: str) -> Iterator[Markup]:
+def _leg(leg: Leg, y: float, laid: Plan, tone: str, arrow: str | None) -> Iterator[Markup]:
     for before, after in itertools.pairwise(leg.stops):
         x, goal = laid.columns[before.lifeline], laid.columns[after.lifeline]
         known = "" if before.lifeline.watched and after.lifeline.watched else " unwatched"
-        tip = f"{id_}-{tone}" if after is leg.stops[-1] else None
+        tip = arrow if after is leg.stops[-1] else None
         if x == goal:
-            corners = [Point(x, y), Point(x + _LOOP, y), Point(x + _LOOP, y + _LEG), Point(x, y + _LEG)]
+            corners = [Point(x, y), Point(x + _LOOP, y), Point(x + _LOOP, y + leg.height), Point(x, y + leg.height)]
             middle, top, anchor = x + _LOOP + 8, y + 3, "start"
         else:
             corners = [Point(x, y), Point(goal, y)]
             middle, top, anchor = (x + goal) / 2, y + 4, "middle"
         yield drawing.polyline(corners, f"arrow {tone}{known}", marker=tip)
-        for change in after.changes:
+        for change in sorted(after.changes, key=_is_minor):
             lines = _wrapped(change)
             yield from _pill(lines, middle, top, anchor, "deed minor" if _is_minor(change) else "deed")
             top += len(lines) * _PILL

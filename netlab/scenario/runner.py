@@ -83,11 +83,11 @@ def run_one(
             for check in scenario.checks:
                 observer.checking(check)
                 taken = len(context.pcaps)
+                # Before and after, for a check may make pods and take them away.
+                names |= names_of(lab.client(), spec, namespace)
                 done = _run_check(check, context, scenario)
+                names |= names_of(lab.client(), spec, namespace)
                 captured = [str(path) for path in context.pcaps[taken:]]
-                if captured:
-                    # Now, for the next check may take pods away.
-                    names |= names_of(lab.client(), spec, namespace)
                 checks.append(msgspec.structs.replace(done, pcaps=captured))
                 observer.checked(checks[-1])
         pcaps = [str(path) for path in context.pcaps]
