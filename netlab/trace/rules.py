@@ -27,7 +27,9 @@ _DROP = 0
 _TIMEOUT = 10.0
 _COUNTER = re.compile(r"counter packets \d+ bytes \d+ ?")
 _LINE = re.compile(r"^\t\t(?P<text>.*) # handle (?P<handle>\d+)$")
-_COMMENT = re.compile(r'comment "(?P<comment>[^"]*)"')
+_COMMENT = re.compile(r'comment "(?P<quoted>[^"]*)"|--comment (?P<word>[^" ]+)')
+_IPTABLES = {"ip": "iptables", "ip6": "ip6tables"}
+_IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 _MARKS = ("mark-masquerade", "KUBE-MARK-MASQ")
 _EGRESS = "netlab-egress"
@@ -60,7 +62,8 @@ class Passage(NamedTuple):
 class Decision(NamedTuple):
     """A rule that changed a packet's fate: what it did, the packet that it met, and why in words.
 
-    `by` begins with the named thing (a Service's port and policy, a network), and goes on with the rule.
+    `by` begins with the named thing (a Service's port and policy, a network), if the rule is of one that is known here,
+    and goes on with the rule.
     """
 
     kind: Kind
@@ -123,18 +126,30 @@ def read_texts(passages: Iterable[Passage]) -> dict[tuple[Chain, int], str]:
     """
     texts: dict[tuple[Chain, int], str] = {}
     for chain in dict.fromkeys(chain for passage in passages for chain in passage.chains):
-        done = subprocess.run(
-            ["nft", "--terse", "--handle", "list", "chain", *chain],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        for line in done.stdout.splitlines():
-            if match := _LINE.match(line):
-                texts[chain, int(match["handle"])] = _COUNTER.sub("", match["text"])
+        listed = [
+            (int(match["handle"]), _COUNTER.sub("", match["text"]))
+            for line in _listing("nft", "--terse", "--handle", "list", "chain", *chain)
+            if (match := _LINE.match(line))
+        ]
+        family, table, name = chain
+        if family in _IPTABLES and table in _IPTABLES_TABLES:
+            # iptables' rules are best told in its own words; nft 1.0.6 leaves their comments out.
+            own = [line for line in _listing(_IPTABLES[family], "-t", table, "-S", name) if line.startswith("-A ")]
+            if len(own) == len(listed):
+                listed = [(handle, text) for (handle, _), text in zip(listed, own, strict=True)]
+        texts |= {(chain, handle): text for handle, text in listed}
     return texts
+
+
+def _listing(*argv: str) -> list[str]:
+    """The lines that a program prints; none where there is no such program."""
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        return []
+    return done.stdout.splitlines()
 
 
 def networks_of(addresses: Collection[bytes]) -> dict[bytes, str]:
@@ -174,17 +189,17 @@ def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[byte
         frontend = Frontend(_address(dialled[0][2]), _PROTOCOLS.get(dialled[1], ""), dialled[0][3])
         name = _name(step, kind, frontend, plan, networks.get(met[0], ""), met)
         because = marks if kind == "SNAT" else []
-        found.append(Decision(kind, met, (name, _rule(step, texts), *because)))
+        found.append(Decision(kind, met, (*filter(None, [name]), _rule(step, texts), *because)))
     return found
 
 
 def _kind(step: Step, texts: Texts) -> Kind | None:
     text = texts.get((_chain(step), step.handle), "")
     if step.verdict.code == _DROP:
-        return "rejected" if "reject" in text.split() else "dropped"
+        return "rejected" if "reject" in text.lower().split() else "dropped"
     if step.kind != "rule" or step.verdict.code != 1:
         return None
-    words = set(text.split())
+    words = set(text.lower().split())
     if words & {"dnat", "redirect"}:
         return "DNAT"
     return "SNAT" if words & {"snat", "masquerade"} else None
@@ -200,7 +215,7 @@ def _name(step: Step, kind: Kind, frontend: Frontend, plan: Plan, network: str, 
         return f"ipMasq of CNI network {network}" if network else "ipMasq of a CNI network"
     if step.table == _CNI_PORTMAP:
         return "portMappings (hostPort) of the CNI plugin portmap"
-    return f"table {step.family} {step.table}, chain {step.chain}"
+    return ""
 
 
 def _service(kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, met: Flow) -> str:
@@ -236,7 +251,8 @@ def _rule(step: Step, texts: Texts) -> str:
         return f"policy {step.verdict!r} of {place}"
     text = texts.get((_chain(step), step.handle), f"handle {step.handle}")
     said = _COMMENT.search(text)
-    return f"rule {said['comment']!r} of {place}: {text}" if said else f"rule of {place}: {text}"
+    name = f"rule {(said['quoted'] or said['word'])!r}" if said else "rule"
+    return f"{name} of {place}: {text}"
 
 
 def _chain(step: Step) -> Chain:

@@ -96,7 +96,7 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
                 progress("sending")
                 result = sender.send(request.timeout)
                 observed = watch.finish(sender, result, _stations(state))
-    account = Account(probe, observed, state)
+    account = Account(owner, observed, state)
     path = account.path()
     expected = compare.nearest(predicted, path)
     path = account.path(expected)
