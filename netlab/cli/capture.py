@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _WAIT = 0.1
 """Seconds without packets after which the terminal is told how things are."""
 
+_FLUSH = 0.5
+"""Seconds between two times at which the file is whole."""
+
 _LATE = 1.0
 """Seconds between a packet and its being read from which on not every packet is followed."""
 
@@ -152,6 +155,7 @@ class _Capture:
         self._screen = screen
         self._writer = writer
         self._follow = follow
+        self._next_flush = 0.0
         self._failure: NetlabError | None = None
         """Why there is no more to be captured."""
         self.session = Session(writer, watch.cause)
@@ -194,12 +198,18 @@ class _Capture:
             late = bool(frames) and time.time() - frames[-1].time / 1e9 > _LATE
             self._show(session.add(frames, crowded=late))
             if not frames:
-                if self._writer is not None:
-                    self._writer.flush()
                 self._show_journeys(session.advance(time.time_ns() - _COMPLETE))
+            self._flush()
             screen.status(session)
             if screen.full or self._failure is not None:
                 engine.stop()
+
+    def _flush(self) -> None:
+        """Have what is written in the file, for those who read it meanwhile, or after a kill."""
+        now = time.monotonic()
+        if self._writer is not None and now >= self._next_flush:
+            self._next_flush = now + _FLUSH
+            self._writer.flush()
 
     def _keep_up(self) -> None:
         """Tap what is new. When that cannot be, because what was watched is no more, the capture ends."""

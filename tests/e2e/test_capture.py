@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -113,6 +114,22 @@ class Capture:
         out, err = self._process.communicate(timeout=60)
         self.out, self.err, self.status = out.decode(), err.decode(), self._process.returncode
 
+    def kill(self) -> None:
+        """End its first process alone, by SIGKILL."""
+        self._process.kill()
+        self.wait()
+
+    def session(self) -> set[int]:
+        """Its processes: those of the session that it is the first of."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    if int(fields[3]) == self._process.pid and fields[0] != "Z":
+                        found.add(int(entry.name))
+        return found
+
     @property
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.out.splitlines()]
@@ -139,11 +156,10 @@ def test_a_packet_to_a_service_is_followed_by_name_and_its_changes_are_in_the_fi
     mine = [each for each in capture.lines if each["client"].startswith(f"{buyer}:")]
     there = next(each for each in mine if each["about"] == "[S]")
     back = next(each for each in mine if each["about"] == "[SA]")
-    for packet, way in ((there, ["default/buyer", "node-1", "fabric", "node-2", server_name]),):
-        assert owners(packet) == way
-        assert owners(back) == way[::-1]
-        for each in (packet, back):
-            assert (each["dialled"], each["source"], each["endpoint"]) == ("10.96.70.1:80", each["client"], endpoint)
+    way = ["default/buyer", "node-1", "fabric", "node-2", server_name]
+    assert (owners(there), owners(back)) == (way, way[::-1])
+    for each in (there, back):
+        assert (each["dialled"], each["source"], each["endpoint"]) == ("10.96.70.1:80", each["client"], endpoint)
     changed = [change for hop in there["hops"] for change in hop["changed"]]
     assert f"DNAT 10.96.70.1:80 -> {endpoint} by Service default/stall" in changed
     assert "into VXLAN 1 192.0.2.1 > 192.0.2.2" in changed
@@ -243,6 +259,19 @@ def test_a_signal_ends_it_and_the_file_is_whole(stall: Netlab, tmp_path: Path, n
     assert capture.status == 0, capture.err
     assert {frame.tap.name for frame in pcapng.read(path).frames} >= {"outside eth0", "fabric node-1", "node-1 eth0"}
     subprocess.run([*TSHARK, str(path)], check=True, capture_output=True)
+
+
+def test_after_a_kill_the_file_is_whole_but_for_the_last_packets_and_no_process_is_left(
+    stall: Netlab, tmp_path: Path
+) -> None:
+    path = tmp_path / "packets.pcapng"
+    with Capture(stall, "-w", str(path), "-f", "tcp port 30970") as capture:
+        stall.ok("exec", "outside", "--", "/agnhost", "connect", "192.0.2.1:30970")
+        eventually(lambda: len(pcapng.read(path).frames) > 5)
+        session = capture.session()
+        capture.kill()
+        eventually(lambda: not capture.session() & session)
+    assert {frame.tap.name for frame in pcapng.read(path).frames} >= {"outside eth0", "node-1 eth0"}
 
 
 def test_it_stops_after_so_many_lines_or_seconds(stall: Netlab) -> None:
