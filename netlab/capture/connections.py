@@ -41,7 +41,7 @@ def told(machine: str, event: Event) -> Translation:
 
 
 class Sent(NamedTuple):
-    """A flow in a place: `scope` is whose loopback or link-local addresses are meant, else empty."""
+    """A flow in a place: `scope` is whose loopback addresses are meant, empty where there are none."""
 
     protocol: int
     scope: str
@@ -55,7 +55,7 @@ class Sent(NamedTuple):
 
 def sent(protocol: int, flow: Flow, owner: str) -> Sent:
     """A flow that is seen in a network namespace."""
-    return Sent(protocol, owner if _own(flow[0]) or _own(flow[2]) else "", flow)
+    return Sent(protocol, owner if _loopback(flow[0]) or _loopback(flow[2]) else "", flow)
 
 
 class _Entry:
@@ -207,8 +207,5 @@ def _at(entries: list[tuple[_Entry, Sent]], time: int) -> Sent | None:
     return min(reversed(fitting), key=lambda each: max((each[0].start or 0) - time, 0))[1]
 
 
-def _own(address: bytes) -> bool:
-    """Whether every network namespace may have it for itself: loopback and IPv6's link-local addresses."""
-    if len(address) == 4:
-        return address[0] == 127
-    return address == _LOOPBACK or (address[0] == 0xFE and address[1] & 0xC0 == 0x80)
+def _loopback(address: bytes) -> bool:
+    return address[0] == 127 if len(address) == 4 else address == _LOOPBACK

@@ -195,9 +195,13 @@ class Correlator:
     def _infer(self, before: Sighting, behind: Sighting) -> None:
         """Remember the translation between two sightings of a packet that nothing else can be taken for."""
         headers = before.headers
-        if headers.quoted or headers.fragment or not (headers.protocol == TCP or headers.identification):
+        if headers.quoted or headers.fragment:
             return
-        original, reply = headers.flow, swapped(behind.headers.flow)
+        was, now = headers.flow, behind.headers.flow
+        one_end = was[:2] == now[:2] or was[2:] == now[2:]
+        if not (headers.protocol == TCP or headers.identification or one_end):
+            return  # it will do for this packet, but not for all that follow
+        original, reply = was, swapped(now)
         if headers.answers:
             original, reply = reply, original
         self._connections.learn(Translation(behind.tap.machine, headers.protocol, original, reply))

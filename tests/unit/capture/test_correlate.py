@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.capture.correlate import SETTLED, Correlator, Journey, Sighting, Translation, changes, journeys
-from netlab.capture.headers import ACK, ICMP, SYN, TCP, UDP, Carrier, Flow, Headers, packed, swapped
+from netlab.capture.headers import ACK, ICMP, ICMPV6, SYN, TCP, UDP, Carrier, Flow, Headers, packed, swapped
 from netlab.capture.taps import Kind, Tap
 
 CLIENTS = [packed(f"10.244.1.{number}") for number in (2, 3)]
@@ -227,7 +227,8 @@ OTHER = Connection(UDP, 1, 0, 20000, dnat=True, snat=False, number=1)
 
 
 def test_a_datagram_whose_translation_nobody_told_of_is_followed_where_nothing_else_can_be_meant() -> None:
-    packets = [Packet(ONE, False, 0, DATAGRAM), Packet(OTHER, False, 0, DATAGRAM)]
+    both = [(each, reply) for reply in (False, True) for each in (ONE, OTHER)]
+    packets = [Packet(each, reply, number * MILLISECOND, DATAGRAM) for number, (each, reply) in enumerate(both)]
     assert same(journeys([each for packet in packets for each in packet.seen()])) == truth(packets)
 
 
@@ -293,6 +294,13 @@ def test_loopback_is_everybodys_own() -> None:
     pods = [tap("node-1", f"default/{name}", "lo", "loopback") for name in "ab"]
     seen = [Sighting(each, number, False, headers) for number, each in enumerate(pods)]
     assert len(journeys(seen)) == 2
+
+
+def test_a_link_local_address_is_of_its_link_and_not_of_one_end_of_it() -> None:
+    headers = Headers(6, ICMPV6, packed("fe80::1"), 0, packed("ff02::1:ff00:1"), 0, 255, 72, icmp_type=135)
+    ends = [tap("node-1", "default/a", "eth0", "pod"), tap("node-1", "node-1", "va", "veth")]
+    seen = [Sighting(each, number, not number, headers) for number, each in enumerate(ends)]
+    assert [len(each.sightings) for each in journeys(seen)] == [2]
 
 
 def test_a_packet_in_a_routing_loop_is_one_packet() -> None:
