@@ -119,6 +119,10 @@ class Capture:
         self._process.kill()
         self.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def session(self) -> set[int]:
         """Its processes: those of the session that it is the first of."""
         found = set()
@@ -272,6 +276,31 @@ def test_after_a_kill_the_file_is_whole_but_for_the_last_packets_and_no_process_
         capture.kill()
         eventually(lambda: not capture.session() & session)
     assert {frame.tap.name for frame in pcapng.read(path).frames} >= {"outside eth0", "node-1 eth0"}
+
+
+FLOOD = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    for _ in range(600):
+        sender.sendto(bytes(60000), ("10.244.2.250", 9))
+"""
+
+
+def test_what_is_lost_is_counted_and_said_loudly(stall: Netlab, tmp_path: Path) -> None:
+    path = tmp_path / "packets.pcapng"
+    with Capture(stall, "--pod", "buyer", "-w", str(path)) as capture:
+        children = capture.session() - {capture.pid}
+        for pid in children:  # among them the one that empties the rings
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            stall.ok("exec", "buyer", "--", "python3", "-c", FLOOD)
+        finally:
+            for pid in children:
+                os.kill(pid, signal.SIGCONT)
+    assert capture.status == 1
+    lost = sum(pcapng.read(path).drops.values())
+    assert lost > 0
+    assert f"Warning: {lost} FRAMES WERE LOST for want of room" in capture.err
 
 
 def test_it_stops_after_so_many_lines_or_seconds(stall: Netlab) -> None:
