@@ -29,6 +29,8 @@ _TURN = 35.0
 
 _ROWS: dict[Kind, int] = {"pod": 0, "loopback": 0, "veth": 1, "bridge": 2, "vxlan": 3, "other": 3, "underlay": 4}
 
+_BOLD = 1.12
+
 _DEED = re.compile(r"[^\d\[]*")
 
 Key = tuple[str, str]
@@ -179,8 +181,8 @@ def draw(trace: Trace, expected: Path | None) -> Markup:
             if name == "request":
                 content += _deeds(hop, place, laid.chips[_key(hop)])
     if trace.verdict.outcome != "delivered" and there.places:
-        end = there.places[-1]
-        content.append(drawing.cross(Point(end.x, end.y + _CHIP_HEIGHT / 2 + 6), 7, "end"))
+        # What is dropped with an answer on its way was that answer.
+        content.append(_end(back if trace.verdict.outcome == "dropped" and back.places else there))
     about = ", ".join(f"{hop.owner} {hop.interface}" for hop in trace.hops)
     return drawing.drawing(
         Point(laid.width, laid.height), f"From {trace.source} to {trace.destination}: {about}", content,
@@ -192,6 +194,13 @@ def _line(way: Way, name: str) -> list[Markup]:
     return [drawing.polyline(way.corners, f"way {name}")] if len(way.corners) > 1 else []
 
 
+def _end(way: Way) -> Markup:
+    """A cross behind the last hop, as seen from where the packet came."""
+    last = way.places[-1]
+    behind = -1 if len(way.corners) > 1 and way.corners[-2].y > last.y else 1
+    return drawing.cross(Point(last.x, last.y + behind * (_CHIP_HEIGHT / 2 + 6)), 7, "end")
+
+
 def _deeds(hop: Hop, place: Point, chip: Chip) -> Iterable[Markup]:
     """What was done to the packet on the way to a hop, short, above it: `DNAT`, `into VXLAN`."""
     # That each router takes one from the TTL is in the list of hops; here it would be all that one sees.
@@ -200,8 +209,8 @@ def _deeds(hop: Hop, place: Point, chip: Chip) -> Iterable[Markup]:
     if not deeds:
         return
     room = place.x - chip.x - 16
-    text = drawing.shortened(", ".join(deeds), 11, room - 14)
-    width = drawing.width_of(text, 11) + 14
+    text = drawing.shortened(", ".join(deeds), 11 * _BOLD, room - 14)
+    width = drawing.width_of(text, 11 * _BOLD) + 14
     right = place.x - 10
     yield element(
         "g",
@@ -213,7 +222,7 @@ def _deeds(hop: Hop, place: Point, chip: Chip) -> Iterable[Markup]:
 
 def _box(box: Box) -> Markup:
     size, inset = (12, 10) if box.kind == "pod" else (14, 16)
-    name = drawing.shortened(box.name, size, box.width - 2 * inset)
+    name = drawing.shortened(box.name, size * _BOLD, box.width - 2 * inset)
     return element(
         "g",
         element("title", box.name),

@@ -48,6 +48,21 @@ def test_a_lost_packet_ends_in_a_cross_beside_the_way_it_should_have_gone() -> N
     assert not tree.all("ol", "reply")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "answered", "beside"), [("dropped", 3, 15), ("refused", 12, 12), ("rejected", 0, 12)]
+)
+def test_the_cross_is_where_it_ended(outcome: str, answered: int, beside: int) -> None:
+    whole = examples.over_the_tunnel()
+    verdict = msgspec.structs.replace(whole.verdict, outcome=outcome)
+    trace = msgspec.structs.replace(whole, reply=whole.reply[:answered], verdict=verdict)
+    drawn = assert_sound(path_page(trace)).one("svg", "topology")
+    x, y = map(float, drawn.one("path", "end").attributes["d"].removeprefix("M").partition("L")[0].split())
+    centres = [tuple(float(each.attributes[name]) for name in ("cx", "cy")) for each in drawn.all("circle")]
+    nearest_first = sorted(range(len(centres)), key=lambda i: (centres[i][0] - x) ** 2 + (centres[i][1] - y) ** 2)
+    numbers = [int(text.text) for text in drawn.all("text", "number")]
+    assert numbers[nearest_first[0]] == beside
+
+
 def test_nothing_seen_and_nothing_predicted_is_a_page_too() -> None:
     verdict = Verdict("dropped", "node-1", "no route to 203.0.113.1")
     tree = assert_sound(path_page(Trace("default/client", "203.0.113.1:80", "tcp", [], [], verdict, [], agrees=False)))
