@@ -67,7 +67,7 @@ def free_address(left: Pod) -> str:
 
 
 def take_away(ctx: Context, bell: Pod) -> None:
-    """Delete a backend; nobody has its address when this returns."""
+    """Delete a backend; it does not answer any more when this returns."""
     ctx.scale(bell.name.rsplit("-", 2)[0], 0)
     client = ctx.pod("client")
     ctx.eventually(
