@@ -75,6 +75,8 @@ def path() -> dict[str, Host]:
         hosts[f"node-{node}"].ip(NODE.format(node=node, pod=pod, other=other))
         hosts[f"pod-{pod}"].ip(POD.format(node=node))
     hosts["pod-b"].call(receive)
+    while not hosts["pod-b"].call(arrived):  # links that have come up carry packets some time later
+        hosts["pod-a"].call(send, 100, 0.1, 64)
     return hosts
 
 
@@ -85,6 +87,14 @@ def receive() -> None:
     """Have the port open for good: nobody needs to read."""
     _receivers.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     _receivers[0].bind((ADDRESS, PORT))
+
+
+def arrived() -> bool:
+    """Whether a packet has come."""
+    try:
+        return bool(_receivers[0].recv(9000, socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False
 
 
 def send(rate: int, seconds: float, size: int) -> Sent:
@@ -205,7 +215,6 @@ def main() -> None:
     def work() -> Sent:
         return hosts["pod-a"].call(send, options.rate, options.seconds, options.size)
 
-    hosts["pod-a"].call(send, 100, 0.1, options.size)  # neighbours are known from now on
     with tempfile.TemporaryDirectory() as folder:
         rows = [by_engine(hosts, work, Path(folder))]
         if root:

@@ -35,12 +35,13 @@ FAILURE = struct.Struct("=i")
 """The number of the error for which this process ends."""
 
 _LONGEST_REQUEST = 64
-_TIMER_SLACK = 15_000_000
-"""Nanoseconds by which the kernel's timers, and this process, may be late without a packet being out of order."""
+_SLACK = 10_000_000
+"""Nanoseconds by which the kernel may put a frame into a ring later than it was stamped: where anybody on the machine
+wants stamps (SO_TIMESTAMP), it stamps what comes in before it waits for its turn."""
 _PRIORITY = -10
 """A nice value, where it is allowed."""
-_MARK_EVERY = 5_000_000
-"""Nanoseconds between marks: with each, the engine sorts what it holds."""
+_MARKS = 2
+"""In the time in which a ring hands over a block: for each, every ring is asked, and the engine sorts what it has."""
 _LONGEST_END = 5.0
 """Seconds for a ring to hand over what it has: its timer sees to that within twice what is asked of it."""
 _CLOSING = 32
@@ -118,7 +119,7 @@ class _Drain:
         self._down: set[int] = set()
         self._owed: dict[int, tuple[int, float]] = {}
         """Of rings that are to end: the frames to be handed over first, of all that they ever had, and until when."""
-        self._retire = 0
+        self._retire = self._mark_every = 0
         self._latest = 0
         """When packets were last put into the spool, as long as no mark says that up to then they are complete."""
         self._marked = 0
@@ -128,14 +129,13 @@ class _Drain:
 
     def run(self) -> None:
         while not self._stopping or self._rings:
-            before = time.time_ns()
             for descriptor, events in self._poll.poll(self._timeout(), len(self._rings) + 1):
                 if descriptor == self._control.fileno():
                     self._answer()
                 else:
                     self._empty(self._numbers[descriptor], failed=bool(events & (select.EPOLLERR | select.EPOLLHUP)))
-            if self._latest and before - self._marked >= _MARK_EVERY:
-                self._mark(before)
+            if self._latest and time.time_ns() - self._marked >= self._mark_every:
+                self._mark()
             for number in [*self._down]:
                 self._look_at(number)
             for number, (frames, deadline) in [*self._owed.items()]:
@@ -170,6 +170,7 @@ class _Drain:
         self._rings[number] = ring
         self._numbers[ring.socket.fileno()] = number
         self._retire = max(self._retire, retire)
+        self._mark_every = self._retire * 1_000_000 // _MARKS
         self._poll.register(ring.socket, select.EPOLLIN)
 
     def _empty(self, number: int, *, failed: bool) -> None:
@@ -180,19 +181,20 @@ class _Drain:
             ring.release(len(blocks))
             os.eventfd_write(self._bell, 1)
             self._latest = time.time_ns()
-        ring.count()
-        self._progress.tell(number, ring.received, ring.dropped, gone=False)
         if failed and ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # asked for, it is no more
             self._down.add(number)
 
-    def _mark(self, now: int) -> None:
-        """Every ring has been emptied of what it had handed over at `now`."""
-        # A block is handed over at the second tick of its ring's timer at the latest (prb_retire_rx_blk_timer_expired).
-        complete = now - 2 * self._retire * 1_000_000 - _TIMER_SLACK
-        self._out.mark(complete)
-        self._marked = now
+    def _mark(self) -> None:
+        """Say up to when all rings have been emptied."""
+        self._marked = time.time_ns()
+        complete = self._marked
+        for number, ring in self._rings.items():
+            ring.count()
+            self._progress.tell(number, ring.received, ring.dropped, gone=False)
+            complete = min(complete, ring.complete)
+        self._out.mark(complete - _SLACK)
         os.eventfd_write(self._bell, 1)
-        if complete >= self._latest:
+        if complete - _SLACK >= self._latest:
             self._latest = 0
 
     def _look_at(self, number: int) -> None:

@@ -78,8 +78,9 @@ def write(
 class Writer:
     """Writes frames to a new file (mode 0600), in the place of what was there.
 
-    After each `flush` the file is whole: it can be read while it is written, and after the end of a process that was
-    killed. Use it as a context manager, which closes it, or call `close`.
+    After each `flush` the file is whole: it can be read while it is written, and when this process was killed; at the
+    worst, in the middle of a flush, its last packet is cut, which readers pass over. Use it as a context manager, which
+    closes it, or call `close`.
     """
 
     def __init__(

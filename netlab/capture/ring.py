@@ -6,11 +6,14 @@ waited long enough; who has read it gives it back.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
 import socket
 import struct
+import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from netlab.capture.filters import Program, attach
@@ -34,7 +37,8 @@ _SIOCGIFHWADDR = 0x8927
 _REQUEST = struct.Struct("=7I")  # tpacket_req3
 _STATISTICS = struct.Struct("=3I")  # tpacket_stats_v3
 _HARDWARE = struct.Struct("=16sH22x")  # ifreq with a hardware address
-_BLOCK = struct.Struct("=8x4I")  # of tpacket_block_desc: status, frames, offset of the first, length
+_BLOCK = struct.Struct("=8x4I16x2I")
+"""Of struct tpacket_block_desc: status, frames, offset of the first, length, seconds and nanoseconds of the last."""
 _FRAME = struct.Struct("=6IH2x4xIH2x8x10xB")
 """struct tpacket3_hdr and, aligned to 16 bytes, struct sockaddr_ll: offset of the next, seconds, nanoseconds, bytes
 kept, bytes on the wire, status, offset of the link-layer header, VLAN tag, its protocol, type of packet."""
@@ -84,17 +88,22 @@ def layout(taps: int, memory: int, snaplen: int = SNAPLEN) -> Layout:
     return Layout(block, ring // block, retire, min(snaplen, block - _FRAME_OVERHEAD))
 
 
-def start(taker: socket.socket, interface: str, program: Program, shape: Layout) -> None:
-    """Have a socket (AF_PACKET, SOCK_RAW, protocol 0) put what passes an interface into a ring of its own from now on.
+def prepare(taker: socket.socket, interface: str, program: Program, shape: Layout) -> None:
+    """Give a socket (AF_PACKET, SOCK_RAW, protocol 0) a ring, which is empty until it is told to `begin`.
 
-    Nothing else gets into the ring: no packet that the program refuses, none of another interface. Raises
-    `NotFoundError` when there is no such interface, `UnsupportedError` when it is none of Ethernet or the kernel has no
-    such rings, `UsageError` when the program is too long, `NetlabError` when there is no memory.
+    Raises `NotFoundError` when there is no such interface, `UnsupportedError` when it is none of Ethernet or the kernel
+    has no such rings, `UsageError` when the program is too long, `NetlabError` when there is no memory.
     """
+    with _naming(interface):
+        _, hardware = _HARDWARE.unpack(fcntl.ioctl(taker, _SIOCGIFHWADDR, _HARDWARE.pack(interface.encode(), 0)))
+    if hardware not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
+        raise UnsupportedError(f"{interface}: it is no Ethernet interface, and no others can be watched")
     attach(taker, program, shape.snaplen)
     # A frame's size means nothing where frames are back to back, but the numbers must agree.
     request = _REQUEST.pack(shape.block, shape.blocks, shape.block, shape.blocks, shape.retire, 0, 0)
     try:
+        if hardware == _ARPHRD_LOOPBACK:  # what leaves comes in again: the kernel would hand out both
+            taker.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         taker.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         # It waits for all processors to have seen that (synchronize_net): of many rings, many can wait at once.
         syscalls.set_socket_option(taker.fileno(), _SOL_PACKET, _PACKET_RX_RING, request)
@@ -103,16 +112,23 @@ def start(taker: socket.socket, interface: str, program: Program, shape: Layout)
             size = shape.block * shape.blocks >> 10
             raise NetlabError(f"{interface}: there is no memory for its packets ({size} KiB): watch fewer") from error
         raise UnsupportedError(f"{interface}: this kernel has no rings of packets: {error.strerror}") from error
-    name = interface.encode()
-    try:
-        _, hardware = _HARDWARE.unpack(fcntl.ioctl(taker, _SIOCGIFHWADDR, _HARDWARE.pack(name, 0)))
-        if hardware not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
-            raise UnsupportedError(f"{interface}: it is no Ethernet interface, and no others can be watched")
-        if hardware == _ARPHRD_LOOPBACK:  # what leaves comes in again: the kernel would hand out both
-            taker.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        # Not promiscuous: a bridge in that mode gives its host a copy of what it passes from port to port, and what
-        # br_netfilter has translated there is then forwarded a second time. Its ports show those frames anyway.
+
+
+def begin(taker: socket.socket, interface: str) -> None:
+    """Have what passes the interface put into the prepared ring from now on, as far as the program takes it.
+
+    Raises `NotFoundError` when there is no such interface any more.
+    """
+    # Not promiscuous: a bridge in that mode gives its host a copy of what it passes from port to port, and what
+    # br_netfilter has translated there is then forwarded a second time. Its ports show those frames anyway.
+    with _naming(interface):
         taker.bind((interface, _ETH_P_ALL))
+
+
+@contextlib.contextmanager
+def _naming(interface: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
             raise NotFoundError(f"there is no interface {interface!r} there; `ip link` lists them") from error
@@ -131,6 +147,8 @@ class Ring:
         """Frames for which there was no room."""
         self.taken = 0
         """Frames in the blocks handed out by `ready`."""
+        self.complete = 0
+        """A time (in ns) before which no frame that is still to be handed over was put into the ring."""
         self._block = block
         self._blocks = blocks
         self._next = 0
@@ -143,10 +161,11 @@ class Ring:
         found: list[memoryview] = []
         while len(found) < self._blocks:
             begin = (self._next + len(found)) % self._blocks * self._block
-            status, frames, _, length = _BLOCK.unpack_from(self._bytes, begin)
+            status, frames, _, length, seconds, nanoseconds = _BLOCK.unpack_from(self._bytes, begin)
             if not status & _STATUS_USER:
                 break
             self.taken += frames
+            self.complete = seconds * 1_000_000_000 + nanoseconds
             found.append(self._bytes[begin : begin + length])
         return found
 
@@ -158,12 +177,15 @@ class Ring:
 
     def count(self) -> None:
         """Ask the kernel how many frames there were."""
+        now = time.time_ns()
         # The kernel begins anew with every answer, and counts what it dropped among what it received.
         received, dropped, _ = _STATISTICS.unpack(
             self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
         )
         self.received += received
         self.dropped += dropped
+        if self.taken == self.received - self.dropped:
+            self.complete = now
 
     def unmap(self) -> None:
         """No longer read it. What `ready` returned must not be in use."""
@@ -177,7 +199,7 @@ _BLOCK_STATUS = 8
 
 def frames(block: bytes | memoryview, tap: Tap) -> list[Frame]:
     """The frames of a block."""
-    _, count, offset, _ = _BLOCK.unpack_from(block)
+    _, count, offset, *_ = _BLOCK.unpack_from(block)
     found: list[Frame] = []
     for _ in range(count):
         step, seconds, nanoseconds, kept, length, status, start, tag, protocol, kind = _FRAME.unpack_from(block, offset)
