@@ -129,6 +129,7 @@ class _Walk:
         """The way there and back."""
         probe = self._probe
         port = probe.source_port if probe.protocol == "icmp" else probe.port
+        size = 0 if probe.protocol == "tcp" else probe.size
         packet = Packet(
             probe.protocol,
             probe.source_address,
@@ -136,7 +137,7 @@ class _Walk:
             probe.destination,
             port,
             probe.ttl,
-            probe.size,
+            size,
             probe.fragment,
         )
         verdict, answer, where = self._follow(self._state.namespaces[probe.source], packet)
@@ -420,15 +421,15 @@ class _Walk:
         self._wire(namespace, link, frame)
 
     def _wire(self, namespace: Namespace, link: Link, frame: _Frame) -> NoReturn:
-        """To the other end of a veth pair."""
+        """To the other end of a veth pair. What that does not take was last seen here."""
         other = self._state.namespaces.get(link.peer[0]) if link.peer else None
         if link.peer is None or other is None:
             raise self._end(namespace, "dropped", f"where {link.name} leads is not known")
         end = self._link(other, link.peer[1])
         if not end.up:
-            raise self._end(other, "dropped", f"{end.name} of {other.owner} is down")
+            raise self._end(namespace, "dropped", f"{end.name} of {other.owner}, where {link.name} leads, is down")
         if frame.size > end.mtu + _VLAN_TAG:
-            raise self._end(other, "dropped", _too_long(frame, end, other))
+            raise self._end(namespace, "dropped", _too_long(frame, end, other))
         self._see(other, end, "in", frame)
         if end.master:
             self._enter_bridge(other, end, frame)
@@ -517,8 +518,12 @@ class _Walk:
         hop = next((hop for hop in route.hops if hop.link == bridge.name), None) if route.kind == "unicast" else None
         if hop is None:
             return frame._replace(to=bridge.mac)
-        frame = frame._replace(to=self._neighbour(namespace, bridge, hop.gateway or packet.destination))
-        if self._choose((True, False)):
+        address = hop.gateway or packet.destination
+        frame = frame._replace(to=self._neighbour(namespace, bridge, address))
+        known = next((e.state for e in namespace.neighbours if (e.address, e.link) == (address, bridge.name)), "")
+        # The header of one that is stale, or not known before this packet, is not used as it stands.
+        slow = known == "stale" or (not known and not self._answering)
+        if self._choose((False, True) if known == "reachable" else (True,) if slow else (True, False)):
             self._see(namespace, bridge, "out", frame)
         return frame
 

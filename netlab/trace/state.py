@@ -25,8 +25,8 @@ class Probe(msgspec.Struct, frozen=True):
 
     `source` is the owner of the network namespace it starts in: NAMESPACE/NAME of a pod, a node's name, or `outside`.
     `source_address` left empty is what the kernel chooses. Of ICMP `source_port` is the echo's identifier, and `port`
-    is 0. `size` is that of the IP packet in bytes, headers and all (0: it fits anywhere); without `fragment` it may
-    not be taken apart on its way (DF; IPv6's routers never do).
+    is 0. `size` is that of the IP packet in bytes, headers and all (0: it fits anywhere, as a SYN does in any case);
+    without `fragment` it may not be taken apart on its way (DF; IPv6's routers never do).
     """
 
     source: str

@@ -55,7 +55,7 @@ MANIFESTS = (
     + _SERVICE.format(name="empty", selector="{app: nothing}", port=30083, more="")
 )
 
-LABS = [("vxlan", "nftables"), ("vxlan", "iptables"), ("routed", "nftables"), ("bridge", "nftables")]
+LABS = [("vxlan", "nftables"), ("routed", "iptables"), ("bridge", "nftables")]
 
 _FIRST_PORT = 20000
 """Below those that the kernel chooses from."""
