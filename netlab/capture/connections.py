@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow, Headers, swapped
 from netlab.net.nfconntrack import Entry, Event
@@ -72,26 +73,13 @@ class _Entry:
         self.keys = (translation.machine, "original", self.original), (translation.machine, "reply", self.reply)
 
 
-class _Place:
-    """What the translations say of one flow: what it was before one of them, or between its halves; whom it answers."""
+class _Note(NamedTuple):
+    """What an entry says of a flow: that it opens a connection, answers one, is what another becomes, or halfway so."""
 
-    __slots__ = ("answers", "behind", "halfway", "opens")
-
-    def __init__(self) -> None:
-        self.behind: list[tuple[_Entry, Sent]] = []
-        self.halfway: list[tuple[_Entry, Sent]] = []
-        self.answers: list[tuple[_Entry, Sent]] = []
-        self.opens: list[tuple[_Entry, Sent]] = []
-
-    @property
-    def empty(self) -> bool:
-        return not (self.behind or self.halfway or self.answers or self.opens)
-
-    def before(self, time: int) -> Sent | None:
-        """What the flow was; None if it was nothing else. A real connection of that name comes before half of one."""
-        if not (self.behind or self.opens or self.answers):
-            return _at(self.halfway, time)
-        return _at(self.behind, time)
+    says: Literal["opens", "answers", "behind", "halfway"]
+    entry: _Entry
+    other: Sent
+    """The flow that it is, that it answers, or that it was."""
 
 
 class Connections:
@@ -99,7 +87,7 @@ class Connections:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._places: dict[Sent, _Place] = {}
+        self._notes: dict[Sent, list[_Note]] = {}
         self._entries: collections.deque[_Entry] = collections.deque()
         self._current: dict[tuple[str, str, Sent], _Entry] = {}
         self._clients: collections.OrderedDict[Sent, None] = collections.OrderedDict()
@@ -121,14 +109,17 @@ class Connections:
 
     def knows(self, flow: Sent) -> bool:
         """Whether a translation is about the flow."""
-        return flow in self._places
+        return flow in self._notes
 
     def origin(self, flow: Sent, time: int) -> Sent:
         """The flow as it was sent, before all translations that made it what it is."""
         for _ in range(_LONGEST_CHAIN):
-            place = self._places.get(flow)
-            before = place and place.before(time)
-            if not before:
+            notes = self._notes.get(flow, ())
+            before = _said(notes, "behind", time)
+            # A real connection of that name comes before half of another.
+            if before is None and all(note.says == "halfway" for note in notes):
+                before = _said(notes, "halfway", time)
+            if before is None:
                 break
             flow = before
         return flow
@@ -138,9 +129,8 @@ class Connections:
 
         Where connection tracking does not tell, it is who asked: by the headers, else who was seen first.
         """
-        place = self._places.get(origin)
-        asked = place and _at(place.answers, time)
-        opened = place and _at(place.opens, time)
+        notes = self._notes.get(origin, ())
+        asked, opened = _said(notes, "answers", time), _said(notes, "opens", time)
         if asked and not opened:
             return self.origin(asked, time), True
         if opened and not asked:
@@ -160,8 +150,8 @@ class Connections:
         self._entries.append(entry)
         if entry.end is None:
             self._current.update(dict.fromkeys(entry.keys, entry))
-        for flow, field, leads_to in _says(entry):
-            getattr(self._places.setdefault(flow, _Place()), field).append((entry, leads_to))
+        for flow, note in _notes(entry):
+            self._notes.setdefault(flow, []).append(note)
         if len(self._entries) > self._capacity:
             self._forget(self._entries.popleft())
 
@@ -172,39 +162,39 @@ class Connections:
 
     def _forget(self, entry: _Entry) -> None:
         self._release(entry)
-        for flow, field, leads_to in _says(entry):
-            place = self._places[flow]
-            getattr(place, field).remove((entry, leads_to))
-            if place.empty:
-                del self._places[flow]
+        for flow, note in _notes(entry):
+            notes = self._notes[flow]
+            notes.remove(note)
+            if not notes:
+                del self._notes[flow]
 
 
-def _says(entry: _Entry) -> list[tuple[Sent, str, Sent]]:
+def _notes(entry: _Entry) -> list[tuple[Sent, _Note]]:
     """What an entry says of which flow."""
     original, reply = entry.original, entry.reply
-    found = [(original, "opens", original), (reply, "answers", original)]
+    found = [(original, _Note("opens", entry, original)), (reply, _Note("answers", entry, original))]
     if reply.answer == original:
         return found
-    found += [(reply.answer, "behind", original), (original.answer, "behind", reply)]
+    found += [(reply.answer, _Note("behind", entry, original)), (original.answer, _Note("behind", entry, reply))]
     client, server = original.flow[:2], reply.flow[:2]
     if reply.flow[2:] != client and original.flow[2:] != server:
         # The destination is translated before routing and the source behind it: a bridge that has its packets filtered
         # as routed ones (br_netfilter) shows them in between.
         halfway = original._replace(flow=(*client, *server))
-        found += [(halfway, "halfway", original), (halfway.answer, "halfway", reply)]
+        found += [(halfway, _Note("halfway", entry, original)), (halfway.answer, _Note("halfway", entry, reply))]
     return found
 
 
-def _at(entries: list[tuple[_Entry, Sent]], time: int) -> Sent | None:
+def _said(notes: Iterable[_Note], says: str, time: int) -> Sent | None:
     """What the entry of that time says.
 
     That one is new or gone is heard after it is so. A packet may thus be earlier than the start of its entry, if no
     other fits better; it is not later than the end.
     """
-    fitting = [(entry, leads_to) for entry, leads_to in entries if entry.end is None or time <= entry.end]
+    fitting = [note for note in notes if note.says == says and (note.entry.end is None or time <= note.entry.end)]
     if not fitting:
         return None
-    return min(reversed(fitting), key=lambda each: max((each[0].start or 0) - time, 0))[1]
+    return min(reversed(fitting), key=lambda note: max((note.entry.start or 0) - time, 0)).other
 
 
 def _loopback(address: bytes) -> bool:

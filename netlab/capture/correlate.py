@@ -27,8 +27,8 @@ SETTLED = 500_000_000
 CAPACITY = 200_000
 """Sightings that wait for others of their packet: 1 KiB each."""
 
-TRANSLATIONS = 1 << 16
-"""Translations that are remembered: 1 KiB each."""
+TRANSLATIONS = 1 << 15
+"""Translations that are remembered: 3 KiB each."""
 
 _FRAGMENTED = 4096
 """Fragmented packets whose ports are remembered."""
