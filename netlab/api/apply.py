@@ -23,6 +23,10 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation with what was last applied, so that what a manifest no longer says is removed; kubectl's own."""
 
 
+_STRICT = {"fieldValidation": "Strict"}
+_DRY_RUN = {"dryRun": "All"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Applied:
     """What became of one object: `outcome` is created, configured or unchanged."""
@@ -68,7 +72,8 @@ def apply(
         (_target(index, document, namespace) for index, document in enumerate(documents, start=1)),
         key=lambda target: resources.ALL.index(target.resource),
     )
-    new_namespaces = {target.name for target in targets if target.resource is NAMESPACES}
+    namespaces = [target for target in targets if target.resource is NAMESPACES]
+    new_namespaces = {target.name for target in namespaces if not _is_there(client, target)}
     for target in targets:
         _try(client, target, new_namespaces)
     client.warnings.clear()
@@ -116,20 +121,40 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
 
 def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> None:
     """Have the server check an object without storing it."""
-    if target.namespace in new_namespaces:
-        # Its namespace does not exist yet; the object is checked as if it were in one that does.
-        target = _Target(
-            target.resource, target.manifest | {"metadata": target.manifest["metadata"] | {"namespace": "default"}}
-        )
     try:
-        _store(client, target, dry_run=True)
+        if target.namespace in new_namespaces:
+            _try_elsewhere(client, target)
+        else:
+            _store(client, target, dry_run=True)
     except ApiError as error:
         raise _about(target, error) from None
 
 
+def _try_elsewhere(client: BlockingClient, target: _Target) -> None:
+    """Have an object checked whose namespace does not exist yet, as if it were to be made in one that does."""
+    metadata = target.manifest["metadata"] | {"namespace": "default"}
+    manifest = _annotated(target.manifest | {"metadata": metadata})
+    try:
+        client.request("POST", target.resource.path("default"), manifest, params=_STRICT | _DRY_RUN)
+    except ApiError as error:
+        # One of that name is there; nothing else was wrong.
+        if error.code != HTTPStatus.CONFLICT:
+            raise
+
+
+def _is_there(client: BlockingClient, target: _Target) -> bool:
+    try:
+        client.request("GET", target.path)
+    except ApiError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+        return False
+    return True
+
+
 def _store(client: BlockingClient, target: _Target, *, dry_run: bool = False) -> tuple[Any, Any]:
     """Create or patch an object; what it was before (None: it was not) and what it is now."""
-    params = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+    params = _STRICT | (_DRY_RUN if dry_run else {})
     manifest = _annotated(target.manifest)
     try:
         before = client.request("GET", target.path)

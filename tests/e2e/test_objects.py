@@ -54,6 +54,16 @@ def test_a_wrong_manifest_is_refused_with_its_path_and_nothing_of_the_file_is_ap
     assert "good" not in lab.ok("get", "namespaces")
 
 
+def test_what_comes_with_a_new_namespace_has_nothing_to_do_with_its_namesakes(lab: Netlab) -> None:
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: same%s}\nspec: {containers: [{name: c, image: %s}]}\n"
+    lab.ok("apply", "-f", "-", stdin=pod % ("", "pause"))
+    namespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: new}"
+    done = lab.ok("apply", "-f", "-", stdin=pod % (", namespace: new", "agnhost") + namespace)
+    assert done == "namespace/new created\npod/same created\n"
+    lab.ok("delete", "namespace", "new")
+    lab.ok("delete", "pod", "same", "--grace-period", "0")
+
+
 def test_a_field_that_has_no_effect_here_is_warned_of(lab: Netlab) -> None:
     pod = (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: heavy}\n"

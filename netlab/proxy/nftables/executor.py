@@ -54,7 +54,7 @@ class NftablesExecutor:
                 await self._make()
                 return
             self._ruleset = Ruleset(self._layout)
-            self._ruleset.adopt(self._plan, found.elements)
+            self._ruleset.adopt(self._plan, found.elements, found.chains)
             contents = self._ruleset.contents(self._plan)
             if found.comment != self._layout.comment:
                 log.info("%s table %s is of another layout: replaced", self.family, TABLE)
@@ -100,7 +100,10 @@ class NftablesExecutor:
         self._plan = dict(plan)
         found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
         self._ruleset = Ruleset(self._layout)
-        self._ruleset.adopt(self._plan, found.elements if found is not None else {})
+        if found is not None:
+            self._ruleset.adopt(self._plan, found.elements, found.chains)
+        else:
+            self._ruleset.adopt(self._plan, {})
 
     async def intact(self) -> bool:
         """See Executor. Chains are compared every time, very many elements less often."""

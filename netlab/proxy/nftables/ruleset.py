@@ -161,8 +161,8 @@ class Ruleset:
                     contents.sets[chain.clients.name] = chain.clients
         return contents
 
-    def adopt(self, plan: Mapping[Frontend, Target], found: Elements) -> None:
-        """Begin with a plan: its endpoints stay in the slots that a table has for them already."""
+    def adopt(self, plan: Mapping[Frontend, Target], found: Elements, chains: Iterable[str] = ()) -> None:
+        """Begin with a plan and what a table has: endpoints stay in their slots, and spare chains are kept."""
         self._singles.clear()
         self._chains.clear()
         self._spare.clear()
@@ -179,6 +179,8 @@ class Ruleset:
             lowered = self._lower(frontend, target)
             self._singles.update(lowered.singles.keys())
             self._chains.update(lowered.chains)
+        picks = (Pick.of_name(self.layout.family, name) for name in chains)
+        self._spare.update(pick for pick in picks if pick is not None and pick not in self._chains)
 
     def lowered(self, frontend: Frontend, target: Target) -> Contents:
         """What of the table is a frontend's, for people."""

@@ -6,6 +6,7 @@ Each is immutable and has a name that tells what is in it, so that a chain never
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -19,6 +20,9 @@ _REMEMBERED = 65535
 """Clients that one endpoint's affinity remembers: nft's own default for dynamic sets. More are served without."""
 
 
+_PICK = re.compile(r"(nodeport-|)(local-|)pick-([1-9][0-9]*)")
+
+
 class Pick(NamedTuple):
     """Chooses one of so many endpoints of a list at random. `which` is in the names of the maps, see Layout.schemas."""
 
@@ -26,6 +30,12 @@ class Pick(NamedTuple):
     prefix: str
     which: str
     endpoints: int
+
+    @classmethod
+    def of_name(cls, family: Family, name: str) -> Pick | None:
+        """The one of a name; None if it is another chain's."""
+        found = _PICK.fullmatch(name)
+        return cls(family, found[1], found[2], int(found[3])) if found else None
 
     @property
     def name(self) -> str:

@@ -93,6 +93,17 @@ def test_what_is_there_already_is_taken_over_in_its_slots() -> None:
     assert not repaired.layout
 
 
+def test_chains_that_a_proxy_keeps_for_later_are_no_difference() -> None:
+    rules = ruleset()
+    rules.change(difference({}, {HTTP: target(1, 2)}))
+    rules.change(difference({HTTP: target(1, 2)}, {HTTP: target(1)}))
+    found = table_of(rules.contents({HTTP: target(1)}), rules.layout)
+    assert {"pick-1", "pick-2"} <= found.chains.keys()
+    beside = ruleset()
+    beside.adopt({HTTP: target(1)}, found.elements, found.chains)
+    assert list(words(found, beside.contents({HTTP: target(1)}), beside.layout, {})) == []
+
+
 def test_every_difference_is_told_in_words() -> None:
     rules = ruleset()
     plan = {HTTP: target(1)}
