@@ -122,7 +122,7 @@ def source(hosts: dict[str, Host], owner: str, interface: str) -> Source:
             taker = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     finally:
         os.close(descriptor)
-    return Source(Tap(owner, owner, interface, "other"), taker)
+    return Source(Tap(owner, owner, interface, "bridge" if interface == "cni0" else "other"), taker)
 
 
 def numbers(frames: list[Frame]) -> dict[Tap, list[int]]:

@@ -28,7 +28,7 @@ from netlab.capture import ring, spool
 from netlab.capture.drain import FAILURE, MOST_RINGS, NEW_RING, QUIT, STOP, Progress, drain
 from netlab.capture.filters import compile_filter
 from netlab.capture.ring import SNAPLEN, Frame
-from netlab.capture.taps import Tap
+from netlab.capture.taps import HANDED_UP, Tap
 from netlab.errors import ExhaustedError, NetlabError, TimedOutError
 
 _MEMORY = 256 << 20
@@ -40,6 +40,11 @@ _STARTING = 32
 """Rings that are started at once."""
 
 _of_time = operator.attrgetter("time")
+
+
+def _along(frame: Frame) -> tuple[int, int]:
+    """The order of frames, those with the same stamp as well."""
+    return frame.time, 0 if frame.outgoing else HANDED_UP.get(frame.tap.kind, 0)
 
 
 class Source(NamedTuple):
@@ -221,6 +226,8 @@ class Engine:
         self._pending.sort(key=_of_time)  # takes little: it consists of a few ordered runs
         count = bisect.bisect_left(self._pending, end, key=_of_time)
         found, self._pending = self._pending[:count], self._pending[count:]
+        if len(set(map(_of_time, found))) < count:
+            found.sort(key=_along)
         return found
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,10 @@ Kind = Literal["pod", "veth", "bridge", "vxlan", "underlay", "loopback", "other"
 (`bridge`), its tunnel (`vxlan`), a way to other machines (`underlay`: a node's or the outside's eth0, and the fabric's
 ports)."""
 
+HANDED_UP: dict[Kind, int] = {"vxlan": 1, "bridge": 2}
+"""The order of frames that come in with the same stamp: what a port hands up to a tunnel or a bridge may keep the stamp
+of its arrival (skb->tstamp). All others are first."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tap:

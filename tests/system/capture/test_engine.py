@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from netlab.capture import engine as engine_module
-from netlab.capture.engine import Engine
+from netlab.capture.engine import Engine, Source
 from netlab.capture.ring import Frame
+from netlab.capture.taps import Tap
 from netlab.errors import ExhaustedError, NetlabError, NotFoundError, UnsupportedError, UsageError
 from netlab.net import syscalls
 from netlab.net.namespaces import entered
@@ -58,6 +59,26 @@ def test_every_packet_sent_before_the_stop_is_read_in_order_of_time() -> None:
     assert engine.received == dict.fromkeys(engine.taps, 3000)
     assert engine.drops == dict.fromkeys(engine.taps, 0)
     assert engine.gone == set()
+
+
+@isolated
+def test_frames_of_the_same_time_are_in_the_order_of_their_way() -> None:
+    """Where anybody wants stamps, a bridge hands up what came in with the stamp of its port."""
+    ip(PAIR + "link add bridge type bridge\nlink set right master bridge\nlink set bridge up\n")
+    ip("link set bridge address 02:00:00:00:00:01\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wants:
+        wants.setsockopt(socket.SOL_SOCKET, 29, 1)  # SO_TIMESTAMP
+        bridge = Source(Tap("node-1", "node-1", "bridge", "bridge"), socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        with Engine([bridge, source("right"), source("left")], FILTER) as engine:
+            for first in range(0, 1000, 10):
+                send(10, first=first)
+            engine.stop()
+            frames = list(engine.frames())
+    ways: dict[int, list[str]] = {}
+    for frame in frames:
+        ways.setdefault(number(frame.data), []).append(frame.tap.interface)
+    assert list(ways) == list(range(1000))
+    assert all(way == ["left", "right", "bridge"] for way in ways.values())
 
 
 @isolated
