@@ -682,5 +682,5 @@ def _netfilter(namespace: Namespace, version: int) -> bool:
 
 def _listens(listener: tuple[str, str, int], packet: Packet) -> bool:
     protocol, address, port = listener
-    everywhere = ("0.0.0.0", "::") if packet.version == 4 else ("::",)  # noqa: S104  # a socket's address, read
-    return (protocol, port) == (packet.protocol, packet.dport) and address in (packet.destination, *everywhere)
+    everywhere = "0.0.0.0" if packet.version == 4 else "::"  # noqa: S104  # a socket's address, read
+    return (protocol, port) == (packet.protocol, packet.dport) and address in (packet.destination, everywhere)

@@ -1,7 +1,8 @@
 """The State of a lab that is up: what its network namespaces have, by rtnetlink, and what its proxies ought to do.
 
 `observe` runs in every namespace in turn (netlab.lab.networks); what it tells is joined here. Constants are the
-kernel's (include/uapi/linux/rtnetlink.h, if_link.h, fib_rules.h, neighbour.h, netconf.h, nfnetlink_conntrack.h).
+kernel's (include/uapi/linux: rtnetlink.h, if_link.h, fib_rules.h, neighbour.h, netconf.h, inet_diag.h,
+nfnetlink_conntrack.h).
 """
 
 from __future__ import annotations
@@ -107,8 +108,12 @@ _SYSCTLS = (
     "net/bridge/bridge-nf-call-iptables",
     "net/bridge/bridge-nf-call-ip6tables",
 )
-_LISTENING = {"tcp": "0A", "udp": "07"}
-"""The states of sockets in /proc/net: TCP's listeners, and UDP's that are connected to nobody."""
+_WAITING: dict[state.Protocol, int] = {"tcp": 10, "udp": 7}
+"""The states of sockets that wait: TCP's listeners (TCP_LISTEN), and UDP's that are connected to nobody (TCP_CLOSE)."""
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _INET_DIAG_SKV6ONLY = 4, 20, 11
+_DIAG_REQUEST = struct.Struct("=BBxxI48x")
+_DIAG_ANSWER = struct.Struct("!4xH2x16s")
+_DIAG_ANSWER_SIZE = 72
 
 _NETLINK_NETFILTER, _CT_GET = 12, 1 << 8 | 1
 _TUPLE_ORIG, _TUPLE_REPLY, _TUPLE_IP, _TUPLE_PROTO, _CT_FILTER = 1, 2, 1, 2, 25
@@ -382,20 +387,18 @@ def _sysctls(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[tuple[str,
 
 
 def _listeners() -> Iterator[state.Listener]:
-    for protocol, wanted in _LISTENING.items():
-        for suffix in ("", "6"):
-            with contextlib.suppress(OSError):
-                lines = Path(f"/proc/thread-self/net/{protocol}{suffix}").read_text(encoding="ascii").splitlines()
-                for _, local, _, status, *_ in map(str.split, lines[1:]):
-                    if status == wanted:
-                        address, port = local.split(":")
-                        yield state.Listener(protocol, _proc_address(address), int(port, 16))  # type: ignore[arg-type]
-
-
-def _proc_address(text: str) -> str:
-    """An address as /proc/net has it: words of 32 bits in the machine's own byte order."""
-    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
-    return _text(b"".join(map(_U32.pack, words)))
+    """The sockets that take what nobody sent before; one of IPv6 that takes IPv4, too, is told as two."""
+    with Netlink(_NETLINK_SOCK_DIAG) as kernel:
+        for protocol, waiting in _WAITING.items():
+            for family in (AF_INET, AF_INET6):
+                request = _DIAG_REQUEST.pack(family, _NUMBERS[protocol], 1 << waiting)
+                for answer in kernel.ask(Message("sockets", _SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request)):
+                    port, source = _DIAG_ANSWER.unpack_from(answer)
+                    address = _text(source[:4] if family == AF_INET else source)
+                    yield state.Listener(protocol, address, port)
+                    only = dict(attributes(answer, _DIAG_ANSWER_SIZE)).get(_INET_DIAG_SKV6ONLY, b"\1")[0]
+                    if address == "::" and not only:
+                        yield state.Listener(protocol, "0.0.0.0", port)  # noqa: S104  # read, not listened at
 
 
 def flows_of(version: int, protocol: str, source_port: int) -> list[Flow]:

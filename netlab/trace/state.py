@@ -154,7 +154,7 @@ class Forwarding(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """A socket that takes what comes to a port; `address` is `0.0.0.0` or `::` where any will do."""
+    """A socket that takes what comes to a port; `address` is `0.0.0.0` or `::` where any of the family will do."""
 
     protocol: Protocol
     address: str

@@ -65,7 +65,7 @@ def pod(name: str, address: str, mac: str, **more: Any) -> Namespace:
     eth0 = Link("eth0", "veth", mac, peer=("node-1", f"veth-{name}"))
     macs = {A: "02:00:00:00:00:0a", B: "02:00:00:00:00:0b", "10.244.1.1": "02:00:00:00:00:02"}
     known = tuple(Neighbour(one, "eth0", mac, "stale") for one, mac in macs.items())
-    listening = {"listeners": (Listener("tcp", "0.0.0.0", 8080), Listener("udp", "::", 8080))} | more
+    listening = {"listeners": (Listener("tcp", "0.0.0.0", 8080), Listener("udp", "0.0.0.0", 8080))} | more
     return namespace(
         f"default/{name}",
         "node-1",
@@ -183,7 +183,7 @@ def test_what_the_proxy_refuses(to: Target, outcome: str, why: str, mode: str) -
 
 def test_a_hairpin_is_masqueraded_on_the_bridge() -> None:
     plan = {Frontend(SERVICE, "tcp", 80): target(A)}
-    (path,) = predict(state(plan), Probe("default/a", SERVICE, port=80))
+    path = predict(state(plan), Probe("default/a", SERVICE, port=80))[0]
     assert places(path)[1:4] == ["node-1 veth-a in", "node-1 cni0 out", "node-1 veth-a out"]
     assert path.hops[2].changed == [f"DNAT {SERVICE}:80 -> {A}:8080"]
     assert path.hops[3].changed == [f"SNAT {A}:* -> 10.244.1.1:*"]
