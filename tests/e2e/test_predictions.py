@@ -189,18 +189,22 @@ def test_a_packet_goes_where_it_was_said_to(place: Place, case: Case, family: in
     assert path.verdict.outcome == (case.outcome if ttl_is_taken else "delivered"), path.verdict
 
 
-def _probed(place: Place, case: Case, family: int) -> Path:
-    """The prediction that came true; fails when none did."""
-    probe = Probe(
+def _probe(place: Place, case: Case, family: int, port: int) -> Probe:
+    return Probe(
         place.owner(case.source),
         place.addresses[case.destination][family],
         case.protocol,  # type: ignore[arg-type]
         case.port,
-        next(_ports),
+        port,
         size=case.size,
         fragment=case.fragment,
         ttl=case.ttl,
     )
+
+
+def _probed(place: Place, case: Case, family: int, port: int = 0) -> Path:
+    """The prediction that came true; fails when none did."""
+    probe = _probe(place, case, family, port or next(_ports))
     paths = predict(read(place.lab, probe, place.networks), probe)
     assert len(paths) == len(set(map(repr, paths)))
     source = place.namespace(case.source)
@@ -330,6 +334,25 @@ def _set_up(made: socket.socket, probe: Probe) -> None:
     made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, probe.ttl)
     if not probe.fragment:
         made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PROBE_MTU)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_flow_that_is_known_is_foretold_to_its_endpoint(place: Place, family: int) -> None:
+    case, port = Case("client", "svc/web", 53, "delivered", "udp"), next(_ports)
+    first = _probed(place, case, family, port)
+    probe = _probe(place, case, family, port)
+    (known,) = {path.hops[-1].owner for path in predict(read(place.lab, probe, place.networks), probe)}
+    assert known == first.hops[-1].owner
+    assert _probed(place, case, family, port).hops[-1].owner == known
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_client_that_is_remembered_is_foretold_to_its_endpoint(place: Place, family: int) -> None:
+    case = Case("client", "svc/sticky", 53, "delivered", "udp")
+    first = _probed(place, case, family)
+    probe = _probe(place, case, family, next(_ports))
+    (known,) = {path.hops[-1].owner for path in predict(read(place.lab, probe, place.networks), probe)}
+    assert known == first.hops[-1].owner
 
 
 class Fault(NamedTuple):
