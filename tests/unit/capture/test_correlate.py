@@ -257,6 +257,27 @@ def test_an_entry_told_of_after_its_packets_is_theirs() -> None:
     assert same(journeys(packet.seen(), known)) == truth([packet])
 
 
+def test_translations_of_several_machines_follow_each_other() -> None:
+    """The first machine sends what comes to the Service to a port of the second, which sends it to a pod."""
+    client = (CLIENTS[0], 4000)
+    flows: list[Flow] = [(*client, SERVICE, 80), (NODE, 5000, SERVERS[0], 30080), (NODE, 5000, SERVERS[1], 8080)]
+    known = [
+        Translation("node-2", UDP, flows[1], swapped(flows[2])),
+        Translation("node-1", UDP, flows[0], swapped(flows[1])),
+    ]
+    taps = [tap(f"node-{number}", f"node-{number}", "eth0", "underlay") for number in range(3)]
+    there = [
+        Sighting(each, number, False, Headers(4, UDP, *flow, 64 - number, 50, payload=22))
+        for number, (each, flow) in enumerate(zip(taps, flows, strict=True))
+    ]
+    back = [
+        Sighting(each, 10 + number, True, Headers(4, UDP, *swapped(flow), 64 - number, 50, payload=22))
+        for number, (each, flow) in enumerate(zip(reversed(taps), reversed(flows), strict=True))
+    ]
+    found = [(list(each.sightings), each.client, each.reply) for each in journeys(there + back, known)]
+    assert found == [(there, flows[0], False), (back, flows[0], True)]
+
+
 def test_an_icmp_error_belongs_to_the_connection_that_it_is_about() -> None:
     """It goes back to the client, and what it quotes is translated back on the way."""
     first, _, last = ONE.states
