@@ -56,7 +56,7 @@ class Account:
             return
         begin = (self._forward or journey).sightings[0].time
         known = {(hop.owner, hop.interface, hop.direction): hop for hop in expected}
-        before: Sighting | None = None
+        before = None if journey.reply else _dialled(journey)
         for seen in journey.sightings:
             headers, tap = seen.headers, seen.tap
             direction: Direction = "out" if seen.outgoing else "in"
@@ -101,6 +101,17 @@ class Account:
     def _plan(self, owner: str, version: int) -> Plan:
         proxy = self._state.proxies.get(owner)
         return proxy.plans.get("IPv6" if version == 6 else "IPv4", {}) if proxy else {}
+
+
+def _dialled(journey: Journey) -> Sighting | None:
+    """The packet before its first tap, if it was translated there: a node's own is behind its output chains already."""
+    first = journey.sightings[0]
+    source, sport, destination, dport = journey.client
+    if first.headers.flow == journey.client:
+        return None
+    return first._replace(
+        headers=first.headers._replace(source=source, sport=sport, destination=destination, dport=dport, carrier=None)
+    )
 
 
 def _is_reply(journey: Journey) -> bool:
