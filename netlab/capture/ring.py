@@ -197,14 +197,14 @@ class Ring:
 _BLOCK_STATUS = 8
 
 
-def frames(block: bytes | memoryview, tap: Tap) -> list[Frame]:
+def frames(block: bytes, tap: Tap) -> list[Frame]:
     """The frames of a block."""
     _, count, offset, *_ = _BLOCK.unpack_from(block)
     found: list[Frame] = []
     for _ in range(count):
         step, seconds, nanoseconds, kept, length, status, start, tag, protocol, kind = _FRAME.unpack_from(block, offset)
         start += offset
-        data = bytes(block[start : start + kept])
+        data = block[start : start + kept]
         if status & _STATUS_VLAN_VALID:  # taken out of the frame, to lie beside it
             protocol = protocol if status & _STATUS_VLAN_TPID_VALID else _ETH_P_8021Q
             data = data[:12] + protocol.to_bytes(2) + tag.to_bytes(2) + data[12:]
