@@ -148,10 +148,8 @@ def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None)
     for network in listed:
         with contextlib.suppress(NotFoundError):  # a pod that has just gone
             observed[network] = networks.run(network, observe, network.owner, network.machine)
-    namespaces = {}
-    for network, seen in observed.items():
-        numbers = networks.numbers(network, _neighbours(network, listed))
-        namespaces[network.owner] = _joined(network, seen, numbers, observed)
+    ends = _wires(networks, observed)
+    namespaces = {network.owner: _joined(network, seen.namespace, ends) for network, seen in observed.items()}
     proxies = {}
     for network in listed[1:]:
         if network.sandbox or network.machine not in spec.node_names:
@@ -196,27 +194,32 @@ def _masquerades(node: Node, spec: LabSpec) -> Iterator[Masquerade]:
         yield Masquerade(_EGRESS, cidr, cluster, _UNDERLAY)
 
 
-def _neighbours(network: Network, listed: Iterable[Network]) -> list[Network]:
-    """The namespaces to which wires of this one may lead: the fabric's to machines, a machine's to its pods."""
-    fabric = next(iter(listed))
-    if network.sandbox:
-        return [each for each in listed if each.machine == network.machine and not each.sandbox]
-    if network is fabric:
-        return [each for each in listed if not each.sandbox and each is not network]
-    return [fabric, *(each for each in listed if each.machine == network.machine and each.sandbox)]
+def _wires(networks: Networks, observed: Mapping[Network, Observed]) -> dict[tuple[Network, str], tuple[Network, str]]:
+    """What is at the other end of each veth pair, by network and name.
+
+    Machines are asked, whose numbers for their pods' namespaces tell it for those, too.
+    """
+    found = {}
+    machines = [network for network in observed if not network.sandbox]
+    for network in machines:
+        pods = [each for each in observed if each.machine == network.machine and each.sandbox]
+        numbers = networks.numbers(network, [*machines, *pods])
+        for name, (number, index) in observed[network].peers.items():
+            other = network if number is None else numbers.get(number)
+            end = observed[other].indexes.get(index) if other is not None and other in observed else None
+            if other is not None and end is not None:
+                found[network, name] = (other, end)
+                found[other, end] = (network, name)
+    return found
 
 
-def _joined(
-    network: Network, seen: Observed, numbers: Mapping[int, Network], observed: Mapping[Network, Observed]
-) -> Namespace:
+def _joined(network: Network, seen: Namespace, ends: Mapping[tuple[Network, str], tuple[Network, str]]) -> Namespace:
     """The namespace with the other ends of its veth pairs."""
     links = []
-    for link in seen.namespace.links:
-        number, index = seen.peers.get(link.name, (None, 0))
-        other = network if number is None else numbers.get(number)
-        name = observed[other].indexes.get(index) if other is not None and other in observed else None
-        links.append(msgspec.structs.replace(link, peer=(other.owner, name) if other is not None and name else None))
-    return msgspec.structs.replace(seen.namespace, links=tuple(links))
+    for link in seen.links:
+        other, name = ends.get((network, link.name), (None, ""))
+        links.append(msgspec.structs.replace(link, peer=(other.owner, name) if other else None))
+    return msgspec.structs.replace(seen, links=tuple(links))
 
 
 # --- in the namespace itself -----------------------------------------------------------------------------------------
