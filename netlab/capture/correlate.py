@@ -47,7 +47,8 @@ class Journey(NamedTuple):
     """One packet: its sightings in the order of its way.
 
     `client` is the flow of its connection as the client sends it before any translation, the same for both directions
-    and for ICMP errors about it; `reply` says that this packet goes back to the client.
+    and for ICMP errors about it; `reply` says that this packet goes back to the client. Fragments that connection
+    tracking puts together on their way, and splits again, are packets of their own from there.
     """
 
     sightings: tuple[Sighting, ...]

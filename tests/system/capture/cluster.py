@@ -23,7 +23,7 @@ from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.plan import Family, NodeInfo
 from netlab.proxy.planner import plan_service
-from tests.system.proxy.hosts import Host, route_only, run_ip, set_sysctls
+from tests.system.proxy.hosts import ANSWERS, Host, route_only, run_ip, set_sysctls
 
 SUBNET: dict[Family, str] = {"IPv4": "10.244.{}.", "IPv6": "fd00:10:244:{}::"}
 UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.", "IPv6": "2001:db8::"}
@@ -288,3 +288,17 @@ class _Asking(asyncio.DatagramProtocol):
                 await asyncio.wait_for(self._heard.wait(), PATIENCE)
             except TimeoutError:
                 continue
+
+
+def send_large(own: str, service: str, port: int) -> str:
+    """Send a datagram that must be fragmented; the error that comes back."""
+    family = socket.AF_INET6 if ":" in own else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.settimeout(ANSWERS)
+        client.bind((own, port))
+        client.connect((service, PORT))
+        client.send(bytes(4000))
+        try:
+            return repr(client.recv(100))
+        except OSError as error:
+            return type(error).__name__

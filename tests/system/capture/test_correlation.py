@@ -38,6 +38,7 @@ TO = {
     "b3": [*OVERLAY, "node-2 cni0 >", "node-2 vb3 >", "b3 eth0 <"],
 }
 """The way of a packet before and behind its translation: `>` is what the owner of the interface sends there."""
+OTHER_WAY = str.maketrans("<>", "><")
 
 
 Step = tuple[str, Flow]
@@ -134,7 +135,7 @@ def text(places: list[Step]) -> str:
 def ways(call: Call, filtered: bool) -> dict[bool, list[Step]]:
     """Where each packet of a call is seen, and as what; by whether it is a reply."""
     there = [(place, call.asked) for place in FROM[call.client]] + [(place, call.served) for place in TO[call.backend]]
-    back = [(place.translate(str.maketrans("<>", "><")), swapped(flow)) for place, flow in reversed(there)]
+    back = [(place.translate(OTHER_WAY), swapped(flow)) for place, flow in reversed(there)]
     if filtered:
         # A bridge translates what comes in by its ports: the destination before it hands it up, the source behind.
         halfway = (*call.asked[:2], *call.served[2:])
@@ -198,3 +199,28 @@ def test_a_thousand_calls_that_look_the_same_are_told_apart(family: Family, prot
     if protocol == "tcp":
         # Its numbers alone tell its packets apart, and who is behind a translation.
         assert mixed_up(observed, journeys(ours), filtered) == ""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@isolated
+def test_fragments_and_the_error_about_them_are_of_one_connection(family: Family) -> None:
+    hosts = cluster.network(filtered=False)
+    hosts["node-1"].call(run_async, cluster.load_proxy, family, "node-1")
+    with cluster.inside(hosts["node-1"]):
+        events = Events()
+    own, service = cluster.address(family, "a"), SERVICE[family]
+    with events, Engine(list(cluster.sources(hosts))) as engine:
+        assert hosts["a"].call(cluster.send_large, own, service, FIRST_PORT) == "ConnectionRefusedError"
+        engine.stop()
+        seen = [sighting(each.tap, each.time, each.outgoing, each.data) for each in engine.frames()]
+        translations = [told("node-1", event) for event in events.read()]
+    ours = [each for each in seen if each and (each.headers.protocol == UDP or each.headers.quoted)]
+    found = journeys(ours, translations)
+    assert {journey.client for journey in found} == {(packed(own), FIRST_PORT, packed(service), PORT)}
+    sent = [way(journey)[0][0] for journey in found if not journey.reply]
+    assert sent.count("a eth0 >") == 3
+    (error,) = (journey for journey in found if journey.reply)
+    places = [place for place, _ in way(error)]
+    assert places in [
+        [place.translate(OTHER_WAY) for place in reversed(FROM["a"] + TO[backend])] for backend in BACKENDS
+    ]
