@@ -101,6 +101,8 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
     expected = compare.nearest(predicted, path)
     path = account.path(expected)
     differences = list(compare.differences(expected, path)) if expected else ["nothing was predicted"]
+    if differences and observed.lost:
+        differences.append("but the kernel had more to tell than was read: try again while less is going on")
     return Trace(
         source=_named(owner),
         destination=f"{request.destination} ({destination}{f' port {port}' if port else ''})",
