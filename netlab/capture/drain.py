@@ -117,6 +117,9 @@ class _Drain:
         self._numbers: dict[int, int] = {}
         """Of rings, by the descriptors of their sockets."""
         self._down: set[int] = set()
+        """Rings whose interfaces went down."""
+        self._looked = 0.0
+        """When it was looked whether they are there."""
         self._owed: dict[int, tuple[int, float]] = {}
         """Of rings that are to end: the frames to be handed over first, of all that they ever had, and until when."""
         self._retire = self._mark_every = 0
@@ -136,8 +139,8 @@ class _Drain:
                     self._empty(self._numbers[descriptor], failed=bool(events & (select.EPOLLERR | select.EPOLLHUP)))
             if self._latest and time.time_ns() - self._marked >= self._mark_every:
                 self._mark()
-            for number in [*self._down]:
-                self._look_at(number)
+            if self._down and time.monotonic() - self._looked >= _LOOK_AGAIN:
+                self._look()
             for number, (frames, deadline) in [*self._owed.items()]:
                 if self._rings[number].taken >= frames or time.monotonic() > deadline:
                     self._end(number)
@@ -197,10 +200,13 @@ class _Drain:
         if complete - _SLACK >= self._latest:
             self._latest = 0
 
-    def _look_at(self, number: int) -> None:
-        if is_gone(self._rings[number].socket):
-            self._down.discard(number)
-            self._let_end(number)
+    def _look(self) -> None:
+        """Have the rings end whose interfaces are gone."""
+        self._looked = time.monotonic()
+        for number in [*self._down]:
+            if is_gone(self._rings[number].socket):
+                self._down.discard(number)
+                self._let_end(number)
 
     def _let_end(self, number: int) -> None:
         """Have a ring end once it has handed over what the kernel has put into it until now."""

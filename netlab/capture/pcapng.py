@@ -76,7 +76,7 @@ def write(
 
 
 class Writer:
-    """Writes frames to a new file (mode 0600), in the place of what was there.
+    """Writes frames to a new file (mode 0600), in the place of what was there, or to a device or pipe.
 
     After each `flush` the file is whole: it can be read while it is written, and when this process was killed; at the
     worst, in the middle of a flush, its last packet is cut, which readers pass over. Use it as a context manager, which
@@ -352,8 +352,10 @@ def _read_packet(order: str, body: memoryview, interfaces: list[_Interface], fou
 
 
 def _created(path: Path) -> int:
-    """A new file in the place of what was there: who reads the old one keeps it whole."""
+    """A new file in the place of what was there: who reads the old one keeps it whole. A device or a pipe is kept."""
     try:
+        if path.exists() and not path.is_file():
+            return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -177,7 +177,24 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
         read(tmp_path / "x.pcapng")
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netlab.capture.pcapng._created", lambda path: os.open("/dev/full", os.O_WRONLY))
-    with pytest.raises(ExhaustedError, match=r"x\.pcapng: No space left on device"):
-        Writer(tmp_path / "x.pcapng", [POD])
+def test_a_full_disk_is_told() -> None:
+    with pytest.raises(ExhaustedError, match="/dev/full: No space left on device"):
+        Writer(Path("/dev/full"))
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with Writer(pipe) as writer:
+        writer.write(frame())
+    (tmp_path / "x.pcapng").write_bytes(os.read(reading, 100_000))
+    os.close(reading)
+    assert read(tmp_path / "x.pcapng").frames == [frame()]
+    assert pipe.is_fifo()
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(NetlabError, match="Is a directory: packets cannot be written there"):
+        Writer(tmp_path)
