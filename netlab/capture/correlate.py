@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from netlab.capture.connections import Connections, Sent, Translation, known, sent, told
 from netlab.capture.headers import TCP, Flow, Headers, endpoint_text, parse, swapped
-from netlab.capture.taps import Tap
+from netlab.capture.taps import HANDED_UP, Tap
 
 __all__ = ["Correlator", "Journey", "Sighting", "Translation", "changes", "journeys", "known", "sighting", "told"]
 
@@ -327,13 +327,9 @@ def _transmissions(group: list[Sighting], settled: int) -> list[list[Sighting]]:
     return [sorted(packet, key=_along) for packet in packets]
 
 
-_HANDED_UP = {"vxlan": 1, "bridge": 2}
-"""What a tunnel or a bridge hands up to its own interface keeps the stamp of its arrival at the port (skb->tstamp)."""
-
-
 def _along(seen: Sighting) -> tuple[int, int, int]:
     """The order of a way."""
-    return (-seen.headers.ttl, seen.time, 0 if seen.outgoing else _HANDED_UP.get(seen.tap.kind, 0))
+    return (-seen.headers.ttl, seen.time, 0 if seen.outgoing else HANDED_UP.get(seen.tap.kind, 0))
 
 
 def _matched(packets: list[list[Sighting]], place: list[Sighting], settled: int) -> list[list[Sighting]]:

@@ -195,7 +195,10 @@ def _tools() -> list[Check]:
             required=False,
         ),
         *(
-            Check(program.name, program.path, f"no `netlab exec node/node-1 -- {use}`", program.remedy, required=False)
-            for program, use in ((TCPDUMP, "tcpdump"), (IP, "ip route"))
+            Check(program.name, program.path, lost, program.remedy, required=False)
+            for program, lost in (
+                (TCPDUMP, "no filters of captures, so no `netlab capture --service` and no scenarios that look at packets"),
+                (IP, "no `netlab exec node/node-1 -- ip route`"),
+            )
         ),
     ]
