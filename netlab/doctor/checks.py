@@ -197,7 +197,7 @@ def _tools() -> list[Check]:
         *(
             Check(program.name, program.path, lost, program.remedy, required=False)
             for program, lost in (
-                (TCPDUMP, "no filters of captures, so no `netlab capture --service` and no scenarios that look at packets"),
+                (TCPDUMP, "no filter of a capture: no `netlab capture --service`, no scenario that looks at packets"),
                 (IP, "no `netlab exec node/node-1 -- ip route`"),
             )
         ),
