@@ -15,6 +15,19 @@ HANDED_UP: dict[Kind, int] = {"vxlan": 1, "bridge": 2}
 of its arrival (skb->tstamp). All others are first."""
 
 
+def kind_of(link: str, *, in_pod: bool, to_pod: bool | None) -> Kind:
+    """What a link of the kernel's kind `link` is. `to_pod`: its other end is with a pod; None if that is unknown."""
+    if in_pod:
+        return "pod"
+    if link == "bridge":
+        return "bridge"
+    if link == "vxlan":
+        return "vxlan"
+    if to_pod is None:
+        return "other"
+    return "veth" if to_pod else "underlay"
+
+
 @dataclasses.dataclass(frozen=True)
 class Tap:
     """One interface of one network namespace.

@@ -10,7 +10,7 @@ import dataclasses
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
-from netlab.capture.taps import Kind, Tap
+from netlab.capture.taps import Tap, kind_of
 from netlab.errors import NotFoundError
 from netlab.lab.networks import Network, Networks
 from netlab.lab.paths import FABRIC
@@ -78,22 +78,12 @@ def taps(looks: Iterable[Look]) -> dict[Tap, Network]:
             behind = peer if end is not None else None
             name = f"{behind.owner} {end.name}" if behind is not None and end is not None else ""
             network = each.network
-            found[Tap(network.machine, network.owner, link.name, _kind(network, link, behind), name)] = network
+            to_pod = bool(behind.sandbox) if behind is not None else None
+            kind = kind_of(link.kind, in_pod=bool(network.sandbox), to_pod=to_pod)
+            found[Tap(network.machine, network.owner, link.name, kind, name)] = network
     return found
 
 
 def make_socket(networks: Networks, network: Network) -> socket.socket:
     """A packet socket (AF_PACKET, SOCK_RAW) of that namespace, bound to nothing: it takes no packet yet."""
     return networks.socket(network, socket.AF_PACKET, socket.SOCK_RAW, 0)
-
-
-def _kind(network: Network, link: Link, behind: Network | None) -> Kind:
-    if network.sandbox:
-        return "pod"
-    if link.kind == "bridge":
-        return "bridge"
-    if link.kind == "vxlan":
-        return "vxlan"
-    if behind is not None:
-        return "veth" if behind.sandbox else "underlay"
-    return "other"
