@@ -6,7 +6,7 @@ import functools
 import ipaddress
 from collections.abc import Iterable
 
-from netlab.trace.state import Namespace, NextHop, Route, Rule
+from netlab.trace.state import Link, Namespace, NextHop, Route, Rule
 
 _LOCAL, _MAIN, _DEFAULT = 255, 254, 253
 _RULES = (Rule(0, _LOCAL), Rule(32766, _MAIN), Rule(32767, _DEFAULT))
@@ -61,6 +61,45 @@ def _matches(rule: Rule, version: int, destination: str, source: str, incoming: 
 def _in_table(routes: Iterable[Route], table: int, destination: str) -> Route | None:
     fitting = [route for route in routes if route.table == table and within(destination, route.destination)]
     return min(fitting, key=lambda route: (-network(route.destination).prefixlen, route.metric), default=None)
+
+
+def no_way(route: Route | None, destination: str) -> str:
+    """Why a packet goes no further, where `lookup` found nothing that leads on."""
+    return f"no route to {destination}" if route is None else f"route {route}"
+
+
+def is_local(namespace: Namespace, address: str) -> bool:
+    """Whether what is sent there is for the namespace itself."""
+    route = lookup(namespace, address)
+    return route is not None and route.kind == "local"
+
+
+def forwards(namespace: Namespace, link: Link, version: int) -> bool:
+    """Whether the namespace is a router to what comes by a link."""
+    if version == 4:
+        general = namespace.sysctls.get("net/ipv4/ip_forward", 0)
+        return bool(namespace.sysctls.get(f"net/ipv4/conf/{link.name}/forwarding", general))
+    return bool(namespace.sysctls.get("net/ipv6/conf/all/forwarding", 0))
+
+
+def source_trouble(namespace: Namespace, link: Link, source: str, destination: str) -> str:
+    """Why a packet that came by a link is not believed its source (fib_validate_source); empty if it is.
+
+    IPv6 believes all.
+    """
+    if ":" in source:
+        return ""
+    if any(one.address == source for one in namespace.addresses):
+        return f"source {source} is its own address (martian source)"
+    mode = max(namespace.sysctls.get(f"net/ipv4/conf/{name}/rp_filter", 0) for name in ("all", link.name))
+    if not mode:
+        return ""
+    back = lookup(namespace, source, source=destination)
+    links = [hop.link for hop in back.hops] if back is not None and back.kind == "unicast" else None
+    if links is not None and (mode != 1 or link.name in links):
+        return ""
+    way = "is missing" if links is None else f"leads to {', '.join(links)}"
+    return f"rp_filter {mode} of {link.name}: the route back to {source} {way}"
 
 
 def source_address(namespace: Namespace, route: Route, hop: NextHop, destination: str) -> str:

@@ -161,6 +161,12 @@ class Listener(NamedTuple):
     port: int
 
 
+def end_text(address: str, port: int) -> str:
+    """One end of a flow, as people write it; ANY_PORT is `*`."""
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{'*' if port == ANY_PORT else port}"
+
+
 class Ends(NamedTuple):
     """One direction of a flow. Of ICMP both ports are the echo's identifier."""
 
@@ -168,6 +174,9 @@ class Ends(NamedTuple):
     sport: int
     destination: str
     dport: int
+
+    def __str__(self) -> str:
+        return f"{end_text(self.source, self.sport)} > {end_text(self.destination, self.dport)}"
 
 
 class Flow(NamedTuple):

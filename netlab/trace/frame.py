@@ -1,0 +1,60 @@
+"""What links carry: frames, with the VXLAN packets around them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from netlab.trace.state import Vxlan
+from netlab.trace.translation import Packet
+
+_OUTER = {4: 50, 6: 70}
+"""What VXLAN adds to an IP packet, by the underlay's version: Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40 (RFC 7348)."""
+
+
+class Carrier(NamedTuple):
+    """The VXLAN packet around a frame, and that frame's addresses."""
+
+    vxlan: Vxlan
+    source: str
+    destination: str
+    inner: Frame
+
+    def __str__(self) -> str:
+        return f"VXLAN {self.vxlan.vni} {self.source} > {self.destination}"
+
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 6 if ":" in self.destination else 4
+
+
+class Frame(NamedTuple):
+    """What a link carries: to which MAC address, the packet, and the VXLAN packet around it if there is one."""
+
+    to: str
+    packet: Packet
+    carrier: Carrier | None = None
+
+    @property
+    def size(self) -> int:
+        """Of the outermost IP packet."""
+        return self.packet.size + self._around if self.packet.size else 0
+
+    @property
+    def version(self) -> int:
+        """Of the outermost IP packet."""
+        return self.carrier.version if self.carrier else self.packet.version
+
+    @property
+    def fragmentable(self) -> bool:
+        """Whether it may be taken apart on the way: the kernel lets tunnels' own packets be."""
+        return self.carrier is not None or self.packet.fragment
+
+    def fragmented(self, mtu: int) -> Frame:
+        """The frame of the first fragment."""
+        return self._replace(packet=dataclasses.replace(self.packet, size=mtu - self._around))
+
+    @property
+    def _around(self) -> int:
+        return _OUTER[self.carrier.version] if self.carrier else 0

@@ -1,0 +1,114 @@
+"""One way of a packet as it is told: the choices on it, what each tap would show, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+from netlab.capture.taps import Kind, kind_of
+from netlab.trace.frame import Frame
+from netlab.trace.model import Direction, Hop, Verdict
+from netlab.trace.state import Link, Namespace, State, end_text
+from netlab.trace.translation import Packet
+
+T = TypeVar("T")
+
+Outcome = Literal["delivered", "refused", "rejected", "dropped"]
+
+
+class Ended(Exception):  # noqa: N818  # not an error: every way ends
+    """The way has ended at `namespace`; `answer` is what is sent back from there, if anything."""
+
+    def __init__(self, verdict: Verdict, namespace: Namespace, answer: Packet | None) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
+        self.namespace = namespace
+        self.answer = answer
+
+
+class Way:
+    """One way there and back; choices beyond the prescribed ones are the first of what is offered."""
+
+    def __init__(self, state: State, prescribed: Sequence[int]) -> None:
+        self.state = state
+        self.taken: list[int] = []
+        self.offered: list[int] = []
+        self.answering = False
+        """Whether it is the way back."""
+        self._prescribed = prescribed
+        self._hops: list[Hop] = []
+        self._by: list[str] = []
+        self._before: tuple[Packet, str] | None = None
+
+    def choose(self, options: Sequence[T]) -> T:
+        """One of several; each of the others is on another way."""
+        if len(options) == 1:
+            return options[0]
+        place = len(self.taken)
+        chosen = self._prescribed[place] if place < len(self._prescribed) else 0
+        self.taken.append(chosen)
+        self.offered.append(len(options))
+        return options[chosen]
+
+    def because(self, reason: str) -> None:
+        """Tell with the next hop what led to it."""
+        self._by.append(reason)
+
+    def see(self, namespace: Namespace, link: Link, direction: Direction, frame: Frame) -> None:
+        """The frame passes a tap."""
+        packet, carrier = frame.packet, str(frame.carrier or "")
+        hop = Hop(
+            node=namespace.machine,
+            owner=namespace.owner,
+            interface=link.name,
+            kind=_kind(self.state, namespace, link),
+            direction=direction,
+            src=packet.source,
+            sport=packet.sport,
+            dst=packet.destination,
+            dport=packet.dport,
+            protocol=packet.protocol,
+            ttl=packet.ttl,
+            encapsulation=carrier,
+            changed=_changes(self._before, packet, carrier, reply=self.answering),
+            by=self._by,
+        )
+        self._hops.append(hop)
+        self._before, self._by = (packet, carrier), []
+
+    def end(self, namespace: Namespace, outcome: Outcome, reason: str, answer: Packet | None = None) -> Ended:
+        """The end of the way, to be raised."""
+        # An error about an error, or about an answer, changes nothing any more.
+        return Ended(Verdict(outcome, namespace.machine, reason), namespace, None if self.answering else answer)
+
+    def told(self) -> list[Hop]:
+        """The hops since the last call."""
+        hops, self._hops, self._before, self._by = self._hops, [], None, []
+        return hops
+
+
+def _kind(state: State, namespace: Namespace, link: Link) -> Kind:
+    if link.kind == "loopback":
+        return "loopback"
+    peer = state.namespaces.get(link.peer[0]) if link.peer else None
+    return kind_of(link.kind, in_pod=namespace.is_pod, to_pod=peer.is_pod if peer else None)
+
+
+def _changes(before: tuple[Packet, str] | None, packet: Packet, carrier: str, *, reply: bool) -> list[str]:
+    """In the words of netlab.capture.correlate.changes."""
+    if before is None:
+        return []
+    was, carried = before
+    found = [f"out of {carried}"] if carried and carried != carrier else []
+    old, new = was.ends, packet.ends
+    if (old.destination, old.dport) != (new.destination, new.dport):
+        verb = "un-SNAT" if reply else "DNAT"
+        found.append(f"{verb} {end_text(old.destination, old.dport)} -> {end_text(new.destination, new.dport)}")
+    if (old.source, old.sport) != (new.source, new.sport):
+        verb = "un-DNAT" if reply else "SNAT"
+        found.append(f"{verb} {end_text(old.source, old.sport)} -> {end_text(new.source, new.sport)}")
+    if was.ttl != packet.ttl:
+        found.append(f"TTL {was.ttl} -> {packet.ttl}")
+    if carrier and carried != carrier:
+        found.append(f"into {carrier}")
+    return found
