@@ -56,6 +56,8 @@ def run_joined(
     """
     environment = dict(os.environ) if env is None else dict(env)
     environment.setdefault("TERM", os.environ.get("TERM", "dumb"))
+    # Here, for there the files of netlab need not be in sight: a container has a /tmp of its own.
+    program = images.program(argv[0])
     join(pidfd)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -65,7 +67,7 @@ def run_joined(
             syscalls.set_parent_death_signal(signal.SIGKILL)
             if contained:
                 capabilities.drop_capabilities()
-            _become(argv, environment, cwd)
+            _become(program, argv, environment, cwd)
         finally:
             os._exit(_NOT_EXECUTABLE)
     return _wait(child)
@@ -80,10 +82,9 @@ def _join_user_namespace(pidfd: int) -> None:
             raise
 
 
-def _become(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
+def _become(program: images.Program | None, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
     try:
         os.chdir(cwd or "/")
-        program = images.program(argv[0])
         if program is not None:
             images.run(program, argv, env)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
