@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 from netlab.net.namespaces import write_sysctls
-from netlab.trace.reading import observe
+from netlab.trace.namespace import observe
 from netlab.trace.state import (
     Address,
     Forwarding,

@@ -1,0 +1,72 @@
+"""Session affinity in the kernel: which clients a node remembers the endpoints of."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from netlab.capture.headers import address_text
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink, Set
+from netlab.proxy import iptables
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE
+from netlab.proxy.nftables.shapes import remember
+from netlab.proxy.plan import Family, Plan
+from netlab.trace.state import Affinity
+
+
+class Sticky(NamedTuple):
+    """Where the kernel keeps the clients of an endpoint: a set of nftables, or a list of xt_recent."""
+
+    service: str
+    protocol: str
+    family: Family
+    address: str
+    port: int
+    name: str
+
+
+def sticky(config: ProxyConfig, plans: Mapping[Family, Plan]) -> list[Sticky]:
+    """The endpoints that remember clients. Pure."""
+    found = set()
+    for family, plan in plans.items():
+        for frontend, target in plan.items():
+            for endpoint in {*target.cluster, *target.local} if target.affinity_seconds else ():
+                if config.mode == "nftables":
+                    kept = remember(family, target.service, target.affinity_seconds, frontend.protocol, endpoint)
+                    name = kept.clients.name
+                else:
+                    name = _recent(iptables.tables({frontend: target}, family, config)["nat"], *endpoint[:2])
+                found.add(Sticky(target.service, frontend.protocol, family, endpoint.address, endpoint.port, name))
+    return sorted(found)
+
+
+def _recent(chains: iptables.Chains, address: str, port: int) -> str:
+    host = f"[{address}]" if ":" in address else address
+    end = f"--to-destination {host}:{port}"
+    return next(name for name, rules in chains.items() if any(rule.endswith(end) for rule in rules))
+
+
+def remembered(mode: str, listed: Iterable[Sticky]) -> list[Affinity]:
+    """The clients that are remembered in the present namespace. What expired but was not reaped yet counts, too."""
+    found = []
+    for each in listed:
+        for client in _clients(each.family, each.name) if mode == "nftables" else _recent_clients(each.name):
+            found.append(Affinity(each.service, each.protocol, client, each.address, each.port))
+    return found
+
+
+def _clients(family: Family, name: str) -> Iterator[str]:
+    with Nfnetlink() as kernel, contextlib.suppress(NetlinkError):
+        for element in kernel.elements(Set(NFT_FAMILY[family], TABLE, name)):
+            yield address_text(element.key)
+
+
+def _recent_clients(name: str) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/thread-self/net/xt_recent/{name}").read_text(encoding="ascii").splitlines():
+            yield str(ipaddress.ip_address(line.split()[0].removeprefix("src=")))
