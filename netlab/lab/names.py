@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable
 
-from netlab.capture.headers import Headers, packed, protocol_name
+from netlab.capture.headers import Headers, address_text, packed, protocol_name
 from netlab.lab.paths import OUTSIDE
 from netlab.lab.selection import Objects
 
@@ -53,6 +53,13 @@ class Names:
             known = ipaddress.ip_address(address)
             return next((name for network, name in self._networks if known in network), "")
         return self._owners[address]
+
+    def known(self) -> dict[str, str]:
+        """What every address is called: as `owner` has it, or `NAMESPACE/NAME (Service)`."""
+        services = {address: f"{service} (Service)" for (address, _, _), service in self._services.items()}
+        # A node's tunnel has the first address of its pod network, the bridge of its pods the second.
+        own = {network[number].packed: name for network, name in self._networks for number in (0, 1)}
+        return {address_text(address): name for address, name in (own | services | self._owners).items()}
 
     def service(self, address: bytes, port: int, protocol: int) -> str:
         """The Service (NAMESPACE/NAME) that is dialled there; empty if it is none."""

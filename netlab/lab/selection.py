@@ -49,13 +49,13 @@ class Selection:
         return f"{word} {self.name}".strip()
 
 
-def read_objects(client: BlockingClient) -> Objects:
-    """The objects as they are now. Raises as the client does."""
+def read_objects(client: BlockingClient, namespace: str | None = None) -> Objects:
+    """The objects as they are now, pods and Services of one Namespace or of all. Raises as the client does."""
     return Objects(
         msgspec.convert(client.request("GET", NODES.path())["items"], list[Node]),
-        msgspec.convert(client.request("GET", PODS.path())["items"], list[Pod]),
-        msgspec.convert(client.request("GET", SERVICES.path())["items"], list[Service]),
-        msgspec.convert(client.request("GET", ENDPOINTSLICES.path())["items"], list[EndpointSlice]),
+        msgspec.convert(client.request("GET", PODS.path(namespace))["items"], list[Pod]),
+        msgspec.convert(client.request("GET", SERVICES.path(namespace))["items"], list[Service]),
+        msgspec.convert(client.request("GET", ENDPOINTSLICES.path(namespace))["items"], list[EndpointSlice]),
     )
 
 

@@ -175,6 +175,9 @@ def test_addresses_have_owners_and_changes_have_causes() -> None:
     assert {address: names.owner(packed(address)) for address in owners} == owners
     assert names.owner(packed("fd00::1")) == ""
     assert names.owner(packed("10.244.2.1")) == "node-2"
+    told = owners | {"10.244.1.0": "node-1", "10.244.2.1": "node-2", "10.96.0.10": "default/web (Service)"}
+    assert {address: names.known().get(address) for address in told} == told
+    assert "None" not in names.known()
     assert names.service(packed("192.0.2.2"), 30080, TCP) == "default/web"
     assert names.service(packed("10.96.0.10"), 53, TCP) == ""
     ends = packed("10.244.1.9"), packed("10.96.0.10"), packed("10.244.2.2"), packed("192.0.2.1")
