@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pickle
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from netlab.api.resources import PODS
-from netlab.errors import NetlabError, NotFoundError, UnavailableError
+from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.machine.envoy import Envoy
 from netlab.machine.join import join
 from netlab.net import syscalls
 
@@ -25,7 +24,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _CLONE_FS = 0x200
-_LENGTH = struct.Struct("=I")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +51,7 @@ class Networks:
         self._lab = lab
         self._nodes = lab.spec().node_names
         self._machines = [FABRIC, *self._nodes, OUTSIDE]
-        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._child = os.fork()
-        if self._child == 0:
-            self._connection.close()
-            _Child(theirs).serve()
-        theirs.close()
+        self._envoy = Envoy(_There(), "looks into the lab's networks")
         try:
             for machine in self._machines:
                 self._introduce(machine)
@@ -74,13 +67,7 @@ class Networks:
 
     def close(self) -> None:
         """End the child; sockets that were made live on. Repeated, it does nothing."""
-        self._connection.close()
-        if self._child:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._child, 0)
-            self._child = 0
+        self._envoy.close()
 
     def listed(self) -> list[Network]:
         """The namespaces that there are now: the machines' first, then those of pods; the fabric's is the first.
@@ -112,7 +99,7 @@ class Networks:
         Arguments and result are pickled; a result that is a socket arrives as one. Raises `NotFoundError` when the
         namespace is gone.
         """
-        result: T = self._ask("run", network, function, args, kwargs)
+        result: T = self._envoy.call("run", network, function, args, kwargs)
         return result
 
     def numbers(self, network: Network, others: Sequence[Network]) -> dict[int, Network]:
@@ -121,7 +108,7 @@ class Networks:
         The kernel numbers a namespace when another has something to do with it (netnsid, Linux 4.0); namespaces that
         have no number there, or are gone, are left out.
         """
-        found: dict[int, Network] = self._ask("numbers", network, list(others))
+        found: dict[int, Network] = self._envoy.call("numbers", network, list(others))
         return found
 
     def socket(self, network: Network, family: int, kind: int, protocol: int = 0) -> socket.socket:
@@ -132,65 +119,20 @@ class Networks:
         with self._lab.machine(machine) as connection:
             pidfd = connection.open()
         try:
-            self._ask("introduce", machine, descriptor=pidfd)
+            self._envoy.call("introduce", machine, descriptor=pidfd)
         finally:
             os.close(pidfd)
 
-    def _ask(self, name: str, *args: Any, descriptor: int | None = None) -> Any:
-        request = pickle.dumps((name, args))
-        try:
-            _send(self._connection, request, descriptor)
-            reply, received = _receive(self._connection)
-        except (OSError, EOFError) as error:
-            raise UnavailableError(f"the process that looks into the lab's networks has ended: {error}") from error
-        done, value = pickle.loads(reply)  # noqa: S301 - from our own child
-        if not done:
-            raise value
-        return value if received is None else socket.socket(fileno=received)
 
+class _There:
+    """What moves, in the child."""
 
-class _Child:
-    """The process that moves."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._machines: dict[str, int] = {}
         """pidfds."""
         self._namespaces: dict[str, int] = {}
 
-    def serve(self) -> NoReturn:
-        """Answer until the connection ends. It leaves by _exit, for it is a copy of everything its parent holds."""
-        try:
-            # What a terminal or timeout(1) sends to the group is for the parent, which then ends this process.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            syscalls.set_parent_death_signal(signal.SIGKILL)
-            while True:
-                request, descriptor = _receive(self._connection)
-                name, args = pickle.loads(request)  # noqa: S301 - from the parent
-                if descriptor is not None:
-                    args = (*args, descriptor)
-                try:
-                    self._answer(True, getattr(self, f"_{name}")(*args))
-                except Exception as error:
-                    self._answer(False, error)
-        except (EOFError, OSError):
-            pass
-        finally:
-            os._exit(0)
-
-    def _answer(self, done: bool, value: Any) -> None:
-        if isinstance(value, socket.socket):
-            with value:
-                _send(self._connection, pickle.dumps((done, None)), value.fileno())
-            return
-        try:
-            reply = pickle.dumps((done, value))
-        except Exception as error:  # a foreign exception that pickle refuses
-            reply = pickle.dumps((False, NetlabError(f"{type(value).__name__}: {value} ({error})")))
-        _send(self._connection, reply)
-
-    def _introduce(self, machine: str, pidfd: int) -> None:
+    def introduce(self, machine: str, pidfd: int) -> None:
         if not self._machines:
             # The fabric's, which comes first, is the parent of all the lab's namespaces.
             join(pidfd, syscalls.CLONE_NEWNET)
@@ -200,7 +142,7 @@ class _Child:
         syscalls.setns(pidfd, syscalls.CLONE_NEWNET)
         self._namespaces[machine] = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    def _run(self, network: Network, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def run(self, network: Network, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self._enter(network)
         return function(*args, **kwargs)
 
@@ -208,7 +150,7 @@ class _Child:
         with self._open(network) as descriptor:
             syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
 
-    def _numbers(self, network: Network, others: Iterable[Network]) -> dict[int, Network]:
+    def numbers(self, network: Network, others: Iterable[Network]) -> dict[int, Network]:
         from netlab.net.rtnl import Rtnetlink
 
         self._enter(network)
@@ -253,29 +195,3 @@ def _opened(machine: int, path: str, owner: str) -> int:
     if isinstance(opened[0], OSError):
         raise NotFoundError(f"{owner} is gone: its network cannot be entered ({opened[0].strerror})") from opened[0]
     return opened[0]
-
-
-def _send(connection: socket.socket, message: bytes, descriptor: int | None = None) -> None:
-    head = _LENGTH.pack(len(message))
-    if descriptor is None:
-        connection.sendall(head + message)
-    else:
-        socket.send_fds(connection, [head], [descriptor])
-        connection.sendall(message)
-
-
-def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
-    head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, 1)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    for each in descriptors:
-        os.set_inheritable(each, False)
-    (left,) = _LENGTH.unpack(head)
-    chunks = []
-    while left:
-        chunk = connection.recv(min(left, 1 << 16))
-        if not chunk:
-            raise EOFError
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks), descriptors[0] if descriptors else None

@@ -115,7 +115,7 @@ def test_sockets_outlive_the_process_that_made_them_and_its_death_is_told() -> N
     with elsewhere(signal.pause) as pidfd:
         factory = SocketFactory(pidfd)
         with made(factory, socket.AF_INET, socket.SOCK_DGRAM) as here:
-            os.kill(factory._child, signal.SIGKILL)
+            os.kill(factory._envoy.pid, signal.SIGKILL)
             here.bind(("127.0.0.1", 0))
             with pytest.raises(NetlabError, match="process that makes sockets"):
                 made(factory, socket.AF_INET, socket.SOCK_DGRAM)
