@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,33 +10,9 @@ from netlab.machine.join import ALL_BUT_USER
 from netlab.net import syscalls
 from netlab.scenario.commands import Namespaces, run
 from tests.sandbox import isolated
+from tests.system.scenario.elsewhere import elsewhere
 
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-
-
-@contextmanager
-def elsewhere(kinds: int, link: str) -> Iterator[int]:
-    """A process in namespaces of its own, with a bridge of that name in its network; its pidfd."""
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            syscalls.unshare(kinds)
-            subprocess.run(["ip", "link", "add", link, "type", "bridge"], check=True, env=ENV)
-            os.write(tell, b"x")
-            signal.pause()
-        finally:
-            os._exit(0)
-    os.close(tell)
-    with os.fdopen(ready, "rb") as pipe:
-        assert pipe.read(1) == b"x"
-    pidfd = os.pidfd_open(child)
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 @isolated
@@ -57,14 +30,17 @@ def elsewhere(kinds: int, link: str) -> Iterator[int]:
     ],
 )
 def test_what_it_printed_and_how_it_ended(argv: list[str], status: int, text: str) -> None:
-    with elsewhere(syscalls.CLONE_NEWNET, "there") as pidfd:
+    with elsewhere(syscalls.CLONE_NEWNET, "ip link add there type bridge") as pidfd:
         assert run([Namespaces(pidfd, syscalls.CLONE_NEWNET)], argv, ENV, 10) == (status, text)
 
 
 @isolated
 def test_it_is_where_the_last_of_the_namespaces_is() -> None:
     outer, inner = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS, syscalls.CLONE_NEWNET
-    with elsewhere(outer, "machine") as machine, elsewhere(inner, "pod") as pod:
+    with (
+        elsewhere(outer, "ip link add machine type bridge") as machine,
+        elsewhere(inner, "ip link add pod type bridge") as pod,
+    ):
         into_machine, into_pod = Namespaces(machine, outer), Namespaces(pod, inner)
         assert "machine" in run([into_machine], ["ip", "link"], ENV, 10).text
         links = run([into_machine, into_pod], ["ip", "link"], ENV, 10).text
@@ -79,7 +55,10 @@ def test_it_is_where_the_last_of_the_namespaces_is() -> None:
 def test_one_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with elsewhere(syscalls.CLONE_NEWNET, "there") as pidfd, fifo.open("r+b", buffering=0) as both:
+    with (
+        elsewhere(syscalls.CLONE_NEWNET, "ip link add there type bridge") as pidfd,
+        fifo.open("r+b", buffering=0) as both,
+    ):
         argv = ["sh", "-c", f"exec 3>{fifo}; sleep 3600 & sleep 3600"]
         assert run([Namespaces(pidfd, syscalls.CLONE_NEWNET)], argv, ENV, 0.3) == (None, "")
         reader = os.open(fifo, os.O_RDONLY)
@@ -106,7 +85,7 @@ def test_the_terminals_interrupt_does_not_break_it_off() -> None:
     group = os.getpgid(0)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with elsewhere(syscalls.CLONE_NEWNET, "there") as pidfd:
+        with elsewhere(syscalls.CLONE_NEWNET, "ip link add there type bridge") as pidfd:
             argv = ["sh", "-c", f"kill -INT -{group}; sleep 0.1; echo done"]
             assert run([Namespaces(pidfd, syscalls.CLONE_NEWNET)], argv, ENV, 10) == (0, "done")
     finally:

@@ -4,9 +4,7 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,33 +14,12 @@ from netlab.net import syscalls
 from netlab.scenario import dialing
 from netlab.scenario.sockets import SocketFactory
 from tests.sandbox import isolated
+from tests.system.scenario.elsewhere import elsewhere
 
 LOCALHOST = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 FAMILIES = list(LOCALHOST)
 HTTP, UDP, TCP = 8080, 8081, 8082
-
-
-@contextlib.contextmanager
-def elsewhere(life: Callable[[], object]) -> Iterator[int]:
-    """A process in a network namespace of its own whose loopback is up; its pidfd."""
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            syscalls.unshare(syscalls.CLONE_NEWNET)
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-            os.write(tell, b"x")
-            life()
-        finally:
-            os._exit(0)
-    os.read(ready, 1)
-    pidfd = os.pidfd_open(child)
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+NETWORK = syscalls.CLONE_NEWNET, "ip link set lo up"
 
 
 def serve() -> None:
@@ -67,7 +44,7 @@ def wait_served(factory: SocketFactory) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_server_in_another_namespace_is_asked_and_answers(family: socket.AddressFamily) -> None:
     address = LOCALHOST[family]
-    with elsewhere(serve) as pidfd, contextlib.closing(SocketFactory(pidfd)) as factory:
+    with elsewhere(*NETWORK, serve) as pidfd, contextlib.closing(SocketFactory(pidfd)) as factory:
         wait_served(factory)
         answer = dialing.http_get(made(factory, family, socket.SOCK_STREAM), address, HTTP, "/clientip")
         assert (answer.ok, answer.status, answer.text) == (True, 200, answer.client)
@@ -85,7 +62,7 @@ def test_a_server_in_another_namespace_is_asked_and_answers(family: socket.Addre
 
 @isolated
 def test_why_there_is_no_answer_is_told() -> None:
-    with elsewhere(signal.pause) as pidfd, contextlib.closing(SocketFactory(pidfd)) as factory:
+    with elsewhere(*NETWORK) as pidfd, contextlib.closing(SocketFactory(pidfd)) as factory:
 
         def tcp() -> socket.socket:
             return made(factory, socket.AF_INET, socket.SOCK_STREAM)
@@ -112,7 +89,7 @@ def test_why_there_is_no_answer_is_told() -> None:
 
 @isolated
 def test_sockets_outlive_the_process_that_made_them_and_its_death_is_told() -> None:
-    with elsewhere(signal.pause) as pidfd:
+    with elsewhere(*NETWORK) as pidfd:
         factory = SocketFactory(pidfd)
         with made(factory, socket.AF_INET, socket.SOCK_DGRAM) as here:
             os.kill(factory._envoy.pid, signal.SIGKILL)
@@ -125,7 +102,7 @@ def test_sockets_outlive_the_process_that_made_them_and_its_death_is_told() -> N
 
 @isolated
 def test_what_the_kernel_refuses_is_an_error_of_the_socket() -> None:
-    with elsewhere(signal.pause) as pidfd, contextlib.closing(SocketFactory(pidfd)) as factory:
+    with elsewhere(*NETWORK) as pidfd, contextlib.closing(SocketFactory(pidfd)) as factory:
         with pytest.raises(OSError, match="not supported"):
             factory.make(socket.AF_INET, socket.SocketKind.SOCK_SEQPACKET)
         made(factory, socket.AF_INET, socket.SOCK_DGRAM).close()
