@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -83,6 +84,9 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # For each table that goes with its socket the kernel waits until every processor has seen it go.
+        with ThreadPoolExecutor(max(len(self._tracers), 1)) as threads:
+            list(threads.map(Tracer.close, self._tracers.values()))
         self._stack.close()
 
     def finish(self, sender: Sender, result: Result, stations: Mapping[tuple[str, str], str]) -> Observation:
