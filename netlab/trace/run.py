@@ -105,7 +105,7 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
         differences.append("but the kernel had more to tell than was read: try again while less is going on")
     return Trace(
         source=_named(owner),
-        destination=f"{request.destination} ({destination}{f' port {port}' if port else ''})",
+        destination=_called(request.destination, destination, port),
         protocol=request.protocol,
         hops=path.hops,
         reply=path.reply,
@@ -148,6 +148,14 @@ def _stations(state: State) -> dict[tuple[str, str], str]:
         for link in namespace.links
         if not link.master
     }
+
+
+def _called(destination: str, address: str, port: int) -> str:
+    """The destination as it was given, with what that does not tell."""
+    untold = [] if address in destination else [address]
+    if port and not destination.endswith(f":{port}"):
+        untold.append(f"port {port}")
+    return f"{destination} ({' '.join(untold)})" if untold else destination
 
 
 def _named(owner: str) -> str:
