@@ -168,6 +168,10 @@ def _number(text: str, whole: str, protocol: str = "") -> int:
         if text:
             raise UsageError(f"DESTINATION {whole!r}: ICMP has no ports: leave {text} out")
         return 0
+    if not text:
+        raise UsageError(
+            f"DESTINATION {whole!r}: which port? Give {whole.rstrip(':')}:PORT, or to `netlab trace` --proto icmp"
+        )
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise UsageError(f"DESTINATION {whole!r}: its port is not a number in 1..65535")
     return int(text)

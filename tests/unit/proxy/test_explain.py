@@ -235,6 +235,12 @@ def test_icmp_has_no_port(destination: str, addresses: tuple[str, ...]) -> None:
         (lambda: asked("web-1", "fd00::1:80"), UsageError, "DESTINATION 'fd00::1:80': give ADDRESS:PORT"),
         (lambda: asked("web-1", "10.96.0.10:0"), UsageError, "DESTINATION '10.96.0.10:0': its port is not a number"),
         (lambda: asked("web-1", "node/node-1:x"), UsageError, "DESTINATION 'node/node-1:x': its port is not a number"),
+        (lambda: asked("web-1", "web-1"), UsageError, "DESTINATION 'web-1': which port? Give web-1:PORT, or to"),
+        (
+            lambda: asked("web-1", "outside:"),
+            UsageError,
+            "DESTINATION 'outside:': which port? Give outside:PORT, or to",
+        ),
         (lambda: asked("web-1", "job/web-1:80"), UsageError, "DESTINATION 'job/web-1:80': give ADDRESS:PORT"),
         (lambda: asked("web-1", "web-2:80"), NotFoundError, "there is no pod 'web-2' in namespace shop; did you mean"),
         (
