@@ -31,6 +31,8 @@ _ERRORS = {
 }
 _ANSWER = "; the answer: "
 """Between what became of the probe and what became of its answer, in a predicted reason."""
+_LOST = ", but the answer is lost: "
+"""Between the same two in an observed one."""
 
 
 def complaint(headers: Headers) -> str:
@@ -75,7 +77,7 @@ class Fate:
         if last.tap.owner == self._source and not last.outgoing:
             return fate
         lost = self._lost(self._reply)
-        return Verdict("dropped", lost.node, f"{fate.reason}{_ANSWER}{lost.reason}")
+        return Verdict("dropped", lost.node, f"{fate.reason}{_LOST}{lost.reason}")
 
     def _answered(self, first: Sighting) -> Verdict:
         """By what came back, where it set out."""
@@ -118,8 +120,10 @@ class Fate:
         owner, headers = last.tap.owner, last.headers
         arrived = not last.outgoing and not headers.carrier and self._has(owner, address_text(headers.destination))
         if arrived and not self._stop(owner, self._forward.sightings) and not self._filtered(owner):
-            where = f"{_end(headers.destination, headers.dport)} of {owner}"
-            return Verdict("delivered", last.tap.machine, f"reached {where}; nobody answered")
+            reached = f"reached {_end(headers.destination, headers.dport)} of {owner}"
+            if lost := self._answer_unsent(last.tap.machine):
+                return Verdict("dropped", last.tap.machine, f"{reached}{_LOST}{lost}")
+            return Verdict("delivered", last.tap.machine, f"{reached}; nobody answered")
         return self._lost(self._forward)
 
     def _lost(self, journey: Journey) -> Verdict:
@@ -162,6 +166,12 @@ class Fate:
             return ""
         verdict = self._expected.verdict
         return "" if verdict.outcome == "delivered" else verdict.reason.rpartition(_ANSWER)[2]
+
+    def _answer_unsent(self, machine: str) -> str:
+        """Why the answer was to end on that machine before any tap, by the state; empty if it was not."""
+        if self._expected is None or self._expected.reply or _ANSWER not in self._expected.verdict.reason:
+            return ""
+        return self._foreseen(machine)
 
     def _has(self, owner: str, address: str) -> bool:
         namespace = self._state.namespaces.get(owner)

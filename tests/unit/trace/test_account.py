@@ -93,7 +93,7 @@ def _error(kind: int, code: int, source: bytes = _NODE, mtu: int = 0) -> Headers
             Verdict(
                 "dropped",
                 "n",
-                "10.0.1.1 port 80 of ns/b answers; the answer: nothing says why; last seen at n veth0 (in)",
+                "10.0.1.1 port 80 of ns/b answers, but the answer is lost: nothing says why; last seen at n veth0 (in)",
             ),
         ),
     ],
@@ -106,6 +106,15 @@ def test_what_arrived_without_an_answer_was_delivered_unless_something_threw_it_
     assert _verdict(_ARRIVED) == Verdict("delivered", "m", "reached 10.0.1.1 port 80 of ns/b; nobody answered")
     lost = _verdict(_ARRIVED, thrown={"ns/b": ["rp_filter: so it is"]})
     assert lost == Verdict("dropped", "m", "rp_filter: so it is; last seen at ns/b eth0 (in)")
+
+
+def test_an_answer_that_was_to_end_before_any_tap_is_lost() -> None:
+    expected = Verdict("dropped", "m", "it came; the answer: no route")
+    assert _verdict(_ARRIVED, expected=expected) == Verdict(
+        "dropped", "m", "reached 10.0.1.1 port 80 of ns/b, but the answer is lost: no route"
+    )
+    elsewhere = _verdict(_ARRIVED, expected=Verdict("dropped", "n", "it came; the answer: no route"))
+    assert elsewhere.outcome == "delivered"
 
 
 def test_the_state_tells_why_at_either_end_of_the_last_wire() -> None:
