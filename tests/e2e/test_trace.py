@@ -267,7 +267,8 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
     text = lab.netlab.ok("trace", "--name", lab.name, "client", "svc/far:http", "--report", str(page))
     assert text.startswith("pod default/client -> svc/far:http (")
     assert "\nand back\n" in text
-    assert text.endswith("\nas predicted\n")
+    # On a bridge, what neighbours are known by makes a difference to the way.
+    assert re.search(r"\nas predicted(, one of \d+ ways that the state allows)?\n$", text)
     assert page.read_text().startswith("<!DOCTYPE html>")
     for node in ("node-1", "node-2"):
         tables = lab.netlab.ok("exec", "--name", lab.name, f"node/{node}", "--", "nft", "list", "tables")
@@ -281,6 +282,7 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
         (3, ("client", "svc/faar:80"), "there is no Service 'faar' in namespace default; did you mean far?"),
         (3, ("client", "local:80"), "there is no pod 'local' in namespace default; did you mean svc/local?"),
         (2, ("client", "10.96.0.1"), "give ADDRESS:PORT"),
+        (2, ("client", "far"), "which port? Give far:PORT, or to `netlab trace` --proto icmp"),
         (2, ("203.0.113.9", "svc/near:80"), "nobody in the lab has this address"),
         (2, ("client", "far:8080", "--size", "1000"), "TCP chooses the sizes of its packets itself"),
         (2, ("client", "far:8080", "--proto", "icmp"), "ICMP has no ports"),
