@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netlab.cli.options import lab_option, output_option
+from netlab.cli.options import completed_lab, lab_option, output_option
 from netlab.errors import NetlabError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
@@ -47,7 +46,7 @@ def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list
     def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         from netlab.api import resources
 
-        lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
+        lab = completed_lab(ctx)
         namespace = ctx.params.get("namespace")
         path = resources.PODS.path(namespace) if kind == "pod" else resources.SERVICES.path(namespace)
         listed = lab.client().request("GET", path)["items"]
@@ -57,7 +56,7 @@ def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list
 
 
 def _complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
+    lab = completed_lab(ctx)
     return [name for name in [*lab.spec().node_names, OUTSIDE, FABRIC] if name.startswith(incomplete)]
 
 

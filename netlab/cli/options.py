@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,6 +26,12 @@ class _LabType(click.ParamType[Lab]):
 
         names = [lab.name for lab in all_labs()]
         return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def completed_lab(ctx: click.Context) -> Lab:
+    """The lab that a command line is about while it is being completed."""
+    lab: Lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
+    return lab
 
 
 def lab_option(command: F) -> F:

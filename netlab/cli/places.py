@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from netlab.cli.options import lab_option, namespace_option
+from netlab.cli.options import completed_lab, lab_option, namespace_option
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
@@ -31,7 +31,7 @@ class _PlaceType(click.ParamType[str]):
     ) -> list[click.shell_completion.CompletionItem]:
         from netlab.api.resources import PODS
 
-        lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
+        lab = completed_lab(ctx)
         listed = lab.client().request("GET", PODS.path(ctx.params.get("namespace", "default")))["items"]
         places = [obj["metadata"]["name"] for obj in listed]
         places += [f"node/{name}" for name in lab.spec().node_names] + [OUTSIDE, FABRIC]

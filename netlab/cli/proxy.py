@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import value
 from netlab.errors import NetlabError, UnsupportedError, UsageError
@@ -153,8 +154,8 @@ _NODE = click.option("--node", help="The node whose rules are looked at.")
 @_api_options
 @namespace_option
 @output_option("json", "yaml")
-@click.argument("source")
-@click.argument("destination")
+@source_argument
+@destination_argument
 def explain(
     lab: Lab, node: str | None, namespace: str, output: str | None, source: str, destination: str, **given: Any
 ) -> None:

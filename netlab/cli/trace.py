@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import Progress, value
 from netlab.errors import DifferenceError, UsageError
@@ -37,8 +38,8 @@ _SMALLEST, _LARGEST = 64, 65535
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Draw it too: one self-contained HTML file."
 )
-@click.argument("source")
-@click.argument("destination")
+@source_argument
+@destination_argument
 def trace(
     lab: Lab,
     namespace: str,

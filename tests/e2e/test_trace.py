@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,26 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
     for node in ("node-1", "node-2"):
         tables = lab.netlab.ok("exec", "--name", lab.name, f"node/{node}", "--", "nft", "list", "tables")
         assert "netlab-trace" not in tables
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("fa",), ["far"]),
+        (("n",), ["node/node-1", "node/node-2", "near"]),
+        (("client", "svc/f"), ["svc/far:80"]),
+        (("--proto", "udp", "client", "svc/f"), ["svc/far:81"]),
+        (("--proto", "icmp", "client", "svc/f"), ["svc/far"]),
+        (("client", "o"), ["outside"]),
+        (("--name", "none", "cl"), []),
+    ],
+)
+def test_ends_are_completed(lab: Lab, words: tuple[str, ...], offered: list[str]) -> None:
+    line = ["netlab", "trace", "--name", lab.name, *words]
+    asked = {"_NETLAB_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
+    program = Path(sys.executable).with_name("netlab")
+    done = subprocess.run([program], env=lab.netlab.environment | asked, capture_output=True, text=True, check=False)
+    assert [each.partition(",")[2] for each in done.stdout.splitlines()] == offered
 
 
 @pytest.mark.parametrize(
