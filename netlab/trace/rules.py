@@ -31,6 +31,7 @@ _COMMENT = re.compile(r'comment "(?P<quoted>[^"]*)"|--comment (?P<word>[^" ]+)')
 _IPTABLES = {"ip": "iptables", "ip6": "ip6tables"}
 _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+_TRANSLATIONS: Mapping[str, Kind] = {"dnat": "DNAT", "redirect": "DNAT", "snat": "SNAT", "masquerade": "SNAT"}
 _MARKS = ("mark-masquerade", "KUBE-MARK-MASQ")
 _EGRESS = "netlab-egress"
 _CNI_MASQUERADE = "netlab_cni_masquerade"
@@ -194,15 +195,13 @@ def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[byte
 
 
 def _kind(step: Step, texts: Texts) -> Kind | None:
-    text = texts.get((_chain(step), step.handle), "")
+    words = _COMMENT.sub("", texts.get((_chain(step), step.handle), "")).lower().split()
     if step.verdict.code == _DROP:
-        return "rejected" if "reject" in text.lower().split() else "dropped"
+        return "rejected" if "reject" in words else "dropped"
     if step.kind != "rule" or step.verdict.code != 1:
         return None
-    words = set(text.lower().split())
-    if words & {"dnat", "redirect"}:
-        return "DNAT"
-    return "SNAT" if words & {"snat", "masquerade"} else None
+    # The last of them is the statement: `ct status dnat masquerade`.
+    return next((_TRANSLATIONS[word] for word in reversed(words) if word in _TRANSLATIONS), None)
 
 
 def _name(step: Step, kind: Kind, frontend: Frontend, plan: Plan, network: str, met: Flow) -> str:

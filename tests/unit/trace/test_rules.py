@@ -85,7 +85,12 @@ _PLAN: Plan = {
          "ipMasq of CNI network lab"),
         ("203.0.113.9", 80, "mine", "input", _DROP, 'drop comment "no"', "dropped",
          "rule 'no' of ip mine input: drop comment \"no\""),
+        ("10.96.0.1", 80, "kube-proxy", "nat-postrouting", _ACCEPT, "ct status dnat @hairpins masquerade", "SNAT",
+         "Service ns/web:http, internalTrafficPolicy Cluster: masqueraded"),
+        ("203.0.113.9", 80, "mine", "nat", _ACCEPT, 'dnat to 10.0.0.1 comment "no snat here"', "DNAT",
+         "rule 'no snat here' of ip mine nat: dnat to 10.0.0.1 comment \"no snat here\""),
         ("203.0.113.9", 80, "mine", "input", _ACCEPT, "accept", None, ""),
+        ("203.0.113.9", 80, "mine", "input", _ACCEPT, 'accept comment "after dnat"', None, ""),
     ],
 )  # fmt: skip
 def test_a_decision_is_named_after_what_people_know(
