@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from netlab.capture.correlate import Journey, Sighting, changes
 from netlab.capture.headers import Headers, address_text
 from netlab.proxy.plan import Plan
+from netlab.trace.compare import OF_STATE
 from netlab.trace.fate import Fate, complaint
 from netlab.trace.model import Direction, Hop, Path
 from netlab.trace.observe import Observation
@@ -16,8 +17,6 @@ from netlab.trace.state import State
 _NAMES = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 _TRANSLATED: Mapping[str, Kind] = {"DNAT": "DNAT", "SNAT": "SNAT"}
 _ECHO_REPLIES = {(1, 0), (58, 129)}
-_OF_STATE = ("route ", "FDB ")
-"""What decides a way and is no rule: the kernel does not tell of it, the state does."""
 
 
 class Account:
@@ -62,6 +61,8 @@ class Account:
             direction: Direction = "out" if seen.outgoing else "in"
             changed = changes(before.headers, headers, reply=journey.reply) if before else []
             by = list(self._by(before, tap.owner, changed, reply=journey.reply)) if before else _sent_by(headers)
+            if before and tap.owner == before.tap.owner and not before.outgoing and not journey.reply:
+                by += self._kept(tap.owner, journey)
             foreseen = known.get((tap.owner, tap.interface, direction))
             yield Hop(
                 node=tap.machine,
@@ -77,7 +78,7 @@ class Account:
                 ttl=headers.ttl,
                 encapsulation=str(headers.carrier or ""),
                 changed=changed,
-                by=by + [each for each in (foreseen.by if foreseen else []) if each.startswith(_OF_STATE)],
+                by=by + [each for each in (foreseen.by if foreseen else []) if each.startswith(OF_STATE)],
                 nanoseconds=seen.time - begin,
             )
             before = seen
@@ -94,6 +95,13 @@ class Account:
                 yield from found[0].by if found else ()
             elif found:
                 yield from found[0].by
+
+    def _kept(self, owner: str, journey: Journey) -> Iterator[str]:
+        """Who had a source be what it was: behind that rule no other can change it."""
+        leaving = [each.headers.flow for each in journey.sightings if each.tap.owner == owner and each.outgoing]
+        for each in self._decided(owner):
+            if each.kind == "SNAT" and leaving and each.flow == leaving[-1]:
+                yield from each.by
 
     def _decided(self, owner: str) -> Iterator[Decision]:
         return iter(self._decisions.get(owner, ()))

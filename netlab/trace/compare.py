@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from netlab.trace.model import Hop, Path
 from netlab.trace.state import ANY_PORT
 
+OF_STATE = ("route ", "FDB ")
+"""What decides a way and is no rule: the kernel does not tell of it, the state does."""
+
 
 def nearest(predicted: Sequence[Path], observed: Path) -> Path | None:
     """Of the predicted paths, the one from which the observed one differs least and latest."""
@@ -58,7 +61,9 @@ def _differs(expected: Hop, seen: Hop) -> str:
     ports = (expected.sport in (ANY_PORT, seen.sport), expected.dport in (ANY_PORT, seen.dport))
     same = (expected.src, expected.dst, expected.protocol) == (seen.src, seen.dst, seen.protocol) and all(ports)
     if not same:
-        return f"at {_place(seen)}: predicted {_ends(expected)}, observed {_ends(seen)}"
+        rules = [each for each in seen.by if not each.startswith(OF_STATE)]
+        by = f", by {'; '.join(rules)}" if rules else ""
+        return f"at {_place(seen)}: predicted {_ends(expected)}, observed {_ends(seen)}{by}"
     if expected.encapsulation != seen.encapsulation:
         ought, was = expected.encapsulation or "no tunnel", seen.encapsulation or "no tunnel"
         return f"at {_place(seen)}: predicted {ought}, observed {was}"

@@ -123,7 +123,10 @@ class Fate:
             reached = f"reached {_end(headers.destination, headers.dport)} of {owner}"
             if lost := self._answer_unsent(last.tap.machine):
                 return Verdict("dropped", last.tap.machine, f"{reached}{_LOST}{lost}")
-            return Verdict("delivered", last.tap.machine, f"{reached}; nobody answered")
+            # Nothing counts these by namespace; with accept_local it is another reason that nobody hears the answer.
+            martian = self._has(owner, address_text(headers.source)) and last.tap.kind != "loopback"
+            why = f": {address_text(headers.source)} is its own address, too (martian source)" if martian else ""
+            return Verdict("delivered", last.tap.machine, f"{reached}; nobody answered{why}")
         return self._lost(self._forward)
 
     def _lost(self, journey: Journey) -> Verdict:

@@ -167,6 +167,10 @@ def test_who_translated_a_packet_is_named(lab: Lab, family: str) -> None:
     ]
     found = lab.trace(0, "outside", lab.target("{node-2}:{local port}", family))
     assert not any("masqueraded" in text for text in _by(found))
+    assert (
+        "Service default/near:http, internalTrafficPolicy Cluster: masqueraded, a pod that reaches itself (hairpin)"
+        in (_by(lab.trace(0, "near", lab.target("{svc/near}:80", family))))
+    )
     tunnels = {
         hop["encapsulation"].partition(" ")[0]
         for hop in lab.trace(0, "client", lab.target("{far}:8080", family))["hops"]
@@ -262,6 +266,34 @@ def test_a_rule_that_nobody_foretold_is_a_difference_that_names_it(lab: Lab) -> 
     assert found["verdict"]["node"] == "node-2"
     assert found["verdict"]["reason"].startswith("rule 'closed today' of inet mine c: ")
     assert line.startswith("netlab: not as predicted: hop ")
+
+
+def test_a_rule_that_keeps_others_from_translating_is_named(lab: Lab) -> None:
+    pod = lab.target("{near}", "IPv4")
+    rule = f'ip saddr {pod} ip daddr {pod} snat to {pod} comment "as it is"'
+    chain = "type nat hook postrouting priority srcnat - 10;"
+    lab.on("node-1", "nft", f"add table ip mine; add chain ip mine c {{ {chain} }}; add rule ip mine c {rule}")
+    try:
+        line = lab.netlab.fails(10, "trace", "--name", lab.name, "near", "svc/near:http", "--timeout", "0.3")
+    finally:
+        lab.on("node-1", "nft", "delete table ip mine")
+    assert "rule 'as it is' of ip mine c" in line
+
+
+def test_an_answer_that_finds_no_way_out_is_told_by_the_state(lab: Lab) -> None:
+    if lab.network == "bridge":
+        return  # one segment: no route is needed
+    sandbox = (
+        f"--net=/run/netns/{lab.netlab.ok('exec', '--name', lab.name, 'node/node-2', '--', 'ls', '/run/netns')}".strip()
+    )
+    route = lab.netlab.ok("exec", "--name", lab.name, "far", "--", "ip", "-4", "route", "show", "default").split()
+    lab.on("node-2", "nsenter", sandbox, "ip", "route", "del", *route)
+    try:
+        found = lab.trace(11, "client", lab.target("{far}:8080", "IPv4"), "--timeout", "0.3")
+    finally:
+        lab.on("node-2", "nsenter", sandbox, "ip", "route", "add", *route)
+    assert (found["verdict"]["node"], found["reply"]) == ("node-2", [])
+    assert ", but the answer is lost: no route to " in found["verdict"]["reason"]
 
 
 def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def _with(path: Path, number: int, **changes: object) -> Path:
                 "observed tcp 10.0.0.1:1000 > 10.0.1.2:8080"
             ],
         ),
+        (
+            _with(_PATH, 2, dst="10.0.1.2", by=["rule of ip mine c: dnat to x", "route y"]),
+            [
+                "hop 3: at n eth0 out: predicted tcp 10.0.0.1:1000 > 10.0.1.1:8080, "
+                "observed tcp 10.0.0.1:1000 > 10.0.1.2:8080, by rule of ip mine c: dnat to x"
+            ],
+        ),
         (_with(_PATH, 2, encapsulation=""), ["hop 3: at n eth0 out: predicted VXLAN 1 a > b, observed no tunnel"]),
         (_with(_PATH, 2, ttl=62), ["hop 3: at n eth0 out: predicted TTL 63, observed 62"]),
         (
