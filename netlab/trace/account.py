@@ -56,13 +56,19 @@ class Account:
         begin = (self._forward or journey).sightings[0].time
         known = {(hop.owner, hop.interface, hop.direction): hop for hop in expected}
         before = None if journey.reply else _dialled(journey)
+        entered = ""
         for seen in journey.sightings:
             headers, tap = seen.headers, seen.tap
             direction: Direction = "out" if seen.outgoing else "in"
             changed = changes(before.headers, headers, reply=journey.reply) if before else []
             by = list(self._by(before, tap.owner, changed, reply=journey.reply)) if before else _sent_by(headers)
-            if before and tap.owner == before.tap.owner and not before.outgoing and not journey.reply:
+            # What a bridge redirects (br_netfilter) is behind its postrouting at the port only.
+            bridged = before is not None and tap.kind == "bridge" and before.headers.ttl == headers.ttl
+            if entered and tap.owner == entered and seen.outgoing and not bridged:
                 by += self._kept(tap.owner, journey)
+                entered = ""
+            elif not seen.outgoing:
+                entered = "" if journey.reply else tap.owner
             foreseen = known.get((tap.owner, tap.interface, direction))
             yield Hop(
                 node=tap.machine,

@@ -326,7 +326,7 @@ def test_ends_are_completed(lab: Lab, words: tuple[str, ...], offered: list[str]
     asked = {"_NETLAB_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
     program = Path(sys.executable).with_name("netlab")
     done = subprocess.run([program], env=lab.netlab.environment | asked, capture_output=True, text=True, check=False)
-    assert [each.partition(",")[2] for each in done.stdout.splitlines()] == offered
+    assert [each.partition(",")[2] for each in done.stdout.split()] == offered
 
 
 @pytest.mark.parametrize(
