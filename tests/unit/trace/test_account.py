@@ -163,3 +163,44 @@ def test_hops_tell_times_since_the_first_and_a_translation_before_it() -> None:
     assert first.changed == ["DNAT 10.0.1.1:80 -> 192.0.2.1:8080"]
     assert (first.nanoseconds, second.nanoseconds, second.changed) == (0, 1000, [])
     assert (second.owner, second.interface, second.direction) == ("n", "veth0", "in")
+
+
+_BRIDGE = Tap("n", "n", "cni0", "bridge")
+_PORT = Tap("n", "n", "veth1", "veth", "ns/b eth0")
+_ROUTED = _THERE._replace(ttl=63)
+
+
+@pytest.mark.parametrize(
+    ("sightings", "named"),
+    [
+        (((_POD, True, _THERE), (_VETH, False, _THERE), (_OUT, True, _ROUTED)), "eth0"),
+        (((_POD, True, _THERE), (_VETH, False, _THERE), (_BRIDGE, True, _ROUTED), (_PORT, True, _ROUTED)), "cni0"),
+        (((_POD, True, _THERE), (_VETH, False, _THERE), (_BRIDGE, True, _THERE), (_PORT, True, _THERE)), "veth1"),
+        (
+            (
+                (_POD, True, _THERE),
+                (_VETH, False, _THERE),
+                (_OUT, True, _ROUTED._replace(source=_NODE)),
+            ),
+            "",
+        ),
+    ],
+)
+def test_a_rule_that_kept_a_source_is_named_where_it_came_into_force(
+    sightings: tuple[tuple[Tap, bool, Headers], ...], named: str
+) -> None:
+    seen = tuple(Sighting(tap, number, out, headers) for number, (tap, out, headers) in enumerate(sightings))
+    network = b"\x45" + bytes(8) + b"\x06" + bytes(2) + _CLIENT + _SERVER
+    step = Step("ip", "mine", "c", 3, "rule", Said(1), 1, network, b"\x03\xe8\0\x50" + bytes(16), 0, 0)
+    observed = Observation(
+        Result("silent"),
+        [Journey(seen, (_CLIENT, 1000, _SERVER, 80), reply=False)],
+        [Passage("n", (step,))],
+        {"n": {(("ip", "mine", "c"), 3): "snat to 10.0.0.1"}},
+        {},
+        {},
+        lost=False,
+    )
+    hops = Account("ns/a", observed, _STATE).path().hops
+    unchanged = [hop for hop in hops if not any(each.startswith("SNAT") for each in hop.changed)]
+    assert [hop.interface for hop in unchanged if hop.by] == ([named] if named else [])
