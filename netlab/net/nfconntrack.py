@@ -5,18 +5,16 @@ Constants are the kernel's (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, Message, Netlink, attributes
+from netlab.net.notices import Notices
 
 _NETLINK_NETFILTER = 12
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP = 1, 2, 3
 _NEW, _GET, _DELETE = 1 << 8 | 0, 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ZONE = 1, 2, 3, 18
@@ -28,8 +26,6 @@ _HEADER = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
 _MESSAGE = struct.Struct("=IHHII")
 _RECEIVE_BUFFER = 8 << 20
 """Bytes: some 10,000 events, each of which the kernel charges with more than it is long."""
-_LARGEST = 1 << 16
-_SO_RCVBUFFORCE = 33
 
 Ends = tuple[bytes, int, bytes, int]
 """Source, its port, destination, its port; addresses packed, an ICMP query's identifier for both ports."""
@@ -68,63 +64,21 @@ def entries(family: int = socket.AF_UNSPEC) -> list[Entry]:
     return [_entry(answer) for answer in answers]
 
 
-class Events:
+class Events(Notices):
     """What becomes of the connections of a network namespace: that of its making, or that of a socket made elsewhere.
 
     Whoever wants to know of all connections opens this first and lists `entries` then. By the kernel's default
     (net.netfilter.nf_conntrack_events=2, Linux 5.19) nothing is told of what began before. `lost` counts how often
-    there was no room for an event: list the entries again. Closed by `close`, or as a block. Raises `OSError`.
+    there was no room for an event: list the entries again.
     """
 
     def __init__(self, made: socket.socket | None = None) -> None:
-        """`made` is a socket of family AF_NETLINK, type SOCK_RAW and protocol 12; it is closed with this."""
-        self.lost = 0
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = made or socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
-        try:
-            self._socket.setblocking(False)
-            self._enlarge()
-            self._socket.bind((0, 0))
-            for group in (_NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP):
-                self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._socket.close()
-
-    def fileno(self) -> int:
-        """For select(2): readable when there are events."""
-        return self._socket.fileno()
+        super().__init__((_NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP), _RECEIVE_BUFFER, made)
 
     def read(self) -> list[Event]:
         """The events since the last call, in their order; it does not wait for any."""
-        found: list[Event] = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                try:
-                    data = self._socket.recv(_LARGEST)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                    self.lost += 1
-                else:
-                    found += _events(data, time.time_ns())
-        return found
-
-    def _enlarge(self) -> None:
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        except PermissionError:  # the right to it is the host's: an ordinary user has what net.core.rmem_max allows
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        now = time.time_ns()
+        return [event for data in self.datagrams() for event in _events(data, now)]
 
 
 def _events(data: bytes, now: int) -> Iterator[Event]:

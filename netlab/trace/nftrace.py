@@ -8,8 +8,6 @@ ruleset` leaves it alone. Constants are the kernel's (include/uapi/linux/netfilt
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import socket
 import struct
@@ -20,12 +18,13 @@ from netlab.net import nfrules
 from netlab.net.netlink import NLM_F_CREATE, NLM_F_EXCL, Message, attribute, attributes, nested
 from netlab.net.nfelements import Nfnetlink, Verdict
 from netlab.net.nfrules import FAMILIES, Chain
+from netlab.net.notices import Notices
 
 TABLE_PREFIX = "netlab-trace-"
 """What the names of the tables of all traces begin with; the process's number follows."""
 
 _NETLINK_NETFILTER = 12
-_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE = 270, 1, 9
+_GROUP_NFTRACE = 9
 _SUBSYSTEM = 10
 _NEWTABLE, _NEWCHAIN, _NEWSET, _TRACE = (_SUBSYSTEM << 8 | kind for kind in (0, 3, 9, 17))
 _OWNER = 0x2
@@ -37,7 +36,6 @@ _REGISTER = 8  # NFT_REG32_00
 _PREROUTING, _OUTPUT = 0, 3
 _BEFORE_RAW, _BEHIND_CONNTRACK = -350, -199
 _RECEIVE_BUFFER = 1 << 20
-_LARGEST = 1 << 16
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 
 _MESSAGE = struct.Struct("=IHHII")
@@ -103,14 +101,9 @@ class Tracer:
     """
 
     def __init__(self, signature: Signature, make: MakeSocket = socket.socket, *, tracked: bool) -> None:
-        self.lost = False
         self.table = f"{TABLE_PREFIX}{os.getpid()}"
-        self._events = make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        self._events.setblocking(False)
-        self._events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        # What has no number of its own gets nothing: it looks like the sender, the kernel, whose number is 0.
-        self._events.bind((0, 0))
-        self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTRACE)
+        made = make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._notices = Notices([_GROUP_NFTRACE], _RECEIVE_BUFFER, made)
         self._owner = Nfnetlink(make(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER))
         try:
             self._owner.commit(_table(self.table, signature, tracked=tracked))
@@ -127,26 +120,20 @@ class Tracer:
     def close(self) -> None:
         """Stop watching: the table goes with its socket."""
         self._owner.close()
-        self._events.close()
+        self._notices.close()
+
+    @property
+    def lost(self) -> bool:
+        """Whether more happened than there was room to tell."""
+        return self._notices.lost > 0
 
     def fileno(self) -> int:
         """For select(2): readable when there are steps."""
-        return self._events.fileno()
+        return self._notices.fileno()
 
     def steps(self) -> list[Step]:
         """What happened since the last call, in its order."""
-        found: list[Step] = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                try:
-                    data = self._events.recv(_LARGEST)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                    self.lost = True
-                else:
-                    found += decode(data)
-        return found
+        return [step for data in self._notices.datagrams() for step in decode(data)]
 
 
 def decode(data: bytes) -> Iterator[Step]:

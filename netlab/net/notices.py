@@ -1,0 +1,71 @@
+"""What netfilter tells whoever listens: the multicast groups of NETLINK_NETFILTER."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Self
+
+_NETLINK_NETFILTER = 12
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_SO_RCVBUFFORCE = 33
+_LARGEST = 1 << 16
+
+
+class Notices:
+    """Datagrams to groups (NFNLGRP_*), of the network namespace of its making, or of a socket made elsewhere.
+
+    `room` is how many bytes may wait to be read, as the kernel charges them. `lost` counts how often there was none for
+    more. Closed by `close`, or as a block. Raises `OSError`.
+    """
+
+    def __init__(self, groups: Iterable[int], room: int, made: socket.socket | None = None) -> None:
+        """`made` is a socket of family AF_NETLINK, type SOCK_RAW and protocol 12; it is closed with this."""
+        self.lost = 0
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = made or socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+        try:
+            self._socket.setblocking(False)
+            self._enlarge(room)
+            # What has no number of its own gets nothing: it looks like the sender, the kernel, whose number is 0.
+            self._socket.bind((0, 0))
+            for group in groups:
+                self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """For select(2): readable when there is something to be read."""
+        return self._socket.fileno()
+
+    def datagrams(self) -> list[bytes]:
+        """Those since the last call, in their order; it does not wait for any."""
+        found: list[bytes] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    found.append(self._socket.recv(_LARGEST))
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    self.lost += 1
+        return found
+
+    def _enlarge(self, room: int) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, room)
+        except PermissionError:  # the right to it is the host's: an ordinary user has what net.core.rmem_max allows
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
