@@ -18,35 +18,7 @@ from netlab.capture.headers import (
     protocol_name,
     swapped,
 )
-
-_ICMP_WORDS = {
-    (ICMP, 0): "echo reply",
-    (ICMP, 3): "unreachable",
-    (ICMP, 5): "redirect",
-    (ICMP, 8): "echo request",
-    (ICMP, 11): "time exceeded",
-    (ICMPV6, 1): "unreachable",
-    (ICMPV6, 2): "too big",
-    (ICMPV6, 3): "time exceeded",
-    (ICMPV6, 128): "echo request",
-    (ICMPV6, 129): "echo reply",
-    (ICMPV6, 133): "router solicitation",
-    (ICMPV6, 134): "router advertisement",
-    (ICMPV6, 135): "neighbour solicitation",
-    (ICMPV6, 136): "neighbour advertisement",
-    (ICMPV6, 143): "multicast listener report",
-}
-_UNREACHABLE = {
-    (ICMP, 0): "network unreachable",
-    (ICMP, 1): "host unreachable",
-    (ICMP, 3): "port unreachable",
-    (ICMP, 4): "fragmentation needed",
-    (ICMP, 13): "administratively prohibited",
-    (ICMPV6, 0): "no route",
-    (ICMPV6, 1): "administratively prohibited",
-    (ICMPV6, 3): "address unreachable",
-    (ICMPV6, 4): "port unreachable",
-}
+from netlab.capture.icmp import words
 
 
 class Addresses(NamedTuple):
@@ -81,10 +53,7 @@ def addresses(journey: Journey) -> Addresses:
 def said(headers: Headers) -> str:
     """What a packet is about, in a few words: TCP's flags, ICMP's type, the bytes it carries."""
     if headers.protocol in (ICMP, ICMPV6) and not headers.fragment:
-        text = _ICMP_WORDS.get((headers.protocol, headers.icmp_type), f"type {headers.icmp_type}")
-        if text == "unreachable":
-            text = _UNREACHABLE.get((headers.protocol, headers.icmp_code), f"unreachable ({headers.icmp_code})")
-        return f"{text}, MTU {headers.mtu}" if headers.mtu else text
+        return words(headers)
     flags = f"[{headers.flag_letters}]" if headers.protocol == TCP and not headers.fragment else ""
     part = f"fragment at {headers.fragment}," if headers.fragment or headers.more else ""
     return " ".join(filter(None, (flags, part, f"{headers.payload} B" if headers.payload else "")))

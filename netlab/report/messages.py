@@ -9,40 +9,13 @@ from typing import Literal, NamedTuple
 
 from netlab.capture.correlate import Journey, changes
 from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text, protocol_name
+from netlab.capture.icmp import words
 from netlab.capture.taps import Tap
 from netlab.lab.paths import OUTSIDE
 
 Tone = Literal["request", "reply", "bad"]
 
 _FLAGS = {"S": "SYN", "A": "ACK", "F": "FIN", "R": "RST", "P": "PSH", "U": "URG", "E": "ECE", "C": "CWR"}
-_ICMP = {
-    (ICMP, 0): "echo reply",
-    (ICMP, 3): "destination unreachable",
-    (ICMP, 5): "redirect",
-    (ICMP, 8): "echo request",
-    (ICMP, 11): "time exceeded",
-    (ICMPV6, 1): "destination unreachable",
-    (ICMPV6, 2): "packet too big",
-    (ICMPV6, 3): "time exceeded",
-    (ICMPV6, 128): "echo request",
-    (ICMPV6, 129): "echo reply",
-    (ICMPV6, 133): "router solicitation",
-    (ICMPV6, 134): "router advertisement",
-    (ICMPV6, 135): "neighbour solicitation",
-    (ICMPV6, 136): "neighbour advertisement",
-    (ICMPV6, 143): "listener report",
-}
-_ICMP_CODES = {
-    (ICMP, 3, 0): "network unreachable",
-    (ICMP, 3, 1): "host unreachable",
-    (ICMP, 3, 3): "port unreachable",
-    (ICMP, 3, 4): "fragmentation needed",
-    (ICMP, 3, 13): "prohibited",
-    (ICMPV6, 1, 0): "no route",
-    (ICMPV6, 1, 1): "prohibited",
-    (ICMPV6, 1, 3): "address unreachable",
-    (ICMPV6, 1, 4): "port unreachable",
-}
 
 
 class Lifeline(NamedTuple):
@@ -178,9 +151,7 @@ def _what(headers: Headers) -> str:
         said = " ".join(_FLAGS[letter] for letter in headers.flag_letters)
         return f"{protocol} {said}{_bytes(headers)}{part}"
     if headers.protocol in (ICMP, ICMPV6) and not headers.fragment:
-        kind = (headers.protocol, headers.icmp_type)
-        said = _ICMP_CODES.get((*kind, headers.icmp_code)) or _ICMP.get(kind, f"type {headers.icmp_type}")
-        return f"{protocol} {said}{f' (MTU {headers.mtu})' if headers.mtu else ''}{part}"
+        return f"{protocol} {words(headers)}{part}"
     return f"{protocol}{_bytes(headers)}{part}"
 
 

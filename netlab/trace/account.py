@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from netlab.capture.correlate import Journey, Sighting, changes
 from netlab.capture.headers import Headers, address_text
+from netlab.capture.icmp import words
 from netlab.proxy.plan import Plan
 from netlab.trace.compare import OF_STATE
-from netlab.trace.fate import Fate, complaint
+from netlab.trace.fate import Fate
 from netlab.trace.model import Direction, Hop, Path
 from netlab.trace.observe import Observation
 from netlab.trace.rules import Decision, Kind, decisions
@@ -135,4 +136,4 @@ def _is_reply(journey: Journey) -> bool:
 
 
 def _sent_by(headers: Headers) -> list[str]:
-    return [f"ICMP {complaint(headers)}"] if headers.quoted else []
+    return [f"ICMP {words(headers)}"] if headers.quoted else []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import TCP, Headers, address_text
+from netlab.capture.icmp import words
 from netlab.trace.model import Path, Verdict
 from netlab.trace.observe import Observation
 from netlab.trace.rules import Decision
@@ -13,34 +14,10 @@ from netlab.trace.state import State
 
 _RST = 0x04
 _PORT_UNREACHABLE = {(1, 3, 3), (58, 1, 4)}
-_TOO_BIG = {(1, 3, 4), (58, 2, 0)}
-_ERRORS = {
-    (1, 3, 0): "network unreachable",
-    (1, 3, 1): "host unreachable",
-    (1, 3, 2): "protocol unreachable",
-    (1, 3, 3): "port unreachable",
-    (1, 3, 9): "network administratively prohibited",
-    (1, 3, 10): "host administratively prohibited",
-    (1, 3, 13): "administratively prohibited",
-    (1, 11, 0): "TTL exceeded",
-    (58, 1, 0): "no route",
-    (58, 1, 1): "administratively prohibited",
-    (58, 1, 3): "address unreachable",
-    (58, 1, 4): "port unreachable",
-    (58, 3, 0): "hop limit exceeded",
-}
 _ANSWER = "; the answer: "
 """Between what became of the probe and what became of its answer, in a predicted reason."""
 _LOST = ", but the answer is lost: "
 """Between the same two in an observed one."""
-
-
-def complaint(headers: Headers) -> str:
-    """What an ICMP error says."""
-    said = (headers.protocol, headers.icmp_type, headers.icmp_code)
-    if said in _TOO_BIG:
-        return f"packet too big for MTU {headers.mtu}"
-    return _ERRORS.get(said, f"type {said[1]} code {said[2]}")
 
 
 class Fate:
@@ -93,7 +70,7 @@ class Fate:
         rule = next((each for each in self._decided(owner) if each.kind == "rejected"), None)
         if rule is not None:
             return _by(rule, machine)
-        said = f"ICMP {complaint(headers)}"
+        said = f"ICMP {words(headers)}"
         unreachable = (headers.protocol, headers.icmp_type, headers.icmp_code) in _PORT_UNREACHABLE
         if unreachable and self._has(owner, address_text(about.destination)):
             where = f"{_end(about.destination, about.dport)} of {owner}"

@@ -92,7 +92,7 @@ def test_errors_and_resets_stand_out() -> None:
     found = messages([journey((WEB, reset)), journey((NODE, quoting))], NAMES)
     assert [(message.what, message.tone) for message in found] == [
         ("TCP RST ACK", "bad"),
-        ("ICMP fragmentation needed (MTU 1400)", "bad"),
+        ("ICMP packet too big for MTU 1400", "bad"),
     ]
 
 

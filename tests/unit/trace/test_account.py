@@ -86,7 +86,7 @@ def _error(kind: int, code: int, source: bytes = _NODE, mtu: int = 0) -> Headers
         ),
         (
             _journey(_error(3, 99), (_VETH, True), (_POD, False), reply=True),
-            Verdict("rejected", "n", "ICMP type 3 code 99, from 192.0.2.1"),
+            Verdict("rejected", "n", "ICMP destination unreachable (code 99), from 192.0.2.1"),
         ),
         (
             _journey(_BACK, (_FAR, True), (_VETH, False), reply=True),
