@@ -12,6 +12,7 @@ import msgspec
 from netlab.api import discovery_types
 from netlab.api.meta_types import Struct
 from netlab.api.resources import ENDPOINTSLICES, Resource
+from netlab.proxy.planner import PROXY_NAME_LABEL
 
 
 class EndpointConditions(discovery_types.EndpointConditions, gc=False):
@@ -35,3 +36,6 @@ class EndpointSlice(discovery_types.EndpointSlice, kw_only=True):
 
 SLICES: Resource[discovery_types.EndpointSlice] = dataclasses.replace(ENDPOINTSLICES, type=EndpointSlice)
 """What a proxy asks an API server for."""
+
+OURS = f"!{PROXY_NAME_LABEL},!{discovery_types.HEADLESS_LABEL}"
+"""Which Services and EndpointSlices: those that no other proxy handles."""

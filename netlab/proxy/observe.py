@@ -6,14 +6,14 @@ import asyncio
 import errno
 import socket
 from http import HTTPStatus
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from netlab.api.client import Client
-from netlab.api.core_types import Node, Service
+from netlab.api.core_types import Node
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
@@ -23,10 +23,10 @@ from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.explain import Explanation, explain
 from netlab.proxy.fake import Packet
-from netlab.proxy.objects import SLICES
-from netlab.proxy.plan import Family, Frontend, NodeInfo, Target, family_of
-from netlab.proxy.planner import Book, node_info, plan_service
-from netlab.proxy.run import OURS
+from netlab.proxy.objects import OURS, SLICES
+from netlab.proxy.plan import family_of
+from netlab.proxy.planner import node_info
+from netlab.proxy.snapshot import Objects, plan_of
 
 T = TypeVar("T", bound=Object)
 
@@ -34,15 +34,6 @@ _RTN_LOCAL = 2
 _ATTEMPTS = 4
 _PAUSE = 0.7
 """Seconds between two looks: longer than a proxy in health takes to carry out a change."""
-
-
-class Objects(NamedTuple):
-    """What of a cluster decides a node's rules."""
-
-    services: dict[str, Service]
-    slices: dict[str, list[EndpointSlice]]
-    """By the key of their Service."""
-    node: Node | None
 
 
 async def read(client: Client, node_name: str) -> Objects:
@@ -77,16 +68,6 @@ def resolved(config: ProxyConfig, node: Node | None) -> ProxyConfig:
             f"Node {config.node_name} is not there, or has no addresses or podCIDRs, which the configuration asks for"
         )
     return found
-
-
-def plan_of(objects: Objects, config: ProxyConfig, family: Family) -> dict[Frontend, Target]:
-    """The plan that a proxy makes of the objects; what is wrong with them is for its log."""
-    node = node_info(objects.node) if objects.node is not None else NodeInfo(config.node_name)
-    book = Book()
-    for key, service in objects.services.items():
-        planned = plan_service(service, objects.slices.get(key, ()), node, family)
-        book.set_service(key, service.metadata.creationTimestamp or "", planned.frontends)
-    return book.plan
 
 
 async def differences(client: Client, config: ProxyConfig) -> list[str]:

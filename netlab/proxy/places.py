@@ -6,14 +6,16 @@ import dataclasses
 import difflib
 import ipaddress
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from netlab.api.client import Client
 from netlab.api.core_types import Node, Pod, Service
 from netlab.api.resources import NODES, PODS, SERVICES
 from netlab.errors import NotFoundError, UsageError
 from netlab.proxy.plan import PROTOCOLS, family_of
 from netlab.proxy.planner import cluster_ips, node_info
+
+if TYPE_CHECKING:
+    from netlab.api.client import Client  # slow to import, and not for those who have the objects
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
-from netlab.api.discovery_types import HEADLESS_LABEL, SERVICE_NAME_LABEL, EndpointSlice
+from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
@@ -24,16 +24,13 @@ from netlab.proxy.health import Health, ServiceHealth, health_handler, keep_serv
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.objects import SLICES
+from netlab.proxy.objects import OURS, SLICES
 from netlab.proxy.pace import Pace
 from netlab.proxy.plan import Family, HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
-from netlab.proxy.planner import PROXY_NAME_LABEL, node_info
+from netlab.proxy.planner import node_info
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
-
-OURS = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
-"""The Services and EndpointSlices that the server is asked for."""
 
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 """On an EndpointSlice: when the pod or the Service changed that it was written for."""

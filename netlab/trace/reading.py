@@ -25,10 +25,9 @@ from netlab.lab.spec import LabSpec
 from netlab.net import nfconntrack
 from netlab.net.rtnl import AF_INET, AF_INET6
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.objects import SLICES
-from netlab.proxy.observe import Objects, plan_of
+from netlab.proxy.objects import OURS, SLICES
 from netlab.proxy.plan import Family, Plan
-from netlab.proxy.run import OURS
+from netlab.proxy.snapshot import Objects, plan_of
 from netlab.trace.affinity import remembered, sticky
 from netlab.trace.namespace import Observed, observe
 from netlab.trace.state import Ends, Flow, Masquerade, Namespace, Probe, Proxy, State
