@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from netlab.cni.call import SOCKET
 from netlab.cni.client import build
-from netlab.cni.install import install_plugins
+from netlab.cni.install import install
 from netlab.net import syscalls
 from tests.sandbox import enter
 
@@ -116,8 +116,8 @@ def measure(rounds: int) -> dict[Case, list[float]]:
     times: dict[Case, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as text, resident():
         folder = Path(text)
-        install_plugins(folder / "bin")
-        install_plugins(folder / "resident", build(folder / "client"))
+        install(folder / "bin")
+        install(folder / "resident", client=build(folder / "client"))
         pairs = [Pair("one-shot", "netlab", "netlab-ipam", folder / "bin")]
         pairs.append(Pair("resident", "netlab", "netlab-ipam", folder / "resident"))
         if (GO / "bridge").exists():

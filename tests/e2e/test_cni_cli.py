@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from netlab.cni.call import PLUGINS, SOCKET
+from netlab.cni.install import BUNDLE
 from netlab.net import syscalls
 from tests.e2e.conftest import Netlab
 from tests.sandbox import isolated
@@ -203,7 +204,7 @@ def test_names_are_completed(tmp_path: Path, words: list[str], offered: str) -> 
 @isolated
 def test_installing_twice_and_over_somebody_elses(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    assert len(host.ok("cni", "install", "--bin-dir", str(host.bin_dir)).splitlines()) == len(PLUGINS)
+    assert len(host.ok("cni", "install", "--bin-dir", str(host.bin_dir)).splitlines()) == len([BUNDLE, *PLUGINS])
     (host.bin_dir / "netlab-ipam").write_text("somebody else's")
     assert "netlab-ipam" in host.fails(4, "cni", "install", "--bin-dir", str(host.bin_dir))
     done = host.run("cni", "uninstall", *host.folders)

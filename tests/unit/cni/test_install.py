@@ -30,6 +30,32 @@ def test_an_installed_plugin_runs_with_an_empty_environment(tmp_path: Path, name
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize("bundle", [None, b"", b"\0\0\0\0\4\0\0\0junk", b"another Python's"])
+def test_without_its_bundle_a_plugin_finds_its_modules_one_by_one(tmp_path: Path, bundle: bytes | None) -> None:
+    install.install(tmp_path)
+    (tmp_path / install.BUNDLE).unlink()
+    if bundle is not None:
+        (tmp_path / install.BUNDLE).write_bytes(bundle)
+    done = subprocess.run([tmp_path / "netlab"], env={"CNI_COMMAND": "VERSION"}, capture_output=True, check=True)
+    assert "1.0.0" in json.loads(done.stdout)["supportedVersions"]
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_bundle_has_all_that_a_plugin_imports(tmp_path: Path, name: str) -> None:
+    """Nothing of netlab's comes from its own folder, which is not even looked at."""
+    install.install(tmp_path)
+    path = tmp_path / name
+    path.write_text(path.read_text().replace(str(Path(install.__file__).parents[2]), "/nonexistent"))
+    for command, code in (("VERSION", None), ("STATUS", 4), ("GC", 4), ("ADD", 4), ("DEL", 4), ("CHECK", 4)):
+        config = json.dumps({"cniVersion": "1.1.0", "name": "n", "type": name})
+        done = subprocess.run(
+            [path], input=config.encode(), env={"CNI_COMMAND": command}, capture_output=True, check=False
+        )
+        assert json.loads(done.stdout or "{}").get("code") == code
+        assert done.stderr == b""
+
+
 @pytest.fixture
 def client(tmp_path: Path) -> Path:
     if shutil.which("cc") is None:
@@ -116,11 +142,11 @@ def test_what_was_installed_is_removed_and_nothing_else(tmp_path: Path) -> None:
     checked = subprocess.run(["sha256sum", "--check", install.RECORD], cwd=tmp_path, capture_output=True, check=False)
     assert checked.returncode == 0
     assert install.install(tmp_path) == installed, "it is repeated without a word"
-    installed[1].write_text("changed by hand")
-    installed[2].unlink()
+    installed[2].write_text("changed by hand")
+    installed[3].unlink()
     removed, kept = install.uninstall(tmp_path)
-    assert (removed, kept) == ([installed[0], installed[3]], [installed[1]])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bridge", installed[1].name]
+    assert (removed, kept) == ([*installed[:2], installed[4]], [installed[2]])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bridge", installed[2].name]
     with pytest.raises(NotFoundError, match="installed nothing there"):
         install.uninstall(tmp_path)
 
