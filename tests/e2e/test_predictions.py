@@ -6,7 +6,7 @@ import itertools
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -209,7 +209,8 @@ def _probed(place: Place, case: Case, family: int, port: int = 0) -> Path:
     assert len(paths) == len(set(map(repr, paths)))
     source = place.namespace(case.source)
     answered, seen = watched(place.networks, lambda: place.networks.run(source, exchange, probe))
-    there, back = _ways([one for one in seen if not _of_another(one, probe)])
+    own = _own_ports(seen, probe)
+    there, back = _ways([one for one in seen if not _of_another(one, probe, own)])
     for path in paths:
         if _same(path.hops, there) and _same(path.reply, back):
             assert answered == (path.verdict.outcome == "delivered"), path.verdict
@@ -226,7 +227,14 @@ def _ways(seen: Sequence[Seen]) -> tuple[list[Seen], list[Seen]]:
     return there, [one for one in replies if _alike(one, replies[0])]
 
 
-def _of_another(one: Seen, probe: Probe) -> bool:
+def _own_ports(seen: Sequence[Seen], probe: Probe) -> set[int]:
+    """The ports of the probe's first packet wherever it was seen: a masquerade may choose one of an earlier probe's."""
+    first = next((one for one in seen if one.headers.sport == probe.source_port), None)
+    alike = [one for one in seen if first is not None and _alike(one, first)]
+    return {port for one in alike for port in (one.headers.sport, one.headers.dport)}
+
+
+def _of_another(one: Seen, probe: Probe, own: Collection[int] = ()) -> bool:
     """Whether it is no first fragment, or belongs to another packet.
 
     Of an address that nobody answers for, an earlier probe's sender is told after three seconds, and answers are sent
@@ -235,7 +243,11 @@ def _of_another(one: Seen, probe: Probe) -> bool:
     headers = one.headers.quoted or one.headers
     earlier = range(_FIRST_PORT, probe.source_port)
     ports = headers.flow[1], headers.flow[3]
-    return one.headers.fragment > 0 or any(port in earlier for port in ports) or headers.dport == _VXLAN
+    return (
+        one.headers.fragment > 0
+        or any(port in earlier and port not in own for port in ports)
+        or headers.dport == _VXLAN
+    )
 
 
 def _alike(one: Seen, other: Seen) -> bool:
