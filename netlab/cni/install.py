@@ -103,7 +103,7 @@ def install_plugins(bin_dir: Path, client: Path | None = None) -> list[Path]:
     resident process (netlab/cni/client.py) it has each plugin's name, and executes what is beside it, with `.py` to
     its name, where no resident process answers. Raises `NetlabError`.
     """
-    return [_write(bin_dir / name, content, _EXECUTABLE) for name, content in _executables(client).items()]
+    return _write_all(bin_dir, _executables(client))
 
 
 def install(
@@ -131,7 +131,7 @@ def install(
     # What is about to be written is recorded first, so that what a kill leaves half done can be removed.
     _record(bin_dir, {BUNDLE: modules, **executables})
     _write(bin_dir / BUNDLE, modules, _READABLE)
-    install_plugins(bin_dir, client)
+    _write_all(bin_dir, executables)
     if configuration is None:
         return plugins
     # Last: a runtime that watches the folder uses the network at once.
@@ -215,6 +215,10 @@ def _executables(client: Path | None) -> dict[str, bytes]:
     if client is None:
         return launchers
     return {f"{name}.py": text for name, text in launchers.items()} | dict.fromkeys(PLUGINS, client.read_bytes())
+
+
+def _write_all(bin_dir: Path, executables: Mapping[str, bytes]) -> list[Path]:
+    return [_write(bin_dir / name, content, _EXECUTABLE) for name, content in executables.items()]
 
 
 def _modules() -> bytes:

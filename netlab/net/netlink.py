@@ -77,6 +77,15 @@ def attributes(payload: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         offset += length + 3 & ~3
 
 
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The messages of one datagram: type, flags, sequence number and payload."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+        offset += length + 3 & ~3
+
+
 def refusal(flags: int, payload: bytes, subject: str) -> NetlinkError | None:
     """The error in a message of type NLMSG_ERROR; None if it is the acknowledgement of success.
 
@@ -162,10 +171,5 @@ class Netlink:
                     return
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """The messages of one datagram: type, flags, sequence number and payload."""
-        data = self._socket.recv(_RECEIVED)
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
-            offset += length + 3 & ~3
+        """The messages of one datagram."""
+        return messages(self._socket.recv(_RECEIVED))

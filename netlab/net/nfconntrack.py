@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, Message, Netlink, attributes
+from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, Message, Netlink, attributes, messages
 from netlab.net.notices import Notices
 
 _NETLINK_NETFILTER = 12
@@ -23,7 +23,6 @@ _V4_SOURCE, _V4_DESTINATION, _V6_SOURCE, _V6_DESTINATION = 1, 2, 3, 4
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID = 1, 2, 3, 4, 7
 _SEEN_REPLY, _ASSURED = 1 << 1, 1 << 2  # enum ip_conntrack_status
 _HEADER = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
-_MESSAGE = struct.Struct("=IHHII")
 _RECEIVE_BUFFER = 8 << 20
 """Bytes: some 10,000 events, each of which the kernel charges with more than it is long."""
 
@@ -77,20 +76,16 @@ class Events(Notices):
 
     def read(self) -> list[Event]:
         """The events since the last call, in their order; it does not wait for any."""
-        now = time.time_ns()
-        return [event for data in self.datagrams() for event in _events(data, now)]
+        told, now = self.datagrams(), time.time_ns()
+        return [event for data in told for event in _events(data, now)]
 
 
 def _events(data: bytes, now: int) -> Iterator[Event]:
-    offset = 0
-    while offset + _MESSAGE.size <= len(data):
-        length, kind, flags, _, _ = _MESSAGE.unpack_from(data, offset)
-        payload = data[offset + _MESSAGE.size : offset + length]
+    for kind, flags, _, payload in messages(data):
         if kind == _DELETE:
             yield Event("destroy", _entry(payload), now)
         elif kind == _NEW:
             yield Event("new" if flags & NLM_F_CREATE else "update", _entry(payload), now)
-        offset += length + 3 & ~3
 
 
 def _entry(payload: bytes) -> Entry:

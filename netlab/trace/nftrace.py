@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Self
 
 from netlab.net import nfrules
-from netlab.net.netlink import NLM_F_CREATE, NLM_F_EXCL, Message, attribute, attributes, nested
+from netlab.net.netlink import NLM_F_CREATE, NLM_F_EXCL, Message, attribute, attributes, messages, nested
 from netlab.net.nfelements import Nfnetlink, Verdict
 from netlab.net.nfrules import FAMILIES, Chain
 from netlab.net.notices import Notices
@@ -38,7 +38,6 @@ _BEFORE_RAW, _BEHIND_CONNTRACK = -350, -199
 _RECEIVE_BUFFER = 1 << 20
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 
-_MESSAGE = struct.Struct("=IHHII")
 _HEADER = struct.Struct("!BBH")
 _U32, _S32, _U64 = struct.Struct("!I"), struct.Struct("!i"), struct.Struct("!Q")
 _FAMILY_NAMES = {number: name for name, number in FAMILIES.items()}
@@ -138,12 +137,7 @@ class Tracer:
 
 def decode(data: bytes) -> Iterator[Step]:
     """The steps in what a socket of group NFNLGRP_NFTRACE received."""
-    offset = 0
-    while offset + _MESSAGE.size <= len(data):
-        length, kind, _, _, _ = _MESSAGE.unpack_from(data, offset)
-        if kind == _TRACE:
-            yield _step(data[offset + _MESSAGE.size : offset + length])
-        offset += length + 3 & ~3
+    return (_step(payload) for kind, _, _, payload in messages(data) if kind == _TRACE)
 
 
 def _step(payload: bytes) -> Step:
