@@ -6,7 +6,7 @@ A scenario's checks.py imports from here and from nowhere else in netlab.
 from netlab.capture.packets import Packet
 from netlab.scenario.checks import check
 from netlab.scenario.context import Context
-from netlab.scenario.dialing import NO_ANSWER, REFUSED, Answer
+from netlab.scenario.dialing import NO_ANSWER, REFUSED, Answer, spare_port
 from netlab.scenario.distribution import FALSE_ALARM, fair_range
 from netlab.scenario.faults import Fault
 from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service
@@ -28,4 +28,5 @@ __all__ = [
     "Service",
     "check",
     "fair_range",
+    "spare_port",
 ]

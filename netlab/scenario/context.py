@@ -164,14 +164,12 @@ class Context:
         """End the check without a verdict."""
         raise CheckSkipped(reason)
 
-    def eventually(
-        self, ask: Callable[[], T], until: Callable[[T], bool], otherwise: str = "", *, within: float = _READY_TIMEOUT
-    ) -> T:
+    def eventually(self, ask: Callable[[], T], until: Callable[[T], bool], otherwise: str = "") -> T:
         """Ask again and again until the answer is as wanted; the last answer.
 
-        After `within` seconds it is what it is, or, with `otherwise`, raises `TimedOutError` with that text.
+        After half a minute it is what it is, or, with `otherwise`, raises `TimedOutError` with that text.
         """
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + _READY_TIMEOUT
         while True:
             answer = ask()
             if until(answer):
@@ -180,7 +178,7 @@ class Context:
                 break
             time.sleep(_POLL)
         if otherwise:
-            raise TimedOutError(f"{otherwise} after {within:g} s")
+            raise TimedOutError(f"{otherwise} after {_READY_TIMEOUT:g} s")
         return answer
 
     @contextlib.contextmanager

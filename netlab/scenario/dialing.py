@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import random
 import socket
 from collections.abc import Callable
 
@@ -17,6 +18,17 @@ TIMEOUT = 5.0
 """Seconds to wait for an answer; one comes within milliseconds."""
 
 _LARGEST = 65536
+_SPARE_PORTS = range(20_000, 30_000)
+"""Below node ports (30000 to 32767, kube-apiserver's --service-node-port-range) and those that the kernel chooses."""
+
+
+def spare_port() -> int:
+    """A port for a client that is to be told from others, chosen at random.
+
+    Were it always the same, a node would take a connection for one of an earlier run, or give it another port: it
+    remembers connections for minutes, and addresses are used again.
+    """
+    return random.choice(_SPARE_PORTS)  # noqa: S311
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
-from netlab.scenario import Context, Pod, check
+from netlab.scenario import Context, Pod, check, spare_port
 
 HTTP, UDP = 8080, 8081
-CLIENT_PORT = 20000
+CLIENT_PORT = spare_port()
 HEADERS = {"IPv4": 20 + 8, "IPv6": 40 + 8}
 """Bytes of the IP and UDP headers."""
 

@@ -1,10 +1,10 @@
 from collections import Counter
 
-from netlab.scenario import FALSE_ALARM, Context, Host, Pod, Service, check, fair_range
+from netlab.scenario import FALSE_ALARM, Context, Host, Pod, Service, check, fair_range, spare_port
 
 BACKENDS = 3
 REQUESTS = 300
-CLIENT_PORT = 20000
+CLIENT_PORT = spare_port()
 
 
 def backends(ctx: Context, client: Host) -> list[Pod]:
@@ -68,9 +68,7 @@ def udp(ctx: Context) -> None:
     names = {pod.name for pod in ctx.pods("app=web", BACKENDS)}
     seen: set[str] = set()
     ctx.eventually(
-        lambda: seen.add(client.udp(service.address, service.port, "hostname", timeout=1).text),
-        lambda _: names <= seen,
-        within=10,
+        lambda: seen.add(client.udp(service.address, service.port, "hostname", timeout=1).text), lambda _: names <= seen
     )
     # A connected socket takes datagrams of nobody else than the address it sent to.
     ctx.expect(names, seen & names, "who answers")
@@ -79,7 +77,7 @@ def udp(ctx: Context) -> None:
 @check("A pod reaches itself through its Service: its node lends its address, so that the answer finds the way back")
 def hairpin(ctx: Context) -> None:
     mirror, service = ctx.pod("mirror"), ctx.service("mirror")
-    name = ctx.eventually(lambda: mirror.get(service.url("/hostname")).text, lambda text: text == "mirror", within=10)
+    name = ctx.eventually(lambda: mirror.get(service.url("/hostname")).text, lambda text: text == "mirror")
     ctx.expect("mirror", name, "who answers")
     with ctx.capture(mirror, expression="tcp port 80 or tcp port 8080") as (packets,):
         seen = mirror.get(service.url("/clientip"), source_port=CLIENT_PORT).text

@@ -15,15 +15,11 @@ def who_answers(ctx: Context) -> set[str]:
 @check("A Service without a ready pod refuses connections, though its pod would answer")
 def no_ready_pod(ctx: Context) -> None:
     client, never, service = ctx.pod("client"), ctx.unready_pod("never"), ctx.service("never")
-    direct = ctx.eventually(
-        lambda: client.get(never.url(8080, "/hostname")).text, lambda text: text == "never", within=10
-    )
+    direct = ctx.eventually(lambda: client.get(never.url(8080, "/hostname")).text, lambda text: text == "never")
     ctx.expect("never", direct, "the pod itself")
     # Linux takes an ICMP error that comes while connect(2) still sends for a passing one: with a network as short as
     # this it may believe the second, a second later.
-    refused = ctx.eventually(
-        lambda: client.get(service.url("/hostname"), timeout=3).text, lambda text: text == REFUSED, within=10
-    )
+    refused = ctx.eventually(lambda: client.get(service.url("/hostname"), timeout=3).text, lambda text: text == REFUSED)
     ctx.expect(REFUSED, refused, "the Service, TCP")
     ctx.expect(REFUSED, client.udp(service.address, service.port, "hostname", timeout=3).text, "the Service, UDP")
 
@@ -44,9 +40,7 @@ def refusal_on_the_wire(ctx: Context) -> None:
 @check("A pod that turns unready leaves the Service, and the other one gets everything")
 def leaves(ctx: Context) -> None:
     ctx.pods("app=web", 2)
-    ctx.expect(
-        {"web-1", "web-2"}, ctx.eventually(lambda: who_answers(ctx), lambda who: len(who) == 2, within=10), "at first"
-    )
+    ctx.expect({"web-1", "web-2"}, ctx.eventually(lambda: who_answers(ctx), lambda who: len(who) == 2), "at first")
     ctx.pod("web-1").run(["touch", "/tmp/unready"])
     ctx.expect({"web-2"}, ctx.eventually(lambda: who_answers(ctx), lambda who: who == {"web-2"}), "web-1 being unready")
 

@@ -17,9 +17,9 @@ TOO_BIG = {"ICMP": 3, "ICMPv6": 2}
 FIREWALL = "inet netlab-demo-mtu"
 
 
-def ask(client: Pod, server: Pod, *, large: bool) -> Answer:
+def ask(client: Pod, server: Pod, *, large: bool, timeout: float = 5) -> Answer:
     padding = f"&padding={PADDING}" if large else ""
-    return client.get(server.url(PORT, f"/echo?msg=hello{padding}"), timeout=PATIENCE)
+    return client.get(server.url(PORT, f"/echo?msg=hello{padding}"), timeout=timeout)
 
 
 def of(client: Pod) -> str:
@@ -116,7 +116,7 @@ def black_hole(ctx: Context) -> None:
     client.as_root(["ip", "-6", "route", "flush", "cache"])
     ctx.expect("hello", ask(client, far, large=False).text, "a small request")
     with ctx.capture(client, far, expression=of(client)) as (sent, received):
-        ctx.expect(NO_ANSWER, ask(client, far, large=True).text, "a large request")
+        ctx.expect(NO_ANSWER, ask(client, far, large=True, timeout=PATIENCE).text, "a large request")
     copies = requests(sent, client)
     ctx.expect("established", "established" if sent.select(flags="SA") else "not established", "the connection")
     ctx.expect("again and again", f"{len(copies)} times", "it sends the request", holds=len(copies) > 1)

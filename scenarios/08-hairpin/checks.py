@@ -10,13 +10,13 @@ NFT = {"IPv4": "ip", "IPv6": "ip6"}
 FILTER = f"tcp port 80 or tcp port {PORT}"
 
 
-def ask(ctx: Context, client: Pod) -> Answer:
-    return client.get(ctx.service("mirror").url("/clientip"), timeout=PATIENCE)
+def ask(ctx: Context, client: Pod, timeout: float = 5) -> Answer:
+    return client.get(ctx.service("mirror").url("/clientip"), timeout=timeout)
 
 
 def known(ctx: Context, client: Pod) -> None:
     """Wait until the client's node knows the Service."""
-    ctx.eventually(lambda: ask(ctx, client).ok, bool, "the Service mirror does not answer", within=10)
+    ctx.eventually(lambda: ask(ctx, client).ok, bool, "the Service mirror does not answer")
 
 
 def syns(recording: Recording, source: str, port: int) -> list[Packet]:
@@ -74,7 +74,7 @@ def own_packet(ctx: Context) -> None:
     known(ctx, other)
     take_masquerade_away(ctx, mirror)
     with ctx.capture(mirror, expression=FILTER) as (packets,):
-        ctx.expect(NO_ANSWER, ask(ctx, mirror).text, "to the pod itself")
+        ctx.expect(NO_ANSWER, ask(ctx, mirror, PATIENCE).text, "to the pod itself")
     leaving, returning = syns(packets, mirror.address, service.port), syns(packets, mirror.address, PORT)
     ctx.expect(service.endpoint, service.endpoint if leaving else "nothing", "leaves for")
     ctx.expect(
@@ -91,7 +91,7 @@ def answers_itself(ctx: Context) -> None:
     mirror = ctx.pod("mirror")
     believe_own_source(ctx, mirror)
     with ctx.capture(mirror, mirror.interface("lo"), expression=FILTER) as (eth0, lo):
-        ctx.expect(NO_ANSWER, ask(ctx, mirror).text, "to the pod itself")
+        ctx.expect(NO_ANSWER, ask(ctx, mirror, PATIENCE).text, "to the pod itself")
     port = syns(eth0, mirror.address, PORT)[0].source_port
     server, client = mirror.endpoint(PORT), mirror.endpoint(port)
     ctx.expect([], eth0.select(flags="SA"), "answers on eth0, where they would be translated back")

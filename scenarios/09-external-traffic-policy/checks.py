@@ -6,7 +6,7 @@ from netlab.scenario import NO_ANSWER, Answer, Context, Machine, Pod, check
 
 PORT = 8080
 PATIENCE = 0.7
-"""Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
+"""Seconds to wait for an answer that must not come, or may not come yet."""
 
 LENGTH = {"IPv4": 32, "IPv6": 128}
 
@@ -31,13 +31,14 @@ def balanced_to(ctx: Context, service: str, node: str) -> Iterator[None]:
         yield
 
 
-def ask(ctx: Context, service: str, path: str = "/clientip") -> Answer:
-    return ctx.outside.get(ctx.service(service).external_url(path), timeout=PATIENCE)
+def ask(ctx: Context, service: str, timeout: float = 5) -> Answer:
+    """Who the client is, as the server sees it."""
+    return ctx.outside.get(ctx.service(service).external_url("/clientip"), timeout=timeout)
 
 
 def ask_until(ctx: Context, service: str, answered: bool) -> Answer:
     """Ask until the nodes know how the pods are, by whether there is an answer."""
-    return ctx.eventually(lambda: ask(ctx, service), lambda answer: answer.ok == answered, within=10)
+    return ctx.eventually(lambda: ask(ctx, service, PATIENCE), lambda answer: answer.ok == answered)
 
 
 def client_of(answer: Answer) -> str:
@@ -90,17 +91,18 @@ def wrong_node(ctx: Context) -> None:
         balanced_to(ctx, "local", "node-2"),
         ctx.capture(ctx.outside, node_2, node_1, expression="tcp port 80") as (outside, at_node_2, at_node_1),
     ):
-        ctx.expect(NO_ANSWER, ask(ctx, "local").text, "through node-2")
+        ctx.expect(NO_ANSWER, ask(ctx, "local", PATIENCE).text, "through node-2")
     syn = outside.first(flags="S")
     ctx.expect(f"> {external} TCP [S]", syn, "leaves the client", holds=syn.endswith(f"> {external} TCP [S]"))
-    ctx.expect([syn], [str(p) for p in at_node_2.packets], "at node-2, there and back")
+    # On a slow machine it is sent again meanwhile, and looks the same.
+    ctx.expect({syn}, {str(p) for p in at_node_2.packets}, "at node-2, there and back")
     ctx.expect([], at_node_1.packets, "at node-1")
 
 
 @check("A node says whether it has backends at the health check node port: 200 with, 503 without")
 def health_check(ctx: Context) -> None:
     expected = [f"node-1 {HERE}", f"node-2 {GONE}"]
-    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected, within=10))
+    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected))
 
 
 @check("When the backend moves, the answers change places: a load balancer that follows them serves on")
@@ -108,7 +110,7 @@ def moved(ctx: Context) -> None:
     ctx.pod("shop-1").run(["rm", "/tmp/open"])
     open_shop(ctx, "shop-2")
     expected = [f"node-1 {GONE}", f"node-2 {HERE}"]
-    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected, within=10))
+    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected))
     with balanced_to(ctx, "local", "node-1"):
         ctx.expect(NO_ANSWER, ask_until(ctx, "local", answered=False).text, "one that stays with node-1")
     with balanced_to(ctx, "local", "node-2"):

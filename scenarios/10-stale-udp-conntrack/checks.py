@@ -1,22 +1,23 @@
 import ipaddress
 import re
 
-from netlab.scenario import Answer, Context, Fault, Interface, Machine, Pod, Recording, check
+from netlab.scenario import Answer, Context, Fault, Interface, Machine, Pod, Recording, check, spare_port
 
 PORT = 8081
-CLIENT_PORT = 20000
+CLIENT_PORT = spare_port()
 """Of the client that goes on sending from one port, as resolvers, SIP phones and syslog do."""
 
 PATIENCE = 0.7
 """Seconds to wait for an answer that must not come; one that comes takes milliseconds."""
+
 ANY_PORT = 0
 FRESH_REQUESTS = 12
 """Requests from ports of their own that all go to one of two pods by chance once in 2^11, if both are served."""
 
 
-def ring(ctx: Context, source_port: int = CLIENT_PORT) -> Answer:
+def ring(ctx: Context, source_port: int = CLIENT_PORT, timeout: float = 5) -> Answer:
     service = ctx.service("bell")
-    return ctx.pod("client").udp(service.address, service.port, "hostname", source_port=source_port, timeout=PATIENCE)
+    return ctx.pod("client").udp(service.address, service.port, "hostname", source_port=source_port, timeout=timeout)
 
 
 def ring_afresh(ctx: Context) -> set[str]:
@@ -92,7 +93,7 @@ def stale(ctx: Context) -> None:
     stop_proxy(ctx, node)
     take_away(ctx, bell)
     with ctx.capture(client, wire(ctx, node), expression="udp") as (at_client, at_wire):
-        answer = ring(ctx)
+        answer = ring(ctx, timeout=PATIENCE)
     ctx.expect("no answer", answer.text, f"port {CLIENT_PORT}", holds=not answer.ok)
     sent = f"{client.endpoint(CLIENT_PORT)} > {ctx.service('bell').endpoint} UDP"
     ctx.expect([sent], [str(p) for p in at_client.select(source=client.address)], "leaves the client")
@@ -108,7 +109,9 @@ def forgotten(ctx: Context) -> None:
     ctx.repair()
     (left,) = ctx.pods("app=bell", 1)
     with ctx.capture(client, wire(ctx, ctx.node(client.node)), expression="udp") as (_, at_wire):
-        ctx.expect(left.name, ctx.eventually(lambda: ring(ctx), lambda a: a.ok, within=10).text, f"port {CLIENT_PORT}")
+        ctx.expect(
+            left.name, ctx.eventually(lambda: ring(ctx, timeout=PATIENCE), lambda a: a.ok).text, f"port {CLIENT_PORT}"
+        )
     sent = f"{client.endpoint(CLIENT_PORT)} > {left.endpoint(PORT)} UDP"
     ctx.expect(sent, (sent_to(at_wire, left) or ["nothing"])[0], "leaves the node")
     ctx.expect(left.name, ctx.owner(tracked(ctx)), "who is tracked")
@@ -131,7 +134,7 @@ def rules_are_not_asked(ctx: Context) -> None:
     ]
     ctx.fault(node, entry, undo=["conntrack", "-D", *of_flow(ctx)])
     with ctx.capture(client, wire(ctx, node), expression="udp"):
-        answers = [ring(ctx) for _ in range(2)]
+        answers = [ring(ctx, timeout=PATIENCE) for _ in range(2)]
         ctx.expect({left.name}, ring_afresh(ctx), "fresh ports")
     ctx.expect("no answer", [a.text for a in answers], f"port {CLIENT_PORT}", holds=not any(a.ok for a in answers))
     ctx.expect(gone, tracked(ctx), "who is tracked")

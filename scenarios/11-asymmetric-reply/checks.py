@@ -2,10 +2,10 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from netlab.scenario import NO_ANSWER, Answer, Context, Fault, Host, check
+from netlab.scenario import NO_ANSWER, Answer, Context, Fault, Host, check, spare_port
 
-CLIENT_PORT = 20000
-OTHER_PORT = 20001
+CLIENT_PORT = spare_port()
+OTHER_PORT = CLIENT_PORT + 1
 """For a connection that the server goes on to believe in."""
 PATIENCE = 0.7
 """Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
@@ -85,7 +85,7 @@ def ask(ctx: Context, timeout: float = 5, source_port: int = CLIENT_PORT) -> Ans
 def await_answer(ctx: Context) -> None:
     """Wait until node-1 knows the Service."""
     url = ctx.service("shop").external_url("/hostname")
-    ctx.eventually(lambda: ctx.outside.get(url, timeout=1), lambda answer: answer.ok, within=10)
+    ctx.eventually(lambda: ctx.outside.get(url, timeout=1), lambda answer: answer.ok)
 
 
 @check("Requests come through the load balancer's tunnel, answers go straight to the client: two ways, one connection")
@@ -144,7 +144,7 @@ def same_way(ctx: Context) -> None:
     ctx.pod("shop")
     with set_filter(ctx, node, "eth0", STRICT), set_filter(ctx, outside, "eth0", STRICT):
         url = f"http://{node.endpoint(service.node_port)}/hostname"
-        text = ctx.eventually(lambda: outside.get(url, timeout=1).text, lambda text: text == "shop", within=10)
+        text = ctx.eventually(lambda: outside.get(url, timeout=1).text, lambda text: text == "shop")
     ctx.expect("shop", text, "who answers")
 
 

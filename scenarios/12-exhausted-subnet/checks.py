@@ -62,7 +62,7 @@ def no_address_left(ctx: Context) -> None:
     ctx.scale("early", 2)
     ctx.expect(pair, sorted((pod.address for pod in ctx.pods("app=early", 2)), key=by_number), "the first two get")
     ctx.scale("late", 1)
-    trouble = ctx.eventually(lambda: ctx.trouble("app=late"), lambda text: "addresses" in text, within=10)
+    trouble = ctx.eventually(lambda: ctx.trouble("app=late"), lambda text: "addresses" in text)
     waits, _, told = trouble.partition(" CNI plugin netlab: ")
     ctx.expect("ContainerCreating", waits, "the third", holds=waits.endswith("ContainerCreating"))
     said = f"network netlab: all 2 addresses of {'-'.join(pair)} are reserved"
@@ -83,7 +83,7 @@ def refused_meanwhile(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("late")
     with ctx.capture(client, expression=f"host {service.address} or {ERRORS}") as (packets,):
         refused = ctx.eventually(
-            lambda: client.get(service.url("/hostname"), timeout=3).text, lambda text: text == REFUSED, within=10
+            lambda: client.get(service.url("/hostname"), timeout=3).text, lambda text: text == REFUSED
         )
     ctx.expect(REFUSED, refused, "the Service")
     said = [packet for packet in packets.select(destination=client.address) if packet.icmp_type is not None]
@@ -97,7 +97,7 @@ def freed(ctx: Context) -> None:
     ctx.scale("early", 1)
     (late,) = ctx.pods("app=late", 1)
     ctx.expect(f"one of {', '.join(before)}", late.address, "the third gets", holds=late.address in before)
-    ctx.eventually(lambda: client.get(service.url("/hostname"), timeout=3), lambda answer: answer.ok, within=10)
+    ctx.eventually(lambda: client.get(service.url("/hostname"), timeout=3), lambda answer: answer.ok)
     with ctx.capture(client, late, expression="tcp port 80 or tcp port 8080") as (at_client, at_late):
         answer = client.get(service.url("/hostname"))
     ctx.expect(late.name, answer.text, "who answers at the Service")

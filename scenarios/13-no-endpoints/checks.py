@@ -1,8 +1,8 @@
 import ipaddress
 
-from netlab.scenario import NO_ANSWER, REFUSED, Answer, Context, Packet, Pod, Recording, check
+from netlab.scenario import NO_ANSWER, REFUSED, Answer, Context, Packet, Pod, Recording, check, spare_port
 
-CLIENT_PORT = 20000
+CLIENT_PORT = spare_port()
 WRONG_PORT = 81
 PATIENCE = 0.7
 """Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
@@ -26,7 +26,7 @@ def refused(ctx: Context, client: Pod, address: str, port: int) -> Answer:
     it may believe the second, which answers the SYN that is sent again.
     """
     return ctx.eventually(
-        lambda: client.tcp(address, port, "hostname", timeout=3), lambda answer: answer.text == REFUSED, within=10
+        lambda: client.tcp(address, port, "hostname", timeout=3), lambda answer: answer.text == REFUSED
     )
 
 
@@ -81,7 +81,7 @@ def repaired(ctx: Context) -> None:
     ctx.scale("shop", 1)
     (shop,) = ctx.pods("app=shop", 1)
     answer = ctx.eventually(
-        lambda: client.get(service.url("/hostname"), source_port=CLIENT_PORT), lambda answer: answer.ok, within=10
+        lambda: client.get(service.url("/hostname"), source_port=CLIENT_PORT), lambda answer: answer.ok
     )
     ctx.expect(shop.name, answer.text, "who answers, TCP")
     with ctx.capture(client, shop, expression="udp port 80 or udp port 8081") as (at_client, at_shop):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import select
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from netlab.capture.headers import ICMP, ICMPV6, Headers, address_text, parse
 from netlab.lab.networks import Networks
@@ -58,19 +57,27 @@ def watched(networks: Networks, act: Callable[[], T]) -> tuple[T, list[Seen]]:
 
 
 def _drained(sockets: dict[socket.socket, str]) -> list[Seen]:
+    time.sleep(_QUIET)
     seen: list[Seen] = []
-    deadline = time.monotonic() + _QUIET
-    while (left := deadline - time.monotonic()) > 0:
-        for ready in select.select(list(sockets), [], [], left)[0]:
-            data, ancillary, _, address = ready.recvmsg(65536, 256)
+    for made, owner in sockets.items():
+        for data, ancillary, address in _waiting(made):
             headers = parse(data)
             if headers is None or (headers.protocol == ICMPV6 and headers.icmp_type in _NEIGHBOURHOOD):
                 continue
             seconds, nanoseconds = struct.unpack("=qq", ancillary[0][2][:16])
             direction = "out" if address[2] == _PACKET_OUTGOING else "in"
-            stamp = seconds * 10**9 + nanoseconds
-            seen.append(Seen(stamp, sockets[ready], address[0], direction, headers))
+            seen.append(Seen(seconds * 10**9 + nanoseconds, owner, address[0], direction, headers))
     return seen
+
+
+def _waiting(made: socket.socket) -> Iterator[tuple[bytes, list[Any], Any]]:
+    """What a socket has received, with ancillary data and the address."""
+    while True:
+        try:
+            data, ancillary, _, address = made.recvmsg(65536, 256, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        yield data, ancillary, address
 
 
 def is_error(headers: Headers) -> bool:
