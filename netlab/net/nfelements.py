@@ -53,6 +53,7 @@ _HEADER = Struct("!BBH")  # nfgenmsg: family, version, resource
 _ATTRIBUTE = Struct("=HH")
 _U32 = Struct("!I")
 _S32 = Struct("!i")
+_NUMBER = Struct("=I")
 _LONGEST = 0xFFFF - 4
 """Bytes that an attribute holds: its length has 16 bits."""
 _SO_SNDBUFFORCE = 32
@@ -171,6 +172,19 @@ def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list
     return _bulk(where, list(elements), list(elements.values()), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
 
 
+def numbered_addition(where: Set, lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Message]:
+    """`bulk_addition` of lists: the data of each, at keys that are its own and a number from 0 on (see `numbered`).
+
+    All data are as long, and so are the lists' keys.
+    """
+    return _message_list(where, _chunks(_numbered(lists)), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def numbered(number: int) -> bytes:
+    """A number as `numgen` puts it into a register."""
+    return _NUMBER.pack(number)
+
+
 def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[Message]:
     """`deletion` of many elements by their keys."""
     listed = list(keys)
@@ -205,6 +219,26 @@ def _uniform(keys: list[bytes], data: list[bytes]) -> Iterator[bytes]:
         parts[2::4] = [between] * len(chosen)
         parts[3::4] = data[first : first + most]
         yield b"".join(parts)
+
+
+def _numbered(lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> Iterator[bytes]:
+    """Elements of the same list in parts that fit into a message, put together without a step for each."""
+    before = b""
+    middles: list[bytes] = []
+    most = 1
+    for key, data in lists:
+        if not middles:
+            before, between = _frame(key + numbered(0), data[0])
+            most = _LONGEST // (len(before) + len(key) + len(numbered(0)) + len(between) + len(data[0]))
+        while len(middles) < len(data):
+            middles.append(numbered(len(middles)) + between)
+        head = before + key
+        for first in range(0, len(data), most):
+            chosen = data[first : first + most]
+            parts = [head] * (3 * len(chosen))
+            parts[1::3] = middles[first : first + len(chosen)]
+            parts[2::3] = chosen
+            yield b"".join(parts)
 
 
 def _frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:

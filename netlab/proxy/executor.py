@@ -20,6 +20,16 @@ UNKNOWN = "?"
 """A rule that no plan makes: chains found in the kernel with unknown rules differ from any that are wanted."""
 
 
+class Filling(Protocol):
+    """A data plane that is not in force yet. Every method raises ProgramError, see Executor."""
+
+    async def add(self, transaction: Transaction) -> None:
+        """Take on a part of the plan, or a change of what was taken on."""
+
+    async def end(self) -> None:
+        """Put everything in force, at once."""
+
+
 class Executor(Protocol):
     """One family's data plane in the network namespace of the process.
 
@@ -28,6 +38,9 @@ class Executor(Protocol):
     """
 
     family: Family
+
+    async def begin(self) -> Filling | None:
+        """Begin to put a plan there that is not all known, if there is nothing yet. None: only `replace` will do."""
 
     async def replace(self, plan: Plan) -> None:
         """Put a plan in place of whatever is in force, atomically."""
@@ -56,6 +69,10 @@ class IptablesExecutor:
         self._config = config
         self._plan: Plan = {}
         self._tables: iptables.Tables = {}
+
+    async def begin(self) -> Filling | None:
+        """See Executor."""
+        return None
 
     async def replace(self, plan: Plan) -> None:
         """See Executor. Chains of an earlier proxy that are not needed are deleted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
@@ -64,8 +63,7 @@ class Verdict(enum.Enum):
     """There are endpoints, but the policy is Local and none is on this node."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a frontend leads to.
 
     `cluster` and `local` are the lists of the two traffic policies; a list that the policy never uses is empty.

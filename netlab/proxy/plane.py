@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -12,14 +13,15 @@ from pyroute2.netlink.exceptions import NetlinkError
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.proxy import conntrack
+from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.executor import executor_for
+from netlab.proxy.executor import Filling, executor_for
 from netlab.proxy.health import Health
 from netlab.proxy.kernel import ProgramError
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import Family, HealthCheck, NodeInfo
-from netlab.proxy.planner import Book, Planned, plan_service
+from netlab.proxy.planner import Planned, plan_service
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,9 @@ class Plane:
         self._health = health
         self._executor = executor_for(family, config)
         self._book = Book()
+        self._filling: Filling | None = None
+        self._began = 0.0
+        """When that was begun, on the monotonic clock."""
         self.triggers: list[float] = []
         """When that began which the next sync carries out, where it is known, in seconds since the epoch."""
         self._retry_at = 0.0
@@ -56,14 +61,34 @@ class Plane:
         if service is not None:
             created = service.metadata.creationTimestamp or ""
             planned = plan_service(service, slices, node, self.family)
-        errors = {str(e) for e in (*planned.errors, *self._book.set_service(key, created, planned.frontends))}
-        for error in sorted(errors - self._errors.get(key, set())):
+        conflicts = self._book.set_service(key, created, planned.frontends)
+        if planned.errors or conflicts or key in self._errors:
+            self._tell(key, {str(error) for error in (*planned.errors, *conflicts)})
+        return planned.health_checks
+
+    def _tell(self, key: str, errors: set[str]) -> None:
+        for error in sorted(errors - self._errors.pop(key, set())):
             log.error("%s", error, extra=fields(family=self.family))
         if errors:
             self._errors[key] = errors
-        else:
-            self._errors.pop(key, None)
-        return planned.health_checks
+
+    async def begin(self) -> bool:
+        """Before anything is planned: begin to `fill` what is not in force yet. False: `sync` does everything."""
+        if self._book.plan or self.in_force:
+            return False
+        self._began = time.monotonic()
+        with contextlib.suppress(ProgramError):  # `sync` will be told the same
+            self._filling = await self._executor.begin()
+        return self._filling is not None
+
+    async def fill(self) -> None:
+        """Put there what has been planned by now; a failure is logged, and made good by `sync`."""
+        if self._filling is not None:
+            try:
+                await self._filling.add(self._book.take_changes())
+            except ProgramError as error:
+                self._filling = None
+                self._failed(error)
 
     async def sync(self, node_addresses: frozenset[str]) -> bool:
         """Bring the kernel to the plan; whether it changed. A failure is logged, and made good by a later call."""
@@ -75,9 +100,13 @@ class Plane:
         if not full and not transaction:
             self._done()
             return False
-        began = time.monotonic()
+        filling, self._filling = self._filling, None
+        began = self._began if filling else time.monotonic()
         try:
-            if full:
+            if filling:
+                await filling.add(transaction)
+                await filling.end()
+            elif full:
                 await self._executor.replace(self._book.plan)
             else:
                 await self._executor.apply(transaction)
@@ -85,8 +114,7 @@ class Plane:
             # Nothing of the batch is in force. What the table holds is no longer certain: rebuild it.
             self._retry_at = now + self._config.retry_seconds if full else now
             self.in_force = False
-            self._metrics.failed(self.family)
-            log.error("%s rules: %s; rebuilding them", self.family, error, extra=fields(family=self.family))
+            self._failed(error)
             return False
         self.in_force = True
         seconds = time.monotonic() - began
@@ -114,6 +142,10 @@ class Plane:
             )
             self.in_force = False
             self.queue()
+
+    def _failed(self, error: ProgramError) -> None:
+        self._metrics.failed(self.family)
+        log.error("%s rules: %s; rebuilding them", self.family, error, extra=fields(family=self.family))
 
     def _done(self) -> None:
         self._metrics.programmed(self.family, time.time(), self.triggers)

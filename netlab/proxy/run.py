@@ -35,6 +35,9 @@ __all__ = ["ProxyConfig", "cleanup", "run"]
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 """On an EndpointSlice: when the pod or the Service changed that it was written for."""
 
+_STRIDE = 800
+"""Services that are planned at a time where there is nothing yet: the kernel takes them while the next are planned."""
+
 _BE_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 
 log = logging.getLogger(__name__)
@@ -144,7 +147,8 @@ class Proxy:
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         self._node = NodeInfo(config.node_name)
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}
+        """Services, in the order in which they changed."""
         self._changed = asyncio.Event()
         self._pace = Pace(config.min_sync_seconds, config.sync_burst)
         # Kept open: closing one waits until the kernel has freed what the last batch deleted, 10 ms.
@@ -163,8 +167,7 @@ class Proxy:
 
     def service_changed(self, old: Service | None, new: Service | None) -> None:
         """A Service appeared, changed or went away."""
-        self.metrics.service_changes.inc()
-        self.metrics.service_changes_pending.inc()
+        self.metrics.service_changes.total += 1
         if new is not None:
             self._services[new.key] = new
             self._touch(new.key)
@@ -174,8 +177,7 @@ class Proxy:
 
     def slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         """An EndpointSlice appeared, changed or went away."""
-        self.metrics.endpoint_changes.inc()
-        self.metrics.endpoint_changes_pending.inc()
+        self.metrics.endpoint_changes.total += 1
         for endpoint_slice in (old, new):
             if endpoint_slice is None:
                 continue
@@ -232,11 +234,11 @@ class Proxy:
                 plane.triggers.append(trigger)
 
     def _touch(self, service: str) -> None:
-        if not self._changed.is_set():
+        if not self._dirty:
             for plane in self._planes:
                 plane.queue()
-        self._dirty.add(service)
-        self._changed.set()
+            self._changed.set()
+        self._dirty[service] = None
 
     # --- The loop ----------------------------------------------------------------------------------------------
 
@@ -250,8 +252,7 @@ class Proxy:
                 if self._changed.is_set():
                     await asyncio.sleep(self._pace.delay(loop.time()))
                     self._pace.spend(loop.time())
-                    self._changed.clear()
-                    self._plan()
+                    await self._plan()
                 await self._sync()
                 if not announced and self._planes and all(plane.in_force for plane in self._planes):
                     announced = True
@@ -286,16 +287,24 @@ class Proxy:
         except TimeoutError:
             return
 
-    def _plan(self) -> None:
-        """Plan again the Services that changed, and those only."""
-        self.metrics.service_changes_pending.set(0)
-        self.metrics.endpoint_changes_pending.set(0)
-        dirty, self._dirty = sorted(self._dirty), set()
-        for key in dirty:
-            service = self._services.get(key)
-            self._checks.pop(key, None)
-            for plane in self._planes:
-                for check in plane.plan(key, service, self._slices.get(key, {}).values(), self._node):
-                    # A pod of both families is an endpoint in each: it counts once.
-                    known = self._checks.get(key, check)
-                    self._checks[key] = max(known, check, key=lambda each: each.local_endpoints)
+    async def _plan(self) -> None:
+        """Plan again the Services that changed, and those only. What is not in force yet is filled meanwhile."""
+        dirty, self._dirty = self._dirty, {}
+        self._changed.clear()
+        for changes in (self.metrics.service_changes, self.metrics.endpoint_changes):
+            changes.planned = changes.total
+        filling = [plane for plane in self._planes if await plane.begin()]
+        for number, key in enumerate(dirty, 1):
+            self._plan_service(key)
+            if number % _STRIDE == 0:
+                for plane in filling:
+                    await plane.fill()
+
+    def _plan_service(self, key: str) -> None:
+        service, slices = self._services.get(key), self._slices.get(key, {}).values()
+        self._checks.pop(key, None)
+        for plane in self._planes:
+            for check in plane.plan(key, service, slices, self._node):
+                # A pod of both families is an endpoint in each: it counts once.
+                known = self._checks.get(key, check)
+                self._checks[key] = max(known, check, key=lambda each: each.local_endpoints)

@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from netlab.net import nfrules
+from netlab.net.netlink import Message, NetlinkError
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError, run_program
 from netlab.proxy.nftables import table
 from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE, Layout
 from netlab.proxy.nftables.ruleset import Batch, Ruleset
-from netlab.proxy.plan import Change, Family, Frontend, Plan, Target, Transaction
+from netlab.proxy.plan import Change, Family, Frontend, Plan, Target, Transaction, difference
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PART = 4_000
-"""Endpoints in one batch of a table that is not in force yet: few enough for an ordinary user's socket (400 KiB)."""
 _READINGS = 5
 """How often a table is read until it is told the same way twice, or its difference is taken."""
 _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
@@ -45,13 +44,18 @@ class NftablesExecutor:
         self._netlink: Nfnetlink | None = None
         self._compare_at = 0.0
 
+    async def begin(self) -> _Filling | None:
+        """See Executor."""
+        there = await self._call(lambda netlink: table.read(netlink, self._layout, elements=False))
+        return await self._begin() if there is None else None
+
     async def replace(self, plan: Plan) -> None:
         """See Executor. Only the difference to a table of this layout is carried out; affinity is kept."""
         self._plan = dict(plan)
         for _ in range(_READINGS):
             found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
             if found is None:
-                await self._make()
+                await self._make(plan)
                 return
             self._ruleset = Ruleset(self._layout)
             self._ruleset.adopt(self._plan, found.elements, found.chains)
@@ -73,7 +77,7 @@ class NftablesExecutor:
                     # In a user namespace. Without any rules for a moment, rather than with some of them.
                     log.warning("%s rules: %s; making the table anew, in parts", self.family, error)
                     await cleanup_nftables([self.family])
-                    await self._make()
+                    await self._make(plan)
                     return
                 if cause in _CHANGED:
                     log.info("%s rules changed while they were read: %s", self.family, error)
@@ -87,13 +91,7 @@ class NftablesExecutor:
 
     async def apply(self, transaction: Transaction) -> None:
         """See Executor."""
-        batch = self._ruleset.change(transaction)
-        for frontend, _, new in transaction:
-            if new is None:
-                self._plan.pop(frontend, None)
-            else:
-                self._plan[frontend] = new
-        await self._commit(batch)
+        await self._commit(self._take_on(transaction))
 
     async def assume(self, plan: Plan) -> None:
         """See Executor. The slots of endpoints are those that they have."""
@@ -154,25 +152,23 @@ class NftablesExecutor:
             lines.extend(table.chain_lines(chain.name, rules))
         return [*lines, *table.shape_lines(lowered.chains.values())]
 
-    async def _make(self) -> None:
-        """A table from nothing: filled in parts while it is dormant, and then in force as a whole."""
-        self._ruleset = Ruleset(self._layout)
+    def _take_on(self, transaction: Transaction) -> Batch:
+        for frontend, _, new in transaction:
+            if new is None:
+                self._plan.pop(frontend, None)
+            else:
+                self._plan[frontend] = new
+        return self._ruleset.change(transaction)
+
+    async def _begin(self) -> _Filling:
+        self._ruleset, self._plan = Ruleset(self._layout), {}
         await _nft(self._layout.script(dormant=True))
-        loop = asyncio.get_running_loop()
-        sending: asyncio.Future[None] | None = None
-        try:
-            for part in _parts(self._plan):
-                messages = table.messages(self._ruleset.change(part), self._layout)
-                if sending is not None:
-                    await sending
-                # The kernel's work on this part goes on while the next one is packed.
-                sending = loop.run_in_executor(None, self._open().commit, messages)
-            if sending is not None:
-                await sending
-        except OSError as error:
-            raise self._failed(error) from error
-        await self._call(self._awaken)
-        await self._remember_layout()
+        return _Filling(self)
+
+    async def _make(self, plan: Plan) -> None:
+        filling = await self._begin()
+        await filling.add(difference({}, plan))
+        await filling.end()
 
     def _awaken(self, netlink: Nfnetlink) -> None:
         netlink.commit([nfrules.awakening(self._layout.ip, TABLE)])
@@ -212,6 +208,64 @@ class NftablesExecutor:
         return ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}")
 
 
+_PART = 8_000
+"""Endpoints that are put into a table at a time which is not in force yet."""
+
+
+class _Filling:
+    """See netlab.proxy.executor.Filling. The table is dormant until the end."""
+
+    def __init__(self, executor: NftablesExecutor) -> None:
+        self._executor = executor
+        self._sending: asyncio.Future[None] | None = None
+
+    async def add(self, transaction: Transaction) -> None:
+        executor = self._executor
+        for part in _parts(transaction):
+            messages = table.messages(executor._take_on(part), executor._layout)
+            await self._sent()
+            # At once, not by a task: the kernel is to work on this part while the next one is planned and packed.
+            self._sending = asyncio.get_running_loop().run_in_executor(None, _commit_all, executor._open(), messages)
+
+    async def end(self) -> None:
+        await self._sent()
+        await self._executor._call(self._executor._awaken)
+        await self._executor._remember_layout()
+
+    async def _sent(self) -> None:
+        if self._sending is not None:
+            try:
+                await self._sending
+            except OSError as error:
+                raise self._executor._failed(error) from error
+
+
+def _commit_all(netlink: Nfnetlink, messages: Sequence[Message]) -> None:
+    """In one batch, or if that is too long for an ordinary user's socket in several."""
+    try:
+        netlink.commit(messages)
+    except NetlinkError as error:
+        if error.errno != errno.EMSGSIZE or len(messages) == 1:
+            raise
+        half = len(messages) // 2
+        _commit_all(netlink, messages[:half])
+        _commit_all(netlink, messages[half:])
+
+
+def _parts(transaction: Transaction) -> Iterator[Transaction]:
+    part: list[Change] = []
+    size = 0
+    for change in transaction:
+        part.append(change)
+        if change.new is not None:
+            size += len(change.new.cluster) + len(change.new.local)
+        if size >= _PART:
+            yield tuple(part)
+            part, size = [], 0
+    if part:
+        yield tuple(part)
+
+
 def layout_of(family: Family, config: ProxyConfig) -> Layout:
     """The layout that a configuration asks for."""
     match, value = "", ""
@@ -248,16 +302,3 @@ async def cleanup_nftables(families: Sequence[Family]) -> None:
 
 async def _nft(script: str) -> None:
     await run_program(["nft", "-f", "-"], script)
-
-
-def _parts(plan: Plan) -> Iterator[Transaction]:
-    part: list[Change] = []
-    size = 0
-    for frontend, target in plan.items():
-        part.append(Change(frontend, None, target))
-        size += len(target.cluster) + len(target.local)
-        if size >= _PART:
-            yield tuple(part)
-            part, size = [], 0
-    if part:
-        yield tuple(part)

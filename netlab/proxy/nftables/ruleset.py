@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from netlab.net.nfelements import numbered
 from netlab.proxy.nftables.layout import ADDRESS_FAMILY, NUMBERS, Layout
-from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, Sticky, remember, slot_bytes
-from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict
+from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, Sticky, remember
+from netlab.proxy.plan import Endpoint, Family, Frontend, Scope, Target, Transaction, Verdict
 
 Value: TypeAlias = bytes | str
 """What an element leads to: data, or a verdict in nft's words; empty in a set. In a set of ranges: the last key."""
 Elements: TypeAlias = dict[str, dict[bytes, Value]]
 """Elements by the name of their set or map, and by their key."""
 
-_SLOTS = [slot_bytes(slot) for slot in range(256)]
+
+class EndpointList(NamedTuple):
+    """Endpoints of a frontend in their slots: elements of a map, whose keys are `key` and the slot's number."""
+
+    name: str
+    key: bytes
+    values: Sequence[Value]
+
+    def items(self) -> Iterator[tuple[bytes, Value]]:
+        """The elements."""
+        return ((self.key + numbered(slot), value) for slot, value in enumerate(self.values))
 
 
 @dataclasses.dataclass(slots=True)
@@ -30,6 +42,8 @@ class Batch:
 
     gone: Elements = dataclasses.field(default_factory=dict)
     come: Elements = dataclasses.field(default_factory=dict)
+    lists_come: list[EndpointList] = dataclasses.field(default_factory=list)
+    """Beside the elements in `come`."""
     chains_gone: dict[str, Shape | None] = dataclasses.field(default_factory=dict)
     chains_come: dict[str, Shape] = dataclasses.field(default_factory=dict)
     chains_mended: dict[str, Shape] = dataclasses.field(default_factory=dict)
@@ -46,6 +60,8 @@ class Batch:
         for sign, elements in (("-", self.gone), ("+", self.come)):
             for name, keys in elements.items():
                 counted[f"{sign}{name}"] += len(keys)
+        for one in self.lists_come:
+            counted[f"+{one.name}"] += len(one.values)
         for sign, names in (
             ("-", [*self.chains_gone, *self.sets_gone]),
             ("+", [*self.chains_come, *self.sets_come]),
@@ -63,25 +79,22 @@ class Contents(NamedTuple):
     sets: dict[str, Clients]
 
 
-class _List(NamedTuple):
-    """Endpoints of a frontend in their slots: elements of a map whose keys begin with `key`."""
-
-    name: str
-    key: bytes
-    values: Sequence[Value]
-
-
-_Single: TypeAlias = tuple[str, bytes]
-"""An element that is not of a list: its set or map, and its key."""
+_Place: TypeAlias = tuple[str, bytes]
+"""Where an element is: its set or map, and its key."""
 
 
 class _Lowered(NamedTuple):
-    singles: dict[_Single, Value]
-    lists: list[_List]
+    """What a frontend needs."""
+
+    own: list[tuple[str, bytes, Value]]
+    """Elements of which the key is the frontend's, so that no other needs them: with their sets and maps."""
+    shared: list[_Place]
+    """Elements of sets."""
+    lists: list[EndpointList]
     chains: list[Shape]
 
 
-_NOTHING = _Lowered({}, [], [])
+_NOTHING = _Lowered([], [], [], [])
 
 
 class Ruleset:
@@ -89,7 +102,7 @@ class Ruleset:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._singles: Counter[_Single] = Counter()
+        self._shared: Counter[_Place] = Counter()
         """How many frontends need each."""
         self._chains: Counter[Shape] = Counter()
         self._spare: set[Pick] = set()
@@ -101,61 +114,52 @@ class Ruleset:
         if all(before is None for _, before, _ in transaction):
             return self._grow((frontend, target) for frontend, _, target in transaction if target is not None)
         batch = Batch()
-        singles: dict[_Single, list[Value | None]] = {}
+        shared: Counter[_Place] = Counter()
         chains: Counter[Shape] = Counter()
-        balance: Counter[_Single] = Counter()
         for frontend, before, after in transaction:
             old = self._lower(frontend, before) if before else _NOTHING
             self._arrange(frontend, after)
             new = self._lower(frontend, after) if after else _NOTHING
+            _change_elements(batch, old.own, new.own)
             _change_lists(batch, old.lists, new.lists)
-            for which, lowered, sign in ((0, old, -1), (1, new, 1)):
-                for single, value in lowered.singles.items():
-                    singles.setdefault(single, [None, None])[which] = value
-                    balance[single] += sign
+            for lowered, sign in ((old, -1), (new, 1)):
+                for place in lowered.shared:
+                    shared[place] += sign
                 for chain in lowered.chains:
                     chains[chain] += sign
-        for single, (was, becomes) in singles.items():
-            had = self._singles[single]
-            _set_count(self._singles, single, had + balance[single])
-            has = single in self._singles
-            changed = bool(had and has and was is not None and becomes is not None and was != becomes)
-            if had and (changed or not has):
-                batch.gone.setdefault(single[0], {})[single[1]] = was or b""
-            if has and (changed or not had):
-                batch.come.setdefault(single[0], {})[single[1]] = becomes or b""
+        self._change_shared(batch, shared)
         self._change_chains(batch, chains)
         return batch
 
     def _grow(self, frontends: Iterable[tuple[Frontend, Target]]) -> Batch:
         """`change` where frontends only come: nearly all of a proxy's start."""
         batch = Batch()
-        chains: Counter[Shape] = Counter()
+        come: defaultdict[str, dict[bytes, Value]] = defaultdict(dict)
+        shared: list[_Place] = []
+        chains: list[Shape] = []
         for frontend, target in frontends:
-            self._arrange(frontend, target)
+            if target.cluster:
+                self._slots[frontend, ""] = target.cluster
+            if target.local:
+                self._slots[frontend, "local-"] = target.local
             lowered = self._lower(frontend, target)
-            for single, value in lowered.singles.items():
-                needed = self._singles[single]
-                self._singles[single] = needed + 1
-                if not needed:
-                    name, key = single
-                    batch.come.setdefault(name, {})[key] = value
-            for one in lowered.lists:
-                batch.come.setdefault(one.name, {}).update(_slotted(one))
-            chains.update(lowered.chains)
-        self._change_chains(batch, chains)
+            for name, key, value in lowered.own:
+                come[name][key] = value
+            batch.lists_come += lowered.lists
+            shared += lowered.shared
+            chains += lowered.chains
+        batch.come.update(come)
+        self._change_shared(batch, Counter(shared))
+        self._change_chains(batch, Counter(chains))
         return batch
 
     def contents(self, plan: Mapping[Frontend, Target]) -> Contents:
         """All that a table holds for the plan that the transactions so far have led to."""
         contents = Contents({}, {chain.name: chain for chain in self._spare}, {})
         for frontend, target in plan.items():
-            singles, lists, chains = self._lower(frontend, target)
-            for (name, key), value in singles.items():
-                contents.elements.setdefault(name, {})[key] = value
-            for one in lists:
-                contents.elements.setdefault(one.name, {}).update(_slotted(one))
-            for chain in chains:
+            lowered = self._lower(frontend, target)
+            _collect(contents.elements, lowered)
+            for chain in lowered.chains:
                 contents.chains[chain.name] = chain
                 if isinstance(chain, Remember):
                     contents.sets[chain.clients.name] = chain.clients
@@ -163,7 +167,7 @@ class Ruleset:
 
     def adopt(self, plan: Mapping[Frontend, Target], found: Elements, chains: Iterable[str] = ()) -> None:
         """Begin with a plan and what a table has: endpoints stay in their slots, and spare chains are kept."""
-        self._singles.clear()
+        self._shared.clear()
         self._chains.clear()
         self._spare.clear()
         self._slots.clear()
@@ -171,26 +175,32 @@ class Ruleset:
             for which, wanted in (("", target.cluster), ("local-", target.local)):
                 prefix, key = self._key(frontend)
                 kind = "sticky" if target.affinity_seconds else "endpoints"
-                there = found.get(f"{prefix}{_map_of(target, which)}{kind}", {})
+                infix = which if target.short_cut and target.cluster else ""  # as in _lower
+                there = found.get(f"{prefix}{infix}{kind}", {})
                 values = self._values(frontend, target, wanted) if there else []
                 by_value = dict(zip(values, wanted, strict=False))
-                old = [by_value.get(there.get(key + _slot(slot), b"")) for slot in range(len(values))]
+                old = [by_value.get(there.get(key + numbered(slot), b"")) for slot in range(len(values))]
                 self._put(frontend, which, arrange(old, wanted))
             lowered = self._lower(frontend, target)
-            self._singles.update(lowered.singles.keys())
+            self._shared.update(lowered.shared)
             self._chains.update(lowered.chains)
         picks = (Pick.of_name(self.layout.family, name) for name in chains)
         self._spare.update(pick for pick in picks if pick is not None and pick not in self._chains)
 
     def lowered(self, frontend: Frontend, target: Target) -> Contents:
         """What of the table is a frontend's, for people."""
-        singles, lists, chains = self._lower(frontend, target)
+        lowered = self._lower(frontend, target)
         elements: Elements = {}
-        for (name, key), value in singles.items():
-            elements.setdefault(name, {})[key] = value
-        for one in lists:
-            elements.setdefault(one.name, {}).update(_slotted(one))
-        return Contents(elements, {chain.name: chain for chain in chains}, {})
+        _collect(elements, lowered)
+        return Contents(elements, {chain.name: chain for chain in lowered.chains}, {})
+
+    def _change_shared(self, batch: Batch, shared: Counter[_Place]) -> None:
+        for place, balance in shared.items():
+            had = self._shared[place]
+            _set_count(self._shared, place, had + balance)
+            if bool(had) != bool(had + balance):
+                name, key = place
+                (batch.gone if had else batch.come).setdefault(name, {})[key] = b""
 
     def _change_chains(self, batch: Batch, chains: Counter[Shape]) -> None:
         for chain, balance in chains.items():
@@ -213,53 +223,53 @@ class Ruleset:
 
     def _lower(self, frontend: Frontend, target: Target) -> _Lowered:
         prefix, key = self._key(frontend)
-        singles: dict[_Single, Value] = {}
-        lowered = _Lowered(singles, [], [])
-        if target.scope is Scope.INTERNAL:
-            singles["cluster-ips", self.layout.pack_address(frontend.address or "")] = b""
-        self._hairpins(target, singles)
+        own: list[tuple[str, bytes, Value]] = []
+        inside = target.scope is Scope.INTERNAL
+        shared = [("cluster-ips", key[:-_DIALLED])] if inside else []
+        lowered = _Lowered(own, shared + self._hairpins(target), [], [])
         if target.sources and frontend.address is not None:
-            singles["firewalled", key] = b""
-            for first, last in _ranges(target.sources):
-                singles["allowed", key + first] = key + last
+            own.append(("firewalled", key, b""))
+            own += [("allowed", key + first, key + last) for first, last in _ranges(target.sources)]
         if target.short_cut and target.cluster:
-            singles[f"{prefix}external-local", key] = b""
-            self._list(frontend, target, "", lowered)
+            own.append((f"{prefix}external-local", key, b""))
+            self._list(frontend, target, "", "", lowered)
             if target.local:
-                self._list(frontend, target, "local-", lowered)
+                # For what is outside the cluster; all others use the list of all.
+                self._list(frontend, target, "local-", "local-", lowered)
         elif target.endpoints:
-            singles["internal" if target.scope is Scope.INTERNAL else f"{prefix}external", key] = b""
-            self._list(frontend, target, "local-" if target.policy == "Local" else "", lowered)
+            own.append(("internal" if inside else f"{prefix}external", key, b""))
+            self._list(frontend, target, "local-" if target.policy == "Local" else "", "", lowered)
         elif target.verdict is Verdict.DROP:
-            singles[f"{prefix}picks", key] = "drop"
-        elif target.scope is Scope.EXTERNAL:
+            own.append((f"{prefix}picks", key, "drop"))
+        elif not inside:
             # A ClusterIP without endpoints is refused like a wrong port of it, by `cluster-ips`.
-            singles[f"{prefix}no-endpoints", key] = b""
+            own.append((f"{prefix}no-endpoints", key, b""))
         return lowered
 
-    def _list(self, frontend: Frontend, target: Target, which: str, lowered: _Lowered) -> None:
+    def _list(self, frontend: Frontend, target: Target, which: str, infix: str, lowered: _Lowered) -> None:
+        """The list of all endpoints or of the local ones (`which`), in the maps with that infix."""
         slots = self._slots[frontend, which]
         prefix, key = self._key(frontend)
-        place = _map_of(target, which)
         chain: Shape
         if target.affinity_seconds:
             kind, chains = "sticky", self._remembering(frontend, target, slots)
-            chain = Sticky(prefix, place, tuple(sorted(chains)))
+            chain = Sticky(prefix, infix, tuple(sorted(chains)))
             lowered.chains.extend(chains)
+            goto = f"goto {chain.name}"
         else:
-            kind, chain = "endpoints", Pick(self.layout.family, prefix, place, len(slots))
-        lowered.lists.append(_List(f"{prefix}{place}{kind}", key, self._values(frontend, target, slots)))
+            kind, (chain, goto) = "endpoints", _pick(self.layout.family, prefix, infix, len(slots))
+        lowered.lists.append(EndpointList(f"{prefix}{infix}{kind}", key, self._values(frontend, target, slots)))
         lowered.chains.append(chain)
-        lowered.singles[f"{prefix}{place}picks", key] = f"goto {chain.name}"
+        lowered.own.append((f"{prefix}{infix}picks", key, goto))
 
-    def _hairpins(self, target: Target, singles: dict[_Single, Value]) -> None:
+    def _hairpins(self, target: Target) -> list[_Place]:
         """A pod that reaches itself must see a foreign source, or it answers itself without undoing the NAT.
 
         Only pods of this node can: their packets are the only ones that come and go through here.
         """
-        for listed in (target.cluster, target.local):
-            for address in [address for address, _, local in listed if local is not False]:
-                singles["hairpins", self.layout.pack_address(address) * 2] = b""
+        pods = [endpoint.address for endpoint in target.cluster if endpoint.local is not False]
+        pods += [endpoint.address for endpoint in target.local if endpoint.local is not False]
+        return [("hairpins", self.layout.pack_address(address) * 2) for address in dict.fromkeys(pods)]
 
     def _arrange(self, frontend: Frontend, target: Target | None) -> None:
         """Give endpoints their slots 0..N-1 so that as few as possible change hands."""
@@ -274,22 +284,41 @@ class Ruleset:
 
     def _key(self, frontend: Frontend) -> tuple[str, bytes]:
         """The prefix of the maps that a frontend is in, and its key there."""
-        dialled = bytes((NUMBERS[frontend.protocol], 0, 0, 0)) + frontend.port.to_bytes(2, "big") + b"\0\0"
-        if frontend.address is None:
-            return "nodeport-", dialled
-        return "", self.layout.pack_address(frontend.address) + dialled
+        address, protocol, port = frontend
+        dialled = _dialled(protocol, port)
+        return ("nodeport-", dialled) if address is None else ("", self.layout.pack_address(address) + dialled)
 
     def _values(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Value]:
         """What the elements of a list lead to."""
         if target.affinity_seconds:
             return [f"goto {chain.name}" for chain in self._remembering(frontend, target, slots)]
         pack, family = socket.inet_pton, ADDRESS_FAMILY[self.layout.family]
-        ports = {port: port.to_bytes(2, "big") + b"\0\0" for _, port, _ in slots}
-        return [pack(family, address) + ports[port] for address, port, _ in slots]
+        return [pack(family, endpoint.address) + _port(endpoint.port) for endpoint in slots]
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
         return [remember(family, target.service, seconds, protocol, endpoint) for endpoint in slots]
+
+
+@functools.lru_cache(1024)
+def _pick(family: Family, prefix: str, which: str, endpoints: int) -> tuple[Pick, str]:
+    """The chain, and what leads there."""
+    pick = Pick(family, prefix, which, endpoints)
+    return pick, f"goto {pick.name}"
+
+
+_DIALLED = 8
+"""Bytes of a protocol and a port in a key."""
+
+
+@functools.lru_cache(1024)
+def _dialled(protocol: str, port: int) -> bytes:
+    return bytes((NUMBERS[protocol], 0, 0, 0)) + _port(port)
+
+
+@functools.lru_cache(1024)
+def _port(port: int) -> bytes:
+    return port.to_bytes(2, "big") + b"\0\0"
 
 
 def arrange(old: Sequence[Endpoint | None], wanted: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
@@ -303,32 +332,32 @@ def arrange(old: Sequence[Endpoint | None], wanted: Sequence[Endpoint]) -> tuple
     return tuple(next(homeless) if slot is None else slot for slot in slots)
 
 
-def _map_of(target: Target, which: str) -> str:
-    """The infix of the maps that a list is in.
-
-    Those for local endpoints are for what is outside the cluster, where it has a list of its own beside that of all.
-    """
-    return which if target.short_cut and target.cluster else ""
-
-
-def _slot(number: int) -> bytes:
-    return _SLOTS[number] if number < len(_SLOTS) else slot_bytes(number)
+def _collect(elements: Elements, lowered: _Lowered) -> None:
+    for name, key in lowered.shared:
+        elements.setdefault(name, {})[key] = b""
+    for name, key, value in lowered.own:
+        elements.setdefault(name, {})[key] = value
+    for one in lowered.lists:
+        elements.setdefault(one.name, {}).update(one.items())
 
 
-def _slotted(one: _List) -> Iterator[tuple[bytes, Value]]:
-    if len(one.values) <= len(_SLOTS):
-        return zip(map(one.key.__add__, _SLOTS), one.values, strict=False)
-    return ((one.key + _slot(number), value) for number, value in enumerate(one.values))
+def _change_elements(
+    batch: Batch, old: Iterable[tuple[str, bytes, Value]], new: Iterable[tuple[str, bytes, Value]]
+) -> None:
+    for name, key, value in set(old).difference(new):
+        batch.gone.setdefault(name, {})[key] = value
+    for name, key, value in set(new).difference(old):
+        batch.come.setdefault(name, {})[key] = value
 
 
-def _change_lists(batch: Batch, before: Sequence[_List], after: Sequence[_List]) -> None:
+def _change_lists(batch: Batch, before: Sequence[EndpointList], after: Sequence[EndpointList]) -> None:
     old = {(one.name, one.key): one for one in before}
     for new in after:
         was = old.pop((new.name, new.key), None)
         if was is None:
-            batch.come.setdefault(new.name, {}).update(_slotted(new))
+            batch.lists_come.append(new)
             continue
-        gone, come = dict(_slotted(was)), dict(_slotted(new))
+        gone, come = dict(was.items()), dict(new.items())
         for key in gone.keys() | come.keys():
             if gone.get(key) == come.get(key):
                 continue
@@ -337,10 +366,10 @@ def _change_lists(batch: Batch, before: Sequence[_List], after: Sequence[_List])
             if key in come:
                 batch.come.setdefault(new.name, {})[key] = come[key]
     for one in old.values():
-        batch.gone.setdefault(one.name, {}).update(_slotted(one))
+        batch.gone.setdefault(one.name, {}).update(one.items())
 
 
-def _set_count(counter: Counter[_Single] | Counter[Shape], item: object, count: int) -> None:
+def _set_count(counter: Counter[_Place] | Counter[Shape], item: object, count: int) -> None:
     if count:
         counter[item] = count  # type: ignore[index]
     else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -174,11 +173,6 @@ Shape: TypeAlias = Pick | Remember | Sticky
 def remember(family: Family, identity: str, seconds: int, protocol: str, endpoint: Endpoint) -> Remember:
     """The chain of an endpoint of a Service port (its `identity`) with affinity."""
     return Remember(family, identity, seconds, protocol, endpoint.address, endpoint.port)
-
-
-def slot_bytes(slot: int) -> bytes:
-    """A slot's number as `numgen` writes it."""
-    return slot.to_bytes(4, sys.byteorder)
 
 
 def _registers(ip: str) -> int:

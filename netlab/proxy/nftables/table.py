@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from netlab.net import nfrules
@@ -20,9 +20,10 @@ from netlab.net.nfelements import (
     deletion,
     drop,
     goto,
+    numbered_addition,
 )
 from netlab.proxy.nftables.layout import TABLE, Layout
-from netlab.proxy.nftables.ruleset import Batch, Contents, Elements, Value
+from netlab.proxy.nftables.ruleset import Batch, Contents, Elements, EndpointList, Value
 from netlab.proxy.nftables.shapes import Shape
 
 Digests: TypeAlias = dict[str, tuple[int, str]]
@@ -150,6 +151,7 @@ def messages(batch: Batch, layout: Layout) -> list[Message]:
             listed += addition(_set(ip, name), _range_elements(come))
         else:
             listed += bulk_addition(_set(ip, name), _data(come))
+    listed += _lists_addition(batch.lists_come, ip)
     # What leads to a chain by `goto` goes before it; the chains of endpoints are led to by those that choose one.
     last = sorted(batch.chains_gone, key=lambda name: name.startswith("endpoint-"))
     listed += [nfrules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
@@ -233,6 +235,19 @@ def _data(elements: dict[bytes, Value]) -> dict[bytes, bytes | Verdict]:
             verdicts[value] = drop() if verb == "drop" else goto(chain)
         result[key] = verdicts[value]
     return result
+
+
+def _lists_addition(lists: Iterable[EndpointList], ip: str) -> list[Message]:
+    plain: dict[str, list[tuple[bytes, Sequence[bytes]]]] = {}
+    verdicts: dict[str, dict[bytes, Value]] = {}
+    for name, key, values in lists:
+        if isinstance(values[0], bytes):
+            plain.setdefault(name, []).append((key, values))  # type: ignore[arg-type]  # all of a list's are alike
+        else:
+            verdicts.setdefault(name, {}).update(EndpointList(name, key, values).items())
+    listed = [message for name, found in plain.items() for message in numbered_addition(_set(ip, name), found)]
+    listed += [message for name, come in verdicts.items() for message in bulk_addition(_set(ip, name), _data(come))]
+    return listed
 
 
 def _range_elements(elements: dict[bytes, Value]) -> list[Element]:

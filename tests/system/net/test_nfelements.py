@@ -19,6 +19,8 @@ TABLE = """
 table inet t {
     map ports { type inet_proto . inet_service : ipv4_addr . inet_service
     }
+    map lists { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport
+    }
     map sources { type ipv6_addr . inet_service : verdict; flags interval
     }
     set addresses { type ipv6_addr; elements = { fd00::1 comment "made by nft", fd00::2 }
@@ -27,7 +29,7 @@ table inet t {
     }
 }
 """
-PORTS, SOURCES, ADDRESSES = (Set("inet", "t", name) for name in ("ports", "sources", "addresses"))
+PORTS, SOURCES, ADDRESSES, LISTS = (Set("inet", "t", name) for name in ("ports", "sources", "addresses", "lists"))
 TCP = b"\x06"
 
 
@@ -226,6 +228,16 @@ def test_many_elements_at_once_are_those_added_one_by_one() -> None:
         assert {element.key: element.data for element in subject.elements(PORTS)} == many
         subject.commit(nfelements.bulk_deletion(PORTS, many))
         assert subject.dump(PORTS) == {}
+
+
+@isolated
+def test_lists_of_elements_are_numbered_each_from_0() -> None:
+    data = [concatenated(bytes([10, 0, number >> 8, number & 255]), port(80)) for number in range(1500)]
+    lists = [(bytes([length & 255]) * 12, data[:length]) for length in (1, 1500, 3, 40)]
+    expected = {key + nfelements.numbered(at): each for key, listed in lists for at, each in enumerate(listed)}
+    with kernel() as subject:
+        subject.commit(nfelements.numbered_addition(LISTS, lists))
+        assert subject.dump(LISTS) == expected
 
 
 @isolated

@@ -31,9 +31,10 @@ from netlab.api.discovery_types import (
     ForZone,
 )
 from netlab.api.meta_types import ObjectMeta
+from netlab.proxy.book import Book
 from netlab.proxy.config import DetectLocal, Mode, ProxyConfig
 from netlab.proxy.plan import Family, Frontend, NodeInfo, Policy, Target, Verdict
-from netlab.proxy.planner import Book, plan_service
+from netlab.proxy.planner import plan_service
 
 NODE = "node-1"
 FAMILIES: tuple[Family, Family] = ("IPv4", "IPv6")

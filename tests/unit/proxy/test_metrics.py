@@ -30,8 +30,8 @@ def read(metrics: Metrics) -> dict[str, float]:
 )
 def test_a_sync_is_counted_under_upstreams_names(mode: Mode, failures: str) -> None:
     metrics = Metrics(mode)
-    metrics.service_changes.inc()
-    metrics.endpoint_changes_pending.inc()
+    metrics.service_changes.total, metrics.service_changes.planned = 1, 1
+    metrics.endpoint_changes.total = 1
     metrics.queued("IPv4", 1000.0)
     metrics.failed("IPv4")
     metrics.synced("IPv4", 1003.0, 0.5, full=True)
@@ -53,7 +53,7 @@ def test_a_sync_is_counted_under_upstreams_names(mode: Mode, failures: str) -> N
         "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds ip_family=IPv4": 1000.0,
         "kubeproxy_sync_proxy_rules_service_changes_total": 1,
         "kubeproxy_sync_proxy_rules_service_changes_pending": 0,
-        "kubeproxy_sync_proxy_rules_endpoint_changes_total": 0,
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total": 1,
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending": 1,
         "kubeproxy_conntrack_reconciler_deleted_entries_total ip_family=IPv4": 2,
         "kubeproxy_proxy_healthz_total code=200": 1,

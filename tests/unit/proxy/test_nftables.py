@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,7 +128,7 @@ def test_source_ranges_that_overlap_are_one() -> None:
     rules = ruleset()
     address = Frontend("198.51.100.1", "tcp", 80)
     sources = ("10.0.0.0/8", "10.1.0.0/16", "192.0.2.1/32")
-    plan = {address: dataclasses.replace(target(1), scope=Scope.EXTERNAL, sources=sources)}
+    plan = {address: target(1)._replace(scope=Scope.EXTERNAL, sources=sources)}
     assert rules.change(difference({}, plan)).operations() == {
         "+firewalled": 1,
         "+allowed": 2,
@@ -182,6 +180,10 @@ def carry_out(table: dict[tuple[str, bytes | str], object], batch: Batch) -> Non
         for key, value in come.items():
             assert (name, key) not in table
             table[name, key] = value
+    for one in batch.lists_come:
+        for key, value in one.items():
+            assert (one.name, key) not in table
+            table[one.name, key] = value
     for name in [*batch.chains_gone, *batch.sets_gone]:
         del table["", name]
     for name, thing in [*batch.chains_come.items(), *batch.sets_come.items()]:

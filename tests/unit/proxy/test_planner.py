@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
+from netlab.proxy.book import Book
 from netlab.proxy.plan import (
     Endpoint,
     Family,
@@ -25,7 +26,7 @@ from netlab.proxy.plan import (
     difference,
     family_of,
 )
-from netlab.proxy.planner import Book, Planned, node_info, plan_service
+from netlab.proxy.planner import Planned, node_info, plan_service
 
 HERE = NodeInfo("here", "zone-1", ("192.0.2.1", "2001:db8::1"))
 

@@ -1,0 +1,111 @@
+"""A table that is filled while the rest of the plan is still being made: in force at its end, as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+
+import pytest
+
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.kernel import ProgramError
+from netlab.proxy.nftables.executor import NftablesExecutor
+from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, difference
+from tests.sandbox import isolated
+from tests.unit.proxy.flows import NODE, plan_of_all
+
+FAMILIES: list[Family] = ["IPv4", "IPv6"]
+
+
+def executor(family: Family) -> NftablesExecutor:
+    return NftablesExecutor(family, ProxyConfig(node_name=NODE, families=[family]))
+
+
+def table(ip: str = "ip") -> str:
+    return subprocess.run(["nft", "list", "table", ip, "kube-proxy"], capture_output=True, text=True, check=True).stdout
+
+
+def large(services: int, endpoints: int) -> Plan:
+    listed = tuple(Endpoint(f"10.244.{number >> 8}.{number & 255}", 80, False) for number in range(endpoints))
+    frontends = [Frontend(f"10.96.{number >> 8}.{number & 255}", "tcp", 80) for number in range(services)]
+    return {frontend: Target("d/x", Scope.INTERNAL, "Cluster", listed, ()) for frontend in frontends}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@isolated
+def test_parts_and_changes_of_what_is_there_lead_to_the_plan(family: Family) -> None:
+    plan = plan_of_all(family)
+    early = {
+        frontend: target._replace(cluster=target.cluster[:1], local=target.local[:1])
+        for number, (frontend, target) in enumerate(plan.items())
+        if number % 2
+    }
+
+    async def follow() -> list[str]:
+        begun = executor(family)
+        filling = await begun.begin()
+        assert filling is not None
+        await filling.add(difference({}, early))
+        await filling.add(difference(early, plan))
+        assert "flags dormant" in table("ip" if family == "IPv4" else "ip6")
+        await filling.end()
+        return await begun.differences()
+
+    assert asyncio.run(follow()) == []
+    assert "dormant" not in table("ip" if family == "IPv4" else "ip6")
+
+
+@isolated
+def test_where_a_table_is_nothing_is_begun() -> None:
+    async def follow() -> object:
+        await executor("IPv4").replace(plan_of_all("IPv4"))
+        return await executor("IPv4").begin()
+
+    assert asyncio.run(follow()) is None
+
+
+@isolated
+def test_a_table_that_is_deleted_while_it_is_filled_is_made_by_the_next_attempt() -> None:
+    plan = large(40, 100)
+
+    async def follow() -> list[str]:
+        begun = executor("IPv4")
+        filling = await begun.begin()
+        assert filling is not None
+        await filling.add(difference({}, large(20, 100)))
+        subprocess.run(["nft", "delete", "table", "ip", "kube-proxy"], check=True)
+        await filling.add(difference(large(20, 100), plan))
+        with pytest.raises(ProgramError, match="table ip kube-proxy"):
+            await filling.end()
+        await begun.replace(plan)
+        return await begun.differences()
+
+    assert asyncio.run(follow()) == []
+
+
+@isolated
+def test_a_part_that_is_too_long_for_the_socket_goes_in_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = large(400, 30)
+    sent: list[int] = []
+    send = Nfnetlink._send
+
+    def narrow(self: Nfnetlink, data: bytes) -> None:
+        # As in a user namespace on Linux before 6.18, where net.core.wmem_max is 208 KiB.
+        if len(data) > 2 * 208 << 10:
+            raise NetlinkError(90, "too long", "nftables")
+        sent.append(len(data))
+        send(self, data)
+
+    async def follow() -> list[str]:
+        begun = executor("IPv4")
+        filling = await begun.begin()
+        assert filling is not None
+        await filling.add(difference({}, plan))
+        await filling.end()
+        return await begun.differences()
+
+    monkeypatch.setattr(Nfnetlink, "_send", narrow)
+    assert asyncio.run(follow()) == []
+    assert len(sent) > 2
