@@ -268,10 +268,14 @@ class Proxy:
 
     async def _sync(self) -> None:
         before = self._netlink.generation()
+        anew = not all(plane.in_force for plane in self._planes)
         changed = [await plane.sync(frozenset(self._node.addresses)) for plane in self._planes]
-        # A foreign change between the two calls goes unnoticed until the next thorough check.
-        if any(changed) and (before == self._generation or not self._generation):
-            self._generation = self._netlink.generation()
+        if not any(changed) or self._generation not in (0, before):
+            return
+        after = self._netlink.generation()
+        # In the nftables mode a change is one batch. If there were more, the next check sees what somebody else did.
+        if anew or self._config.mode == "iptables" or after <= before + sum(changed):
+            self._generation = after
 
     async def _check(self, *, thoroughly: bool) -> None:
         """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import subprocess
 import time
 
 import pytest
@@ -13,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from netlab.api.discovery_types import EndpointSlice
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.metrics import Metrics
+from netlab.proxy.nftables.executor import NftablesExecutor
+from netlab.proxy.nftables.ruleset import Batch
 from netlab.proxy.run import TRIGGER_TIME, Proxy
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import BROKEN, NODE, READY, VARIANTS, service_of, slices_of
@@ -103,3 +106,41 @@ def test_a_kernel_that_refuses_makes_the_proxy_unhealthy_until_it_does_not() -> 
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("netlab.proxy").addHandler(handler)
     asyncio.run(refused(lines))
+
+
+async def meddled_with() -> None:
+    proxy = Proxy(ProxyConfig(NODE, min_sync_seconds=0.01, check_seconds=0.05, resync_seconds=3600))
+    old, _ = slices_of("cluster", {"a": READY})
+    new, _ = slices_of("cluster", {"a": READY, "b": READY})
+    proxy.service_changed(None, service_of(VARIANTS["cluster"]))
+    proxy.slice_changed(None, old)
+    synced = asyncio.Event()
+    serving = asyncio.create_task(proxy.serve(synced.set))
+    await asyncio.wait_for(synced.wait(), LIMIT)
+    commit, missing = NftablesExecutor._commit, True
+
+    async def commit_and_meddle(self: NftablesExecutor, batch: Batch, generation: int = 0) -> None:
+        nonlocal missing
+        await commit(self, batch, generation)
+        if missing:
+            subprocess.run(["nft", "flush", "set", "ip", "kube-proxy", "cluster-ips"], check=True)
+            missing = False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NftablesExecutor, "_commit", commit_and_meddle)
+        proxy.slice_changed(old, new)
+        async with asyncio.timeout(LIMIT):
+            while missing or b"elements" not in listed_set("cluster-ips"):
+                await asyncio.sleep(0.02)
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+def listed_set(name: str) -> bytes:
+    argv = ["nft", "list", "set", "ip", "kube-proxy", name]
+    return subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
+
+
+@isolated
+def test_what_somebody_changes_in_the_moment_of_a_change_is_mended_at_once() -> None:
+    asyncio.run(meddled_with())
