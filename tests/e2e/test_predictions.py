@@ -208,7 +208,8 @@ def _probed(place: Place, case: Case, family: int, port: int = 0) -> Path:
     paths = predict(read(place.lab, probe, place.networks), probe)
     assert len(paths) == len(set(map(repr, paths)))
     source = place.namespace(case.source)
-    answered, seen = watched(place.networks, lambda: place.networks.run(source, exchange, probe))
+    patience = _ANSWERED if any(path.verdict.outcome == "delivered" for path in paths) else _SILENT
+    answered, seen = watched(place.networks, lambda: place.networks.run(source, exchange, probe, patience))
     own = _own_ports(seen, probe)
     there, back = _ways([one for one in seen if not _of_another(one, probe, own)])
     for path in paths:
@@ -289,17 +290,18 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE_MTU = 10, 23, 3
-_TIMEOUT = 0.4
+_ANSWERED, _SILENT = 10.0, 0.4
+"""Seconds to wait for an answer that must come, and for one that must not: less than until TCP sends again."""
 
 
-def exchange(probe: Probe) -> bool:
+def exchange(probe: Probe, patience: float) -> bool:
     """Send the probe in the present network namespace; whether the answer to it came."""
     family = socket.AF_INET6 if probe.version == 6 else socket.AF_INET
     if probe.protocol == "icmp":
-        return _echo(family, probe)
+        return _echo(family, probe, patience)
     kind = socket.SOCK_STREAM if probe.protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as made:
-        made.settimeout(_TIMEOUT)
+        made.settimeout(patience)
         made.bind(("", probe.source_port))
         _set_up(made, probe)
         try:
@@ -316,10 +318,10 @@ def exchange(probe: Probe) -> bool:
         return True
 
 
-def _echo(family: int, probe: Probe) -> bool:
+def _echo(family: int, probe: Probe, patience: float) -> bool:
     number = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
     with socket.socket(family, socket.SOCK_RAW, number) as made:
-        made.settimeout(_TIMEOUT)
+        made.settimeout(patience)
         _set_up(made, probe)
         message = struct.pack("!BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, probe.source_port, 1)
         if family == socket.AF_INET:
