@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from netlab.capture.correlate import Journey, Sighting, journeys, known, sighting
+from netlab.capture.correlate import Journey, journeys, known, sighting
 from netlab.capture.engine import Engine, Source
 from netlab.capture.headers import packed
 from netlab.capture.ring import Frame
@@ -98,7 +98,6 @@ class Watch:
         self._engine.stop()
         frames = _heeded(list(self._engine.frames()), stations)
         sightings = [each for frame in frames if (each := sighting(*frame[:4])) is not None]
-        sightings.sort(key=_order)
         translations = [
             # Not when it was told: it is heard later than its packets are seen.
             known(network.owner, event.entry)
@@ -155,13 +154,6 @@ def _heeded(frames: Sequence[Frame], stations: Mapping[tuple[str, str], str]) ->
         for frame in frames
         if not is_for_another(frame) and not (frame.outgoing and (frame.tap.name, frame.data) in strays)
     ]
-
-
-def _order(seen: Sighting) -> tuple[int, bool, bool]:
-    """By time. A packet that is stamped on arrival (some process asked for SO_TIMESTAMP) keeps its stamp while it goes
-    from a port to its bridge, or out of a tunnel: what is of the same time is in the order of the way in.
-    """
-    return seen.time, seen.headers.carrier is None, seen.tap.kind in ("bridge", "vxlan")
 
 
 def _of(sender: Sender, found: Iterable[Journey]) -> list[Journey]:
