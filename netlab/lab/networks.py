@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _CLONE_FS = 0x200
+_NS_GET_NSTYPE = 0xB703
+"""linux/nsfs.h (Linux 4.11)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +180,7 @@ class _There:
 
 
 def _opened(machine: int, path: str, owner: str) -> int:
-    """A descriptor of a file of a machine's mount namespace."""
+    """A descriptor of a namespace that is a file of a machine's mount namespace."""
     opened: list[int | OSError] = []
 
     def look() -> None:
@@ -185,8 +188,16 @@ def _opened(machine: int, path: str, owner: str) -> int:
             # Of a thread that shares no root and working directory with others, the mount namespace can be changed.
             syscalls.unshare(_CLONE_FS)
             syscalls.setns(machine, syscalls.CLONE_NEWNS)
-            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
+            opened.append(error)
+            return
+        try:
+            # Before it is mounted, and when it no longer is, the file is an empty one for a moment.
+            fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
+            opened.append(descriptor)
+        except OSError as error:
+            os.close(descriptor)
             opened.append(error)
 
     thread = threading.Thread(target=look)
