@@ -4,10 +4,10 @@
 
 Every Service has one port and M endpoints on a hundred nodes, a hundredth of them on this one. "From the list" is from
 the bytes of the API's answer, already read, to rules in force; "from the process" begins with the interpreter and asks
-the embedded API server. It and the floor beside it are the medians of seven, their ratio that of seven pairs.
-The floors are the same elements as one raw netlink batch, packed beforehand but for their framing, and as text for
-`nft -f`. One endpoint changed is from the event to the kernel's next generation; from the
-write is from the API's PUT to the first connection that a pod makes through a Service which had no endpoint.
+the embedded API server. The floors are the same elements as one raw netlink batch, packed beforehand but for their
+framing, and as text for `nft -f`. The start from the list and the raw batch are medians of seven, and so is the ratio
+of such pairs. One endpoint changed is from the event to the kernel's next generation; from the write is from the API's
+PUT to the first connection that a pod makes through a Service which had no endpoint.
 With --curves cold start and first packet are measured from 10 Services to N, in both modes, and plotted.
 It runs in namespaces of its own.
 """

@@ -229,7 +229,7 @@ def _numbered(lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> Iterator[bytes]
     for key, data in lists:
         if not middles:
             before, between = _frame(key + numbered(0), data[0])
-            most = _LONGEST // (len(before) + len(key) + len(numbered(0)) + len(between) + len(data[0]))
+            most = _LONGEST // (len(before) + len(key) + _NUMBER.size + len(between) + len(data[0]))
         while len(middles) < len(data):
             middles.append(numbered(len(middles)) + between)
         head = before + key

@@ -81,13 +81,15 @@ class Contents(NamedTuple):
 
 _Place: TypeAlias = tuple[str, bytes]
 """Where an element is: its set or map, and its key."""
+_Element: TypeAlias = tuple[str, bytes, Value]
+"""An element with its set or map."""
 
 
 class _Lowered(NamedTuple):
     """What a frontend needs."""
 
-    own: list[tuple[str, bytes, Value]]
-    """Elements of which the key is the frontend's, so that no other needs them: with their sets and maps."""
+    own: list[_Element]
+    """Those of which the key is the frontend's, so that no other needs them."""
     shared: list[_Place]
     """Elements of sets."""
     lists: list[EndpointList]
@@ -223,7 +225,7 @@ class Ruleset:
 
     def _lower(self, frontend: Frontend, target: Target) -> _Lowered:
         prefix, key = self._key(frontend)
-        own: list[tuple[str, bytes, Value]] = []
+        own: list[_Element] = []
         inside = target.scope is Scope.INTERNAL
         shared = [("cluster-ips", key[:-_DIALLED])] if inside else []
         lowered = _Lowered(own, shared + self._hairpins(target), [], [])
@@ -341,9 +343,7 @@ def _collect(elements: Elements, lowered: _Lowered) -> None:
         elements.setdefault(one.name, {}).update(one.items())
 
 
-def _change_elements(
-    batch: Batch, old: Iterable[tuple[str, bytes, Value]], new: Iterable[tuple[str, bytes, Value]]
-) -> None:
+def _change_elements(batch: Batch, old: Sequence[_Element], new: Sequence[_Element]) -> None:
     for name, key, value in set(old).difference(new):
         batch.gone.setdefault(name, {})[key] = value
     for name, key, value in set(new).difference(old):
@@ -356,15 +356,10 @@ def _change_lists(batch: Batch, before: Sequence[EndpointList], after: Sequence[
         was = old.pop((new.name, new.key), None)
         if was is None:
             batch.lists_come.append(new)
-            continue
-        gone, come = dict(was.items()), dict(new.items())
-        for key in gone.keys() | come.keys():
-            if gone.get(key) == come.get(key):
-                continue
-            if key in gone:
-                batch.gone.setdefault(new.name, {})[key] = gone[key]
-            if key in come:
-                batch.come.setdefault(new.name, {})[key] = come[key]
+        else:
+            _change_elements(
+                batch, [(was.name, *item) for item in was.items()], [(new.name, *item) for item in new.items()]
+            )
     for one in old.values():
         batch.gone.setdefault(one.name, {}).update(one.items())
 

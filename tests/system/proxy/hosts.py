@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from netlab.net import syscalls
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.nftables.executor import NftablesExecutor
 from netlab.proxy.plan import Family
 from tests.system.proxy import sctp
 from tests.unit.proxy.flows import ADDRESSES, BRIDGE, FAMILIES, NODE, NODE_INFO, TARGET_PORT, VARIANTS, dialled
@@ -73,6 +75,11 @@ def _serve_requests(pipe: multiprocessing.connection.Connection[Any, Any]) -> No
             pipe.send((True, function(*args)))
         except BaseException as error:
             pipe.send((False, f"{type(error).__name__}: {error}"))
+
+
+def executor(family: Family) -> NftablesExecutor:
+    """One that knows nothing yet."""
+    return NftablesExecutor(family, ProxyConfig(node_name=NODE, families=[family]))
 
 
 def run_ip(script: str) -> None:

@@ -9,18 +9,11 @@ import pytest
 
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink
-from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError
-from netlab.proxy.nftables.executor import NftablesExecutor
 from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
-from tests.unit.proxy.flows import NODE, plan_of_all
-
-FAMILIES: list[Family] = ["IPv4", "IPv6"]
-
-
-def executor(family: Family) -> NftablesExecutor:
-    return NftablesExecutor(family, ProxyConfig(node_name=NODE, families=[family]))
+from tests.system.proxy.hosts import executor
+from tests.unit.proxy.flows import FAMILIES, plan_of_all
 
 
 def table(ip: str = "ip") -> str:

@@ -10,24 +10,18 @@ import pytest
 
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.nftables.executor import NftablesExecutor, layout_of
+from netlab.proxy.nftables.executor import layout_of
 from netlab.proxy.nftables.layout import NFT_FAMILY
 from netlab.proxy.nftables.ruleset import Ruleset
 from netlab.proxy.nftables.table import whole
 from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
-from tests.system.proxy.hosts import ANSWERS, dial, network, run_async
-from tests.unit.proxy.flows import NODE, VARIANTS, dialled, plan_of_all
-
-FAMILIES: list[Family] = ["IPv4", "IPv6"]
+from tests.system.proxy.hosts import ANSWERS, dial, executor, network, run_async
+from tests.unit.proxy.flows import FAMILIES, NODE, VARIANTS, dialled, plan_of_all
 
 
 def nft(*arguments: str) -> str:
     return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def executor(family: Family) -> NftablesExecutor:
-    return NftablesExecutor(family, ProxyConfig(node_name=NODE, families=[family]))
 
 
 def generation() -> int:
