@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _socket import socket
 from _struct import Struct
+from errno import EINTR
 from posix import strerror
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ _ATTRIBUTE = Struct("=HH")
 _ERRNO = Struct("=i")
 _RECEIVED = 1 << 16
 """Bytes: more than the kernel sends at once (32 KiB of a dump), and less than malloc(3) asks the kernel anew for."""
+_MOST_DUMPS = 100
 
 
 class NetlinkError(OSError):
@@ -128,12 +130,14 @@ class Netlink:
     def ask(self, request: Message) -> list[bytes]:
         """The payloads that answer a request, one unless it is a dump. Raises `NetlinkError`.
 
-        A dump during which something changed is taken again, so that what it tells was true at one time.
+        A dump during which something changed is taken again, so that what it tells was true at one time; when that
+        never comes, the error has the errno EINTR.
         """
-        while True:
+        for _ in range(_MOST_DUMPS):
             answers, consistent = self._ask(request)
             if consistent:
                 return answers
+        raise NetlinkError(EINTR, f"it changed in each of {_MOST_DUMPS} attempts to read it", request.subject)
 
     def _ask(self, request: Message) -> tuple[list[bytes], bool]:
         sequence, self._sequence = self._sequence, self._sequence + 1
