@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from netlab.trace.frame import Carrier, Frame
 from netlab.trace.netfilter import Netfilter
-from netlab.trace.routing import is_local, lookup, no_way, source_trouble
+from netlab.trace.routing import address_on, is_local, lookup, no_way, source_trouble
 from netlab.trace.segment import answerer, link_named, port_towards
 from netlab.trace.state import Forwarding, Link, Namespace, NextHop, State, Vxlan
 from netlab.trace.translation import Packet, Tracked
@@ -53,22 +53,30 @@ class Links:
         """Where a packet gets to."""
         namespace, packet, hop, tracked = departure
         link = link_named(namespace, hop.link)
-        mac = self._neighbour(namespace, link, hop.gateway or packet.destination)
+        mac = self._neighbour(namespace, link, hop.gateway or packet.destination, packet.source)
         return self._send(namespace, link, Frame(mac, packet), tracked)
 
     def _drop(self, namespace: Namespace, reason: str) -> Ended:
         return self._way.end(namespace, "dropped", reason)
 
-    def _neighbour(self, namespace: Namespace, link: Link, address: str) -> str:
+    def _neighbour(self, namespace: Namespace, link: Link, address: str, source: str) -> str:
+        """The MAC address of a neighbour, to whom a packet from `source` is to be sent."""
         for entry in namespace.neighbours:
             if (entry.address, entry.link) == (address, link.name) and entry.mac and entry.state in _USABLE:
                 return entry.mac
         if link.kind == "vxlan" and not any(e.link == link.name and e.mac == _ALL_ZERO for e in namespace.forwarding):
             why = f"no neighbour entry for {address} on {link.name}, and nothing in its FDB that could be asked"
             raise self._drop(namespace, why)
-        end = answerer(self._state, namespace, link, address)
-        if end is None:
+        asked = answerer(self._state, namespace, link, address)
+        if asked is None:
             raise self._drop(namespace, f"no neighbour {address}: nobody answers for it on {link.name}")
+        station, end = asked
+        # By arp_solicit the packet's source asks if it is an address of this namespace, and arp_process answers nobody
+        # whose packets would be thrown away.
+        asker = source if is_local(namespace, source) else address_on(namespace, link.name, address, address)
+        trouble = source_trouble(station, end, asker, address)
+        if trouble:
+            raise self._drop(namespace, f"no neighbour {address}: {station.owner} does not answer: {trouble}")
         return end.mac
 
     def _send(self, namespace: Namespace, link: Link, frame: Frame, tracked: Tracked | None) -> Arrival:
@@ -118,7 +126,7 @@ class Links:
             raise self._drop(namespace, f"the tunnel to {entry.destination}: {no_way(route, entry.destination)}")
         hop = self._way.choose(route.hops)
         underlay = link_named(namespace, hop.link)
-        mac = self._neighbour(namespace, underlay, hop.gateway or entry.destination)
+        mac = self._neighbour(namespace, underlay, hop.gateway or entry.destination, vxlan.local)
         outer = Frame(mac, frame.packet, Carrier(vxlan, vxlan.local, entry.destination, frame))
         mtu = route.mtu or underlay.mtu
         return self._send(namespace, underlay, outer.fragmented(mtu) if outer.size > mtu else outer, None)
@@ -178,7 +186,7 @@ class Links:
         if hop is None:
             return frame._replace(to=bridge.mac)
         address = hop.gateway or packet.destination
-        frame = frame._replace(to=self._neighbour(namespace, bridge, address))
+        frame = frame._replace(to=self._neighbour(namespace, bridge, address, packet.source))
         known = next((e.state for e in namespace.neighbours if (e.address, e.link) == (address, bridge.name)), "")
         # The header of one that is stale, or not known before this packet, is not used as it stands.
         slow = known == "stale" or (not known and not self._way.answering)

@@ -17,12 +17,12 @@ def ports(namespace: Namespace, bridge: str) -> list[Link]:
     return [link for link in namespace.links if link.master == bridge]
 
 
-def answerer(state: State, namespace: Namespace, link: Link, address: str) -> Link | None:
-    """Who answers a question for an address (ARP, NDP) that is sent from a link; None if nobody does."""
+def answerer(state: State, namespace: Namespace, link: Link, address: str) -> tuple[Namespace, Link] | None:
+    """Whose address it is that a question (ARP, NDP) from a link asks for, and the link there; None if nobody's."""
     for station, end in _stations(state, namespace, link):
         # Linux answers for any of its addresses on any link (arp_ignore 0); NDP for those of the link.
         if any(one.address == address and (":" not in address or one.link == end.name) for one in station.addresses):
-            return end
+            return station, end
     return None
 
 

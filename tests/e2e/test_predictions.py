@@ -461,6 +461,22 @@ FAULTS = [
         ("vxlan",),
     ),
     Fault(
+        "rp_filter at the gateway, which is to be asked for its MAC address",
+        _FAR,
+        (
+            ("node-1", "ip route add {client}/32 via 192.0.2.253 dev eth0"),
+            ("node-1", "sysctl -q net.ipv4.conf.cni0.rp_filter=1"),
+            ("client", "ip neigh flush dev eth0"),
+        ),
+        (
+            ("node-1", "ip route del {client}/32 via 192.0.2.253 dev eth0"),
+            ("node-1", "sysctl -q net.ipv4.conf.cni0.rp_filter=0"),
+        ),
+        "dropped",
+        "does not answer: rp_filter 1 of cni0",
+        ("vxlan", "routed"),
+    ),
+    Fault(
         "the answer goes another way",
         _FAR,
         (("node-2", "ip route add {client}/32 via 192.0.2.253 dev eth0"),),

@@ -96,6 +96,11 @@ class Lab:
         """Run a command on a node."""
         self.netlab.ok("exec", "--name", self.name, f"node/{node}", "--", *argv)
 
+    def sandbox(self) -> str:
+        """The network of the one pod of node-2, as nsenter(1) takes it."""
+        (name,) = self.netlab.ok("exec", "--name", self.name, "node/node-2", "--", "ls", "/run/netns").split()
+        return f"--net=/run/netns/{name}"
+
 
 @pytest.fixture(scope="module", params=_LABS, ids="-".join)
 def lab(netlab: Netlab, request: pytest.FixtureRequest) -> Iterator[Lab]:
@@ -216,20 +221,26 @@ def test_a_packet_that_is_too_large_dies_at_the_link_that_cannot_take_it(lab: La
 
 
 def test_what_the_kernel_forgets_in_silence_is_told_by_the_state(lab: Lab) -> None:
-    source = lab.target("{client}", "IPv4")
-    strict = ("sysctl", "-wq", "net.ipv4.conf.cni0.rp_filter=1")
+    source = lab.target("{far}", "IPv4")
     if lab.network == "bridge":
         return  # the node is no router between pods
-    lab.on("node-1", *strict)
-    lab.on("node-1", "ip", "route", "add", f"{source}/32", "dev", "eth0")
+    to = ("far", lab.target("{client}:8080", "IPv4"), "--timeout", "0.3")
+    lab.trace(0, *to[:2])
+    lab.on("node-2", "sysctl", "-wq", "net.ipv4.conf.cni0.rp_filter=1")
+    lab.on("node-2", "ip", "route", "add", f"{source}/32", "dev", "eth0")
     try:
-        found = lab.trace(11, "client", lab.target("{far}:8080", "IPv4"), "--timeout", "0.3")
+        found = lab.trace(11, *to)
+        # Whom it does not believe, the node does not tell its MAC address either.
+        lab.on("node-2", "nsenter", lab.sandbox(), "ip", "neigh", "flush", "dev", "eth0")
+        unsent = lab.trace(11, *to)
     finally:
-        lab.on("node-1", "ip", "route", "del", f"{source}/32", "dev", "eth0")
-        lab.on("node-1", *strict[:-1], "net.ipv4.conf.cni0.rp_filter=0")
+        lab.on("node-2", "ip", "route", "del", f"{source}/32", "dev", "eth0")
+        lab.on("node-2", "sysctl", "-wq", "net.ipv4.conf.cni0.rp_filter=0")
     assert found["verdict"]["reason"].startswith("rp_filter 1 of cni0: the route back")
     assert found["hops"][-1]["interface"] == "cni0"
-    lab.trace(0, "client", lab.target("{far}:8080", "IPv4"))
+    assert "node-2 does not answer: rp_filter 1 of cni0: the route back" in unsent["verdict"]["reason"]
+    assert unsent["hops"] == []
+    lab.trace(0, *to[:2])
 
 
 def test_an_entry_that_is_missing_in_the_fdb_is_named(lab: Lab) -> None:
@@ -283,9 +294,7 @@ def test_a_rule_that_keeps_others_from_translating_is_named(lab: Lab) -> None:
 def test_an_answer_that_finds_no_way_out_is_told_by_the_state(lab: Lab) -> None:
     if lab.network == "bridge":
         return  # one segment: no route is needed
-    sandbox = (
-        f"--net=/run/netns/{lab.netlab.ok('exec', '--name', lab.name, 'node/node-2', '--', 'ls', '/run/netns')}".strip()
-    )
+    sandbox = lab.sandbox()
     route = lab.netlab.ok("exec", "--name", lab.name, "far", "--", "ip", "-4", "route", "show", "default").split()
     lab.on("node-2", "nsenter", sandbox, "ip", "route", "del", *route)
     try:
