@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests import host
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each processor: half of the time a test of the system waits, for the kernel or a process."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,42 +1,20 @@
-"""The clients of a machine: `Machine` blocks (command line, the lab), `AsyncMachine` is asyncio's (the kubelet).
-
-Both raise `MachineError` when the machine refuses (its `errno` tells why: ENOENT no such container, EEXIST it exists
-already, EINVAL a bad request, ENOSPC a full disk ...) and `UnavailableError` when the machine does not answer.
-"""
+"""The blocking client of a machine, for the command line and the lab: errors are those of `netlab.machine.replies`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
-import json
 import os
 import socket
-from binascii import a2b_base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
-from netlab.errors import NetlabError, UnavailableError
 from netlab.machine import protocol
-from netlab.machine.protocol import (
-    ContainerExit,
-    ContainerSpec,
-    ExecResult,
-    MachineState,
-    RunningContainer,
-)
+from netlab.machine.protocol import ContainerSpec, ExecResult, MachineState, RunningContainer
+from netlab.machine.replies import MachineError, decode, encode, exec_result, raise_unavailable
 
 _REPLY_TIMEOUT = 30.0  # a machine answers in milliseconds, unless the host is out of memory or stopped
-
-
-class MachineError(NetlabError):
-    """A machine refused a request, or could not carry it out. `errno` is the kernel's number, or 0."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.errno = number
 
 
 class Machine:
@@ -126,7 +104,7 @@ class Machine:
     def exec(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:
         """Run a command in a container and wait for it; after `timeout` seconds it is killed."""
         arguments = {"id": container_id, "command": list(command), "timeout": timeout}
-        return _exec_result(self._call(protocol.CONTAINER_EXEC, arguments, timeout=timeout + _REPLY_TIMEOUT))
+        return exec_result(self._call(protocol.CONTAINER_EXEC, arguments, timeout=timeout + _REPLY_TIMEOUT))
 
     def environment(self, container_id: str) -> tuple[dict[str, str], str]:
         """The environment and the working directory that a container's commands start with."""
@@ -135,7 +113,7 @@ class Machine:
 
     def open(self, container_id: str | None = None) -> int:
         """A pidfd of a container's pid 1, or of the machine's. The caller closes it."""
-        request = _encode(protocol.OPEN, {"id": container_id})
+        request = encode(protocol.OPEN, {"id": container_id})
         connection = self._connect()
         try:
             connection.settimeout(_REPLY_TIMEOUT)
@@ -145,14 +123,14 @@ class Machine:
                 line += self._read_line(connection) if line and not line.endswith(b"\n") else b""
         except OSError as error:
             self.close()
-            _raise_unavailable(self._path, error)
+            raise_unavailable(self._path, error)
         if not line:
             self.close()
-            _raise_unavailable(self._path, None)
+            raise_unavailable(self._path, None)
         if descriptors:
             os.set_inheritable(descriptors[0], False)
             return descriptors[0]
-        _decode(line)
+        decode(line)
         raise MachineError(f"machine {self._path}: the reply to open brought no file descriptor", errno.EBADMSG)
 
     def _connect(self) -> socket.socket:
@@ -162,12 +140,12 @@ class Machine:
                 connection.connect(str(self._path))
             except OSError as error:
                 connection.close()
-                _raise_unavailable(self._path, error)
+                raise_unavailable(self._path, error)
             self._socket = connection
         return self._socket
 
     def _call(self, op: str, arguments: Mapping[str, Any] | None = None, timeout: float = _REPLY_TIMEOUT) -> Any:
-        request = _encode(op, arguments or {})
+        request = encode(op, arguments or {})
         connection = self._connect()
         try:
             connection.settimeout(timeout)
@@ -177,12 +155,12 @@ class Machine:
             # Whatever stopped us (a signal too), the reply may still come: this connection has lost its place.
             self.close()
             if isinstance(error, OSError):
-                _raise_unavailable(self._path, error)
+                raise_unavailable(self._path, error)
             raise
         if not line.endswith(b"\n"):
             self.close()
-            _raise_unavailable(self._path, None)
-        return _decode(line)
+            raise_unavailable(self._path, None)
+        return decode(line)
 
     def _read_line(self, connection: socket.socket) -> bytes:
         chunks = [self._received]
@@ -193,129 +171,3 @@ class Machine:
             chunks.append(chunk)
         line, newline, self._received = b"".join(chunks).partition(b"\n")
         return line + newline
-
-
-class AsyncMachine:
-    """Connections to one machine for asyncio. Use it as an asynchronous context manager.
-
-    Calls may be made concurrently: each uses a connection of its own, kept for the next call. A cancelled call
-    closes its connection; what it asked for may have been done.
-    """
-
-    def __init__(self, socket_path: str | os.PathLike[str]) -> None:
-        self._path = Path(socket_path)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        for _, writer in self._idle:
-            writer.close()
-        self._idle.clear()
-
-    async def create_sandbox(self, sandbox_id: str) -> str:
-        """Make a network namespace with lo up; its path, valid in this machine's mount namespace."""
-        path: str = (await self._call(protocol.SANDBOX_CREATE, {"id": sandbox_id}))["path"]
-        return path
-
-    async def remove_sandbox(self, sandbox_id: str) -> None:
-        """Remove a sandbox; one that does not exist is no error, one with running containers is (EBUSY)."""
-        await self._call(protocol.SANDBOX_REMOVE, {"id": sandbox_id})
-
-    async def run_container(self, spec: ContainerSpec) -> RunningContainer:
-        """Start a container; its command runs when this returns.
-
-        MachineError's errno: ENOENT the command (or, ESRCH, the sandbox) is not there, EACCES it cannot be executed,
-        EEXIST the id is taken, ENOPKG no such image and no command, ENOSPC a full disk.
-        """
-        return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, protocol.shallow(spec))))
-
-    async def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to a container's pid 1; a container that has exited already is no error."""
-        await self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
-
-    async def remove(self, container_id: str) -> None:
-        """Forget a container that has exited; an unknown one is no error, a running one is (EBUSY)."""
-        await self._call(protocol.CONTAINER_REMOVE, {"id": container_id})
-
-    async def state(self) -> MachineState:
-        """Everything the machine runs."""
-        return MachineState.from_json(await self._call(protocol.STATE))
-
-    async def exec(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109 - the machine keeps the time
-        """Run a command in a container and wait for it; after `timeout` seconds it is killed (`timed_out`)."""
-        arguments = {"id": container_id, "command": list(command), "timeout": timeout}
-        return _exec_result(await self._call(protocol.CONTAINER_EXEC, arguments))
-
-    async def events(self) -> AsyncIterator[ContainerExit]:
-        """The exits of containers, without end; `UnavailableError` when the machine goes.
-
-        It begins with the containers that have exited already and were not removed: whoever reads it misses none,
-        whenever it starts reading.
-        """
-        reader, writer = await self._open_connection()
-        try:
-            writer.write(_encode(protocol.EVENTS, {}))
-            while True:
-                line = await reader.readline()
-                if not line.endswith(b"\n"):
-                    _raise_unavailable(self._path, None)
-                yield ContainerExit(**_decode(line))
-        except OSError as error:
-            _raise_unavailable(self._path, error)
-        finally:
-            writer.close()
-
-    async def _call(self, op: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        request = _encode(op, arguments or {})
-        reader, writer = self._idle.pop() if self._idle else await self._open_connection()
-        reusable = False
-        try:
-            writer.write(request)
-            line = await reader.readline()
-            reusable = line.endswith(b"\n")
-        except OSError as error:
-            _raise_unavailable(self._path, error)
-        finally:
-            if reusable:
-                self._idle.append((reader, writer))
-            else:
-                writer.close()
-        if not reusable:
-            _raise_unavailable(self._path, None)
-        return _decode(line)
-
-    async def _open_connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        try:
-            return await asyncio.open_unix_connection(str(self._path), limit=protocol.LINE_LIMIT)
-        except OSError as error:
-            _raise_unavailable(self._path, error)
-
-
-def _encode(op: str, arguments: Mapping[str, Any]) -> bytes:
-    return json.dumps({"op": op, **arguments}).encode() + b"\n"
-
-
-def _decode(line: bytes) -> Any:
-    with contextlib.suppress(ValueError):
-        reply = json.loads(line)
-        if "ok" in reply:
-            return reply["ok"]
-        raise MachineError(reply["error"], reply["errno"])
-    raise MachineError(f"not a machine's reply: {line[:80]!r}", errno.EBADMSG)
-
-
-def _exec_result(value: dict[str, Any]) -> ExecResult:
-    return ExecResult(exit_code=value["exit_code"], output=a2b_base64(value["output"]), timed_out=value["timed_out"])
-
-
-def _raise_unavailable(path: Path, error: OSError | None) -> NoReturn:
-    reason = "it closed the connection" if error is None else error.strerror or str(error)
-    raise UnavailableError(f"machine {path.stem} does not answer on {path}: {reason}; is the lab up?") from error

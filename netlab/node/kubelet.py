@@ -18,7 +18,7 @@ from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import PODS
 from netlab.errors import NetlabError
-from netlab.machine.client import AsyncMachine
+from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, MachineState
 from netlab.node import recovery
 from netlab.node.podfiles import ClusterDNS

@@ -11,7 +11,7 @@ import aiohttp
 
 from netlab.api.core_types import Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction
 from netlab.errors import NetlabError
-from netlab.machine.client import AsyncMachine
+from netlab.machine.async_client import AsyncMachine
 
 _QUICK_FIRST = 0.01
 _QUICK_LAST = 1.0

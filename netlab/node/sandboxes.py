@@ -15,7 +15,8 @@ from netlab import files
 from netlab.api.meta_types import ObjectMeta
 from netlab.cni.runtime import Attachment, Runtime, load_network
 from netlab.errors import NetlabError
-from netlab.machine.client import AsyncMachine, MachineError
+from netlab.machine.async_client import AsyncMachine
+from netlab.machine.replies import MachineError
 from netlab.node.podstate import Sandbox
 
 T = TypeVar("T")

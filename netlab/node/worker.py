@@ -23,8 +23,9 @@ from netlab.api.core_types import Container, Pod
 from netlab.api.errors import ApiError
 from netlab.api.resources import PODS
 from netlab.errors import NetlabError, UsageError
-from netlab.machine.client import AsyncMachine, MachineError
+from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, ContainerSpec
+from netlab.machine.replies import MachineError
 from netlab.node import environment, logs, podfiles, podstate, probes, recovery
 from netlab.node.backoff import SANDBOX
 from netlab.node.podstate import Exit, PodState, Run, Sandbox, Stop

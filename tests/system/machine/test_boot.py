@@ -13,7 +13,8 @@ import pytest
 
 from netlab.errors import NetlabError, UnavailableError, UnsupportedError
 from netlab.machine import boot
-from netlab.machine.client import Machine, MachineError
+from netlab.machine.client import Machine
+from netlab.machine.replies import MachineError
 from netlab.net import syscalls
 from tests.system.machine.lab import Lab, forked, wait_until, within
 

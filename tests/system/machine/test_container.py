@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from netlab.machine.client import AsyncMachine, Machine, MachineError
+from netlab.machine.async_client import AsyncMachine
+from netlab.machine.client import Machine
 from netlab.machine.join import run_joined
 from netlab.machine.protocol import OUTPUT_LIMIT, ContainerExit
+from netlab.machine.replies import MachineError
 from tests.system.machine.lab import Lab, environment, forked, wait_until, within
 
 
