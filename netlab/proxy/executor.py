@@ -38,6 +38,8 @@ class Executor(Protocol):
     """
 
     family: Family
+    batches: int
+    """How many the kernel has taken from it: each makes a generation of the rules."""
 
     async def begin(self) -> Filling | None:
         """Begin to put a plan there that is not all known, if there is nothing yet. None: only `replace` will do."""
@@ -66,6 +68,7 @@ class IptablesExecutor:
 
     def __init__(self, family: Family, config: ProxyConfig) -> None:
         self.family = family
+        self.batches = 0
         self._config = config
         self._plan: Plan = {}
         self._tables: iptables.Tables = {}
@@ -129,7 +132,7 @@ class IptablesExecutor:
         for table, hooks in iptables.HOOKS.items():
             present = [(hook, rule) for hook, rule in hooks if rule in found.get(table, {}).get(hook, ())]
             if present:
-                lines += [f"*{table}", *(f"-D {hook} {rule}" for hook, rule in present), "COMMIT"]
+                lines += [f"*{table}", *(f"-D {hook} {rule}" for hook, rule in present), iptables.COMMIT]
         await self._restore("".join(f"{line}\n" for line in lines))
         await self._change(_own(found), {table: {} for table in found})
 
@@ -152,7 +155,7 @@ class IptablesExecutor:
         lines = []
         for table, hooks in self._missing_hooks(found).items():
             # First in their chains, where a foreign rule cannot accept before them.
-            lines += [f"*{table}", *(f"-I {hook} 1 {rule}" for hook, rule in hooks), "COMMIT"]
+            lines += [f"*{table}", *(f"-I {hook} 1 {rule}" for hook, rule in hooks), iptables.COMMIT]
         await self._restore("".join(f"{line}\n" for line in lines))
 
     @staticmethod
@@ -170,6 +173,7 @@ class IptablesExecutor:
         if text:
             # Another program's lock (the legacy variant's alone) is waited for.
             await run_program([self._program("restore"), "--noflush", "--wait=5"], text)
+            self.batches += text.splitlines().count(iptables.COMMIT)
 
     def _program(self, verb: str) -> str:
         name = "iptables" if self.family == "IPv4" else "ip6tables"

@@ -34,6 +34,9 @@ HOOKS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 """The rules in the built-in chains: everything else is in chains of our own."""
 
+COMMIT = "COMMIT"
+"""What ends a table's lines: one batch for the kernel."""
+
 PART = 200
 """Lines that a socket's ordinary buffer (212,992 bytes) has room for, at less than a kilobyte each.
 
@@ -177,7 +180,7 @@ def render(old: Tables, new: Tables) -> str:
         lines += [f"*{table}", *(f":{name} - [0:0]" for name in (*changed, *sorted(gone)))]
         lines += [f"-A {name} {rule}" for name in changed for rule in chains[name]]
         lines += [f"-X {name}" for name in sorted(gone)]
-        lines.append("COMMIT")
+        lines.append(COMMIT)
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -206,7 +209,7 @@ def render_parts(old: Tables, new: Tables) -> list[str]:
             part = [*part, *chain]
         parts.append((table, part))
     return [
-        "\n".join([f"*{table}", *part[start : start + PART], "COMMIT", ""])
+        "\n".join([f"*{table}", *part[start : start + PART], COMMIT, ""])
         for table, part in parts
         for start in range(0, len(part), PART)
     ]

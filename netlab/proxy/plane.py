@@ -47,6 +47,11 @@ class Plane:
         self._errors: dict[str, set[str]] = {}
         metrics.follow(family, lambda: self._book.plan)
 
+    @property
+    def batches(self) -> int:
+        """How many the kernel has taken for this plane."""
+        return self._executor.batches
+
     def queue(self) -> None:
         """Note that a change waits."""
         self._health.queued(self.family)

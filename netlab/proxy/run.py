@@ -267,15 +267,17 @@ class Proxy:
             self._service_health.close()
 
     async def _sync(self) -> None:
-        before = self._netlink.generation()
-        anew = not all(plane.in_force for plane in self._planes)
+        before, made = self._netlink.generation(), self._batches()
         changed = [await plane.sync(frozenset(self._node.addresses)) for plane in self._planes]
         if not any(changed) or self._generation not in (0, before):
             return
         after = self._netlink.generation()
-        # In the nftables mode a change is one batch. If there were more, the next check sees what somebody else did.
-        if anew or self._config.mode == "iptables" or after <= before + sum(changed):
+        # If there were more changes than ours, the next check sees what somebody else did.
+        if after <= before + self._batches() - made:
             self._generation = after
+
+    def _batches(self) -> int:
+        return sum(plane.batches for plane in self._planes)
 
     async def _check(self, *, thoroughly: bool) -> None:
         """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""

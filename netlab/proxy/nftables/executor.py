@@ -36,6 +36,7 @@ class NftablesExecutor:
 
     def __init__(self, family: Family, config: ProxyConfig) -> None:
         self.family = family
+        self.batches = 0
         self._layout = layout_of(family, config)
         self._ruleset = Ruleset(self._layout)
         self._plan: dict[Frontend, Target] = {}
@@ -62,12 +63,12 @@ class NftablesExecutor:
             contents = self._ruleset.contents(self._plan)
             if found.comment != self._layout.comment:
                 log.info("%s table %s is of another layout: replaced", self.family, TABLE)
-                await _nft(table.whole(self._layout, contents))
+                await self._script(table.whole(self._layout, contents))
                 await self._remember_layout()
                 return
             repair = table.repair(found, contents, self._layout, self._digests)
             if repair.layout:
-                await _nft(self._layout.script(dormant=found.dormant))
+                await self._script(self._layout.script(dormant=found.dormant))
             try:
                 # What the difference was taken from must be there still, unless the repair of the layout came between.
                 await self._commit(repair.batch, 0 if repair.layout else found.generation)
@@ -76,7 +77,7 @@ class NftablesExecutor:
                 if cause == errno.EMSGSIZE:
                     # In a user namespace. Without any rules for a moment, rather than with some of them.
                     log.warning("%s rules: %s; making the table anew, in parts", self.family, error)
-                    await cleanup_nftables([self.family])
+                    await self._script(_removal(self.family))
                     await self._make(plan)
                     return
                 if cause in _CHANGED:
@@ -162,7 +163,7 @@ class NftablesExecutor:
 
     async def _begin(self) -> _Filling:
         self._ruleset, self._plan = Ruleset(self._layout), {}
-        await _nft(self._layout.script(dormant=True))
+        await self._script(self._layout.script(dormant=True))
         return _Filling(self)
 
     async def _make(self, plan: Plan) -> None:
@@ -172,6 +173,7 @@ class NftablesExecutor:
 
     def _awaken(self, netlink: Nfnetlink) -> None:
         netlink.commit([nfrules.awakening(self._layout.ip, TABLE)])
+        self.batches += 1
 
     async def _remember_layout(self) -> None:
         self._digests = await self._call(lambda netlink: table.read_layout(netlink, self._layout))
@@ -180,6 +182,11 @@ class NftablesExecutor:
         messages = table.messages(batch, self._layout)
         if messages:
             await self._call(lambda netlink: netlink.commit(messages, generation))
+            self.batches += 1
+
+    async def _script(self, script: str) -> None:
+        await _nft(script)
+        self.batches += 1
 
     async def _call(self, function: Callable[[Nfnetlink], T]) -> T:
         """Ask the kernel; what it answers."""
@@ -217,7 +224,7 @@ class _Filling:
 
     def __init__(self, executor: NftablesExecutor) -> None:
         self._executor = executor
-        self._sending: asyncio.Future[None] | None = None
+        self._sending: asyncio.Future[int] | None = None
 
     async def add(self, transaction: Transaction) -> None:
         executor = self._executor
@@ -235,21 +242,21 @@ class _Filling:
     async def _sent(self) -> None:
         if self._sending is not None:
             try:
-                await self._sending
+                self._executor.batches += await self._sending
             except OSError as error:
                 raise self._executor._failed(error) from error
 
 
-def _commit_all(netlink: Nfnetlink, messages: Sequence[Message]) -> None:
-    """In one batch, or if that is too long for an ordinary user's socket in several."""
+def _commit_all(netlink: Nfnetlink, messages: Sequence[Message]) -> int:
+    """In one batch, or if that is too long for an ordinary user's socket in several: in how many."""
     try:
         netlink.commit(messages)
+        return 1
     except NetlinkError as error:
         if error.errno != errno.EMSGSIZE or len(messages) == 1:
             raise
         half = len(messages) // 2
-        _commit_all(netlink, messages[:half])
-        _commit_all(netlink, messages[half:])
+        return _commit_all(netlink, messages[:half]) + _commit_all(netlink, messages[half:])
 
 
 def _parts(transaction: Transaction) -> Iterator[Transaction]:
@@ -295,9 +302,13 @@ def _of_family(networks: Sequence[str], family: Family) -> tuple[str, ...]:
 async def cleanup_nftables(families: Sequence[Family]) -> None:
     """Remove the tables of these families; that there are none is no error."""
     for family in families:
-        # Adding first makes the deletion succeed whether the table is there or not.
-        name = f"{NFT_FAMILY[family]} {TABLE}"
-        await _nft(f"add table {name}\ndelete table {name}\n")
+        await _nft(_removal(family))
+
+
+def _removal(family: Family) -> str:
+    # Adding first makes the deletion succeed whether the table is there or not.
+    name = f"{NFT_FAMILY[family]} {TABLE}"
+    return f"add table {name}\ndelete table {name}\n"
 
 
 async def _nft(script: str) -> None:

@@ -7,15 +7,16 @@ import datetime
 import logging
 import subprocess
 import time
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from netlab.api.discovery_types import EndpointSlice
-from netlab.proxy.config import ProxyConfig
+from netlab.proxy.config import Mode, ProxyConfig
+from netlab.proxy.executor import IptablesExecutor
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.nftables.executor import NftablesExecutor
-from netlab.proxy.nftables.ruleset import Batch
 from netlab.proxy.run import TRIGGER_TIME, Proxy
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import BROKEN, NODE, READY, VARIANTS, service_of, slices_of
@@ -108,8 +109,16 @@ def test_a_kernel_that_refuses_makes_the_proxy_unhealthy_until_it_does_not() -> 
     asyncio.run(refused(lines))
 
 
-async def meddled_with() -> None:
-    proxy = Proxy(ProxyConfig(NODE, min_sync_seconds=0.01, check_seconds=0.05, resync_seconds=3600))
+MEDDLING: dict[Mode, tuple[type[Any], str, list[str]]] = {
+    "nftables": (NftablesExecutor, "_commit", ["nft", "flush", "set", "ip", "kube-proxy", "cluster-ips"]),
+    "iptables": (IptablesExecutor, "_restore", ["iptables-nft", "-t", "nat", "-F", "KUBE-POSTROUTING"]),
+}
+"""By mode: what sends a change to the kernel, and what spoils the rules."""
+
+
+async def meddled_with(mode: Mode) -> None:
+    config = ProxyConfig(NODE, mode=mode, min_sync_seconds=0.01, check_seconds=0.05, resync_seconds=3600)
+    proxy = Proxy(config)
     old, _ = slices_of("cluster", {"a": READY})
     new, _ = slices_of("cluster", {"a": READY, "b": READY})
     proxy.service_changed(None, service_of(VARIANTS["cluster"]))
@@ -117,30 +126,36 @@ async def meddled_with() -> None:
     synced = asyncio.Event()
     serving = asyncio.create_task(proxy.serve(synced.set))
     await asyncio.wait_for(synced.wait(), LIMIT)
-    commit, missing = NftablesExecutor._commit, True
+    executor, sending, spoiling = MEDDLING[mode]
+    send, whole, spoilt = getattr(executor, sending), held(mode), False
 
-    async def commit_and_meddle(self: NftablesExecutor, batch: Batch, generation: int = 0) -> None:
-        nonlocal missing
-        await commit(self, batch, generation)
-        if missing:
-            subprocess.run(["nft", "flush", "set", "ip", "kube-proxy", "cluster-ips"], check=True)
-            missing = False
+    async def send_and_meddle(*args: Any) -> None:
+        nonlocal spoilt
+        await send(*args)
+        if not spoilt:
+            subprocess.run(spoiling, check=True)
+            spoilt = True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NftablesExecutor, "_commit", commit_and_meddle)
+        patch.setattr(executor, sending, send_and_meddle)
         proxy.slice_changed(old, new)
         async with asyncio.timeout(LIMIT):
-            while missing or b"elements" not in listed_set("cluster-ips"):
+            while not spoilt or held(mode) != whole:
                 await asyncio.sleep(0.02)
     serving.cancel()
     await asyncio.wait([serving])
 
 
-def listed_set(name: str) -> bytes:
-    argv = ["nft", "list", "set", "ip", "kube-proxy", name]
+def held(mode: Mode) -> bytes:
+    """What the kernel holds of that which is spoilt."""
+    if mode == "nftables":
+        argv = ["nft", "list", "set", "ip", "kube-proxy", "cluster-ips"]
+    else:
+        argv = ["iptables-nft", "-t", "nat", "-S", "KUBE-POSTROUTING"]
     return subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
 
 
+@pytest.mark.parametrize("mode", MEDDLING)
 @isolated
-def test_what_somebody_changes_in_the_moment_of_a_change_is_mended_at_once() -> None:
-    asyncio.run(meddled_with())
+def test_what_somebody_changes_in_the_moment_of_a_change_is_mended_at_once(mode: Mode) -> None:
+    asyncio.run(meddled_with(mode))
