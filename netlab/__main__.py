@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-from typing import NoReturn
+import _signal as signal  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def run() -> NoReturn:
     """Run the command line."""
-    # Until it is loaded there is nothing to clean up: an interrupt just ends the process, without a traceback.
+    # Until it is loaded there is nothing to clean up: an interrupt just ends the process, without a traceback. (The
+    # module signal would load others first.)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from netlab.cli import main
 

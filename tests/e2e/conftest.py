@@ -46,6 +46,11 @@ class Netlab:
         assert done.returncode == 0, f"netlab {' '.join(arguments)}: status {done.returncode}\n{done.stderr}"
         return done.stdout
 
+    @staticmethod
+    def had_begun(errors: str) -> bool:
+        """Whether a call that was interrupted was netlab already: the interpreter's own start ends with a traceback."""
+        return "Traceback" not in errors or "/netlab/__main__.py" in errors
+
     def json(self, *arguments: str) -> Any:
         """Call it with -o json."""
         return json.loads(self.ok(*arguments, "-o", "json"))
