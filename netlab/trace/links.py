@@ -72,10 +72,10 @@ class Links:
             raise self._drop(namespace, f"no neighbour {address}: nobody answers for it on {link.name}")
         station, end = asked
         # By arp_solicit the packet's source asks if it is an address of this namespace, and arp_process answers nobody
-        # whose packets would be thrown away.
-        asker = source if is_local(namespace, source) else address_on(namespace, link.name, address, address)
-        trouble = source_trouble(station, end, asker, address)
-        if trouble:
+        # whose packets would be thrown away; who has no address is always answered (RFC 5227, 1.1).
+        own = bool(source) and is_local(namespace, source)
+        asker = source if own else address_on(namespace, link.name, address, address)
+        if asker and (trouble := source_trouble(station, end, asker, address)):
             raise self._drop(namespace, f"no neighbour {address}: {station.owner} does not answer: {trouble}")
         return end.mac
 

@@ -190,6 +190,28 @@ def test_a_hairpin_is_masqueraded_on_the_bridge() -> None:
     assert path.verdict.outcome == "delivered"
 
 
+@pytest.mark.parametrize(
+    ("mode", "back", "answers"), [(0, "eth0", True), (1, "eth0", False), (2, "eth0", True), (1, "cni0", True)]
+)
+def test_whom_rp_filter_would_not_let_in_is_not_told_a_mac_address(mode: int, back: str, answers: bool) -> None:
+    settings = {"net/ipv4/ip_forward": 1, "net/ipv4/conf/cni0/rp_filter": mode}
+    router = msgspec.structs.replace(
+        node(sysctls=settings), routes=(*node().routes, Route(f"{A}/32", hops=(NextHop("", back),)))
+    )
+    world = state(changed=router)
+    ignorant = msgspec.structs.replace(world.namespaces["default/a"], neighbours=())
+    world = msgspec.structs.replace(world, namespaces={**world.namespaces, "default/a": ignorant})
+    (path,) = predict(world, Probe("default/a", NODE, "icmp"))
+    if answers:
+        assert path.hops[0].interface == "eth0"
+        return
+    assert path.hops == []
+    assert (path.verdict.outcome, path.verdict.reason) == (
+        "dropped",
+        f"no neighbour 10.244.1.1: node-1 does not answer: rp_filter 1 of cni0: the route back to {A} leads to eth0",
+    )
+
+
 def test_a_neighbour_that_is_known_is_bridged_to_past_the_nodes_own_tap() -> None:
     plan = {Frontend(SERVICE, "tcp", 80): target(B)}
     known = node(neighbours=(Neighbour(B, "cni0", "02:00:00:00:00:0b", "reachable"),))
