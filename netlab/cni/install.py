@@ -5,6 +5,7 @@ What an administrator's command writes is recorded beside it, by digest, so that
 
 from __future__ import annotations
 
+import ast
 import errno
 import hashlib
 import importlib.util
@@ -224,9 +225,10 @@ def _write_all(bin_dir: Path, executables: Mapping[str, bytes]) -> list[Path]:
 def _modules() -> bytes:
     """All that a plugin can import of netlab: Python's magic number, where each module is, and their code.
 
-    Without what only readers of the source need (-OO).
+    Without what only readers of the source need: what -OO leaves out, and the annotations of functions. `__future__`,
+    which a module that asks for it imports, is Python's own.
     """
-    names = ["netlab", "netlab.errors", "netlab.cni", "netlab.net"]
+    names = ["__future__", "netlab", "netlab.errors", "netlab.cni", "netlab.net"]
     for package in (netlab.cni, netlab.net):
         names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
     places: dict[str, tuple[int, int, bool]] = {}
@@ -235,12 +237,23 @@ def _modules() -> bytes:
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert isinstance(spec.loader, SourceFileLoader), "netlab is installed as files"
-        source = spec.loader.get_data(str(spec.origin))
+        source = _Unannotated().visit(ast.parse(spec.loader.get_data(str(spec.origin))))
         packed = marshal.dumps(compile(source, str(spec.origin), "exec", dont_inherit=True, optimize=2))
         places[name] = (len(code), len(packed), spec.submodule_search_locations is not None)
         code += packed
     index = marshal.dumps(places)
     return importlib.util.MAGIC_NUMBER + len(index).to_bytes(4, "little") + index + code
+
+
+class _Unannotated(ast.NodeTransformer):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
 
 
 def _launcher(name: str) -> str:
