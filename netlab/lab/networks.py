@@ -188,16 +188,8 @@ def _opened(machine: int, path: str, owner: str) -> int:
             # Of a thread that shares no root and working directory with others, the mount namespace can be changed.
             syscalls.unshare(_CLONE_FS)
             syscalls.setns(machine, syscalls.CLONE_NEWNS)
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            opened.append(_open_namespace(path))
         except OSError as error:
-            opened.append(error)
-            return
-        try:
-            # Before it is mounted, and when it no longer is, the file is an empty one for a moment.
-            fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
-            opened.append(descriptor)
-        except OSError as error:
-            os.close(descriptor)
             opened.append(error)
 
     thread = threading.Thread(target=look)
@@ -206,3 +198,14 @@ def _opened(machine: int, path: str, owner: str) -> int:
     if isinstance(opened[0], OSError):
         raise NotFoundError(f"{owner} is gone: its network cannot be entered ({opened[0].strerror})") from opened[0]
     return opened[0]
+
+
+def _open_namespace(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Before it is mounted, and when it no longer is, the file is an empty one for a moment.
+        fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

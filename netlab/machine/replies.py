@@ -1,6 +1,6 @@
-"""What the clients of a machine make of its replies.
+"""What the clients of a machine share: requests as lines, and what is made of the replies.
 
-They raise `MachineError` when the machine refuses (its `errno` tells why: ENOENT no such container, EEXIST it exists
+Both raise `MachineError` when the machine refuses (its `errno` tells why: ENOENT no such container, EEXIST it exists
 already, EINVAL a bad request, ENOSPC a full disk ...) and `UnavailableError` when the machine does not answer.
 """
 

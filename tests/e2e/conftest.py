@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import netlab as package
+
 
 class Netlab:
     """The `netlab` program with a NETLAB_HOME of its own."""
@@ -49,7 +51,7 @@ class Netlab:
     @staticmethod
     def had_begun(errors: str) -> bool:
         """Whether a call that was interrupted was netlab already: the interpreter's own start ends with a traceback."""
-        return "Traceback" not in errors or "/netlab/__main__.py" in errors
+        return "Traceback" not in errors or f"{Path(package.__file__).parent}/" in errors
 
     def json(self, *arguments: str) -> Any:
         """Call it with -o json."""

@@ -15,9 +15,10 @@ from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError
-from netlab.proxy.nftables.executor import NftablesExecutor, layout_of
+from netlab.proxy.nftables.executor import layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
+from tests.system.proxy.hosts import executor
 from tests.unit.proxy.flows import NODE
 
 
@@ -33,10 +34,6 @@ def plan_of(services: int, endpoints: int, shift: int = 0) -> Plan:
     return plan
 
 
-def executor() -> NftablesExecutor:
-    return NftablesExecutor("IPv4", ProxyConfig(node_name=NODE))
-
-
 def ports() -> set[str]:
     """The ports of all endpoints: those of one plan, or of the other."""
     listing = subprocess.run(
@@ -50,13 +47,13 @@ def ports() -> set[str]:
 
 
 async def converge(plan: Plan) -> list[str]:
-    mine = executor()
+    mine = executor("IPv4")
     await mine.replace(plan)
     return await mine.differences()
 
 
 async def flip(plans: list[Plan], in_force: int) -> None:
-    mine = executor()
+    mine = executor("IPv4")
     await mine.replace(plans[0])
     os.write(in_force, b".")
     while True:
@@ -109,7 +106,7 @@ def test_a_table_that_was_left_dormant_is_filled_and_awakened() -> None:
     subprocess.run(["nft", "-f", "-"], input=layout.script(dormant=True), text=True, check=True)
 
     async def follow() -> list[list[str]]:
-        mine = executor()
+        mine = executor("IPv4")
         await mine.assume({})
         before = await mine.differences()
         await mine.replace(plan_of(3, 2))
@@ -123,7 +120,7 @@ def test_the_kernel_refuses_a_batch() -> None:
     """A table that was flushed meanwhile: nothing of the batch is in force, and the next sync makes all anew."""
 
     async def refused() -> None:
-        mine, old, new = executor(), plan_of(3, 2), plan_of(4, 2)
+        mine, old, new = executor("IPv4"), plan_of(3, 2), plan_of(4, 2)
         await mine.replace(old)
         subprocess.run(["nft", "flush", "map", "ip", "kube-proxy", "picks"], check=True)
         before = ports()
@@ -156,7 +153,7 @@ class Failing(Nfnetlink):
 @isolated
 def test_the_answer_to_a_batch_is_lost(done: bool) -> None:
     async def lost() -> None:
-        mine, old, new = executor(), plan_of(3, 2), plan_of(3, 3)
+        mine, old, new = executor("IPv4"), plan_of(3, 2), plan_of(3, 3)
         await mine.replace(old)
         Failing.done = done
         mine._netlink = Failing()
@@ -171,7 +168,7 @@ def test_the_answer_to_a_batch_is_lost(done: bool) -> None:
 @isolated
 def test_a_difference_too_long_for_an_ordinary_users_socket() -> None:
     async def long() -> None:
-        mine, new = executor(), plan_of(3, 3)
+        mine, new = executor("IPv4"), plan_of(3, 3)
         await mine.replace(plan_of(3, 2))
         Failing.number = errno.EMSGSIZE
         mine._netlink = Failing()

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
+from netlab.proxy.kernel import generation
 from netlab.proxy.nftables import executor as executor_module
 from netlab.proxy.nftables.executor import layout_of
 from netlab.proxy.nftables.layout import NFT_FAMILY
@@ -24,11 +24,6 @@ from tests.unit.proxy.flows import FAMILIES, NODE, VARIANTS, dialled, plan_of_al
 
 def nft(*arguments: str) -> str:
     return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def generation() -> int:
-    with Nfnetlink() as netlink:
-        return netlink.generation()
 
 
 async def restart(family: Family, plan: Plan) -> list[str]:
