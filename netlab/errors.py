@@ -11,7 +11,8 @@ Every error that can reach a user is a `NetlabError`: one line that names the th
     ├── ExhaustedError (7)        no addresses, ports or disk space are left
     ├── TimedOutError (8)         what was waited for did not happen
     ├── ChecksFailedError (9)     a scenario's check, or a doctor's, failed
-    └── DifferenceError (10)      what was observed is not what was predicted
+    ├── DifferenceError (10)      what was observed is not what was predicted
+    └── CheckError (11)           a scenario's check could not be carried out: it says nothing of the network
 """
 
 from __future__ import annotations
@@ -78,3 +79,9 @@ class DifferenceError(NetlabError):
     """What was observed is not what was predicted."""
 
     exit_status = 10
+
+
+class CheckError(NetlabError):
+    """A check of a scenario could not be carried out; none failed."""
+
+    exit_status = 11

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from netlab.cli import output as written
+from netlab.cli.folders import require_writable
 from netlab.cli.options import lab_option, output_option
 from netlab.errors import UsageError
 from netlab.lab.lab import Lab
@@ -128,7 +129,8 @@ def run(
     """Run scenarios: by name, all of them, or a folder of your own.
 
     They run in the lab called --name if it is up, else, or with options that describe a lab, in a temporary one.
-    The exit status is 9 if a check failed.
+    The exit status is 9 if a check failed, and 11 if none did but some could not be carried out: an error in
+    checks.py or in the lab, which says nothing of the network.
 
     \b
     netlab scenario run all --report report
@@ -150,9 +152,11 @@ def run(
         raise UsageError("--matrix makes all its labs itself: leave out --network, --proxy, --ipv6, ... and --keep")
     if named:
         lab.require_up()
+    _require_writable(pcap_dir, [each.name for each in scenarios])
     if report_dir is not None:
         from netlab.report import files, site
 
+        require_writable(report_dir, "--report")
         files.require_writable(report_dir / site.INDEX)  # now, rather than after all the runs
     began = time.monotonic()
     with interruptible():
@@ -170,6 +174,14 @@ def run(
 
         written.value(msgspec.to_builtins(results), output)
     require_none_failed(results)
+
+
+def _require_writable(pcap_dir: Path, names: Sequence[str]) -> None:
+    """Before anything starts: an earlier run's folders may be another user's, though the one above is not."""
+    for name in names:
+        folder = pcap_dir / name
+        for each in (folder, *(sub for sub in folder.glob("*") if sub.is_dir())):
+            require_writable(each, "--pcap-dir")
 
 
 def _run(

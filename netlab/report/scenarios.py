@@ -10,13 +10,15 @@ from netlab.report.markup import Child, Markup, element
 from netlab.report.messages import Message
 from netlab.report.story import story
 from netlab.scenario.definition import Scenario, Traffic
-from netlab.scenario.results import CheckResult, Result, Status
+from netlab.scenario.results import CheckResult, Result, Status, worst
 
 _VERDICTS: dict[Status, tuple[str, str, str]] = {
     "passed": ("Passed", "good", "✓"),
     "failed": ("Failed", "bad", "✗"),
+    "error": ("Error", "bad", "!"),
     "skipped": ("Skipped", "none", "–"),
 }
+_BAD: tuple[Status, ...] = ("failed", "error")
 _TRAFFIC: dict[Traffic, str] = {
     "intra-pod": "Within a pod",
     "pod-to-pod": "From pod to pod",
@@ -138,6 +140,7 @@ def _statements(check: CheckResult) -> Markup:
     if check.status == "skipped":
         return element("p", "Skipped: ", check.observed, class_="facts")
     stated = [_statement(expected, observed) for expected, observed in check.statements]
+    error = [element("dt", "error"), element("dd", check.error)]
     # A check ends where it fails: the last statement is the one that does not hold.
     return element(
         "dl",
@@ -145,6 +148,7 @@ def _statements(check: CheckResult) -> Markup:
             element("div", each, class_="bad" if check.status == "failed" and each is stated[-1] else None)
             for each in stated
         ),
+        element("div", error, class_="bad") if check.error else None,
         class_="statements",
     )
 
@@ -222,16 +226,15 @@ def index_page(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], se
     results = [result for _, runs in rows for result, _ in runs]
     labs = list(dict.fromkeys(map(configuration, results)))
     counts = {status: sum(result.status == status for result in results) for status in _VERDICTS}
-    worst: Status = "failed" if counts["failed"] else "passed" if counts["passed"] else "skipped"
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    failed = [(scenario, result, href) for scenario, runs in rows for result, href in runs if result.status == "failed"]
+    failed = [(scenario, result, href) for scenario, runs in rows for result, href in runs if result.status in _BAD]
     return page.document(
         "Scenarios: " + said,
         element(
             "header",
             element("p", "netlab scenario run", class_="eyebrow"),
             element("h1", "What the packets did"),
-            element("p", page.badge(said, _VERDICTS[worst][1]), class_="badges"),
+            element("p", page.badge(said, _VERDICTS[worst([result.status for result in results])][1]), class_="badges"),
             element("p", f"{page.words(len(results), 'run')} in {seconds:.0f} s, {when}", class_="facts"),
             element("ul", (_failure(*each) for each in failed), class_="differences") if failed else None,
         ),
@@ -241,10 +244,10 @@ def index_page(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], se
 
 
 def _failure(scenario: Scenario, result: Result, href: str) -> Markup:
-    checks = [check for check in result.checks if check.status == "failed"]
+    checks = [check for check in result.checks if check.status in _BAD]
     return element(
         "li", element("a", scenario.header.title, href=href), f" ({configuration(result)}): ",
-        "; ".join(check.name for check in checks),
+        "; ".join(f"{check.name}: {check.error}" if check.error else check.name for check in checks),
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def run_matrix(
     """Run all scenarios in a temporary lab for each of `specs`, several at once.
 
     `told` gets each result when it is there; all come back in order. A lab that this machine cannot make is skipped,
-    one that fails has failed. An interruption ends all of them and leaves nothing.
+    the scenarios of one that fails are errors. An interruption ends all of them and leaves nothing.
     """
     at_once = min(_LABS_PER_PROCESSOR * len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
     waiting = list(enumerate(specs))
@@ -120,7 +120,7 @@ class _Cell:
             self.over = True
             missing = [scenario for scenario in self._scenarios if scenario.name not in self._done]
             reason = f"the process that ran it ended with status {status}"
-            results += [without_verdict(each, self._spec, self._spec.families[0], "failed", reason) for each in missing]
+            results += [without_verdict(each, self._spec, self._spec.families[0], "error", reason) for each in missing]
         return results
 
     def interrupt(self) -> None:
@@ -172,7 +172,7 @@ def _run_cell(scenarios: Sequence[Scenario], spec: LabSpec, pcap_dir: Path, told
         with temporary(spec, lambda _: None) as lab:
             run(scenarios, lab, pcap_dir, relay)
     except NetlabError as error:
-        status: Status = "skipped" if isinstance(error, UnsupportedError) else "failed"
+        status: Status = "skipped" if isinstance(error, UnsupportedError) else "error"
         for scenario in scenarios:
             if scenario.name not in relay.done:
                 told(without_verdict(scenario, spec, spec.families[0], status, str(error)))

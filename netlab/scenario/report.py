@@ -13,12 +13,13 @@ from netlab.lab.lab import Lab
 from netlab.lab.spec import Family
 from netlab.scenario.checks import Check
 from netlab.scenario.definition import Scenario
-from netlab.scenario.results import CheckResult, Result, Status
+from netlab.scenario.results import CheckResult, Result, Status, worst
 from netlab.scenario.runner import Observer
 
 _MARKS: dict[Status, tuple[str, str]] = {
     "passed": ("✓", "green"),
     "failed": ("✗", "bold red"),
+    "error": ("!", "bold magenta"),
     "skipped": ("–", "yellow"),
 }
 
@@ -69,6 +70,8 @@ class Account(Observer):
                 self._print("      ", ("expected  ", "dim"), expected)
             if observed:
                 self._print("      ", ("observed  ", "dim"), observed)
+        if result.error:
+            self._print("      ", ("error     ", "dim"), result.error)
 
     def ended(self, result: Result) -> None:
         """Its verdict, its seconds and its packets."""
@@ -91,7 +94,7 @@ class Account(Observer):
             f" {where}  {result.name:<24} {passed} of {len(result.checks)} checks, {result.seconds:.1f} s",
         )
         for check in result.checks:
-            if check.status == "failed":
+            if check.status in ("failed", "error"):
                 self.checked(check)
         if result.status == "skipped":
             self._print("      ", ("skipped   ", "dim"), result.checks[0].observed)
@@ -101,10 +104,9 @@ class Account(Observer):
         self._progress.done()
         counts = {status: sum(result.status == status for result in results) for status in _MARKS}
         parts = [f"{count} {status}" for status, count in counts.items() if count]
-        worst: Status = "failed" if counts["failed"] else "passed" if counts["passed"] else "skipped"
         self._print()
         self._print(
-            (f"{_count(len(results), 'run')}: {', '.join(parts)}", _MARKS[worst][1]),
+            (f"{_count(len(results), 'run')}: {', '.join(parts)}", _MARKS[worst([r.status for r in results])][1]),
             f" in {seconds:.1f} s; packets in {_short(pcap_dir)}/ (tshark -r FILE, or Wireshark)",
         )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from typing import Literal
 
 import msgspec
 
-from netlab.errors import ChecksFailedError
+from netlab.errors import CheckError, ChecksFailedError, NetlabError
 from netlab.lab.spec import Family, LabSpec
 from netlab.scenario.definition import Scenario, Traffic
 
-Status = Literal["passed", "failed", "skipped"]
+Status = Literal["passed", "failed", "error", "skipped"]
+"""`error`: a check that could not be carried out, which says nothing of the network."""
+
+_WORST_FIRST: tuple[Status, ...] = ("failed", "error", "passed")
+_TOLD: dict[Status, str] = {"failed": "failed", "error": "could not be carried out"}
 
 SEPARATOR = "; "
 """Between the several things that a check expects, or observed."""
@@ -21,7 +25,7 @@ SEPARATOR = "; "
 class CheckResult(msgspec.Struct, frozen=True):
     """One check: what was expected and what was observed, in words; of a skipped one, why.
 
-    `pcaps` are the absolute paths of its captures.
+    `pcaps` are the absolute paths of its captures, `error` is what broke the check off, and where.
     """
 
     name: str
@@ -29,6 +33,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     expected: str
     observed: str
     pcaps: list[str] = []
+    error: str = ""
 
     @property
     def statements(self) -> list[tuple[str, str]]:
@@ -61,16 +66,15 @@ def result_of(
     pcaps: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> Result:
-    """A run's result: failed if any check failed, skipped if all were, else passed."""
+    """A run's result: the worst of its checks' (failed, error); skipped if all were, else passed."""
     found = {check.status for check in checks}
-    status: Status = "failed" if "failed" in found else "skipped" if found == {"skipped"} else "passed"
     return Result(
         name=scenario.name,
         traffic=scenario.header.traffic,
         network=spec.network,
         proxy=spec.proxy,
         family=family,
-        status=status,
+        status=worst(found),
         seconds=round(seconds, 3),
         checks=list(checks),
         pcaps=list(pcaps),
@@ -80,14 +84,30 @@ def result_of(
 
 def without_verdict(scenario: Scenario, spec: LabSpec, family: Family, status: Status, reason: str) -> Result:
     """The result of a scenario none of whose checks was run, and why."""
-    return result_of(
-        scenario, spec, family, 0.0, [CheckResult(each.title, status, each.title, reason) for each in scenario.checks]
-    )
+    broken = status == "error"
+    checks = [
+        CheckResult(check.title, status, "", "", error=reason)
+        if broken
+        else CheckResult(check.title, status, check.title, reason)
+        for check in scenario.checks
+    ]
+    return result_of(scenario, spec, family, 0.0, checks)
+
+
+def worst(statuses: Collection[Status]) -> Status:
+    """The verdict on several: a failure counts more than an error, and a pass more than what was skipped."""
+    return next((status for status in _WORST_FIRST if status in statuses), "skipped")
 
 
 def require_none_failed(results: Sequence[Result]) -> None:
-    """Raise `ChecksFailedError` naming what failed."""
-    failed = [f"{r.name} ({r.network}, {r.proxy}, {r.family})" for r in results if r.status == "failed"]
-    if failed:
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise ChecksFailedError(f"{len(failed)} of {len(results)} failed: {', '.join(failed[:5])}{more}")
+    """Raise `ChecksFailedError` naming what failed, or else `CheckError` naming what could not be carried out."""
+    told = [part for status in _TOLD if (part := _told(results, status))]
+    if told:
+        kind: type[NetlabError] = ChecksFailedError if any(r.status == "failed" for r in results) else CheckError
+        raise kind("; ".join(told))
+
+
+def _told(results: Sequence[Result], status: Status) -> str:
+    named = [f"{r.name} ({r.network}, {r.proxy}, {r.family})" for r in results if r.status == status]
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    return f"{len(named)} of {len(results)} {_TOLD[status]}: {', '.join(named[:5])}{more}" if named else ""

@@ -23,7 +23,7 @@ from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of
 from netlab.scenario.interruption import uninterrupted
 from netlab.scenario.names import names_of
-from netlab.scenario.results import SEPARATOR, CheckResult, Result, result_of, without_verdict
+from netlab.scenario.results import SEPARATOR, CheckResult, Result, Status, result_of, without_verdict
 
 _DELETE_TIMEOUT = 60.0
 _POLL = 0.02
@@ -102,23 +102,29 @@ def _run_check(check: Check, context: Context, scenario: Scenario) -> CheckResul
         check.function(context)
         if context.expected:
             return _result(check, "passed", context)
-        return _result(check, "failed", context, "nothing: the check states no expectation (ctx.expect)")
+        return _broken(check, context, "the check states no expectation (ctx.expect)")
     except CheckFailed:
         return _result(check, "failed", context)
     except (CheckSkipped, UnsupportedError) as reason:
         return CheckResult(check.title, "skipped", check.title, str(reason))
-    except NetlabError as error:
+    except TimedOutError as error:
         return _result(check, "failed", context, str(error))
     except Exception as error:
-        # A mistake in the check, which may be the user's own: it says where.
+        # No verdict on the network: a mistake in the check, which may be the user's own, or a lab that lacks something.
         path = scenario.folder / "checks.py"
-        return _result(check, "failed", context, f"{type(error).__name__}: {error} ({path}{line_of(error, path)})")
+        kind = "" if isinstance(error, NetlabError) else f"{type(error).__name__}: "
+        return _broken(check, context, f"{kind}{error} ({path}{line_of(error, path)})")
 
 
-def _result(check: Check, status: str, context: Context, trouble: str = "") -> CheckResult:
+def _broken(check: Check, context: Context, error: str) -> CheckResult:
+    expected, observed = SEPARATOR.join(context.expected), SEPARATOR.join(context.observed)
+    return CheckResult(check.title, "error", expected, observed, error=error)
+
+
+def _result(check: Check, status: Status, context: Context, trouble: str = "") -> CheckResult:
     expected = SEPARATOR.join(context.expected) or check.title
     observed = SEPARATOR.join([*context.observed, *([trouble] if trouble else [])])
-    return CheckResult(check.title, status, expected, observed)  # type: ignore[arg-type]
+    return CheckResult(check.title, status, expected, observed)
 
 
 @contextlib.contextmanager

@@ -154,25 +154,29 @@ def test_a_folder_of_ones_own_runs_the_same_way(lab: Netlab, tmp_path: Path) -> 
     before = objects(lab)
     (result,) = ran(lab, 9, str(folder), pcaps=tmp_path)
     assert (result["name"], result["status"]) == ("mine", "failed")
-    told = {check["name"]: (check["status"], check["expected"], check["observed"]) for check in result["checks"]}
-    at = f"({folder}/checks.py:22)"
-    assert told == {
-        "It answers": ("passed", "with netexec's words: web", "with netexec's words: web"),
-        "It has another name": ("failed", "the name: a, b", "the name: web"),
-        "Not proven here": ("skipped", "Not proven here", "no reason"),
+    told = {check.pop("name"): check for check in result["checks"]}
+    fields = ("status", "expected", "observed", "error")
+    assert {name: tuple(check[field] for field in fields) for name, check in told.items()} == {
+        "It answers": ("passed", "with netexec's words: web", "with netexec's words: web", ""),
+        "It has another name": ("failed", "the name: a, b", "the name: web", ""),
+        "Not proven here": ("skipped", "Not proven here", "no reason", ""),
         "It knows a pod that is not there": (
-            "failed",
-            "It knows a pod that is not there",
-            "the scenario has no pod 'wbe': it has web",
+            "error", "", "", f"the scenario has no pod 'wbe': it has web ({folder}/checks.py:18)",
         ),
-        "A mistake of the author's": ("failed", "A mistake of the author's", f"KeyError: 'x' {at}"),
-        "It says nothing": (
-            "failed",
-            "It says nothing",
-            "nothing: the check states no expectation (ctx.expect)",
-        ),
-    }
+        "A mistake of the author's": ("error", "", "", f"KeyError: 'x' ({folder}/checks.py:22)"),
+        "It says nothing": ("error", "", "", "the check states no expectation (ctx.expect)"),
+    }  # fmt: skip
     assert objects(lab) == before
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_starts(netlab: Netlab, tmp_path: Path) -> None:
+    (tmp_path / "02-pod-to-pod").write_text("")
+    for option, folder in (("--pcap-dir", tmp_path / "02-pod-to-pod"), ("--report", Path("/proc/report"))):
+        arguments = ("02-pod-to-pod", "--network", "routed", "--pcap-dir", str(tmp_path / "new"), option, str(folder))
+        said = netlab.fails(2, "scenario", "run", *arguments)
+        assert f"{folder}" in said
+        assert said.endswith(f"nothing can be written there; name another folder with {option}")
+    assert [path.name for path in tmp_path.iterdir()] == ["02-pod-to-pod"]
 
 
 def test_a_scenario_that_needs_more_nodes_is_skipped(lab: Netlab, tmp_path: Path) -> None:

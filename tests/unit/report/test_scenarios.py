@@ -73,6 +73,16 @@ def test_what_failed_stands_out(scenario: Scenario) -> None:
     assert [row.text for row in tree.all("div", "bad")] == ["expectedbobservedc"]
 
 
+def test_an_error_is_shown_as_one(scenario: Scenario) -> None:
+    result = run(scenario, CheckResult("It is", "error", "a: 1", "a: 1", error="KeyError: 'x' (checks.py:3)"))
+    tree = assert_sound(run_page(result, scenario, [Packets()], index="../index.html"))
+    assert tree.one("span", "badge").text == "Error"
+    assert [node.text for node in tree.one("dl").all("div")] == ["aas expected1", "errorKeyError: 'x' (checks.py:3)"]
+    index = assert_sound(index_page([(scenario, [(result, "mine/a.html")])], 3, "now"))
+    assert index.one("span", "badge").text == "1 error"
+    assert "It is: KeyError: 'x' (checks.py:3)" in index.one("ul").text
+
+
 def test_the_index_has_a_column_for_each_lab_and_names_what_failed(scenario: Scenario) -> None:
     other = LabSpec(nodes=2, network="routed", proxy="iptables", families=["IPv6"])
     runs = [(run(scenario, check()), "mine/a.html"), (run(scenario, check("failed"), spec=other), "mine/b.html")]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from netlab.errors import ChecksFailedError
+from netlab.errors import CheckError, ChecksFailedError
 from netlab.lab.spec import LabSpec
 from netlab.scenario.definition import Scenario, load
 from netlab.scenario.report import Account
@@ -32,6 +32,8 @@ def checks(*statuses: Status) -> list[CheckResult]:
         (("passed", "passed"), "passed"),
         (("passed", "skipped"), "passed"),
         (("passed", "failed", "skipped"), "failed"),
+        (("passed", "error", "skipped"), "error"),
+        (("error", "failed"), "failed"),
         (("skipped", "skipped"), "skipped"),
     ],
 )
@@ -49,7 +51,9 @@ def test_the_json_has_these_fields(scenario: Scenario) -> None:
         "family": "IPv6",
         "status": "passed",
         "seconds": 1.235,
-        "checks": [{"name": "check 0", "status": "passed", "expected": "one", "observed": "two", "pcaps": []}],
+        "checks": [
+            {"name": "check 0", "status": "passed", "expected": "one", "observed": "two", "pcaps": [], "error": ""}
+        ],
         "pcaps": ["/x/a.pcap"],
         "names": {"192.0.2.1": "node-1"},
     }
@@ -59,6 +63,11 @@ def test_checks_that_were_not_run_say_why(scenario: Scenario) -> None:
     result = without_verdict(scenario, SPEC, "IPv6", "skipped", "there is no VXLAN here")
     assert result.status == "skipped"
     assert result.checks == [CheckResult("It holds", "skipped", "It holds", "there is no VXLAN here")]
+    result = without_verdict(scenario, SPEC, "IPv6", "error", "the lab is gone")
+    assert (result.status, result.checks) == (
+        "error",
+        [CheckResult("It holds", "error", "", "", error="the lab is gone")],
+    )
 
 
 def test_what_failed_is_named(scenario: Scenario) -> None:
@@ -68,6 +77,14 @@ def test_what_failed_is_named(scenario: Scenario) -> None:
         require_none_failed([passed, failed])
     with pytest.raises(ChecksFailedError, match=r"7 of 7 failed: .* and 2 more$"):
         require_none_failed([failed] * 7)
+
+
+def test_an_error_is_no_failure(scenario: Scenario) -> None:
+    failed, broken = (result_of(scenario, SPEC, "IPv6", 1.0, checks(s)) for s in ("failed", "error"))
+    with pytest.raises(CheckError, match=r"^1 of 1 could not be carried out: mine \(routed, iptables, IPv6\)$"):
+        require_none_failed([broken])
+    with pytest.raises(ChecksFailedError, match=r"^1 of 2 failed: mine .*; 1 of 2 could not be carried out: mine "):
+        require_none_failed([broken, failed])
 
 
 class _Silent:
@@ -87,6 +104,7 @@ def test_the_account_shows_each_expectation_on_a_line_and_differences_on_two() -
     account.checked(CheckResult("The first", "passed", "a: 1; b: 2", "a: 1; b: 2"))
     account.checked(CheckResult("The second", "failed", "a: 1; b: 2", "a: 1; b: 3"))
     account.checked(CheckResult("The third", "skipped", "The third", "there is no tcpdump"))
+    account.checked(CheckResult("The fourth", "error", "a: 1", "a: 1", error="KeyError: 'x' (checks.py:3)"))
     assert text.getvalue().splitlines() == [
         "  ✓ The first",
         "      a: 1",
@@ -97,6 +115,9 @@ def test_the_account_shows_each_expectation_on_a_line_and_differences_on_two() -
         "      observed  b: 3",
         "  – The third",
         "      skipped   there is no tcpdump",
+        "  ! The fourth",
+        "      a: 1",
+        "      error     KeyError: 'x' (checks.py:3)",
     ]
 
 
@@ -126,8 +147,8 @@ def test_the_account_of_a_matrix_tells_more_only_of_what_failed(scenario: Scenar
 def test_the_summary_counts(scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     account, text = _account()
-    results: list[Result] = [result_of(scenario, SPEC, "IPv6", 1.0, checks(s)) for s in ("passed", "failed", "passed")]
+    results: list[Result] = [result_of(scenario, SPEC, "IPv6", 1.0, checks(s)) for s in ("passed", "failed", "error")]
     account.summary(results, 12.34, Path("out"))
     assert text.getvalue() == (
-        "\n3 runs: 2 passed, 1 failed in 12.3 s; packets in out/ (tshark -r FILE, or Wireshark)\n"
+        "\n3 runs: 1 passed, 1 failed, 1 error in 12.3 s; packets in out/ (tshark -r FILE, or Wireshark)\n"
     )
