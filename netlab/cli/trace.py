@@ -36,7 +36,9 @@ _SMALLEST, _LARGEST = 64, 65535
     "--timeout", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Seconds to wait for the answer."
 )
 @click.option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Draw it too: one self-contained HTML file."
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw it too: a self-contained HTML page, or with the suffix .svg its map alone.",
 )
 @source_argument
 @destination_argument
@@ -82,9 +84,9 @@ def trace(
     found = follow(lab, Request(source, destination, proto, namespace, size or 0, timeout), progress)
     progress.done()
     if report:
-        from netlab.report.path import path_page
+        from netlab.report.path import path_page, path_picture
 
-        write_page(report, path_page(found))
+        write_page(report, path_picture(found) if report.suffix == ".svg" else path_page(found))
     if output:
         import msgspec
 

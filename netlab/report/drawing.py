@@ -81,7 +81,7 @@ def cross(centre: Point, reach: float, class_: str) -> Markup:
     )
 
 
-def drawing(size: Point, title: str, content: Iterable[Child], *, class_: str, id_: str) -> Markup:
+def drawing(size: Point, title: str, content: Iterable[Child], *, class_: str, id_: str, **attributes: str) -> Markup:
     """An SVG that tells those who do not see it what it shows; `id_` is its own in the page."""
     width, height = size.x + 2 * _MARGIN, size.y + 2 * _MARGIN
     return element(
@@ -94,7 +94,15 @@ def drawing(size: Point, title: str, content: Iterable[Child], *, class_: str, i
         class_=class_,
         role="img",
         aria_labelledby=f"{id_}-title",
+        **attributes,
     )
+
+
+def miniature(size: Point, content: Iterable[Child], *, class_: str) -> Markup:
+    """An SVG as large as its style says, for the eye alone."""
+    margin = 3 * _MARGIN
+    box = f"-{margin} -{margin} {_n(size.x + 2 * margin)} {_n(size.y + 2 * margin)}"
+    return element("svg", content, viewBox=box, class_=class_, aria_hidden="true")
 
 
 def _n(value: float) -> str:

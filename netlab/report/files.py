@@ -12,6 +12,9 @@ from netlab.report.page import GENERATOR
 
 _HEAD = 2048
 
+_MARKS = (f'name="generator" content="{GENERATOR}"', f'data-generator="{GENERATOR}"')
+"""What a page and a picture of netlab's have in their head."""
+
 
 def write_page(path: Path, text: str) -> None:
     """Write a page in the place of one of netlab's own, or where there was nothing.
@@ -40,7 +43,7 @@ def require_writable(path: Path) -> None:
         return
     except OSError as error:
         raise _unwritable(path, error) from error
-    if head and f'name="generator" content="{GENERATOR}"'.encode() not in head:
+    if head and not any(mark.encode() in head for mark in _MARKS):
         raise UsageError(f"{path}: is not a report of netlab's, and would be replaced: name another file or directory")
 
 

@@ -1,4 +1,7 @@
-"""A packet as it is on the wire: its headers from the outermost to the innermost, and which of their fields are new."""
+"""A packet's headers from the outermost to the innermost, and which of their fields are new.
+
+Those of Ethernet are left out: a hop does not say what they were.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,13 @@ def layers(hop: Hop, before: Hop | None) -> list[Layer]:
     """The headers that the packet has at a hop."""
     wrapped = hop.encapsulation
     fresh = before is not None and before.encapsulation != wrapped
-    found = [Layer("Ethernet", [], outer=bool(wrapped))]
+    found: list[Layer] = []
     if match := _VXLAN.fullmatch(wrapped):
         network, source, destination = match.groups()
         found += [
             Layer(_ip(source), [Field(f"{source} → {destination}", fresh)], outer=True),
             Layer("UDP", [Field(f"→ {_VXLAN_PORT}", fresh)], outer=True),
             Layer("VXLAN", [Field(f"VNI {network}", fresh)], outer=True),
-            Layer("Ethernet", []),
         ]
     elif wrapped:
         found += [Layer(wrapped, [Field("", fresh)], outer=True)]

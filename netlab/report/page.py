@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
+from netlab.report import styles
 from netlab.report.markup import Child, Markup, element
 
 GENERATOR = "netlab"
@@ -14,7 +13,6 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 
 def document(title: str, *body: Child) -> str:
     """A whole HTML document."""
-    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -23,7 +21,7 @@ def document(title: str, *body: Child) -> str:
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="generator", content=GENERATOR),
         element("title", title),
-        element("style", Markup(style)),
+        element("style", Markup(styles.pages())),
     )
     return f"<!DOCTYPE html>\n{element('html', head, element('body', element('main', *body)), lang='en')}\n"
 
@@ -33,9 +31,16 @@ def badge(text: str, kind: str) -> Markup:
     return element("span", text, class_=f"badge {kind}")
 
 
-def scrolled(content: Markup, label: str) -> Markup:
-    """A wide drawing in a box of its own, which a keyboard can scroll too."""
-    return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
+def scrolled(content: Markup, label: str, least: float | None = None) -> Markup:
+    """What may be wider than the page in a box of its own, which a keyboard can scroll too.
+
+    As long as there is more at its right it says so, without a script: a cue sticks to the right edge, and what covers
+    it is at the end of the content. Content that shrinks with the page has a `least` width in pixels.
+    """
+    cue = element("span", element("span", "›", class_="chevron"), class_="cue", aria_hidden="true")
+    style = None if least is None else f"width:100%;min-width:{least:.0f}px"
+    inner = element("div", content, cue, class_="scrolled", style=style)
+    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
 def words(count: int, what: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
+from typing import Literal
 
-from netlab.report import layers, page, topology
+from netlab.report import decisions, layers, page, picture, steps
 from netlab.report.markup import Markup, element
+from netlab.report.picture import Picture
 from netlab.trace.model import Hop, Path, Trace
 
 _OUTCOMES = {
@@ -25,12 +28,17 @@ def path_page(trace: Trace) -> str:
     return page.document(
         f"{trace.source} → {trace.destination}",
         _header(trace),
-        element("section", element("h2", "The way"), _picture(trace, expected), class_="wide") if trace.hops else None,
+        element("section", element("h2", "The way"), _figure(trace, expected)) if trace.hops else None,
         there,
         back,
         _comparison(trace, expected),
         element("footer", "Written by netlab trace."),
     )
+
+
+def path_picture(trace: Trace) -> str:
+    """An SVG file: the topology with the way on it, for light and dark pages."""
+    return picture.standalone(picture_of(trace))
 
 
 def nearest(trace: Trace) -> Path | None:
@@ -69,15 +77,29 @@ def _header(trace: Trace) -> Markup:
     )
 
 
-def _picture(trace: Trace, expected: Path | None) -> Markup:
-    keys = [("request", "the packet"), ("reply", "the reply")]
+def picture_of(trace: Trace) -> Picture:
+    """What is drawn of a trace."""
+    expected = nearest(trace)
+    lost: Literal["", "there", "back"] = ""
+    if trace.verdict.outcome != "delivered":
+        # What is dropped with an answer on its way was that answer.
+        lost = "back" if trace.verdict.outcome == "dropped" and trace.reply else "there"
+    return Picture(
+        f"{trace.source} → {trace.destination}", trace.hops, trace.reply,
+        expected.hops if expected and not trace.agrees else [], lost,
+    )  # fmt: skip
+
+
+def _figure(trace: Trace, expected: Path | None) -> Markup:
+    keys = [("request", "the packet")]
+    if trace.reply:
+        keys.append(("reply", "the reply"))
     if not trace.agrees and expected:
         keys.append(("expected", "the way predicted"))
-    shown = [key for key in keys if key[0] != "reply" or trace.reply]
-    legend = element(
-        "p", (element("span", element("span", class_=f"key {key}"), " ", name) for key, name in shown), class_="legend"
+    drawn = picture_of(trace)
+    return picture.figure(
+        drawn, keys, steps.steps(trace.hops, trace.reply, lost=drawn.lost, reason=trace.verdict.reason)
     )
-    return element("figure", page.scrolled(topology.draw(trace, expected), "topology"), legend)
 
 
 def _hops(title: str, hops: Sequence[Hop], first: int, kind: str) -> Markup | None:
@@ -93,21 +115,36 @@ def _hops(title: str, hops: Sequence[Hop], first: int, kind: str) -> Markup | No
 def _hop(number: int, hop: Hop, before: Hop | None) -> Markup:
     moment = page.duration(hop.nanoseconds)
     since = f"+{page.duration(hop.nanoseconds - before.nanoseconds)}" if before else ""
-    where = hop.owner if hop.owner == hop.node else f"{hop.owner} on {hop.node}"
+    where = f"{hop.kind} on {hop.node}" if hop.owner != hop.node else hop.kind
     return element(
         "li",
         element(
             "div",
             element("span", number, class_="number"),
-            element("h3", element("b", hop.interface), element("span", f" {where}", class_="where")),
-            element("span", f"{hop.kind}, {hop.direction}", class_="kind"),
+            element("h3", hop.owner, " ", element("b", hop.interface), " ", element("span", hop.direction)),
+            element("span", where, class_="kind"),
             element("time", moment, element("span", f" {since}", class_="since") if since else None),
             class_="hop-head",
         ),
         layers.draw(layers.layers(hop, before)),
-        element("ul", (element("li", each) for each in hop.changed), class_="changed") if hop.changed else None,
-        element("ul", (element("li", each) for each in hop.by), class_="by") if hop.by else None,
+        element("ul", (element("li", decisions.arrowed(each)) for each in hop.changed), class_="changed")
+        if hop.changed
+        else None,
+        _decisions(hop) if hop.by else None,
         id=f"hop-{number}",
+    )
+
+
+def _decisions(hop: Hop) -> Markup:
+    """What decided, under one word each: cause, rule, route."""
+    groups = itertools.groupby(decisions.decisions(hop.by), key=lambda each: each.kind)
+    return element(
+        "dl",
+        (
+            element("div", element("dt", kind), (element("dd", each.text) for each in its), class_=kind.lower())
+            for kind, its in groups
+        ),
+        class_="by",
     )
 
 
@@ -203,7 +240,7 @@ def _verdicts(expected: Path, trace: Trace) -> list[Markup]:
 def _summary(path: Path) -> str:
     said = f"{path.verdict.outcome}, {path.verdict.node}: {path.verdict.reason}"
     return (
-        f"to {_end(path.hops[-1].dst, path.hops[-1].dport)} by {page.words(len(path.hops), 'hop')}: {said}"
+        f"to {steps.end(path.hops[-1].dst, path.hops[-1].dport)} by {page.words(len(path.hops), 'hop')}: {said}"
         if path.hops
         else said
     )
@@ -211,13 +248,7 @@ def _summary(path: Path) -> str:
 
 def _headers(hop: Hop) -> str:
     carried = f" in {hop.encapsulation}" if hop.encapsulation else ""
-    return f"{_end(hop.src, hop.sport)} > {_end(hop.dst, hop.dport)}{carried}"
-
-
-def _end(address: str, port: int) -> str:
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{steps.headers(hop)}{carried}"
 
 
 def _place(hop: Hop) -> tuple[str, str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import shutil
 import struct
@@ -9,8 +11,9 @@ import subprocess
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,32 @@ class Browser:
     def dom(self, page: Path) -> str:
         """The document as the browser has it after it loaded the page."""
         return self._run("--dump-dom", page.as_uri()).decode()
+
+    def measure(self, page: Path, script: str, widths: Sequence[int]) -> list[Any]:
+        """What the body of a JavaScript function of (page, window) returns for the page in frames of these widths.
+
+        A window of Chromium's cannot be as narrow as a telephone, and pages allow no script: so it is that of a page
+        around them.
+        """
+        with tempfile.TemporaryDirectory() as directory:
+            around = Path(directory, "around.html")
+            frames = (
+                f'<iframe src="{page.as_uri()}" style="width:{width}px;height:900px"></iframe>' for width in widths
+            )
+            around.write_text(
+                f"""<!DOCTYPE html><meta charset="utf-8"><style>iframe {{ display: block; border: 0; }}</style>
+                <pre id="found"></pre>{"".join(frames)}
+                <script>onload = () => {{
+                  const measure = (page, window) => {{ {script} }};
+                  const frames = [...document.querySelectorAll("iframe")].map(frame => frame.contentWindow);
+                  const found = frames.map(frame => measure(frame.document, frame));
+                  document.getElementById("found").textContent = JSON.stringify(found);
+                }}</script>"""
+            )
+            dom = self._run("--allow-file-access-from-files", "--dump-dom", around.as_uri()).decode()
+        found = dom.partition('<pre id="found">')[2].partition("</pre>")[0]
+        assert found, "the script failed"
+        return list(json.loads(html.unescape(found)))
 
     def screenshot(self, page: Path, *, width: int = 1200, height: int = 1400, dark: bool = False) -> Picture:
         """What one sees of a page in a window of that size, at half of it: its pixels are counted one by one."""

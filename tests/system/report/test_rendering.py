@@ -1,6 +1,7 @@
 """Pages as a browser shows them: in light and dark, on a desk and on a phone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,56 @@ def assert_drawn(picture: Picture, page: bytes) -> None:
     assert page in [colour for colour, _ in colours.most_common(2)]
     assert len(colours) > 50
     assert sum(count for (red, _, blue), count in colours.items() if blue > red + 60) > 300
+
+
+LAYOUT = """
+    const box = element => element.getBoundingClientRect();
+    const wide = [...page.querySelectorAll("body *")].filter(element =>
+        !element.closest(".scroll") && box(element).width && box(element).right > window.innerWidth + 0.5);
+    const map = page.querySelector(".map .scroll");
+    return {
+        overflowing: wide.map(element => element.outerHTML.slice(0, 80)),
+        page: page.documentElement.scrollWidth,
+        scrolls: [...page.querySelectorAll(".scroll")].map(scroll => {
+            const cue = box(scroll.querySelector(".chevron")).right;
+            const more = scroll.scrollWidth > scroll.clientWidth + 1;
+            scroll.scrollLeft = 1e6;
+            const end = box(scroll.querySelector(".scrolled")).right;
+            return {label: scroll.ariaLabel, more, cued: Math.abs(box(scroll).right - cue) < 4,
+                    whole: Math.abs(box(scroll).right - end) < 2};
+        }),
+        map: map && {fills: box(map.querySelector("svg")).width / map.clientWidth},
+    };
+"""
+"""What overflows the page; of each box that scrolls whether there is more, and a cue; how full the map's is."""
+
+WIDTHS = [400, 800, 1400]
+
+
+def assert_fits(browser: Browser, page: Path) -> list[Any]:
+    """Nothing is wider than the page but what scrolls, and that says so. The layout at each of the widths."""
+    layouts = browser.measure(page, LAYOUT, WIDTHS)
+    for width, layout in zip(WIDTHS, layouts, strict=True):
+        assert layout["overflowing"] == []
+        assert layout["page"] == width
+        assert all(box["cued"] and box["whole"] for box in layout["scrolls"])
+    return layouts
+
+
+@pytest.mark.parametrize(
+    ("trace", "one_machine"),
+    [(examples.over_the_tunnel(), False), (examples.lost_in_the_tunnel(), False), (examples.hairpin(), True)],
+    ids=["there", "lost", "self"],
+)
+def test_a_map_fills_its_card_or_scrolls(browser: Browser, tmp_path: Path, trace: Trace, one_machine: bool) -> None:
+    page = tmp_path / "trace.html"
+    page.write_text(path_page(trace))
+    narrow, *broad = assert_fits(browser, page)
+    assert narrow["scrolls"][0]["more"] == (not one_machine)
+    assert narrow["map"]["fills"] > 0.9
+    for layout in broad:
+        assert not layout["scrolls"][0]["more"]
+        assert layout["map"]["fills"] > 0.85
 
 
 @pytest.mark.parametrize("trace", [examples.over_the_tunnel(), examples.lost_in_the_tunnel()], ids=["there", "lost"])

@@ -1,10 +1,16 @@
 """The page of a followed packet."""
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import msgspec
 import pytest
 
+from netlab.report.decisions import decisions
+from netlab.report.files import write_page
 from netlab.report.layers import Field, Layer, layers
-from netlab.report.path import nearest, path_page
+from netlab.report.path import nearest, path_page, path_picture
+from netlab.report.steps import steps
 from netlab.report.topology import plan, way_through
 from netlab.trace.model import Trace, Verdict
 from tests.unit.report import examples
@@ -35,6 +41,70 @@ def test_an_agreeing_trace_says_so_and_names_what_decided() -> None:
     assert len(rows(tree, "same")) == 12 + 12 + 1
     assert tree.all("path", "expected") == []
     assert "1 other way that the state allows" in tree.text
+
+
+def test_a_machine_comes_before_its_interface_and_a_cause_before_its_rule_and_route() -> None:
+    tree = assert_sound(path_page(examples.over_the_tunnel()))
+    hops = tree.one("ol", "hops request").all("li", "")
+    heads = [node.one("h3").text for node in hops if node.attributes.get("id")]
+    assert heads[:4] == ["default/client eth0 out", "node-1 veth3f21a0 in", "node-1 cni0 in", "node-1 vxlan0 out"]
+    fourth = next(node for node in hops if node.attributes.get("id") == "hop-4")
+    assert [part.text for part in fourth.one("dl", "by").all("div")] == [
+        f"Cause{examples.RULE}", "Route10.244.2.0/24 via 10.244.2.0 dev vxlan0",
+    ]  # fmt: skip
+
+
+def test_decisions_are_sorted_into_causes_rules_and_routes() -> None:
+    assert decisions(
+        [
+            "route 10.244.1.0/24 dev cni0",
+            "rule of ip kube-proxy pick-3: dnat ip to 1",
+            "Service default/web:http: one of 3 endpoints",
+            "because of rule of ip kube-proxy dispatch: jump mark",
+            "FDB 02:f3:20:87:85:23 dst 192.0.2.1 dev vxlan0",
+            "connection tracking of node-1, which undoes: Service default/web:http",
+        ]
+    ) == [
+        ("Cause", "Service default/web:http: one of 3 endpoints"),
+        ("Cause", "connection tracking of node-1, which undoes: Service default/web:http"),
+        ("Rule", "ip kube-proxy pick-3: dnat ip to 1"),
+        ("Rule", "because of rule of ip kube-proxy dispatch: jump mark"),
+        ("Route", "10.244.1.0/24 dev cni0"),
+        ("Route", "FDB 02:f3:20:87:85:23 dst 192.0.2.1 dev vxlan0"),
+    ]
+
+
+def test_the_steps_beside_the_map_are_those_where_something_happens() -> None:
+    there = [
+        (1, ["sends 10.244.1.2:40000 → 10.96.0.10:80"]),
+        (4, ["DNAT 10.96.0.10:80 → 10.244.2.3:8080"]),
+        (5, ["into VXLAN 1 192.0.2.1 → 192.0.2.2"]),
+        (9, ["out of VXLAN 1"]),
+        (12, ["receives 10.244.1.2:40000 → 10.244.2.3:8080"]),
+    ]
+    back = [
+        (13, ["answers 10.244.2.3:8080 → 10.244.1.2:40000"]),
+        (22, ["un-DNAT 10.244.2.3:8080 → 10.96.0.10:80"]),
+        (24, ["receives the answer 10.96.0.10:80 → 10.244.1.2:40000"]),
+    ]
+    trace = examples.over_the_tunnel()
+    assert [(step.number, step.what) for step in steps(trace.hops, trace.reply)] == [*there, *back]
+    lost = examples.lost_in_the_tunnel()
+    last = steps(lost.hops, [], lost="there", reason="no entry")[-1]
+    assert (last.number, last.what[-1], last.why) == (4, "sees the packet last", "no entry")
+
+
+@pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace.verdict.outcome)
+def test_a_map_of_its_own_is_an_svg_that_needs_nothing(trace: Trace, tmp_path: Path) -> None:
+    text = path_picture(trace)
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert not [node for node in root.iter() if node.tag.endswith("}a")]
+    (style,) = (node.text or "" for node in root.iter("{http://www.w3.org/2000/svg}style"))
+    assert "url(" not in style
+    assert "@import" not in style
+    write_page(tmp_path / "trace.svg", text)
+    write_page(tmp_path / "trace.svg", text)  # it is known for netlab's own
 
 
 def test_a_lost_packet_ends_in_a_cross_beside_the_way_it_should_have_gone() -> None:
@@ -112,7 +182,6 @@ def _other(trace: Trace) -> Trace:
 def test_layers_tell_what_is_new() -> None:
     hops = examples.over_the_tunnel().hops
     assert layers(hops[0], None) == [
-        Layer("Ethernet", []),
         Layer("IPv4", [Field("10.244.1.2"), Field("→"), Field("10.96.0.10"), Field("TTL 64")]),
         Layer("TCP", [Field("40000"), Field("→"), Field("80")]),
     ]
@@ -122,10 +191,10 @@ def test_layers_tell_what_is_new() -> None:
         Field("8080", new=True),
     ]
     inside = layers(hops[4], hops[3])
-    assert [layer.name for layer in inside] == ["Ethernet", "IPv4", "UDP", "VXLAN", "Ethernet", "IPv4", "TCP"]
-    assert [layer.outer for layer in inside] == [True] * 4 + [False] * 3
-    assert inside[1].fields == [Field("192.0.2.1 → 192.0.2.2", new=True)]
-    assert not layers(hops[5], hops[4])[1].fields[0].new
+    assert [layer.name for layer in inside] == ["IPv4", "UDP", "VXLAN", "IPv4", "TCP"]
+    assert [layer.outer for layer in inside] == [True] * 3 + [False] * 2
+    assert inside[0].fields == [Field("192.0.2.1 → 192.0.2.2", new=True)]
+    assert not layers(hops[5], hops[4])[0].fields[0].new
 
 
 def test_a_way_that_passes_an_interface_twice_has_a_place_for_each_visit() -> None:
