@@ -7,9 +7,14 @@ from pathlib import Path
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace a file, whole and atomically, readable by its owner only (mode 0600). Raises `OSError`."""
+    """Replace a file, whole and atomically, readable by its owner only (mode 0600). Raises `OSError` with its name."""
     fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
-        file.write(text)
-    fresh.rename(path)
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(text)
+        fresh.rename(path)
+    except OSError as error:
+        error.filename = error.filename or str(fresh)  # write(2) has none
+        fresh.unlink(missing_ok=True)
+        raise

@@ -95,6 +95,8 @@ class _Child:
     restarts: int = 0
     delay: float = FIRST_DELAY
     pid: int | None = None
+    last_exit_code: int = 0
+    """As a shell gives it: 128+n when signal n ended it."""
     due: float = 0.0
     """When it is to be started again, on the monotonic clock; meaningful while `pid` is None."""
 
@@ -144,6 +146,7 @@ class Supervisor:
             child.delay = FIRST_DELAY if steady else min(child.delay * 2, LAST_DELAY)
             child.pid, child.due = None, time.monotonic() + child.delay
             code = os.waitstatus_to_exitcode(status)
+            child.last_exit_code = code if code >= 0 else 128 - code
             log.warning("%s ended (%s); starting it again in %.1f s", child.component.name, code, child.delay)
 
     def _fork(self, child: _Child) -> None:
@@ -175,8 +178,13 @@ class Supervisor:
             status = 0
         except KeyboardInterrupt:
             status = 130
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            cause = _innermost(error)
+            if not isinstance(cause, NetlabError):
+                traceback.print_exc()
+            # The last line is what `netlab up` quotes.
+            print(cause if isinstance(cause, NetlabError) else f"{type(cause).__name__}: {cause}", file=sys.stderr)
+            status = getattr(cause, "exit_status", status)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -189,6 +197,7 @@ class Supervisor:
                 "machine": child.component.machine,
                 "running": child.pid is not None,
                 "restarts": child.restarts,
+                "lastExitCode": child.last_exit_code,
             }
             for child in self._children
         ]
@@ -196,6 +205,11 @@ class Supervisor:
             files.replace(self.paths.components, json.dumps(listed))
         except OSError as error:
             log.warning("cannot tell the components' state: %s", error)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What a TaskGroup failed of: the first of a group."""
+    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":

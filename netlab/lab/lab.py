@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
 import os
@@ -12,38 +11,29 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from netlab import files
 from netlab.api.blocking import BlockingClient
-from netlab.api.core_types import NETWORK_UNAVAILABLE
-from netlab.api.errors import ApiUnavailableError
 from netlab.api.resources import NODES, PODS
 from netlab.errors import (
     ConflictError,
     ExhaustedError,
     NetlabError,
     NotFoundError,
-    TimedOutError,
     UnavailableError,
-    UnsupportedError,
+    UsageError,
 )
-from netlab.lab import process
-from netlab.lab.paths import FABRIC, LabPaths, home
+from netlab.lab import process, readiness, startup
+from netlab.lab.paths import FABRIC, LabPaths, home, require_home
 from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
 
-UP_TIMEOUT = 60.0
-"""Seconds for all nodes to become Ready; it takes about one."""
-
 _GRACE = 10.0
 _POLL = 0.01
-_LOOK = 1.0
-"""Seconds without news of nodes until it is looked whether something has failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +54,19 @@ class Lab:
 
     def exists(self) -> bool:
         """Whether there is anything of this lab, up or not."""
-        return self.paths.directory.is_dir()
+        try:
+            return self.paths.directory.is_dir()
+        except OSError as error:
+            raise startup.explained(error, self.paths.directory) from error
 
     def is_up(self) -> bool:
         """Whether the lab's processes live: whether its lock is held."""
         try:
             descriptor = os.open(self.paths.lock, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise startup.explained(error, self.paths.directory) from error
         with os.fdopen(descriptor, "rb"):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -113,7 +108,8 @@ class Lab:
         """Bring the lab up and wait until all nodes are Ready; what it is made of comes back.
 
         A lab whose processes have ended is started again from its stored objects; `spec` None takes what is stored,
-        or the defaults. A first start that fails, or is interrupted, leaves nothing behind.
+        or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or a lab that
+        is down.
 
         Raises `ConflictError` when it is up already or was another lab before, `UnsupportedError` when the machine
         lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready.
@@ -123,13 +119,15 @@ class Lab:
             progress("starting machines")
             self._start_monitor()
             wanted = self.spec()
-            self._wait_ready(wanted, progress)
+            readiness.wait_ready(self.paths, wanted, progress, self.is_up)
         except BaseException as error:
-            if fresh:
-                with contextlib.suppress(NetlabError):
+            with contextlib.suppress(NetlabError):
+                if fresh:
                     self.down()
+                else:
+                    self._end()
             if isinstance(error, OSError):
-                raise _named(error, self.paths.directory) from error
+                raise startup.explained(error, self.paths.directory) from error
             raise
         return wanted
 
@@ -144,14 +142,30 @@ class Lab:
                         f"lab {self.name} is down but was made otherwise: `netlab up` without options starts it again "
                         "with its objects, `netlab down` removes it"
                     )
+                startup.require_room(self.paths.directory, self.spec().nodes)
                 return False
-            wanted = spec or LabSpec()
-            self.paths.make(wanted.node_names)
-            files.replace(self.paths.spec, msgspec.json.encode(wanted).decode())
+            self._require_own()
         except OSError as error:
+            raise startup.explained(error, self.paths.directory) from error
+        wanted = spec or LabSpec()
+        try:
+            self.paths.make(wanted.node_names)
+            startup.require_room(self.paths.directory, wanted.nodes)
+            files.replace(self.paths.spec, msgspec.json.encode(wanted).decode())
+        except (OSError, ExhaustedError) as error:
             shutil.rmtree(self.paths.directory, ignore_errors=True)
-            raise _named(error, self.paths.directory) from error
+            if isinstance(error, OSError):
+                raise startup.explained(error, self.paths.directory) from error
+            raise
         return True
+
+    def _require_own(self) -> None:
+        """Raise `UsageError` when the directory is there and no lab's: it is not netlab's to remove."""
+        if os.path.lexists(self.paths.directory) and not self.paths.is_labs():
+            raise UsageError(
+                f"{self.paths.directory} is there and is no lab: it is left as it is; take another --name, or set "
+                "NETLAB_HOME to a directory of netlab's own"
+            )
 
     def _start_monitor(self) -> None:
         read_end, write_end = os.pipe()
@@ -180,67 +194,32 @@ class Lab:
         if answer == process.READY:
             return
         if not answer:
-            raise UnavailableError(f"lab {self.name}: its monitor died at the start: {self._last_words('monitor')}")
+            reason = startup.last_words(self.paths, "monitor") or "it said nothing"
+            raise UnavailableError(f"lab {self.name}: its monitor died at the start: {reason}")
         failure = json.loads(answer)
         error = NetlabError(failure["error"])
         error.exit_status = failure["exit_status"]
         raise error
 
-    def _wait_ready(self, spec: LabSpec, progress: Callable[[str], None]) -> None:
-        deadline = time.monotonic() + UP_TIMEOUT
-        boot_id = self.paths.boot_id.read_text(encoding="ascii")
-        ready: set[str] = set()
-        while time.monotonic() < deadline:
-            if not self.is_up():
-                raise UnavailableError(f"lab {self.name}: ended while it started: {self._last_words('daemon')}")
-            try:
-                for node in self._nodes():
-                    _raise_unsupported_network(node)
-                    (ready.add if _is_ready(node, boot_id) else ready.discard)(node["metadata"]["name"])
-                    progress(f"{len(ready)} of {spec.nodes} nodes ready")
-                    if len(ready) == spec.nodes:
-                        return
-            except ApiUnavailableError:
-                time.sleep(_POLL)
-            except TimeoutError:
-                self._raise_failed_daemon()
-        raise TimedOutError(
-            f"lab {self.name}: {len(ready)} of {spec.nodes} nodes ready after {UP_TIMEOUT:.0f} s: "
-            f"{self._last_words('daemon')}; see {self.paths.logs}"
-        )
-
-    def _nodes(self) -> Iterator[dict[str, Any]]:
-        client = BlockingClient(self.paths.api_socket)
-        listed = client.request("GET", NODES.path())
-        yield from listed["items"]
-        params = {"resourceVersion": listed["metadata"]["resourceVersion"]}
-        for event in client.watch(NODES.path(), params=params, idle_timeout=_LOOK):
-            if event["type"] != "BOOKMARK":
-                yield event["object"]
-
-    def _raise_failed_daemon(self) -> None:
-        """Raise what ended the daemon, if anything has: it is started again and again, but nothing will change."""
-        with self.machine(FABRIC) as fabric:
-            daemon = next((s for s in fabric.services() if s.name == "daemon"), None)
-        if daemon is not None and daemon.restarts and daemon.last_exit_code:
-            failure = NetlabError(f"lab {self.name}: its daemon failed: {self._last_words('daemon')}")
-            failure.exit_status = max(daemon.last_exit_code, NetlabError.exit_status)
-            raise failure
-
-    def _last_words(self, component: str) -> str:
-        try:
-            lines = (self.paths.logs / f"{component}.log").read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else f"its {component} said nothing"
-
     def down(self) -> bool:
         """Take the lab down: no process, namespace, mount or file of it is left. Whether there was anything.
 
-        Raises `NetlabError` when something cannot be ended or removed, naming it.
+        Raises `NetlabError` when something cannot be ended or removed, naming it, and `UsageError` when the directory
+        is no lab's.
         """
         if not self.exists():
             return False
+        self._require_own()
+        self._end()
+        shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
+        if "NETLAB_HOME" not in os.environ:
+            # The default home is netlab's own; one that the user chose is the user's.
+            with contextlib.suppress(OSError):
+                home().rmdir()
+        return True
+
+    def _end(self) -> None:
+        """End the lab's processes; its files stay."""
         deadline = time.monotonic() + _GRACE
         self._end_recorded()
         while self.is_up():
@@ -249,12 +228,6 @@ class Lab:
             if time.monotonic() > deadline:
                 raise NetlabError(f"lab {self.name}: its lock {self.paths.lock} is still held; by whom tells `fuser`")
             time.sleep(_POLL)
-        shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
-        if "NETLAB_HOME" not in os.environ:
-            # The default home is netlab's own; one that the user chose is the user's.
-            with contextlib.suppress(OSError):
-                home().rmdir()
-        return True
 
     def _end_recorded(self) -> None:
         """End the monitor, and wait for the machine, which dies with it whatever became of the monitor."""
@@ -294,8 +267,7 @@ class Lab:
         listed = [
             {"name": s.name, "machine": FABRIC, "running": s.pid is not None, "restarts": s.restarts} for s in services
         ]
-        with contextlib.suppress(OSError, ValueError):
-            listed += json.loads(self.paths.components.read_text(encoding="utf-8"))
+        listed += startup.component_states(self.paths)
         return listed
 
     def _node_status(self) -> list[dict[str, Any]]:
@@ -305,7 +277,7 @@ class Lab:
         return [
             {
                 "name": node["metadata"]["name"],
-                "ready": _is_ready(node, boot_id),
+                "ready": readiness.is_ready(node, boot_id),
                 "addresses": [a["address"] for a in node["status"].get("addresses", []) if a["type"] == "InternalIP"],
                 "podCIDRs": node["spec"].get("podCIDRs", []),
                 "pods": sum(pod["spec"].get("nodeName") == node["metadata"]["name"] for pod in pods),
@@ -315,33 +287,11 @@ class Lab:
 
 
 def all_labs() -> list[Lab]:
-    """Every lab of this user, up or not, by name."""
+    """Every lab of this user, up or not, by name. Raises as `require_home` does."""
     try:
-        return [Lab(LabPaths(path)) for path in sorted(home().iterdir()) if (path / "lab.json").exists()]
+        return [Lab(LabPaths(path)) for path in sorted(require_home().iterdir()) if (path / "lab.json").exists()]
     except OSError:
         return []
-
-
-def _is_ready(node: dict[str, Any], boot_id: str) -> bool:
-    """Whether a node is Ready in this boot of the lab: the stored objects of a lab that ended still say so too."""
-    status = node.get("status", {})
-    if status.get("nodeInfo", {}).get("bootID") != boot_id:
-        return False
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-
-
-def _raise_unsupported_network(node: dict[str, Any]) -> None:
-    """Raise what keeps a node from having a pod network, if it is a lack of the machine's: waiting would not help."""
-    for condition in node.get("status", {}).get("conditions", []):
-        lacking = condition.get("reason") == UnsupportedError.__name__
-        if lacking and (condition["type"], condition["status"]) == (NETWORK_UNAVAILABLE, "True"):
-            raise UnsupportedError(f"{node['metadata']['name']}: {condition['message']}")
-
-
-def _named(error: OSError, directory: Path) -> NetlabError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ExhaustedError(f"{directory}: no space is left: free some, or set NETLAB_HOME to another file system")
-    return NetlabError(f"{error.filename or directory}: {error.strerror}")
 
 
 def _raise_unless_gone(_function: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:

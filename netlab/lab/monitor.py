@@ -68,7 +68,10 @@ def _fail(paths: LabPaths, ready: int, error: BaseException) -> NoReturn:
     if isinstance(error, NetlabError):
         message, exit_status = str(error), error.exit_status
     elif isinstance(error, OSError):
-        message, exit_status = f"{error.filename or 'start'}: {error.strerror}", NetlabError.exit_status
+        from netlab.lab.startup import explained
+
+        cause = explained(error, paths.directory)
+        message, exit_status = str(cause), cause.exit_status
     else:
         raise error
     os.write(ready, json.dumps({"error": f"lab {paths.name}: {message}", "exit_status": exit_status}).encode())
@@ -85,10 +88,11 @@ def _hold_lock(paths: LabPaths) -> None:
 
 
 def _begin_boot(paths: LabPaths) -> None:
-    """Drop the sockets of machines that are gone, and name the time that begins."""
+    """Drop what tells of an earlier boot, and name the time that begins."""
     paths.make([])
     for socket in paths.machine_socket(FABRIC).parent.iterdir():
         socket.unlink()
+    paths.components.unlink(missing_ok=True)
     files.replace(paths.boot_id, Path("/proc/sys/kernel/random/uuid").read_text(encoding="ascii").strip())
 
 

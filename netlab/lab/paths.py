@@ -29,6 +29,12 @@ CNI_DATA_DIR = Path("/run/netlab/cni")
 """A node's CNI state, reservations and cached results: in the node's own /run, which ends with the node as they do."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_OWN = re.compile(
+    r"(lab\.json|lock|monitor\.pid|machine\.pid|boot_id|components\.json|apiserver\.json|api\.sock|cluster\.db.*"
+    r"|logs|machines|nodes)(\.new)?"
+)
+"""Names in a lab's directory."""
+
 _LONGEST_SOCKET_PATH = 107
 """sun_path is 108 bytes with its terminating zero (unix(7))."""
 
@@ -43,11 +49,12 @@ class LabPaths:
     def of(cls, name: str) -> LabPaths:
         """The paths of the lab called `name`, beneath `$NETLAB_HOME` or the user's default.
 
-        Raises `UsageError` for a name that is not a DNS label, or a directory too long for a Unix socket.
+        Raises `UsageError` for a name that is not a DNS label, or a directory too long for a Unix socket, and as
+        `require_home` does.
         """
         if not _NAME.fullmatch(name):
             raise UsageError(f"lab name {name!r} is not a DNS label: use lower-case letters, digits and '-', up to 32")
-        paths = cls(home() / name)
+        paths = cls(require_home() / name)
         longest = os.fsencode(paths.machine_socket("outside-or-node-100"))
         if len(longest) > _LONGEST_SOCKET_PATH:
             raise UsageError(
@@ -136,6 +143,12 @@ class LabPaths:
         for node in nodes:
             self.cni_conf_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def is_labs(self) -> bool:
+        """Whether the directory is a lab's, be it half made or half removed: it has nothing that is not of a lab."""
+        if self.directory.is_symlink() or not self.directory.is_dir():
+            return False
+        return self.spec.exists() or all(_OWN.fullmatch(path.name) for path in self.directory.iterdir())
+
     def read_spec(self) -> LabSpec:
         """The lab's specification. Raises `NetlabError` when it cannot be read."""
         import msgspec
@@ -158,6 +171,20 @@ def home() -> Path:
         return Path("/var/lib/netlab")
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local/state") / "netlab"
+
+
+def require_home() -> Path:
+    """The directory of all labs. Raises `UsageError` when it cannot be one, or is not this user's to enter.
+
+    It need not exist.
+    """
+    directory = home()
+    existing = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise UsageError(f"{existing} is no directory, so labs cannot be kept in {directory}: set NETLAB_HOME to one")
+    if not os.access(existing, os.R_OK | os.X_OK):
+        raise UsageError(f"{existing} is not readable for uid {os.geteuid()}: set NETLAB_HOME to a directory of yours")
+    return directory
 
 
 def cni_plugin_dir() -> Path:

@@ -147,14 +147,47 @@ def _fill(home: Path) -> None:
             return
 
 
+@pytest.mark.parametrize("left", [0, 20 << 10, 200 << 10])
 @isolated
-def test_a_full_disk_refuses_up_in_one_line() -> None:
+def test_a_full_disk_refuses_up_in_one_line(left: int) -> None:
     def use(netlab: Netlab, home: Path) -> None:
         _fill(home)
+        os.truncate(home / "filler", (home / "filler").stat().st_size - left)
         assert "no space" in netlab.fails(7, "up").lower()
         assert [p.name for p in home.iterdir()] == ["filler"]
 
     _in_small_home(use)
+
+
+def _no_database(directory: Path) -> None:
+    for path in directory.glob("cluster.db*"):
+        path.unlink()
+    (directory / "cluster.db").write_bytes(b"not a database" * 1000)
+
+
+def _no_log(directory: Path) -> None:
+    (directory / "logs/kubelet-node-1.log").unlink()
+    (directory / "logs/kubelet-node-1.log").mkdir()
+
+
+FAILED_STARTS: list[tuple[Callable[[Path], object], str]] = [
+    (_no_database, "its apiserver failed: the cluster's database"),
+    (_no_log, "its kubelet-node-1 failed"),
+    (lambda directory: (directory / "apiserver.json").mkdir(), "apiserver.json"),
+    (lambda directory: (directory / "lab.json").write_text("{"), "lab.json cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), FAILED_STARTS)
+def test_what_fails_at_the_start_of_a_lab_that_was_down_is_named_and_it_is_down_again(
+    broken: Netlab, damage: Callable[[Path], object], message: str
+) -> None:
+    os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
+    eventually(lambda: broken.processes() == {})
+    (broken.home / "default/apiserver.json").unlink()  # written anew at each start
+    damage(broken.home / "default")
+    assert message in broken.fails(1, "up")
+    assert broken.processes() == {}
 
 
 @isolated

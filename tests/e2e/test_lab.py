@@ -1,4 +1,6 @@
 import itertools
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,33 @@ REFUSED = [
 def test_what_cannot_be_is_refused_in_one_line(netlab: Netlab, arguments: list[str], status: int, message: str) -> None:
     assert message in netlab.fails(status, *arguments)
     assert not (netlab.home / "x").exists()
+
+
+HOMES = [
+    ("file", "is no directory"),
+    ("file/beneath", "is no directory"),
+    ("nowhere", "is no directory"),
+    ("x" * 200, "too long for a Unix socket"),
+]
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status"])
+@pytest.mark.parametrize(("home", "message"), HOMES)
+def test_a_home_that_cannot_be_one_is_refused(tmp_path: Path, command: str, home: str, message: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "nowhere").symlink_to("absent")
+    assert message in Netlab(tmp_path / home).fails(2, command)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]
+
+
+def test_a_directory_that_is_no_lab_is_left_as_it_is() -> None:
+    program = Netlab(Path(tempfile.mkdtemp(prefix="netlab-")))
+    (program.home / "documents/logs").mkdir(parents=True)
+    (program.home / "documents/thesis").write_text("mine")
+    assert "is no lab" in program.fails(2, "up", "--name", "documents")
+    assert "is no lab" in program.fails(2, "down", "--name", "documents")
+    assert (program.home / "documents/thesis").read_text() == "mine"
+    shutil.rmtree(program.home)
 
 
 LAB_FILES = [
