@@ -12,7 +12,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 VXLAN_PORTS = frozenset({4789, 8472})
 """IANA's, which netlab uses, and the kernel's older default, which flannel does."""
@@ -32,7 +32,7 @@ _QUERIES = {ICMP: (0, 8, 13, 14), ICMPV6: (128, 129)}
 _REPLIES = {ICMP: (0, 14), ICMPV6: (129,)}
 _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: (1, 2, 3, 4)}
 _TOO_BIG = {(ICMP, 3, 4), (ICMPV6, 2, 0)}
-_PROTOCOL_NAMES = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", 132: "SCTP"}
+_PROTOCOL_NAMES = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", SCTP: "SCTP"}
 _ALIGNED_TIMESTAMP = b"\1\1\x08\x0a"
 """How Linux and most others begin the options of a segment behind the handshake (RFC 7323, appendix A)."""
 

@@ -45,3 +45,19 @@ def words(headers: Headers) -> str:
     if said == "destination unreachable":
         said += f" (code {headers.icmp_code})"
     return f"{said} for MTU {headers.mtu}" if headers.mtu else said
+
+
+_BRIEF = {"destination unreachable": "unreachable", "packet too big": "too big", "no route": "no route"}
+
+
+def brief(headers: Headers) -> str:
+    """What the packet says in a word or two, for a narrow column."""
+    kind = (headers.protocol, headers.icmp_type)
+    general = _TYPES.get(kind, f"type {headers.icmp_type}")
+    said = _CODES.get((*kind, headers.icmp_code), general)
+    return _BRIEF.get(said) or _BRIEF.get(general) or general
+
+
+def is_query(headers: Headers) -> bool:
+    """Whether it is an echo request or the reply to one."""
+    return (headers.protocol, headers.icmp_type) in ((ICMP, 0), (ICMP, 8), (ICMPV6, 128), (ICMPV6, 129))

@@ -12,6 +12,7 @@ from netlab.capture.headers import (
     ICMP,
     ICMPV6,
     TCP,
+    Flow,
     Headers,
     address_text,
     endpoint_text,
@@ -35,19 +36,22 @@ class Addresses(NamedTuple):
 
 def addresses(journey: Journey) -> Addresses:
     """Those of the packet's connection, whichever way the packet goes."""
-    client = journey.client
-    # What the endpoint got, or in a reply sent, is at the end of the way that is farther from the client.
-    far = journey.sightings[0 if journey.reply else -1].headers
-    # An ICMP error quotes a packet that went the other way.
-    flow = (far.quoted or far).flow
-    if journey.reply != (far.quoted is not None):
-        flow = swapped(flow)
+    client, flow = journey.client, reached(journey)
     return Addresses(
         endpoint_text(client[0], client[1]),
         endpoint_text(client[2], client[3]),
         endpoint_text(flow[0], flow[1]),
         endpoint_text(flow[2], flow[3]),
     )
+
+
+def reached(journey: Journey) -> Flow:
+    """The flow of the packet's connection, as its client's packets are where the far end gets them."""
+    # What the endpoint got, or in a reply sent, is at the end of the way that is farther from the client.
+    far = journey.sightings[0 if journey.reply else -1].headers
+    # An ICMP error quotes a packet that went the other way.
+    flow = (far.quoted or far).flow
+    return swapped(flow) if journey.reply != (far.quoted is not None) else flow
 
 
 def said(headers: Headers) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from netlab.capture.correlate import Journey
     from netlab.capture.pcapng import Writer
     from netlab.capture.session import Seen
-    from netlab.cli.capture_screen import Screen
+    from netlab.cli.capture_screen import Screen, Shown
     from netlab.lab.watch import Watch
 
 _WAIT = 0.1
@@ -77,9 +77,8 @@ def _complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @click.option(
     "-w", "--write", "path", type=click.Path(path_type=Path), help="Write a pcapng file, for Wireshark and others."
 )
-@click.option(
-    "--follow", is_flag=True, help="A line for each tap that a packet passes, at once, instead of each packet."
-)
+@click.option("-v", "--verbose", is_flag=True, help="A line for each packet, its addresses, and its way tap by tap.")
+@click.option("--follow", is_flag=True, help="A line for each tap that a packet passes, at once.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many lines.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
 @output_option("json")
@@ -92,6 +91,7 @@ def capture(
     everything: bool,
     expression: str,
     path: Path | None,
+    verbose: bool,
     follow: bool,
     count: int | None,
     duration: float | None,
@@ -99,14 +99,16 @@ def capture(
 ) -> None:
     """Watch packets at every interface of the lab at once, until Ctrl-C.
 
-    Each line is one packet, with the taps of its way in order, and its connection's four addresses: of the client, what
-    it dialled, and what these have become through NAT. `=` is: the same. The arrow is the packet's direction.
+    Each line is one connection: its client, what it dialled, and what these became through NAT (the server that was
+    reached, and the source that it saw); the packets that went there and back; how long it took, or how it ended. A
+    connection that goes on is shown every five seconds. With -v each line is one packet, with -o json each object.
 
     The file has an interface for each tap, and comments on the packets that say what changed. Exit status 1 if packets
     were lost.
 
     \b
     netlab capture --service web
+    netlab capture --service web -v
     netlab capture --pod web-5d4f9-x2x7p -f 'tcp port 8080' -w web.pcapng
     netlab capture --all --duration 5 -o json
     netlab capture --node node-1 --follow
@@ -121,7 +123,8 @@ def capture(
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(Watch(lab, selection, expression))
         writer = None if path is None else stack.enter_context(_writer(path, watch, f"{selection}, lab {lab.name}"))
-        screen = Screen(watch, json=output == "json", follow=follow, family=lab.spec().families[0], limit=count)
+        shown: Shown = "taps" if follow else "packets" if verbose else "connections"
+        screen = Screen(watch, shown, json=output == "json", limit=count)
         capture = _Capture(watch, screen, writer, follow)
         with screen, _stopping(watch, duration):
             failure = capture.run()
@@ -200,6 +203,8 @@ class _Capture:
             raise
         try:
             self._show_journeys(self._finish())
+            if not self._follow:
+                self._screen.advance(None)
         except NetlabError as error:  # no room for the rest of the file: most likely what has ended it
             failure = failure or error
         return failure or self._failure
@@ -211,6 +216,8 @@ class _Capture:
         return journeys
 
     def _read(self) -> None:
+        from netlab.capture.correlate import SETTLED
+
         engine, session, screen = self._watch.engine, self.session, self._screen
         session.learn(self._watch.known())
         while not engine.finished:
@@ -222,8 +229,10 @@ class _Capture:
                 frames = engine.read()
             late = bool(frames) and time.time() - frames[-1].time / 1e9 > _LATE
             self._show(session.add(frames, crowded=late))
+            complete = frames[-1].time if frames else time.time_ns() - _COMPLETE
             if not frames:
-                self._show_journeys(session.advance(time.time_ns() - _COMPLETE))
+                self._show_journeys(session.advance(complete))
+            screen.advance(complete - SETTLED)
             self._flush()
             screen.status(session)
             if screen.full or self._failure is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +14,6 @@ from netlab.cli.output import Progress, value
 from netlab.errors import DifferenceError, UsageError
 from netlab.lab.lab import Lab
 
-if TYPE_CHECKING:
-    from netlab.trace.model import Hop, Trace
-
 _NOT_DELIVERED = 11
 _SMALLEST, _LARGEST = 64, 65535
 
@@ -26,6 +22,7 @@ _SMALLEST, _LARGEST = 64, 65535
 @lab_option
 @namespace_option
 @output_option("json", "yaml")
+@click.option("-v", "--verbose", is_flag=True, help="Each interface, with the routes and rules in full.")
 @click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), default="tcp", show_default=True, help="Of what.")
 @click.option(
     "--size",
@@ -46,6 +43,7 @@ def trace(
     lab: Lab,
     namespace: str,
     output: str | None,
+    verbose: bool,
     proto: Any,
     size: int | None,
     timeout: float,
@@ -92,65 +90,12 @@ def trace(
 
         value(msgspec.to_builtins(found), output)
     else:
-        for line in _lines(found):
+        from netlab.cli.layout import width
+        from netlab.cli.trace_text import lines
+
+        for line in lines(found, width(), verbose=verbose):
             click.echo(line)
     if not found.agrees:
         raise DifferenceError(f"not as predicted: {'; '.join(found.differences)}")
     if found.verdict.outcome != "delivered":
         sys.exit(_NOT_DELIVERED)
-
-
-def _lines(found: Trace) -> Iterator[str]:
-    yield f"{found.source} -> {found.destination}, {found.protocol}"
-    hops = [*found.hops, *found.reply]
-    widths = (
-        max((len(_where(hop)) for hop in hops), default=0),
-        max((len(_ends(hop)) for hop in hops), default=0),
-    )
-    yield from _way(found.hops, widths, 0)
-    if found.reply:
-        yield "and back"
-        yield from _way(found.reply, widths, len(found.hops), found.hops[-1] if found.hops else None)
-    yield f"{found.verdict.outcome} on {found.verdict.node}: {found.verdict.reason}"
-    if found.agrees:
-        others = len(found.predicted) - 1
-        yield f"as predicted{f', one of {others + 1} ways that the state allows' if others else ''}"
-
-
-def _way(hops: Sequence[Hop], widths: tuple[int, int], already: int, before: Hop | None = None) -> Iterator[str]:
-    for number, hop in enumerate(hops, start=already + 1):
-        since = _duration(hop.nanoseconds - before.nanoseconds) if before else ""
-        said = [_change(each) for each in hop.changed]
-        line = f"{number:3} {since:>9}  {_where(hop):{widths[0]}}  {_ends(hop):{widths[1]}}  {', '.join(said)}"
-        yield line.rstrip()
-        for name in hop.by:
-            # The rule stands under the Service or network whose it is.
-            yield f"{'':15}{'   ' if name.startswith(('rule ', 'policy ', 'because ')) else 'by '}{name}"
-        before = hop
-
-
-def _where(hop: Hop) -> str:
-    return f"{hop.owner} {hop.interface} {hop.direction}"
-
-
-def _ends(hop: Hop) -> str:
-    icmp = hop.protocol == "icmp"  # whose identifier stands where ports do
-    return f"{_end(hop.src, 0 if icmp else hop.sport)} > {_end(hop.dst, 0 if icmp else hop.dport)}"
-
-
-def _end(address: str, port: int) -> str:
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _change(text: str) -> str:
-    """A change, short: what it was is in the line above."""
-    verb, _, rest = text.partition(" ")
-    if verb in ("DNAT", "SNAT", "un-DNAT", "un-SNAT"):
-        return verb
-    return f"TTL {rest.rpartition(' ')[2]}" if verb == "TTL" else text
-
-
-def _duration(nanoseconds: int) -> str:
-    return f"+{nanoseconds / 1000:.0f} µs" if nanoseconds < 10_000_000 else f"+{nanoseconds / 1_000_000:.0f} ms"

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable
 
-from netlab.capture.headers import Headers, address_text, packed, protocol_name
+from netlab.capture.headers import Headers, address_text, endpoint_text, packed, protocol_name
 from netlab.lab.paths import OUTSIDE
 from netlab.lab.selection import Objects
 
@@ -17,6 +17,8 @@ class Names:
     def __init__(self, objects: Objects, outside: Iterable[str] = ()) -> None:
         self._owners: dict[bytes, str] = {}
         self._services: dict[tuple[bytes, int, str], str] = {}
+        self._virtual: dict[bytes, str] = {}
+        """Services by those of their addresses that are nobody else's."""
         for address in outside:
             self._owners[packed(address)] = OUTSIDE
         nodes = [
@@ -37,6 +39,7 @@ class Names:
             ingress = [each.ip for each in service.status.loadBalancer.ingress if each.ip]
             for text in [*spec.clusterIPs, *spec.externalIPs, *ingress]:
                 with contextlib.suppress(OSError):  # a headless Service's is None
+                    self._virtual[packed(text)] = service.key
                     for port in spec.ports:
                         self._services[packed(text), port.port, port.protocol] = service.key
             for port in spec.ports:
@@ -64,6 +67,20 @@ class Names:
     def service(self, address: bytes, port: int, protocol: int) -> str:
         """The Service (NAMESPACE/NAME) that is dialled there; empty if it is none."""
         return self._services.get((address, port, protocol_name(protocol)), "")
+
+    def called(self, address: bytes, port: int, protocol: int) -> str:
+        """One end of a connection by name, as short as can be: `web-1:8080`, `svc/web.shop:80`, `node-1`.
+
+        What is in the namespace default goes without it. Where no name is known it is the address.
+        """
+        owner = self.owner(address).removeprefix("default/")
+        service = self.service(address, port, protocol) or self._virtual.get(address, "")
+        if service and not owner:
+            namespace, _, name = service.partition("/")
+            owner = f"svc/{name}" if namespace == "default" else f"svc/{name}.{namespace}"
+        if not owner:
+            return endpoint_text(address, port)
+        return f"{owner}:{port}" if port else owner
 
     def cause(self, before: Headers, after: Headers, change: str) -> str:
         """What makes a change (one of `correlate.changes`), in words; empty if that is not known."""

@@ -309,7 +309,7 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
     page = tmp_path / "trace.html"
     text = lab.netlab.ok("trace", "--name", lab.name, "client", "svc/far:http", "--report", str(page))
     assert text.startswith("pod default/client -> svc/far:http (")
-    assert "\nand back\n" in text
+    assert "\n\nreply  " in text
     # On a bridge, what neighbours are known by makes a difference to the way.
     assert re.search(r"\nas predicted(, one of \d+ ways that the state allows)?\n$", text)
     assert page.read_text().startswith("<!DOCTYPE html>")

@@ -1,0 +1,23 @@
+"""What came from elsewhere cannot control the terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from netlab.visible import visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("web-1: 200 OK, größer, 日本, 🙂", "web-1: 200 OK, größer, 日本, 🙂"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("a\r\nb\tc\0", "a\\r\\nb\\tc\\x00"),
+        ("\x7f", "\\x7f"),
+        ("\u202egnp.exe\u2069", "\\u202egnp.exe\\u2069"),
+        ("\u2028\udcff", "\\u2028\\udcff"),
+    ],
+)
+def test_controls_are_shown_and_letters_are_left_alone(text: str, shown: str) -> None:
+    assert visible(text) == shown
