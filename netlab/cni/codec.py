@@ -44,6 +44,12 @@ def loads(text: bytes) -> Any:
         raise ValueError(f"no value at character {stop.value}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except SystemError:
+        # Malformed. Before Python 3.13 the scanner takes the class of its error from json.decoder, and has none unless
+        # that is imported (raise_errmsg in Modules/_json.c): it says what is wrong when asked again.
+        import json.decoder  # noqa: F401
+
+        value, end = _scan(document, 0)
     if end != len(document):
         raise ValueError(f"something follows the value at character {end}")
     return value

@@ -43,6 +43,15 @@ _SPELLINGS = {
 _IFNAMSIZ = 16
 _LONGEST_OWNER = 127
 """Bytes of a comment in nftables' userdata, without its NUL."""
+_TYPES = {
+    "type": str,
+    "ipMasq": bool,
+    "args": dict,
+    "capabilities": dict,
+    "runtimeConfig": dict,
+    "prevResult": dict,
+}
+"""Of the configuration's keys that SPEC.md, section 1, defines, beside cniVersion and name."""
 _ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 """SPEC.md's key, and the one that libcni sends beside it (containernetworking/cni#1101)."""
 
@@ -51,7 +60,8 @@ class Request:
     """One execution of a plugin: what CNI_COMMAND asks for, for which interface, with which configuration.
 
     `config` is the whole configuration as it was given, `stderr` the descriptor of the caller's standard error.
-    Raises `CniError` if CNI_ARGS or runtimeConfig cannot be understood; so do the properties for what they read.
+    Raises `CniError` if CNI_ARGS or a key that SPEC.md defines cannot be understood; so do the properties for what they
+    read.
     A DEL has to free what it can, and reads CNI_ARGS and the previous result as far as they make sense.
     """
 
@@ -79,6 +89,8 @@ class Request:
         self.network: str = config["name"]
         self.version: str = config["cniVersion"]
         self.stderr = stderr
+        if command != "DEL":  # which has to free what it can
+            _check_types(config)
         self.runtime_config: Object = option(config, "runtimeConfig", dict, {})
         self.cni_args = _parse_args(environment.get("CNI_ARGS", ""), strict=command in {"ADD", "CHECK"})
 
@@ -316,6 +328,23 @@ def check_environment(command: str, environment: Mapping[str, str]) -> None:
         raise CniError(
             errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {environment['CNI_IFNAME']!r} is not a valid name of an interface"
         )
+
+
+def _check_types(config: Object) -> None:
+    """Refuse a value of another type than SPEC.md gives to its key. Raises `CniError`."""
+    for key, kind in _TYPES.items():
+        option(config, key, kind, None)
+    plugin = option(config, "type", str, "")
+    if "/" in plugin:
+        raise CniError(errors.INVALID_CONFIG, f"type: {plugin!r} must be the name of an executable, not a path")
+    for name in option(config, "capabilities", dict, {}):
+        option(config["capabilities"], name, bool, False, "capabilities.")
+    ipam = option(config, "ipam", dict, {})
+    option(ipam, "type", str, "", "ipam.")
+    dns = option(config, "dns", dict, {})
+    option(dns, "domain", str, "", "dns.")
+    for key in ("nameservers", "search", "options"):
+        strings(dns, key, "dns.")
 
 
 def _parse_args(text: str, *, strict: bool) -> dict[str, str]:

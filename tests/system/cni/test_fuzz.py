@@ -241,5 +241,18 @@ def test_the_executables_add_nothing_to_that(tmp_path: Path) -> None:
         assert answer.stderr == b""
         is_specified(answer.returncode, answer.stdout.decode())
 
+    @settings(max_examples=20, deadline=None, database=None)
+    @given(st.sampled_from(sorted(call.PLUGINS)), st.sampled_from(COMMANDS), st.data())
+    def run_with_bytes(name: str, command: str, data: st.DataObject) -> None:
+        whole = json.dumps({"cniVersion": "1.1.0", "name": "net", **CONFIGS[name]}).encode()
+        place = data.draw(st.integers(0, len(whole)))
+        text = data.draw(
+            st.sampled_from([whole[:place], whole[:place] + b"'" + whole[place:], whole.replace(b"}", b",}")])
+        )
+        answer = execute(name, command, text)
+        assert answer.stderr == b""
+        is_specified(answer.returncode, answer.stdout.decode())
+
     syscalls.mount("tmpfs", "/var/lib", "tmpfs")
     run()
+    run_with_bytes()

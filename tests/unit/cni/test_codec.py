@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -50,3 +53,39 @@ def test_anything_else_is_a_value_error(text: bytes) -> None:
 def test_malformed(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         codec.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"{not json", "Expecting property name enclosed in double quotes: line 1 column 2"),
+        (b'{"a":1,}', "Expecting property name enclosed in double quotes: line 1 column 8"),
+        (b'{"a"', "Expecting ':' delimiter: line 1 column 5"),
+        (b"{'a':1}", "Expecting property name enclosed in double quotes: line 1 column 2"),
+        (b'{"a":1 "b":2}', "Expecting ',' delimiter: line 1 column 8"),
+        (b'"abc', "Unterminated string starting at: line 1 column 1"),
+        (b'{"a":"\\x"}', "Invalid \\escape: line 1 column 7"),
+        (b'{"a":"\\u12"}', "Invalid \\uXXXX escape: line 1 column 8"),
+        (b'{"a":"\n"}', "Invalid control character at: line 1 column 7"),
+        (b"[1", "Expecting ',' delimiter: line 1 column 3"),
+        (b"[1,", "no value at character 3"),
+        (b'{"a":-}', "no value at character 5"),
+    ],
+)
+def test_it_says_what_is_wrong_where_although_nobody_imported_json(text: bytes, said: str) -> None:
+    program = """if True:
+        import sys
+        sys.path.append(sys.argv[1])
+        from netlab.cni import codec
+        assert "json" not in sys.modules
+        for _ in range(2):
+            try:
+                codec.loads(bytes.fromhex(sys.argv[2]))
+            except ValueError as error:
+                print(error)
+    """
+    root = str(Path(codec.__file__).parents[2])
+    argv = [sys.executable, "-IS", "-c", program, root, text.hex()]
+    lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(said) for line in lines), lines

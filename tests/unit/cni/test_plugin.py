@@ -53,6 +53,32 @@ def test_wrong_input(text: bytes, code: int, said: str) -> None:
     assert said in said_instead["msg"]
 
 
+@pytest.mark.parametrize("command", ["ADD", "CHECK", "GC", "STATUS"])
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("type", 7, "type: 7 must be a string"),
+        ("type", "../bridge", "type: '../bridge' must be the name of an executable, not a path"),
+        ("ipMasq", "yes", "ipMasq: 'yes' must be true or false"),
+        ("args", [], "args: [] must be an object"),
+        ("capabilities", ["ips"], "capabilities: ['ips'] must be an object"),
+        ("capabilities", {"ips": 1}, "capabilities.ips: 1 must be true or false"),
+        ("runtimeConfig", "x", "runtimeConfig: 'x' must be an object"),
+        ("prevResult", [], "prevResult: [] must be an object"),
+        ("ipam", "host-local", "ipam: 'host-local' must be an object"),
+        ("ipam", {"type": []}, "ipam.type: [] must be a string"),
+        ("dns", ["10.0.0.1"], "dns: ['10.0.0.1'] must be an object"),
+        ("dns", {"nameservers": "10.0.0.1"}, "dns.nameservers: '10.0.0.1' must be a list"),
+        ("dns", {"domain": 1}, "dns.domain: 1 must be a string"),
+        ("dns", {"search": [1]}, "dns.search[0]: 1 must be a printable string"),
+        ("dns", {"options": {}}, "dns.options: {} must be a list"),
+    ],
+)
+def test_every_key_of_the_specification_has_its_type(command: str, key: str, value: object, said: str) -> None:
+    status, error = answer(command, {"cniVersion": "1.1.0", "name": "net", key: value})
+    assert (status, error["code"], error["msg"]) == (1, errors.INVALID_CONFIG, said)
+
+
 @pytest.mark.parametrize(
     ("command", "change", "said"),
     [
@@ -228,9 +254,12 @@ def test_hardware_addresses_asked_for_by_whom_outranks_whom(config: dict[str, An
     ],
 )
 def test_what_cannot_be_asked_for(config: dict[str, Any], args: str, code: int, said: str) -> None:
-    request = a_request(config, args)
-    with pytest.raises(CniError) as caught:
+    def ask() -> None:
+        request = a_request(config, args)
         _ = request.requested_ips, request.requested_mac
+
+    with pytest.raises(CniError) as caught:
+        ask()
     assert caught.value.code == code
     assert said in caught.value.msg
 
