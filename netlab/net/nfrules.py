@@ -28,6 +28,7 @@ _APPEND = 0x800  # NLM_F_APPEND
 _TABLE_NAME, _TABLE_FLAGS, _TABLE_USERDATA = 1, 2, 6
 _DORMANT = 1
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3
+_CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE, _CHAIN_FLAGS = 4, 5, 7, 10
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LEN, _SET_DESC, _SET_ID, _SET_SECONDS = (
     1,
     2,
@@ -271,6 +272,15 @@ def chains_request(family: str) -> Message:
 def chains_of(answers: Iterable[bytes], table: str) -> list[str]:
     """The names of a table's chains."""
     return [name for name, _ in _named(answers, _CHAIN_TABLE, _CHAIN_NAME, table)]
+
+
+def described_chains_of(answers: Iterable[bytes], table: str) -> list[tuple[str, bytes]]:
+    """A table's chains: each one's name, and the bytes of its hook, policy, type and flags."""
+    parts = (_CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE, _CHAIN_FLAGS)
+    return [
+        (name, b"\0".join([found.get(part, b"") for part in parts]))
+        for name, found in _named(answers, _CHAIN_TABLE, _CHAIN_NAME, table)
+    ]
 
 
 def sets_request(family: str, table: str) -> Message:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni import errors
+from netlab.cni import errors, layout
 from netlab.cni.errors import CniError
 from netlab.net import nfelements
 from netlab.net.netlink import NetlinkError
@@ -40,21 +40,20 @@ class Table:
         self.sets = sets
 
     def add(self, environment: Mapping[str, str], wanted: Elements) -> None:
-        """Add elements, all or none; the table is made if it is missing. Raises `CniError`, `NetlinkError`.
+        """Add elements, all or none, to the table as its layout says. Raises `CniError`, `NetlinkError`.
 
         Elements about the same address were left behind: IPAM gives an address to one container at a time.
         """
         messages = [message for where, found in wanted.items() for message in nfelements.addition(where, found)]
         with Nfnetlink() as kernel:
             for _ in range(_ATTEMPTS):
+                layout.ensure(kernel, environment, self.name, lambda _: self.text)
                 try:
                     kernel.commit(messages)
                 except NetlinkError as error:
-                    if error.errno == errno.ENOENT:
-                        self._make(environment)
-                    elif error.errno == errno.EEXIST:
+                    if error.errno == errno.EEXIST:
                         self._remove_about(kernel, wanted)
-                    else:
+                    elif error.errno != errno.ENOENT:
                         raise
                 else:
                     return
@@ -82,8 +81,3 @@ class Table:
     def _remove_about(self, kernel: Nfnetlink, wanted: Elements) -> None:
         about = {where: {element.key[: self.sets[where]] for element in found} for where, found in wanted.items()}
         kernel.remove(wanted, lambda where, element: element.key[: self.sets[where]] in about[where])
-
-    def _make(self, environment: Mapping[str, str]) -> None:
-        from netlab.cni.nft import nft
-
-        nft(environment, "-f", "-", text=self.text)

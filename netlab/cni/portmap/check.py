@@ -25,7 +25,7 @@ def check(request: Request) -> None:
     if not mappings:
         return
     addresses = container_addresses(result, request.ifname)
-    if said := difference(request.environment, f"inet {TABLE}", text(config.mark_bit)):
+    if said := difference(request.environment, f"inet {TABLE}", text([config.mark_bit])):
         raise _failed(f"table inet {TABLE}: {said}")
     try:
         with Nfnetlink() as kernel:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni import errors
+from netlab.cni import errors, layout
 from netlab.cni.errors import CniError
-from netlab.cni.portmap.mappings import SETS
+from netlab.cni.portmap.mappings import SETS, TABLE
+from netlab.cni.portmap.table import bits_of, text
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink, addition
 
@@ -18,23 +19,16 @@ if TYPE_CHECKING:
 
 
 def commit(plan: list[Wanted], mark_bit: int, environment: Mapping[str, str]) -> None:
-    """Add all elements or none; with the table, if it is not there: at first use, or since somebody flushed it.
+    """Add all elements or none, to the table as its layout says.
 
     `environment` is the caller's, to find the nft program. Raises `CniError`, also for a port that is taken, and
     `NetlinkError`.
     """
     batch = [message for item in plan for message in addition(item.where, [item.element])]
     with Nfnetlink() as kernel:
+        layout.ensure(kernel, environment, f"inet {TABLE}", lambda chains: text({mark_bit, *bits_of(chains)}))
         try:
-            try:
-                kernel.commit(batch)
-            except NetlinkError as error:
-                if error.errno != errno.ENOENT:
-                    raise
-                from netlab.cni.portmap import table
-
-                table.make(environment, mark_bit)
-                kernel.commit(batch)
+            kernel.commit(batch)
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise

@@ -15,18 +15,18 @@ same masquerading, so that their order does not matter. The marks are of the pac
 
 from __future__ import annotations
 
-from netlab.cni.nft import nft
 from netlab.cni.portmap.mappings import TABLE, mark_chain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
 _GUARD = """
         # route_localnet, without which the node could not reach a container from 127.0.0.1, would also let the
         # neighbours reach what listens there (CVE-2020-8558).
         ip daddr 127.0.0.0/8 iifname != "lo" drop"""
 _PORTS = "meta l4proto { tcp, udp, sctp }"
+_MASQUERADE = "masquerade-"
 _FAMILIES = ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr"))
 _MAPS = "".join(
     f"""
@@ -63,29 +63,30 @@ _CHAINS = {
         "",
         f"{_BY_ADDRESS}\n        fib daddr type != local return\n        ip6 daddr ::1 return{_BY_PORT}",
     ),
-    "guard": ("type filter hook prerouting priority -300;", _GUARD),
-    "prerouting": ("type nat hook prerouting priority -110;", "\n        jump host-ports"),
-    "output": ("type nat hook output priority -110;", "\n        jump host-ports"),
+    "guard": ("type filter hook prerouting priority -300; policy accept;", _GUARD),
+    "prerouting": ("type nat hook prerouting priority -110; policy accept;", "\n        jump host-ports"),
+    "output": ("type nat hook output priority -110; policy accept;", "\n        jump host-ports"),
 }
 """Of each chain its hook and its rules; a chain comes before those that lead to it."""
 
 
-def text(bit: int) -> str:
-    """The table for nft, with the chains of that mark. What is there stays there, and its rules are written anew."""
-    mark = f"{1 << bit:#x}"
-    chains = _CHAINS | {
-        mark_chain(bit): ("", f"\n        meta mark set meta mark | {mark}"),
-        f"masquerade-{bit}": (
-            "type nat hook postrouting priority 100;",
+def text(bits: Iterable[int]) -> str:
+    """The table for nft, with the chains of those marks. What is there stays there, and its rules are written anew."""
+    chains = _CHAINS.copy()
+    for bit in sorted(bits):
+        mark = f"{1 << bit:#x}"
+        chains[mark_chain(bit)] = ("", f"\n        meta mark set meta mark | {mark}")
+        chains[f"{_MASQUERADE}{bit}"] = (
+            "type nat hook postrouting priority 100; policy accept;",
             f"\n        meta mark & {mark} == {mark} masquerade",
-        ),
-    }
+        )
     declared = "".join(f"\n    chain {name} {{\n        {hook}\n    }}" for name, (hook, _) in chains.items())
     flushed = "".join(f"flush chain inet {TABLE} {name}\n" for name in chains)
     filled = "".join(f"\n    chain {name} {{{rules}\n    }}" for name, (_, rules) in chains.items())
     return f"table inet {TABLE} {{{_MAPS}{declared}\n}}\n{flushed}table inet {TABLE} {{{filled}\n}}\n"
 
 
-def make(environment: Mapping[str, str], bit: int) -> None:
-    """Make what there is not of the table, as a whole or not at all. Raises `CniError`."""
-    nft(environment, "-f", "-", text=text(bit))
+def bits_of(chains: Iterable[str]) -> set[int]:
+    """Of which marks a table has chains."""
+    numbers = (chain.removeprefix(_MASQUERADE) for chain in chains if chain.startswith(_MASQUERADE))
+    return {int(number) for number in numbers if number.isdecimal() and int(number) < 32}

@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from netlab.cni import errors, portmap
+from netlab.cni import errors, nft, portmap
 from netlab.cni.errors import CniError
 from netlab.cni.plugin import Request
 from netlab.cni.portmap import flows, localhost
-from netlab.cni.portmap import table as portmap_table
 from netlab.cni.runtime import Attachment, NetworkList, Runtime, parse_network
 from netlab.net.conntrack import Conntrack
 from netlab.net.nfelements import Nfnetlink
@@ -530,14 +529,15 @@ def test_check_names_the_sysctl(tmp_path: Path) -> None:
         fails(lambda: subject.check(net, attachment(one, TCP)), errors.CHECK_FAILED, "cni0/route_localnet: it is not 1")
 
 
-@pytest.mark.parametrize("step", ["table", "elements", "sysctl", "flows"])
+@pytest.mark.parametrize("step", ["table", "record", "elements", "sysctl", "flows"])
 @pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), KeyboardInterrupt()], ids=repr)
 @isolated
 def test_an_add_that_fails_at_any_step_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, failure: BaseException
 ) -> None:
     steps: dict[str, tuple[Any, str]] = {
-        "table": (portmap_table, "make"),
+        "table": (nft, "nft"),
+        "record": (Nfnetlink, "commit"),
         "elements": (Nfnetlink, "commit"),
         "sysctl": (localhost, "allow"),
         "flows": (flows, "forget"),
@@ -546,15 +546,18 @@ def test_an_add_that_fails_at_any_step_leaves_nothing(
     original = getattr(where, name)
     calls: list[object] = []
 
-    def fail(*arguments: Any) -> object:
+    def fail(*arguments: Any, **options: Any) -> object:
         if calls:  # the undo
-            return original(*arguments)
+            return original(*arguments, **options)
         calls.append(arguments)
         raise failure
 
     result = {"ips": [{"address": "10.244.1.2/24"}, {"address": "fd00::2/64"}]}
     config = {"name": "net", "cniVersion": "1.1.0", "prevResult": result, "runtimeConfig": {"portMappings": UDP}}
     environment = {"CNI_CONTAINERID": "one", "CNI_IFNAME": "eth0"}
+    if step == "elements":  # then the table is there, and its record
+        portmap.add(Request("ADD", environment, config))
+        portmap.delete(Request("DEL", environment, config))
     monkeypatch.setattr(where, name, fail)
     with pytest.raises(type(failure)):
         portmap.add(Request("ADD", environment, config))

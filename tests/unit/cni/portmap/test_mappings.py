@@ -209,6 +209,13 @@ def test_udp_ports_are_read_back_from_elements() -> None:
 
 @pytest.mark.parametrize("bit", [0, 13, 31])
 def test_the_table_has_the_chains_of_its_mark(bit: int) -> None:
-    text = table.text(bit)
+    text = table.text([bit])
     assert f"meta mark & {1 << bit:#x} == {1 << bit:#x} masquerade" in text
     assert text.count("{") == text.count("}")
+
+
+def test_the_marks_of_a_table_are_read_from_its_chains() -> None:
+    assert table.bits_of(["guard", "mark-7", "masquerade-0", "masquerade-13", "masquerade-x", "masquerade-99"]) == {
+        0,
+        13,
+    }
