@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests import host
+
+# Tests are not timed, and a shared machine takes its time.
+hypothesis.settings.register_profile("netlab", deadline=None)
+hypothesis.settings.load_profile("netlab")
 
 
 def pytest_xdist_auto_num_workers() -> int:
