@@ -140,7 +140,10 @@ def many_pods(bench: Bench, home: Path, pods: int) -> dict[str, Any]:
     bench.netlab("apply", "-f", "-", stdin=_DEPLOYMENT.format(replicas=pods))
     client = bench.client()
     while True:
-        if client.request("GET", DEPLOYMENTS.path("default", "web")).get("status", {}).get("availableReplicas") == pods:
+        if (
+            client.request("GET", DEPLOYMENTS.object_path("default", "web")).get("status", {}).get("availableReplicas")
+            == pods
+        ):
             break
         time.sleep(0.1)
     rate = pods / (time.perf_counter() - began)

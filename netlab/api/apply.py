@@ -54,7 +54,7 @@ class _Target:
 
     @property
     def path(self) -> str:
-        return self.resource.path(self.namespace or None, self.name)
+        return self.resource.object_path(self.namespace or None, self.name)
 
     def __str__(self) -> str:
         return f"{self.resource.singular}/{self.name}"
@@ -116,7 +116,12 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
         raise UsageError(f"{where}: {kind}: metadata.name: a name is required")
     if resource.namespaced and not metadata.get("namespace"):
         document = document | {"metadata": metadata | {"namespace": namespace}}
-    return _Target(resource, document)
+    target = _Target(resource, document)
+    try:
+        target.path  # noqa: B018 - can there be one?
+    except UsageError as error:
+        raise UsageError(f"{where}: {kind}: metadata: {error}") from None
+    return target
 
 
 def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> None:

@@ -142,7 +142,7 @@ class Client:
 
     async def get(self, resource: Resource[T], name: str, namespace: str | None = None) -> T:
         """One object by name."""
-        return decoding.one(resource, await self._request("GET", resource.path(namespace, name)))
+        return decoding.one(resource, await self._request("GET", resource.object_path(namespace, name)))
 
     async def create(self, resource: Resource[T], obj: T) -> T:
         """Create an object; the server's version of it comes back, with defaults and a uid."""
@@ -154,7 +154,7 @@ class Client:
 
         With a resourceVersion in it, the update is refused with reason Conflict when somebody was faster.
         """
-        path = resource.path(obj.metadata.namespace, obj.metadata.name, subresource)
+        path = resource.object_path(obj.metadata.namespace, obj.metadata.name, subresource)
         return decoding.one(resource, await self._request("PUT", path, body=_encode(resource, obj)))
 
     async def patch(
@@ -168,7 +168,7 @@ class Client:
         patch_type: str = MERGE_PATCH,
     ) -> T:
         """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values."""
-        path = resource.path(namespace, name, subresource)
+        path = resource.object_path(namespace, name, subresource)
         body = await self._request("PATCH", path, body=msgspec.json.encode(patch), content_type=patch_type)
         return decoding.one(resource, body)
 
@@ -190,7 +190,7 @@ class Client:
             options["gracePeriodSeconds"] = grace_period_seconds
         if uid is not None:
             options["preconditions"] = {"uid": uid}
-        await self._request("DELETE", resource.path(namespace, name), body=msgspec.json.encode(options))
+        await self._request("DELETE", resource.object_path(namespace, name), body=msgspec.json.encode(options))
 
     async def bind(self, name: str, namespace: str, node: str) -> None:
         """Assign a pod to a node, as the scheduler does (POST pods/NAME/binding)."""
@@ -200,7 +200,7 @@ class Client:
             "metadata": {"name": name, "namespace": namespace},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
-        path = PODS.path(namespace, name, "binding")
+        path = PODS.object_path(namespace, name, "binding")
         await self._request("POST", path, body=msgspec.json.encode(binding))
 
     async def watch(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Generic, TypeVar
 
 from netlab.api.apps_types import Deployment, ReplicaSet
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
+from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
 
@@ -40,17 +42,44 @@ class Resource(Generic[T]):
         """The name in the singular, lower case, as kubectl takes it."""
         return self.kind.lower()
 
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The REST path of the collection, of one object, or of a part of one.
+    def path(self, namespace: str | None = None) -> str:
+        """The REST path of the collection; of a namespaced resource without a namespace (None), that of all namespaces.
 
-        A namespaced resource without a namespace gives the path of all namespaces.
+        Raises `UsageError` for a namespace that is no name.
         """
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", path_segment("namespace", namespace)]
+        return "/".join((*parts, self.plural))
+
+    def object_path(self, namespace: str | None, name: str, subresource: str | None = None) -> str:
+        """The REST path of one object, or of a part of it; of what is not namespaced the namespace is passed over.
+
+        Raises `UsageError` for what is no name. An empty one is none: the path would be the collection's, and the
+        request would be about every object in it.
+        """
+        parts = [self.path(namespace or ""), path_segment(f"{self.singular} name", name)]
+        if subresource is not None:
+            parts.append(path_segment("subresource", subresource))
         return "/".join(parts)
+
+
+_NAME = re.compile(r"[A-Za-z0-9._:-]+")
+"""What the names of all kinds are made of, and of these none needs to be quoted in a path. Not every such text is a
+name of every kind: that the server says."""
+
+_LONGEST_NAME = 253
+
+
+def path_segment(what: str, text: str) -> str:
+    """A name, as a part of a path. Raises `UsageError`, which calls it `what`, for one that cannot be any object's."""
+    if not text:
+        raise UsageError(f"{what}: it is empty: give a name")
+    if len(text) > _LONGEST_NAME:
+        raise UsageError(f"{what} {text[:20]!r}...: it has {len(text)} characters, and a name at most {_LONGEST_NAME}")
+    if not _NAME.fullmatch(text) or text in (".", ".."):
+        raise UsageError(f"{what} {text!a}: names are made of lower-case letters, digits, '-' and '.'")
+    return text
 
 
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", Namespace, namespaced=False, short_names=("ns",))

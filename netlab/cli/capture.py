@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netlab.cli.options import completed_lab, lab_option, output_option
+from netlab.cli.options import NamespaceType, completed_lab, lab_option, output_option
 from netlab.errors import NetlabError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
@@ -62,7 +62,9 @@ def _complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 @click.command()
 @lab_option
-@click.option("-n", "--namespace", help="Of the pod or Service; all namespaces are searched without it.")
+@click.option(
+    "-n", "--namespace", type=NamespaceType(), help="Of the pod or Service; all namespaces are searched without it."
+)
 @click.option("--pod", shell_complete=_complete("pod"), help="Packets of one pod, wherever they are.")
 @click.option(
     "--node",

@@ -93,26 +93,34 @@ def get(
     KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME; several are joined by commas, and
     `all` is every kind that a workload has.
     """
+    wanted = _wanted(kind, names)
+    named = [name for _, name in wanted if name is not None]
+    if named and (all_namespaces or selector):
+        raise UsageError(f"get: objects are chosen by name or by {'-A' if all_namespaces else '-l'}, not by both")
+    paths = [(resource, resource.object_path(namespace, name)) for resource, name in wanted if name is not None]
     client = lab.client()
-    kinds, names = _kinds(kind, names)
-    listings = [
-        (resource, _find(client, resource, None if all_namespaces else namespace, names, selector))
-        for resource in kinds
-    ]
-    _show(listings, output, names, all_namespaces=all_namespaces)
+    listings: dict[str, tuple[Resource[Object], list[Any]]] = {}
+    for resource, path in paths:
+        listings.setdefault(resource.plural, (resource, []))[1].append(client.request("GET", path))
+    for resource, name in wanted:
+        if name is None:
+            objects = _listed(client, resource, None if all_namespaces else namespace, selector)
+            listings[resource.plural] = (resource, objects)
+    _show(list(listings.values()), output, single=len(named) == 1, all_namespaces=all_namespaces)
 
 
 def _show(
     listings: list[tuple[Resource[Object], list[Any]]],
     form: str | None,
-    names: tuple[str, ...],
     *,
+    single: bool,
     all_namespaces: bool,
 ) -> None:
     found = [obj for _, objects in listings for obj in objects]
     if form in ("json", "yaml"):
-        single = len(names) == 1 and len(found) == 1
-        output.value(found[0] if single else {"apiVersion": "v1", "kind": "List", "items": found}, form)
+        output.value(
+            found[0] if single and len(found) == 1 else {"apiVersion": "v1", "kind": "List", "items": found}, form
+        )
         return
     if form == "name":
         for resource, objects in listings:
@@ -199,17 +207,23 @@ def _named_targets(
 ) -> list[tuple[str, str]]:
     if not kind:
         raise UsageError("delete: give KIND NAME, or manifests with -f FILE")
-    kinds, names = _kinds(kind, names)
-    if not names and not selector and not every:
+    wanted = _wanted(kind, names)
+    by_name = any(name is not None for _, name in wanted)
+    # A selector that selects everything is no selection: who means that says --all.
+    ways = [way for way, given in (("name", by_name), ("-l", bool(selector.strip())), ("--all", every)) if given]
+    if not ways:
         raise UsageError("delete: name the objects, or say which by -l SELECTOR, or --all")
+    if len(ways) > 1:
+        raise UsageError(f"delete: objects are chosen by {ways[0]} or by {ways[1]}, not by both")
     targets = []
-    for resource in kinds:
-        chosen = list(names)
-        if not chosen:
-            found = _find(client, resource, namespace, (), selector)
-            chosen = [obj["metadata"]["name"] for obj in found]
-        targets += [(f"{resource.singular}/{name}", resource.path(namespace, name)) for name in chosen]
+    for resource, name in wanted:
+        chosen = [name] if name is not None else _names(client, resource, namespace, selector)
+        targets += [(f"{resource.singular}/{each}", resource.object_path(namespace, each)) for each in chosen]
     return targets
+
+
+def _names(client: BlockingClient, resource: Resource[Object], namespace: str, selector: str) -> list[str]:
+    return [obj["metadata"]["name"] for obj in _listed(client, resource, namespace, selector)]
 
 
 def _wait_gone(client: BlockingClient, targets: list[tuple[str, str]]) -> None:
@@ -236,31 +250,42 @@ def _is_there(client: BlockingClient, path: str) -> bool:
     return True
 
 
-_WORKLOAD = (resources.PODS, resources.SERVICES, resources.DEPLOYMENTS, resources.REPLICASETS)
+_WORKLOAD: tuple[Resource[Any], ...] = (
+    resources.PODS,
+    resources.SERVICES,
+    resources.DEPLOYMENTS,
+    resources.REPLICASETS,
+)
 
 
-def _kinds(kind: str, names: tuple[str, ...]) -> tuple[list[Resource[Object]], tuple[str, ...]]:
-    """The resources that a KIND argument means, and the names, one of which may stand in it (KIND/NAME)."""
+def _wanted(kind: str, names: tuple[str, ...]) -> list[tuple[Resource[Object], str | None]]:
+    """What KIND NAME ..., KIND,KIND or KIND/NAME KIND/NAME ... mean: kinds, each with a name, or None for all of it."""
     if "/" in kind:
-        kind, _, name = kind.partition("/")
-        names = (name, *(n.removeprefix(f"{kind}/") for n in names))
-    if kind.lower() == "all":
-        return list(_WORKLOAD), names  # type: ignore[arg-type]
-    found = []
+        return [_one_wanted(text) for text in (kind, *names)]
+    found: list[Resource[Object]] = []
     for part in kind.split(","):
-        resource = resources.by_name(part)
-        if resource is None:
-            known = ", ".join(r.plural for r in resources.ALL)
-            raise UsageError(f"there is no kind {part!r}: netlab has {known}")
-        found.append(resource)
-    return found, names
+        found += _WORKLOAD if part.lower() == "all" else (_resource(part),)
+    return [(resource, name) for resource in found for name in (names or (None,))]
 
 
-def _find(
-    client: BlockingClient, resource: Resource[Object], namespace: str | None, names: tuple[str, ...], selector: str
-) -> list[Any]:
-    if names:
-        return [client.request("GET", resource.path(namespace or "default", name)) for name in names]
+def _one_wanted(text: str) -> tuple[Resource[Object], str]:
+    kind, slash, name = text.partition("/")
+    if not slash:
+        raise UsageError(f"{text!r}: name each object as KIND/NAME, as the first one")
+    return _resource(kind), name
+
+
+def _resource(name: str) -> Resource[Object]:
+    resource = resources.by_name(name)
+    if resource is None:
+        known = ", ".join(r.plural for r in resources.ALL)
+        raise UsageError(f"there is no kind {name!r}: netlab has {known}")
+    return resource
+
+
+def _listed(
+    client: BlockingClient, resource: Resource[Object], namespace: str | None, selector: str
+) -> list[dict[str, Any]]:
     params = {"labelSelector": selector} if selector else None
     listed = client.request("GET", resource.path(namespace), params=params)["items"]
     # A list's items carry no kind of their own in Kubernetes; people who save one want it there.

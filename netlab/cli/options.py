@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from netlab.api.resources import path_segment
 from netlab.lab.lab import Lab
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,9 +49,21 @@ def lab_option(command: F) -> F:
     )(command)
 
 
+class NamespaceType(click.ParamType[str]):
+    """The name of a namespace."""
+
+    name = "NAMESPACE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name; raises `UsageError` for what cannot be one."""
+        return path_segment("namespace", str(value))
+
+
 def namespace_option(command: F) -> F:
     """`-n`: which namespace."""
-    return click.option("-n", "--namespace", default="default", show_default=True, help="The namespace.")(command)
+    return click.option(
+        "-n", "--namespace", type=NamespaceType(), default="default", show_default=True, help="The namespace."
+    )(command)
 
 
 def output_option(*choices: str) -> Callable[[F], F]:

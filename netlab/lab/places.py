@@ -63,7 +63,7 @@ def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Plac
 def find_pod(client: BlockingClient, name: str, namespace: str) -> Pod:
     """A pod by name. Raises `NotFoundError` naming near ones."""
     try:
-        return msgspec.convert(client.request("GET", PODS.path(namespace, name)), Pod)
+        return msgspec.convert(client.request("GET", PODS.object_path(namespace, name)), Pod)
     except ApiError as error:
         if error.code != HTTPStatus.NOT_FOUND:
             raise

@@ -99,7 +99,7 @@ class Context:
 
     def service(self, name: str) -> Service:
         """A Service by name."""
-        found = self._client.request("GET", SERVICES.path(self.namespace, name))
+        found = self._client.request("GET", SERVICES.object_path(self.namespace, name))
         return Service(msgspec.convert(found, ServiceObject), self.family)
 
     def node(self, name: str) -> Machine:
@@ -157,7 +157,7 @@ class Context:
 
     def scale(self, deployment: str, replicas: int) -> None:
         """Have a Deployment of so many pods. They come and go in their own time: `pods` waits for those that come."""
-        path = DEPLOYMENTS.path(self.namespace, deployment)
+        path = DEPLOYMENTS.object_path(self.namespace, deployment)
         self._client.request("PATCH", path, {"spec": {"replicas": replicas}}, content_type=MERGE_PATCH)
 
     def skip(self, reason: str) -> NoReturn:
@@ -247,7 +247,7 @@ class Context:
 
     def _get_pod(self, name: str) -> PodObject:
         try:
-            return msgspec.convert(self._client.request("GET", PODS.path(self.namespace, name)), PodObject)
+            return msgspec.convert(self._client.request("GET", PODS.object_path(self.namespace, name)), PodObject)
         except ApiError as error:
             if error.code == HTTPStatus.NOT_FOUND:
                 known = ", ".join(pod.metadata.name for pod in self._list_pods("")) or "none"

@@ -144,7 +144,7 @@ def _staged(scenario: Scenario, lab: Lab, *, keep: bool) -> Iterator[str]:
 
 def _delete(client: BlockingClient, namespace: str) -> None:
     """Delete a Namespace with all that is in it, and wait until it is gone."""
-    path = NAMESPACES.path(None, namespace)
+    path = NAMESPACES.object_path(None, namespace)
     deadline = time.monotonic() + _DELETE_TIMEOUT
     try:
         client.request("DELETE", path)

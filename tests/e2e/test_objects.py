@@ -77,6 +77,9 @@ def test_a_field_that_has_no_effect_here_is_warned_of(lab: Netlab) -> None:
 def test_what_is_not_there_is_not_found(lab: Netlab) -> None:
     assert "not found" in lab.fails(3, "get", "pod", "absent")
     assert "not found" in lab.fails(3, "delete", "svc", "absent")
+    assert "no pod ''" in lab.fails(3, "trace", "", "outside")
+    assert "no pod ''" in lab.fails(3, "capture", "--pod", "")
+    assert "no machine ''" in lab.fails(3, "exec", "node/", "--", "true")
     assert "there is no kind 'gizmos'" in lab.fails(2, "get", "gizmos")
 
 
@@ -87,3 +90,43 @@ def test_an_object_of_a_namespace_in_the_same_file_is_applied(lab: Netlab) -> No
     assert json.loads(lab.ok("get", "svc", "s", "-n", "own", "-o", "json"))["spec"]["clusterIP"]
     lab.ok("delete", "namespace", "own")
     assert "own" not in lab.ok("get", "ns", "-o", "name")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("delete", "service", ""),
+        ("delete", "svc/"),
+        ("delete", "svc/web", ""),
+        ("delete", "svc", "web", ""),
+        ("delete", "svc", "-l", " "),
+        ("delete", "svc", "web", "-l", "app=web"),
+        ("delete", "svc", "web", "--all"),
+        ("delete", "svc", "?x="),
+        ("delete", "svc", "-n", "default/services?x=", "web"),
+        ("delete", "svc", "-n", "", "--all"),
+        ("delete", "svc", "web/status"),
+        ("get", "svc", ""),
+        ("get", "svc", "web?watch=1"),
+        ("get", "svc", "a b"),
+        ("get", "svc", "a\x1b[2J\n"),
+        ("get", "svc", "caf\u00e9"),
+        ("get", "svc", "web", "-A"),
+        ("logs", ""),
+        ("exec", "", "--", "true"),
+        ("scenario", "run", ""),
+        ("get", "svc", "--name", ""),
+    ],
+)
+def test_what_is_no_name_is_refused_and_nothing_is_deleted(lab: Netlab, arguments: tuple[str, ...]) -> None:
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}"
+    lab.ok("apply", "-f", "-", stdin=service)
+    refusal = lab.fails(2, *arguments).removesuffix("\n")
+    assert refusal.isprintable()
+    assert lab.ok("get", "svc", "-o", "name") == "service/web\n"
+
+
+def test_a_manifest_whose_name_is_a_query_is_refused(lab: Netlab) -> None:
+    manifest = 'apiVersion: v1\nkind: Service\nmetadata: {name: "?x="}\nspec: {ports: [{port: 80}]}'
+    for command in ("apply", "delete"):
+        assert "metadata: service name '?x='" in lab.fails(2, command, "-f", "-", stdin=manifest)

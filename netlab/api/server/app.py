@@ -11,6 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -97,7 +98,7 @@ class _ResourceEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            target = _parse(request.path_params)
+            target = _parse(scope)
             if target is None:
                 response = _resource_list(request)
             elif _is_watch(request, target):
@@ -279,26 +280,46 @@ def _chunk(body: bytes) -> Message:
 # --- requests ------------------------------------------------------------------------------------------------------
 
 
-def _parse(params: Mapping[str, str]) -> Target | None:
-    """What the path of a resource names; None for a whole group and version."""
-    group, version = params.get("group", ""), params["version"]
-    parts = params.get("path", "").rstrip("/").split("/")
-    if parts == [""]:
+def _parse(scope: Scope) -> Target | None:
+    """What the path of a resource names; None for a whole group and version.
+
+    Taken apart before it is decoded, so that no name can hold a slash; and nothing is passed over: a request about an
+    object without a name must not become one about the whole collection.
+    """
+    group, version, parts = _parts(scope)
+    if parts and not parts[-1] and scope["method"] == "GET":
+        parts.pop()  # with a slash at its end
+    if not parts:
         return None
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 2 and (len(parts) > 3 or parts[2] not in (STATUS, FINALIZE)):
         namespace, parts = parts[1], parts[2:]
+        if not namespace:
+            raise refusals.no_such_path(scope["path"])
     resource = _RESOURCES.get((group, version, parts[0]))
     well_formed = len(parts) <= 3 and all(parts)
     if resource is None or not well_formed or (namespace and not resource.namespaced):
-        raise refusals.no_such_path("/".join(parts))
+        raise refusals.no_such_path(scope["path"])
     if resource.namespaced and len(parts) > 1 and not namespace:
-        raise refusals.no_such_path("/".join(parts))
+        raise refusals.no_such_path(scope["path"])
     return Target(resource, namespace, *parts[1:])
 
 
+def _parts(scope: Scope) -> tuple[str, str, list[str]]:
+    """The group, the version and the rest of a path."""
+    _, root, *parts = scope["raw_path"].decode("ascii", errors="replace").split("/")
+    try:
+        parts = [unquote(part, errors="strict") for part in parts]
+    except UnicodeDecodeError:
+        raise refusals.bad_request("the path of the request is not UTF-8") from None
+    first = {"api": 0, "apis": 1}.get(root)
+    if first is None or len(parts) <= first:
+        raise refusals.no_such_path(scope["path"])
+    return parts[0] if first else "", parts[first], parts[first + 1 :]
+
+
 def _resource_list(request: Request) -> Response:
-    group, version = request.path_params.get("group", ""), request.path_params["version"]
+    group, version, _ = _parts(request.scope)
     if not any((resource.group, resource.version) == (group, version) for resource in ALL):
         raise refusals.no_such_path(request.url.path)
     return _json(msgspec.json.encode(discovery.resources(group, version)))

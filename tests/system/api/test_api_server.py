@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from yarl import URL
 
 from netlab.api.client import Client
 from netlab.api.core_types import Event, Namespace, Node, ObjectReference, PodStatus, Service, ServicePort, ServiceSpec
@@ -211,6 +212,15 @@ _PODS = "/api/v1/namespaces/default/pods"
         ("PUT", _PODS, "{}", 405, "MethodNotAllowed", "does not allow PUT"),
         ("POST", "/api/v1/pods", _POD % ("", ""), 405, "MethodNotAllowed", "does not allow POST"),
         ("DELETE", "/api/v1/pods", "", 405, "MethodNotAllowed", "does not allow DELETE"),
+        ("DELETE", f"{_PODS}/", "", 404, "NotFound", "could not find"),
+        ("DELETE", f"{_PODS}//", "", 404, "NotFound", "could not find"),
+        ("DELETE", f"{_PODS}/%3Fx=", "", 404, "NotFound", 'pods "?x=" not found'),
+        ("DELETE", f"{_PODS}/p%2Fstatus", "", 404, "NotFound", 'pods "p/status" not found'),
+        ("DELETE", "/api/v1/nodes/", "", 404, "NotFound", "could not find"),
+        ("DELETE", "/api/v1/namespaces//pods", "", 404, "NotFound", "could not find"),
+        ("GET", "/api/v1/namespaces//pods", "", 404, "NotFound", "could not find"),
+        ("GET", "/api%2Fv1/namespaces", "", 404, "NotFound", "could not find"),
+        ("GET", f"{_PODS}/%ff", "", 400, "BadRequest", "not UTF-8"),
         ("POST", _PODS, "{", 400, "BadRequest", "is not valid JSON"),
         ("POST", _PODS, "[" * 100_000, 400, "BadRequest", "is not valid JSON"),
         ("POST", _PODS, "[]", 400, "BadRequest", "is not a JSON object"),
@@ -227,7 +237,10 @@ def test_refusals_are_status_objects(
 ) -> None:
     async def ask() -> tuple[int, Json]:
         asked: Any = {"data": body or None, "headers": {"Content-Type": "application/json"}}
-        async with server_of_module.http() as http, http.request(method, path, **asked) as response:
+        async with (
+            server_of_module.http() as http,
+            http.request(method, URL(path, encoded=True) if "%" in path else path, **asked) as response,
+        ):
             assert response.content_type == "application/json"
             return response.status, await response.json()
 
@@ -260,7 +273,7 @@ def test_discovery_and_health(server_of_module: Server) -> None:
             assert [group["name"] for group in (await get("/apis"))["groups"]] == ["apps", "discovery.k8s.io"]
             assert (await get("/apis/apps"))["preferredVersion"]["groupVersion"] == "apps/v1"
             found = set()
-            for path in ("/api/v1", "/apis/apps/v1", "/apis/discovery.k8s.io/v1"):
+            for path in ("/api/v1", "/apis/apps/v1/", "/apis/discovery.k8s.io/v1"):
                 document = await get(path)
                 assert document["kind"] == "APIResourceList"
                 found |= {(document["groupVersion"], entry["name"]) for entry in document["resources"]}

@@ -175,7 +175,11 @@ def test_a_client_certificate_that_is_replaced_is_shown(pki: Path, tmp_path: Pat
 def test_a_path_is_part_of_the_server(pki: Path, tmp_path: Path, api: Guard, tls: Tls) -> None:
     async def below(scope: Any, receive: Any, send: Any) -> None:
         assert scope["path"].startswith("/k8s/c-1/api"), scope["path"]
-        await api(scope | {"path": scope["path"].removeprefix("/k8s/c-1")}, receive, send)
+        paths = {
+            "path": scope["path"].removeprefix("/k8s/c-1"),
+            "raw_path": scope["raw_path"].removeprefix(b"/k8s/c-1"),
+        }
+        await api(scope | paths, receive, send)
 
     async def body() -> None:
         async with listening(below, tls) as port:
