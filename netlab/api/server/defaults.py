@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from netlab.api.server import service_changes
 from netlab.api.server.schema import JSONObject
 
 CLIENT_IP_TIMEOUT = 10800
@@ -102,7 +103,7 @@ def service(obj: JSONObject) -> None:
             port["targetPort"] = port["port"]
     if spec["type"] != "ExternalName":
         _fill(spec, internalTrafficPolicy="Cluster")
-    if spec["type"] in ("NodePort", "LoadBalancer") or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
+    if service_changes.is_reached_from_outside(spec):
         _fill(spec, externalTrafficPolicy="Cluster")
     if spec["type"] == "LoadBalancer":
         _fill(spec, allocateLoadBalancerNodePorts=True)

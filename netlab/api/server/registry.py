@@ -27,7 +27,7 @@ from netlab.api.resources import (
     SERVICES,
     Resource,
 )
-from netlab.api.server import defaults, patch, refusals, schema, service_addresses
+from netlab.api.server import defaults, patch, refusals, schema, service_addresses, service_changes
 from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import JSONObject
@@ -286,7 +286,7 @@ class Registry:
         problems = Problems()
         strategy.default(obj)
         if resource is SERVICES and old is not None:
-            service_addresses.retain(obj["spec"], old["spec"])
+            service_changes.succeed(obj, old, self._allocations)
         new_typed = msgspec.convert(obj, resource.type)
         rules.metadata(new_typed.metadata, resource.kind, problems)
         strategy.validate(new_typed, problems)

@@ -12,6 +12,7 @@ import ipaddress
 from netlab.api.server.allocators import Allocations, Claim
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import JSONObject
+from netlab.api.server.service_changes import has_health_check, has_node_ports
 
 HEADLESS = "None"
 
@@ -30,57 +31,6 @@ def claims(service: JSONObject, allocations: Allocations) -> frozenset[Claim]:
     if spec.get("healthCheckNodePort"):
         held.add(("TCP", spec["healthCheckNodePort"]))
     return frozenset(claim for claim in held if claim[1] in allocations.pools[claim[0]])
-
-
-def retain(spec: JSONObject, old: JSONObject) -> None:
-    """Keep what was allocated, and give back what the new type has no use for.
-
-    A client that sends a Service back without its addresses and ports does not mean to lose them, and one that changes
-    only its type does not mean to keep them (patchAllocatedValues, dropTypeDependentFields).
-    """
-    _retain_addresses(spec, old)
-    _retain_ports(spec, old)
-
-
-def _retain_addresses(spec: JSONObject, old: JSONObject) -> None:
-    if spec["type"] == "ExternalName":
-        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            if spec.get(name) == old.get(name):
-                spec.pop(name, None)
-    elif old["type"] != "ExternalName":
-        if not spec.get("clusterIP") and not spec.get("clusterIPs"):
-            spec |= {name: old[name] for name in ("clusterIP", "clusterIPs") if name in old}
-        if not spec.get("ipFamilies") and "ipFamilies" in old:
-            spec["ipFamilies"] = old["ipFamilies"]
-        spec.setdefault("ipFamilyPolicy", old["ipFamilyPolicy"])
-
-
-def _retain_ports(spec: JSONObject, old: JSONObject) -> None:
-    ports, old_ports = spec.get("ports", ()), old.get("ports", ())
-    if _has_node_ports(spec):
-        had = {(port["protocol"], port["port"]): port.get("nodePort") for port in old_ports}
-        wanted = {port.get("nodePort") for port in ports}
-        for port in ports:
-            kept = had.get((port["protocol"], port["port"]))
-            if not port.get("nodePort") and kept and kept not in wanted:
-                port["nodePort"] = kept
-    else:
-        given_back = {port.get("nodePort") for port in old_ports}
-        for port in ports:
-            if port.get("nodePort") in given_back:
-                port.pop("nodePort", None)
-    if _has_health_check(spec) and old.get("healthCheckNodePort"):
-        spec.setdefault("healthCheckNodePort", old["healthCheckNodePort"])
-    elif not _has_health_check(spec) and spec.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
-        spec.pop("healthCheckNodePort", None)
-
-
-def _has_node_ports(spec: JSONObject) -> bool:
-    return spec["type"] in ("NodePort", "LoadBalancer")
-
-
-def _has_health_check(spec: JSONObject) -> bool:
-    return spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
 def complete(service: JSONObject, *, created: bool, allocations: Allocations, problems: Problems) -> None:
@@ -186,12 +136,12 @@ class _Completion:
         if self.problems:
             return
         used = {port.get("nodePort", 0) for port in ports} | {spec.get("healthCheckNodePort", 0)}
-        if _has_node_ports(spec) and spec.get("allocateLoadBalancerNodePorts", True):
+        if has_node_ports(spec):
             for port in ports:
                 if not port.get("nodePort"):
                     port["nodePort"] = allocations.free_port(port["protocol"], used)
                     used.add(port["nodePort"])
-        if _has_health_check(spec) and not spec.get("healthCheckNodePort"):
+        if has_health_check(spec) and not spec.get("healthCheckNodePort"):
             spec["healthCheckNodePort"] = allocations.free_port("TCP", used)
 
     def _check_port(self, path: str, protocol: str, number: int) -> None:

@@ -32,6 +32,10 @@ def service(new: Service, problems: Problems) -> None:
     _service_addresses(spec, problems, headless=headless)
     _external_addresses(spec, problems)
     _traffic_policies(spec, problems)
+    if spec.type != "LoadBalancer":
+        for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass", "loadBalancerSourceRanges"):
+            if getattr(spec, name) not in (None, []):
+                problems.forbidden(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'")
 
 
 def _service_ports(spec: ServiceSpec, problems: Problems) -> None:
@@ -72,8 +76,9 @@ def _service_addresses(spec: ServiceSpec, problems: Problems, *, headless: bool)
         problems.invalid("spec.clusterIP", HEADLESS, f"may not be set to 'None' for {spec.type} services")
     if spec.type == "ExternalName":
         rules.dns_subdomain("spec.externalName", spec.externalName.rstrip("."), problems)
-        if spec.clusterIP:
-            problems.forbidden("spec.clusterIP", "may not be set when `type` is 'ExternalName'")
+        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            if getattr(spec, name):
+                problems.forbidden(f"spec.{name}", "may not be set when `type` is 'ExternalName'")
     if spec.clusterIP and spec.clusterIPs and spec.clusterIP != spec.clusterIPs[0]:
         problems.invalid("spec.clusterIPs", spec.clusterIPs, "first value must match `clusterIP`")
     addresses = spec.clusterIPs or ([spec.clusterIP] if spec.clusterIP else [])
@@ -129,6 +134,12 @@ def _traffic_policies(spec: ServiceSpec, problems: Problems) -> None:
 
 def service_update(new: Service, old: Service, problems: Problems) -> None:
     """The primary address and family stay as long as there is one; the secondary may come and go."""
+    if new.spec.type == old.spec.type == "LoadBalancer":
+        if new.spec.loadBalancerClass != old.spec.loadBalancerClass:
+            problems.invalid("spec.loadBalancerClass", new.spec.loadBalancerClass, "may not change once set")
+        local = new.spec.externalTrafficPolicy == old.spec.externalTrafficPolicy == "Local"
+        if local and new.spec.healthCheckNodePort != old.spec.healthCheckNodePort:
+            problems.forbidden("spec.healthCheckNodePort", "field is immutable")
     if "ExternalName" in (new.spec.type, old.spec.type):
         return
     if old.spec.clusterIPs and new.spec.clusterIPs[:1] != old.spec.clusterIPs[:1]:
