@@ -1,6 +1,6 @@
 """Addresses and prefixes as integers.
 
-The ipaddress module costs a plugin 5 ms to import (it brings functools and re); inet_pton is in the C module.
+The ipaddress module costs a plugin 5 ms to import (it pulls in functools and re); inet_pton is in the C module.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 
 class Prefix:
-    """An IPv4 or IPv6 network, or an address with the length of its network's prefix (`address` keeps the host bits).
+    """An IPv4 or IPv6 network, or an address with its network's prefix length (`address` keeps the host bits).
 
-    `bits` is 32 or 128; `length` the prefix's; `address` the whole address as an integer.
+    `bits` is 32 or 128, `length` the prefix length, `address` the whole address as an integer.
     """
 
     __slots__ = ("address", "bits", "length")
@@ -28,7 +28,7 @@ class Prefix:
 
     @property
     def last(self) -> int:
-        """The highest address: IPv4's broadcast address."""
+        """The highest address, which is IPv4's broadcast address."""
         return self.first + (1 << self._host_bits) - 1
 
     @property
@@ -48,7 +48,7 @@ class Prefix:
 
 
 def parse_address(text: str) -> tuple[int, int]:
-    """An address as an integer, and its number of bits: 32 or 128. Raises `ValueError`."""
+    """The address as an integer, and its number of bits (32 or 128). Raises `ValueError`."""
     family = AF_INET6 if ":" in text else AF_INET
     try:
         packed = inet_pton(family, text)
@@ -67,5 +67,5 @@ def parse_prefix(text: str) -> Prefix:
 
 
 def format_address(address: int, bits: int) -> str:
-    """The address as people write it."""
+    """The address in its usual text form."""
     return inet_ntop(AF_INET if bits == 32 else AF_INET6, address.to_bytes(bits // 8, "big"))

@@ -1,6 +1,6 @@
-"""Attachments, and the cache of the results of their adds: what a runtime must give to CHECK, DEL and GC again.
+"""Attachments, and the cached results of their adds, which a runtime must pass to CHECK, DEL and GC.
 
-The files are libcni's own, name and content: a runtime that uses it finds what this one added, and the reverse.
+The files have libcni's names and contents: a runtime that uses libcni finds what this one added, and the reverse.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Object = dict[str, Any]
 class Attachment:
     """One interface of one container.
 
-    `netns` is the path of its network namespace; it may be empty for a delete after the namespace has gone.
-    `args` become CNI_ARGS (such as K8S_POD_NAME); `runtime_config` goes to the plugins that have the capability.
+    `netns` is the path of its network namespace; it may be empty in a delete after the namespace is gone.
+    `args` become CNI_ARGS (such as K8S_POD_NAME); `runtime_config` goes to the plugins that declare the capability.
     """
 
     container_id: str
@@ -38,7 +38,7 @@ class Attachment:
     runtime_config: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse names that are none: they become those of files, too. Raises `CniError`."""
+        """Refuse invalid names, which would become file names too. Raises `CniError`."""
         if not is_identifier(self.container_id):
             raise CniError(errors.INVALID_ENVIRONMENT, f"container {self.container_id!r}: not a valid identifier")
         if not is_interface_name(self.ifname):
@@ -46,13 +46,13 @@ class Attachment:
 
 
 class Cache:
-    """The results of adds until the delete, one file of a folder each. Its methods raise `CniError`."""
+    """The result of each add until its delete, one file each in a folder. Its methods raise `CniError`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def holds(self, network: NetworkList, attachment: Attachment) -> bool:
-        """Whether the attachment was added, and not deleted since."""
+        """Whether the attachment was added and has not been deleted."""
         return self._path(network, attachment).exists()
 
     def remember(self, network: NetworkList, attachment: Attachment, result: Object) -> None:
@@ -76,7 +76,7 @@ class Cache:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 files.replace(path, json.dumps(entry))
         except OSError as error:
-            raise CniError(errors.IO_FAILURE, f"result not kept: {path}: {error.strerror}") from error
+            raise CniError(errors.IO_FAILURE, f"cannot store the result: {path}: {error.strerror}") from error
 
     def recall(self, network: NetworkList, attachment: Attachment) -> Object | None:
         """The result of the add, or None if there is none."""
@@ -90,7 +90,7 @@ class Cache:
         return result if isinstance(result, dict) else None
 
     def forget(self, network: NetworkList, attachment: Attachment) -> None:
-        """Drop the result; nothing is wrong if there is none."""
+        """Drop the result, if there is one."""
         path = self._path(network, attachment)
         try:
             path.unlink(missing_ok=True)
@@ -98,8 +98,8 @@ class Cache:
             raise CniError(errors.IO_FAILURE, f"{path}: {error.strerror}") from error
 
     def attachments(self, network: NetworkList) -> list[Attachment]:
-        """The attachments to a network that were added and not deleted since. Files that are no results are left out,
-        as in libcni: the folder may be shared.
+        """The attachments to a network that were added and not deleted. Like libcni, skips files that are not results,
+        since the folder may be shared.
         """
         try:
             paths = sorted(path for path in self._folder.iterdir() if path.name.startswith(f"{network.name}-"))
@@ -115,7 +115,7 @@ class Cache:
 
 
 def _read(path: Path) -> tuple[str, Attachment] | None:
-    """The network's name and the attachment of a result, or None for a file that is no result."""
+    """The network name and the attachment of a result, or None if the file is not a result."""
     try:
         entry = json.loads(path.read_bytes())
         if entry["kind"] != _KIND:
@@ -132,6 +132,6 @@ def _read(path: Path) -> tuple[str, Attachment] | None:
 
 
 def _sandbox(entry: Object) -> str:
-    """The network namespace as the result tells it: libcni 1.1 (podman 4, containerd 1.6) keeps it nowhere else."""
+    """The network namespace according to the result: libcni 1.1 (podman 4, containerd 1.6) stores it nowhere else."""
     interfaces = (entry.get("result") or {}).get("interfaces") or ()
     return next((item["sandbox"] for item in interfaces if item.get("sandbox")), "")

@@ -1,7 +1,7 @@
 """What an executable of cni_plugins/ does: hand the call to a resident process, or run it here.
 
-Everything that a plugin does is paid for by every pod's start: only C modules are imported before it is known that
-nobody serves (not even __future__, which is a file).
+Every pod's start pays for everything that a plugin does: until it is known that no resident process answers, this
+imports C modules only (not even __future__, which is a file).
 """
 
 import gc
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from netlab.cni.plugin import Handler
 
 SOCKET = "/run/netlab/cni.sock"
-"""Where a resident process serves. /run is a node's own in a lab, and the host's otherwise."""
+"""Where a resident process serves. /run is the node's own in a lab, the host's otherwise."""
 PLUGINS = {
     "netlab": "netlab.cni.network",
     "netlab-ipam": "netlab.cni.ipam",
@@ -26,14 +26,14 @@ PLUGINS = {
 }
 """The module of each plugin, which has HANDLERS."""
 PROTOCOL = b"netlab-cni-1"
-"""What a request begins with: to be changed with anything that a resident process of another version would not know.
+"""What a request begins with: change it with anything that a resident process of another version would not understand.
 
     request = PROTOCOL NUL mount-namespace NUL plugin NUL (KEY=VALUE NUL)* NUL
     with descriptors: standard input, output, error, the caller's network namespace
     answer = exit status, or DECLINED
 """
 DECLINED = b"\xff"
-"""The resident process cannot take the call, and has touched nothing."""
+"""The resident process cannot take the call and has changed nothing."""
 _SCM_RIGHTS = 1
 _ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":%s}\n'
 
@@ -47,10 +47,10 @@ def call(name: str) -> "NoReturn":
 
 
 def _ask_resident(name: str) -> int | None:
-    """The exit status of the call; None if it is to be done here."""
+    """The exit status of the call, or None if this process must do it."""
     connection = Socket(AF_UNIX, SOCK_STREAM)
     netns = posix.environ.get(b"CNI_NETNS", b"")
-    # The socket in the place of a standard stream that is closed; or a path that is another process's there.
+    # The socket took the number of a closed standard stream, or another process has something at that path.
     if connection.fileno() <= 2 or netns.startswith((b"/proc/self", b"/proc/thread-self")):
         return None
     try:
@@ -61,7 +61,7 @@ def _ask_resident(name: str) -> int | None:
     descriptors = b"".join([number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, namespace)])
     environment = [key + b"=" + value for key, value in posix.environ.items() if key.startswith(b"CNI_")]
     environment += [b"PATH=" + posix.environ.get(b"PATH", b"")]
-    # Paths, CNI_NETNS above all, mean the same only in the same mount namespace.
+    # Paths, CNI_NETNS above all, are only valid in the same mount namespace.
     mounts = posix.readlink(b"/proc/self/ns/mnt")
     request = b"\0".join([PROTOCOL, mounts, name.encode(), *environment]) + b"\0\0"
     try:
@@ -82,7 +82,7 @@ def _ask_resident(name: str) -> int | None:
 
 
 def _run_here(name: str) -> int:
-    # Of what a call makes nothing is garbage before it ends, some milliseconds later.
+    # Nothing that a call allocates becomes garbage before it ends, a few milliseconds later.
     gc.disable()
     try:
         from netlab.cni import plugin
@@ -94,7 +94,7 @@ def _run_here(name: str) -> int:
 
 
 def _fail(code: int, msg: str) -> int:
-    """Answer with an error object; the exit status."""
+    """Print an error object; returns the exit status."""
     from _json import encode_basestring_ascii
 
     posix.write(1, (_ERROR % (code, encode_basestring_ascii(msg))).encode())
@@ -102,7 +102,7 @@ def _fail(code: int, msg: str) -> int:
 
 
 def handlers(name: str) -> "dict[str, Handler]":
-    """What a plugin does, by command. Raises `KeyError` for one that is none."""
+    """A plugin's handlers by command. Raises `KeyError` for an unknown plugin."""
     module = PLUGINS[name]
     __import__(module)  # importlib costs a file more
     found: dict[str, Handler] = sys.modules[module].HANDLERS

@@ -1,6 +1,6 @@
-"""What a plugin changed: snapshots of the kernel's network and of reservations, and their difference.
+"""What a plugin changed: the difference between two snapshots of the kernel's network state and the reservations.
 
-A snapshot is lines in the words of the programs that people would look with: ip(8), tc(8), nft(8), sysctl(8).
+A snapshot is made of lines as the usual programs print them: ip(8), tc(8), nft(8), sysctl(8).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SYSCTLS_OF_LINKS = {
     "ipv4": ("forwarding", "route_localnet", "rp_filter", "proxy_arp", "arp_notify"),
     "ipv6": ("forwarding", "accept_dad", "accept_ra", "disable_ipv6", "addr_gen_mode"),
 }
-# What no plugin decides, or what changes by itself.
+# What no plugin decides, or what changes on its own.
 _NOISE = re.compile(
     r" mode DEFAULT| group default| qlen \d+| brd ff:ff:ff:ff:ff:ff| pref medium| valid_lft \S+ preferred_lft \S+"
     r"| expires \S+| refcnt \d+| linkdown| dead| tentative"
@@ -37,7 +37,7 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing of the kernel or of the disk: of which of `KINDS`, and in which words."""
+    """One item in the kernel or on disk: its kind (one of `KINDS`) and its text."""
 
     kind: str
     text: str
@@ -45,14 +45,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A line that was gained (`+`) or lost (`-`)."""
+    """A line that was added (`+`) or removed (`-`)."""
 
     sign: str
     line: Line
 
 
 def compare(before: list[Line], after: list[Line]) -> list[Change]:
-    """What was lost and gained, by kind; a thing that changed is lost and gained, one after the other."""
+    """What was removed and added, by kind. An item that changed appears twice: removed, then added."""
     old, new = set(before), set(after)
     lost = [line for line in before if line not in new]
     gained = [line for line in after if line not in old]
@@ -72,14 +72,14 @@ def compare(before: list[Line], after: list[Line]) -> list[Change]:
 
 
 def _subject(line: Line) -> str:
-    """What a line is about: a link or a sysctl keeps its name while it changes."""
+    """What a line is about: a link or a sysctl keeps its name when it changes."""
     return line.text.split()[0] if line.kind in {"link", "sysctl"} else line.text
 
 
 def snapshot(data_dir: Path | None = None) -> list[Line]:
-    """The present network namespace, and the reservations of `netlab-ipam` beneath a folder if one is given.
+    """The current network namespace, and the `netlab-ipam` reservations in a folder if one is given.
 
-    What cannot be looked at, for want of a program or a permission, is left out.
+    Leaves out what cannot be read because a program or a permission is missing.
     """
     lines = [Line("link", text) for text in read_numbered(_run("ip", "-o", "link"))]
     lines += [Line("address", text) for text in read_numbered(_run("ip", "-o", "address"))]
@@ -100,7 +100,7 @@ def snapshot(data_dir: Path | None = None) -> list[Line]:
 
 
 def snapshot_of(netns: str) -> list[Line]:
-    """The network namespace of that path; empty if there is none."""
+    """A snapshot of the network namespace at that path; empty if there is none."""
     try:
         descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -123,8 +123,8 @@ def _clean(text: str) -> list[str]:
 
 
 def read_ruleset(text: str) -> list[str]:
-    """The lines of `nft list ruleset`, each after the names of its table and its chain, set or map; sets and maps by
-    their elements.
+    """The lines of `nft list ruleset`, each preceded by the names of its table and its chain, set or map; one line for
+    each element of a set or map.
     """
     path: list[str] = []
     found: list[str] = []
@@ -141,7 +141,7 @@ def read_ruleset(text: str) -> list[str]:
             path.append(line.removesuffix("{").removeprefix("table ").strip())
             said = len(found)
         elif line == "}":
-            if len(found) == said:  # what is empty is there, too
+            if len(found) == said:  # an empty one exists too
                 found.append(" ".join(path))
             path.pop()
         elif line:
@@ -150,7 +150,7 @@ def read_ruleset(text: str) -> list[str]:
 
 
 def _split(elements: str) -> list[str]:
-    """Elements between their commas, but for those in a comment."""
+    """Elements split at commas, except commas in a comment."""
     return [" ".join(each.split()) for each in re.findall(r'(?:[^,"]|"[^"]*")+', elements) if each.strip()]
 
 
@@ -171,7 +171,7 @@ def _sysctls() -> Iterator[str]:
         for link in sorted(set(_names(conf)) - {"all", "default"}):
             for name in names:
                 value = _read(f"net/{family}/conf/{link}/{name}")
-                # A link begins with the default's values: only what somebody set is of note.
+                # A link starts with the default's values: only what differs was set by someone.
                 if value and value != _read(f"net/{family}/conf/default/{name}"):
                     yield f"net.{family}.conf.{link}.{name} = {value}"
 

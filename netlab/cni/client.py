@@ -1,9 +1,9 @@
-"""The compiled client of the resident CNI process: built here, with the system's C compiler.
+"""The compiled client of the resident CNI process: built with the system's C compiler.
 
     python -m netlab.cni.client
 
-builds it for this environment. It does nothing that netlab/cni/call.py does not; an interpreter's start is most of what
-a call costs where a resident process does the work (docs/benchmarks.md), and it has none.
+builds it for this environment. It does exactly what netlab/cni/call.py does. Where a resident process does the work,
+starting an interpreter is most of the cost of a call (docs/benchmarks.md), and this client has none to start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from netlab.errors import NetlabError, UnsupportedError
 
 SOURCE = Path(__file__).with_suffix(".c")
 BUILT = Path(sys.prefix) / "libexec" / "netlab" / "cni-client"
-"""Of this environment: what builds it may write there."""
+"""Part of this environment, so whoever builds it may write there."""
 _TIMEOUT = 60.0
 
 
@@ -30,7 +30,7 @@ def build(path: Path = BUILT) -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         raise UnsupportedError(
-            "there is no C compiler (cc): install gcc and libc6-dev, or go on with the client in Python"
+            "there is no C compiler (cc): install gcc and libc6-dev, or keep using the Python client"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,11 +41,11 @@ def build(path: Path = BUILT) -> Path:
             done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT, check=False)
             if done.returncode:
                 said = [line for line in os.fsdecode(done.stderr).splitlines() if "error" in line]
-                raise NetlabError(f"{SOURCE}: {said[0] if said else 'the compiler has failed'}")
+                raise NetlabError(f"{SOURCE}: {said[0] if said else 'the compiler failed'}")
             fresh.rename(path)
     except OSError as error:
         raise NetlabError(
-            f"{error.filename or path}: {error.strerror}: the CNI client cannot be built there"
+            f"{error.filename or path}: {error.strerror}: cannot build the CNI client there"
         ) from error
     return path
 

@@ -1,7 +1,7 @@
-"""JSON without the regular expressions that the json package is imported with.
+"""JSON without the regular expressions that importing the json package compiles.
 
-`import json` doubles the start of an interpreter (13 ms beside 11 ms, Python 3.11), more than all that a plugin does
-then; the scanner in C beneath it is there without. The encoder is written out: a result is a few objects.
+`import json` doubles an interpreter's start-up time (13 ms on top of 11 ms, Python 3.11), which is more than everything
+else that a plugin does; the C scanner beneath it can be had without. The encoder is written out: a result is small.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _scan = make_scanner(_Options())  # type: ignore[arg-type]  # typeshed takes the
 
 
 def loads(text: bytes) -> Any:
-    """The value of a JSON document in UTF-8. Raises `ValueError` telling what is wrong and where."""
+    """The value of a JSON document in UTF-8. Raises `ValueError` that says what is wrong and where."""
     document = text.decode().strip(_SPACE)
     if not document:
         raise ValueError("it is empty")
@@ -51,7 +51,7 @@ def loads(text: bytes) -> Any:
 
         value, end = _scan(document, 0)
     if end != len(document):
-        raise ValueError(f"something follows the value at character {end}")
+        raise ValueError(f"unexpected text after the value, at character {end}")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Asking the IPAM plugin that the configuration names: SPEC.md, section 4.
+"""Calling the IPAM plugin that the configuration names: SPEC.md, section 4.
 
-Our own is called in this process, which saves the start of an interpreter; any other is executed, with the
-environment and the whole configuration of this plugin. Without `ipam.type` there are no addresses: layer 2 only.
+Our own is called in this process, which saves starting an interpreter; any other is executed with this plugin's
+environment and whole configuration. Without `ipam.type` there are no addresses: layer 2 only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OURS = "netlab-ipam"
 def add(request: Request) -> Object:
     """The addresses for the interface, as a result of 1.1.0; empty without an IPAM plugin.
 
-    Raises `CniError`, `OSError`; nothing is reserved then.
+    Reserves nothing if it raises: `CniError`, `OSError`.
     """
     kind = _kind(request)
     if not kind or kind == _OURS:
@@ -35,7 +35,7 @@ def add(request: Request) -> Object:
     except BaseException:
         release(request)
         raise
-    # Addresses only; which interface they are for is not the IPAM plugin's to say.
+    # Addresses only; the IPAM plugin does not decide which interface they are for.
     result.pop("interfaces", None)
     for ip in result.get("ips", []):
         ip.pop("interface", None)
@@ -45,14 +45,14 @@ def add(request: Request) -> Object:
 def delete(request: Request) -> None:
     """Free the addresses of the interface. Raises `CniError`, `OSError`.
 
-    Call it when all else is freed: that the plugin is missing is an error, since what it reserved stays reserved,
-    and must not keep the rest from being freed (containerd#12130).
+    Call it after everything else is freed: a missing plugin is an error, since what it reserved stays reserved, but
+    must not prevent the rest from being freed (containerd#12130).
     """
     _ask(_kind(request), "DEL", request)
 
 
 def check(request: Request) -> None:
-    """See that the addresses of the interface are still reserved. Raises `CniError`, `OSError`."""
+    """Check that the interface's addresses are still reserved. Raises `CniError`, `OSError`."""
     _ask(_kind(request), "CHECK", request)
 
 
@@ -62,7 +62,7 @@ def collect_garbage(request: Request) -> None:
 
 
 def status(request: Request) -> None:
-    """See that an ADD could be served. Raises `CniError`, `OSError`."""
+    """Check that an ADD would succeed. Raises `CniError`, `OSError`."""
     kind = _kind(request)
     if kind and kind != _OURS and not _find(kind, request):
         raise CniError(errors.NOT_AVAILABLE, _missing(kind, request).msg)
@@ -70,7 +70,7 @@ def status(request: Request) -> None:
 
 
 def release(request: Request) -> None:
-    """Free the addresses after a failure, which is what is reported and not what goes wrong here."""
+    """Free the addresses after a failure; that failure is reported, not one that happens here."""
     try:
         delete(request)
     except (CniError, OSError):
@@ -95,7 +95,7 @@ def _ask(kind: str, command: str, request: Request) -> Object | None:
 
 
 def _ask_if_known(kind: str, command: str, request: Request) -> None:
-    """Ask what came with 1.1.0; a plugin that takes configurations of 1.1.0 and not this command has nothing to do."""
+    """Run a command that came with 1.1.0; a plugin that takes 1.1.0 but not this command has nothing to do."""
     try:
         _ask(kind, command, request)
     except CniError as error:
@@ -107,7 +107,7 @@ def _execute(kind: str, command: str, request: Request) -> Object:
     path = _find(kind, request)
     if not path:
         raise _missing(kind, request)
-    # A file in memory, not a pipe: a plugin that does not read its input cannot block this one.
+    # A file in memory, not a pipe: a plugin that never reads its input cannot block this one.
     stdin = posix.memfd_create("cni-config", posix.MFD_CLOEXEC)
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     try:

@@ -1,10 +1,10 @@
-"""The error object of the CNI specification, on both sides of it."""
+"""The CNI specification's error object, for plugins and runtimes."""
 
 from __future__ import annotations
 
 from netlab.errors import NetlabError
 
-# Codes of SPEC.md, section 5; 100 and above are the plugin's own.
+# Codes from SPEC.md, section 5; 100 and above are the plugin's own.
 INCOMPATIBLE_VERSION = 1
 UNSUPPORTED_FIELD = 2
 UNKNOWN_CONTAINER = 3
@@ -13,9 +13,9 @@ IO_FAILURE = 5
 DECODING_FAILURE = 6
 INVALID_CONFIG = 7
 TRY_AGAIN = 11
-NOT_AVAILABLE = 50  # STATUS: no ADD can be served
-LIMITED_CONNECTIVITY = 51  # STATUS: nor would containers that run have connectivity
-INTERNAL = 100  # the plugin is at fault
+NOT_AVAILABLE = 50  # STATUS: cannot serve an ADD
+LIMITED_CONNECTIVITY = 51  # STATUS: and running containers may lack connectivity
+INTERNAL = 100  # a bug in the plugin
 KERNEL_REFUSED = 101
 ADDRESSES_EXHAUSTED = 102
 ALREADY_RESERVED = 103
@@ -25,7 +25,7 @@ GARBAGE_LEFT = 106
 
 
 class CniError(NetlabError):
-    """A plugin's failure: `code` of the specification, one line `msg`, `details`, and the `plugin` that failed.
+    """A plugin's failure: `code` from the specification, a one-line `msg`, `details`, and the `plugin` that failed.
 
     `plugin` is empty on the plugin's own side.
     """

@@ -1,6 +1,6 @@
-"""Putting the plugins where a runtime looks: their executables into a CNI_PATH, a network into its configuration.
+"""Installing the plugins where a runtime looks: executables in a CNI_PATH, a network in its configuration folder.
 
-What an administrator's command writes is recorded beside it, by digest, so that removing takes away exactly that.
+The digest of each installed file is recorded beside it, so that uninstalling removes exactly those files.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from netlab.cni.plugin import is_identifier
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
 RECORD = ".netlab-installed"
-"""What was installed into a folder: lines as sha256sum(1) writes and checks them. No runtime reads a dot file."""
+"""What was installed in a folder, in the format of sha256sum(1). Runtimes ignore dot files."""
 
 _ROOT = Path(netlab.__file__).resolve().parent.parent
 _EXECUTABLE = 0o755
 _READABLE = 0o644
-"""As everything in /etc/cni/net.d: it holds no secret, and rootless engines and `netlab cni` read it, too."""
+"""Like everything in /etc/cni/net.d: it holds no secret, and rootless engines and `netlab cni` read it too."""
 _LONGEST_LINE = 255
-"""BINPRM_BUF_SIZE less one (Linux 5.1): what the kernel reads of an executable to find its interpreter."""
+"""BINPRM_BUF_SIZE less one (Linux 5.1): how much of an executable the kernel reads to find its interpreter."""
 _IFNAMSIZ = 16
 
 Object = dict[str, Any]
 
 BUNDLE = ".netlab-modules"
-"""The modules of the plugins in one file, beside them: to find each by itself takes a tenth of a call."""
+"""The plugins' modules in one file beside them: finding each one separately takes a tenth of a call."""
 
-# It imports nothing of netlab's until its place is known, and the folder that it was found in does not stay in front,
-# where a backport in site-packages could shadow the standard library.
+# It imports nothing from netlab until it knows where netlab is, and does not leave that folder first on the path, where
+# a backport in site-packages could shadow the standard library.
 _LAUNCHER = '''\
 {interpreter}
 """The CNI plugin {name} of {root}, as `netlab cni install` wrote it for this interpreter."""
@@ -60,7 +60,7 @@ class Bundle:
     def __init__(self, path):
         self.file = open(path, O_RDONLY | O_CLOEXEC)
         head = pread(self.file, 8, 0)
-        if head[:4] != MAGIC_NUMBER or self.file <= 2:  # of another Python; in the place of a closed standard stream
+        if head[:4] != MAGIC_NUMBER or self.file <= 2:  # another Python's; or the number of a closed standard stream
             close(self.file)
             raise ImportError
         size = int.from_bytes(head[4:], "little")
@@ -81,7 +81,7 @@ class Bundle:
 
 try:
     sys.meta_path.insert(0, Bundle(__file__.rpartition("/")[0] + "/{bundle}"))
-except Exception:  # it is not there, or not what it was
+except Exception:  # missing, or changed
     sys.path.insert(0, {root!r})
 try:
     from netlab.cni.call import call
@@ -97,12 +97,12 @@ call({name!r})
 
 
 def install_plugins(bin_dir: Path, client: Path | None = None) -> list[Path]:
-    """Write the executables of all plugins into a folder, each whole and atomically; their paths.
+    """Write the executables of all plugins into a folder, each one atomically; returns their paths.
 
-    They start this very interpreter (of the virtual environment's own, if there is one) without the search for it,
-    and know this installation's folders. The folder is made if it is not there. With the compiled `client` of the
-    resident process (netlab/cni/client.py) it has each plugin's name, and executes what is beside it, with `.py` to
-    its name, where no resident process answers. Raises `NetlabError`.
+    They start this interpreter (the virtual environment's own, if there is one) without searching for it, and know this
+    installation's folders. The folder is created if needed. If there is a compiled `client` of the resident process
+    (netlab/cni/client.py), it takes each plugin's name; where no resident process answers, it executes the plugin
+    beside it, whose name ends in `.py`. Raises `NetlabError`.
     """
     return _write_all(bin_dir, _executables(client))
 
@@ -115,10 +115,10 @@ def install(
     client: Path | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """`install_plugins`, and a network's configuration list into `conf_dir`, recorded for `uninstall`; their paths.
+    """`install_plugins`, and a network's configuration list in `conf_dir`, recorded for `uninstall`; their paths.
 
-    Raises `ConflictError` for a file, or a network of that name, that is not as it was installed, unless `force`;
-    nothing is changed then.
+    Changes nothing and raises `ConflictError` if a file, or a network of that name, is not as it was installed, unless
+    `force` is given.
     """
     executables = _executables(client)
     modules = _modules()
@@ -129,7 +129,7 @@ def install(
         if configuration and network:
             _refuse_foreign([configuration])
             _refuse_name(configuration, network["name"])
-    # What is about to be written is recorded first, so that what a kill leaves half done can be removed.
+    # Recorded before it is written, so that a half-done installation can be removed after a kill.
     _record(bin_dir, {BUNDLE: modules, **executables})
     _write(bin_dir / BUNDLE, modules, _READABLE)
     _write_all(bin_dir, executables)
@@ -142,13 +142,13 @@ def install(
 
 
 def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Remove what was installed into a folder; what was removed, and what was kept as somebody has changed it since.
+    """Remove what was installed in a folder; returns what was removed, and what was kept because it has changed since.
 
     Raises `NotFoundError` if nothing was installed there.
     """
     recorded = _recorded(folder)
     if not recorded:
-        raise NotFoundError(f"{folder}: netlab has installed nothing there (it has no {RECORD})")
+        raise NotFoundError(f"{folder}: netlab installed nothing there (there is no {RECORD})")
     removed, kept = [], []
     try:
         for name, digest in recorded.items():
@@ -167,19 +167,21 @@ def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
 def network_list(
     name: str, subnets: Sequence[str], mode: str = "bridge", *, device: str = "", peers_file: str = ""
 ) -> Object:
-    """A network that works as it is: a way out of it (masqueraded), published ports, and limits of bandwidth.
+    """A network that works as it is: masqueraded access to the outside, published ports, and bandwidth limits.
 
-    `subnets` are of either family, one address of each family is given from them. `device` is the link to the other
-    nodes and `peers_file` what tells of them, for mode vxlan. Raises `UsageError`.
+    `subnets` are of either family; each container gets one address of each family. `device` is the link to the other
+    nodes and `peers_file` describes them, for mode vxlan. Raises `UsageError`.
     """
     if not is_identifier(name):
-        raise UsageError(f"network {name!r}: must be letters, digits, '_', '.' and '-', the first not a mark")
+        raise UsageError(
+            f"network {name!r}: must consist of letters, digits, '_', '.' and '-', and start with a letter or digit"
+        )
     ranges: dict[int, list[Object]] = {}
     for text in subnets:
         try:
             subnet = ipaddress.ip_network(text)
         except ValueError as error:
-            raise UsageError(f"subnet {text}: {error}; give it like 10.22.0.0/16") from error
+            raise UsageError(f"subnet {text}: {error}; write it like 10.22.0.0/16") from error
         ranges.setdefault(subnet.version, []).append({"subnet": str(subnet)})
     main: Object = {"type": "netlab", "mode": mode}
     if mode != "routed":
@@ -193,7 +195,7 @@ def network_list(
         "ipam": {"type": "netlab-ipam", "ranges": list(ranges.values())},
     }
     return {
-        # What every runtime of today knows, and for those that know more (SPEC.md 1.1.0, section 1).
+        # What every current runtime knows, and what newer ones can use (SPEC.md 1.1.0, section 1).
         "cniVersion": "1.0.0",
         "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
         "name": name,
@@ -211,7 +213,7 @@ def _bridge_name(network: str) -> str:
 
 
 def _executables(client: Path | None) -> dict[str, bytes]:
-    """What each file is, by its name. A client comes after what it falls back to."""
+    """The contents of each file, by name. A client comes after what it falls back to."""
     launchers = {name: _launcher(name).encode() for name in PLUGINS}
     if client is None:
         return launchers
@@ -223,10 +225,10 @@ def _write_all(bin_dir: Path, executables: Mapping[str, bytes]) -> list[Path]:
 
 
 def _modules() -> bytes:
-    """All that a plugin can import of netlab: Python's magic number, where each module is, and their code.
+    """Everything of netlab that a plugin can import: Python's magic number, where each module is, and their code.
 
-    Without what only readers of the source need: what -OO leaves out, and the annotations of functions. `__future__`,
-    which a module that asks for it imports, is Python's own.
+    Leaves out what only readers of the source need: what -OO drops, and annotations of functions. `__future__`, which
+    modules import, is Python's own.
     """
     names = ["__future__", "netlab", "netlab.errors", "netlab.cni", "netlab.net"]
     for package in (netlab.cni, netlab.net):
@@ -246,7 +248,7 @@ def _modules() -> bytes:
 
 
 class _Unannotated(ast.NodeTransformer):
-    """To read and make them would take a twentieth of a call."""
+    """Loading them would take a twentieth of a call."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
@@ -259,19 +261,19 @@ class _Unannotated(ast.NodeTransformer):
 
 
 def _launcher(name: str) -> str:
-    # A virtual environment's interpreter is a link that finds its packages by `site`, which -S leaves out.
+    # A virtual environment's interpreter is a link that finds its packages through `site`, which -S skips.
     executable: str = getattr(sys, "_base_executable", "") or sys.executable
     interpreter = f"#!{executable} -IS"
     if not executable or any(mark.isspace() for mark in executable) or len(os.fsencode(interpreter)) > _LONGEST_LINE:
         raise UnsupportedError(
-            f"the interpreter {executable!r} cannot be named in an executable's first line: its path has a space or is"
-            " too long; use one installed elsewhere"
+            f"the interpreter {executable!r} cannot stand in an executable's first line: its path has a space or is too"
+            " long; use one installed elsewhere"
         )
     pyroute2 = importlib.util.find_spec("pyroute2")
     gone = {
         "cniVersion": "1.0.0",
         "code": 100,
-        "msg": f"netlab is not in {_ROOT} any more; run `netlab cni install` again from where it is",
+        "msg": f"netlab is no longer in {_ROOT}; run `netlab cni install` again from its new place",
     }
     return _LAUNCHER.format(
         interpreter=interpreter,
@@ -287,11 +289,11 @@ def _write(path: Path, content: bytes, mode: int) -> Path:
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.unlink(missing_ok=True)  # of one who was killed
+        fresh.unlink(missing_ok=True)  # left by a killed run
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(content)
-            os.fchmod(descriptor, mode)  # whatever the umask
+            os.fchmod(descriptor, mode)  # regardless of the umask
         fresh.rename(path)
     except OSError as error:
         raise _refused(path, error) from error
@@ -310,18 +312,18 @@ def _refuse_foreign(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.is_symlink() or (path.exists() and recorded.get(path.name) != _digest(path)):
             raise ConflictError(
-                f"{path}: is there, and not as netlab installed it; remove it, or replace it by --force"
+                f"{path}: exists, and is not what netlab installed; remove it, or replace it with --force"
             )
 
 
 def _recorded(folder: Path) -> dict[str, str]:
-    """The digest of each file that was installed into a folder, by its name."""
+    """The digest of each file installed in a folder, by name."""
     try:
         lines = (folder / RECORD).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise NetlabError(f"{folder / RECORD}: {error}; remove it, and what it lists") from error
+        raise NetlabError(f"{folder / RECORD}: {error}; remove it and the files it lists") from error
     found = {}
     for line in lines:
         digest, _, name = line.partition("  ")
@@ -349,4 +351,4 @@ def _refuse_name(configuration: Path, name: str) -> None:
     networks = read_networks(conf_dir)[0] if conf_dir.is_dir() else []
     for network in networks:
         if network.name == name and network.source != str(configuration):
-            raise ConflictError(f"{network.source}: is a network {name!r} already; choose another name, or --force")
+            raise ConflictError(f"{network.source}: already has a network {name!r}; choose another name or use --force")

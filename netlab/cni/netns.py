@@ -1,4 +1,4 @@
-"""A container's network namespace, entered by a plugin for the time it configures it."""
+"""A container's network namespace, entered by a plugin while configuring it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CLONE_NEWNET = 0x40000000
 
 
 def open_netns(request: Request) -> int:
-    """A descriptor of the namespace in CNI_NETNS. Raises `CniError` if there is none, or if it is the plugin's own.
+    """A descriptor of the namespace in CNI_NETNS. Raises `CniError` if it does not exist or is the plugin's own.
 
-    CNI_NETNS_OVERRIDE (1 or TRUE) allows the latter, as it does for the Go plugins. Their code for it, 8, is not of
-    the specification's: here it is an invalid variable like any other (4).
+    CNI_NETNS_OVERRIDE (1 or TRUE) allows the latter, as in the Go plugins. Their code for it, 8, is not in the
+    specification: here it is an invalid variable like any other (4).
     """
     path = request.netns
     try:
@@ -39,7 +39,7 @@ def open_netns(request: Request) -> int:
 
 
 class Entered:
-    """Inside the namespace for a block, with a netlink socket made there. Raises `OSError`."""
+    """Run a block inside the namespace, with a netlink socket opened there. Raises `OSError`."""
 
     def __init__(self, netns: int) -> None:
         self._netns = netns
@@ -62,7 +62,7 @@ def setns(netns: int) -> None:
     if hasattr(posix, "setns"):  # Python 3.12
         posix.setns(netns, _CLONE_NEWNET)
         return
-    # What ctypes is made of: importing ctypes itself takes 4 ms, a fifth of an ADD.
+    # What ctypes is built on: importing ctypes itself takes 4 ms, a fifth of an ADD.
     import _ctypes
 
     class Function(_ctypes.CFuncPtr):

@@ -21,9 +21,9 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class NetworkList:
-    """One network: its name, its version of CNI and its chain of plugin configurations, at least one.
+    """One network: its name, its version of CNI and its chain of at least one plugin configuration.
 
-    `source` is the path of the file that it was read from, `text` its content, which caches keep beside a result.
+    `source` is the path of its file, and `text` the file's content, which caches keep beside a result.
     """
 
     name: str
@@ -35,7 +35,7 @@ class NetworkList:
     text: bytes = field(default=b"", compare=False, repr=False)
 
     def since(self, *version: int) -> bool:
-        """Whether it is of this version of CNI or a newer one."""
+        """Whether it has this version of CNI or a newer one."""
         return _number(self.cni_version) >= version
 
 
@@ -43,12 +43,12 @@ def load_network(conf_dir: Path) -> NetworkList:
     """The network of a folder's first configuration in lexical order: a kubelet's pod network. Raises `UsageError`."""
     path = next(_files(conf_dir), None)
     if path is None:
-        raise UsageError(f"{conf_dir}: no network is configured: put a *.conflist there")
+        raise UsageError(f"{conf_dir}: no network is configured; put a *.conflist there")
     return read_network(path)
 
 
 def find_network(conf_dir: Path, name: str) -> NetworkList:
-    """The network of that name in a folder; broken files of others do not hide it.
+    """The network of that name in a folder; other networks' broken files do not hide it.
 
     Raises `NotFoundError` if there is none, and `UsageError`.
     """
@@ -58,11 +58,11 @@ def find_network(conf_dir: Path, name: str) -> NetworkList:
             return network
     names = ", ".join(sorted({network.name for network in networks})) or "none"
     unread = "".join(f"; not read: {error}" for error in broken)
-    raise NotFoundError(f"{conf_dir}: there is no network {name!r}; there are: {names}{unread}")
+    raise NotFoundError(f"{conf_dir}: no network {name!r}; there are: {names}{unread}")
 
 
 def read_networks(conf_dir: Path) -> tuple[list[NetworkList], list[UsageError]]:
-    """The networks of a folder in lexical order of their files, and what is wrong with the files that are none.
+    """The networks of a folder in lexical order of their files, and what is wrong with the invalid files.
 
     Raises `UsageError` if the folder cannot be read.
     """
@@ -87,15 +87,15 @@ def _files(conf_dir: Path) -> Iterator[Path]:
     try:
         paths = sorted(conf_dir.iterdir())
     except OSError as error:
-        raise UsageError(f"{conf_dir}: {error.strerror}: no network is configured") from error
+        raise UsageError(f"{conf_dir}: {error.strerror}; no network is configured") from error
     return (path for path in paths if path.suffix in _SUFFIXES)
 
 
 def parse_network(text: bytes, source: str, folder: Path | None = None) -> NetworkList:
     """Read a network's configuration: a list of plugins, or (a `.conf`) a single one.
 
-    The plugins of a list may also be, one a file, in a folder named as the network in the `folder` of its file.
-    `source` is named by errors. Raises `UsageError`, and `OSError` for a file in that folder.
+    The plugins of a list may also be separate files in a folder named after the network, beside `source` (in `folder`).
+    Errors name `source`. Raises `UsageError`, and `OSError` for a file in that folder.
     """
     config = _object(text, source)
     name = config.get("name")
@@ -105,7 +105,7 @@ def parse_network(text: bytes, source: str, folder: Path | None = None) -> Netwo
     if not isinstance(inlined, list):
         raise UsageError(f"{source}: plugins: must be a list of at least one plugin")
     plugins = [(f"{source}: plugins[{position}]", plugin) for position, plugin in enumerate(inlined)]
-    # A runtime may not add to what is to be loaded as it is, nor to the single plugin of a `.conf`.
+    # A runtime may not add plugins if `loadOnlyInlinedPlugins` is set, nor to the single plugin of a `.conf`.
     if folder and not _flag(config, "loadOnlyInlinedPlugins", source) and "type" not in config:
         paths = sorted(path for path in (folder / name).glob("*.conf") if path.is_file())
         plugins += [(str(path), _object(path.read_bytes(), str(path))) for path in paths]
@@ -144,7 +144,7 @@ def _check_plugin(where: str, plugin: Any) -> None:
 
 
 def _version(config: Object, source: str) -> str:
-    """The highest of its versions that this runtime knows: SPEC.md 1.1.0, section 1, "Version selection"."""
+    """The highest of the network's versions that this runtime knows: SPEC.md 1.1.0, section 1, "Version selection"."""
     given = config.get("cniVersions", [])
     if not isinstance(given, list):
         raise UsageError(f"{source}: cniVersions: must be a list of versions")
@@ -152,7 +152,7 @@ def _version(config: Object, source: str) -> str:
     versions += [(f"cniVersions[{position}]", version) for position, version in enumerate(given)]
     for key, version in versions:
         if not isinstance(version, str) or not re.fullmatch(r"\d{1,9}(\.\d{1,9}){2}", version, re.ASCII):
-            raise UsageError(f"{source}: {key}: {version!r} must be like '1.0.0'")
+            raise UsageError(f"{source}: {key}: {version!r} must look like '1.0.0'")
     known = [version for _, version in versions if _number(version) <= _NEWEST]
     chosen: str = max(known, key=_number) if known else versions[0][1]
     return chosen
@@ -160,7 +160,7 @@ def _version(config: Object, source: str) -> str:
 
 def _flag(config: Object, key: str, source: str) -> bool:
     value = config.get(key, False)
-    if isinstance(value, str):  # which libcni takes, too
+    if isinstance(value, str):  # libcni accepts it too
         value = {"true": True, "false": False}.get(value.lower(), value)
     if not isinstance(value, bool):
         raise UsageError(f"{source}: {key}: {value!r} must be true or false")

@@ -1,4 +1,4 @@
-"""The nft program, for what a table holds whatever the containers: chains, rules, sets without their elements."""
+"""The nft program, for what does not depend on the containers: chains, rules, sets without their elements."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _TIMEOUT = 60.0
 
 
 def nft(environment: Mapping[str, str], *arguments: str, text: str = "") -> str:
-    """What nft prints in the present network namespace; `text` is its standard input, `environment` the caller's.
+    """What nft prints in the current network namespace; `text` is its standard input, `environment` the caller's.
 
-    Raises `CniError` if the program is not there, or refuses.
+    Raises `CniError` if the program is missing or fails.
     """
-    # A runtime's PATH need not have the administrator's programs.
+    # A runtime's PATH may lack the administrator's programs.
     path = os.pathsep.join(filter(None, (environment.get("PATH"), _SYSTEM)))
     try:
         done = subprocess.run(
@@ -45,15 +45,15 @@ def nft(environment: Mapping[str, str], *arguments: str, text: str = "") -> str:
 
 
 def difference(environment: Mapping[str, str], table: str, text: str) -> str:
-    """The first thing in which a table (`inet NAME`) is not as `text` makes it, in words; empty if there is none.
+    """The first difference between a table (`inet NAME`) and what `text` makes, in words; empty if there is none.
 
-    Elements do not count. The table as it should be is made in a network namespace of its own and listed, so that both
-    lists are in this nft's way of writing. Raises `CniError`, `OSError`.
+    Elements do not count. The expected table is made in a network namespace of its own and listed there, so that both
+    lists are written the way this nft writes. Raises `CniError`, `OSError`.
     """
     from netlab.net.namespaces import thrown_away
 
     if f"table {table}" not in nft(environment, "list", "tables").splitlines():
-        return "it is missing"
+        return "missing"
     found = _blocks(nft(environment, "--terse", "list", "table", *table.split()))
     with thrown_away():
         nft(environment, "-f", "-", text=text)
@@ -64,7 +64,7 @@ def difference(environment: Mapping[str, str], table: str, text: str) -> str:
         if missing := [line for line in lines if line not in found[name]]:
             return f"{name}: {missing[0]!r} is missing"
         if found[name] != lines:
-            return f"{name}: it has more than was made, or in another order"
+            return f"{name}: it has extra rules, or rules in another order"
     return ""
 
 

@@ -1,8 +1,8 @@
-"""The plugin `netlab-bandwidth`: chained behind a main plugin, it limits what a container sends and receives.
+"""The plugin `netlab-bandwidth`: chained after a main plugin, it limits what a container sends and receives.
 
-The configuration's keys are those of the Go `bandwidth` plugin. What the container receives is shaped where the host's
-end of its veth pair sends it. What it sends is redirected, as the host's end receives it, to an ifb device of its own
-and shaped there: the kernel queues only what leaves a device.
+The configuration has the keys of the Go `bandwidth` plugin. What the container receives is shaped where the host's end
+of its veth pair sends it. What it sends is redirected, as the host's end receives it, to an ifb device and shaped
+there: the kernel can only queue what leaves a device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add(request: Request) -> Object:
-    """ADD: the limits, or nothing at all; the result before with the ifb device. Raises `CniError`, `OSError`."""
+    """ADD: applies all limits or none; the previous result with the ifb device. Raises `CniError`, `OSError`."""
     from netlab.cni.bandwidth.config import limits  # a DEL does not need it
 
     ingress, egress = limits(request)
@@ -36,15 +36,15 @@ def add(request: Request) -> Object:
 
 
 def delete(request: Request) -> None:
-    """DEL: removes the ifb device; true also if there is none. Raises `CniError`, `OSError`.
+    """DEL: removes the ifb device; succeeds if there is none. Raises `CniError`, `OSError`.
 
-    What is on the host's end of the pair goes with it, when the main plugin's DEL follows this one.
+    Shaping on the host's end disappears with that end, in the main plugin's DEL, which runs after this one.
     """
     try:
         with Rtnetlink() as kernel:
             device = kernel.link(device_name(request))
             if device is not None and device.kind == "ifb" and device.alias == request.owner:
-                kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL was faster
+                kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL got there first
     except NetlinkError as error:
         raise CniError(errors.KERNEL_REFUSED, str(error)) from error
 
@@ -57,7 +57,7 @@ def check(request: Request) -> None:
 
 
 def collect_garbage(request: Request) -> None:
-    """GC: removes the devices of attachments that are no more. Raises `CniError`, `OSError`."""
+    """GC: removes the devices of attachments that no longer exist. Raises `CniError`, `OSError`."""
     from netlab.cni.bandwidth import inspection
 
     inspection.collect_garbage(request)
@@ -71,14 +71,14 @@ def status(request: Request) -> None:
 
 
 def device_name(request: Request) -> str:
-    """The name of the attachment's ifb device: the Go plugin's prefix, and the same at every call."""
+    """The name of the attachment's ifb device: the Go plugin's prefix, and the same on every call."""
     return "bwp" + blake2s(request.owner.encode(), digest_size=6).hexdigest()
 
 
 def not_chained() -> CniError:
-    """The failure of a call that does not say which interface there is."""
+    """The error for a call that does not name the interface."""
     return CniError(
-        errors.INVALID_CONFIG, "prevResult: it is missing; this plugin has to follow another one in a chain"
+        errors.INVALID_CONFIG, "prevResult: missing; this plugin must follow another one in a chain"
     )
 
 

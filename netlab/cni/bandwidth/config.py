@@ -1,8 +1,8 @@
-"""What the configuration of `netlab-bandwidth` asks for.
+"""The configuration of `netlab-bandwidth`.
 
-Directions are the container's: `ingress` is what it receives. `unshapedSubnets` and `shapedSubnets` are about the
-other side of a connection: the sender in one direction, the receiver in the other. (The Go plugin compares the
-receiver in both, which for `ingress` is the container itself.)
+Directions are the container's: `ingress` is what it receives. `unshapedSubnets` and `shapedSubnets` refer to the far
+end of a connection: the sender for ingress, the receiver for egress. (The Go plugin compares the receiver in both
+directions, which for `ingress` is the container itself.)
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")
 _LARGEST_RATE = (1 << 64) - 1
 _LARGEST_BURST = 8 * 0xFFFFFFFF - 1
-"""In bits; the Go plugin's, too."""
+"""In bits; the same as the Go plugin's."""
 
 
 def limits(request: Request) -> tuple[Shape | None, Shape | None]:
     """The limits of what the container receives and of what it sends; None for no limit. Raises `CniError`.
 
-    The network's own configuration outranks `runtimeConfig.bandwidth` as a whole, as it does for the Go plugin: a
-    pod's annotation does not lift what the administrator has set.
+    The network's own configuration takes precedence over the whole of `runtimeConfig.bandwidth`, as in the Go plugin:
+    a pod's annotation cannot lift a limit that the administrator set.
     """
     entry, path = request.config, ""
     if all(entry.get(key) is None for key in _KEYS):
@@ -51,20 +51,20 @@ def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, o
     if bool(rate) != bool(burst):
         given, missing = ("Rate", "Burst") if rate else ("Burst", "Rate")
         raise CniError(
-            errors.INVALID_CONFIG, f"{path}{direction}{given}: {rate or burst} needs {direction}{missing}, too, in bits"
+            errors.INVALID_CONFIG, f"{path}{direction}{given}: {rate or burst} needs {direction}{missing} too, in bits"
         )
     if not rate:
         return None
     from netlab.net.tc import Shape  # most pods have no limits
 
-    # The kernel counts bytes; a rate of none would be no limit.
+    # The kernel counts bytes; a rate of 0 would mean no limit.
     return Shape(max(rate // 8, 1), max(burst // 8, 1), subnets, only=only, source=direction == "ingress")
 
 
 def _number(entry: Object, key: str, path: str, largest: int) -> int:
     number: int = option(entry, key, int, 0, path)
     if not 0 <= number <= largest:
-        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {number} must be 0 (no limit) to {largest}")
+        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {number} must be between 0 (no limit) and {largest}")
     return number
 
 

@@ -1,4 +1,4 @@
-"""CHECK, GC and STATUS: what is there, what should not be there any more, and what could be."""
+"""CHECK, GC and STATUS: what is in force, what is left over, and what is possible."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _egress_differences(kernel: TrafficControl, host: Link, request: Request, sh
     name = device_name(request)
     device = kernel.link(name)
     if device is None:
-        yield f"link {name}: it is missing"
+        yield f"link {name}: missing"
         return
     if device.kind != "ifb" or device.alias != request.owner:
         yield f"link {name}: it is not the ifb device of {request.owner}"
         return
     if not device.flags & IFF_UP:
-        yield f"link {name}: it is down"
+        yield f"link {name}: down"
     yield from kernel.differences(name, device.index, shape)
     if not kernel.redirects(host.index, device.index):
         yield f"link {host.name}: the filter that redirects what it receives to {name} is missing"
@@ -71,7 +71,7 @@ def collect_garbage(request: Request) -> None:
 
 
 def status(request: Request) -> None:
-    """Limits what passes through the loopback link of a network namespace that is thrown away afterwards."""
+    """Set limits on the loopback link of a throwaway network namespace."""
     from netlab.net.namespaces import thrown_away
 
     limits(request)
@@ -85,5 +85,5 @@ def status(request: Request) -> None:
         raise CniError(
             errors.NOT_AVAILABLE,
             f"bandwidth cannot be limited here: {error.filename}: {error.strerror};"
-            " it takes CAP_SYS_ADMIN and CAP_NET_ADMIN, and sch_htb, sch_ingress, cls_u32, act_mirred and ifb",
+            " it needs CAP_SYS_ADMIN and CAP_NET_ADMIN, and sch_htb, sch_ingress, cls_u32, act_mirred and ifb",
         ) from error

@@ -1,4 +1,4 @@
-"""Putting limits in force: what ADD does for a container that has some."""
+"""Applying the limits of a container: the ADD."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def apply(request: Request, result: Object, ingress: Shape | None, egress: Shape | None) -> Object:
-    """Limit what the container receives and sends, or change nothing; the result. Raises `CniError`, `OSError`."""
+    """Limit what the container receives and sends, or change nothing. The result. Raises `CniError`, `OSError`."""
     with TrafficControl() as kernel:
         undo: list[Message] = []
         try:
@@ -34,7 +34,7 @@ def apply(request: Request, result: Object, ingress: Shape | None, egress: Shape
             for message in reversed(undo):
                 try:
                     kernel.send(message)
-                except NetlinkError:  # what is reported is the failure before
+                except NetlinkError:  # the earlier failure is the one to report
                     continue
             if isinstance(error, NetlinkError):
                 raise CniError(errors.KERNEL_REFUSED, str(error)) from error
@@ -54,25 +54,25 @@ def host_end(kernel: TrafficControl, request: Request, result: Object) -> Link:
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} is not in {request.netns}")
     for item in result.get("interfaces", []):
         link = None if item.get("sandbox") else kernel.link(item["name"])
-        # An index means something in its own namespace only: each end must point to the other.
+        # An index is only meaningful in its own namespace: each end must point to the other.
         if link is not None and link.kind == "veth" and (link.index, link.peer) == (pod.peer, pod.index):
             return link
     raise CniError(
         errors.INVALID_CONFIG,
-        f"prevResult.interfaces: none is the host's end of {request.ifname}; only a veth pair can be limited",
+        f"prevResult.interfaces: no host end of {request.ifname} among them; only a veth pair can be limited",
     )
 
 
 def existing(kernel: TrafficControl, name: str) -> Link:
-    """The link of that name, which was there a moment ago. Raises `CniError`, `NetlinkError`."""
+    """The link with that name, which existed a moment ago. Raises `CniError`, `NetlinkError`."""
     link = kernel.link(name)
     if link is None:
-        raise CniError(errors.TRY_AGAIN, f"link {name}: it was removed meanwhile; try again")
+        raise CniError(errors.TRY_AGAIN, f"link {name}: removed in the meantime; try again")
     return link
 
 
 def limit_sending(kernel: TrafficControl, link: Link, shape: Shape, undo: list[Message]) -> None:
-    """Limit what a link of the host sends; `undo` gains what takes that back. Raises `NetlinkError`."""
+    """Limit what a link of the host sends, and add the reverse to `undo`. Raises `NetlinkError`."""
     first, *others = tc.shaping(link.name, link.index, shape)
     kernel.send(first)
     undo.append(tc.shaping_removal(link.name, link.index))
@@ -82,17 +82,17 @@ def limit_sending(kernel: TrafficControl, link: Link, shape: Shape, undo: list[M
 def limit_receiving(
     kernel: TrafficControl, link: Link, shape: Shape, device: str, owner: str, undo: list[Message]
 ) -> Link:
-    """Limit what a link of the host receives, by a new ifb device that belongs to `owner`; the device.
+    """Limit what a link of the host receives, with a new ifb device that belongs to `owner`, which is returned.
 
-    `undo` gains what takes that back. Raises `CniError`, `NetlinkError`.
+    Adds the reverse to `undo`. Raises `CniError`, `NetlinkError`.
     """
     try:
-        # At once: the kernel works both off before a signal can end this process. No device is without its owner.
+        # One message: the kernel handles both before a signal can end this process. No device lacks an owner.
         kernel.send(tc.ifb(device, link.mtu), rtnl.link_alias(device, owner))
     except NetlinkError as error:
         if error.errno == errno.EEXIST:
             raise CniError(
-                errors.INVALID_ENVIRONMENT, f"link {device}: the limits of {owner} are in force already; DEL it first"
+                errors.INVALID_ENVIRONMENT, f"link {device}: already limits {owner}; DEL it first"
             ) from error
         undo.append(rtnl.link_deletion(device))
         raise

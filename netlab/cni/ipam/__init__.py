@@ -1,8 +1,8 @@
-"""The plugin `netlab-ipam`: addresses from ranges of this node's own, with the configuration of host-local.
+"""The plugin `netlab-ipam`: addresses from this node's own ranges, with host-local's configuration.
 
-Three keys are its own: `exclude` of a range, a list of addresses, subnets and `A-B`; `sticky`, with which a pod that
-comes again gets its addresses again while they are free; `bootIDFile`, which tells one boot of the node from the next
-(the kernel's otherwise).
+Three keys are its own: `exclude` of a range, a list of addresses, subnets and `A-B`; `sticky`, which gives a returning
+pod its old addresses while they are free; `bootIDFile`, the file that tells one boot of the node from the next (the
+kernel's by default).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def add(request: Request) -> Object:
 def _choose(
     request: Request, store: Store, sets: list[list[Range]], requested: dict[int, tuple[str, Range]], identity: str
 ) -> list[tuple[str, Range]]:
-    """A free address of each range set: the one asked for, that of the last time, or the next in turn."""
+    """A free address of each range set: the requested one, the previous one, or the next in turn."""
     if already := store.addresses(request.container_id, request.ifname):
         from netlab.cni.ipam import upkeep
 
@@ -95,7 +95,7 @@ def _first_within(ranges: list[Range], addresses: list[str]) -> tuple[str, Range
 
 
 def _place(asked: list[str], sets: list[list[Range]]) -> dict[int, tuple[str, Range]]:
-    """The addresses asked for, by the number of the range set that gives them."""
+    """The requested addresses, by the number of the range set they belong to."""
     placed: dict[int, tuple[str, Range]] = {}
     for value in asked:
         address, bits = parse_address(value.partition("/")[0])
@@ -107,8 +107,8 @@ def _place(asked: list[str], sets: list[list[Range]]) -> dict[int, tuple[str, Ra
             if number in placed:
                 raise CniError(
                     errors.UNSUPPORTED_FIELD,
-                    f"ips: {value!r} and {placed[number][0]!r} are of one range set, which gives one address; ask for"
-                    " one of them",
+                    f"ips: {value!r} and {placed[number][0]!r} are in one range set, which gives one address; request"
+                    " only one of them",
                 )
             placed[number] = text, item
             break
@@ -129,16 +129,16 @@ def _routes(ipam: Object) -> list[Object]:
 
 
 def _identity(request: Request) -> str:
-    """Who comes again: a pod by its name, which outlives its sandboxes; another container by its id."""
+    """Identifies a returning container: a pod by its name, which outlives its sandboxes; any other by its id."""
     namespace, pod = (request.cni_args.get(f"K8S_POD_{key}", "") for key in ("NAMESPACE", "NAME"))
     who = f"{namespace}/{pod}" if namespace and pod else request.container_id
     return f"{who}:{request.ifname}"
 
 
 def delete(request: Request) -> None:
-    """DEL: free what the interface holds; true also if that is nothing. Raises `CniError`."""
+    """DEL: free what the interface holds; succeeds if that is nothing. Raises `CniError`."""
     try:
-        # Not reconciled: what it holds is to go whenever that was reserved, even with no boot id to be had.
+        # Not reconciled: whatever it holds must go, whenever it was reserved and even if the boot id cannot be read.
         with store_of(request, reconcile=False) as store:
             store.release(request.container_id, request.ifname)
     except (FileNotFoundError, NotADirectoryError):
@@ -149,18 +149,18 @@ def delete(request: Request) -> None:
         raise upkeep.disk_failure(request, error) from error
 
 
-# An ADD does without the module of these, which takes 0.3 ms to load.
+# An ADD does not need the module of these, which takes 0.3 ms to load.
 
 
 def check(request: Request) -> None:
-    """CHECK: the interface holds what it was given. Raises `CniError`."""
+    """CHECK: the interface still holds what it was given. Raises `CniError`."""
     from netlab.cni.ipam import upkeep
 
     upkeep.check(request)
 
 
 def collect_garbage(request: Request) -> None:
-    """GC: free what no valid attachment holds. Raises `CniError`."""
+    """GC: free what does not belong to a valid attachment. Raises `CniError`."""
     from netlab.cni.ipam import upkeep
 
     upkeep.collect_garbage(request)

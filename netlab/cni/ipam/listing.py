@@ -12,12 +12,12 @@ from netlab.cni.ipam.store import DATA_DIR, Reservation, Store, read_boot_id
 
 @dataclasses.dataclass(frozen=True)
 class RangeSet:
-    """A set of ranges that gives one address to an interface, as of the last ADD."""
+    """A set of ranges that gives one address to an interface, as of the latest ADD."""
 
     ranges: str
-    """`10.244.1.1-10.244.1.254`, with commas between several."""
+    """`10.244.1.1-10.244.1.254`, several separated by commas."""
     size: int
-    """How many addresses it can give."""
+    """The number of addresses it can give."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +29,15 @@ class NetworkReservations:
     reservations: list[Reservation]
     """IPv4 before IPv6, in the order of the addresses."""
     dead: bool
-    """They are of an earlier boot of the node, and the next ADD drops them."""
+    """They date from an earlier boot of the node; the next ADD drops them."""
     foreign: list[str]
-    """Files in the network's folder that are no reservations; their names are never given as addresses."""
+    """Files in the network's folder that are not reservations; an address of such a name is never given."""
 
 
 def networks(data_dir: Path = Path(DATA_DIR)) -> list[NetworkReservations]:
-    """Every network that has addresses reserved beneath `data_dir`, by name; folders of others are passed over.
+    """Every network with reserved addresses in `data_dir`, by name; skips folders that are not netlab's.
 
-    Raises `OSError` for what cannot be read.
+    Raises `OSError` if something cannot be read.
     """
     try:
         names = sorted(path.parent.name for path in data_dir.glob("*/.state"))
@@ -68,5 +68,5 @@ def _parse_set(text: str) -> RangeSet:
 def _is_other_boot(boot_id: str, path: str) -> bool:
     try:
         return bool(boot_id) and read_boot_id(path) != boot_id
-    except CniError:  # nobody can say
+    except CniError:  # the boot id cannot be read
         return False

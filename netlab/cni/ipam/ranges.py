@@ -1,7 +1,7 @@
-"""Which addresses may be given: `ranges` of the configuration, with the keys of the Go plugin host-local.
+"""Which addresses may be given: the configuration's `ranges`, with the keys of the Go plugin host-local.
 
-A range is kept as spans of addresses, without the holes that its gateway and the excluded ones are: choosing the next
-address costs the same whatever is excluded.
+A range is kept as spans of addresses that leave out the gateway and the excluded addresses: choosing the next address
+costs the same whatever is excluded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Range:
-    """Addresses of one subnet that may be given to containers: `spans`, both ends inclusive, in order.
+    """Addresses of one subnet for containers: `spans` in order, both ends inclusive.
 
-    They lie between `first` and `last`, and neither `gateway` nor what is in `excluded` is among them.
+    They lie between `first` and `last`, without `gateway` and the `excluded` addresses.
     """
 
     __slots__ = ("excluded", "first", "gateway", "last", "spans", "subnet")
@@ -39,7 +39,7 @@ class Range:
 
     @property
     def size(self) -> int:
-        """How many addresses it can give."""
+        """The number of addresses it can give."""
         return sum(last - first + 1 for first, last in self.spans)
 
     def __contains__(self, address: int) -> bool:
@@ -72,7 +72,7 @@ def parse_ranges(ipam: Object, runtime_config: Object) -> list[list[Range]]:
         sets.append([_parse_range(ipam, "ipam.")])
     sets += _parse_sets(ipam, "ranges", "ipam.")
     if not sets:
-        raise CniError(errors.INVALID_CONFIG, "ipam.ranges: there are none; give at least one subnet")
+        raise CniError(errors.INVALID_CONFIG, "ipam.ranges: empty; give at least one subnet")
     seen: list[Range] = []
     for item in (item for ranges in sets for item in ranges):
         for other in seen:
@@ -94,7 +94,7 @@ def _parse_sets(config: Object, key: str, parent: str) -> list[list[Range]]:
                 raise invalid(f"{path}[{position}]", item, "must be an object")
             ranges.append(_parse_range(item, f"{path}[{position}]."))
         if len({item.subnet.bits for item in ranges}) > 1:
-            raise CniError(errors.INVALID_CONFIG, f"{path}: IPv4 and IPv6 need a set of ranges each")
+            raise CniError(errors.INVALID_CONFIG, f"{path}: IPv4 and IPv6 each need a set of ranges")
         sets.append(ranges)
     return sets
 
@@ -110,7 +110,7 @@ def _parse_range(item: Object, path: str) -> Range:
             f"{path}subnet", text, f"has host bits set; its network is {format_address(subnet.first, subnet.bits)}"
         )
     if subnet.length > subnet.bits - 2:
-        raise invalid(f"{path}subnet", text, f"is too small; /{subnet.bits - 2} is the smallest")
+        raise invalid(f"{path}subnet", text, f"is too small; the smallest is /{subnet.bits - 2}")
 
     def within(key: str, default: int) -> int:
         value = option(item, key, str, "", path)
@@ -125,7 +125,7 @@ def _parse_range(item: Object, path: str) -> Range:
     ]
     made = Range(subnet, first, last, within("gateway", lowest), excluded)
     if not made.spans:
-        raise CniError(errors.INVALID_CONFIG, f"{path}rangeStart: the range {made} has no address to give")
+        raise CniError(errors.INVALID_CONFIG, f"{path}rangeStart: the range {made} is empty")
     return made
 
 
@@ -142,7 +142,7 @@ def _parse_end(text: str, subnet: Prefix, path: str) -> int:
 def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
     """`10.0.0.7`, `10.0.0.8/29` or `10.0.0.20-10.0.0.29`: its first and last address."""
     if not isinstance(value, str) or not value.isprintable():
-        raise invalid(path, value, "must be an address, a subnet, or two addresses with '-' between")
+        raise invalid(path, value, "must be an address, a subnet, or two addresses joined by '-'")
     low, dash, high = value.partition("-")
     if "/" in value:
         try:
@@ -160,12 +160,12 @@ def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
 
 
 def invalid(path: str, value: Any, reason: str) -> CniError:
-    """The error for a field that is not what it must be."""
+    """The error for an invalid field."""
     return CniError(errors.INVALID_CONFIG, f"{path}: {value!r} {reason}")
 
 
 def candidates(ranges: Sequence[Range], last: int | None) -> Iterator[tuple[int, Range]]:
-    """Every address once, beginning after `last`, so that one released is not given again at once."""
+    """Every address once, starting after `last`, so that a released address is not reused at once."""
     spans = [(low, high, item) for item in ranges for low, high in item.spans]
     start = next((n for n, (low, high, _) in enumerate(spans) if last is not None and low <= last <= high), None)
     if start is not None and last is not None:
@@ -177,7 +177,7 @@ def candidates(ranges: Sequence[Range], last: int | None) -> Iterator[tuple[int,
 
 
 def range_of(ranges: Sequence[Range], text: str) -> Range | None:
-    """The range of a set that can give an address, if one can."""
+    """The range of a set that contains the address, if any."""
     try:
         address, bits = parse_address(text)
     except ValueError:

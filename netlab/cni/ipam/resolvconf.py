@@ -13,7 +13,7 @@ _LARGEST = 1 << 16
 
 
 def read_resolv_conf(path: str) -> Object:
-    """The `dns` object that a file stands for. Raises `CniError`."""
+    """The `dns` object for a file. Raises `CniError`."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             text = file.read(_LARGEST).decode(errors="replace")
@@ -23,7 +23,7 @@ def read_resolv_conf(path: str) -> Object:
 
 
 def parse_resolv_conf(text: str) -> Object:
-    """Nameservers, domain, search list and options; as in host-local, every `search` and `options` line adds."""
+    """Nameservers, domain, search list and options; as in host-local, `search` and `options` lines add up."""
     dns: Object = {}
     for line in text.splitlines():
         keyword, *values = line.split() or [""]

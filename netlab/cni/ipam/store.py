@@ -1,16 +1,16 @@
 """Reservations on disk: `dataDir/NETWORK`, a folder for each network.
 
-Each reserved address is a symbolic link to its holder, `10.244.1.5 -> CONTAINERID/eth0`, and each holder one to its
-addresses, `.holders/CONTAINERID:eth0 -> 10.244.1.5 fd00::5`. symlink(2) makes name and content in one step and refuses
-a name that is there: after a kill at any point a reservation exists whole or not at all. The holder's link is made
-first and goes last, so that whatever an interrupted ADD or DEL left is found by the next DEL, in a few system calls
+Each reserved address is a symbolic link to its holder, `10.244.1.5 -> CONTAINERID/eth0`, and each holder has a link to
+its addresses, `.holders/CONTAINERID:eth0 -> 10.244.1.5 fd00::5`. symlink(2) writes name and content in one step and
+refuses an existing name: after a kill at any point a reservation exists whole or not at all. The holder's link is made
+first and removed last, so that the next DEL finds whatever an interrupted ADD or DEL left, in a few system calls
 however many addresses are taken.
 
-`.state` is locked (flock) by whoever works here, and says in a line each: the boot id during which the reservations
+`.state` is locked (flock) by every process that works here. Its lines are: the boot id during which the reservations
 were made, the file which that id is read from, the addresses given last, and the range sets. It is written before
-reservations are made; all of it may be lost without harm. `.sticky` has what identities were given (see `recall`).
+reservations are made; losing all of it does no harm. `.sticky` has the addresses that identities had (see `recall`).
 
-Nothing is synced to disk: after a power loss the containers are gone, too.
+Nothing is synced to disk: after a power loss the containers are gone too.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _STATE_LINES = 4
 _LARGEST_STATE = 1 << 16
 _LONGEST_BOOT_ID = 128
 _PROBES = 64
-"""Addresses that are tried one by one; only beyond them, in a range nearly full, the whole folder is listed."""
+"""Addresses to try one by one; after that, in a nearly full range, the whole folder is listed."""
 _REMEMBERED = 16
-"""Addresses given last that are kept for range sets which this request does not have (`ipRanges`)."""
+"""How many last-given addresses to keep for range sets that this request does not have (`ipRanges`)."""
 _STICKY_SLOTS = 4096
 
 
@@ -57,7 +57,7 @@ class Reservation:
 
 
 class State:
-    """What the file `.state` says; empty where it says nothing."""
+    """The contents of the file `.state`; empty where it has none."""
 
     __slots__ = ("boot_id", "boot_id_file", "last", "sets")
 
@@ -66,18 +66,18 @@ class State:
         self.boot_id, self.boot_id_file = lines[:2]
         self.last = lines[2].split()
         self.sets = lines[3].split()
-        """Of each range set `253=10.244.1.1-10.244.1.254`: how many addresses it can give, of which ranges."""
+        """For each range set `253=10.244.1.1-10.244.1.254`: the number of addresses it can give, and its ranges."""
 
     def __str__(self) -> str:
-        # What a longer text had left behind the last line feed is not read.
+        # What a longer text left after the last line feed is ignored.
         return "\n".join((self.boot_id, self.boot_id_file, " ".join(self.last), " ".join(self.sets), ""))
 
 
 class Store:
     """A network's reservations, locked against other processes and threads while it is open. Raises `OSError`.
 
-    With `create`, the folder is made; without, `FileNotFoundError` says that the network has none. With
-    `boot_id_file`, reservations of an earlier boot are dropped when it is opened: their containers are gone.
+    With `create`, the folder is made; otherwise `FileNotFoundError` means that the network has none. With
+    `boot_id_file`, opening drops the reservations of an earlier boot: their containers are gone.
     """
 
     def __init__(self, folder: str, *, create: bool = False, boot_id_file: str = "") -> None:
@@ -114,8 +114,8 @@ class Store:
         posix.close(self._file)
 
     def _reconcile(self, boot_id: str) -> None:
-        # A state without a boot id, or with one from elsewhere (`bootIDFile` was changed), says nothing about a
-        # reboot. The new id is on disk before the next reservation is made (`remember`): until then this is repeated.
+        # A state without a boot id, or with one from another file (`bootIDFile` was changed), says nothing about a
+        # reboot. The new id is on disk before the next reservation is made (`remember`); until then this is repeated.
         if self.state.boot_id not in {"", boot_id} and self.state.boot_id_file == self._boot_id_file:
             for held in self.reservations()[0]:
                 posix.unlink(f"{self.folder}/{held.address}")
@@ -124,14 +124,14 @@ class Store:
         self.state.boot_id, self.state.boot_id_file = boot_id, self._boot_id_file
 
     def remember(self, given: Sequence[str], sets: Sequence[Sequence[Range]]) -> None:
-        """Write down, before it is done, which address each of the range sets gives now."""
+        """Record, before doing it, which address each range set gives now."""
         of_others = [text for text in self.state.last if not any(range_of(ranges, text) for ranges in sets)]
         self.state.last = [*given, *of_others[:_REMEMBERED]]
         self.state.sets = [f"{sum(item.size for item in ranges)}={','.join(map(str, ranges))}" for ranges in sets]
         posix.pwrite(self._file, str(self.state).encode(), 0)
 
     def first_free(self, candidates: Iterable[tuple[int, Range]]) -> tuple[str, Range] | None:
-        """The first of the candidates that nobody holds."""
+        """The first candidate that is free."""
         names: set[str] | None = None
         for number, (address, item) in enumerate(candidates):
             text = format_address(address, item.subnet.bits)
@@ -142,7 +142,7 @@ class Store:
         return None
 
     def is_taken(self, address: str) -> bool:
-        """Whether there is anything of this name, a reservation or not."""
+        """Whether a file with this name exists, a reservation or not."""
         try:
             posix.lstat(f"{self.folder}/{address}")
         except FileNotFoundError:
@@ -150,20 +150,20 @@ class Store:
         return True
 
     def holder(self, address: str) -> str:
-        """`CONTAINERID/IFNAME` that holds the address, or an empty string."""
+        """The `CONTAINERID/IFNAME` that holds the address, or an empty string."""
         try:
             return posix.readlink(f"{self.folder}/{address}")
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.EINVAL}:  # EINVAL: no link, so none of ours
+            if error.errno in {errno.ENOENT, errno.EINVAL}:  # EINVAL: not a link, so not ours
                 return ""
             raise
 
     def addresses(self, container_id: str, ifname: str) -> list[str]:
-        """What an interface was given, by its own link: an interrupted ADD may not have come to all of it."""
+        """What an interface was given, from its own link: an interrupted ADD may not have reserved all of it."""
         try:
             return posix.readlink(self._holder_link(container_id, ifname)).split()
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # nothing was ever reserved for such a name
+            if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:  # nothing was ever reserved under that name
                 return []
             raise
 
@@ -190,7 +190,7 @@ class Store:
         return f"{self.folder}/.holders/{container_id}:{ifname}"  # neither can have a colon (SPEC.md, section 2)
 
     def reservations(self) -> tuple[list[Reservation], list[str]]:
-        """All of them, in no order, and the names of files that are none."""
+        """All reservations, in no order, and the names of files that are not reservations."""
         found, foreign = [], []
         for name in posix.listdir(self.folder):
             if name.startswith("."):
@@ -204,7 +204,7 @@ class Store:
         return found, foreign
 
     def holders(self) -> list[tuple[str, str]]:
-        """Container id and interface name of all who hold something."""
+        """Container id and interface name of every holder."""
         try:
             names = posix.listdir(f"{self.folder}/.holders")
         except FileNotFoundError:
@@ -212,9 +212,9 @@ class Store:
         return [(container_id, ifname) for container_id, colon, ifname in (n.partition(":") for n in names) if colon]
 
     def recall(self, identity: str) -> list[str]:
-        """The addresses that were given to an identity before, whoever has them now.
+        """The addresses that an identity had before, even if another has them now.
 
-        What is remembered has a fixed size: identities that share a slot forget each other.
+        The memory has a fixed size: identities that share a slot overwrite each other.
         """
         try:
             known, *addresses = posix.readlink(self._sticky_link(identity)).split()
@@ -223,7 +223,7 @@ class Store:
         return addresses if known == identity else []
 
     def stick(self, identity: str, addresses: Sequence[str]) -> None:
-        """Remember the addresses of an identity (without spaces), beyond its own end and a reboot."""
+        """Remember the addresses of an identity (a string without spaces) after it is gone and across reboots."""
         link = self._sticky_link(identity)
         try:  # noqa: SIM105 - contextlib is slow to import
             posix.unlink(link)
@@ -232,7 +232,7 @@ class Store:
         _symlink(f"{identity} {' '.join(addresses)}", link)
 
     def _sticky_link(self, identity: str) -> str:
-        from binascii import crc32  # a shared object, which others need not load
+        from binascii import crc32  # a shared object, loaded only when needed
 
         slot = crc32(identity.encode(errors="surrogateescape")) % _STICKY_SLOTS
         return f"{self.folder}/.sticky/{slot}"
@@ -255,14 +255,14 @@ def _is_address(name: str) -> bool:
 
 
 def read_boot_id(path: str) -> str:
-    """The name of this boot: what the file says. Raises `CniError`."""
+    """The id of this boot, from the file. Raises `CniError`."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             text = file.read(_LONGEST_BOOT_ID + 1).strip().decode(errors="replace")
     except OSError as error:
         raise CniError(errors.IO_FAILURE, f"ipam.bootIDFile: {path}: {error.strerror}") from error
     if not text or len(text) > _LONGEST_BOOT_ID or not text.isprintable():
-        raise CniError(errors.INVALID_CONFIG, f"ipam.bootIDFile: {path}: {text!r} is no boot id")
+        raise CniError(errors.INVALID_CONFIG, f"ipam.bootIDFile: {path}: {text!r} is not a boot id")
     return text
 
 
@@ -275,13 +275,13 @@ def settings(request: Request) -> Object:
 def path_option(ipam: Object, key: str, default: str = "") -> str:
     """A file or folder of the configuration. Raises `CniError`."""
     path: str = option(ipam, key, str, "", "ipam.") or default
-    if path and not path.startswith("/"):  # from where, would depend on who runs this: the caller or `serve`
+    if path and not path.startswith("/"):  # a relative one would depend on who runs this, the caller or `serve`
         raise CniError(errors.INVALID_CONFIG, f"ipam.{key}: {path!r} must be an absolute path")
     return path
 
 
 def store_of(request: Request, *, create: bool = False, reconcile: bool = True) -> Store:
-    """The store of a request's network, not yet opened. Raises `CniError`."""
+    """The store for a request's network, not yet opened. Raises `CniError`."""
     ipam = settings(request)
     folder = path_option(ipam, "dataDir", DATA_DIR)
     boot_id_file = path_option(ipam, "bootIDFile", _BOOT_ID_FILE) if reconcile else ""

@@ -1,4 +1,4 @@
-"""What an ADD that succeeds does not need: CHECK, GC, STATUS, and the words for what went wrong."""
+"""What a successful ADD does not need: CHECK, GC, STATUS, and error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from netlab.cni.plugin import Request
 
 _NAMED = 3
-"""Holders that the message of an exhausted range names."""
+"""How many holders the message for an exhausted range names."""
 _REMEDIES = {
     errno.ENOSPC: "free space or inodes there, or set another ipam.dataDir",
     errno.EDQUOT: "free space or inodes there, or set another ipam.dataDir",
@@ -58,7 +58,7 @@ def check(request: Request) -> None:
 
 
 def collect_garbage(request: Request) -> None:
-    """Free what no valid attachment holds, as much of it as can be. Raises `CniError` at the end."""
+    """Free all that no valid attachment holds, past any failures. Raises `CniError` at the end."""
     valid = request.valid_attachments
     failed: list[OSError] = []
 
@@ -73,7 +73,7 @@ def collect_garbage(request: Request) -> None:
             for container_id, ifname in store.holders():
                 if (container_id, ifname) not in valid:
                     attempt(store.release, container_id, ifname)
-            for held in store.reservations()[0]:  # whose holder's own link somebody removed
+            for held in store.reservations()[0]:  # whose holder's own link was removed by hand
                 if (held.container_id, held.ifname) not in valid:
                     attempt(os.unlink, f"{store.folder}/{held.address}")
     except FileNotFoundError:
@@ -120,35 +120,35 @@ def exhausted(request: Request, store: Store, ranges: Sequence[Range], code: int
 
 
 def taken(store: Store, address: str) -> CniError:
-    """The error for an address asked for that somebody has."""
+    """The error for a requested address that is taken."""
     container_id, slash, ifname = store.holder(address).partition("/")
     by = f"{ifname} of container {container_id}" if slash else f"the file {store.folder}/{address}"
-    return CniError(errors.ALREADY_RESERVED, f"ips: {address!r} is held by {by}; ask for another")
+    return CniError(errors.ALREADY_RESERVED, f"ips: {address!r} is held by {by}; request another")
 
 
 def not_given(value: str, address: int, bits: int, sets: Sequence[Sequence[Range]]) -> CniError:
-    """The error for an address asked for that no range set gives."""
+    """The error for a requested address that no range set gives."""
     reason = f"is in none of the ranges {', '.join(str(item) for ranges in sets for item in ranges)}"
     for item in (item for ranges in sets for item in ranges if item.subnet.bits == bits):
         if address == item.gateway:
             reason = f"is the gateway of {item.subnet}"
         elif any(first <= address <= last for first, last in item.excluded):
             reason = f"is excluded from {item}"
-    return CniError(errors.UNSUPPORTED_FIELD, f"ips: {value!r} {reason}; ask for another")
+    return CniError(errors.UNSUPPORTED_FIELD, f"ips: {value!r} {reason}; request another")
 
 
 def held_already(request: Request, addresses: Sequence[str]) -> CniError:
-    """The error for an ADD that comes a second time: SPEC.md, section 2, lets it fail."""
+    """The error for a repeated ADD: SPEC.md, section 2, lets it fail."""
     return CniError(
         errors.ALREADY_RESERVED,
-        f"network {request.network}: {request.ifname} of container {request.container_id} has"
-        f" {', '.join(addresses)} already; DEL it first",
+        f"network {request.network}: {request.ifname} of container {request.container_id} already has"
+        f" {', '.join(addresses)}; DEL it first",
     )
 
 
 def disk_failure(request: Request, error: OSError) -> CniError:
-    """The error for a `dataDir` that cannot be worked in."""
+    """The error for an unusable `dataDir`."""
     remedy = _REMEDIES.get(error.errno or 0)
-    # symlink(2) has what the link points to as the first of its names.
+    # For symlink(2) the first file name is the link's target.
     said = f"ipam.dataDir: {error.filename2 or error.filename or store_of(request).folder}: {error.strerror}"
     return CniError(errors.IO_FAILURE, f"{said}; {remedy}" if remedy else said)

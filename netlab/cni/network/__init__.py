@@ -1,16 +1,16 @@
-"""The main plugin, `netlab`: a container's interface is one end of a veth pair, whose other end is in the node.
+"""The main plugin, `netlab`: a container's interface is one end of a veth pair; the other end is in the node.
 
-The configuration's keys are those of the Go `bridge` plugin, and `mode`, which says how the host's end is attached.
-What differs from the Go plugin, and why:
+The configuration has the keys of the Go `bridge` plugin, plus `mode`, which says how the host's end is attached. The
+differences from the Go plugin, and why:
 
-- The host's end is named after the attachment and marked with its owner, so that DEL finds it with the namespace gone
-  and GC knows what is ours without guessing by names.
-- The container's MAC address follows from its IP address, so that nothing needs to be announced when an address is
-  given again (which could be lost: a bridge port forwards only some time after it is up).
-- IPv6 addresses skip duplicate detection unless `enabledad` asks for it: IPAM has seen to it, and a container can use
-  them at once.
+- The host's end is named after the attachment and marked with its owner, so that DEL finds it after the namespace is
+  gone, and GC knows what is ours without guessing by names.
+- The container's MAC address is derived from its IP address, so that a reused address needs no announcement (which
+  could be lost: a bridge port only starts forwarding some time after it is up).
+- IPv6 addresses skip duplicate detection unless `enabledad` asks for it: IPAM has already ensured it, and a container
+  can use them at once.
 
-What an ordinary ADD or DEL does not need is imported when it is called for: every module costs the start of a pod.
+What an ordinary ADD or DEL does not need is imported on demand: every module delays the start of a pod.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MODES = ("bridge", "routed", "vxlan")
 
 
 def mode_of(request: Request) -> Mode:
-    """The mode that the configuration asks for: what `MODE` of the module of that name makes. Raises `CniError`."""
+    """The configured mode, made by `MODE` in the module of that name. Raises `CniError`."""
     name = option(request.config, "mode", str, "") or _MODES[0]
     if name not in _MODES:
         raise CniError(errors.INVALID_CONFIG, f"mode: {name!r} must be one of {', '.join(_MODES)}")
@@ -53,29 +53,29 @@ def mode_of(request: Request) -> Mode:
 
 
 def host_name(request: Request) -> str:
-    """The name of the host's end of an attachment: at most 15 bytes, and the same at every call.
+    """The name of the host's end of an attachment: at most 15 bytes, and the same on every call.
 
-    Not at random, so that a delete finds it with the namespace gone.
+    Not random, so that a delete finds it after the namespace is gone.
     """
     key = f"{request.network}/{request.container_id}/{request.ifname}".encode()
     return "veth" + blake2s(key, digest_size=5).hexdigest()
 
 
 def add(request: Request) -> Object:
-    """ADD: the interface, its addresses and routes, or nothing at all. Raises `CniError`, `OSError`."""
+    """ADD: the interface with its addresses and routes, or nothing at all. Raises `CniError`, `OSError`."""
     from netlab.cni.netns import open_netns
     from netlab.cni.network.mode import attached_already
 
     mode = mode_of(request)
     if request.requested_ips and not mode.config.has_ipam:
         raise CniError(
-            errors.UNSUPPORTED_FIELD, f"ips: {request.requested_ips!r}: without ipam.type nobody gives addresses"
+            errors.UNSUPPORTED_FIELD, f"ips: {request.requested_ips!r}: there are no addresses without ipam.type"
         )
     undo: list[Callable[[], object]] = []
     netns = open_netns(request)
     kernel = Rtnetlink()
     try:
-        # First of all, so that what an earlier ADD made is not undone by this one.
+        # First, so that a failure here does not undo what an earlier ADD made.
         if kernel.link(host_name(request)) is not None:
             raise attached_already(request)
         return _attach(kernel, mode, netns, undo)
@@ -84,7 +84,7 @@ def add(request: Request) -> Object:
             try:
                 step()
             except (CniError, OSError):
-                continue  # the first failure is what is reported
+                continue  # the first failure is the one reported
         if isinstance(error, NetlinkError):
             raise CniError(errors.KERNEL_REFUSED, str(error)) from error
         raise
@@ -94,7 +94,7 @@ def add(request: Request) -> Object:
 
 
 def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], object]]) -> Object:
-    """The steps of ADD; whatever each makes is in `undo` before it can fail half-way."""
+    """The steps of ADD; each adds what it makes to `undo` before it can fail half-way."""
     from netlab.cni.network.container import configure
     from netlab.cni.network.mode import make_host_end
 
@@ -104,7 +104,7 @@ def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], o
     undo.append(lambda: delegate.release(request))
     addressing = mode.address(reserved)
     if config.has_ipam and not addressing.addresses:
-        raise CniError(errors.DECODING_FAILURE, "result of the IPAM plugin: it has no ips")
+        raise CniError(errors.DECODING_FAILURE, "result of the IPAM plugin: no ips")
     host = make_host_end(kernel, mode, netns, request.requested_mac or addressing.mac())
     undo.append(lambda: kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV))
     mode.connect(kernel, host, addressing)
@@ -126,7 +126,7 @@ def _removal(table: Table, owner: str) -> Callable[[], None]:
 
 
 def tables_of(mode: Mode, host: Link, pod: Link, addressing: Addressing) -> list[tuple[Table, Elements]]:
-    """The nftables tables that the configuration asks for, with what they have for this attachment."""
+    """The nftables tables that the configuration needs, with their elements for this attachment."""
     found = []
     owner = mode.request.owner
     if mode.config.spoof_check:
@@ -141,7 +141,7 @@ def tables_of(mode: Mode, host: Link, pod: Link, addressing: Addressing) -> list
 
 
 def _result(mode: Mode, links: list[Link], pod: Link, addressing: Addressing, reserved: Object) -> Object:
-    """The result, appended to that of the plugins before this one."""
+    """The result, appended to the previous plugin's."""
     request, before = mode.request, mode.request.prev_result or {}
     interfaces = [*before.get("interfaces", [])]
     interfaces += [{"name": link.name, "mac": link.mac, "mtu": link.mtu} for link in links]
@@ -156,9 +156,9 @@ def _result(mode: Mode, links: list[Link], pod: Link, addressing: Addressing, re
 
 
 def delete(request: Request) -> None:
-    """DEL: frees the addresses and removes the interface; true also if there is none. Raises `CniError`, `OSError`.
+    """DEL: frees the addresses and removes the interface; succeeds if there is none. Raises `CniError`, `OSError`.
 
-    What can be freed is, whatever else fails; the first failure is raised then.
+    Frees all that can be freed, past any failures, and raises the first of them at the end.
     """
     sockets: list[Nfnetlink] = []
 
@@ -168,7 +168,7 @@ def delete(request: Request) -> None:
         sockets.append(Nfnetlink())
         table.remove(sockets[-1], request.owner.__eq__)
 
-    # The addresses last: one that is free again must not be in use, nor be masqueraded.
+    # The addresses last: an address that is free must no longer be in use, nor masqueraded.
     steps: list[Callable[[], object]] = [lambda: _delete_link(host_name(request)), lambda: delegate.delete(request)]
     if request.config.get("macspoofchk"):
         from netlab.cni.network import spoofing
@@ -177,8 +177,8 @@ def delete(request: Request) -> None:
     if request.config.get("ipMasq"):
         from netlab.cni.network import masquerade
 
-        # The kernel has a socket's close wait until what was deleted is freed (nft_rcv_nl_event; some 15 ms), and the
-        # deletion of a link wait as long. With the socket open over that, it is one wait.
+        # In the kernel, closing a socket waits until what it deleted is freed (nft_rcv_nl_event; some 15 ms), and
+        # deleting a link waits as long. Keeping the socket open meanwhile makes it a single wait.
         steps.insert(0, lambda: remove(masquerade.TABLE))
     failure: CniError | OSError | None = None
     for step in steps:
@@ -200,14 +200,14 @@ def _delete_link(name: str) -> None:
 
 
 def check(request: Request) -> None:
-    """CHECK: every single thing that ADD made. Raises `CniError`, `OSError`."""
+    """CHECK: everything that ADD made. Raises `CniError`, `OSError`."""
     from netlab.cni.network.check import check
 
     check(request)
 
 
 def collect_garbage(request: Request) -> None:
-    """GC: all that this network has made for attachments which are not valid any more. Raises `CniError`, `OSError`."""
+    """GC: remove all that this network made for attachments that are no longer valid. Raises `CniError`, `OSError`."""
     from netlab.cni.network.upkeep import collect_garbage
 
     collect_garbage(request)

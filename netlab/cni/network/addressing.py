@@ -1,4 +1,4 @@
-"""What follows from what IPAM gave: a container's addresses, gateways and routes, and its MAC address."""
+"""From IPAM's result to a container's addresses, gateways, routes and MAC address."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
 
 
 class Route:
-    """A route of a container: by way of `gateway`, or on the link where there is none.
+    """A route of a container: through `gateway`, or on the link if there is none.
 
-    `numbers` are those of mtu, advmss, priority, table and scope that the result sets (SPEC.md 1.1.0, section 5).
+    `numbers` are mtu, advmss, priority, table and scope, as far as the result sets them (SPEC.md 1.1.0, section 5).
     """
 
     __slots__ = ("destination", "gateway", "numbers")
@@ -29,7 +29,7 @@ class Route:
         self.numbers = numbers or {}
 
     def result(self) -> Object:
-        """The route as the CNI result tells it."""
+        """The route in the form of the CNI result."""
         gateway = {"gw": text(self.gateway)} if self.gateway else {}
         return {"dst": str(self.destination), **gateway, **self.numbers}
 
@@ -37,9 +37,8 @@ class Route:
 class Addressing:
     """A container's addresses with their gateways, in IPAM's order, and its routes.
 
-    `addresses` are what the interface gets; `subnets` the same addresses with the prefix length of the network that
-    they are of (the two differ where a mode gives an interface less than the whole subnet). A gateway is None for an
-    address that has none.
+    `addresses` are what the interface gets; `subnets` the same addresses with the prefix length of their network (the
+    two differ where a mode does not give an interface the whole subnet). A gateway is None for an address without one.
     """
 
     __slots__ = ("addresses", "gateways", "routes", "subnets")
@@ -54,14 +53,14 @@ class Addressing:
 
     @property
     def speaks_ipv6(self) -> bool:
-        """Whether any address is of IPv6."""
+        """Whether any address is an IPv6 address."""
         return any(address.bits == 128 for address in self.addresses)
 
     def mac(self) -> bytes:
-        """A locally administered MAC address that follows from the first address; empty without addresses.
+        """A locally administered MAC address derived from the first address; empty without addresses.
 
-        0a:58 and the IPv4 address, or 0e and 40 bits of a hash of the IPv6 address. A neighbour's entry for an
-        address that was given to another container is therefore still right.
+        0a:58 and the IPv4 address, or 0e and 40 bits of a hash of the IPv6 address. A neighbour entry therefore stays
+        right when the address moves to another container.
         """
         if not self.addresses:
             return b""
@@ -71,7 +70,7 @@ class Addressing:
         return b"\x0e" + blake2s(address.packed, digest_size=5).digest()
 
     def ips(self, interface: int) -> list[Object]:
-        """The addresses as the CNI result tells them, of the interface at that index of it."""
+        """The addresses in the form of the CNI result, for the interface with that index."""
         return [
             {"address": str(address), "interface": interface, **({"gateway": text(gateway)} if gateway else {})}
             for address, gateway in zip(self.addresses, self.gateways, strict=True)
@@ -81,7 +80,7 @@ class Addressing:
 def bridged(result: Object, *, is_gateway: bool, is_default_gateway: bool) -> Addressing:
     """Addresses on a shared layer 2: gateways where IPAM named one or the bridge is to be one, as the Go plugin does.
 
-    Raises `CniError` for a result that cannot be understood.
+    Raises `CniError` for a malformed result.
     """
     ips, given = parse(result)
     addresses = [address for address, _ in ips]
@@ -96,9 +95,9 @@ def bridged(result: Object, *, is_gateway: bool, is_default_gateway: bool) -> Ad
 
 
 def parse(result: Object) -> tuple[list[tuple[Prefix, Prefix | None]], list[Route]]:
-    """The addresses of an IPAM result, each with the gateway it names, and its routes as it gave them.
+    """The addresses of an IPAM result, each with the gateway it names, and its routes.
 
-    Raises `CniError` for a result that cannot be understood.
+    Raises `CniError` for a malformed result.
     """
     try:
         ips = [_parse_ip(item) for item in result.get("ips") or []]
@@ -130,7 +129,7 @@ def _parse_route(item: Object) -> Route:
 
 
 def add_default_routes(routes: list[Route], gateways: list[Prefix | None]) -> None:
-    """Append a default route of each family that has a gateway and no default route yet."""
+    """Append a default route for each family that has a gateway and no default route yet."""
     present = {route.destination.bits for route in routes if route.destination.length == 0}
     for gateway in gateways:
         if gateway and gateway.bits not in present:
@@ -143,7 +142,7 @@ def _first_host(address: Prefix) -> Prefix:
 
 
 def _of_family(gateways: list[Prefix | None], bits: int) -> Prefix | None:
-    """The next hop of a route that names none."""
+    """The next hop for a route that names none."""
     return next((gateway for gateway in gateways if gateway and gateway.bits == bits), None)
 
 

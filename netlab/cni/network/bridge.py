@@ -1,4 +1,4 @@
-"""Mode `bridge`: the host's end is a port of the node's bridge, which may be the containers' gateway."""
+"""Mode `bridge`: the host's end is a port of the node's bridge, which can be the containers' gateway."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Bridge(Mode):
     bridge: Link
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
-        """The bridge, made if there is none, and up."""
+        """The bridge: created if needed, and up."""
         self.bridge = self._ensure_bridge(kernel)
         self.master = self.bridge.index
-        # A port whose MTU is above the bridge's would send what the others cannot take.
+        # A port with a larger MTU than the bridge would send what the others cannot take.
         self.mtu = self.mtu or self.bridge.mtu
         return [self.bridge]
 
@@ -41,7 +41,7 @@ class Bridge(Mode):
         )
 
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
-        """Set the port up. It only carries frames: an address would have it ask and announce on all other ports."""
+        """Set the port up. It only carries frames: with an address it would send discovery to all other ports."""
         if self.config.is_gateway:
             self._ensure_gateways(kernel, addressing)
         messages = [rtnl.no_ipv6_address(host.name, host.index), rtnl.link_flags(host.name, host.index, rtnl.IFF_UP)]
@@ -58,7 +58,7 @@ class Bridge(Mode):
         if bridge.kind != "bridge":
             raise _broken(bridge, f"it is of kind {bridge.kind or 'none'!r}, not bridge")
         if not bridge.flags & rtnl.IFF_UP:
-            raise _broken(bridge, "it is down")
+            raise _broken(bridge, "down")
         if config.promiscuous and not bridge.promiscuity:
             raise _broken(bridge, "it is not promiscuous")
         if host.master != bridge.index:
@@ -76,13 +76,13 @@ class Bridge(Mode):
         present = {(item.packed, item.length) for item in kernel.addresses(bridge.index)}
         for gateway in filter(None, addressing.gateways):
             if (gateway.packed, gateway.length) not in present:
-                raise _broken(bridge, f"address {gateway} is missing")
+                raise _broken(bridge, f"missing address {gateway}")
             sysctl = forwarding(gateway.bits)
             if read_sysctl(sysctl) == "0":
-                raise CniError(errors.CHECK_FAILED, f"sysctl {sysctl.replace('/', '.')}: it is 0, not 1")
+                raise CniError(errors.CHECK_FAILED, f"sysctl {sysctl.replace('/', '.')}: 0, not 1")
 
     def status(self, kernel: Rtnetlink) -> None:
-        """Whether the bridge is one, or can be made."""
+        """Whether the bridge is valid, or can be created."""
         link = kernel.link(self.config.bridge)
         if link is not None:
             _must_be_bridge(link)
@@ -93,8 +93,8 @@ class Bridge(Mode):
         if link is None:
             kernel.send(
                 rtnl.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST
-            )  # another ADD was faster
-            # Or any container could have the node send its packets there, by a router advertisement (CVE-2020-10749).
+            )  # another ADD got there first
+            # Otherwise any container could redirect the node's packets with a router advertisement (CVE-2020-10749).
             write_ipv6_sysctl(f"conf/{config.bridge}/accept_ra", "0")
             link = get(kernel, config.bridge)
         _must_be_bridge(link)
@@ -109,9 +109,9 @@ class Bridge(Mode):
             message = rtnl.address(self.bridge.name, self.bridge.index, gateway.packed, gateway.length)
             (added,) = kernel.send(message, tolerate=errno.EEXIST)
             if added and gateway.bits == 128:
-                # Before the first port gives it a carrier: for as long as duplicate detection keeps the bridge's own
-                # link-local address from use, the node looks for no container that somebody else wants to reach
-                # (ndisc_send_ns), and tells him after 3 s that there is none.
+                # Before the first port gives it a carrier: while duplicate detection keeps the bridge's link-local
+                # address from use, the node does not look for a container that others want to reach
+                # (ndisc_send_ns), and answers after 3 s that it does not exist.
                 write_sysctl(f"net/ipv6/conf/{self.bridge.name}/accept_dad", "0")
             if added:
                 self._settle_other_addresses(kernel, gateway)
@@ -119,8 +119,8 @@ class Bridge(Mode):
             write_sysctl(forwarding(gateway.bits), "1")
 
     def _keep_mac(self, kernel: Rtnetlink) -> None:
-        """A bridge that was not made here has the address of its lowest port, and none without ports: as a gateway, it
-        would change what containers know of it.
+        """A bridge that was not made here takes the MAC address of its lowest port, and has none without ports: for a
+        gateway, that would change the address that containers know.
         """
         if self.bridge.mac == _NO_MAC:
             self.bridge.mac = _random_mac().hex(":")
@@ -128,7 +128,7 @@ class Bridge(Mode):
         kernel.send(rtnl.link_address(self.bridge.name, self.bridge.index, mac))
 
     def _settle_other_addresses(self, kernel: Rtnetlink, gateway: Prefix) -> None:
-        """Another address of the bridge in the gateway's subnet goes with forceAddress, and is an error without."""
+        """Another address of the bridge in the gateway's subnet: forceAddress removes it; otherwise it is an error."""
         bridge = self.bridge
         for other in kernel.addresses(bridge.index):
             number = int.from_bytes(other.packed, "big")
@@ -138,7 +138,7 @@ class Bridge(Mode):
                 kernel.send(rtnl.address_deletion(bridge.name, bridge.index, gateway.packed, gateway.length))
                 raise CniError(
                     errors.INVALID_CONFIG,
-                    f"bridge {bridge.name}: it has {Prefix(number, other.length, gateway.bits)}, not {gateway};"
+                    f"bridge {bridge.name}: has {Prefix(number, other.length, gateway.bits)}, not {gateway};"
                     " remove that address or set forceAddress",
                 )
             kernel.send(rtnl.address_deletion(bridge.name, bridge.index, other.packed, other.length))
@@ -157,7 +157,7 @@ def _random_mac() -> bytes:
 def _must_be_bridge(link: Link) -> None:
     if link.kind != "bridge":
         raise CniError(
-            errors.INVALID_CONFIG, f"bridge: link {link.name!r} exists and is no bridge; choose another name"
+            errors.INVALID_CONFIG, f"bridge: link {link.name!r} exists and is not a bridge; choose another name"
         )
 
 

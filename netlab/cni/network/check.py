@@ -1,7 +1,7 @@
-"""CHECK: whether everything that ADD made is still there, as the result of the ADD tells it.
+"""CHECK: whether everything that ADD made is still there, going by its result.
 
-What other plugins of the chain or the container's own processes add beside it (routes, addresses) is theirs; what a
-later plugin changed (a MAC address, an MTU) is in the result.
+What other plugins of the chain or the container's own processes add (routes, addresses) is not checked; what a later
+plugin changed (a MAC address, an MTU) is in the result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RTN_UNICAST = 1
 
 
 def check(request: Request) -> None:
-    """See that the attachment is whole. Raises `CniError` naming the first thing that is not, `OSError`."""
+    """Check that the attachment is whole. Raises `CniError` naming the first fault, `OSError`."""
     mode = mode_of(request)
     result = request.prev_result
     if result is None:
@@ -56,23 +56,23 @@ def check(request: Request) -> None:
 
 
 def broken(what: str, how: str) -> CniError:
-    """What CHECK answers: the object, and what is wrong with it."""
+    """The answer of CHECK: the object, and what is wrong with it."""
     return CniError(errors.CHECK_FAILED, f"{what}: {how}")
 
 
 def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
-    """The container's interface as the result tells it, its addresses, and all routes."""
+    """The container's interface according to the result, its addresses, and all routes."""
     interfaces = result.get("interfaces", [])
     number = next(
         (n for n, item in enumerate(interfaces) if item["name"] == request.ifname and item.get("sandbox")), -1
     )
     if number < 0:
-        raise CniError(errors.INVALID_CONFIG, f"prevResult.interfaces: {request.ifname} of a container is not there")
+        raise CniError(errors.INVALID_CONFIG, f"prevResult.interfaces: no {request.ifname} of a container")
     interface = interfaces[number]
     if interface["sandbox"] != request.netns:
         raise CniError(
             errors.CHECK_FAILED,
-            f"CNI_NETNS: {request.netns}: {request.ifname} was added to {interface['sandbox']}, says prevResult",
+            f"CNI_NETNS: {request.netns}: {request.ifname} prevResult says it was added to {interface['sandbox']}",
         )
     own = {**result, "ips": [ip for ip in result.get("ips", []) if ip.get("interface") == number]}
     ips, routes = parse(own)
@@ -84,7 +84,7 @@ def _check_container(kernel: Rtnetlink, link: Link, interface: Object, config: C
     if link.kind != "veth":
         raise broken(f"link {link.name}", f"it is of kind {link.kind or 'none'!r}, not veth")
     if bool(link.flags & rtnl.IFF_UP) != config.container_interface:
-        raise broken(f"link {link.name}", "it is down" if config.container_interface else "it is up")
+        raise broken(f"link {link.name}", "down" if config.container_interface else "up")
     if interface.get("mac") and interface["mac"].lower() != link.mac:
         raise broken(f"link {link.name}", f"its address is {link.mac}, not {interface['mac']}")
     mtu = interface.get("mtu") or config.mtu
@@ -94,9 +94,9 @@ def _check_container(kernel: Rtnetlink, link: Link, interface: Object, config: C
     for address in addressing.addresses:
         flags = present.get((address.packed, address.length))
         if flags is None:
-            raise broken(f"link {link.name}", f"address {address} is missing")
+            raise broken(f"link {link.name}", f"missing address {address}")
         if flags & rtnl.IFA_F_DADFAILED:
-            raise broken(f"link {link.name}", f"address {address} is in use elsewhere, too")
+            raise broken(f"link {link.name}", f"address {address} is also in use elsewhere")
     for bits, family in ((32, rtnl.AF_INET), (128, rtnl.AF_INET6)):
         wanted = [route for route in addressing.routes if route.destination.bits == bits]
         if wanted:
@@ -114,7 +114,7 @@ def _check_route(wanted: Route, present: list[rtnl.Route]) -> None:
     if any(route.type == _RTN_UNICAST and (not gateway or route.gateway == gateway) for route in found):
         return
     if not found:
-        raise broken(f"route to {wanted.destination}", "it is missing")
+        raise broken(f"route to {wanted.destination}", "missing")
     ways = [
         f"via {text(Prefix(int.from_bytes(route.gateway, 'big'), 0, len(route.gateway) * 8))}"
         if route.gateway
@@ -131,6 +131,6 @@ def _check_pair(host: Link, pod: Link, request: Request) -> None:
     if host.kind != "veth" or host.peer != pod.index or pod.peer != host.index:
         raise broken(f"link {pod.name}", f"its other end is not {host.name}")
     if not host.flags & rtnl.IFF_UP:
-        raise broken(f"link {host.name}", "it is down")
+        raise broken(f"link {host.name}", "down")
     if host.alias != request.owner:
         raise broken(f"link {host.name}", f"its alias is {host.alias!r}, not {request.owner!r}; GC goes by it")

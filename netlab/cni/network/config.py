@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 _BRIDGE = "cni0"
 _MASQUERADE_BACKENDS = ("iptables", "nftables")
-# Keys of the Go plugin that would change what packets do; to pass over them silently would be worse than to refuse.
+# Keys of the Go plugin that would change what packets do: better to refuse them than to ignore them silently.
 _UNSUPPORTED = ("vlan", "vlanTrunk")
-# They are given to the plugin that declares the capability, and these two are not this plugin's.
+# A runtime passes them to the plugin that declares the capability, and this plugin does not have these two.
 _CHAINED = {"portMappings": "netlab-portmap", "bandwidth": "netlab-bandwidth"}
 
 
 class Config:
-    """The plugin's configuration, checked. Modes read keys of their own beside it."""
+    """The plugin's configuration, checked. Modes read further keys of their own."""
 
     __slots__ = (
         "bridge",
@@ -68,15 +68,15 @@ class Config:
         if backend not in _MASQUERADE_BACKENDS:
             raise CniError(errors.INVALID_CONFIG, f"ipMasqBackend: {backend!r} must be iptables or nftables")
         if not is_interface_name(self.bridge):
-            raise CniError(errors.INVALID_CONFIG, f"bridge: {self.bridge!r} is not a valid name of an interface")
+            raise CniError(errors.INVALID_CONFIG, f"bridge: {self.bridge!r} is not a valid interface name")
         if not 0 <= self.mtu <= 65535:
-            raise CniError(errors.INVALID_CONFIG, f"mtu: {self.mtu} must be 0 (the default) to 65535")
+            raise CniError(errors.INVALID_CONFIG, f"mtu: {self.mtu} must be between 0 (the default) and 65535")
         if self.hairpin and self.promiscuous:
             raise CniError(errors.INVALID_CONFIG, "hairpinMode: true excludes promiscMode: true; choose one")
         if self.has_ipam and not self.container_interface:
             raise CniError(
                 errors.INVALID_CONFIG,
-                f"disableContainerInterface: true leaves no use for ipam.type: {config['ipam']['type']!r}; choose one",
+                f"disableContainerInterface: true excludes ipam.type: {config['ipam']['type']!r}; choose one",
             )
 
 

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -> tuple[Link, list[Route]]:
-    """Set the container's end up, with addresses and routes, all in one message to the kernel.
+    """Set the container's end up, with addresses and routes, in one message to the kernel.
 
-    The routes returned are those it made: one that is there already stays as it is, as with the Go plugins. A default
-    route is that of the container's first network. Raises `CniError`, `NetlinkError`, `OSError`.
+    Returns the routes that it made: an existing route stays as it is, as with the Go plugins. A default route belongs
+    to the container's first network. Raises `CniError`, `NetlinkError`, `OSError`.
     """
     with Entered(netns) as kernel:
         link = get(kernel, ifname)
         if not config.container_interface:
             return link, []
         if addressing.speaks_ipv6:
-            # Its link-local address too is usable at once; its routes are those given here and no router's.
+            # Its link-local address is usable at once too; its routes are the ones given here, not a router's.
             detection = "1" if config.detect_duplicates else "0"
             for key, value in (("disable_ipv6", "0"), ("accept_dad", detection), ("accept_ra", "0")):
                 write_sysctl(f"net/ipv6/conf/{ifname}/{key}", value)
         elif config.has_ipam:
-            # What nobody asked for would speak all the same: multicast to every other pod of the bridge.
+            # An unrequested address would still be heard: multicast to every other pod on the bridge.
             kernel.send(rtnl.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
         messages = [
             rtnl.link_flags(ifname, link.index, rtnl.IFF_UP),

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.net.rtnl import Link, Rtnetlink
 
-_TIMEOUT = 10.0  # as the Go plugin's
+_TIMEOUT = 10.0  # as in the Go plugin
 _INTERVAL = 0.02
 
 
@@ -25,7 +25,7 @@ def wait(kernel: Rtnetlink, link: Link) -> None:
         for address in kernel.addresses(link.index):
             text = format_address(int.from_bytes(address.packed, "big"), len(address.packed) * 8)
             if address.flags & rtnl.IFA_F_DADFAILED:
-                raise CniError(errors.KERNEL_REFUSED, f"link {link.name}: address {text} is in use elsewhere, too")
+                raise CniError(errors.KERNEL_REFUSED, f"link {link.name}: address {text} is also in use elsewhere")
             if address.flags & rtnl.IFA_F_TENTATIVE:
                 tentative = text
         if not tentative:

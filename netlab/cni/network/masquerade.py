@@ -1,8 +1,8 @@
-"""`ipMasq`: what a container sends out of its own subnets leaves with an address of the node.
+"""`ipMasq`: what a container sends beyond its own subnets leaves with the node's address.
 
-The semantics are those of the Go plugin, whichever ipMasqBackend is asked for: neither what stays within the subnet of
-the container's address nor multicast is translated. An address is one element of each of a few sets, and the rules
-are six, whatever the number of containers and networks.
+The semantics are the Go plugin's, for either ipMasqBackend: traffic within the subnet of the container's address and
+multicast are not translated. An address is one element in each of a few sets; there are six rules, whatever the number
+of containers and networks.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ _IFNAMSIZ = 16
 
 
 def elements(owner: str, addressing: Addressing, overlay: str) -> Elements:
-    """What the table has for a container; `overlay` is the link behind which other nodes' containers are, if any.
+    """The table's elements for a container; `overlay` is the link to other nodes' containers, if any.
 
-    An address that is known without its subnet (the result of a routed container) has only itself inside.
+    For an address whose subnet is unknown (the result of a routed container), only the address itself is inside.
     """
     wanted: Elements = {}
     for subnet in addressing.subnets:

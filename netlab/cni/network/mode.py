@@ -1,4 +1,4 @@
-"""What the modes of the plugin have in common: how a container's host end comes to be, and what a mode adds to that."""
+"""What the plugin's modes share: how a container's host end is made, and what a mode adds to it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 class Mode:
     """How containers of a network are attached to the node: the base of `MODE` in the modules bridge, routed, vxlan.
 
-    ADD calls `prepare`, `address`, and `connect`, in this order; what `connect` makes must go with the host end or
-    be undone by `connect` itself when it fails. What `prepare` makes is shared by the containers of the node, and
-    stays after an ADD that fails as it does after the last DEL: another ADD may rely on it already. Every method
-    raises `CniError` and `NetlinkError`.
+    ADD calls `prepare`, `address` and `connect`, in this order. What `connect` makes must disappear with the host end,
+    or be undone by `connect` itself when it fails. What `prepare` makes is shared by the node's containers, and stays
+    after a failed ADD as it does after the last DEL: another ADD may already rely on it. Every method raises
+    `CniError` and `NetlinkError`.
     """
 
     master = 0
-    """Index of the link whose port the host end is; known after `prepare`."""
+    """Index of the link that the host end is a port of; known after `prepare`."""
     overlay = ""
-    """Name of the link that leads to other nodes' containers, which are to see untranslated addresses."""
+    """Name of the link that leads to other nodes' containers, which must see untranslated addresses."""
 
     def __init__(self, request: Request) -> None:
         """Read the configuration; nothing is made yet."""
@@ -39,19 +39,19 @@ class Mode:
         """MTU of both ends, 0 for the kernel's default; `prepare` may change it."""
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
-        """See to what the containers share on this node; the links of it that the result names first."""
+        """Set up what the containers share on this node; returns the links that come first in the result."""
         raise NotImplementedError
 
     def address(self, reserved: Object) -> Addressing:
-        """What follows from the IPAM plugin's result, which is empty without one."""
+        """The addressing for the IPAM plugin's result, which is empty without one."""
         raise NotImplementedError
 
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
-        """Take the fresh host end, which is down, into the network; set it up."""
+        """Connect the new host end, which is down, to the network, and set it up."""
         raise NotImplementedError
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
-        """CHECK of what `prepare` and `connect` made. `addressing` is that of the result of the ADD."""
+        """CHECK what `prepare` and `connect` made. `addressing` comes from the result of the ADD."""
         raise NotImplementedError
 
     def status(self, kernel: Rtnetlink) -> None:
@@ -64,7 +64,7 @@ def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link
     request = mode.request
     name = host_name(request)
     try:
-        # One datagram, which the kernel works off before a signal can end this process: no link without a mark.
+        # One datagram, which the kernel handles before a signal can end this process: no link lacks its mark.
         kernel.send(
             rtnl.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
             rtnl.link_alias(name, request.owner),
@@ -72,20 +72,20 @@ def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link
         return get(kernel, name)
     except OSError as error:
         if error.errno != errno.EEXIST:
-            kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)  # made, and something failed after that
+            kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)  # made, and a later step failed
             raise
         if kernel.link(name) is not None:
             raise attached_already(request) from error
         raise CniError(
-            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} exists in {request.netns} already"
+            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} already exists in {request.netns}"
         ) from error
 
 
 def attached_already(request: Request) -> CniError:
-    """The failure of an ADD that was made before."""
+    """The error for a repeated ADD."""
     return CniError(
         errors.INVALID_ENVIRONMENT,
-        f"CNI_CONTAINERID: {request.container_id} is on network {request.network} as {request.ifname} already;"
+        f"CNI_CONTAINERID: {request.container_id} is already on network {request.network} as {request.ifname};"
         " DEL it first",
     )
 
@@ -94,7 +94,7 @@ def get(kernel: Rtnetlink, name: str) -> Link:
     """The link of that name. Raises `CniError` if there is none."""
     link = kernel.link(name)
     if link is None:
-        raise CniError(errors.CHECK_FAILED, f"link {name}: it is missing")
+        raise CniError(errors.CHECK_FAILED, f"link {name}: missing")
     return link
 
 
@@ -104,13 +104,13 @@ def forwarding(bits: int) -> str:
 
 
 def read_sysctl(name: str) -> str:
-    """The value of a sysctl of the present namespace."""
+    """The value of a sysctl in the current namespace."""
     with open(f"/proc/sys/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - pathlib costs 15 ms to import
         return file.read().decode().strip()
 
 
 def write_sysctl(name: str, value: str) -> None:
-    """Set a sysctl of the present namespace, if it is not so: /proc/sys may be read-only in a container."""
+    """Set a sysctl in the current namespace unless it is set already: /proc/sys may be read-only in a container."""
     if read_sysctl(name) == value:
         return
     with open(f"/proc/sys/{name}", "wb", buffering=0) as file:  # noqa: PTH123
@@ -118,7 +118,7 @@ def write_sysctl(name: str, value: str) -> None:
 
 
 def write_ipv6_sysctl(name: str, value: str) -> None:
-    """Set a sysctl below net/ipv6, which has none where IPv6 is off altogether."""
+    """Set a sysctl below net/ipv6, which is empty if IPv6 is disabled altogether."""
     try:
         write_sysctl(f"net/ipv6/{name}", value)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""The other nodes of a VXLAN overlay: the peers file, and what it has this node's VXLAN device know.
+"""The other nodes of a VXLAN overlay: the peers file, and the entries of this node's VXLAN device.
 
-As in flannel's VXLAN backend every pair of nodes is a unicast tunnel: nothing is flooded and nothing is learnt. A
-peer's pods are reached through its gateway, the first address of its subnet (which no pod ever gets), whose MAC address
-is that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay_apply brings it into the kernel.
+As in flannel's VXLAN backend every pair of nodes has a unicast tunnel: no flooding and no learning. A peer's pods are
+reached through its gateway, the first address of its subnet (which no pod ever gets); the gateway's MAC address is
+that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay_apply applies it to the kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAC_LENGTH = 6
 class Peer:
     """A node of the overlay: its addresses on the underlay, its VXLAN device's MAC address, and its pods' subnets.
 
-    An address that it has not, and a MAC address that follows from its endpoint (`vtep_mac`), are empty.
+    An address it lacks is empty, and so is a MAC address derived from its endpoint (`vtep_mac`).
     """
 
     node: str
@@ -34,15 +34,15 @@ class Peer:
     subnets: tuple[str, ...]
 
     def endpoint(self, version: int) -> str:
-        """Its address on an underlay of that version: 4 or 6."""
+        """Its address on an underlay of that IP version, 4 or 6."""
         return self.public_ip if version == 4 else self.public_ipv6
 
 
 def parse_peers(text: bytes) -> list[Peer]:
-    """Read a peers file. Raises `ValueError` that leads to the field, such as `[1].subnets[0]`."""
+    """Read a peers file. Raises `ValueError` naming the field, such as `[1].subnets[0]`."""
     document = codec.loads(text)
     if not isinstance(document, list):
-        raise ValueError("it must be a list of peers")
+        raise ValueError("must be a list of peers")
     peers = [_parse_peer(item, f"[{number}]") for number, item in enumerate(document)]
     for name in ("node", "public_ip", "public_ipv6", "mac"):
         _distinct((getattr(peer, name) for peer in peers), _KEYS[name])
@@ -54,9 +54,9 @@ _KEYS = {"node": "node", "public_ip": "publicIP", "public_ipv6": "publicIPv6", "
 
 
 def plan(peers: Iterable[Peer], local: str, vni: int) -> Overlay:
-    """What the device of the node with the endpoint `local` is to know. A peer with that endpoint is the node itself.
+    """The entries for the device of the node with the endpoint `local`. A peer with that endpoint is the node itself.
 
-    Raises `ValueError` for a peer without an address of the underlay's family.
+    Raises `ValueError` if a peer has no address of the underlay's family.
     """
     version = ipaddress.ip_address(local).version
     forwarding, neighbours, routes = set(), set(), set()
@@ -66,7 +66,7 @@ def plan(peers: Iterable[Peer], local: str, vni: int) -> Overlay:
             continue
         if not endpoint:
             key = "publicIP" if version == 4 else "publicIPv6"
-            raise ValueError(f"node {peer.node}: {key} is missing, and {local} is where the others reach this node")
+            raise ValueError(f"node {peer.node}: {key} is missing; the others reach this node at {local}")
         mac = peer.mac or vtep_mac(endpoint, vni)
         forwarding.add((mac, endpoint))
         for subnet in peer.subnets:
@@ -76,14 +76,14 @@ def plan(peers: Iterable[Peer], local: str, vni: int) -> Overlay:
 
 
 def own_mac(peers: Iterable[Peer], local: str, vni: int) -> str:
-    """The MAC address that the others know the device of the node with the endpoint `local` by."""
+    """The MAC address by which the others know the device of the node with the endpoint `local`."""
     version = ipaddress.ip_address(local).version
     listed = (peer.mac for peer in peers if peer.endpoint(version) == local)
     return next(listed, "") or vtep_mac(local, vni)
 
 
 def vtep_mac(endpoint: str, vni: int) -> str:
-    """The MAC address of a VXLAN device, where none is given: the same each time it is made, and known to its peers."""
+    """The MAC address of a VXLAN device, if none is given: always the same, so its peers know it."""
     digest = blake2s(f"{vni}/{endpoint}".encode(), digest_size=_MAC_LENGTH - 1).digest()
     return (b"\x0e" + digest).hex(":")
 
@@ -101,7 +101,7 @@ def _parse_peer(value: Any, path: str) -> Peer:
         raise ValueError(f"{path}: publicIP or publicIPv6 is needed")
     subnets = value.get("subnets")
     if not isinstance(subnets, list):
-        raise ValueError(f"{path}.subnets: {subnets!r} must be a list of subnets such as 10.244.2.0/24")
+        raise ValueError(f"{path}.subnets: {subnets!r} must be a list of subnets like 10.244.2.0/24")
     return Peer(
         node=_text(value, "node", path) or public_ip or public_ipv6,
         public_ip=public_ip,
@@ -144,7 +144,7 @@ def _mac(value: dict[str, Any], path: str) -> str:
     except ValueError:
         mac = b""
     if len(mac) != _MAC_LENGTH or mac[0] & 1 or not any(mac):
-        raise ValueError(f"{path}.vtepMAC: {text!r} must be the MAC address of one device, such as 0e:1b:2c:3d:4e:5f")
+        raise ValueError(f"{path}.vtepMAC: {text!r} must be the MAC address of one device, like 0e:1b:2c:3d:4e:5f")
     return mac.hex(":")
 
 
@@ -155,7 +155,7 @@ def _subnet(value: Any, path: str) -> str:
         return str(ipaddress.ip_network(value))
     except ValueError:
         raise ValueError(
-            f"{path}: {value!r} must be a subnet such as 10.244.2.0/24 (no bits beyond its prefix)"
+            f"{path}: {value!r} must be a subnet like 10.244.2.0/24, with no host bits set"
         ) from None
 
 
@@ -172,4 +172,4 @@ def _disjoint(subnets: list[str]) -> None:
     # In this order a network directly precedes those within it.
     for one, other in itertools.pairwise(networks):
         if one.version == other.version and other.subnet_of(one):  # type: ignore[arg-type]
-            raise ValueError(f"subnets: {other} is part of {one}" if one != other else f"subnets: {one} is there twice")
+            raise ValueError(f"subnets: {other} is part of {one}" if one != other else f"subnets: {one} is a duplicate")

@@ -1,4 +1,4 @@
-"""`macspoofchk`: a container sends from the MAC address of its interface, and from no other."""
+"""`macspoofchk`: a container can only send from the MAC address of its interface."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TABLE = Table(f"bridge {_NAME}", _TEXT, {_PORTS: _IFNAMSIZ, _SENDERS: _IFNAMSIZ}
 
 
 def elements(owner: str, port: str, mac: str) -> Elements:
-    """What the table has for a container: the name of its port of the bridge, and its own address."""
+    """The table's elements for a container: its bridge port, and its MAC address with that port."""
     name = port.encode().ljust(_IFNAMSIZ, b"\0")
     sender = concatenated(name, bytes.fromhex(mac.replace(":", "")))
     return {_PORTS: [Element(name, comment=owner)], _SENDERS: [Element(sender, comment=owner)]}

@@ -1,7 +1,7 @@
-"""nftables as this plugin uses it: a table that is the same for any number of containers, and elements that are theirs.
+"""nftables as this plugin uses it: one table for any number of containers, whose elements belong to them.
 
-Each element is marked, by its comment, with the owner of the attachment (`Request.owner`). What is an attachment's can
-thus be found with its namespace and its result gone, and what is another's is never touched.
+Each element's comment is the owner of the attachment (`Request.owner`). An attachment's elements can therefore be found
+after its namespace and its result are gone, and those of others are never touched.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Elements = dict[Set, list[Element]]
 
 _ATTEMPTS = 100
-"""Each one but the first is for a change that somebody else made in between."""
+"""Every attempt after the first is for a change that another process made in between."""
 
 
 class Table:
-    """A table: `name` with its family (`inet NAME`), the text for nft that makes it or mends it, and its sets.
+    """A table: `name` with its family (`inet NAME`), the nft text that creates or repairs it, and its sets.
 
-    Each set comes with how many bytes of its keys say what they are about: the address or the port of a container.
+    For each set, the length in bytes of the part of its keys that names the subject: a container's address or port.
     """
 
     __slots__ = ("name", "sets", "text")
@@ -42,7 +42,7 @@ class Table:
     def add(self, environment: Mapping[str, str], wanted: Elements) -> None:
         """Add elements, all or none, to the table as its layout says. Raises `CniError`, `NetlinkError`.
 
-        Elements about the same address were left behind: IPAM gives an address to one container at a time.
+        Existing elements for the same address are leftovers: IPAM gives an address to one container at a time.
         """
         messages = [message for where, found in wanted.items() for message in nfelements.addition(where, found)]
         with Nfnetlink() as kernel:
@@ -57,14 +57,14 @@ class Table:
                         raise
                 else:
                     return
-        raise CniError(errors.TRY_AGAIN, f"table {self.name}: others changed it all the while; try again")
+        raise CniError(errors.TRY_AGAIN, f"table {self.name}: other processes kept changing it; try again")
 
     def remove(self, kernel: Nfnetlink, unwanted: Callable[[str], bool]) -> None:
-        """Delete the elements of those owners, all or none; a table that is missing has none. Raises `NetlinkError`."""
+        """Delete the elements of those owners, all or none; a missing table has none. Raises `NetlinkError`."""
         kernel.remove(self.sets, lambda _, element: unwanted(element.comment))
 
     def check(self, environment: Mapping[str, str], wanted: Elements) -> None:
-        """See that the table is as it was made, and has these elements. Raises `CniError`, `NetlinkError`."""
+        """Check that the table is unchanged and has these elements. Raises `CniError`, `NetlinkError`."""
         from netlab.cni.nft import difference
 
         if said := difference(environment, self.name, self.text):

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def collect_garbage(request: Request) -> None:
-    """Remove host ends and elements of this network's attachments that are not valid; forward it to the IPAM plugin.
+    """Remove host ends and elements of this network's invalid attachments; forward the GC to the IPAM plugin.
 
-    What they carry says whose they are: the alias of a link, the comment of an element. Nothing is known by its name.
-    Goes on after failures, and raises all of them as one `CniError` (SPEC.md, section 2, GC).
+    The alias of a link and the comment of an element say whose they are; names say nothing. Goes on after failures, and
+    raises all of them as one `CniError` (SPEC.md, section 2, GC).
     """
     prefix = owner_prefix(request.network)
     valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
@@ -41,7 +41,7 @@ def collect_garbage(request: Request) -> None:
             failures.append(str(error))
 
     def clear_tables() -> None:
-        # Whatever the configuration: by that of today nothing may be masqueraded, and by that of yesterday it was.
+        # Regardless of the configuration, which may have masqueraded before and not now.
         with Nfnetlink() as kernel:
             attempt(lambda: spoofing.TABLE.remove(kernel, stale))
             attempt(lambda: masquerade.TABLE.remove(kernel, stale))
@@ -50,7 +50,7 @@ def collect_garbage(request: Request) -> None:
     attempt(clear_tables)
     attempt(lambda: delegate.collect_garbage(request))
     if failures:
-        raise CniError(errors.GARBAGE_LEFT, f"garbage of network {request.network} is left: {'; '.join(failures)}")
+        raise CniError(errors.GARBAGE_LEFT, f"network {request.network}: garbage remains: {'; '.join(failures)}")
 
 
 def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], object]], None]) -> None:
@@ -62,7 +62,7 @@ def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], 
 
 
 def status(request: Request) -> None:
-    """Whether an ADD can be served. Raises `CniError`: 50 if not, whatever the reason but a wrong configuration."""
+    """Whether an ADD can succeed. Raises `CniError`, with code 50 unless the configuration is wrong."""
     mode = mode_of(request)
     try:
         with Rtnetlink() as kernel:

@@ -1,6 +1,6 @@
-"""The VXLAN device of a node: made, brought up to date with the peers file, and checked, over pyroute2.
+"""A node's VXLAN device: creating it, applying the peers file, and checking it, with pyroute2.
 
-It is imported where that has to be done: by the first ADD of a node, and by one after a change.
+Imported only when needed: by a node's first ADD, and by the first one after a change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from netlab.cni.network.vxlan import Settings
 
 _OVERHEAD = {4: 50, 6: 70}
-"""Bytes before a container's packet on the underlay: its Ethernet header, VXLAN, UDP, and IPv4 or IPv6 (RFC 7348)."""
+"""Bytes before a container's packet on the underlay: Ethernet header, VXLAN, UDP, and IPv4 or IPv6 (RFC 7348)."""
 _RT_SCOPE_UNIVERSE = 0
 
 
@@ -49,14 +49,14 @@ class _Underlay:
 
     @property
     def inner_mtu(self) -> int:
-        """The largest packet that goes through the tunnel unbroken, in bytes."""
+        """The largest packet that fits the tunnel without fragmentation, in bytes."""
         return self.mtu - _OVERHEAD[self.version]
 
 
 def ensure(settings: Settings) -> None:
-    """The device is there, up, and knows just the peers of the peers file. Raises `CniError`."""
+    """Ensure that the device exists, is up, and has exactly the peers of the peers file. Raises `CniError`."""
     with _one_at_a_time(), _naming(settings), IPRoute() as ip:
-        # A file that was replaced while this ADD waited for another one is the one to go by.
+        # The file may have been replaced while this ADD waited for another one; the new one counts.
         settings.read_peers()
         underlay = _underlay(ip, settings)
         listed = _peers(settings)
@@ -67,10 +67,10 @@ def ensure(settings: Settings) -> None:
             index = _make(ip, settings, underlay, mac, mtu)
         else:
             _refuse_another(ip, settings, underlay)
-            # Whatever comes between this and the end leaves a device that the next ADD takes up again.
+            # If this is interrupted, the next ADD finishes the device.
             ip.link("set", index=index, ifalias="")
             mac = peers.own_mac(listed, underlay.local, settings.vni) if listed is not None else ""
-            # The kernel forgets all neighbours when an address is set, and be it the same.
+            # The kernel forgets all neighbours when a MAC address is set, even to the same one.
             if mac and mac != links.mac_of(ip, settings.name):
                 ip.link("set", index=index, address=mac)
         links.ensure_up(ip, settings.name)
@@ -89,7 +89,7 @@ def _make(ip: IPRoute, settings: Settings, underlay: _Underlay, mac: str, mtu: i
             address=mac,
             vxlan_id=settings.vni,
             vxlan_port=settings.port,
-            # Every peer is known: nothing is learnt from what comes in.
+            # Every peer is known: no learning from incoming packets.
             vxlan_learning=0,
             vxlan_link=underlay.index,
             mtu=mtu,
@@ -100,34 +100,34 @@ def _make(ip: IPRoute, settings: Settings, underlay: _Underlay, mac: str, mtu: i
             raise
         raise CniError(
             errors.INVALID_CONFIG,
-            f"vxlan.id: {settings.vni} is that of another VXLAN device on port {settings.port}; choose another, or"
+            f"vxlan.id: another VXLAN device on port {settings.port} already has {settings.vni}; choose another id, or"
             " name that device in vxlan.name",
         ) from error
 
 
 def check(settings: Settings, addresses: list[str]) -> None:
-    """CHECK of the device, its addresses and its peers. Raises `CniError` naming what is missing."""
+    """CHECK the device, its addresses and its peers. Raises `CniError` naming what is missing."""
     settings.read_peers()
     with _naming(settings), IPRoute() as ip:
         underlay = _underlay(ip, settings)
         listed = _peers(settings)
         index = links.index_of(ip, settings.name)
         if index is None:
-            raise CniError(errors.CHECK_FAILED, f"link {settings.name}: it is missing")
+            raise CniError(errors.CHECK_FAILED, f"link {settings.name}: missing")
         if ip.get_links(index)[0]["state"] != "up":
-            raise CniError(errors.CHECK_FAILED, f"link {settings.name}: it is down")
+            raise CniError(errors.CHECK_FAILED, f"link {settings.name}: down")
         _refuse_another(ip, settings, underlay, errors.CHECK_FAILED)
         present = {item.get("address") for item in ip.get_addr(index=index)}
         for address in addresses:
             if address.partition("/")[0] not in present:
-                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: address {address} is missing")
+                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: missing address {address}")
         if listed is not None:
             mac = peers.own_mac(listed, underlay.local, settings.vni)
             if links.mac_of(ip, settings.name) != mac:
-                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: its address is not {mac}, its peers' entry")
+                raise CniError(errors.CHECK_FAILED, f"link {settings.name}: its address is not {mac}, as peers expect")
             missing = _plan(settings, listed, underlay) - overlay_apply.read(ip, settings.name)
             for entry in missing.describe(settings.name):
-                raise CniError(errors.CHECK_FAILED, f"{entry}: it is missing")
+                raise CniError(errors.CHECK_FAILED, f"{entry}: missing")
 
 
 def status(settings: Settings) -> None:
@@ -145,7 +145,7 @@ def status(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Let one ADD of this node through. The lock is on its network namespace itself: no file has to be agreed upon."""
+    """Let in one ADD of this node at a time. The lock is on its network namespace, which needs no agreed file."""
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(namespace, fcntl.LOCK_EX)
@@ -167,11 +167,11 @@ def _naming(settings: Settings) -> Iterator[None]:
 
 
 def _underlay(ip: IPRoute, settings: Settings) -> _Underlay:
-    """The link and the address that the configuration names, the other of the two found by the one it gives."""
+    """The link and the address that the configuration names; whichever it omits is found from the other."""
     wanted = ipaddress.ip_address(settings.local_address) if settings.local_address else None
     index = links.index_of(ip, settings.device) if settings.device else None
     if settings.device and index is None:
-        raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {settings.device!r}: there is no link of that name")
+        raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {settings.device!r}: no such link")
     found: list[tuple[Any, int]] = [
         (ipaddress.ip_address(item.get("local") or item.get("address")), item["index"])
         for item in ip.get_addr()
@@ -186,7 +186,7 @@ def _underlay(ip: IPRoute, settings: Settings) -> _Underlay:
         if wanted is None:
             raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {settings.device!r} has no address of its own yet")
         where = f" of {settings.device}" if settings.device else ""
-        raise CniError(errors.INVALID_CONFIG, f"vxlan.localAddress: {wanted} is no address{where} of this node")
+        raise CniError(errors.INVALID_CONFIG, f"vxlan.localAddress: {wanted} is not an address{where} on this node")
     # The kernel's order, IPv4 first.
     address, link = min(candidates, key=lambda candidate: candidate[0].version)
     attributes = ip.get_links(link)[0]
@@ -224,11 +224,11 @@ def _mtu(settings: Settings, underlay: _Underlay) -> int:
 
 
 def _refuse_another(ip: IPRoute, settings: Settings, underlay: _Underlay, code: int = errors.INVALID_CONFIG) -> None:
-    """A device of that name that is another tunnel's cannot be made into this one."""
+    """Refuse an existing device of that name that belongs to another tunnel."""
     (link,) = ip.get_links(links.index_of(ip, settings.name))
     info = link.get("linkinfo")
     if not info or info.get("kind") != "vxlan":
-        raise CniError(code, f"vxlan.name: link {settings.name!r} exists and is no VXLAN device; choose another name")
+        raise CniError(code, f"vxlan.name: link {settings.name!r} exists but is not a VXLAN device; use another name")
     data = info.get("data")
     is_so = {
         "id": data.get("vxlan_id"),

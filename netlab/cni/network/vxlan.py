@@ -1,8 +1,8 @@
-"""Mode `vxlan`: a bridge on each node, and a VXLAN device that routes to the containers of the others.
+"""Mode `vxlan`: a bridge on each node, and a VXLAN device that leads to the containers of the others.
 
-The device and what it knows of its peers are the node's, not a container's: made by the first ADD, brought up to date
-by the first one after a change of the configuration or of the peers file, and never removed. Which state the device
-was brought to is noted on itself (its alias), so that any other ADD has to look at nothing else.
+The device and its peer entries belong to the node, not to a container: the first ADD makes them, the first one after a
+change of the configuration or the peers file updates them, and nothing removes them. The device's alias notes which
+state it was brought to, so that any other ADD need not look further.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from netlab.net.rtnl import Link, Rtnetlink
 
 _PORT = 4789
-"""IANA's (RFC 7348), so that every packet tool decodes it unasked; the kernel's default is the older 8472."""
+"""IANA's (RFC 7348), so that every packet tool decodes it by default; the kernel's default is the older 8472."""
 
 
 class Settings:
     """The configuration's `vxlan`, checked, and with `read_peers` the content of the peers file.
 
-    `peers` is None where an agent of the node sees to the peers, and `mtu` 0 where it follows from the underlay's.
+    `peers` is None if an agent on the node manages the peers, and `mtu` is 0 if it follows from the underlay's.
     """
 
     __slots__ = ("device", "local_address", "mtu", "name", "peers", "peers_file", "port", "vni")
@@ -49,12 +49,12 @@ class Settings:
         self.peers_file: str = option(given, "peersFile", str, "", "vxlan.")
         self.mtu = mtu
         if not 1 <= self.vni < 1 << 24:
-            raise CniError(errors.INVALID_CONFIG, f"vxlan.id: {self.vni} must be 1 to {(1 << 24) - 1}")
+            raise CniError(errors.INVALID_CONFIG, f"vxlan.id: {self.vni} must be from 1 to {(1 << 24) - 1}")
         if not 1 <= self.port < 1 << 16:
-            raise CniError(errors.INVALID_CONFIG, f"vxlan.port: {self.port} must be 1 to 65535")
+            raise CniError(errors.INVALID_CONFIG, f"vxlan.port: {self.port} must be from 1 to 65535")
         for key, name in (("name", self.name), ("device", self.device)):
             if name and not is_interface_name(name):
-                raise CniError(errors.INVALID_CONFIG, f"vxlan.{key}: {name!r} is not a valid name of an interface")
+                raise CniError(errors.INVALID_CONFIG, f"vxlan.{key}: {name!r} is not a valid interface name")
         if self.local_address:
             try:
                 parse_address(self.local_address)
@@ -70,7 +70,7 @@ class Settings:
         self.peers: bytes | None = None
 
     def read_peers(self) -> None:
-        """Take the peers file as it is now. Raises `CniError` if it cannot be read."""
+        """Read the peers file as it is now. Raises `CniError` if it cannot be read."""
         if not self.peers_file:
             return
         try:
@@ -80,17 +80,17 @@ class Settings:
             raise CniError(errors.IO_FAILURE, f"vxlan.peersFile: {self.peers_file}: {error.strerror}") from error
 
     def mark(self) -> str:
-        """What a device is marked with that was brought to this state. No attachment's owner looks like it."""
+        """The mark on a device that was brought to this state. No attachment's owner looks like it."""
         asked = (self.vni, self.port, self.device, self.local_address, self.mtu, self.peers)
         return "netlab vxlan " + blake2s(repr(asked).encode(), digest_size=16).hexdigest()
 
 
 class Vxlan(Bridge):
-    """Containers share a bridge, which is their gateway to those of other nodes."""
+    """Containers share a bridge, which is their gateway to other nodes' containers."""
 
     device: Link
     is_fresh = False
-    """Whether this ADD has seen to the device already."""
+    """Whether this ADD has already set up the device."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -98,7 +98,7 @@ class Vxlan(Bridge):
         self.overlay = self.settings.name
         if not self.config.has_ipam:
             raise CniError(errors.INVALID_CONFIG, "ipam.type: mode 'vxlan' needs addresses; name an IPAM plugin")
-        # Without them a container would reach nobody beyond its own node.
+        # Without them a container would reach nothing beyond its own node.
         self.config.is_gateway = True
         self.config.is_default_gateway = request.config.get("isDefaultGateway") is not False
 
@@ -118,27 +118,27 @@ class Vxlan(Bridge):
         found = super().address(reserved)
         for subnet in found.subnets:
             if subnet.length >= subnet.bits - 1:
-                raise CniError(errors.INVALID_CONFIG, f"ipam: {subnet} is no subnet of a node; mode 'vxlan' needs one")
+                raise CniError(errors.INVALID_CONFIG, f"ipam: {subnet} is not a node's subnet; mode 'vxlan' needs one")
         return found
 
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
-        """The port of the bridge, and the device's address, by which the node itself is known to other nodes' pods."""
+        """The port of the bridge, and the device's address, by which other nodes' pods know this node."""
         messages = (
             rtnl.address(self.device.name, self.device.index, address.packed, address.length)
             for address in endpoints(addressing)
         )
         if any(kernel.send(*messages, tolerate=errno.EEXIST)) and not self.is_fresh:
-            # Somebody removed it, and with a link's last IPv4 address the kernel drops its neighbours and routes.
+            # It was removed by hand, and with a link's last IPv4 address the kernel drops its neighbours and routes.
             self._ensure_device(kernel)
         super().connect(kernel, host, addressing)
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
-        """The port and the bridge; the device, its addresses, and all that it knows of its peers."""
+        """The port and the bridge; the device, its addresses, and all its peer entries."""
         super().check(kernel, host, addressing)
         _vtep().check(self.settings, [str(address) for address in endpoints(addressing)])
 
     def status(self, kernel: Rtnetlink) -> None:
-        """Whether there is an underlay, and a device can be made on it; what the peers file says."""
+        """Whether there is an underlay and a device can be made on it, and the peers file is valid."""
         super().status(kernel)
         _vtep().status(self.settings)
 
@@ -151,7 +151,7 @@ MODE = Vxlan
 
 
 def _vtep() -> ModuleType:
-    """What works on the device. Raises `CniError` if pyroute2 is not there, which nothing else in this plugin needs."""
+    """The module for the device. Raises `CniError` without pyroute2, which nothing else in this plugin needs."""
     try:
         from netlab.cni.network import vtep
     except ImportError as error:
@@ -163,5 +163,5 @@ def _vtep() -> ModuleType:
 
 
 def endpoints(addressing: Addressing) -> list[Prefix]:
-    """The addresses of the VXLAN device: its peers have them as gateways of this node's subnets."""
+    """The addresses of the VXLAN device: its peers use them as gateways to this node's subnets."""
     return [Prefix(subnet.first, subnet.bits, subnet.bits) for subnet in addressing.subnets]

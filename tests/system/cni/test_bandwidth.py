@@ -227,8 +227,8 @@ BREAKAGES = {
     "tc filter add dev HOST parent 1: protocol ip u32 match u32 0 0 flowid 1:": "it has 3 filters, not 2",
     "tc qdisc delete dev HOST ingress": "the filter that redirects what it receives to DEVICE is missing",
     "tc filter delete dev HOST parent ffff:": "the filter that redirects what it receives to DEVICE is missing",
-    "ip link delete DEVICE": "link DEVICE: it is missing",
-    "ip link set DEVICE down": "link DEVICE: it is down",
+    "ip link delete DEVICE": "link DEVICE: missing",
+    "ip link set DEVICE down": "link DEVICE: down",
     "ip link set DEVICE alias other": "link DEVICE: it is not the ifb device of net/one/eth0",
     "tc qdisc delete dev DEVICE root": "link DEVICE: its qdisc htb 1: is missing",
 }

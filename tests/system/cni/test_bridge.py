@@ -69,7 +69,7 @@ def test_without_ipam_it_is_layer_2_only(tmp_path: Path, ipam: dict[str, Any] | 
 @isolated
 def test_addresses_that_nobody_can_give_are_refused(tmp_path: Path) -> None:
     net = network(tmp_path, ipam={}, args={"cni": {"ips": ["10.0.0.2"]}})
-    with sandboxes(1) as (one,), pytest.raises(CniError, match=r"ips: \['10.0.0.2'\]: without ipam.type") as caught:
+    with sandboxes(1) as (one,), pytest.raises(CniError, match=r"ips: \['10.0.0.2'\]: there are no addresses without ipam.type") as caught:
         runtime(tmp_path).add(net, Attachment("one", one))
     assert caught.value.code == errors.UNSUPPORTED_FIELD
 
@@ -218,7 +218,7 @@ def test_duplicate_addresses_are_detected_where_asked_for(tmp_path: Path) -> Non
             assert "tentative" not in pods.ip("address", "show", "dev", "eth0")
             # The next container's address is one that this one has taken by itself.
             pods.ip("address", "add", address[:-1] + "3/64", "dev", "eth0", "nodad")
-        with pytest.raises(CniError, match=r"link eth0: address fd00:.*::3 is in use elsewhere, too"):
+        with pytest.raises(CniError, match=r"link eth0: address fd00:.*::3 is also in use elsewhere"):
             subject.add(net, Attachment("two", two))
         with inside(two):
             assert pods.links() == {"lo"}
@@ -287,7 +287,7 @@ def test_an_interface_is_added_once(tmp_path: Path) -> None:
             "netlab", "ADD", {**net.plugins[0], "name": "net", "cniVersion": "1.1.0"}, **variables
         )
         assert (status, said["code"]) == (1, errors.INVALID_ENVIRONMENT)
-        assert said["msg"] == "CNI_CONTAINERID: one is on network net as eth0 already; DEL it first"
+        assert said["msg"] == "CNI_CONTAINERID: one is already on network net as eth0; DEL it first"
         with pytest.raises(CniError, match=f"CNI_IFNAME: eth0 exists in {one} already"):
             subject.add(other, Attachment("one", one))
         subject.check(net, Attachment("one", one))

@@ -123,7 +123,7 @@ def test_a_flushed_ruleset_is_found_by_check_and_mended_by_the_next_add(tmp_path
     with pods.outside(knows_pods=False) as world, sandboxes(2) as (one, two):
         subject.add(net, Attachment("one", one))
         subprocess.run(["nft", "flush", "ruleset"], check=True)
-        with pytest.raises(CniError, match="table inet netlab_cni_masquerade: it is missing") as caught:
+        with pytest.raises(CniError, match="table inet netlab_cni_masquerade: missing") as caught:
             subject.check(net, Attachment("one", one))
         assert caught.value.code == errors.CHECK_FAILED
         subject.add(net, Attachment("two", two))

@@ -194,22 +194,22 @@ class Broken:
 
 
 BROKEN: dict[str, Broken] = {
-    "down": Broken(lambda ip, index, _: ip.link("set", index=index, state="down"), "link HOST: it is down"),
+    "down": Broken(lambda ip, index, _: ip.link("set", index=index, state="down"), "link HOST: down"),
     "gateway": Broken(
         lambda ip, index, _: ip.addr("del", index=index, address="169.254.1.1", prefixlen=32),
-        "link HOST: address 169.254.1.1/32 is missing",
+        "link HOST: missing address 169.254.1.1/32",
     ),
     "IPv6 gateway": Broken(
         lambda ip, index, _: ip.addr("del", index=index, address="fe80::1", prefixlen=64),
-        "link HOST: address fe80::1/64 is missing",
+        "link HOST: missing address fe80::1/64",
     ),
     "route": Broken(
         lambda ip, index, _: ip.route("del", dst="10.244.1.2/32", oif=index, scope=253),
-        "route to 10.244.1.2/32 through HOST: it is missing",
+        "route to 10.244.1.2/32 through HOST: missing",
     ),
     "IPv6 route": Broken(
         lambda ip, index, _: ip.route("del", dst="fd00:10:244:1::2/128", oif=index),
-        "route to fd00:10:244:1::2/128 through HOST: it is missing",
+        "route to fd00:10:244:1::2/128 through HOST: missing",
     ),
     "forwarding": Broken(
         lambda _, __, host: Path(f"/proc/sys/net/ipv4/conf/{host}/forwarding").write_text("0"),

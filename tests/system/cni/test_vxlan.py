@@ -253,27 +253,27 @@ class Broken:
 
 MAC = peers.vtep_mac("192.0.2.2", 7)
 BROKEN = {
-    "device": Broken(lambda ip, index: ip.link("del", index=index), "link vxlan7: it is missing"),
-    "down": Broken(lambda ip, index: ip.link("set", index=index, state="down"), "link vxlan7: it is down"),
+    "device": Broken(lambda ip, index: ip.link("del", index=index), "link vxlan7: missing"),
+    "down": Broken(lambda ip, index: ip.link("set", index=index, state="down"), "link vxlan7: down"),
     "forwarding entry": Broken(
         lambda ip, _: links.remove_fdb(ip, MAC, "192.0.2.2", "vxlan7"),
-        f"forwarding entry {MAC} to 192.0.2.2 on vxlan7: it is missing",
+        f"forwarding entry {MAC} to 192.0.2.2 on vxlan7: missing",
     ),
     "neighbour": Broken(
         lambda ip, _: links.remove_neighbour(ip, "10.244.2.0", "vxlan7"),
-        f"neighbour 10.244.2.0 with {MAC} on vxlan7: it is missing",
+        f"neighbour 10.244.2.0 with {MAC} on vxlan7: missing",
     ),
     "route": Broken(
         lambda ip, _: links.remove_route(ip, "10.244.2.0/24", "vxlan7"),
-        "route to 10.244.2.0/24 via 10.244.2.0 on vxlan7: it is missing",
+        "route to 10.244.2.0/24 via 10.244.2.0 on vxlan7: missing",
     ),
     "IPv6 route": Broken(
         lambda ip, _: links.remove_route(ip, "fd00:10:244:2::/64", "vxlan7"),
-        "route to fd00:10:244:2::/64 via fd00:10:244:2:: on vxlan7: it is missing",
+        "route to fd00:10:244:2::/64 via fd00:10:244:2:: on vxlan7: missing",
     ),
     "address": Broken(
         lambda ip, index: ip.addr("del", index=index, address="10.244.1.0", prefixlen=32),
-        "link vxlan7: address 10.244.1.0/32 is missing",
+        "link vxlan7: missing address 10.244.1.0/32",
     ),
 }
 # What the next ADD notices without looking at each peer.
@@ -301,15 +301,15 @@ def test_check_names_what_was_broken_and_add_mends_what_it_can_see(tmp_path: Pat
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no underlay": ({"vxlan": {"localAddress": ""}}, "vxlan.device: name the link"),
     "no such link": ({"vxlan": {"device": "eth7"}}, "vxlan.device: 'eth7'"),
-    "no such address": ({"vxlan": {"localAddress": "192.0.2.77"}}, "vxlan.localAddress: 192.0.2.77 is no address"),
-    "address elsewhere": ({"vxlan": {"device": "lo"}}, "vxlan.localAddress: 192.0.2.1 is no address of lo"),
+    "no such address": ({"vxlan": {"localAddress": "192.0.2.77"}}, "vxlan.localAddress: 192.0.2.77 is not an address"),
+    "address elsewhere": ({"vxlan": {"device": "lo"}}, "vxlan.localAddress: 192.0.2.1 is not an address of lo"),
     "no address": ({"vxlan": {"device": "lo", "localAddress": ""}}, "vxlan.device: 'lo' has no address"),
     "malformed address": ({"vxlan": {"localAddress": "x"}}, "vxlan.localAddress: 'x' is not"),
     "id": ({"vxlan": {"id": 1 << 24}}, "vxlan.id: 16777216 must be"),
     "port": ({"vxlan": {"port": 0}}, "vxlan.port: 0 must be"),
     "type": ({"vxlan": {"id": "7"}}, "vxlan.id: '7' must be a number"),
     "name": ({"vxlan": {"name": "a/b"}}, "vxlan.name: 'a/b'"),
-    "the name is another link's": ({"vxlan": {"name": "eth0"}}, "vxlan.name: link 'eth0' exists and is no VXLAN"),
+    "the name is another link's": ({"vxlan": {"name": "eth0"}}, "vxlan.name: link 'eth0' exists but is not a VXLAN"),
     "no IPAM": ({"ipam": {}}, "ipam.type: mode 'vxlan' needs addresses"),
     "relative path": ({"vxlan": {"peersFile": "peers.json"}}, "vxlan.peersFile: 'peers.json' must be an absolute"),
     "mtu": ({"mtu": 1500}, "mtu: 1500 is more than the 1450"),
@@ -370,7 +370,7 @@ def test_a_device_that_is_another_tunnel_is_refused(tmp_path: Path) -> None:
             with pytest.raises(CniError) as caught:
                 one.add("a", here, vxlan=change)
             assert said in caught.value.msg
-        with pytest.raises(CniError, match=r"vxlan.id: 7 is that of another VXLAN device on port 4789"):
+        with pytest.raises(CniError, match=r"vxlan.id: another VXLAN device on port 4789 already has 7"):
             one.add("a", here, vxlan={"name": "vxlan-new"})
         one.add("a", here)
         # Named by its link alone, the underlay is of the link's first family: the same device.

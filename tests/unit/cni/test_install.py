@@ -196,7 +196,7 @@ def test_a_network_is_installed_once(tmp_path: Path) -> None:
 def test_a_network_of_that_name_under_another_file_name(tmp_path: Path) -> None:
     (tmp_path / "00-broken.conf").write_text("{")
     (tmp_path / "99-other.conflist").write_text('{"name": "lan", "plugins": [{"type": "x"}]}')
-    with pytest.raises(ConflictError, match=r"99-other\.conflist: is a network 'lan' already"):
+    with pytest.raises(ConflictError, match=r"99-other\.conflist: already has a network 'lan'"):
         install.install(tmp_path / "bin", tmp_path, NETWORK)
     assert not (tmp_path / "bin").exists(), "nothing is changed"
     assert install.install(tmp_path / "bin", tmp_path, NETWORK, force=True)[-1].exists()

@@ -62,7 +62,7 @@ def test_subnets_are_the_other_sides() -> None:
     [
         ({"ingressRate": 8}, "ingressRate: 8 needs ingressBurst"),
         ({"egressBurst": 8}, "egressBurst: 8 needs egressRate"),
-        ({"ingressRate": -1, "ingressBurst": 1}, "ingressRate: -1 must be 0"),
+        ({"ingressRate": -1, "ingressBurst": 1}, "ingressRate: -1 must be between 0"),
         ({"ingressRate": True}, "ingressRate: True must be a number"),
         ({"ingressRate": "1M"}, "ingressRate: '1M' must be a number"),
         ({"ingressRate": 1 << 64, "ingressBurst": 1}, "ingressRate: 18446744073709551616 must be"),
@@ -84,7 +84,7 @@ def test_configurations_that_make_no_sense_are_refused(config: dict[str, Any], s
 
 @pytest.mark.parametrize("command", ["ADD", "CHECK"])
 def test_a_result_to_follow_is_needed(command: str) -> None:
-    with pytest.raises(CniError, match="prevResult: it is missing"):
+    with pytest.raises(CniError, match="prevResult: missing"):
         HANDLERS[command](request(**BOTH))
 
 

@@ -57,7 +57,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "two of one set": (
         {"runtimeConfig": {"ips": ["10.0.0.5", "10.0.0.6"]}},
         errors.UNSUPPORTED_FIELD,
-        "'10.0.0.6' and '10.0.0.5' are of one range set",
+        "'10.0.0.6' and '10.0.0.5' are in one range set",
     ),
     "held": ({"runtimeConfig": {"ips": ["10.0.0.2"]}}, errors.ALREADY_RESERVED, "held by eth0 of container first"),
     "a file": ({"runtimeConfig": {"ips": ["10.0.0.7"]}}, errors.ALREADY_RESERVED, "held by the file /"),

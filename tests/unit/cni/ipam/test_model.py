@@ -56,7 +56,7 @@ class Reservations(RuleBasedStateMachine):
     def add(self, name: str) -> None:
         request = self.request("ADD", name)
         if name in self.held:
-            self.refused(request, errors.ALREADY_RESERVED, f"{name} has {', '.join(self.held[name])} already")
+            self.refused(request, errors.ALREADY_RESERVED, f"{name} already has {', '.join(self.held[name])}")
         elif not self.free(0):
             self.refused(request, errors.ADDRESSES_EXHAUSTED, "all 4 addresses")
         else:

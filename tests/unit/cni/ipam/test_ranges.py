@@ -15,7 +15,7 @@ from netlab.cni.errors import CniError
 from netlab.cni.ipam.ranges import Range, candidates, parse_ranges, range_of
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({}, "ipam.ranges: there are none"),
+    ({}, "ipam.ranges: empty"),
     ({"ranges": [[]]}, "ipam.ranges[0]"),
     ({"ranges": ["10.0.0.0/24"]}, "ipam.ranges[0]"),
     ({"ranges": [["10.0.0.0/24"]]}, "ipam.ranges[0][0]: '10.0.0.0/24' must be an object"),
@@ -24,19 +24,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"subnet": ""}, "ipam.subnet: '' is not an IP address"),
     ({"subnet": "10.0.0.1/24"}, "ipam.subnet: '10.0.0.1/24' has host bits set; its network is 10.0.0.0"),
     ({"subnet": "10.0.0.0/31"}, "ipam.subnet: '10.0.0.0/31' is too small"),
-    ({"subnet": "fd00::/127"}, "is too small; /126"),
+    ({"subnet": "fd00::/127"}, "is too small; the smallest is /126"),
     ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.1.1"}, "ipam.rangeStart: '10.0.1.1' is not in the subnet"),
     ({"subnet": "10.0.0.0/24", "gateway": "fd00::1"}, "ipam.gateway: 'fd00::1' is not in the subnet"),
-    ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.8"}, "has no address to give"),
-    ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.1", "rangeEnd": "10.0.0.1"}, "has no address to give"),
-    ({"subnet": "10.0.0.0/29", "exclude": ["10.0.0.2-10.0.0.6"]}, "has no address to give"),
+    ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.8"}, "is empty"),
+    ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.1", "rangeEnd": "10.0.0.1"}, "is empty"),
+    ({"subnet": "10.0.0.0/29", "exclude": ["10.0.0.2-10.0.0.6"]}, "is empty"),
     ({"subnet": "10.0.0.0/24", "exclude": "10.0.0.2"}, "ipam.exclude: '10.0.0.2' must be a list"),
     ({"subnet": "10.0.0.0/24", "exclude": [7]}, "ipam.exclude[0]: 7 must be an address"),
     ({"subnet": "10.0.0.0/24", "exclude": ["10.0.0.2", "10.0.1.0/24"]}, "ipam.exclude[1]: '10.0.1.0/24' is not in the"),
     ({"subnet": "10.0.0.0/24", "exclude": ["10.0.0.9-10.0.0.2"]}, "ipam.exclude[0]: '10.0.0.9-10.0.0.2' ends before"),
     ({"subnet": "10.0.0.0/24", "exclude": ["10.0.0.9-"]}, "ipam.exclude[0]: '' is not an IP address"),
     ({"subnet": "10.0.0.0/24", "exclude": ["fd00::/120"]}, "ipam.exclude[0]: 'fd00::/120' is not in the subnet"),
-    ({"ranges": [[{"subnet": "10.0.0.0/24"}, {"subnet": "fd00::/64"}]]}, "need a set of ranges each"),
+    ({"ranges": [[{"subnet": "10.0.0.0/24"}, {"subnet": "fd00::/64"}]]}, "each need a set of ranges"),
     ({"ranges": [[{"subnet": "10.0.0.0/8"}], [{"subnet": "10.1.0.0/16"}]]}, "overlap"),
 ]
 

@@ -162,7 +162,7 @@ def test_no_reservation_is_dropped_that_no_reboot_is_known_of(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), ("", "'' is no boot id"), ("x" * 200, "is no boot id"), ("a\nb", "no")],
+    [(None, "No such file"), ("", "'' is not a boot id"), ("x" * 200, "is not a boot id"), ("a\nb", "no")],
 )
 def test_a_boot_id_that_is_none(tmp_path: Path, content: str | None, said: str) -> None:
     boot = tmp_path / "boot_id"

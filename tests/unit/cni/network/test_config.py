@@ -34,7 +34,7 @@ from netlab.cni.plugin import Request
         (
             {"disableContainerInterface": True, "ipam": {"type": "netlab-ipam"}},
             errors.INVALID_CONFIG,
-            "disableContainerInterface: true leaves no use for ipam.type: 'netlab-ipam'",
+            "disableContainerInterface: true excludes ipam.type: 'netlab-ipam'",
         ),
         ({"ipam": {"type": 5}}, errors.INVALID_CONFIG, "ipam.type: 5"),
         ({"dns": "8.8.8.8"}, errors.INVALID_CONFIG, "dns: '8.8.8.8'"),

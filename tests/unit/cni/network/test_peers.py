@@ -52,7 +52,7 @@ def test_a_peer_without_an_address_of_the_underlays_family_is_named() -> None:
 
 
 MALFORMED: list[tuple[Any, str]] = [
-    ({}, "it must be a list"),
+    ({}, "must be a list"),
     ([1], r"\[0\]: 1 must be an object"),
     ([{**ONE, "publicIP": "192.0.2.300"}], r"\[0\]\.publicIP: '192.0.2.300' must be an IPv4 address"),
     ([{**ONE, "publicIPv6": "192.0.2.1"}], r"\[0\]\.publicIPv6: '192.0.2.1' must be an IPv6 address"),
@@ -71,7 +71,7 @@ MALFORMED: list[tuple[Any, str]] = [
     ([ONE, {**TWO, "node": "node-1"}], "node: two peers have node-1"),
     ([ONE, {**TWO, "publicIP": "192.0.2.1"}], "publicIP: two peers have 192.0.2.1"),
     ([TWO, {**ONE, "vtepMAC": "0e:00:00:00:00:02"}], "vtepMAC: two peers have 0e:00:00:00:00:02"),
-    ([ONE, {**TWO, "subnets": ["10.244.1.0/24"]}], "subnets: 10.244.1.0/24 is there twice"),
+    ([ONE, {**TWO, "subnets": ["10.244.1.0/24"]}], "subnets: 10.244.1.0/24 is a duplicate"),
     ([ONE, {**TWO, "subnets": ["fd00::/64", "10.244.1.128/25"]}], "subnets: 10.244.1.128/25 is part of 10.244.1.0/24"),
 ]
 
