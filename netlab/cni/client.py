@@ -44,9 +44,7 @@ def build(path: Path = BUILT) -> Path:
                 raise NetlabError(f"{SOURCE}: {said[0] if said else 'the compiler failed'}")
             fresh.rename(path)
     except OSError as error:
-        raise NetlabError(
-            f"{error.filename or path}: {error.strerror}: cannot build the CNI client there"
-        ) from error
+        raise NetlabError(f"{error.filename or path}: {error.strerror}: cannot build the CNI client there") from error
     return path
 
 

@@ -77,9 +77,7 @@ def device_name(request: Request) -> str:
 
 def not_chained() -> CniError:
     """The error for a call that does not name the interface."""
-    return CniError(
-        errors.INVALID_CONFIG, "prevResult: missing; this plugin must follow another one in a chain"
-    )
+    return CniError(errors.INVALID_CONFIG, "prevResult: missing; this plugin must follow another one in a chain")
 
 
 HANDLERS = {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect_garbage, "STATUS": status}

@@ -154,9 +154,7 @@ def _subnet(value: Any, path: str) -> str:
             raise ValueError
         return str(ipaddress.ip_network(value))
     except ValueError:
-        raise ValueError(
-            f"{path}: {value!r} must be a subnet like 10.244.2.0/24, with no host bits set"
-        ) from None
+        raise ValueError(f"{path}: {value!r} must be a subnet like 10.244.2.0/24, with no host bits set") from None
 
 
 def _distinct(values: Iterable[str], key: str) -> None:

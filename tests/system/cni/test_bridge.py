@@ -69,7 +69,10 @@ def test_without_ipam_it_is_layer_2_only(tmp_path: Path, ipam: dict[str, Any] | 
 @isolated
 def test_addresses_that_nobody_can_give_are_refused(tmp_path: Path) -> None:
     net = network(tmp_path, ipam={}, args={"cni": {"ips": ["10.0.0.2"]}})
-    with sandboxes(1) as (one,), pytest.raises(CniError, match=r"ips: \['10.0.0.2'\]: there are no addresses without ipam.type") as caught:
+    with (
+        sandboxes(1) as (one,),
+        pytest.raises(CniError, match=r"ips: \['10.0.0.2'\]: there are no addresses without ipam.type") as caught,
+    ):
         runtime(tmp_path).add(net, Attachment("one", one))
     assert caught.value.code == errors.UNSUPPORTED_FIELD
 
@@ -288,7 +291,7 @@ def test_an_interface_is_added_once(tmp_path: Path) -> None:
         )
         assert (status, said["code"]) == (1, errors.INVALID_ENVIRONMENT)
         assert said["msg"] == "CNI_CONTAINERID: one is already on network net as eth0; DEL it first"
-        with pytest.raises(CniError, match=f"CNI_IFNAME: eth0 exists in {one} already"):
+        with pytest.raises(CniError, match=f"CNI_IFNAME: eth0 already exists in {one}"):
             subject.add(other, Attachment("one", one))
         subject.check(net, Attachment("one", one))
         assert pods.links() == {"lo", "cni0", "cni1", host_end(result).name}

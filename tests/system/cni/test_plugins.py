@@ -221,7 +221,7 @@ def test_a_bridge_that_is_none_and_one_with_another_address_are_refused(tmp_path
         ip.link("add", ifname="cni0", kind="bridge")
         index = ip.link_lookup(ifname="cni0")[0]
         ip.addr("add", index=index, address="10.244.1.77", prefixlen=24)
-        with pytest.raises(CniError, match=r"bridge cni0: it has 10\.244\.1\.77/24, not 10\.244\.1\.1/24"):
+        with pytest.raises(CniError, match=r"bridge cni0: has 10\.244\.1\.77/24, not 10\.244\.1\.1/24"):
             runtime(tmp_path).add(network(tmp_path), attachment)
         assert [a.get("local") for a in ip.get_addr(index=index, family=2)] == ["10.244.1.77"]
         assert ipam.holders(str(tmp_path), "net") == []

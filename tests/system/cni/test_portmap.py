@@ -401,9 +401,7 @@ def test_a_flushed_ruleset_is_made_again_by_the_next_add(tmp_path: Path) -> None
         node()
         subject.add(net, attachment(one, TCP))
         subprocess.run(["nft", "flush", "ruleset"], check=True)
-        fails(
-            lambda: subject.check(net, attachment(one, TCP)), errors.CHECK_FAILED, "netlab_cni_portmap: missing"
-        )
+        fails(lambda: subject.check(net, attachment(one, TCP)), errors.CHECK_FAILED, "netlab_cni_portmap: missing")
         subject.add(net, attachment(two, TCP, "two"))
         with listening(two, 80) as server:
             assert seen(None, NODE[4], 8080, server) == NODE[4]
@@ -500,7 +498,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "the rule that masquerades": ("flush chain {} masquerade-13", "chain masquerade-13: 'meta mark .*' is missing"),
     "a chain": ("flush chain {0} output; delete chain {0} output", "chain output is missing"),
     "the guard": ("flush chain {} guard", "chain guard: 'ip daddr 127.0.0.0/8 .*' is missing"),
-    "a rule too many": ("add rule {} guard drop", "chain guard: it has more"),
+    "a rule too many": ("add rule {} guard drop", "chain guard: it has extra"),
     "the table": ("delete table {}", "netlab_cni_portmap: missing"),
 }
 

@@ -347,7 +347,7 @@ def test_a_peers_file_that_is_wrong_or_in_the_way_is_named(tmp_path: Path) -> No
         path.write_text('[{"publicIPv6": "2001:db8::2", "subnets": []}]')
         refused("node 2001:db8::2: publicIP is missing", errors.INVALID_CONFIG)
         write_peers(tmp_path, 1, 2, node_2={"subnets": ["192.0.2.0/24"]})
-        refused("route to 192.0.2.0/24: it leads to eth0 already", errors.KERNEL_REFUSED)
+        refused("route to 192.0.2.0/24: it already leads to eth0", errors.KERNEL_REFUSED)
         write_peers(tmp_path, 1, 2)
         one.add("a", here)
         one.check("a", here)

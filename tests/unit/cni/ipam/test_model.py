@@ -73,7 +73,7 @@ class Reservations(RuleBasedStateMachine):
         if wanted not in POOLS[0]:
             self.refused(request, errors.UNSUPPORTED_FIELD, f"ips: '{wanted}/29' is")
         elif name in self.held:
-            self.refused(request, errors.ALREADY_RESERVED, f"{name} has ")
+            self.refused(request, errors.ALREADY_RESERVED, f"{name} already has ")
         elif wanted not in self.free(0):
             (holder,) = (holder for holder, owned in self.held.items() if wanted in owned)
             self.refused(request, errors.ALREADY_RESERVED, f"held by eth0 of container {holder}")
