@@ -1,1 +1,1 @@
-"""Namespaces, links, addresses, routes and sysctls; knows nothing of pods."""
+"""Namespaces, links, addresses, routes and sysctls. Nothing here knows about pods."""

@@ -1,6 +1,6 @@
-"""Raw ctnetlink for forgetting UDP flows: what was translated once is translated so until it falls silent.
+"""Raw ctnetlink for deleting UDP flows: a translated flow keeps its translation until it falls silent.
 
-TCP notices by itself (a reset, a new source port); a UDP client goes on sending from the same port, each packet renews
+TCP recovers by itself (a reset, a new source port); a UDP client keeps sending from the same port, each packet renews
 the entry, and the rules are never asked again. Constants are the kernel's
 (include/uapi/linux/netfilter/nfnetlink_conntrack.h); filters in the kernel came with Linux 5.8.
 """
@@ -35,7 +35,7 @@ class Flow:
         found = dict(attributes(payload, _HEADER.size))
         ip = dict(attributes(dict(attributes(found[_TUPLE_ORIG]))[_TUPLE_IP]))
         self.destination = ip.get(_IP_V4_DST) or ip[_IP_V6_DST]
-        # With its number: another flow of the same addresses and ports may have taken its place.
+        # With its id: another flow with the same addresses and ports may have taken its place.
         self._identity = nested(_TUPLE_ORIG, found[_TUPLE_ORIG]) + attribute(_ID, found[_ID])
         if _ZONE in found:
             self._identity += attribute(_ZONE, found[_ZONE])
@@ -46,7 +46,7 @@ class Flow:
 
 
 class Conntrack(Netlink):
-    """A socket to the connection tracking of the network namespace of its making. Raises `NetlinkError`."""
+    """A socket to the connection tracking in the network namespace where it was opened. Raises `NetlinkError`."""
 
     def __init__(self) -> None:
         super().__init__(_NETLINK_NETFILTER)
@@ -61,7 +61,7 @@ class Conntrack(Netlink):
         return [Flow(answer) for answer in self.ask(request)]
 
     def forget(self, flow: Flow) -> None:
-        """Delete a flow; it may have ended meanwhile."""
+        """Delete a flow, which may have ended in the meantime."""
         try:
             self.order(flow.deletion())
         except NetlinkError as error:

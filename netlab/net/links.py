@@ -1,7 +1,7 @@
-"""Links, addresses, routes and neighbours, over pyroute2: every function makes true what it names, and can be repeated.
+"""Links, addresses, routes and neighbours, over pyroute2: each function brings about a state and can be repeated.
 
-They take an open `pyroute2.IPRoute`, which works in the network namespace in which it was opened. Errors are
-`LinkError`, naming the object and the kernel's reason.
+They take an open `pyroute2.IPRoute`, which works in the network namespace where it was opened. Errors are `LinkError`
+and name the object and the kernel's reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RTNH_F_ONLINK = 0x04
 
 
 class LinkError(NetlabError):
-    """The kernel refused a change of a link, an address, a route or a neighbour."""
+    """The kernel refused a change to a link, an address, a route or a neighbour."""
 
 
 @contextlib.contextmanager
@@ -35,12 +35,12 @@ def _naming(subject: str) -> Iterator[None]:
     except NetlinkError as error:
         reason = os.strerror(error.code) if error.code else str(error)
         if error.code == errno.EOPNOTSUPP:
-            raise UnsupportedError(f"{subject}: this kernel has no support for it; see `netlab doctor`") from error
+            raise UnsupportedError(f"{subject}: this kernel does not support it; see `netlab doctor`") from error
         raise LinkError(f"{subject}: {reason}") from error
 
 
 def index_of(ip: IPRoute, name: str) -> int | None:
-    """The index of a link; None if there is none of that name."""
+    """The index of a link; None if it does not exist."""
     found: list[int] = ip.link_lookup(ifname=name)
     return found[0] if found else None
 
@@ -48,12 +48,12 @@ def index_of(ip: IPRoute, name: str) -> int | None:
 def _existing(ip: IPRoute, name: str) -> int:
     index = index_of(ip, name)
     if index is None:
-        raise LinkError(f"link {name}: there is none of that name")
+        raise LinkError(f"link {name}: no such link")
     return index
 
 
 def ensure_link(ip: IPRoute, name: str, kind: str, **attributes: Any) -> int:
-    """A link of that name, made with the kind and attributes if there is none; its index."""
+    """Create the link with that kind and attributes unless it exists; its index."""
     index = index_of(ip, name)
     if index is not None:
         return index
@@ -63,7 +63,7 @@ def ensure_link(ip: IPRoute, name: str, kind: str, **attributes: Any) -> int:
 
 
 def ensure_veth(ip: IPRoute, name: str, peer: str, peer_namespace: int, mtu: int) -> int:
-    """A veth pair: `name` here, `peer` in the namespace behind the descriptor; the index of `name`."""
+    """A veth pair: `name` here, `peer` in the namespace of the descriptor; the index of `name`."""
     end = {"ifname": peer, "net_ns_fd": peer_namespace, "mtu": mtu}
     return ensure_link(ip, name, "veth", mtu=mtu, peer=end)
 
@@ -92,7 +92,7 @@ def ensure_address(ip: IPRoute, name: str, address: str) -> None:
 
 
 def ensure_route(ip: IPRoute, destination: str, gateways: list[str], link: str, *, onlink: bool = False) -> None:
-    """Packets for `destination` (a CIDR) go through the gateways, in turn by flow if there are several."""
+    """Packets for `destination` (a CIDR) go through the gateways, spread by flow if there are several."""
     version = ipaddress.ip_network(destination).version
     attributes: dict[str, Any] = {"dst": destination, "family": 2 if version == 4 else 10}
     index = _existing(ip, link)
@@ -106,7 +106,7 @@ def ensure_route(ip: IPRoute, destination: str, gateways: list[str], link: str, 
 
 
 def remove_route(ip: IPRoute, destination: str, link: str) -> None:
-    """No route to `destination` through the link; one that is not there is no error."""
+    """Remove the route to `destination` through the link, if there is one."""
     _remove(f"route to {destination}", lambda: ip.route("del", dst=destination, oif=_existing(ip, link)))
 
 
@@ -117,7 +117,7 @@ def ensure_neighbour(ip: IPRoute, address: str, mac: str, link: str) -> None:
 
 
 def remove_neighbour(ip: IPRoute, address: str, link: str) -> None:
-    """No such ARP or NDP entry; one that is not there is no error."""
+    """Remove the ARP or NDP entry, if there is one."""
     _remove(f"neighbour {address}", lambda: ip.neigh("del", dst=address, ifindex=_existing(ip, link)))
 
 
@@ -135,7 +135,7 @@ def ensure_fdb(ip: IPRoute, mac: str, destination: str, link: str) -> None:
 
 
 def remove_fdb(ip: IPRoute, mac: str, destination: str, link: str) -> None:
-    """No such forwarding entry; one that is not there is no error."""
+    """Remove the forwarding entry, if there is one."""
     _remove(
         f"forwarding entry {mac}",
         lambda: ip.fdb("del", lladdr=mac, dst=destination, ifindex=_existing(ip, link), flags=_NTF_SELF),

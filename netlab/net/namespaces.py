@@ -12,7 +12,7 @@ from netlab.net import syscalls
 
 @contextlib.contextmanager
 def entered(namespace: int) -> Iterator[None]:
-    """Be in the network namespace behind `namespace` (an ns file's descriptor, or a pidfd) for the block.
+    """Enter the network namespace of `namespace` (an ns file's descriptor, or a pidfd) for the block.
 
     It moves the calling thread; sockets opened in the block stay in that namespace. Raises `OSError`.
     """
@@ -22,7 +22,7 @@ def entered(namespace: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def thrown_away() -> Iterator[None]:
-    """Be in a new network namespace for the block, which ends with it; as `entered`. Raises `OSError`."""
+    """Enter a new network namespace, which ends with the block. Otherwise like `entered`. Raises `OSError`."""
     with _away(lambda: syscalls.unshare(syscalls.CLONE_NEWNET)):
         yield
 
@@ -41,15 +41,15 @@ def _away(leave: Callable[[], None]) -> Iterator[None]:
 
 
 def network_namespace_of(pidfd: int) -> int:
-    """A descriptor of the network namespace of a process: netlink wants one where it does not take a pidfd."""
+    """A descriptor of the network namespace of a process: for netlink, which does not always accept a pidfd."""
     with entered(pidfd):
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def write_sysctls(settings: dict[str, str], *, optional: bool = False) -> None:
-    """Set sysctls of the present network namespace, such as `net/ipv4/ip_forward`.
+    """Set sysctls of the current network namespace, such as `net/ipv4/ip_forward`.
 
-    With `optional`, those that this kernel does not have are passed over.
+    With `optional`, skips those that this kernel does not have.
     """
     for name, value in settings.items():
         try:

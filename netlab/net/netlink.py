@@ -1,7 +1,7 @@
-"""Netlink's framing: messages, attributes, acknowledgements, whatever the family of the protocol.
+"""Netlink's framing, common to all its protocols: messages, attributes, acknowledgements.
 
-pyroute2 does all of this and more; importing it takes 200 ms, eight times what a whole CNI ADD may. This module and
-those above it import C modules only. Constants are the kernel's (include/uapi/linux/netlink.h).
+pyroute2 does all of this and more, but importing it takes 200 ms, eight times the budget of a whole CNI ADD. This
+module and those above it import C modules only. Constants are the kernel's (include/uapi/linux/netlink.h).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = Struct("=HH")
 _ERRNO = Struct("=i")
 _RECEIVED = 1 << 16
-"""Bytes: more than the kernel sends at once (32 KiB of a dump), and less than malloc(3) asks the kernel anew for."""
+"""Bytes: more than the kernel sends at once (32 KiB), and less than malloc(3) would get from the kernel each time."""
 _MOST_DUMPS = 100
 
 
 class NetlinkError(OSError):
-    """The kernel refused a message: `errno`, its text, and (`filename`) what was to be read or changed."""
+    """The kernel refused a message: `errno`, its text, and (`filename`) what it was about."""
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
 
 
 class Message:
-    """One request: its type, flags and payload, and what it is about in words, for the error."""
+    """One request: its type, flags and payload, and its subject in words, for errors."""
 
     __slots__ = ("flags", "kind", "payload", "subject")
 
@@ -67,12 +67,12 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def nested(kind: int, value: bytes) -> bytes:
-    """One attribute that holds attributes."""
+    """One attribute that contains attributes."""
     return attribute(kind | NLA_F_NESTED, value)
 
 
 def attributes(payload: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The attributes from there on: each one's type, and its value without the padding."""
+    """The attributes from that offset on: each one's type, and its value without the padding."""
     while offset + 4 <= len(payload):
         length, kind = _ATTRIBUTE.unpack_from(payload, offset)
         yield kind & _TYPE_MASK, payload[offset + 4 : offset + length]
@@ -91,14 +91,14 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 def refusal(flags: int, payload: bytes, subject: str) -> NetlinkError | None:
     """The error in a message of type NLMSG_ERROR; None if it is the acknowledgement of success.
 
-    The kernel's own sentence (extended acknowledgement, Linux 4.12) follows errno's text where it gives one.
+    The kernel's own sentence (extended acknowledgement, Linux 4.12) follows errno's text if there is one.
     """
     code = -_ERRNO.unpack_from(payload)[0]
     if code == 0:
         return None
     reason = strerror(code)
     if flags & _NLM_F_ACK_TLVS:
-        # NETLINK_CAP_ACK: only the header of the refused message comes back between the errno and the attributes.
+        # NETLINK_CAP_ACK: only the header of the refused message stands between the errno and the attributes.
         said = dict(attributes(payload, 4 + _HEADER.size)).get(_NLMSGERR_ATTR_MSG, b"")
         if said:
             reason += f": {said.rstrip(bytes(1)).decode(errors='replace').rstrip('.')}"
@@ -106,9 +106,9 @@ def refusal(flags: int, payload: bytes, subject: str) -> NetlinkError | None:
 
 
 class Netlink:
-    """A socket to a family of netlink in the network namespace of its making. Closed by `close`, or as a block.
+    """A socket to a netlink family in the network namespace where it was opened. Close it, or use it in a `with` block.
 
-    `made` is such a socket that was made elsewhere, in whose namespace it then works.
+    `made` is an existing such socket, whose namespace is then used.
     """
 
     def __init__(self, protocol: int, made: socket | None = None) -> None:
@@ -128,16 +128,16 @@ class Netlink:
         self._socket.close()
 
     def ask(self, request: Message) -> list[bytes]:
-        """The payloads that answer a request, one unless it is a dump. Raises `NetlinkError`.
+        """The payloads that answer a request: one, unless it is a dump. Raises `NetlinkError`.
 
-        A dump during which something changed is taken again, so that what it tells was true at one time; when that
-        never comes, the error has the errno EINTR.
+        A dump during which something changed is repeated, so that the result was true at one moment; after too many
+        attempts the error has the errno EINTR.
         """
         for _ in range(_MOST_DUMPS):
             answers, consistent = self._ask(request)
             if consistent:
                 return answers
-        raise NetlinkError(EINTR, f"it changed in each of {_MOST_DUMPS} attempts to read it", request.subject)
+        raise NetlinkError(EINTR, f"it changed during each of {_MOST_DUMPS} attempts to read it", request.subject)
 
     def _ask(self, request: Message) -> tuple[list[bytes], bool]:
         sequence, self._sequence = self._sequence, self._sequence + 1
@@ -163,7 +163,7 @@ class Netlink:
                     return answers, consistent
 
     def order(self, request: Message) -> None:
-        """Have a change made. Raises `NetlinkError`."""
+        """Make a change. Raises `NetlinkError`."""
         sequence, self._sequence = self._sequence, self._sequence + 1
         self._socket.send(request.pack(sequence, NLM_F_ACK))
         while True:

@@ -1,4 +1,4 @@
-"""Raw ctnetlink: the connections that a network namespace tracks, listed, and told as they come and go.
+"""Raw ctnetlink: the connections that a network namespace tracks: a list, and events as they come and go.
 
 Constants are the kernel's (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 """
@@ -24,17 +24,17 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID = 1, 2, 3, 4, 7
 _SEEN_REPLY, _ASSURED = 1 << 1, 1 << 2  # enum ip_conntrack_status
 _HEADER = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
 _RECEIVE_BUFFER = 8 << 20
-"""Bytes: some 10,000 events, each of which the kernel charges with more than it is long."""
+"""Bytes: room for some 10,000 events, each of which the kernel counts as more than its length."""
 
 Ends = tuple[bytes, int, bytes, int]
 """Source, its port, destination, its port; addresses packed, an ICMP query's identifier for both ports."""
 
 
 class Entry(NamedTuple):
-    """A connection that is tracked: what its client sends, as it arrives, and what is expected as the answer to it.
+    """A tracked connection: what its client sends, as it arrives, and the expected answer.
 
     `replied` says that there was an answer, `assured` that it is kept when the table is full. Ports are 0 for protocols
-    that have none.
+    without ports.
     """
 
     protocol: int
@@ -46,9 +46,9 @@ class Entry(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What became of an entry, and when it was heard, in nanoseconds since the epoch.
+    """An entry's event, and when it was received, in nanoseconds since the epoch.
 
-    A new one is told when the first packet has passed all hooks, so with all that NAT made of it.
+    The event for a new entry comes when its first packet has passed all hooks, so it includes all NAT.
     """
 
     kind: Literal["new", "update", "destroy"]
@@ -57,17 +57,17 @@ class Event(NamedTuple):
 
 
 def entries(family: int = socket.AF_UNSPEC) -> list[Entry]:
-    """What the present network namespace tracks, of one family or of both. Raises `NetlinkError`."""
+    """What the current network namespace tracks, for one family or both. Raises `NetlinkError`."""
     with Netlink(_NETLINK_NETFILTER) as netlink:
         answers = netlink.ask(Message("connections", _GET, NLM_F_DUMP, _HEADER.pack(family, 0, 0)))
     return [_entry(answer) for answer in answers]
 
 
 class Events(Notices):
-    """What becomes of the connections of a network namespace: that of its making, or that of a socket made elsewhere.
+    """Events of the connections of a network namespace: the current one, or that of an existing socket.
 
-    Whoever wants to know of all connections opens this first and lists `entries` then. By the kernel's default
-    (net.netfilter.nf_conntrack_events=2, Linux 5.19) nothing is told of what began before. `lost` counts how often
+    To know of all connections, open this first and then list `entries`. By the kernel's default
+    (net.netfilter.nf_conntrack_events=2, Linux 5.19) there are no events for what began before. `lost` counts how often
     there was no room for an event: list the entries again.
     """
 
@@ -75,7 +75,7 @@ class Events(Notices):
         super().__init__((_NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP), _RECEIVE_BUFFER, made)
 
     def read(self) -> list[Event]:
-        """The events since the last call, in their order; it does not wait for any."""
+        """The events since the last call, in order, without waiting."""
         told, now = self.datagrams(), time.time_ns()
         return [event for data in told for event in _events(data, now)]
 

@@ -1,8 +1,8 @@
 """Raw nfnetlink for the elements of nftables sets and maps: added, deleted and read without the `nft` program.
 
-Chains, rules and sets are made once, by `nft`, from a text that people can read. What comes and goes with every
-container or endpoint are elements; for those a process and a parser a time are too much (`nft -f` takes 15 ms, and
-3 s for 250,000 elements), and `nft` cannot delete only what it has seen. Elements made here list as any other:
+Chains, rules and sets are made once, by `nft`, from readable text. What comes and goes with every container or endpoint
+is elements; for those, a process and a parser each time are too slow (`nft -f` takes 15 ms, and 3 s for 250,000
+elements), and `nft` cannot delete exactly what it has seen. Elements made here are listed like any other:
 
     elements = { tcp . 8080 comment "pods/c1/eth0" : 10.244.1.2 . 80 }
 
@@ -55,14 +55,14 @@ _U32 = Struct("!I")
 _S32 = Struct("!i")
 _NUMBER = Struct("=I")
 _LONGEST = 0xFFFF - 4
-"""Bytes that an attribute holds: its length has 16 bits."""
+"""The most bytes in an attribute: its length has 16 bits."""
 _SO_SNDBUFFORCE = 32
 _ENOENT, _ERESTART, _EMSGSIZE = 2, 85, 90
 _ATTEMPTS = 100
 
 
 class Set:
-    """A set or map, by the family of its table (`inet`, `ip`, `ip6`, `bridge`), the table's name and its own."""
+    """A set or map, by its table's family (`inet`, `ip`, `ip6`, `bridge`), the table's name and its own."""
 
     __slots__ = ("family", "name", "table")
 
@@ -116,9 +116,9 @@ def goto(chain: str) -> Verdict:
 
 
 class Element:
-    """An element: the bytes of its key, of a map also its data, and its comment (128 bytes at most, as for nft).
+    """An element: the bytes of its key, in a map also its data, and its comment (128 bytes at most, as for nft).
 
-    Numbers are as on the wire (ports and marks: see `concatenated`). `key_end` is the last key of an element of a set
+    Numbers are in network byte order (see `concatenated`). `key_end` is the last key of an element of a set
     of concatenations with `flags interval`, and empty otherwise.
     """
 
@@ -152,11 +152,11 @@ def concatenated(*parts: bytes) -> bytes:
 
 
 def addition(where: Set, elements: Iterable[Element], *, exclusive: bool = True) -> list[Message]:
-    """Messages that add elements: as many as their lengths ask for.
+    """Messages that add elements: as many as their lengths require.
 
-    The errno is ENOENT if the table, the set or a verdict's chain is missing, and EEXIST if the set has an element of
-    that key, or (intervals) one that overlaps. Without `exclusive`, one with the same key and data is left as it is,
-    comment included.
+    The errno is ENOENT if the table, the set or a verdict's chain is missing, and EEXIST if the set already has an
+    element with that key or (intervals) an overlapping one. Without `exclusive`, an element with the same key and data
+    is left as it is, comment included.
     """
     return _changes(where, elements, _NEWSETELEM, NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0))
 
@@ -168,14 +168,14 @@ def deletion(where: Set, elements: Iterable[Element]) -> list[Message]:
 
 
 def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list[Message]:
-    """`addition` of many elements without comments, from keys to data (empty for a set's)."""
+    """`addition` of many elements without comments, from keys to data (empty in a set)."""
     return _bulk(where, list(elements), list(elements.values()), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def numbered_addition(where: Set, lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Message]:
-    """`bulk_addition` of lists: the data of each, at keys that are its own and a number from 0 on (see `numbered`).
+    """`bulk_addition` of lists: each one's data, under its own key and a number from 0 on (see `numbered`).
 
-    All data are as long, and so are the lists' keys.
+    All data have the same length, and so do all keys.
     """
     return _message_list(where, _chunks(_numbered(lists)), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
 
@@ -192,7 +192,7 @@ def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[Message]:
 
 
 def _bulk(where: Set, keys: list[bytes], data: list[bytes | Verdict], kind: int, flags: int) -> list[Message]:
-    """Messages with elements as `_pack` makes them. What stands around key and data is the same for each of a kind."""
+    """Messages with elements as `_pack` makes them. The bytes around key and data are the same for all of a kind."""
     plain = [each for each in data if isinstance(each, bytes)]
     if len(plain) == len(keys) and len(set(map(len, keys))) == 1 and len(set(map(len, plain))) == 1:
         return _message_list(where, _uniform(keys, plain), kind, flags)
@@ -208,7 +208,7 @@ def _bulk(where: Set, keys: list[bytes], data: list[bytes | Verdict], kind: int,
 
 
 def _uniform(keys: list[bytes], data: list[bytes]) -> Iterator[bytes]:
-    """Chunks of elements whose keys are all as long, and their data: put together without a step for each."""
+    """Chunks of elements whose keys all have the same length, and their data: assembled without a step for each."""
     before, between = _frame(keys[0], data[0])
     size = len(before) + len(keys[0]) + len(between) + len(data[0])
     most = _LONGEST // size
@@ -222,7 +222,7 @@ def _uniform(keys: list[bytes], data: list[bytes]) -> Iterator[bytes]:
 
 
 def _numbered(lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> Iterator[bytes]:
-    """Elements of the same list in parts that fit into a message, put together without a step for each."""
+    """Elements of one list in parts that fit into a message, assembled without a step for each."""
     before = b""
     middles: list[bytes] = []
     most = 1
@@ -242,7 +242,7 @@ def _numbered(lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> Iterator[bytes]
 
 
 def _frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:
-    """What stands before the key of such an element, and what after it but for plain data."""
+    """The bytes before the key of such an element, and those after it except plain data."""
     whole = nested(_LIST_ELEM, _pack(Element(key, data)))
     before = _ATTRIBUTE.size * 3
     end = len(whole) - (len(data) if isinstance(data, bytes) else 0)
@@ -316,7 +316,7 @@ def _unpack(payload: bytes) -> Element:
 
 
 def _unframe_all(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
-    """Keys and data of the elements in a part of a dump: at once if all are framed as the first."""
+    """Keys and data of the elements in a part of a dump: in one go if all are framed like the first."""
     if len(payload) < 4:
         return iter(())
     length = _ATTRIBUTE.unpack_from(payload)[0]
@@ -348,18 +348,18 @@ def _comment(userdata: bytes) -> str:
 
 
 class Nfnetlink(Netlink):
-    """A socket to nftables in the network namespace of its making. Every method raises `NetlinkError`."""
+    """A socket to nftables in the network namespace where it was opened. Every method raises `NetlinkError`."""
 
     def __init__(self, made: socket | None = None) -> None:
         super().__init__(_NETLINK_NETFILTER, made)
 
     def generation(self) -> int:
-        """The number of the present ruleset: every batch of anybody raises it."""
+        """The number of the current ruleset: every batch, whoever sends it, raises it."""
         (answer,) = self.ask(Message("nftables", _GETGEN, 0, _HEADER.pack(0, 0, 0)))
         return int(_U32.unpack(dict(attributes(answer, _HEADER.size))[_GEN_ID])[0])
 
     def elements(self, where: Set) -> list[Element]:
-        """All elements of a set: errno ENOENT if it is not there."""
+        """All elements of a set: errno ENOENT if it does not exist."""
         request = Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
         return [
             _unpack(item)
@@ -370,7 +370,7 @@ class Nfnetlink(Netlink):
         ]
 
     def dump(self, where: Set) -> dict[bytes, bytes | Verdict]:
-        """Keys and data (of ranges: the last keys) of all elements of a set: `elements`, for very many of them."""
+        """Keys and data (of ranges: the last keys) of all elements of a set: like `elements`, for very large sets."""
         request = Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
         found: dict[bytes, bytes | Verdict] = {}
         for answer in self.ask(request):
@@ -380,11 +380,11 @@ class Nfnetlink(Netlink):
         return found
 
     def commit(self, messages: Sequence[Message], generation: int = 0) -> None:
-        """Do all that the messages say, or nothing; the first failure is raised.
+        """Apply all the messages or none; raises the first failure.
 
-        With a `generation`, only if that is still the present one, and errno ERESTART otherwise: what was decided
-        by looking at elements is then done to the very elements that were looked at. EMSGSIZE: in a user
-        namespace a batch has at most twice net.core.wmem_max bytes (4 MiB on Linux 6.18, 208 KiB before).
+        With a `generation`, only if that is still the current one, and otherwise with the errno ERESTART: a decision
+        based on certain elements is then applied to exactly those elements. EMSGSIZE: in a user namespace a batch has
+        at most twice net.core.wmem_max bytes (4 MiB on Linux 6.18, 208 KiB before).
         """
         if not messages:
             return
@@ -395,7 +395,7 @@ class Nfnetlink(Netlink):
         condition = attribute(_BATCH_GENID, _U32.pack(generation)) if generation else b""
         batch = [Message("nftables", _BATCH_BEGIN, 0, header + condition).pack(first)]
         for sequence, message in enumerate(messages, first + 1):
-            # Failures are told for every message, success for the last only: a long batch's acknowledgements would
+            # Failures are reported for every message, success only for the last: acknowledgements of a long batch would
             # overrun the socket's buffer.
             batch.append(message.pack(sequence, NLM_F_ACK if sequence == last else 0))
         batch.append(Message("nftables", _BATCH_END, 0, header).pack(last + 1))
@@ -407,17 +407,17 @@ class Nfnetlink(Netlink):
                     continue
                 subject = messages[max(sequence - first - 1, 0)].subject
                 failure = failure or refusal(flags, payload, subject)
-                # A batch that is refused as a whole is answered at its beginning.
+                # If a batch is refused as a whole, the answer refers to its beginning.
                 if sequence in {first, last}:
                     if failure is not None:
                         raise failure
                     return
 
     def remove(self, sets: Iterable[Set], unwanted: Callable[[Set, Element], bool]) -> list[tuple[Set, Element]]:
-        """Delete the elements of these sets for which `unwanted` says so, all or none: which they were.
+        """Delete the `unwanted` elements of these sets, all or none; returns them.
 
-        What is decided by looking is done to what was looked at: its key may be another element's a moment later. A
-        set that is missing has no elements. ERESTART: others changed something at each of many attempts.
+        The decision applies to the elements that were read: a key may belong to another element a moment later. A
+        missing set has no elements. ERESTART: something changed at each of many attempts.
         """
         attempts = _ATTEMPTS
         while True:
@@ -441,7 +441,7 @@ class Nfnetlink(Netlink):
             raise
 
     def _send(self, data: bytes) -> None:
-        """The batch in one datagram, for which the socket's buffer has to be as long."""
+        """Send the batch in one datagram, which must fit the socket's buffer."""
         if len(data) > self._socket.getsockopt(SOL_SOCKET, SO_SNDBUF) // 2:
             try:
                 self._socket.setsockopt(SOL_SOCKET, _SO_SNDBUFFORCE, len(data))
@@ -452,5 +452,5 @@ class Nfnetlink(Netlink):
         except OSError as error:
             if error.errno != _EMSGSIZE:
                 raise
-            reason = f"a batch of {len(data)} bytes is longer than net.core.wmem_max allows; raise that, or commit less"
+            reason = f"a batch of {len(data)} bytes is longer than net.core.wmem_max allows; raise it, or commit less"
             raise NetlinkError(_EMSGSIZE, reason, "nftables") from None

@@ -1,10 +1,10 @@
-"""Raw nfnetlink for nftables' chains and rules of the few shapes that come and go with the plan of a proxy.
+"""Raw nfnetlink for nftables' chains and rules of the few kinds that come and go with a proxy's plan.
 
-What is there once and for all is made by `nft`, from a text that people can read. A chain that appears together with
-elements that lead to it must be in their batch, which `nft` cannot send. Rules made here list as any other.
+What is permanent is made by `nft`, from readable text. A chain that appears together with elements that lead to it must
+be in the same batch, which `nft` cannot send. Rules made here are listed like any other.
 
-Expressions are listed in the order in which they are evaluated; they pass values to each other in sixteen registers of
-four bytes, numbered from 0. Constants are the kernel's (include/uapi/linux/netfilter/nf_tables.h).
+Expressions are listed in the order of their evaluation; they pass values to each other in sixteen registers of four
+bytes, numbered from 0. Constants are the kernel's (include/uapi/linux/netfilter/nf_tables.h).
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ _U32 = Struct("!I")
 _S32 = Struct("!i")
 _U64 = Struct("!Q")
 _ADDRESS = {"ip": (12, 16, 4), "ip6": (8, 24, 16)}
-"""Of the network header: where the source and the destination are, and how long each is."""
+"""Offsets of the source and the destination in the network header, and their length."""
 
 
 class Chain:
-    """A chain, by the family of its table (`ip` or `ip6`), the table's name and its own."""
+    """A chain, by its table's family (`ip` or `ip6`), the table's name and its own."""
 
     __slots__ = ("family", "name", "table")
 
@@ -82,7 +82,7 @@ class Chain:
 
 
 def source_address(family: str, register: int) -> bytes:
-    """`ip saddr` into a register; an IPv6 address takes four."""
+    """Load `ip saddr` into a register; an IPv6 address takes four."""
     offset, _, length = _ADDRESS[family]
     return _payload(_NETWORK_HEADER, offset, length, register)
 
@@ -93,23 +93,23 @@ def packed_address(family: str, address: str) -> bytes:
 
 
 def destination_address(family: str, register: int) -> bytes:
-    """`ip daddr` into a register; an IPv6 address takes four."""
+    """Load `ip daddr` into a register; an IPv6 address takes four."""
     _, offset, length = _ADDRESS[family]
     return _payload(_NETWORK_HEADER, offset, length, register)
 
 
 def destination_port(register: int) -> bytes:
-    """`th dport` into a register."""
+    """Load `th dport` into a register."""
     return _payload(_TRANSPORT_HEADER, 2, 2, register)
 
 
 def protocol(register: int) -> bytes:
-    """`meta l4proto` into a register."""
+    """Load `meta l4proto` into a register."""
     return _expression("meta", _register(1, register), attribute(2, _U32.pack(_META_L4PROTO)))
 
 
 def random(modulus: int, register: int) -> bytes:
-    """`numgen random mod MODULUS` into a register, in the machine's byte order."""
+    """Load `numgen random mod MODULUS` into a register, in the machine's byte order."""
     return _expression(
         "numgen",
         _register(1, register),
@@ -119,32 +119,32 @@ def random(modulus: int, register: int) -> bytes:
 
 
 def lookup(name: str, key: int, data: int | None = None) -> bytes:
-    """Find the key that begins in a register in a set, or in a map and put its data into another register.
+    """Look up the key that starts in a register in a set, or in a map and put its data into another register.
 
-    The rule ends where the key is not found.
+    The rule ends if the key is not found.
     """
     to = () if data is None else (_register(3, data),)
     return _expression("lookup", _name(1, name), _register(2, key), *to)
 
 
 def follow(name: str, key: int) -> bytes:
-    """Find the key that begins in a register in a verdict map, and do what it says."""
+    """Look up the key that starts in a register in a verdict map, and apply the verdict."""
     to = attribute(3, _U32.pack(_VERDICT_REGISTER))
     return _expression("lookup", _name(1, name), _register(2, key), to)
 
 
 def update(name: str, key: int) -> bytes:
-    """Add the key in a register to a dynamic set, or let it last for its timeout from now. Full: the rule ends."""
+    """Add the key in a register to a dynamic set, or renew its timeout. If the set is full, the rule ends."""
     return _expression("dynset", _name(1, name), attribute(3, _U32.pack(_DYNSET_UPDATE)), _register(4, key))
 
 
 def equal(register: int, value: bytes) -> bytes:
-    """Go on if a register holds that."""
+    """Go on if a register holds that value."""
     return _expression("cmp", _register(1, register), attribute(2, _U32.pack(0)), nested(3, attribute(1, value)))
 
 
 def constant(register: int, value: bytes) -> bytes:
-    """A value into a register."""
+    """Load a value into a register."""
     return _expression("immediate", _register(1, register), nested(2, attribute(1, value)))
 
 
@@ -186,7 +186,7 @@ def _name(kind: int, name: str) -> bytes:
 
 
 def chain_addition(chain: Chain) -> Message:
-    """The message that makes a chain. EEXIST: there is one of that name."""
+    """The message that makes a chain. EEXIST: it exists."""
     payload = _header(chain.family) + _name(_CHAIN_TABLE, chain.table) + _name(_CHAIN_NAME, chain.name)
     return Message(str(chain), _NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, payload)
 
@@ -205,7 +205,7 @@ def rules_deletion(chain: Chain) -> Message:
 
 
 def chain_deletion(chain: Chain) -> Message:
-    """The message that deletes a chain and its rules. ENOENT: there is none; EBUSY: something leads to it."""
+    """The message that deletes a chain and its rules. ENOENT: it does not exist; EBUSY: something leads to it."""
     return Message(
         str(chain),
         _DELCHAIN,
@@ -215,9 +215,9 @@ def chain_deletion(chain: Chain) -> Message:
 
 
 def client_set_addition(where: Set, seconds: int, size: int) -> Message:
-    """The message that makes a dynamic set of source addresses that are forgotten after so many seconds.
+    """The message that makes a dynamic set of source addresses that expire after so many seconds.
 
-    Its number in the batch is of no use here, but the kernel asks for one: rules call it by its name.
+    The kernel requires a number for it in the batch, but nothing here uses it: rules refer to the set by name.
     """
     data_type, length = _ADDRESS_TYPES[where.family]
     fields = {
@@ -234,13 +234,13 @@ def client_set_addition(where: Set, seconds: int, size: int) -> Message:
 
 
 def set_deletion(where: Set) -> Message:
-    """The message that deletes a set and its elements. ENOENT: there is none; EBUSY: a rule uses it."""
+    """The message that deletes a set and its elements. ENOENT: it does not exist; EBUSY: a rule uses it."""
     payload = _header(where.family) + _name(_SET_TABLE, where.table) + _name(_SET_NAME, where.name)
     return Message(str(where), _DELSET, 0, payload)
 
 
 def table_request(family: str, table: str) -> Message:
-    """The question for a table. ENOENT: there is none. See `table_comment`, `table_is_dormant` for its answer."""
+    """The request for a table. ENOENT: it does not exist. `table_comment` and `table_is_dormant` read the answer."""
     return Message(f"table {family} {table}", _GETTABLE, 0, _header(family) + _name(_TABLE_NAME, table))
 
 
@@ -253,19 +253,19 @@ def table_comment(answer: bytes) -> str:
 
 
 def table_is_dormant(answer: bytes) -> bool:
-    """Whether the kernel passes over a table's chains."""
+    """Whether the kernel skips a table's chains."""
     flags = dict(attributes(answer, _HEADER.size)).get(_TABLE_FLAGS, bytes(4))
     return bool(_U32.unpack(flags)[0] & _DORMANT)
 
 
 def awakening(family: str, table: str) -> Message:
-    """The message by which a dormant table's chains are called from then on. Another's flags it would take away."""
+    """The message that activates a dormant table. It would also clear any other flags."""
     name, flags = _name(_TABLE_NAME, table), attribute(_TABLE_FLAGS, _U32.pack(0))
     return Message(f"table {family} {table}", _NEWTABLE, 0, _header(family) + name + flags)
 
 
 def chains_request(family: str) -> Message:
-    """The question for the chains of all tables of a family."""
+    """The request for the chains of all tables of a family."""
     return Message(f"chains of family {family}", _GETCHAIN, NLM_F_DUMP, _header(family))
 
 
@@ -284,19 +284,19 @@ def described_chains_of(answers: Iterable[bytes], table: str) -> list[tuple[str,
 
 
 def sets_request(family: str, table: str) -> Message:
-    """The question for the sets and maps of a table."""
+    """The request for the sets and maps of a table."""
     payload = _header(family) + _name(_SET_TABLE, table)
     return Message(f"sets of table {family} {table}", _GETSET, NLM_F_DUMP, payload)
 
 
 def sets_of(answers: Iterable[bytes], table: str) -> list[str]:
-    """The names of a table's sets and maps but for those that rules made for themselves."""
+    """The names of a table's sets and maps except anonymous ones."""
     named = _named(answers, _SET_TABLE, _SET_NAME, table)
     return [name for name, found in named if not _U32.unpack(found.get(_SET_FLAGS, bytes(4)))[0] & _SET_ANONYMOUS]
 
 
 def rules_request(family: str, table: str) -> Message:
-    """The question for the rules of a table."""
+    """The request for the rules of a table."""
     return Message(
         f"rules of table {family} {table}",
         _GETRULE,
@@ -306,7 +306,7 @@ def rules_request(family: str, table: str) -> Message:
 
 
 def rules_of(answers: Iterable[bytes], table: str) -> list[tuple[str, bytes]]:
-    """A table's rules in their order: the chain that each is in, and its expressions."""
+    """A table's rules in order: each one's chain, and its expressions."""
     return [
         (chain, found.get(_RULE_EXPRESSIONS, b"")) for chain, found in _named(answers, _RULE_TABLE, _RULE_CHAIN, table)
     ]

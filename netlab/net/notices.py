@@ -1,4 +1,4 @@
-"""What netfilter tells whoever listens: the multicast groups of NETLINK_NETFILTER."""
+"""Netfilter's notifications: the multicast groups of NETLINK_NETFILTER."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LARGEST = 1 << 16
 
 
 class Notices:
-    """Datagrams to groups (NFNLGRP_*), of the network namespace of its making, or of a socket made elsewhere.
+    """Datagrams to groups (NFNLGRP_*), of the current network namespace or of an existing socket's.
 
-    `room` is how many bytes may wait to be read, as the kernel charges them. `lost` counts how often there was none for
-    more. Closed by `close`, or as a block. Raises `OSError`.
+    `room` is how many bytes may wait to be read, as the kernel counts them. `lost` counts how often there was no room
+    for more. Close it, or use it in a `with` block. Raises `OSError`.
     """
 
     def __init__(self, groups: Iterable[int], room: int, made: socket.socket | None = None) -> None:
@@ -29,7 +29,7 @@ class Notices:
         try:
             self._socket.setblocking(False)
             self._enlarge(room)
-            # What has no number of its own gets nothing: it looks like the sender, the kernel, whose number is 0.
+            # A socket without a port number gets nothing: it looks like the sender, the kernel, whose number is 0.
             self._socket.bind((0, 0))
             for group in groups:
                 self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
@@ -44,7 +44,7 @@ class Notices:
         self.close()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()
 
     def fileno(self) -> int:
@@ -52,7 +52,7 @@ class Notices:
         return self._socket.fileno()
 
     def datagrams(self) -> list[bytes]:
-        """Those since the last call, in their order; it does not wait for any."""
+        """The datagrams since the last call, in order, without waiting."""
         found: list[bytes] = []
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -67,5 +67,5 @@ class Notices:
     def _enlarge(self, room: int) -> None:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, room)
-        except PermissionError:  # the right to it is the host's: an ordinary user has what net.core.rmem_max allows
+        except PermissionError:  # needs the host's privilege: an ordinary user gets what net.core.rmem_max allows
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)

@@ -1,4 +1,4 @@
-"""What a VXLAN device knows of its peers, as a value; netlab.net.overlay_apply is its way from and to the kernel."""
+"""The peer entries of a VXLAN device, as a value; netlab.net.overlay_apply reads and writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a VXLAN device knows of its peers: forwarding entries, neighbours and routes, over pyroute2."""
+"""Reading and writing a VXLAN device's peer entries (forwarding, neighbours and routes) with pyroute2."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MAIN = 254
 
 
 def read(ip: IPRoute, device: str) -> Overlay:
-    """What the device knows now. Raises `LinkError` if there is none of that name."""
+    """The device's current entries. Raises `LinkError` if there is no such device."""
     index = links.index_of(ip, device)
     if index is None:
-        raise LinkError(f"link {device}: there is none of that name")
+        raise LinkError(f"link {device}: no such link")
     return Overlay(
         forwarding=frozenset(
             (entry.get("lladdr"), entry.get("dst"))
@@ -39,16 +39,16 @@ def read(ip: IPRoute, device: str) -> Overlay:
 
 
 def apply(ip: IPRoute, device: str, wanted: Overlay) -> None:
-    """Have the device know just `wanted`. Raises `LinkError` naming the object that is in the way or that failed."""
+    """Make the device's entries exactly `wanted`. Raises `LinkError` naming the object at fault."""
     present = read(ip, device)
     _refuse_foreign_routes(ip, wanted - present, device)
     change(ip, device, present, wanted)
 
 
 def change(ip: IPRoute, device: str, present: Overlay, wanted: Overlay) -> None:
-    """Have the device know `wanted` instead of `present`. Raises `LinkError` naming the object that failed."""
+    """Replace the entries `present` by `wanted`. Raises `LinkError` naming the object that failed."""
     missing, stale = wanted - present, present - wanted
-    # What went comes first: a new entry may take the place of an old one (a peer whose endpoint or subnet changed).
+    # Deletions come first: a new entry may take the place of an old one (a peer whose endpoint or subnet changed).
     for subnet, _ in stale.routes:
         links.remove_route(ip, subnet, device)
     for address, _ in stale.neighbours:
@@ -70,7 +70,7 @@ def _refuse_foreign_routes(ip: IPRoute, missing: Overlay, device: str) -> None:
     for destination, _, link in _routes(ip) if subnets else ():
         if destination in subnets and link != index:
             name = socket.if_indextoname(link) if link else "another device"
-            raise LinkError(f"route to {destination}: it leads to {name} already, not to {device}")
+            raise LinkError(f"route to {destination}: it already leads to {name}, not to {device}")
 
 
 def _routes(ip: IPRoute) -> list[tuple[str, str, int]]:

@@ -1,6 +1,6 @@
 """Raw rtnetlink for the few messages that a CNI plugin needs.
 
-Messages are built by pure functions and sent by `Rtnetlink`, several at once where they do not depend on each other's
+Messages are built by pure functions and sent by `Rtnetlink`, several at once if they do not depend on each other's
 answers. Constants are the kernel's (include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h).
 """
 
@@ -59,8 +59,8 @@ class Link:
     """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware.
 
     `peer` is the index of a veth's other end in its own namespace, whose number here is `peer_namespace` (None: this
-    one); `hairpin` and `isolated` are those of a bridge
-    port; `promiscuity` counts who asked for it. 0, False and empty stand for what a link does not have.
+    one). `hairpin` and `isolated` are those of a bridge port; `promiscuity` counts who asked for it. What a link does
+    not have is 0, False or empty.
     """
 
     __slots__ = (
@@ -99,7 +99,7 @@ class Link:
 
 
 class Address:
-    """An address of a link: `packed` in network byte order, its prefix's length, and its flags (`IFA_F_*`)."""
+    """An address of a link: `packed` in network byte order, its prefix length, and its flags (`IFA_F_*`)."""
 
     __slots__ = ("flags", "index", "length", "packed")
 
@@ -110,7 +110,7 @@ class Address:
 
 
 class Route:
-    """A route of any table: `gateway` is empty on the link, `priority` is `metric` to ip(8)."""
+    """A route of any table: `gateway` is empty for a route on the link, `priority` is ip(8)'s `metric`."""
 
     __slots__ = ("gateway", "index", "length", "packed", "priority", "scope", "table", "type")
 
@@ -143,7 +143,7 @@ def _link_attributes(name: str, mac: bytes, mtu: int) -> bytes:
 
 
 def bridge(name: str, mac: bytes, mtu: int = 0) -> Message:
-    """Make a bridge, up, with an address of its own, so that it does not take that of whichever port is lowest."""
+    """Make a bridge, up, with a MAC address of its own, so that it does not take its lowest port's."""
     return Message(
         f"bridge {name}",
         _RTM_NEWLINK,
@@ -170,14 +170,14 @@ def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b
 
 
 def link_flags(name: str, index: int, flags: int) -> Message:
-    """Set flags of a link, such as `IFF_UP`; the others stay as they are."""
+    """Set flags of a link, such as `IFF_UP`; other flags stay as they are."""
     return Message(f"link {name}", _RTM_NEWLINK, 0, _LINK.pack(0, 0, index, flags, flags))
 
 
 def no_ipv6_address(name: str, index: int) -> Message:
-    """Give a link no IPv6 link-local address of its own accord when it comes up (Linux 3.16).
+    """Stop a link from giving itself an IPv6 link-local address when it comes up (Linux 3.16).
 
-    The answer is EAFNOSUPPORT where IPv6 is off altogether.
+    The answer is EAFNOSUPPORT if IPv6 is disabled altogether.
     """
     mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
     spec = nested(_IFLA_AF_SPEC, nested(AF_INET6, mode))
@@ -185,12 +185,12 @@ def no_ipv6_address(name: str, index: int) -> Message:
 
 
 def link_address(name: str, index: int, mac: bytes) -> Message:
-    """Give a link its hardware address for good; that of a bridge otherwise follows its ports (NET_ADDR_SET)."""
+    """Set a link's hardware address for good; a bridge's otherwise follows its ports (NET_ADDR_SET)."""
     return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ADDRESS, mac))
 
 
 def link_alias(name: str, alias: str) -> Message:
-    """Note something about a link, at most 255 bytes: what `ip link` shows as `alias`. A new link takes none yet."""
+    """Set a link's alias, at most 255 bytes, which `ip link` shows. Not possible in the message that creates a link."""
     return Message(
         f"link {name}",
         _RTM_SETLINK,
@@ -203,7 +203,7 @@ def bridge_port(name: str, index: int, *, hairpin: bool = False, isolated: bool 
     """Set how a bridge treats a port.
 
     `hairpin` lets it send a frame back out of the port it came in by: a pod that reaches itself through a Service.
-    `isolated` keeps frames from every other port that is isolated too (Linux 4.18).
+    `isolated` keeps frames away from every other isolated port (Linux 4.18).
     """
     options = attribute(_IFLA_BRPORT_MODE, bytes([hairpin])) + attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated]))
     return Message(
@@ -239,10 +239,10 @@ def _address(
 def address(
     link: str, index: int, packed: bytes, length: int, *, detect: bool = False, scope: int = SCOPE_UNIVERSE
 ) -> Message:
-    """Add an address, usable at once unless `detect` has IPv6 look for duplicates first: IPAM has seen to it.
+    """Add an address, usable at once unless `detect` has IPv6 look for duplicates first: IPAM has made sure.
 
-    With a `scope` other than the universe's the kernel does not take it for the source of what goes farther; the scope
-    of an IPv6 address is what the address itself says.
+    With a `scope` other than the universe's, the kernel does not use it as the source for anything beyond; the scope
+    of an IPv6 address follows from the address itself.
     """
     bits = 0 if detect or len(packed) == 4 else _IFA_F_NODAD
     return _address(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, index, packed, length, bits, scope)
@@ -266,10 +266,10 @@ def route(
     table: int = 0,
     scope: int | None = None,
 ) -> Message:
-    """Add a route through a link, by way of `gateway` if there is one; `destination` is for the error.
+    """Add a route through a link, via `gateway` if there is one; `destination` is for the error.
 
-    0 is the kernel's default: the main `table`, and for IPv6 the `priority` 1024. Without a `scope` it is that of
-    what is behind a gateway, or of the link.
+    0 is the kernel's default: the main `table`, and for IPv6 the `priority` 1024. Without a `scope`, the route gets
+    that of a gateway's routes, or of the link's.
     """
     attributes = _number(_RTA_OIF, index)
     if length:
@@ -295,17 +295,17 @@ def route(
 
 
 class Rtnetlink(Netlink):
-    """A socket to the kernel in the network namespace of its making. Every method raises `NetlinkError`."""
+    """A socket to the kernel in the network namespace where it was opened. Every method raises `NetlinkError`."""
 
     def __init__(self) -> None:
         super().__init__(_NETLINK_ROUTE)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
 
     def send(self, *messages: Message, tolerate: int = 0) -> list[bool]:
-        """Send the messages at once; the kernel works them off in order. True for each that was done.
+        """Send the messages at once; the kernel handles them in order. Returns True for each that succeeded.
 
-        The kernel goes on after one that failed; the first failure is raised when all have been answered. Those
-        with the errno `tolerate` are not failures.
+        The kernel goes on after a failure; the first failure is raised when all are answered. Messages that fail with
+        the errno `tolerate` do not count as failures.
         """
         first, self._sequence = self._sequence, self._sequence + len(messages)
         self._socket.send(b"".join([message.pack(first + n, NLM_F_ACK) for n, message in enumerate(messages)]))
@@ -326,7 +326,7 @@ class Rtnetlink(Netlink):
         return done
 
     def link(self, name: str) -> Link | None:
-        """The link of that name."""
+        """The link with that name."""
         request = Message(f"link {name}", _RTM_GETLINK, 0, _WITHOUT_STATISTICS + _name(_IFLA_IFNAME, name))
         try:
             return Link(self.ask(request)[0])
@@ -341,7 +341,7 @@ class Rtnetlink(Netlink):
         return [Link(payload) for payload in self.ask(request)]
 
     def namespace_number(self, descriptor: int) -> int | None:
-        """What this namespace calls another, of which there is a descriptor here; None if nothing here leads there."""
+        """This namespace's number for the one behind `descriptor`; None if nothing here leads there."""
         payload = _U32.pack(0) + _number(_NETNSA_FD, descriptor)  # rtgenmsg, padded
         (answer,) = self.ask(Message("namespace", _RTM_GETNSID, 0, payload))
         number: int = _S32.unpack(dict(attributes(answer, _U32.size))[_NETNSA_NSID])[0]

@@ -1,6 +1,6 @@
 """The system calls that Python 3.11 has no functions for: namespaces, mounts, process control.
 
-Each raises `OSError` with the kernel's errno and the name of what was acted upon. Constants are the kernel's
+Each raises `OSError` with the kernel's errno and the name of the object. Constants are the kernel's
 (include/uapi/linux/sched.h, mount.h, prctl.h). Imports stay minimal: pid 1 of every node and every CNI call load this.
 """
 
@@ -10,7 +10,7 @@ import ctypes
 import os
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing takes longer than joining a namespace a hundred times
+if TYPE_CHECKING:  # importing typing takes longer than joining a hundred namespaces
     from typing import Any
 
 CLONE_NEWNS = 0x00020000
@@ -96,7 +96,7 @@ def umount(target: str | os.PathLike[str], flags: int = 0) -> None:
 
 
 def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, recursive: bool = False) -> None:
-    """Make a mount, or with `recursive` all mounts beneath it too, read-only or writable (mount_setattr(2))."""
+    """Make a mount, and with `recursive` all mounts below it, read-only or writable (mount_setattr(2))."""
     change = _MountAttr()
     if read_only:
         change.attr_set = _MOUNT_ATTR_RDONLY
@@ -122,14 +122,14 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 
 
 def set_socket_option(fd: int, level: int, option: int, value: bytes) -> None:
-    """setsockopt(2), letting other threads run meanwhile, as that of Python's sockets does not."""
+    """setsockopt(2) that lets other threads run meanwhile, unlike that of Python's sockets."""
     size = ctypes.c_uint(len(value))
     result = _libc.setsockopt(ctypes.c_int(fd), ctypes.c_int(level), ctypes.c_int(option), value, size)
     _check(result, f"setsockopt {option}")
 
 
 def set_parent_death_signal(signal: int) -> None:
-    """Have the kernel send `signal` to this process when its parent thread ends (PR_SET_PDEATHSIG)."""
+    """Make the kernel send `signal` to this process when its parent thread ends (PR_SET_PDEATHSIG)."""
     _prctl(PR_SET_PDEATHSIG, signal)
 
 

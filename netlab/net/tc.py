@@ -1,12 +1,12 @@
-"""Raw traffic control: the few rtnetlink messages with which a link's packets are shaped.
+"""Raw traffic control: the few rtnetlink messages that shape a link's packets.
 
-pyroute2 would do, but its import takes five times what a whole CNI ADD may; this module imports C modules only, as
-`netlab.net.rtnl` does, whose messages and socket it uses. Constants are the kernel's (include/uapi/linux/pkt_sched.h,
-pkt_cls.h, tc_act/tc_mirred.h).
+pyroute2 would do, but importing it takes five times the budget of a whole CNI ADD; this module imports C modules only,
+as `netlab.net.rtnl` does, whose messages and socket it uses. Constants are the kernel's
+(include/uapi/linux/pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h).
 
-A `Shape` is an HTB qdisc with a single class. What no filter sends to the class, or past it, follows the qdisc's
-default; a class id that is none (1:0) is HTB's direct queue, which has no limit (htb_classify() in
-net/sched/sch_htb.c). TBF would do without subnets, but drops every packet that is larger than its burst.
+A `Shape` is an HTB qdisc with a single class. A packet that no filter sends to the class, or past it, follows the
+qdisc's default; a nonexistent class id (1:0) means HTB's direct queue, which has no limit (htb_classify() in
+net/sched/sch_htb.c). TBF would do if there were no subnets, but drops every packet larger than its burst.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TCA_U32_CLASSID, _TCA_U32_SEL, _TCA_U32_ACT, _TC_U32_TERMINAL = 1, 5, 7, 1
 _TCA_ACT_KIND, _TCA_ACT_OPTIONS, _TCA_MIRRED_PARMS = 1, 2, 2
 _TC_ACT_STOLEN, _TCA_EGRESS_REDIR = 4, 1
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
-# Filters of one preference are of one protocol.
+# Filters with the same preference have the same protocol.
 _PREFERENCES = {_ETH_P_ALL: 1, _ETH_P_IPV6: 15, _ETH_P_IP: 16}
 
 _LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
@@ -55,22 +55,22 @@ _HTB_CLASS = Struct("=BBHhHIBBHhHIIIIII")  # tc_htb_opt: rate, ceil, buffer, cbu
 _SELECTOR = Struct("=BBBxHHhhI")  # tc_u32_sel: flags, offshift, nkeys, offmask, off, offoff, hoff, hmask
 _KEY_OFFSET = Struct("=ii")  # the end of tc_u32_key: off, offmask; before it are mask and value, in network byte order
 _ANY = bytes(16)
-"""The key that everything matches."""
+"""The key that matches everything."""
 _MIRRED = Struct("=IIiiiiI")  # tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex
 
 _TICK_NS = 64
 _U32_MAX = 0xFFFFFFFF
 _QUEUE_PACKETS = 1000
-"""Of an ifb: HTB's direct queue has the length of its link's, which by default is 32 for an ifb and 1000 for a veth."""
+"""For an ifb: HTB's direct queue is as long as its link's, by default 32 for an ifb and 1000 for a veth."""
 _QUEUE_SECONDS = 1 / 40
 _QUEUE_LEAST = 2 * 65536
 """Bytes: a GSO packet has up to 64 KiB, and a queue that never has room for one would let nothing pass."""
 
 
 class Shape:
-    """A limit of what a link sends: `rate` in bytes per second and `burst` in bytes.
+    """A limit on what a link sends: `rate` in bytes per second and `burst` in bytes.
 
-    With `subnets`, it holds for packets to or from them alone (`only`), or for all others. `source` says which address
+    With `subnets`, it applies only to packets to or from them (`only`), or to all others. `source` says which address
     is meant: the sender's or the receiver's.
     """
 
@@ -87,7 +87,7 @@ class Shape:
 
     @property
     def ticks(self) -> int:
-        """The burst as the kernel keeps it: the time in units of 64 ns that it takes at the rate, 274 s at most."""
+        """The burst as the kernel stores it: its duration at the rate, in units of 64 ns, at most 274 s."""
         return min(self.burst * 1_000_000_000 // (self.rate * _TICK_NS), _U32_MAX)
 
     @property
@@ -119,7 +119,7 @@ def keys(subnet: Subnet, *, source: bool) -> bytes:
 
 
 def ifb(name: str, mtu: int) -> Message:
-    """Make an intermediate functional block device, down: what is redirected to it leaves it where it came from."""
+    """Make an intermediate functional block device, down: what is redirected to it goes on where it came from."""
     described = (
         attribute(_IFLA_IFNAME, name.encode() + b"\0")
         + attribute(_IFLA_MTU, _U32.pack(mtu))
@@ -130,7 +130,7 @@ def ifb(name: str, mtu: int) -> Message:
 
 
 def shaping(link: str, index: int, shape: Shape) -> list[Message]:
-    """Put a shape on what a link sends; the first message fails with EEXIST where a qdisc was put before."""
+    """Shape what a link sends; the first message fails with EEXIST if there is already a qdisc."""
     parameters = _HTB_GLOBAL.pack(_HTB_VERSION, _RATE_TO_QUANTUM, shape.default_class, 0, 0)
     queue = _QUEUE_LEAST + int(shape.rate * _QUEUE_SECONDS)
     messages = [
@@ -142,7 +142,7 @@ def shaping(link: str, index: int, shape: Shape) -> list[Message]:
             "htb",
             _class_options(shape),
         ),
-        # Without: pfifo, as many packets as the link's queue is long. At 1 Mbit/s, 1000 packets wait for 12 s.
+        # The default would be a pfifo as long as the link's queue. At 1 Mbit/s, 1000 packets wait for 12 s.
         _qdisc(link, index, "bfifo", _LEAF, _LIMITED, _U32.pack(min(queue, _U32_MAX))),
     ]
     for protocol, target, packed in shape.filters():
@@ -152,12 +152,12 @@ def shaping(link: str, index: int, shape: Shape) -> list[Message]:
 
 
 def shaping_removal(link: str, index: int) -> Message:
-    """Take the shape off a link, with its class and filters."""
+    """Remove the shape from a link, with its class and filters."""
     return Message(f"qdisc htb of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _ROOT, _TC_H_ROOT, 0))
 
 
 def redirection(link: str, index: int, target: int) -> list[Message]:
-    """Have another link send what a link receives; the first message fails with EEXIST if it is done so already."""
+    """Make another link send what a link receives; the first message fails with EEXIST if that is already set."""
     parameters = _MIRRED.pack(0, 0, _TC_ACT_STOLEN, 0, 0, _TCA_EGRESS_REDIR, target)
     action = attribute(_TCA_ACT_KIND, b"mirred\0") + nested(_TCA_ACT_OPTIONS, attribute(_TCA_MIRRED_PARMS, parameters))
     actions = nested(_TCA_U32_ACT, nested(1, action))
@@ -168,15 +168,15 @@ def redirection(link: str, index: int, target: int) -> list[Message]:
 
 
 def redirection_removal(link: str, index: int) -> Message:
-    """Have a link receive again what arrives at it."""
+    """Make a link receive again what arrives at it."""
     return Message(f"qdisc ingress of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _INGRESS, _TC_H_INGRESS, 0))
 
 
 class TrafficControl(Rtnetlink):
-    """A socket that also reads back what shapes a link. Every method raises `NetlinkError`."""
+    """A socket that also reads back a link's shape. Every method raises `NetlinkError`."""
 
     def differences(self, link: str, index: int, shape: Shape) -> Iterator[str]:
-        """What is missing or changed of a shape on a link, in words."""
+        """What is missing or changed in a link's shape, in words."""
         qdiscs = dict(self._dump(_RTM_GETQDISC, index, _TC_H_ROOT))
         options = qdiscs.get(("htb", _ROOT))
         if options is None:
@@ -209,25 +209,25 @@ class TrafficControl(Rtnetlink):
                 name = inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
                 yield f"link {link}: its filter for {name}/{length} is missing"
         if len(present) > len(wanted):
-            yield f"link {link}: it has {len(present)} filters, not {len(wanted)}"
+            yield f"link {link}: has {len(present)} filters, not {len(wanted)}"
 
     def redirects(self, index: int, target: int) -> bool:
-        """Whether another link sends what a link receives."""
+        """Whether what a link receives is redirected to another."""
         return any(
             _redirected_to(options.get(_TCA_U32_ACT, b"")) == target
             for _, options in self._dump(_RTM_GETTFILTER, index, _INGRESS)
         )
 
     def _dump(self, kind: int, index: int, parent: int) -> Iterator[tuple[tuple[str, int], dict[int, bytes]]]:
-        """The kind, the handle and the options of what is on a link."""
+        """The kind, handle and options of everything on a link."""
         request = Message("traffic control", kind, NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
         for payload in self.ask(request):
             _, owner, handle, _, _ = _TCMSG.unpack_from(payload)
-            if owner != index:  # a dump of qdiscs is of all links
+            if owner != index:  # a dump of qdiscs covers all links
                 continue
             found = dict(attributes(payload, _TCMSG.size))
             kind_of = found[_TCA_KIND].rstrip(b"\0").decode()
-            # Filters' options hold attributes, as HTB's do; those of bfifo and others are not looked at.
+            # Filters' options hold attributes, as HTB's do; those of bfifo and others are skipped.
             options = found.get(_TCA_OPTIONS, b"") if kind_of in {"htb", "u32"} else b""
             yield (kind_of, handle), dict(attributes(options))
 

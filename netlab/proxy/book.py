@@ -11,7 +11,7 @@ from netlab.proxy.planner import PlanError
 class Book:
     """Who holds a frontend that several Services claim, and what has changed.
 
-    The Service that is older holds it (then the one whose key is less), whatever the order in which they came.
+    The oldest Service holds it (among equals, the one with the smaller key), whatever the order in which they came.
     """
 
     def __init__(self) -> None:
@@ -22,9 +22,9 @@ class Book:
         self._claims: dict[Frontend, tuple[str, ...]] = {}
 
     def set_service(self, key: str, created: str, frontends: Mapping[Frontend, Target]) -> list[PlanError]:
-        """Put a Service's frontends (none: it is gone) in place of what it had; the conflicts it takes part in.
+        """Replace a Service's frontends (none: it is gone); returns the conflicts it is part of.
 
-        The mapping is kept, and must not change any more.
+        The mapping is kept and must no longer change.
         """
         before = self._services.pop(key, {})
         self._ages.pop(key, None)
@@ -42,7 +42,7 @@ class Book:
         return conflicts
 
     def take_changes(self) -> Transaction:
-        """The difference to the plan at the last call; proportional to what changed."""
+        """The difference from the plan at the last call; takes time in proportion to what changed."""
         changes = [Change(frontend, old, self.plan.get(frontend)) for frontend, old in self._before.items()]
         self._before = {}
         return tuple([change for change in changes if change.old != change.new])

@@ -1,4 +1,4 @@
-"""What a kube-proxy must be told."""
+"""A kube-proxy's configuration."""
 
 from __future__ import annotations
 
@@ -19,71 +19,71 @@ PRIMARY = "primary"
 """Among nodePortAddresses: the first address that the Node has of each family (upstream's default for nftables)."""
 
 _NOWHERE: dict[Family, str] = {"IPv4": "127.0.0.1/32", "IPv6": "::1/128"}
-"""NodePorts are never served on loopback: what stands for no address at all where an empty list stands for all."""
+"""NodePorts are never served on loopback: stands for no address at all, since an empty list means all."""
 
 
 class Listen(NamedTuple):
-    """Where a server of the proxy's own listens."""
+    """Where one of the proxy's own servers listens."""
 
     host: str
-    """An address; the unspecified one of either family stands for all addresses of both, as in Go."""
+    """An address; the unspecified one of either family means all addresses of both, as in Go."""
     port: int
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-HEALTHZ = Listen("0.0.0.0", 10256)  # noqa: S104  # load balancers ask it from outside
+HEALTHZ = Listen("0.0.0.0", 10256)  # noqa: S104  # load balancers query it from outside
 METRICS = Listen("127.0.0.1", 10249)
 """Upstream's defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectLocal:
-    """How the proxy tells a pod's packet: by its source (`cidrs`), or by where it comes in (`interface`)."""
+    """How the proxy recognises a pod's packet: by its source (`cidrs`), or by where it comes in (`interface`)."""
 
     mode: DetectLocalMode = "none"
     cidrs: tuple[str, ...] = ()
-    """Of the modes ClusterCIDR and NodeCIDR, of both families. NodeCIDR without any takes them from the Node."""
+    """For the modes ClusterCIDR and NodeCIDR, both families. NodeCIDR with none takes them from the Node."""
     interface: str = ""
-    """The bridge's name, or what the names of pods' interfaces begin with."""
+    """The bridge's name, or the prefix of pods' interface names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProxyConfig:
-    """How one node's kube-proxy works. Raises UsageError for a network that is none, or a bit that is not in a mark."""
+    """How one node's kube-proxy works. Raises UsageError for an invalid network or bit."""
 
     node_name: str
     mode: Mode = "nftables"
     cluster_cidrs: Sequence[str] = ()
     """The pods' addresses (detectLocalMode ClusterCIDR). Empty: no source is known to be a pod."""
     detect_local: DetectLocal = DetectLocal()
-    """What is not said is taken from cluster_cidrs."""
+    """What is unset is taken from cluster_cidrs."""
     node_port_addresses: tuple[str, ...] = ()
-    """The networks whose addresses of this node serve NodePorts, and PRIMARY; none are named: all but loopback."""
+    """NodePorts are served at this node's addresses in these networks, or PRIMARY. Empty: all but loopback."""
     service_cidrs: tuple[str, ...] = ()
-    """Where ClusterIPs are from. What goes to one that no Service has is dropped."""
+    """The ranges of ClusterIPs. Traffic to one that no Service has is dropped."""
     masquerade_bit: int = 14
-    """The bit of a packet's mark that asks for masquerading (0 to 31)."""
+    """The bit of a packet's mark that requests masquerading (0 to 31)."""
     families: Sequence[Family] = ("IPv4",)
     masquerade_all: bool = False
     """Masquerade everything that goes to a ClusterIP, not only what comes from outside the cluster."""
     conntrack_be_liberal: bool = False
-    """Have the kernel track TCP packets outside the window, too, rather than call them invalid (tcpBeLiberal)."""
+    """Make the kernel track TCP packets outside the window instead of calling them invalid (tcpBeLiberal)."""
     healthz: Listen | None = None
     """Where /healthz and /livez are answered, if anywhere."""
     metrics: Listen | None = None
     """Where /metrics and /proxyMode are answered, if anywhere."""
     min_sync_seconds: float = 1.0
-    """The least time between two syncs in the long run (minSyncPeriod); 0 lets every change sync at once."""
+    """The minimum time between two syncs on average (minSyncPeriod); with 0 every change syncs at once."""
     sync_burst: int = 10
-    """How many syncs may follow at once upon a quiet time of as many min_sync_seconds."""
+    """How many syncs may follow each other at once after a quiet time of as many min_sync_seconds."""
     check_seconds: float = 1.0
-    """How often to look whether somebody else changed the kernel's rules."""
+    """How often to check whether another program changed the kernel's rules."""
     resync_seconds: float = 30.0
-    """How often to verify the kernel's rules although nobody seems to have changed them (syncPeriod)."""
+    """How often to verify the kernel's rules even if nothing seems to have changed them (syncPeriod)."""
     retry_seconds: float = 2.0
-    """How long until rules that the kernel refused are tried again."""
+    """How long to wait before retrying rules that the kernel refused."""
 
     def __post_init__(self) -> None:
         if self.cluster_cidrs and self.detect_local == DetectLocal():
@@ -96,12 +96,12 @@ class ProxyConfig:
 
     @property
     def needs_node(self) -> bool:
-        """Whether something must be read from the Node before rules can be made."""
+        """Whether rules depend on something in the Node."""
         node_cidr = self.detect_local.mode == "NodeCIDR" and not self.detect_local.cidrs
         return node_cidr or PRIMARY in self.node_port_addresses
 
     def on_node(self, addresses: Sequence[str], pod_cidrs: Sequence[str]) -> ProxyConfig | None:
-        """The same with what only the Node knows; None while the Node does not know it yet."""
+        """The same, filled in from the Node; None while the Node does not have it yet."""
         detect = self.detect_local
         if detect.mode == "NodeCIDR" and not detect.cidrs:
             if not pod_cidrs:
@@ -123,4 +123,4 @@ def _check_networks(what: str, networks: Iterable[str]) -> None:
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            raise UsageError(f"{what} {network!r}: {error}; give it as 10.244.0.0/16") from error
+            raise UsageError(f"{what} {network!r}: {error}; write it like 10.244.0.0/16") from error

@@ -1,6 +1,6 @@
 """Upstream's configuration file (kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration): to a ProxyConfig.
 
-What it says that has a meaning here is checked as upstream does; what has none is told by name, and goes on.
+Fields with an effect here are checked as upstream checks them; the others are reported by name and ignored.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _DetectLocal(_Struct):
 
 
 class _Rules(_Struct):
-    """The sections iptables and nftables; that of the mode counts."""
+    """The sections iptables and nftables; the one of the mode counts."""
 
     masquerade_bit: int | None = None
     masquerade_all: bool | None = None
@@ -95,7 +95,7 @@ class Loaded:
     kubeconfig: str = ""
     log_format: Literal["text", "json"] = "text"
     ignored: tuple[str, ...] = ()
-    """The paths of fields that are set and have no meaning here."""
+    """The paths of fields that are set but have no effect here."""
 
 
 def load(path: Path) -> Loaded:
@@ -104,7 +104,7 @@ def load(path: Path) -> Loaded:
 
     documents = load_documents([path])
     if len(documents) != 1:
-        raise UsageError(f"{path}: {len(documents)} YAML documents where a {_KIND} is one")
+        raise UsageError(f"{path}: expected one YAML document with a {_KIND}, found {len(documents)}")
     try:
         return parse(documents[0])
     except UsageError as error:
@@ -112,7 +112,7 @@ def load(path: Path) -> Loaded:
 
 
 def parse(document: dict[str, Any]) -> Loaded:
-    """The same of a document that was read. Raises UsageError, which names the field's path and what is wrong."""
+    """The same for a document that was already read. Raises UsageError naming the field and the fault."""
     if (document.get("apiVersion"), document.get("kind")) != (_API_VERSION, _KIND):
         raise UsageError(f"expected a {_KIND} of {_API_VERSION}")
     try:
@@ -157,7 +157,7 @@ def parse(document: dict[str, Any]) -> Loaded:
 
 
 def _listen(text: str | None, path: str, default: Listen) -> Listen:
-    """ADDRESS:PORT, [ADDRESS]:PORT or an address alone, which then has the default's port."""
+    """ADDRESS:PORT, [ADDRESS]:PORT or an address alone, with the default port."""
     if not text:
         return default
     try:
@@ -166,7 +166,7 @@ def _listen(text: str | None, path: str, default: Listen) -> Listen:
         pass
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536 or host.startswith("[") != (":" in host):
-        example = "give it as 127.0.0.1:10249 or [::1]:10249"
+        example = "write it like 127.0.0.1:10249 or [::1]:10249"
         raise UsageError(f"{path}: {text!r} is not an address and a port in 1..65535: {example}")
     return Listen(str(_address(host.strip("[]"), path)), int(port))
 
@@ -183,9 +183,9 @@ def _detect_local(file: _File) -> DetectLocal:
     detect = file.detect_local or _DetectLocal()
     cidrs = tuple(_network(part, "clusterCIDR") for part in (file.cluster_cidr or "").split(",") if part)
     if len(cidrs) > 2 or len({":" in cidr for cidr in cidrs}) < len(cidrs):
-        raise UsageError(f"clusterCIDR: {file.cluster_cidr!r}: one of each family at most")
+        raise UsageError(f"clusterCIDR: {file.cluster_cidr!r}: at most one of each family")
     if mode == "ClusterCIDR":
-        # Without one nothing tells pods apart: upstream warns, and goes on without a detector.
+        # Without one, pods cannot be recognised: upstream warns, and continues without a detector.
         return DetectLocal("ClusterCIDR", cidrs) if cidrs else DetectLocal()
     if mode == "NodeCIDR":
         return DetectLocal("NodeCIDR")
@@ -195,10 +195,10 @@ def _detect_local(file: _File) -> DetectLocal:
     }
     if mode not in names:
         known = "ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix"
-        raise UsageError(f"detectLocalMode: {mode!r} is none of {known}")
+        raise UsageError(f"detectLocalMode: {mode!r} is not one of {known}")
     field, name = names[mode]
     if not name or len(name) > 15 or re.search(r"[\s/\"\\*]", name):
-        raise UsageError(f"detectLocal.{field}: {name or ''!r} is not an interface's name of 1 to 15 characters")
+        raise UsageError(f"detectLocal.{field}: {name or ''!r} is not an interface name of 1 to 15 characters")
     return DetectLocal(cast(DetectLocalMode, mode), interface=name)
 
 
@@ -219,7 +219,7 @@ def _node_port_addresses(listed: list[str], mode: Mode) -> tuple[str, ...]:
 
 
 def _seconds(text: str | None, path: str, *, default: float) -> float:
-    """A duration of Go's (1h2m3.5s). None at all is the default, and so is zero, which generators write for it."""
+    """A duration of Go's (1h2m3.5s). Unset means the default, and so does zero, which generators write for it."""
     if not text or text == "0":
         return default
     parts = _DURATION.findall(text)
@@ -251,7 +251,7 @@ def _address(text: str, path: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
 
 
 def _ignored(given: Mapping[str, Any], read: _Struct | None, path: str) -> Iterator[str]:
-    """The paths of what is set (not to nothing, zero or false) and was not read."""
+    """The paths of what is set (not to null, zero or false) and was not read."""
     fields = {field.encode_name: field.name for field in msgspec.structs.fields(read)} if read is not None else {}
     for name, value in given.items():
         inner = getattr(read, fields[name]) if name in fields else None

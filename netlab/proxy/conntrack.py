@@ -1,7 +1,7 @@
-"""Connection tracking outlives endpoints: UDP flows whose endpoint is gone must be forgotten.
+"""Connection tracking outlives endpoints: UDP flows whose endpoint is gone must be deleted.
 
-TCP notices by itself (a reset, a timeout, a new source port); a UDP client goes on sending from the same port, each
-packet renews the entry, and the rules are never asked again (kubernetes issue 19029).
+TCP recovers by itself (a reset, a timeout, a new source port); a UDP client keeps sending from the same port, each
+packet renews the entry, and the rules are never consulted again (kubernetes issue 19029).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _AF = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 
 
 class Flow(NamedTuple):
-    """A UDP flow that the kernel tracks: what the client sent, and who answers it."""
+    """A UDP flow that the kernel tracks: what the client sent, and which endpoint answers."""
 
     source: str
     source_port: int
@@ -34,7 +34,7 @@ class Flow(NamedTuple):
 
 
 def stale(flows: Iterable[Flow], plan: Plan, node_addresses: frozenset[str]) -> list[Flow]:
-    """The flows to frontends of the plan that do not go to an endpoint which serves; also when there is none."""
+    """The flows to frontends in the plan that do not go to a serving endpoint."""
     found = []
     for flow in flows:
         target = plan.get(Frontend(flow.destination, "udp", flow.destination_port))
@@ -46,9 +46,9 @@ def stale(flows: Iterable[Flow], plan: Plan, node_addresses: frozenset[str]) -> 
 
 
 async def forget_stale(family: Family, plan: Plan, node_addresses: frozenset[str]) -> int:
-    """Delete the stale UDP flows of this network namespace from the connection tracking; how many there were.
+    """Delete this network namespace's stale UDP flows from connection tracking; returns how many.
 
-    Call it after the rules are in force: a flow forgotten earlier comes back by the old ones.
+    Call it after the rules are in force: a flow deleted earlier comes back through the old ones.
     Raises OSError when the kernel does not answer.
     """
     if not any(frontend.protocol == "udp" for frontend in plan):
@@ -62,7 +62,7 @@ async def forget_stale(family: Family, plan: Plan, node_addresses: frozenset[str
                 await conntrack.entry("del", tuple_orig=_tuple(family, flow))
                 forgotten += 1
             except NetlinkError as error:
-                # It ended by itself meanwhile (ENOENT); anything else is tried again by the next sync.
+                # It may have ended by itself (ENOENT); anything else is retried by the next sync.
                 log.debug("UDP flow %s: %s", flow, error)
     return forgotten
 

@@ -1,4 +1,4 @@
-"""What carries a transaction to a kernel."""
+"""Applies transactions to a kernel."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from netlab.proxy.plan import Family, Frontend, Plan, Transaction, apply
 __all__ = ["Executor", "IptablesExecutor", "cleanup_iptables", "cleanup_nftables", "executor_for"]
 
 UNKNOWN = "?"
-"""A rule that no plan makes: chains found in the kernel with unknown rules differ from any that are wanted."""
+"""A rule that no plan makes: chains in the kernel with unknown rules differ from any wanted one."""
 
 
 class Filling(Protocol):
     """A data plane that is not in force yet. Every method raises ProgramError, see Executor."""
 
     async def add(self, transaction: Transaction) -> None:
-        """Take on a part of the plan, or a change of what was taken on."""
+        """Add a part of the plan, or change a part already added."""
 
     async def end(self) -> None:
         """Put everything in force, at once."""
@@ -39,32 +39,32 @@ class Executor(Protocol):
 
     family: Family
     batches: int
-    """How many the kernel has taken from it: each makes a generation of the rules."""
+    """How many batches the kernel has accepted from it: each makes a generation of the rules."""
 
     async def begin(self) -> Filling | None:
-        """Begin to put a plan there that is not all known, if there is nothing yet. None: only `replace` will do."""
+        """If there is nothing yet, start applying a plan that is not fully known. None: only `replace` is possible."""
 
     async def replace(self, plan: Plan) -> None:
-        """Put a plan in place of whatever is in force, atomically."""
+        """Replace whatever is in force by a plan, atomically."""
 
     async def apply(self, transaction: Transaction) -> None:
-        """Carry out the difference to what is in force, atomically."""
+        """Apply the difference from what is in force, atomically."""
 
     async def assume(self, plan: Plan) -> None:
-        """Take it that another process put this plan there, and change nothing: for `differences` and `explain`."""
+        """Assume that another process applied this plan, and change nothing: for `differences` and `explain`."""
 
     async def intact(self) -> bool:
-        """Whether the kernel still holds what was put there."""
+        """Whether the kernel still holds what was applied."""
 
     async def differences(self) -> list[str]:
-        """What the kernel lacks or has beyond what was put there, in words."""
+        """How the kernel differs from what was applied, in words."""
 
     def explain(self, frontend: Frontend) -> list[str]:
-        """The elements and rules that take a frontend of the plan that is in force; none if it is not in there."""
+        """The elements and rules for a frontend in the plan in force; none if it is not in it."""
 
 
 class IptablesExecutor:
-    """iptables, by input for iptables-restore; the variant over nftables where it is installed."""
+    """iptables, through iptables-restore; the variant over nftables where it is installed."""
 
     def __init__(self, family: Family, config: ProxyConfig) -> None:
         self.family = family
@@ -147,7 +147,7 @@ class IptablesExecutor:
         except ProgramError as error:
             if os.strerror(errno.EMSGSIZE) not in str(error):
                 raise
-            # Nothing of it is in force; in parts it is, if not at once.
+            # None of it is in force; applied in parts it works, though not atomically.
             for part in iptables.render_parts(old, new):
                 await self._restore(part)
 
@@ -182,16 +182,16 @@ class IptablesExecutor:
 
 
 def _own(found: iptables.Tables) -> iptables.Tables:
-    """The chains that a kube-proxy in this mode made, whatever is in them."""
+    """The chains that a kube-proxy in this mode made, whatever their contents."""
     return {table: {name: [UNKNOWN] for name in chains if name.startswith("KUBE-")} for table, chains in found.items()}
 
 
 def executor_for(family: Family, config: ProxyConfig) -> Executor:
-    """The data plane that the configuration asks for."""
+    """The data plane for the configuration."""
     return NftablesExecutor(family, config) if config.mode == "nftables" else IptablesExecutor(family, config)
 
 
 async def cleanup_iptables(families: Sequence[Family]) -> None:
-    """Remove our chains of these families; that there are none is no error."""
+    """Remove our chains of these families, if there are any."""
     for family in families:
         await IptablesExecutor(family, ProxyConfig(node_name="", mode="iptables")).remove()

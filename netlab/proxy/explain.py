@@ -26,26 +26,26 @@ class Chance(NamedTuple):
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What becomes of the first packet of a connection on a node, and why."""
+    """What happens to the first packet of a connection on a node, and why."""
 
     source: str
     destination: str
     origin: str
-    """What the packet's source is to the proxy."""
+    """How the proxy classifies the packet's source."""
     decision: Decision
     why: list[str]
-    """One sentence for each rule of Kubernetes that led there, in the order in which they are asked."""
+    """One sentence for each Kubernetes rule that led there, in the order in which they apply."""
     frontend: str = ""
     service: str = ""
     """`namespace/name:port`."""
     endpoints: list[Chance] = []
     masquerade: bool = False
-    """Whether the endpoint sees the node's address instead of the client's; a hairpin aside."""
+    """Whether the endpoint sees the node's address instead of the client's; except in a hairpin."""
     masquerade_why: str = ""
     rules: list[str] = []
-    """The elements and rules that take the frontend."""
+    """The elements and rules for the frontend."""
     differences: list[str] = []
-    """What the kernel's rules lack, or have beyond the plan."""
+    """How the kernel's rules differ from the plan."""
 
 
 _DECISIONS: dict[Verdict, Decision] = {Verdict.REJECT: "rejected", Verdict.DROP: "dropped"}
@@ -54,7 +54,7 @@ _DECISIONS: dict[Verdict, Decision] = {Verdict.REJECT: "rejected", Verdict.DROP:
 def explain(plan: Plan, config: ProxyConfig, family: Family, packet: Packet) -> Explanation:
     """The decision of a family's plan about a packet.
 
-    What is decided is taken from the trace that the tests hold against real packets; here are the reasons.
+    The decision comes from the trace that the tests check against real packets; this adds the reasons.
     """
     fake = FakeExecutor(family, config)
     fake.plan = dict(plan)
@@ -87,7 +87,7 @@ def _origin(fake: FakeExecutor, packet: Packet) -> str:
         return "a pod"
     if not packet.interface:
         return "this node"
-    return "no pod" if fake.knows_pods else f"from interface {packet.interface}; nothing tells pods from others"
+    return "no pod" if fake.knows_pods else f"from interface {packet.interface}; pods cannot be recognised"
 
 
 def _of_nobody(
@@ -95,11 +95,11 @@ def _of_nobody(
 ) -> Iterator[str]:
     if verdict is Verdict.REJECT:
         ports = sorted(f"{f.port}/{f.protocol}" for f in plan if f.address == packet.destination)
-        yield f"{packet.destination} is a ClusterIP, whose Service has no such port; it has {', '.join(ports)}"
+        yield f"{packet.destination} is a ClusterIP, but its Service has no such port; it has {', '.join(ports)}"
         return
     if verdict is Verdict.DROP:
         cidrs = ", ".join(of_family(config.service_cidrs, family))
-        yield f"ClusterIPs are from {cidrs}, and no Service has {packet.destination}"
+        yield f"{packet.destination} is in the ClusterIP range {cidrs}, but no Service has it"
         return
     node_port = plan.get(Frontend(None, packet.protocol, packet.port))
     if node_port is None:
@@ -108,9 +108,9 @@ def _of_nobody(
         yield f"it is a NodePort of {node_port.service}, but NodePorts are not served on loopback"
     elif packet.to_node:
         served = ", ".join(of_family(config.node_port_addresses, family))
-        yield f"it is a NodePort of {node_port.service}, but NodePorts are served at {served} alone"
+        yield f"it is a NodePort of {node_port.service}, but NodePorts are only served at {served}"
     else:
-        yield f"it is a NodePort of {node_port.service}, but the address is none of this node's"
+        yield f"it is a NodePort of {node_port.service}, but the address is not this node's"
 
 
 def _reasons(fake: FakeExecutor, packet: Packet, target: Target) -> Iterator[str]:
@@ -128,21 +128,21 @@ def _reasons(fake: FakeExecutor, packet: Packet, target: Target) -> Iterator[str
     if target.policy == "Cluster":
         yield f"{field} is Cluster: endpoints of all nodes"
     elif target.short_cut and inside and target.cluster:
-        yield f"{field} is Local, but {_origin(fake, packet)} is no external traffic: endpoints of all nodes"
+        yield f"{field} is Local, but traffic from {_origin(fake, packet)} is not external: endpoints of all nodes"
     else:
-        yield f"{field} is Local: endpoints of this node alone"
+        yield f"{field} is Local: only this node's endpoints"
         if not target.local and target.cluster:
-            yield "there are endpoints on other nodes, and none on this one"
+            yield "there are endpoints on other nodes, but none on this one"
     if not target.cluster and not target.local:
         yield "there is no usable endpoint on any node"
     elif target.affinity_seconds:
-        yield f"sessionAffinity is ClientIP: a client keeps its endpoint until {target.affinity_seconds} s of quiet"
+        yield f"sessionAffinity is ClientIP: a client keeps its endpoint until quiet for {target.affinity_seconds} s"
 
 
 def _masquerade(fake: FakeExecutor, config: ProxyConfig, packet: Packet, target: Target) -> str:
     why = _masquerade_rule(fake, config, packet, target)
     hairpin = packet.source in {e.address for e in {*target.cluster, *target.local}}
-    return f"{why}; yes where it is sent back to the client itself (hairpin)" if hairpin else why
+    return f"{why}; yes if it is sent back to the client itself (hairpin)" if hairpin else why
 
 
 def _masquerade_rule(fake: FakeExecutor, config: ProxyConfig, packet: Packet, target: Target) -> str:
@@ -150,16 +150,16 @@ def _masquerade_rule(fake: FakeExecutor, config: ProxyConfig, packet: Packet, ta
         if config.masquerade_all:
             return "masqueradeAll is set"
         if not fake.knows_pods:
-            return "nothing tells pods from others (detectLocalMode)"
+            return "pods cannot be recognised (detectLocalMode)"
         detect = config.detect_local
         known = ", ".join(of_family(detect.cidrs, fake.family)) or detect.interface
         return f"the source is {'' if fake.from_pod(packet) else 'not '}a pod's ({detect.mode} {known})"
     if target.policy == "Cluster":
-        why = "with externalTrafficPolicy Cluster the reply must come back by way of this node"
+        why = "with externalTrafficPolicy Cluster the reply must come back through this node"
     elif fake.from_pod(packet):
         why = "a pod's source is known in the whole cluster"
     elif not packet.interface:
-        why = "this node's own address may not be the one by which other nodes reach it"
+        why = "other nodes may not be able to reach this node at the address it sends from"
     else:
         why = "externalTrafficPolicy Local keeps the client's source"
     return why

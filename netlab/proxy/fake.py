@@ -32,13 +32,13 @@ class Packet(NamedTuple):
     interface: str = ""
     """Where it came in; empty: it is the node's own."""
     to_node: bool = False
-    """The destination is one of this node's own addresses."""
+    """The destination is one of this node's addresses."""
 
 
 class Outcome(NamedTuple):
-    """Where a connection may go, whether its source is rewritten there, or why it goes nowhere.
+    """Where a connection may go, whether its source is rewritten, or why it goes nowhere.
 
-    No endpoints and no verdict: no Service is concerned, the packet passes as it is.
+    No endpoints and no verdict: no Service matches, and the packet passes unchanged.
     """
 
     endpoints: frozenset[tuple[str, int]] = frozenset()
@@ -67,7 +67,7 @@ class FakeExecutor:
         for frontend, old, _ in transaction:
             assert self.plan.get(frontend) == old, f"{frontend} is not what the transaction starts from"
         self.plan = apply(self.plan, transaction)
-        # An endpoint that went and comes back knows nobody.
+        # An endpoint that went and comes back remembers no client.
         known = {(t.service, f.protocol, e) for f, t in self.plan.items() for e in (*t.cluster, *t.local)}
         self._clients = {key: at for key, at in self._clients.items() if key[:3] in known}
 
@@ -92,10 +92,10 @@ class FakeExecutor:
         return "".join(f"{line}\n" for line in sorted(_line(f, t) for f, t in self.plan.items()))
 
     def trace(self, packet: Packet, *, backend: Endpoint | None = None, at: float = 0.0) -> Outcome:
-        """What becomes of a connection.
+        """What happens to a connection.
 
-        `backend` is the endpoint chosen, which only a hairpin depends on; `at` is the time in seconds, which only
-        session affinity depends on.
+        `backend` is the chosen endpoint, which only matters for a hairpin; `at` is the time in seconds, which only
+        matters for session affinity.
         """
         target = self._target(packet)
         if target is None:
@@ -120,15 +120,15 @@ class FakeExecutor:
         return Outcome(frozenset(e[:2] for e in endpoints), masquerade=masquerade or hairpin)
 
     def remember(self, packet: Packet, backend: str, *, at: float) -> None:
-        """Take note of a connection to the endpoint of that address: session affinity remembers its client."""
+        """Note a connection to the endpoint at that address: session affinity remembers its client."""
         target = self._target(packet)
-        assert target is not None, f"{packet} concerns no Service"
+        assert target is not None, f"{packet} matches no Service"
         for endpoint in {*target.cluster, *target.local}:
             if endpoint.address == backend and target.affinity_seconds:
                 self._clients[target.service, packet.protocol, endpoint, packet.source] = at
 
     def frontend(self, packet: Packet) -> Frontend | None:
-        """What of the plan a packet dials; None if no Service is concerned."""
+        """The plan's entry for a packet; None if no Service matches."""
         dialled = Frontend(packet.destination, packet.protocol, packet.port)
         if dialled in self.plan:
             return dialled
@@ -142,14 +142,14 @@ class FakeExecutor:
         return None if frontend is None else self.plan[frontend]
 
     def _refusal(self, packet: Packet) -> Verdict | None:
-        """What somebody gets who dials a ClusterIP that has no such port, or an address that no Service has."""
+        """The verdict for a port that a ClusterIP lacks, or an address that no Service has."""
         if any(f.address == packet.destination and t.scope is Scope.INTERNAL for f, t in self.plan.items()):
             return Verdict.REJECT
         return Verdict.DROP if _among(packet.destination, self._service_cidrs) else None
 
     @property
     def knows_pods(self) -> bool:
-        """Whether pods can be told from others at all."""
+        """Whether pods can be recognised at all."""
         detect = self._config.detect_local
         return bool(detect.interface or of_family(detect.cidrs, self.family))
 

@@ -1,4 +1,4 @@
-"""What others may ask a kube-proxy: whether it works, what it counts, and whether a Service has endpoints here."""
+"""What others can query: whether the proxy works, its metrics, and whether a Service has endpoints here."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 """The taint of a node that the cluster autoscaler is about to remove."""
 
 _RETRY_SECONDS = 5.0
-"""How long until an address that could not be bound is tried again, as upstream does."""
+"""How long to wait before trying again to bind an address, as upstream does."""
 
 log = logging.getLogger(__name__)
 
 
 class Health:
-    """Whether the rules are up to date, and whether the node is to get traffic from load balancers (KEP-3836).
+    """Whether the rules are up to date, and whether load balancers should send the node traffic (KEP-3836).
 
     A family's rules are out of date when a change has been waiting longer than `timeout` seconds. Times are of
     `clock`, in seconds since the epoch.
@@ -40,15 +40,15 @@ class Health:
         self._clock = clock
         self._updated: dict[Family, float] = {}
         self._waiting: dict[Family, float] = {}
-        """Since when the oldest change waits."""
+        """Since when the oldest change has been waiting."""
         self.node_eligible = True
 
     def queued(self, family: Family) -> None:
-        """A change of a family's rules is waiting."""
+        """A change to a family's rules is waiting."""
         self._waiting.setdefault(family, self._clock())
 
     def updated(self, family: Family) -> None:
-        """A family's rules are those of the last change."""
+        """A family's rules are up to date."""
         self._waiting.pop(family, None)
         self._updated[family] = self._clock()
 
@@ -58,19 +58,19 @@ class Health:
         self.node_eligible = not tainted and node.metadata.deletionTimestamp is None
 
     def is_healthy(self) -> bool:
-        """Whether no change has waited too long; also before the first sync."""
+        """Whether no change has waited too long; true before the first sync as well."""
         now = self._clock()
         return all(now - since < self._timeout for since in self._waiting.values())
 
     def report(self) -> dict[str, str]:
-        """When rules were last up to date, which those of a healthy proxy are now (as upstream says), and the time."""
+        """When rules were last up to date (for a healthy proxy that is now, as upstream says), and the time."""
         now = self._clock()
         last = now if self.is_healthy() else min(self._updated.get(family, 0.0) for family in self._waiting)
         return {"lastUpdated": _moment(last), "currentTime": _moment(now)}
 
 
 def health_handler(health: Health, metrics: Metrics) -> Handler:
-    """Answers /healthz (for load balancers: also whether the node is to get traffic) and /livez (the proxy alone)."""
+    """Answers /healthz (for load balancers: should the node get traffic?) and /livez (the proxy alone)."""
 
     def answer(request: Request) -> Response:
         if request.path == "/healthz":
@@ -100,7 +100,7 @@ def metrics_handler(metrics: Metrics, mode: Mode) -> Handler:
 
 
 async def keep_serving(listen: Listen, handler: Handler, what: str) -> None:
-    """Answer at an address until cancelled; while it cannot be bound (in use, or not there yet) try again."""
+    """Answer at an address until cancelled; retry while it cannot be bound (in use, or not configured yet)."""
     complained = False
     while True:
         try:
@@ -109,16 +109,16 @@ async def keep_serving(listen: Listen, handler: Handler, what: str) -> None:
                 await asyncio.Future()
         except OSError as error:
             if not complained:
-                log.error("%s cannot be served: %s; trying again", what, _reason(error), extra=fields(address=listen))
+                log.error("cannot serve %s: %s; will try again", what, _reason(error), extra=fields(address=listen))
             complained = True
             await asyncio.sleep(_RETRY_SECONDS)
 
 
 class ServiceHealth:
-    """Health check node ports: a server for each Service whose load balancer must know which nodes have endpoints.
+    """Health check node ports: a server for each Service whose load balancer needs to know which nodes have endpoints.
 
-    They are answered at the addresses that serve NodePorts, `node_ports` (networks; none are named: at all).
-    `failed` is told, once, of one whose port cannot be opened; it is tried again whenever there is a sync.
+    They are answered at the addresses that serve NodePorts, `node_ports` (networks; empty: all).
+    `failed` is called once for a port that cannot be opened; every sync tries it again.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ServiceHealth:
         self._complained: set[tuple[str, int]] = set()
 
     def sync(self, checks: Mapping[str, HealthCheck]) -> None:
-        """Have servers for these, by Service, and no others."""
+        """Run servers for exactly these, by Service."""
         self._checks = dict(checks)
         for service, (port, server) in list(self._servers.items()):
             if service not in checks or checks[service].port != port:
@@ -144,7 +144,7 @@ class ServiceHealth:
                 self._open(check)
 
     def close(self) -> None:
-        """End all servers."""
+        """Stop all servers."""
         self.sync({})
 
     def _open(self, check: HealthCheck) -> None:
@@ -174,7 +174,7 @@ class ServiceHealth:
                 "serviceProxyHealthy": healthy,
             }
             good = check.local_endpoints and healthy
-            # By this header a load balancer may weigh nodes (kubernetes PR 118999).
+            # A load balancer can weigh nodes by this header (kubernetes PR 118999).
             weight = {"X-Load-Balancing-Endpoint-Weight": str(check.local_endpoints)}
             return json_answer(body, HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, weight)
 

@@ -1,8 +1,8 @@
-"""A server of small answers: GET and HEAD, one request for each connection, which cannot outlive its few seconds.
+"""A server for small answers: GET and HEAD, one request per connection, with a timeout of a few seconds.
 
-Servers of health checks come and go with Services, and nobody may be left waiting by one that is closed. asyncio's own
-servers forget a connection, without closing it, that arrives just before they are closed (up to Python 3.11), and so do
-all that are made of them.
+Health check servers come and go with Services, and closing one must not leave a client waiting. Up to Python 3.11,
+asyncio's servers forget, without closing it, a connection that arrives just before they are closed, and so does
+everything built on them.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from typing import NamedTuple, TypeAlias
 from netlab.proxy.config import Listen
 
 _TIMEOUT = 5.0
-"""Seconds that a client may take to ask, and to take the answer."""
+"""Seconds that a client may take to send its request, and to read the answer."""
 _LONGEST_HEAD = 8192
-"""Bytes of a request that are read."""
+"""How many bytes of a request to read."""
 _PAUSE = 1.0
-"""Seconds until connections are taken again, where the process has too many files open to do so."""
+"""Seconds to wait before accepting again when the process has too many open files."""
 
 _CONVERSATIONS: set[asyncio.Task[None]] = set()
-"""The event loop itself does not keep tasks."""
+"""The event loop itself keeps no references to tasks."""
 
 log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """What a client asks."""
+    """A client's request."""
 
     path: str
     """Without the query."""
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    """The address at which the client asked."""
+    """The address that the client connected to."""
 
 
 class Response(NamedTuple):
-    """What it is told."""
+    """The answer."""
 
     status: int
     body: bytes = b""
@@ -52,18 +52,18 @@ class Response(NamedTuple):
 
 
 Handler: TypeAlias = Callable[[Request], Response | None]
-"""Answers a request; None has the connection reset, as if nobody served there."""
+"""Answers a request; None resets the connection, as if nothing listened there."""
 
 NOT_FOUND = Response(HTTPStatus.NOT_FOUND, b"404 page not found\n")
 
 
 def text(body: str) -> Response:
-    """A text that answers a request."""
+    """An answer with a text."""
     return Response(HTTPStatus.OK, body.encode())
 
 
 def json_answer(value: Mapping[str, object], status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """An object that answers a request."""
+    """An answer with a JSON object."""
     return Response(status, json.dumps(value).encode(), "application/json", headers or {})
 
 
@@ -80,7 +80,7 @@ def serving(listen: Listen, handler: Handler) -> Iterator[None]:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            log.error("%s: a connection cannot be taken: %s", listen, error.strerror)
+            log.error("%s: cannot accept a connection: %s", listen, error.strerror)
             loop.remove_reader(listener)
             loop.call_later(_PAUSE, resume)
             return
@@ -151,7 +151,7 @@ def _bound(listen: Listen) -> socket.socket:
         try:
             return socket.create_server(("::", listen.port), family=socket.AF_INET6, dualstack_ipv6=True)
         except OSError as error:
-            # Neither is there where the kernel was started without IPv6.
+            # Neither exists if the kernel was started without IPv6.
             if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 raise
             return socket.create_server(("", listen.port))

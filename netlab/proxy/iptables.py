@@ -1,7 +1,7 @@
 """The iptables data plane: a chain for every Service port, for every list of endpoints and for every endpoint.
 
-It has upstream's shape, for comparison and for kernels without nftables: what costs the number of Services in every
-new connection and in every sync is the design, not this file.
+It has upstream's shape, for comparison and for kernels without nftables: every new connection and every sync costs time
+in proportion to the number of Services. That is the design's doing, not this file's.
 
     KUBE-SERVICES    every frontend with an address: ClusterIPs to KUBE-SVC or KUBE-SVL, the others to KUBE-EXT
     KUBE-NODEPORTS   every NodePort, to KUBE-EXT
@@ -35,12 +35,12 @@ HOOKS: Mapping[str, tuple[tuple[str, str], ...]] = {
 """The rules in the built-in chains: everything else is in chains of our own."""
 
 COMMIT = "COMMIT"
-"""What ends a table's lines: one batch for the kernel."""
+"""Ends a table's lines: one batch for the kernel."""
 
 PART = 200
 """Lines that a socket's ordinary buffer (212,992 bytes) has room for, at less than a kilobyte each.
 
-iptables-nft sends what it is given as one message. Only the machine's root may have a larger buffer (SO_SNDBUFFORCE).
+iptables-nft sends its input as one message. Only the machine's root may use a larger buffer (SO_SNDBUFFORCE).
 """
 
 _LOOPBACK: Mapping[Family, str] = {"IPv4": "127.0.0.0/8", "IPv6": "::1/128"}
@@ -52,7 +52,7 @@ def tables(plan: Plan, family: Family, config: ProxyConfig) -> Tables:
     mark = 1 << config.masquerade_bit
     nat: Chains = {
         "KUBE-SERVICES": [],
-        # Loopback has no NodePorts: what the node sends to itself there cannot be given another source (KEP-3866).
+        # Loopback has no NodePorts: the source of what the node sends itself there cannot be rewritten (KEP-3866).
         "KUBE-NODEPORTS": [f"-d {_LOOPBACK[family]} -j RETURN"],
         "KUBE-MARK-MASQ": [f"-j MARK --or-mark {mark:#x}"],
         "KUBE-POSTROUTING": [
@@ -61,7 +61,7 @@ def tables(plan: Plan, family: Family, config: ProxyConfig) -> Tables:
             "-j MASQUERADE --random-fully",
         ],
     }
-    # What the nat table does not translate meets these behind the routing; it may not drop itself.
+    # What the nat table does not translate meets these after routing; the nat table itself may not drop.
     refuse: Chains = {"KUBE-REFUSE": [], "KUBE-REFUSE-NODEPORTS": [f"-d {_LOOPBACK[family]} -j RETURN"]}
     pods = _pods(config, family)
     cluster_ips: set[str] = set()
@@ -96,7 +96,7 @@ def tables(plan: Plan, family: Family, config: ProxyConfig) -> Tables:
 
 
 def _pods(config: ProxyConfig, family: Family) -> list[str]:
-    """The matches of a packet from a pod, one of which is enough; none: they cannot be told."""
+    """The matches of a packet from a pod, any one of which is enough; empty: pods cannot be recognised."""
     detect = config.detect_local
     if detect.mode == "BridgeInterface":
         return [f"-i {detect.interface}"]
@@ -106,7 +106,7 @@ def _pods(config: ProxyConfig, family: Family) -> list[str]:
 
 
 def _sources(target: Target) -> list[str]:
-    """The matches of those who may connect."""
+    """The matches for clients that may connect."""
     return [f"-s {source} " for source in target.sources] or [""]
 
 
@@ -133,7 +133,7 @@ def _external(nat: Chains, frontend: Frontend, target: Target, pods: Sequence[st
 
 
 def _list(nat: Chains, frontend: Frontend, target: Target, policy: str) -> str:
-    """The chain that chooses among a list, made if it is not there: a Service port's frontends share it."""
+    """The chain that chooses from a list, made if needed: a Service port's frontends share it."""
     name = _name("SVC" if policy == "Cluster" else "SVL", target.service, frontend.protocol)
     if name not in nat:
         endpoints = target.cluster if policy == "Cluster" else target.local
@@ -157,7 +157,7 @@ def _endpoint(nat: Chains, frontend: Frontend, target: Target, endpoint: Endpoin
     host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
     remember = f"-m recent --name {name} --set " if target.affinity_seconds else ""
     nat[name] = [
-        # A pod that reaches itself must see a foreign source, or it would answer itself past the translation.
+        # A pod that reaches itself must see a foreign source, or it would answer directly, bypassing the translation.
         f"-s {endpoint.address} -j KUBE-MARK-MASQ",
         f"-p {frontend.protocol} {remember}-j DNAT --to-destination {host}:{endpoint.port}",
     ]
@@ -167,7 +167,7 @@ def _endpoint(nat: Chains, frontend: Frontend, target: Target, endpoint: Endpoin
 def render(old: Tables, new: Tables) -> str:
     """The input of `iptables-restore --noflush` that leads from `old` to `new`; empty if they are the same.
 
-    Only chains whose rules changed are in it. Chains that are gone are deleted in the same commit.
+    It contains only chains whose rules changed. Chains that are gone are deleted in the same commit.
     """
     lines = []
     for table, chains in new.items():
@@ -185,10 +185,10 @@ def render(old: Tables, new: Tables) -> str:
 
 
 def render_parts(old: Tables, new: Tables) -> list[str]:
-    """What `render` makes, in inputs of at most PART lines, for a kernel that refuses the whole.
+    """The output of `render` in parts of at most PART lines, for a kernel that refuses the whole.
 
-    No rule leads to a chain that is not complete yet, and what goes away goes last; only a chain that is itself larger
-    than a part is for a moment without its last rules.
+    No rule leads to a chain that is not complete yet, and deletions come last; only a chain that is itself larger than
+    a part briefly lacks its last rules.
     """
     parts = []
     for table, chains in new.items():
@@ -216,7 +216,7 @@ def render_parts(old: Tables, new: Tables) -> list[str]:
 
 
 def _leaves_first(chains: Chains) -> list[str]:
-    """The chains, each after those that its rules lead to."""
+    """The chains, each one after those that its rules lead to."""
     placed: dict[str, None] = {}
 
     def place(name: str) -> None:
@@ -247,6 +247,6 @@ def parse(saved: str) -> Tables:
 
 
 def _name(kind: str, *parts: str) -> str:
-    # 28 characters are the most that a chain's name may have.
+    # A chain's name has at most 28 characters.
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
     return f"KUBE-{kind}-{base64.b32encode(digest).decode()[:16]}"

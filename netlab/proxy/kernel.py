@@ -1,4 +1,4 @@
-"""Programs that change the kernel's tables, and the question whether somebody else changed them."""
+"""Running programs that change the kernel's tables, and noticing when others change them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NFNL_SUBSYS_NFTABLES = 10
 _NFT_MSG_GETGEN = 16
 _NFTA_GEN_ID = 1
 FRESH_GENERATION = 1
-"""The generation of a network namespace in which nobody has changed a rule."""
+"""The generation of a network namespace in which no rule was ever changed."""
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _HEADERS = struct.Struct("=IHHII BBH")
@@ -26,13 +26,13 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 
 class ProgramError(NetlabError):
-    """A program that programs the kernel failed; nothing of its batch is in force."""
+    """A program that changes the kernel's tables failed; none of its batch is in force."""
 
 
 async def run_program(argv: Sequence[str], text: str = "") -> str:
-    """Run a program with `text` as its input; what it wrote.
+    """Run a program with `text` as its input; returns its output.
 
-    Raises ProgramError with what it complained of, UnsupportedError when it is not installed.
+    Raises ProgramError with its complaint, UnsupportedError if it is not installed.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -43,7 +43,7 @@ async def run_program(argv: Sequence[str], text: str = "") -> str:
     try:
         output, complaint = await process.communicate(text.encode())
     except asyncio.CancelledError:
-        # The kernel takes a batch whole or not at all, so its sender may be ended at any moment.
+        # The kernel applies a batch whole or not at all, so its sender may be killed at any moment.
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
@@ -55,7 +55,7 @@ async def run_program(argv: Sequence[str], text: str = "") -> str:
 
 
 def generation() -> int:
-    """The number of the nftables ruleset of this network namespace: every change by anybody increments it.
+    """The number of the nftables ruleset of this network namespace: every change increments it, whoever makes it.
 
     iptables-nft changes it too. Raises UnsupportedError when the kernel has no nftables.
     """
@@ -65,10 +65,10 @@ def generation() -> int:
         answer = netlink.recv(8192)
     if _HEADERS.unpack_from(answer)[1] == _NLMSG_ERROR:
         reason = os.strerror(-struct.unpack_from("=i", answer, 16)[0])
-        raise UnsupportedError(f"the kernel does not answer about nftables: {reason}; load the module nf_tables")
+        raise UnsupportedError(f"the kernel does not answer nftables requests: {reason}; load the module nf_tables")
     length, kind = _ATTRIBUTE.unpack_from(answer, _HEADERS.size)
     start = _HEADERS.size + _ATTRIBUTE.size
     if kind != _NFTA_GEN_ID:
-        raise UnsupportedError("the kernel's nftables generation is in a form that is not known; Linux 5.13 or newer")
+        raise UnsupportedError("the kernel's nftables generation has an unknown form; Linux 5.13 or newer is needed")
     # The attribute's header is in the machine's byte order, nftables' own numbers are in the network's.
     return int.from_bytes(answer[start : start + length - _ATTRIBUTE.size], "big")

@@ -1,4 +1,4 @@
-"""Structured logs: what happened in words, and its particulars as fields for programs."""
+"""Structured logs: the event in words, and its details as fields for programs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _FIELDS = "netlab_fields"
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """What `extra` of a logging call is to be, so that its record carries these fields."""
+    """The `extra` of a logging call whose record carries these fields."""
     return {_FIELDS: values}
 
 
 def set_up(form: Format) -> None:
-    """Write this process's log to standard error, in this form, from level INFO."""
+    """Write this process's log to standard error, in this format, from level INFO."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO netlab.proxy.plane: synced family=IPv4 changed=3`; one line, whatever it holds."""
+    """`2026-01-31T12:00:00.000Z INFO netlab.proxy.plane: synced family=IPv4 changed=3`; always one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
@@ -40,7 +40,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object on a line of its own: `ts`, `level`, `logger`, `msg` and the record's fields."""
+    """One JSON object a line: `ts`, `level`, `logger`, `msg` and the record's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""

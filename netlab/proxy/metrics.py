@@ -1,4 +1,4 @@
-"""What a kube-proxy counts, under upstream's names (KEP-3866; labels as of Kubernetes 1.33)."""
+"""A kube-proxy's metrics, under upstream's names (KEP-3866; labels as of Kubernetes 1.33)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 _SYNC_BUCKETS = [0.001 * 2**power for power in range(15)]
 _PROGRAMMING_BUCKETS = [0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)]
 
-# A time series per metric that tells when it was made: upstream has none.
+# No time series per metric for its creation time: upstream has none.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclasses.dataclass(slots=True)
 class Changes:
-    """How many changes there were of a kind of object, and how many of them have been planned.
+    """How many changes to a kind of object there were, and how many of them have been planned.
 
-    Plain numbers, which the library asks for: a large start has 20,000, and its own counters take a tenth of it.
+    Plain numbers that the library reads: a large start has 20,000, and its own counters would take a tenth of it.
     """
 
     total: int = 0
@@ -35,7 +35,7 @@ class Changes:
 
 
 class _ChangesCollector(Collector):
-    """What has changed, by upstream's name for the kind of object."""
+    """The changes, by upstream's name for the kind of object."""
 
     def __init__(self, changes: dict[str, Changes]) -> None:
         self._changes = changes
@@ -50,7 +50,7 @@ class _ChangesCollector(Collector):
 class Metrics:
     """One proxy's metrics, in a registry of their own.
 
-    The counts of failures are those of the mode; the others' would always be 0.
+    The counts of failures are those of the mode; those of the other mode would always be 0.
     """
 
     def __init__(self, mode: Mode) -> None:
@@ -89,8 +89,8 @@ class Metrics:
         )
 
     def follow(self, family: Family, plan: Callable[[], Plan]) -> None:
-        """Tell of a family from now on; what of its plan has no local endpoints is counted whenever somebody asks."""
-        # Of what has not happened yet the count is 0, so that a first time is an increase.
+        """Report a family from now on; its ports without local endpoints are counted at each scrape."""
+        # Counters start at 0, so that the first event is an increase.
         self._failures.labels(family)
         self._forgotten.labels(family)
         for scope in Scope:
@@ -98,7 +98,7 @@ class Metrics:
             self._no_local.labels(family, scope.value).set_function(count)
 
     def queued(self, family: Family, now: float) -> None:
-        """A sync was asked for; `now` is in seconds since the epoch, as everywhere here."""
+        """A sync was requested; `now` is in seconds since the epoch, as everywhere here."""
         self._queued.labels(family).set(now)
 
     def synced(self, family: Family, now: float, seconds: float, *, full: bool) -> None:
@@ -108,7 +108,7 @@ class Metrics:
         self._last.labels(family).set(now)
 
     def programmed(self, family: Family, now: float, triggers: Iterable[float]) -> None:
-        """What had changed at these times is in force."""
+        """Changes made at these times are now in force."""
         for trigger in triggers:
             self._programming.labels(family).observe(max(0.0, now - trigger))
 
@@ -135,7 +135,7 @@ class Metrics:
 
 
 def _without_local_endpoints(plan: Callable[[], Plan], scope: Scope) -> int:
-    """How many Services' ports drop what comes because no endpoint is on this node, though there are some elsewhere."""
+    """How many Service ports drop traffic because their only endpoints are on other nodes."""
     return len(
         {
             target.service

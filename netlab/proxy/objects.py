@@ -1,6 +1,6 @@
-"""EndpointSlices as a proxy keeps them: of endpoints, of which there may be 250,000, only what it reads.
+"""EndpointSlices as a proxy keeps them: only what it reads of up to 250,000 endpoints.
 
-Without what tells of the pod an endpoint takes a third of the memory, and the garbage collector need not look at it.
+Without its pod's details an endpoint takes a third of the memory, and the garbage collector can ignore it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Endpoint(Struct, kw_only=True, gc=False):
     """See netlab.api.discovery_types."""
 
     addresses: tuple[str, ...]
-    """As the API's list, but decoded in two thirds of the time."""
+    """Like the API's list, but decoded in two thirds of the time."""
     conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
     nodeName: str | None = None  # noqa: N815  # the API's name
     hints: discovery_types.EndpointHints | None = None
@@ -32,11 +32,11 @@ class Endpoint(Struct, kw_only=True, gc=False):
 class EndpointSlice(discovery_types.EndpointSlice, kw_only=True):
     """See netlab.api.discovery_types."""
 
-    endpoints: list[Endpoint]  # type: ignore[assignment]  # a list that nobody adds to
+    endpoints: list[Endpoint]  # type: ignore[assignment]  # a list that nothing is added to
 
 
 SLICES: Resource[discovery_types.EndpointSlice] = dataclasses.replace(ENDPOINTSLICES, type=EndpointSlice)
-"""What a proxy asks an API server for."""
+"""What a proxy reads from an API server."""
 
 OURS = f"!{PROXY_NAME_LABEL},!{discovery_types.HEADLESS_LABEL}"
 """Which Services and EndpointSlices: those that no other proxy handles."""

@@ -1,4 +1,4 @@
-"""A proxy seen from beside it: what it ought to have put into the kernel, from the API, and what the kernel has."""
+"""Observing a proxy: what it should have put into the kernel, going by the API, and what the kernel has."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T", bound=Object)
 _RTN_LOCAL = 2
 _ATTEMPTS = 4
 _PAUSE = 0.7
-"""Seconds between two looks: longer than a proxy in health takes to carry out a change."""
+"""Seconds between two looks: longer than a healthy proxy takes to apply a change."""
 
 
 async def read(client: Client, node_name: str) -> Objects:
@@ -48,7 +48,7 @@ async def read(client: Client, node_name: str) -> Objects:
 
 
 async def listed(client: Client, resource: Resource[T], *, labels: str = "", fields: str = "") -> list[T]:
-    """All readable objects of a resource, in its older version where the server has no other."""
+    """All readable objects of a resource, in its older version if the server has no newer one."""
     try:
         return (await client.pages(resource, labels=labels, fields=fields)).items
     except ApiError as error:
@@ -58,22 +58,22 @@ async def listed(client: Client, resource: Resource[T], *, labels: str = "", fie
 
 
 def resolved(config: ProxyConfig, node: Node | None) -> ProxyConfig:
-    """The configuration with what only the Node knows. Raises NotFoundError while it does not know it."""
+    """The configuration, filled in from the Node. Raises NotFoundError while the Node lacks something."""
     if not config.needs_node:
         return config
     addresses = node_info(node).addresses if node is not None else ()
     found = config.on_node(addresses, node.spec.podCIDRs if node is not None else [])
     if found is None:
         raise NotFoundError(
-            f"Node {config.node_name} is not there, or has no addresses or podCIDRs, which the configuration asks for"
+            f"Node {config.node_name} does not exist, or lacks addresses or podCIDRs that the configuration needs"
         )
     return found
 
 
 async def differences(client: Client, config: ProxyConfig) -> list[str]:
-    """What this network namespace's rules lack, or have beyond what the API's objects ask for, in words.
+    """How this network namespace's rules differ from what the API's objects require, in words.
 
-    A change that is just being carried out is waited for. Raises as the client does, and ProgramError.
+    Waits for a change that is being applied. Raises what the client raises, and ProgramError.
     """
     lines: list[str] = []
     for attempt in range(_ATTEMPTS):
@@ -92,13 +92,13 @@ async def differences(client: Client, config: ProxyConfig) -> list[str]:
 
 
 async def explained(client: Client, config: ProxyConfig, packet: Packet) -> Explanation:
-    """What becomes of a packet in this network namespace, with the kernel's rules and how they differ from the plan.
+    """What happens to a packet in this network namespace, with the kernel's rules and how they differ from the plan.
 
-    Raises UsageError when the proxy does not serve the packet's family, and otherwise as `differences`.
+    Raises UsageError if the proxy does not serve the packet's family, and what `differences` raises.
     """
     family = family_of(packet.destination)
     if family not in config.families:
-        raise UsageError(f"{packet.destination}: the proxy serves {' and '.join(config.families)} alone")
+        raise UsageError(f"{packet.destination}: the proxy only serves {' and '.join(config.families)}")
     differing = await differences(client, config)
     objects = await read(client, config.node_name)
     settled = resolved(config, objects.node)
@@ -112,18 +112,18 @@ async def explained(client: Client, config: ProxyConfig, packet: Packet) -> Expl
 
 
 def arriving(source: str, destination: str, protocol: str, port: int) -> Packet:
-    """The packet as it reaches this network namespace, by the kernel's routes: where from, and whether it is for it.
+    """The packet as it reaches this network namespace, by its routes: where it came in, and whether it is local.
 
-    Raises UsageError for a source to which there is no route: its packets come in nowhere that could be told.
+    Raises UsageError if there is no route to the source: nothing then says where its packets come in.
     """
     own, interface = _route(source)
     if own is None:
-        raise UsageError(f"{source}: this node has no route to it, so nothing tells where its packets come in")
+        raise UsageError(f"{source}: this node has no route to it, so it is not known where its packets come in")
     return Packet(source, destination, protocol, port, "" if own else interface, bool(_route(destination)[0]))
 
 
 def _route(address: str) -> tuple[bool | None, str]:
-    """Whether an address is this namespace's own (None: there is no route to it), and the link that leads there."""
+    """Whether an address is this namespace's own (None: no route to it), and the link that leads there."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with IPRoute() as ip:
         try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class Pace:
-    """Lets `burst` syncs follow one another at once, and one every `period` seconds in the long run.
+    """Allows `burst` syncs in immediate succession, and one every `period` seconds in the long run.
 
-    A first change is so applied at once, and a burst of any length costs no more than its time.
+    A first change is therefore applied at once, and a long burst causes no more syncs than its time allows.
     """
 
     def __init__(self, period: float, burst: int) -> None:
@@ -21,7 +21,7 @@ class Pace:
         return max(0.0, 1 - self._tokens) * self._period
 
     def spend(self, now: float) -> None:
-        """Note that a sync begins."""
+        """Record the start of a sync."""
         self._refill(now)
         self._tokens = max(0.0, self._tokens - 1)
 

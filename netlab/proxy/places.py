@@ -1,4 +1,4 @@
-"""From what a person calls the ends of a connection to addresses: pods, nodes and Services by their names."""
+"""From the names that people give the ends of a connection (pods, nodes, Services) to addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netlab.proxy.plan import PROTOCOLS, family_of
 from netlab.proxy.planner import cluster_ips, node_info
 
 if TYPE_CHECKING:
-    from netlab.api.client import Client  # slow to import, and not for those who have the objects
+    from netlab.api.client import Client  # slow to import, and not needed if the objects are at hand
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Ends:
     protocol: str
     port: int
     node: str | None
-    """The node whose proxy meets its packets first, where that is known."""
+    """The node whose proxy handles its packets first, if known."""
 
 
 def ends(
@@ -46,8 +46,8 @@ def ends(
 ) -> Ends:
     """What SOURCE and DESTINATION mean; `outside` are the addresses of the outside world, if it has a name.
 
-    The protocol is the destination's (/udp), TCP if it has none; one that is given holds for any. ICMP has no port: it
-    is 0. Raises UsageError for what cannot be read, NotFoundError (naming near ones) for what is not there.
+    The protocol is the destination's (/udp), TCP if it has none; a `protocol` argument outranks both. ICMP has no port:
+    it is 0. Raises UsageError for malformed names, NotFoundError (naming similar ones) for unknown ones.
     """
     target, protocol = (destination, protocol) if protocol else _protocol(destination)
     from_, node = _source(source, namespace, nodes, pods, outside)
@@ -56,7 +56,7 @@ def ends(
 
 
 async def find(client: Client, source: str, destination: str, namespace: str, outside: Sequence[str]) -> Ends:
-    """The same, with the objects of an API server. Raises also as the client does."""
+    """The same, with the objects of an API server. Also raises what the client raises."""
     nodes = (await client.pages(NODES)).items
     pods = (await client.pages(PODS)).items
     services = (await client.pages(SERVICES)).items
@@ -92,7 +92,7 @@ def _source(
     if kind in ("node", "nodes", "no"):
         return node_info(_named(name, {node.metadata.name: node for node in nodes}, "node")).addresses, name
     if kind not in ("", "pod", "pods", "po"):
-        raise UsageError(f"SOURCE {text!r}: give an address, a pod, node/NAME or {OUTSIDE}")
+        raise UsageError(f"SOURCE {text!r}: must be an address, a pod, node/NAME or {OUTSIDE}")
     found = _pod(name, namespace, pods)
     return _pod_addresses(found), found.spec.nodeName or None
 
@@ -115,7 +115,7 @@ def _destination(
         service = _named(name, named, "Service", namespace)
         addresses = tuple(cluster_ips(service))
         if not addresses:
-            raise UsageError(f"Service {service.key} has no ClusterIP: give an address")
+            raise UsageError(f"Service {service.key} has no ClusterIP; give an address instead")
         return addresses, _service_port(service, port, protocol), None
     if kind in ("node", "nodes", "no"):
         name, _, port = rest.partition(":")
@@ -129,8 +129,8 @@ def _destination(
         return tuple(outside), _number(port, text, protocol), None
     if kind not in ("", "pod", "pods", "po") or not name or ":" in port or "[" in name or _address(name):
         raise UsageError(
-            f"DESTINATION {text!r}: give ADDRESS:PORT ([ADDRESS]:PORT of IPv6), svc/NAME:PORT, node/NAME:PORT, POD:PORT"
-            f" or {OUTSIDE}:PORT"
+            f"DESTINATION {text!r}: must be ADDRESS:PORT ([ADDRESS]:PORT for IPv6), svc/NAME:PORT, node/NAME:PORT,"
+            f" POD:PORT or {OUTSIDE}:PORT"
         )
     if any(s.metadata.name == name and s.metadata.namespace == namespace for s in services):
         pods = list(pods)
@@ -141,7 +141,7 @@ def _destination(
 
 
 def _literal(text: str, protocol: str) -> tuple[str, str] | None:
-    """ADDRESS:PORT, or for ICMP an address alone; None of what is none."""
+    """ADDRESS:PORT, or for ICMP an address alone; None for anything else."""
     if protocol == "icmp" and (address := _address(text.strip("[]"))):
         return address, ""
     host, _, port = text.rpartition(":")
@@ -157,22 +157,22 @@ def _service_port(service: Service, text: str, protocol: str) -> int:
         if text and text in (str(port.port), port.name):
             return port.port
     if text.isdecimal():
-        # Also a port that it has not: what becomes of it is a fair question.
+        # Even a port that the Service lacks: what happens to it is a fair question.
         return _number(text, text)
     if not text and len(ports) == 1:
         return ports[0].port
     known = ", ".join(f"{port.port}{f' ({port.name})' if port.name else ''}" for port in ports) or "none"
-    raise UsageError(f"Service {service.key}: which port? Of {protocol} it has {known}")
+    raise UsageError(f"Service {service.key}: which port? Its {protocol} ports are {known}")
 
 
 def _number(text: str, whole: str, protocol: str = "") -> int:
     if protocol == "icmp":
         if text:
-            raise UsageError(f"DESTINATION {whole!r}: ICMP has no ports: leave {text} out")
+            raise UsageError(f"DESTINATION {whole!r}: ICMP has no ports; leave out {text}")
         return 0
     if not text:
         raise UsageError(
-            f"DESTINATION {whole!r}: which port? Give {whole.rstrip(':')}:PORT, or to `netlab trace` --proto icmp"
+            f"DESTINATION {whole!r}: which port? Write {whole.rstrip(':')}:PORT, or in `netlab trace` --proto icmp"
         )
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise UsageError(f"DESTINATION {whole!r}: its port is not a number in 1..65535")

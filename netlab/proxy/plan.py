@@ -1,4 +1,4 @@
-"""The plan of a kube-proxy: what every address that clients dial leads to. Pure values; nothing here knows a kernel."""
+"""The plan of a kube-proxy: where each address that clients dial leads. Pure values; nothing here touches a kernel."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Family = Literal["IPv4", "IPv6"]
 Policy = Literal["Cluster", "Local"]
 
 PROTOCOLS: Mapping[str, str] = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
-"""Kubernetes' name of a protocol to the kernel's tools' name."""
+"""From Kubernetes' name of a protocol to that of the kernel's tools."""
 
 
 class NodeInfo(NamedTuple):
-    """What of the node that a proxy works on decides a plan."""
+    """The properties of the proxy's node that affect a plan."""
 
     name: str
     zone: str = ""
@@ -55,16 +55,16 @@ class Scope(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What a connection gets that finds no endpoint."""
+    """What happens to a connection that finds no endpoint."""
 
     REJECT = "reject"
-    """The Service has no usable endpoint anywhere: answered with ICMP port unreachable."""
+    """The Service has no usable endpoint anywhere: the answer is ICMP port unreachable."""
     DROP = "drop"
-    """There are endpoints, but the policy is Local and none is on this node."""
+    """There are endpoints, but the policy is Local and none of them is on this node."""
 
 
 class Target(NamedTuple):
-    """What a frontend leads to.
+    """Where a frontend leads.
 
     `cluster` and `local` are the lists of the two traffic policies; a list that the policy never uses is empty.
     `serving` are the endpoints whose UDP flows live on (endpoints that terminate but still serve are among them even
@@ -78,10 +78,10 @@ class Target(NamedTuple):
     cluster: tuple[Endpoint, ...]
     local: tuple[Endpoint, ...]
     affinity_seconds: int = 0
-    """Session affinity by client address lasts as long after the last connection; 0 is none."""
+    """How long session affinity by client address lasts after the last connection; 0 for no affinity."""
     serving: frozenset[tuple[str, int]] = frozenset()
     sources: tuple[str, ...] = ()
-    """On a load balancer's address: the networks that may connect, the others are dropped. Empty: everybody may."""
+    """On a load balancer's address: the networks that may connect; others are dropped. Empty: all may connect."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -90,7 +90,7 @@ class Target(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """What a connection gets when `endpoints` is empty; a Local policy drops, so that another node may serve."""
+        """What happens to a connection if `endpoints` is empty. A Local policy drops: another node may serve."""
         return Verdict.DROP if self.cluster else Verdict.REJECT
 
     @property
@@ -106,7 +106,7 @@ class HealthCheck(NamedTuple):
     """`namespace/name`."""
     port: int
     local_endpoints: int
-    """Addresses that are ready on this node. Those that terminate do not count, though they are served (KEP-1669)."""
+    """Addresses that are ready on this node. Terminating ones do not count, though they are served (KEP-1669)."""
 
 
 Plan: TypeAlias = Mapping[Frontend, Target]
@@ -114,7 +114,7 @@ Plan: TypeAlias = Mapping[Frontend, Target]
 
 
 class Change(NamedTuple):
-    """A frontend that appeared (`old` is None), changed, or went away (`new` is None)."""
+    """A frontend that was added (`old` is None), changed, or removed (`new` is None)."""
 
     frontend: Frontend
     old: Target | None
@@ -126,7 +126,7 @@ Transaction: TypeAlias = tuple[Change, ...]
 
 
 def difference(old: Plan, new: Plan) -> Transaction:
-    """What leads from one plan to the other."""
+    """The transaction that leads from one plan to the other."""
     frontends = [*old, *(frontend for frontend in new if frontend not in old)]
     changes = (Change(frontend, old.get(frontend), new.get(frontend)) for frontend in frontends)
     return tuple(change for change in changes if change.old != change.new)
@@ -149,5 +149,5 @@ def family_of(address: str) -> Family:
 
 
 def of_family(networks: Iterable[str], family: Family) -> tuple[str, ...]:
-    """Those networks (or addresses) that are of a family."""
+    """The networks (or addresses) that are of a family."""
     return tuple(network for network in networks if family_of(network) == family)

@@ -1,4 +1,4 @@
-"""One family's data plane: its frontends, what of them is in force, and what was wrong."""
+"""One family's data plane: its frontends, which of them are in force, and what was wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plane:
     def __init__(self, family: Family, config: ProxyConfig, metrics: Metrics, health: Health) -> None:
         self.family = family
         self.in_force = False
-        """Whether the kernel holds the last plan. If not, the next sync puts all of it there anew."""
+        """Whether the kernel holds the last plan. If not, the next sync rebuilds all of it."""
         self._config = config
         self._metrics = metrics
         self._health = health
@@ -40,27 +40,27 @@ class Plane:
         self._book = Book()
         self._filling: Filling | None = None
         self._began = 0.0
-        """When that was begun, on the monotonic clock."""
+        """When that started, on the monotonic clock."""
         self.triggers: list[float] = []
-        """When that began which the next sync carries out, where it is known, in seconds since the epoch."""
+        """When the changes for the next sync were made, if known, in seconds since the epoch."""
         self._retry_at = 0.0
         self._errors: dict[str, set[str]] = {}
         metrics.follow(family, lambda: self._book.plan)
 
     @property
     def batches(self) -> int:
-        """How many the kernel has taken for this plane."""
+        """How many batches the kernel has accepted for this plane."""
         return self._executor.batches
 
     def queue(self) -> None:
-        """Note that a change waits."""
+        """Note that a change is waiting."""
         self._health.queued(self.family)
         self._metrics.queued(self.family, time.time())
 
     def plan(
         self, key: str, service: Service | None, slices: Iterable[EndpointSlice], node: NodeInfo
     ) -> tuple[HealthCheck, ...]:
-        """Plan a Service again (None: it is gone); what is wrong with it is logged once."""
+        """Plan a Service again (None: it is gone); log each of its faults once."""
         planned = Planned({}, [])
         created = ""
         if service is not None:
@@ -78,16 +78,16 @@ class Plane:
             self._errors[key] = errors
 
     async def begin(self) -> bool:
-        """Before anything is planned: begin to `fill` what is not in force yet. False: `sync` does everything."""
+        """Before anything is planned: start to `fill` what is not in force yet. False: `sync` will do everything."""
         if self._book.plan or self.in_force:
             return False
         self._began = time.monotonic()
-        with contextlib.suppress(ProgramError):  # `sync` will be told the same
+        with contextlib.suppress(ProgramError):  # `sync` will get the same error
             self._filling = await self._executor.begin()
         return self._filling is not None
 
     async def fill(self) -> None:
-        """Put there what has been planned by now; a failure is logged, and made good by `sync`."""
+        """Apply what has been planned so far; a failure is logged, and repaired by `sync`."""
         if self._filling is not None:
             try:
                 await self._filling.add(self._book.take_changes())
@@ -96,7 +96,7 @@ class Plane:
                 self._failed(error)
 
     async def sync(self, node_addresses: frozenset[str]) -> bool:
-        """Bring the kernel to the plan; whether it changed. A failure is logged, and made good by a later call."""
+        """Bring the kernel to the plan; returns whether it changed. A failure is logged; a later call repairs it."""
         now = asyncio.get_running_loop().time()
         full = not self.in_force
         if full and now < self._retry_at:
@@ -116,7 +116,7 @@ class Plane:
             else:
                 await self._executor.apply(transaction)
         except ProgramError as error:
-            # Nothing of the batch is in force. What the table holds is no longer certain: rebuild it.
+            # None of the batch is in force, but it is no longer certain what the table holds: rebuild it.
             self._retry_at = now + self._config.retry_seconds if full else now
             self.in_force = False
             self._failed(error)
@@ -140,10 +140,10 @@ class Plane:
         return True
 
     async def check(self) -> None:
-        """Have the rules rebuilt by the next sync if the kernel does not hold them any more."""
+        """Make the next sync rebuild the rules if the kernel no longer holds them."""
         if self.in_force and not await self._executor.intact():
             log.warning(
-                "%s rules: somebody changed them; rebuilding them", self.family, extra=fields(family=self.family)
+                "%s rules: changed by another program; rebuilding them", self.family, extra=fields(family=self.family)
             )
             self.in_force = False
             self.queue()
@@ -162,7 +162,7 @@ class Plane:
             forgotten = await conntrack.forget_stale(self.family, self._book.plan, node_addresses)
         except (OSError, NetlinkError) as error:
             log.error(
-                "%s connection tracking: stale UDP flows stay: %s",
+                "%s connection tracking: could not delete stale UDP flows: %s",
                 self.family,
                 error,
                 extra=fields(family=self.family),
@@ -170,4 +170,4 @@ class Plane:
             return
         self._metrics.forgot(self.family, forgotten)
         if forgotten:
-            log.info("forgot stale UDP flows", extra=fields(family=self.family, flows=forgotten))
+            log.info("deleted stale UDP flows", extra=fields(family=self.family, flows=forgotten))

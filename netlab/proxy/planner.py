@@ -42,11 +42,11 @@ _new = tuple.__new__
 
 
 class PlanError(UsageError):
-    """A Service or an EndpointSlice says something that cannot be; the message names the object and the field."""
+    """A Service or an EndpointSlice has an invalid value; the message names the object and the field."""
 
 
 class Planned(NamedTuple):
-    """A Service's frontends, and what was wrong with its objects: the rest of them is planned all the same."""
+    """A Service's frontends, and the errors in its objects: the rest is planned anyway."""
 
     frontends: dict[Frontend, Target]
     errors: list[PlanError]
@@ -54,7 +54,7 @@ class Planned(NamedTuple):
 
 
 class _Reach(NamedTuple):
-    """Who may use an address of a Service."""
+    """Who may use a Service's address."""
 
     scope: Scope
     sources: tuple[str, ...] = ()
@@ -67,19 +67,19 @@ _OUTSIDE = _Reach(Scope.EXTERNAL)
 
 @dataclasses.dataclass(slots=True)
 class _Found:
-    """The endpoints of a Service's port, by what their conditions say."""
+    """The endpoints of a Service's port, by condition."""
 
     ready: list[Endpoint] = dataclasses.field(default_factory=list)
     draining: list[Endpoint] = dataclasses.field(default_factory=list)
-    """They terminate and still serve."""
+    """Terminating but still serving."""
     serving: set[tuple[str, int]] = dataclasses.field(default_factory=set)
-    """Of UDP. Also the ready ones that do not serve (publishNotReadyAddresses): new flows are sent to them."""
+    """For UDP. Includes ready ones that do not serve (publishNotReadyAddresses), since new flows are sent to them."""
     hints: list[EndpointHints | None] = dataclasses.field(default_factory=list)
     """Of the ready ones."""
 
 
 def node_info(node: Node) -> NodeInfo:
-    """What of a Node decides plans. An address that is none is left out: what runs there does not depend on it."""
+    """The properties of a Node that affect plans. Invalid addresses are left out."""
     addresses = []
     for listed in node.status.addresses:
         if listed.type in ("InternalIP", "ExternalIP"):
@@ -105,7 +105,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
         try:
             protocol = _protocol(service, port)
             found = _find(slices, port, node.name, errors)
-            # The ready endpoints, or if there are none those that terminate and still serve (KEP-1669).
+            # The ready endpoints, or if there are none the terminating ones that still serve (KEP-1669).
             cluster = tuple(sorted(_near(found, node) or found.draining))
             local: tuple[Endpoint, ...] = ()
             if "Local" in (internal, external):
@@ -123,7 +123,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                     service=f"{name}:{port.name}" if port.name else name,
                     scope=scope,
                     policy=policy,
-                    # With an internal policy Local the other nodes' endpoints only decide between drop and reject.
+                    # With an internal policy Local, other nodes' endpoints only decide between drop and reject.
                     cluster=cluster if everywhere or not local else (),
                     local=local if policy == "Local" else (),
                     affinity_seconds=affinity_seconds,
@@ -165,14 +165,14 @@ def _addresses(
 ) -> dict[str, _Reach]:
     """A Service's addresses of a family.
 
-    Load balancers' addresses come before external IPs, so that one which is both keeps its source ranges.
+    Load balancers' addresses come before external IPs, so that an address that is both keeps its source ranges.
     """
     status = service.status.loadBalancer.ingress if service.spec.type == "LoadBalancer" else []
     internal = _normal(service, "clusterIP", cluster_addresses, family, errors)
     found: dict[str, _Reach] = dict.fromkeys(internal, _INSIDE)
     if not (status or service.spec.externalIPs):
         return found
-    # ipMode Proxy: the load balancer delivers to the node's own address, so its address must reach it (KEP-1860).
+    # ipMode Proxy: the load balancer delivers to the node's own address, so its own must still reach it (KEP-1860).
     balanced = _normal(service, "ingress ip", [i.ip for i in status if i.ip and i.ipMode != "Proxy"], family, errors)
     external = _normal(service, "externalIPs", service.spec.externalIPs, family, errors)
     if balanced:
@@ -190,7 +190,7 @@ def _addresses(
 
 
 def _normal(service: Service, field: str, texts: Iterable[str], family: Family, errors: list[PlanError]) -> list[str]:
-    """Those addresses of a field that are of the family, in their normal form."""
+    """A field's addresses of the family, in normal form."""
     found = []
     for text in texts:
         try:
@@ -206,16 +206,16 @@ def _normal(service: Service, field: str, texts: Iterable[str], family: Family, 
 def _sources(
     service: Service, balanced: Sequence[str], node: NodeInfo, family: Family, errors: list[PlanError]
 ) -> tuple[str, ...]:
-    """Who may connect to the load balancer's addresses; nobody is named when everybody may.
+    """Who may connect to the load balancer's addresses; empty if all may.
 
-    Raises PlanError when ranges are asked for and none can be read: better no load balancer than an open one.
+    Raises PlanError if ranges are given and none is valid: better no load balancer than an open one.
     """
-    # All of one family, which cannot be told to a type checker.
+    # All of one family, which the type checker cannot know.
     networks: list[Any] = []
     unread = 0
     for text in service.spec.loadBalancerSourceRanges:
         try:
-            # Spaces around a range have always been let through, and so have bits beyond its prefix.
+            # Spaces around a range, and host bits, have always been accepted.
             network = ipaddress.ip_network(text.strip(), strict=False)
         except ValueError:
             unread += 1
@@ -225,14 +225,14 @@ def _sources(
             networks.append(network)
     if unread and not networks:
         raise PlanError(
-            f"Service {service.key}: no range of loadBalancerSourceRanges can be read; its load balancer is closed"
+            f"Service {service.key}: loadBalancerSourceRanges has no valid range; its load balancer accepts nobody"
         )
     own = [ipaddress.ip_address(address) for address in node.addresses if family_of(address) == family]
     if any(address in network for address in own for network in networks):
-        # Some cloud providers give a load balancer's address to every node: what the node, who is allowed, then sends
+        # Some cloud providers give a load balancer's address to every node: what the node, which is allowed, then sends
         # there has that address as its source.
         networks += [ipaddress.ip_network(address) for address in balanced]
-    # Without overlaps, which no set of intervals in the kernel takes.
+    # Without overlaps, which the kernel's interval sets refuse.
     return tuple(map(str, ipaddress.collapse_addresses(networks)))
 
 
@@ -263,7 +263,7 @@ def _frontends(
 def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, errors: list[PlanError]) -> _Found:
     """Every endpoint of a Service's port, once.
 
-    The port is found by its name: its number is the pod's (a named targetPort may differ from pod to pod).
+    The port is matched by name; its number is the pod's (a named targetPort may differ from pod to pod).
     """
     found = _Found()
     seen: dict[int, set[str]] = {}
@@ -272,14 +272,14 @@ def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, er
         for number in _numbers(endpoint_slice, port):
             known = seen.setdefault(number, set())
             for listed, address in _addressed(endpoint_slice, errors):
-                # While a pod moves between slices it can be in both for a moment.
+                # While moving between slices, a pod can briefly be in both.
                 if address in known:
                     continue
                 known.add(address)
                 conditions, node = listed.conditions, listed.nodeName
-                # As Endpoint(...) does, in half the time.
+                # Like Endpoint(...), in half the time.
                 endpoint = _new(Endpoint, (address, number, None if node is None else node == node_name))
-                ready = conditions.ready is not False  # unknown: it is (EndpointSlice API)
+                ready = conditions.ready is not False  # unknown counts as ready (EndpointSlice API)
                 serving = ready if conditions.serving is None else conditions.serving
                 if ready:
                     found.ready.append(endpoint)
@@ -307,7 +307,7 @@ def _addressed(endpoint_slice: EndpointSlice, errors: list[PlanError]) -> Iterat
     if endpoint_slice.addressType == "IPv4":
         try:
             texts = [each.addresses[0] for each in listed]
-            # Nearly always all of them are as they should be, and there may be 250,000: one by one takes twice as long.
+            # Nearly always all of them are valid, and there may be 250,000: one by one takes twice as long.
             collections.deque(map(socket.inet_pton, itertools.repeat(socket.AF_INET), texts), 0)
         except (IndexError, OSError, ValueError):
             pass
@@ -335,9 +335,9 @@ def _endpoint_address(endpoint: ApiEndpoint, endpoint_slice: EndpointSlice) -> s
 
 
 def _near(found: _Found, node: NodeInfo) -> list[Endpoint]:
-    """Of the ready endpoints those hinted for the node, else those for its zone (KEP-3015, KEP-2433), else all.
+    """The ready endpoints hinted for the node, or else those for its zone (KEP-3015, KEP-2433), or else all.
 
-    Hints hold only if every endpoint has one: otherwise they are being written or taken back at this moment.
+    Hints only apply if every endpoint has one: otherwise they are just being written or withdrawn.
     """
     if None in found.hints:
         return found.ready
@@ -357,7 +357,7 @@ def _protocol(service: Service, port: ServicePort) -> str:
     try:
         return PROTOCOLS[port.protocol or "TCP"]
     except KeyError:
-        raise PlanError(f"Service {service.key}: protocol {port.protocol!r} is none of TCP, UDP, SCTP") from None
+        raise PlanError(f"Service {service.key}: protocol {port.protocol!r} is not one of TCP, UDP, SCTP") from None
 
 
 def _port_number(number: int, of: Service | EndpointSlice, field: str) -> int:
@@ -367,7 +367,7 @@ def _port_number(number: int, of: Service | EndpointSlice, field: str) -> int:
 
 
 def _address(text: str, of: Service | EndpointSlice | Node, field: str) -> str:
-    """The address in its normal form.
+    """The address in normal form.
 
     Leading zeros are read as decimal, as Kubernetes did when objects with them were still accepted (KEP-4858).
     """
@@ -386,7 +386,7 @@ def _address(text: str, of: Service | EndpointSlice | Node, field: str) -> str:
 
 
 def _is_normal(text: str) -> bool:
-    """Whether it is an address in its normal form for sure: ipaddress takes ten times as long to say so."""
+    """Whether it certainly is an address in normal form: ipaddress takes ten times as long."""
     try:
         if ":" not in text:
             socket.inet_pton(socket.AF_INET, text)

@@ -1,4 +1,4 @@
-"""The plan of a cluster's objects as they are at one time. Pure."""
+"""The plan for a cluster's objects at one moment. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netlab.proxy.planner import node_info, plan_service
 
 
 class Objects(NamedTuple):
-    """What of a cluster decides a node's rules."""
+    """The part of a cluster that decides a node's rules."""
 
     services: dict[str, Service]
     slices: dict[str, list[EndpointSlice]]
@@ -22,7 +22,7 @@ class Objects(NamedTuple):
 
 
 def plan_of(objects: Objects, config: ProxyConfig, family: Family) -> dict[Frontend, Target]:
-    """The plan that a proxy makes of the objects; what is wrong with them is for its log."""
+    """The plan that a proxy makes of the objects; their errors go to its log."""
     node = node_info(objects.node) if objects.node is not None else NodeInfo(config.node_name)
     book = Book()
     for key, service in objects.services.items():

@@ -1,4 +1,4 @@
-"""The nftables data plane in the kernel: `nft` makes what is there once and for all, netlink what comes and goes."""
+"""The nftables data plane in the kernel: `nft` makes what is permanent, netlink what comes and goes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _READINGS = 5
-"""How often a table is read until it is told the same way twice, or its difference is taken."""
+"""How often to read a table until two readings agree, or the kernel accepts the difference."""
 _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
-"""What the kernel says to a difference if the table is not, or was not told, as it is."""
+"""The kernel's errors for a difference that does not fit the table."""
 _COMPARE_SHARE, _QUICK = 50, 0.1
-"""Comparing elements takes at most one part in so many of the time, unless it takes fewer seconds than this."""
+"""Comparing elements may take at most one part in so many of the time, unless it takes less than this, in seconds."""
 
 
 class NftablesExecutor:
-    """See netlab.proxy.executor.Executor. A restart goes on with the table that it finds, by difference."""
+    """See netlab.proxy.executor.Executor. After a restart it updates the table that it finds."""
 
     def __init__(self, family: Family, config: ProxyConfig) -> None:
         self.family = family
@@ -41,7 +41,7 @@ class NftablesExecutor:
         self._ruleset = Ruleset(self._layout)
         self._plan: dict[Frontend, Target] = {}
         self._digests: table.Digests = {}
-        """Of the layout's chains, as they were made."""
+        """Digests of the layout's chains, as they were made."""
         self._netlink: Nfnetlink | None = None
         self._compare_at = 0.0
 
@@ -51,7 +51,7 @@ class NftablesExecutor:
         return await self._begin() if there is None else None
 
     async def replace(self, plan: Plan) -> None:
-        """See Executor. Only the difference to a table of this layout is carried out; affinity is kept."""
+        """See Executor. Applies only the difference to an existing table of this layout; affinity is kept."""
         self._plan = dict(plan)
         for _ in range(_READINGS):
             found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
@@ -62,7 +62,7 @@ class NftablesExecutor:
             self._ruleset.adopt(self._plan, found.elements, found.chains)
             contents = self._ruleset.contents(self._plan)
             if found.comment != self._layout.comment:
-                log.info("%s table %s is of another layout: replaced", self.family, TABLE)
+                log.info("%s table %s had another layout: replaced", self.family, TABLE)
                 await self._script(table.whole(self._layout, contents))
                 await self._remember_layout()
                 return
@@ -70,13 +70,13 @@ class NftablesExecutor:
             if repair.layout:
                 await self._script(self._layout.script(dormant=found.dormant))
             try:
-                # What the difference was taken from must be there still, unless the repair of the layout came between.
+                # The table must still be as it was read, unless the layout was repaired in between.
                 await self._commit(repair.batch, 0 if repair.layout else found.generation)
             except ProgramError as error:
                 cause = getattr(error.__cause__, "errno", 0)
                 if cause == errno.EMSGSIZE:
-                    # In a user namespace. Without any rules for a moment, rather than with some of them.
-                    log.warning("%s rules: %s; making the table anew, in parts", self.family, error)
+                    # In a user namespace. Better no rules for a moment than some of them.
+                    log.warning("%s rules: %s; rebuilding the table in parts", self.family, error)
                     await self._script(_removal(self.family))
                     await self._make(plan)
                     return
@@ -95,7 +95,7 @@ class NftablesExecutor:
         await self._commit(self._take_on(transaction))
 
     async def assume(self, plan: Plan) -> None:
-        """See Executor. The slots of endpoints are those that they have."""
+        """See Executor. Endpoints keep their slots."""
         self._plan = dict(plan)
         found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
         self._ruleset = Ruleset(self._layout)
@@ -105,7 +105,7 @@ class NftablesExecutor:
             self._ruleset.adopt(self._plan, {})
 
     async def intact(self) -> bool:
-        """See Executor. Chains are compared every time, very many elements less often."""
+        """See Executor. Compares chains every time, very large maps less often."""
         try:
             if time.monotonic() >= self._compare_at:
                 return not await self.differences()
@@ -189,14 +189,14 @@ class NftablesExecutor:
         self.batches += 1
 
     async def _call(self, function: Callable[[Nfnetlink], T]) -> T:
-        """Ask the kernel; what it answers."""
+        """Send the kernel a request; its answer."""
         try:
             return function(self._open())
         except OSError as error:
             raise self._failed(error) from error
 
     async def _in_thread(self, function: Callable[[Nfnetlink], T]) -> T:
-        """The same, of what may take seconds."""
+        """The same, for requests that may take seconds."""
         try:
             return await asyncio.to_thread(function, self._open())
         except OSError as error:
@@ -208,7 +208,7 @@ class NftablesExecutor:
         return self._netlink
 
     def _failed(self, error: OSError) -> ProgramError:
-        # An answer that is still under way must not be taken for that to the next question.
+        # A late answer must not be taken for the answer to the next request.
         if self._netlink is not None:
             self._netlink.close()
             self._netlink = None
@@ -216,7 +216,7 @@ class NftablesExecutor:
 
 
 _PART = 8_000
-"""Endpoints that are put into a table at a time which is not in force yet."""
+"""How many endpoints to add at a time to a table that is not in force yet."""
 
 
 class _Filling:
@@ -231,7 +231,7 @@ class _Filling:
         for part in _parts(transaction):
             messages = table.messages(executor._take_on(part), executor._layout)
             await self._sent()
-            # At once, not by a task: the kernel is to work on this part while the next one is planned and packed.
+            # Directly, not in a task: the kernel works on this part while the next one is planned and packed.
             self._sending = asyncio.get_running_loop().run_in_executor(None, _commit_all, executor._open(), messages)
 
     async def end(self) -> None:
@@ -248,7 +248,7 @@ class _Filling:
 
 
 def _commit_all(netlink: Nfnetlink, messages: Sequence[Message]) -> int:
-    """In one batch, or if that is too long for an ordinary user's socket in several: in how many."""
+    """Send one batch, or several if that is too long for an ordinary user's socket; returns how many."""
     try:
         netlink.commit(messages)
         return 1
@@ -274,7 +274,7 @@ def _parts(transaction: Transaction) -> Iterator[Transaction]:
 
 
 def layout_of(family: Family, config: ProxyConfig) -> Layout:
-    """The layout that a configuration asks for."""
+    """The layout for a configuration."""
     match, value = "", ""
     detect = config.detect_local
     cidrs = _of_family(detect.cidrs, family)
@@ -300,7 +300,7 @@ def _of_family(networks: Sequence[str], family: Family) -> tuple[str, ...]:
 
 
 async def cleanup_nftables(families: Sequence[Family]) -> None:
-    """Remove the tables of these families; that there are none is no error."""
+    """Remove the tables of these families, if there are any."""
     for family in families:
         await _nft(_removal(family))
 

@@ -1,4 +1,4 @@
-"""What a family's table has whatever the Services are: sets, maps and the chains that decide. A text for `nft`."""
+"""What a family's table has regardless of Services: sets, maps and the chains that decide. Text for `nft`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netlab.proxy.plan import PROTOCOLS, Family
 
 TABLE = "kube-proxy"
 MASQUERADE_MARK = 0x4000
-"""The bit of the packet's mark that asks for masquerading: upstream's default, masqueradeBit 14."""
+"""The bit of the packet's mark that requests masquerading: upstream's default, masqueradeBit 14."""
 
 NFT_FAMILY: Mapping[Family, str] = {"IPv4": "ip", "IPv6": "ip6"}
 ADDRESS_FAMILY = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
@@ -23,11 +23,11 @@ NUMBERS: Mapping[str, int] = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_U
 _NAMES = {number: name for name, number in NUMBERS.items()}
 
 _VERSION = 1
-"""Of what the layout's text does not tell: the chains of netlab.proxy.nftables.shapes."""
+"""The version of what the layout's text does not show: the chains of netlab.proxy.nftables.shapes."""
 
 
 class Field(NamedTuple):
-    """A field of a key or of data: what nft calls it, its bytes (padded to registers of four), and how it is read."""
+    """A field of a key or of data: nft's name, its size in bytes (padded to registers of four), and its reader."""
 
     typeof: str
     size: int
@@ -41,7 +41,7 @@ class Schema(NamedTuple):
     data: tuple[Field, ...] = ()
     verdict: bool = False
     interval: bool = False
-    """Elements are ranges: the data of one in the plan is the last key of its range."""
+    """Elements are ranges: in the plan, an element's data is the last key of its range."""
 
     @property
     def kind(self) -> str:
@@ -50,7 +50,7 @@ class Schema(NamedTuple):
 
     @property
     def declaration(self) -> str:
-        """What stands between the braces of its declaration."""
+        """The text between the braces of its declaration."""
         data = self.data or ((Field("verdict", 0, str),) if self.verdict else ())
         typeof = f"typeof {' . '.join(field.typeof for field in self.key)}"
         to = f" : {' . '.join(field.typeof for field in data)}" if data else ""
@@ -74,7 +74,7 @@ def _texts(fields: tuple[Field, ...], packed: bytes) -> Iterator[str]:
 
 
 class Chain(NamedTuple):
-    """A chain of the layout: its rules as text, and for one that the kernel calls, where."""
+    """A chain of the layout: its rules as text, and its hook if it has one."""
 
     name: str
     rules: tuple[str, ...]
@@ -83,10 +83,10 @@ class Chain(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What a family's table is to have, but for what depends on the plan.
+    """The part of a family's table that does not depend on the plan.
 
-    `pods` is the match of a packet that comes from a pod of this node (or of the cluster), such as
-    `ip saddr { 10.244.0.0/16 }`; empty if that cannot be told. `not_pods` is its negation.
+    `pods` matches a packet that comes from a pod of this node (or of the cluster), such as
+    `ip saddr { 10.244.0.0/16 }`; empty if pods cannot be recognised. `not_pods` is its negation.
     """
 
     family: Family
@@ -95,18 +95,18 @@ class Layout:
     masquerade_all: bool = False
     masquerade_mark: int = MASQUERADE_MARK
     node_port_addresses: tuple[str, ...] = ()
-    """Networks whose addresses serve NodePorts; empty: all of the node's but loopback."""
+    """Networks whose addresses serve NodePorts; empty: all of the node's except loopback."""
     service_cidrs: tuple[str, ...] = ()
-    """Where ClusterIPs are from: addresses in there that no Service has are dropped."""
+    """The ranges of ClusterIPs: traffic to an address in them that no Service has is dropped."""
 
     @property
     def ip(self) -> str:
-        """What nft calls the family, which is also its name of the header."""
+        """nft's name for the family, and for its header."""
         return NFT_FAMILY[self.family]
 
     @property
     def comment(self) -> str:
-        """The comment of a table of this layout: a proxy goes on with a table of its own layout, whoever made it."""
+        """The comment of a table of this layout: a proxy continues with such a table, whichever process made it."""
         text = f"{_VERSION} {self._script([])}"
         return f"netlab layout {hashlib.blake2s(text.encode(), digest_size=8).hexdigest()}"
 
@@ -138,9 +138,9 @@ class Layout:
     def chains(self) -> Iterator[Chain]:
         """The chains that decide.
 
-        How a frontend is treated is told by sets, not by a map of verdicts: before a batch with a verdict is in force
-        the kernel follows every element of every map that leads to a chain. If that chain had a map of its own, some
-        kernels would follow that anew for each: a time that grows with the square of the number of Services.
+        Sets, not a map of verdicts, decide how a frontend is treated: before a batch with a verdict takes effect, the
+        kernel follows every element of every map that leads to a chain. If that chain had a map of its own, some
+        kernels would follow it again for each, in time that grows with the square of the number of Services.
         """
         ip, mark = self.ip, f"{self.masquerade_mark:#x}"
         address, port = f"{ip} daddr . meta l4proto . th dport", "meta l4proto . th dport"
@@ -149,9 +149,9 @@ class Layout:
             own += f" {ip} daddr {_anonymous(self.node_port_addresses)}"
         yield Chain("mark-masquerade", (f"meta mark set meta mark | {mark}",))
         for prefix, key in (("", address), ("nodeport-", port)):
-            # One rule with this map: the kernel walks a chain that it has walked only once, but a map for every rule.
+            # The only rule with this map: the kernel validates a chain once, but a map for every rule that uses it.
             yield Chain(f"{prefix}pick", (f"{key} vmap @{prefix}picks",))
-            # Pods keep their source; the node itself would have its own external address as source, so it does not.
+            # Pods keep their source; the node does not, since its source would be its own external address.
             pods = (f"{self.pods} goto {prefix}pick",) if self.pods else ()
             node = ("fib saddr type local jump mark-masquerade", f"fib saddr type local goto {prefix}pick")
             yield Chain(f"{prefix}external-local", (*pods, *node, f"{key} vmap @{prefix}local-picks", "drop"))
@@ -179,7 +179,7 @@ class Layout:
         refuse = [
             f"{address} @no-endpoints reject",
             f"{own} {port} @nodeport-no-endpoints reject",
-            # No Service is translated here any more: a port that the Service has not, or one without endpoints.
+            # Packets for Services are already translated here: what is left has a wrong port, or no endpoints.
             f"{ip} daddr @cluster-ips reject",
         ]
         if self.service_cidrs:
@@ -191,13 +191,13 @@ class Layout:
         )
         yield Chain("nat-postrouting", masquerade, "type nat hook postrouting priority 100")
         for hook in ("input", "forward", "output"):
-            # Connections that were let through once go on: only new ones are refused.
+            # Only new connections are refused: established ones go on.
             yield Chain(f"filter-{hook}", ("ct state new jump refuse",), f"type filter hook {hook} priority 0")
         for hook in ("prerouting", "output"):
             yield Chain(f"nat-{hook}", ("jump dispatch",), f"type nat hook {hook} priority -100")
 
     def script(self, *, dormant: bool = False) -> str:
-        """What makes the layout, or repairs it, and leaves elements alone; of a dormant table nothing is in force."""
+        """A script that makes or repairs the layout and leaves elements alone. A dormant table has no effect."""
         return self._script(["flags dormant"] if dormant else [], self.comment)
 
     def _script(self, header: list[str], comment: str = "") -> str:

@@ -1,4 +1,4 @@
-"""From frontends to elements, and from a change of the plan to the batch that it takes. Pure."""
+"""From frontends to elements, and from a change of plan to its batch. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EndpointList(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Batch:
-    """What leads a table from one plan to another, all of it or nothing.
+    """What takes a table from one plan to another, all of it or nothing.
 
     An element in both `gone` and `come` changes its value.
     """
@@ -43,11 +43,11 @@ class Batch:
     gone: Elements = dataclasses.field(default_factory=dict)
     come: Elements = dataclasses.field(default_factory=dict)
     lists_come: list[EndpointList] = dataclasses.field(default_factory=list)
-    """Beside the elements in `come`."""
+    """In addition to the elements in `come`."""
     chains_gone: dict[str, Shape | None] = dataclasses.field(default_factory=dict)
     chains_come: dict[str, Shape] = dataclasses.field(default_factory=dict)
     chains_mended: dict[str, Shape] = dataclasses.field(default_factory=dict)
-    """Those whose rules are not theirs any more."""
+    """Those whose rules have changed."""
     sets_gone: list[str] = dataclasses.field(default_factory=list)
     sets_come: dict[str, Clients] = dataclasses.field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Batch:
         return any(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def operations(self) -> Counter[str]:
-        """How many things go (`-NAME`) and come (`+NAME`); elements by the name of their set or map."""
+        """How many objects go (`-NAME`) and come (`+NAME`); elements count under the name of their set or map."""
         counted: Counter[str] = Counter()
         for sign, elements in (("-", self.gone), ("+", self.come)):
             for name, keys in elements.items():
@@ -72,7 +72,7 @@ class Batch:
 
 
 class Contents(NamedTuple):
-    """What of a table depends on the plan."""
+    """The part of a table that depends on the plan."""
 
     elements: Elements
     chains: dict[str, Shape]
@@ -89,7 +89,7 @@ class _Lowered(NamedTuple):
     """What a frontend needs."""
 
     own: list[_Element]
-    """Those of which the key is the frontend's, so that no other needs them."""
+    """Those keyed by the frontend, which no other frontend needs."""
     shared: list[_Place]
     """Elements of sets."""
     lists: list[EndpointList]
@@ -100,7 +100,7 @@ _NOTHING = _Lowered([], [], [], [])
 
 
 class Ruleset:
-    """What of a family's table depends on the plan, for a history of plans."""
+    """The part of a family's table that depends on the plan, through a history of plans."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -108,11 +108,11 @@ class Ruleset:
         """How many frontends need each."""
         self._chains: Counter[Shape] = Counter()
         self._spare: set[Pick] = set()
-        """Chains that no list needs at present: making one again would cost the kernel 10 ms, an element 0.1."""
+        """Chains that no list currently needs: making one again would cost the kernel 10 ms, an element 0.1."""
         self._slots: dict[tuple[Frontend, str], tuple[Endpoint, ...]] = {}
 
     def change(self, transaction: Transaction) -> Batch:
-        """Take on a transaction; what it takes."""
+        """Apply a transaction; returns the change to the table."""
         if all(before is None for _, before, _ in transaction):
             return self._grow((frontend, target) for frontend, _, target in transaction if target is not None)
         batch = Batch()
@@ -134,7 +134,7 @@ class Ruleset:
         return batch
 
     def _grow(self, frontends: Iterable[tuple[Frontend, Target]]) -> Batch:
-        """`change` where frontends only come: nearly all of a proxy's start."""
+        """`change` when frontends are only added: nearly all of a proxy's start."""
         batch = Batch()
         come: defaultdict[str, dict[bytes, Value]] = defaultdict(dict)
         shared: list[_Place] = []
@@ -156,7 +156,7 @@ class Ruleset:
         return batch
 
     def contents(self, plan: Mapping[Frontend, Target]) -> Contents:
-        """All that a table holds for the plan that the transactions so far have led to."""
+        """All that a table holds for the plan after the transactions so far."""
         contents = Contents({}, {chain.name: chain for chain in self._spare}, {})
         for frontend, target in plan.items():
             lowered = self._lower(frontend, target)
@@ -168,7 +168,7 @@ class Ruleset:
         return contents
 
     def adopt(self, plan: Mapping[Frontend, Target], found: Elements, chains: Iterable[str] = ()) -> None:
-        """Begin with a plan and what a table has: endpoints stay in their slots, and spare chains are kept."""
+        """Start from a plan and a table's contents: endpoints stay in their slots, and spare chains are kept."""
         self._shared.clear()
         self._chains.clear()
         self._spare.clear()
@@ -190,7 +190,7 @@ class Ruleset:
         self._spare.update(pick for pick in picks if pick is not None and pick not in self._chains)
 
     def lowered(self, frontend: Frontend, target: Target) -> Contents:
-        """What of the table is a frontend's, for people."""
+        """A frontend's part of the table, for people."""
         lowered = self._lower(frontend, target)
         elements: Elements = {}
         _collect(elements, lowered)
@@ -236,7 +236,7 @@ class Ruleset:
             own.append((f"{prefix}external-local", key, b""))
             self._list(frontend, target, "", "", lowered)
             if target.local:
-                # For what is outside the cluster; all others use the list of all.
+                # For clients outside the cluster; all others use the full list.
                 self._list(frontend, target, "local-", "local-", lowered)
         elif target.endpoints:
             own.append(("internal" if inside else f"{prefix}external", key, b""))
@@ -267,14 +267,14 @@ class Ruleset:
     def _hairpins(self, target: Target) -> list[_Place]:
         """A pod that reaches itself must see a foreign source, or it answers itself without undoing the NAT.
 
-        Only pods of this node can: their packets are the only ones that come and go through here.
+        Only pods of this node can do that: only their packets pass here in both directions.
         """
         pods = [endpoint.address for endpoint in target.cluster if endpoint.local is not False]
         pods += [endpoint.address for endpoint in target.local if endpoint.local is not False]
         return [("hairpins", self.layout.pack_address(address) * 2) for address in dict.fromkeys(pods)]
 
     def _arrange(self, frontend: Frontend, target: Target | None) -> None:
-        """Give endpoints their slots 0..N-1 so that as few as possible change hands."""
+        """Assign endpoints the slots 0..N-1 so that as few slots as possible change."""
         for which, wanted in (("", target.cluster if target else ()), ("local-", target.local if target else ())):
             self._put(frontend, which, arrange(self._slots.get((frontend, which), ()), wanted))
 
@@ -324,7 +324,7 @@ def _port(port: int) -> bytes:
 
 
 def arrange(old: Sequence[Endpoint | None], wanted: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    """The wanted endpoints in slots: those that stay keep theirs unless it is beyond the new end."""
+    """The wanted endpoints in slots: each keeps its slot unless that is beyond the new end."""
     if not old or old == wanted:
         return tuple(wanted)
     fresh = set(wanted)
@@ -372,7 +372,7 @@ def _set_count(counter: Counter[_Place] | Counter[Shape], item: object, count: i
 
 
 def _ranges(networks: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
-    """The first and last addresses of networks, those within others left out: the kernel refuses what overlaps."""
+    """The first and last addresses of networks, without those inside others: the kernel refuses overlaps."""
     parsed: list[Any] = [ipaddress.ip_network(network) for network in networks]
     for network in ipaddress.collapse_addresses(parsed):
         yield network.network_address.packed, network.broadcast_address.packed

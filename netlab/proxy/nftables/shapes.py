@@ -1,6 +1,6 @@
 """The chains and sets that come and go with the plan: as expressions for the kernel, and as text for people.
 
-Each is immutable and has a name that tells what is in it, so that a chain never changes: what leads to it does.
+Each is immutable and named after its contents. A chain therefore never changes; only what leads to it does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from netlab.proxy.plan import Endpoint, Family
 
 Expressions: TypeAlias = Sequence[bytes]
 _REMEMBERED = 65535
-"""Clients that one endpoint's affinity remembers: nft's own default for dynamic sets. More are served without."""
+"""How many clients one endpoint's affinity remembers: nft's default for dynamic sets. Others get no affinity."""
 
 
 _PICK = re.compile(r"(nodeport-|)(local-|)pick-([1-9][0-9]*)")
 
 
 class Pick(NamedTuple):
-    """Chooses one of so many endpoints of a list at random. `which` is in the names of the maps, see Layout.schemas."""
+    """Chooses one of a list's endpoints at random. `which` is in the names of the maps, see Layout.schemas."""
 
     family: Family
     prefix: str
@@ -32,7 +32,7 @@ class Pick(NamedTuple):
 
     @classmethod
     def of_name(cls, family: Family, name: str) -> Pick | None:
-        """The one of a name; None if it is another chain's."""
+        """The pick chain with that name; None if the name is not a pick chain's."""
         found = _PICK.fullmatch(name)
         return cls(family, found[1], found[2], int(found[3])) if found else None
 
@@ -98,7 +98,7 @@ class Remember(NamedTuple):
 
     @property
     def clients(self) -> Clients:
-        """The set of those that it remembers."""
+        """The set of clients that it remembers."""
         return Clients(self.family, self.name, self.seconds)
 
     @property
@@ -129,7 +129,7 @@ class Remember(NamedTuple):
 
 
 class Sticky(NamedTuple):
-    """Sends a client to the endpoint that remembers it, or else to one of a list at random."""
+    """Sends a client to the endpoint that remembers it, or to a random one of a list."""
 
     prefix: str
     which: str
@@ -180,7 +180,7 @@ def _registers(ip: str) -> int:
 
 
 def _dialled(ip: str, prefix: str) -> tuple[Expressions, int]:
-    """What loads the key of a frontend into the first registers, and the register after it."""
+    """Expressions that load a frontend's key into the first registers, and the next free register."""
     at = 0 if prefix else _registers(ip)
     address = [] if prefix else [nfrules.destination_address(ip, 0)]
     return [*address, nfrules.protocol(at), nfrules.destination_port(at + 1)], at + 2

@@ -1,4 +1,4 @@
-"""What the kernel has of a family's table, and what leads from there to what it ought to have. Pure but for `read`."""
+"""A family's table as the kernel has it, and the change that brings it to the plan. Pure except `read`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from netlab.proxy.nftables.ruleset import Batch, Contents, Elements, EndpointLis
 from netlab.proxy.nftables.shapes import Shape
 
 Digests: TypeAlias = dict[str, tuple[int, str]]
-"""Of chains, by name: how many rules each has, and a digest of them as the kernel tells them."""
+"""Of chains, by name: the number of its rules, and a digest of them as the kernel returns them."""
 
 
 class Found(NamedTuple):
-    """What the kernel has of a table."""
+    """A table as the kernel has it."""
 
     generation: int
     """Of all tables of the network namespace."""
@@ -39,13 +39,13 @@ class Found(NamedTuple):
     chains: Digests
     sets: frozenset[str]
     elements: Elements
-    """Of the layout's sets and maps; what affinity remembers is nobody's plan."""
+    """Of the layout's sets and maps; affinity's memory is not part of the plan."""
     dormant: bool = False
-    """Nothing of it is in force: somebody was ended while he filled it."""
+    """None of it is in force: a process was killed while filling it."""
 
 
 class Repair(NamedTuple):
-    """What is to be done to a table that has the layout's comment."""
+    """What to do to a table that has the layout's comment."""
 
     batch: Batch
     layout: bool
@@ -53,9 +53,9 @@ class Repair(NamedTuple):
 
 
 def read(netlink: Nfnetlink, layout: Layout, *, elements: bool = True) -> Found | None:
-    """The table as it is at one time, or all but its elements; None if there is none. Raises NetlinkError.
+    """The table at one moment, or all but its elements; None if it does not exist. Raises NetlinkError.
 
-    A set that grew by very much a moment ago may not tell all of its elements: the kernel is still moving them.
+    A set that has just grown a lot may not return all of its elements: the kernel is still moving them.
     """
     while True:
         before = netlink.generation()
@@ -97,7 +97,7 @@ def _digests(netlink: Nfnetlink, ip: str) -> Digests:
 
 
 def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Repair:
-    """What leads from a table to its contents.
+    """The batch that brings a table to `contents`.
 
     `known` are the digests that chains of the layout had when they were made, as far as that is known.
     """
@@ -131,7 +131,7 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
 
 
 def messages(batch: Batch, layout: Layout) -> list[Message]:
-    """The batch for the kernel: what is used before its uses, and uses away before what they used."""
+    """The batch for the kernel: objects are made before their uses, and uses removed before the objects."""
     ip = layout.ip
     schemas = layout.schemas()
     listed = [
@@ -152,7 +152,7 @@ def messages(batch: Batch, layout: Layout) -> list[Message]:
         else:
             listed += bulk_addition(_set(ip, name), _data(come))
     listed += _lists_addition(batch.lists_come, ip)
-    # What leads to a chain by `goto` goes before it; the chains of endpoints are led to by those that choose one.
+    # What leads to a chain by `goto` goes before it; the chains that choose an endpoint lead to those of the endpoints.
     last = sorted(batch.chains_gone, key=lambda name: name.startswith("endpoint-"))
     listed += [nfrules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
     listed += [nfrules.chain_deletion(_chain(ip, name)) for name in last]
@@ -161,9 +161,9 @@ def messages(batch: Batch, layout: Layout) -> list[Message]:
 
 
 def whole(layout: Layout, contents: Contents) -> str:
-    """A script that puts a new table in place of whatever is there, in one transaction.
+    """A script that replaces the table, if there is one, in one transaction.
 
-    Established connections go on: their translation is in the connection tracking, not in the table.
+    Established connections go on: connection tracking has their translation, not the table.
     """
     table = f"{layout.ip} {TABLE}"
     lines = [f"add table {table}", f"delete table {table}", layout.script()]
@@ -178,13 +178,13 @@ def whole(layout: Layout, contents: Contents) -> str:
 
 
 def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests) -> Iterator[str]:
-    """What the table lacks or has beyond its contents, a line each."""
+    """How the table differs from its contents, one line each."""
     table = f"table {layout.ip} {TABLE}"
     if found is None:
         yield f"{table} is missing"
         return
     if found.comment != layout.comment:
-        yield f"{table} is of another layout: its comment is {found.comment!r} instead of {layout.comment!r}"
+        yield f"{table} has another layout: its comment is {found.comment!r} instead of {layout.comment!r}"
     if found.dormant:
         yield f"{table} is dormant"
     schemas = layout.schemas()
@@ -194,10 +194,10 @@ def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests)
         if chain.name not in found.chains:
             yield f"chain {chain.name} is missing"
         elif found.chains[chain.name] != known.get(chain.name, (len(chain.rules), found.chains[chain.name][1])):
-            yield f"chain {chain.name} has other rules than it ought to"
+            yield f"chain {chain.name} has the wrong rules"
     batch = repair(found, wanted, layout, known).batch
     yield from (f"chain {name} is missing" for name in batch.chains_come)
-    yield from (f"chain {name} has other rules than it ought to" for name in batch.chains_mended)
+    yield from (f"chain {name} has the wrong rules" for name in batch.chains_mended)
     yield from (f"chain {name} is not in the plan" for name in batch.chains_gone)
     yield from (f"set {name} is missing" for name in batch.sets_come)
     yield from (f"set {name} is not in the plan" for name in batch.sets_gone)

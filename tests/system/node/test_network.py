@@ -140,5 +140,5 @@ def test_a_node_without_its_underlay_names_what_is_missing() -> None:
     spec = from_values({"nodes": 2, "network": "routed"})
     from netlab.net.links import LinkError
 
-    with pytest.raises(LinkError, match="link eth0: there is none of that name"):
+    with pytest.raises(LinkError, match="link eth0: no such link"):
         _apply(spec, 1, [_node(spec, 1, ""), _node(spec, 2, "")])

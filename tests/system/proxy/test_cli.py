@@ -121,7 +121,7 @@ def test_a_proxy_is_run_asked_and_cleaned_up(tmp_path: Path, mode: str) -> None:
             _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
         warning, *lines = said.splitlines()
-        assert warning == f"Warning: {config}: without a meaning here: configSyncPeriod"
+        assert warning == f"Warning: {config}: these have no effect here: configSyncPeriod"
         first = [json.loads(line) for line in lines]
         assert "the first rules are in force" in [line["msg"] for line in first]
         assert {"IPv4"} < {line.get("family") for line in first}, "both families"
@@ -179,8 +179,18 @@ def explained(of_api: list[str | Path]) -> None:
         ("mode: ipvs", [], 2, "{config}: mode: 'ipvs' is neither nftables nor iptables"),
         ("mode: nftables", ["--kubeconfig", "/nonexistent"], 2, "/nonexistent"),
         ("mode: nftables", [], 2, "this is not a pod (KUBERNETES_SERVICE_HOST and _PORT are not set)"),
-        ("mode: nftables", ["--kubeconfig", "a", "--api-socket", "b"], 2, "--kubeconfig and --api-socket name an API"),
-        ("detectLocalMode: NodeCIDR", ["--api-socket", "{socket}"], 3, "Node node-9 is not there, or has no addresses"),
+        (
+            "mode: nftables",
+            ["--kubeconfig", "a", "--api-socket", "b"],
+            2,
+            "--kubeconfig and --api-socket both name an API",
+        ),
+        (
+            "detectLocalMode: NodeCIDR",
+            ["--api-socket", "{socket}"],
+            3,
+            "Node node-9 does not exist, or lacks addresses",
+        ),
         ("mode: nftables", ["--api-socket", "/nonexistent"], 6, ""),
     ],
     ids=["mode", "kubeconfig", "no pod", "two", "no node", "no server"],

@@ -44,6 +44,6 @@ def test_a_dump_that_was_interrupted_is_taken_again_and_its_first_answers_are_fo
 
 
 def test_a_dump_that_is_always_interrupted_ends_with_an_error_that_names_it() -> None:
-    with pytest.raises(NetlinkError, match="the links: it changed in each of 100 attempts") as raised:
+    with pytest.raises(NetlinkError, match="the links: it changed during each of 100 attempts") as raised:
         netlink(Kernel(interruptions=10**9)).ask(DUMP)
     assert raised.value.errno == errno.EINTR

@@ -115,8 +115,8 @@ def test_every_difference_is_told_in_words() -> None:
     endpoints: dict[bytes, bytes | str] = {bytes(15) + b"\1": b"\1\2\3\4\0\x50\0\0"}
     broken = found._replace(comment="other", chains=chains, elements=found.elements | {"endpoints": endpoints})
     assert list(words(broken, wanted, rules.layout, {})) == [
-        f"table ip kube-proxy is of another layout: its comment is 'other' instead of {rules.layout.comment!r}",
-        "chain dispatch has other rules than it ought to",
+        f"table ip kube-proxy has another layout: its comment is 'other' instead of {rules.layout.comment!r}",
+        "chain dispatch has the wrong rules",
         "chain refuse is missing",
         "chain stray is not in the plan",
         "map endpoints lacks 10.96.0.1 . tcp . 80 . 0 : 10.244.2.1 . 8080",

@@ -232,7 +232,7 @@ def test_addresses_are_put_into_their_normal_form(text: str, normal: str) -> Non
         (
             service(ports=[{"port": 80, "protocol": "DCCP"}]),
             [],
-            "Service default/web: protocol 'DCCP' is none of TCP, UDP, SCTP",
+            "Service default/web: protocol 'DCCP' is not one of TCP, UDP, SCTP",
         ),
         (
             service(ports=[{"name": "a", "port": 80}, {"name": "b", "port": 80}]),
