@@ -21,7 +21,7 @@ O = TypeVar("O", bound=Object)  # noqa: E741
 
 @dataclasses.dataclass
 class Claims(Generic[T]):
-    """What is the owner's, what it shall adopt and what it shall let go."""
+    """What the owner has, what it should adopt and what it should release."""
 
     kept: list[T] = dataclasses.field(default_factory=list)
     adopt: list[T] = dataclasses.field(default_factory=list)
@@ -46,9 +46,9 @@ def sort_claims(owner: Object, selector: Selector, owned: Iterable[T], orphaned:
 async def settle(
     client: Client, resource: Resource[T], owner_resource: Resource[O], owner: O, claims: Claims[T]
 ) -> list[T]:
-    """Carry the claims out; all that is the owner's afterwards.
+    """Carry out the claims; returns all that the owner has afterwards.
 
-    Raises ApiError: Conflict when an object was changed meanwhile, and the whole is to be tried again.
+    Raises ApiError: Conflict if an object changed in the meantime and the whole must be retried.
     """
     if claims.adopt and await _is_current(client, owner_resource, owner):
         for obj in claims.adopt:

@@ -35,7 +35,7 @@ class Index(Generic[T]):
         informer.on_change(self._apply)
 
     def get(self, value: str) -> ValuesView[T]:
-        """The objects with that value. Not to be kept: it changes with the informer."""
+        """The objects with that value. Do not keep it: it changes with the informer."""
         return self._objects.get(value, {}).values()
 
     def _apply(self, old: T | None, new: T | None) -> None:
@@ -53,7 +53,7 @@ class Index(Generic[T]):
 
 
 class Cluster:
-    """The cluster as the controllers see it: copies of the objects, kept true by `informers`, and the client."""
+    """The cluster as the controllers see it: copies of the objects, kept up to date by `informers`, and the client."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -81,7 +81,7 @@ class Cluster:
         self.slices_by_service: Index[EndpointSlice] = Index(self.endpoint_slices, _service_of_slice)
 
     async def synced(self) -> None:
-        """Wait until every resource has been listed once."""
+        """Wait until every resource has been listed."""
         for informer in self.informers.values():
             await informer.synced.wait()
 
@@ -112,7 +112,7 @@ def label_pair(namespace: str, key: str, value: str) -> str:
 
 
 def condition_of(conditions: Iterable[Condition], kind: str) -> Condition | None:
-    """The condition of that type; None if it is not there."""
+    """The condition of that type, or None."""
     return next((c for c in conditions if c.type == kind), None)
 
 
@@ -123,7 +123,7 @@ def is_ready(pod: Pod) -> bool:
 
 
 def is_finished(pod: Pod) -> bool:
-    """Whether all containers of the pod have ended for good."""
+    """Whether all containers of the pod have terminated for good."""
     return pod.status.phase in ("Succeeded", "Failed")
 
 
@@ -155,5 +155,5 @@ def _service_of_slice(found: EndpointSlice) -> list[str]:
 
 
 def parse_time(stamp: str) -> datetime.datetime:
-    """The moment that metav1.Time writes."""
+    """The time as metav1.Time writes it."""
     return datetime.datetime.fromisoformat(stamp)

@@ -1,4 +1,4 @@
-"""What every control loop has: a queue of keys, and a way to bring one key's object to what is wanted."""
+"""What every control loop has: a queue of keys, and a way to bring one key's object to its desired state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from netlab.controlplane.workqueue import WorkQueue
 
 
 class Controller(abc.ABC):
-    """One control loop: level-triggered, idempotent, told by informers which keys to look at."""
+    """One control loop: level-triggered, idempotent, informers say which keys to look at."""
 
     name: ClassVar[str]
     """The component's name in logs and events."""
     workers: ClassVar[int] = 1
     """How many keys are reconciled at once."""
     min_interval: ClassVar[float] = 0.0
-    """The least number of seconds between two reconciliations of one key."""
+    """The minimum number of seconds between two reconciliations of one key."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -27,14 +27,14 @@ class Controller(abc.ABC):
 
     @abc.abstractmethod
     def keys(self) -> Iterable[str]:
-        """Every key to be looked at when the controller starts, whatever was or was not seen to change."""
+        """Every key to reconcile when the controller starts, whether or not a change was seen."""
 
     @abc.abstractmethod
     async def reconcile(self, key: str) -> None:
-        """Bring the object under `key` to what is wanted. A raised error has the key tried again later."""
+        """Bring the object under `key` to its desired state. If it raises, the key is retried later."""
 
     async def run(self) -> None:
-        """Work until cancelled. May be called again after it raised."""
+        """Work until cancelled. May be called again after it raises."""
         await self.cluster.synced()
         for key in self.keys():
             self.queue.add(key)

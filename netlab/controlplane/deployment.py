@@ -70,7 +70,7 @@ class DeploymentController(Controller):
                 },
             )
         if plan.create is not None and await self._create(deployment, plan.create):
-            # The name is taken by another template: the next sync makes another of one more collision.
+            # The name belongs to another template: the next sync tries a name with one more collision.
             plan.status = msgspec.structs.replace(
                 deployment.status, collisionCount=(deployment.status.collisionCount or 0) + 1
             )
@@ -91,7 +91,7 @@ class DeploymentController(Controller):
             found = await self.client.get(REPLICASETS, replica_set.metadata.name, replica_set.metadata.namespace)
             owner = controller_of(found)
             ours = owner is not None and owner.uid == deployment.metadata.uid
-            # Ours: made by a sync whose result the informer did not show yet.
+            # Ours: made by a sync whose result the informer has not shown yet.
             return not (ours and rollout.same_template(found.spec.template, replica_set.spec.template))
         if replica_set.spec.replicas:
             await self._tell_scaled(deployment, replica_set, 0, replica_set.spec.replicas)
@@ -151,7 +151,7 @@ class DeploymentController(Controller):
                     self.queue.add(deployment.key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        # Recreate waits for the last old pod, which its ReplicaSet stops counting as soon as it is told to end.
+        # Recreate waits for the last old pod, which its ReplicaSet stops counting as soon as it starts terminating.
         if old is None or (new is not None and not is_finished(new)):
             return
         owner = controller_of(old)

@@ -18,8 +18,8 @@ from netlab.controlplane.slices import MANAGED_BY, MANAGED_BY_LABEL, plan_slices
 class EndpointSliceController(Controller):
     """Follows Services, their pods and the pods' nodes.
 
-    The first change of a quiet Service is written at once; what follows within the interval is written together,
-    for a thousand pods becoming ready must not be a thousand writes of slices of a hundred.
+    The first change to a quiet Service is written at once; changes within the interval after it are written together:
+    a thousand pods becoming ready must not cause a thousand writes of slices of a hundred.
     """
 
     name = "endpointslice-controller"
@@ -30,7 +30,7 @@ class EndpointSliceController(Controller):
         super().__init__(cluster)
         # A Service is found by one of its selector's labels; a pod's few labels then lead to few Services.
         self._by_selector: Index[Service] = Index(cluster.services, _first_pair)
-        # What was written and not seen yet; None is a deletion.
+        # Written but not seen yet; None is a deletion.
         self._written: dict[str, EndpointSlice | None] = {}
         # When a pod's change was first seen, for the annotation from which programming latency is measured.
         self._triggers: dict[str, str] = {}
@@ -56,7 +56,7 @@ class EndpointSliceController(Controller):
             return
         trigger = self._triggers.pop(key, None) or now()
         plan = plan_slices(service, self._pods(service), self._slices(key), self._zone, trigger)
-        # What adds or changes goes before what takes away, so that no endpoint is missing in between.
+        # Additions and changes come before removals, so that no endpoint is missing in between.
         for made in plan.create:
             self._note(await self.client.create(ENDPOINTSLICES, made))
         for changed in plan.update:
@@ -78,11 +78,11 @@ class EndpointSliceController(Controller):
     def _pods(self, service: Service) -> list[Pod]:
         namespace, selector = service.metadata.namespace, service.spec.selector.items()
         buckets = [self.cluster.pods_by_label.get(label_pair(namespace, *item)) for item in selector]
-        # Through the rarest of the selector's labels; the selector holds when its pairs are among the pod's.
+        # Through the rarest of the selector's labels; the selector matches if the pod has all its pairs.
         return [pod for pod in min(buckets, key=len) if selector <= pod.metadata.labels.items()]
 
     def _slices(self, key: str) -> list[EndpointSlice]:
-        """The Service's slices as this controller left them, although the informer may lag behind."""
+        """The Service's slices as this controller left them, even if the informer lags behind."""
         service = self.cluster.services.items[key].metadata
         found: dict[str, EndpointSlice | None] = {s.key: s for s in self.cluster.slices_by_service.get(key)}
         for written_key, written in self._written.items():
@@ -109,7 +109,7 @@ class EndpointSliceController(Controller):
         if new is None or (written is not None and _version(new) >= _version(written)):
             self._written.pop(current.key, None)
         if not own:
-            # Somebody else's doing, to be put right.
+            # Another client's change, to be corrected.
             self._enqueue_service_of(old)
             self._enqueue_service_of(new)
 
@@ -161,7 +161,7 @@ def _first_pair(service: Service) -> list[str]:
 
 
 def _visible(pod: Pod) -> tuple[Any, ...]:
-    """What of a pod an endpoint shows."""
+    """The properties of a pod that an endpoint shows."""
     return (
         pod.metadata.uid,
         pod.metadata.labels,

@@ -1,4 +1,4 @@
-"""What a controller has asked for and not seen yet, so that a cache that lags behind does not make it ask twice."""
+"""What a controller has requested but not seen yet, so that a lagging cache does not make it ask twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import time
 
 TIMEOUT = 60.0
-"""Seconds after which an expectation no longer holds a controller up: what it waits for will not be seen.
+"""Seconds after which an expectation no longer blocks a controller: what it waits for will not come.
 
 Upstream waits 5 minutes; the lab's API server is one Unix socket away, and a lab must not stand still that long.
 """
@@ -26,7 +26,7 @@ class Expectations:
         self._by_key: dict[str, _Expected] = {}
 
     def satisfied(self, key: str) -> bool:
-        """Whether everything asked for has been seen, or is past waiting for."""
+        """Whether everything requested has been seen, or has timed out."""
         expected = self._by_key.get(key)
         if expected is None:
             return True
@@ -35,16 +35,16 @@ class Expectations:
         return time.monotonic() - expected.since > TIMEOUT
 
     def expect(self, key: str, *, creations: int = 0, deletions: set[str] | None = None) -> None:
-        """Begin to wait; to be called before asking, for the answer may be seen before the request returns."""
+        """Start waiting. Call it before the request: the result may be seen before the request returns."""
         self._by_key[key] = _Expected(creations, deletions or set(), time.monotonic())
 
     def created(self, key: str, number: int = 1) -> None:
-        """Creations were seen, or will not be seen because they failed."""
+        """Creations were seen, or failed and will never be seen."""
         if expected := self._by_key.get(key):
             expected.creations -= number
 
     def deleted(self, key: str, uid: str) -> None:
-        """A deletion was seen, or will not be seen because it failed."""
+        """A deletion was seen, or failed and will never be seen."""
         if expected := self._by_key.get(key):
             expected.deletions.discard(uid)
 

@@ -14,11 +14,11 @@ from netlab.controlplane.cluster import Cluster, Index
 from netlab.controlplane.controller import Controller
 
 REMEMBERED = 8192
-"""Uids of deleted objects that are remembered; one that is not costs a request."""
+"""How many uids of deleted objects to remember; looking up any other costs a request."""
 
 
 class GarbageCollector(Controller):
-    """Knows the resources of netlab's table; an owner of another kind is none of its business and counts as there."""
+    """Knows the resources of netlab's table; an owner of another kind is ignored and counts as present."""
 
     name = "garbage-collector"
     workers = 16
@@ -43,7 +43,7 @@ class GarbageCollector(Controller):
         ]
 
     async def reconcile(self, key: str) -> None:
-        """Delete the object if all its owners are gone; else have it forget those that are."""
+        """Delete the object if all its owners are gone; otherwise remove its references to those that are."""
         plural, _, object_key = key.partition("/")
         resource = self._resources[plural]
         obj = self.cluster.informers[resource].items.get(object_key)
@@ -73,7 +73,7 @@ class GarbageCollector(Controller):
         resource: Resource[Object] | None = by_kind(owner.apiVersion, owner.kind)
         if resource is None:
             return True
-        # The watches of two resources are not ordered: the owner may be there and not be seen yet.
+        # The watches of two resources are not ordered: the owner may exist and not have been seen yet.
         try:
             found = await self.client.get(resource, owner.name, namespace if resource.namespaced else None)
         except ApiError as error:

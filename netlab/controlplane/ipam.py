@@ -31,15 +31,15 @@ class SubnetPool:
         try:
             network = ipaddress.ip_network(cidr)
         except ValueError as error:
-            raise UsageError(f"cluster CIDR {cidr}: {error}; give a network such as 10.244.0.0/16") from error
+            raise UsageError(f"cluster CIDR {cidr}: {error}; use a network like 10.244.0.0/16") from error
         length = prefix_lengths[network.version]
         if not network.prefixlen <= length <= network.max_prefixlen:
-            raise UsageError(f"cluster CIDR {cidr} holds no /{length} for a node; give a larger network")
+            raise UsageError(f"cluster CIDR {cidr} has no room for a node's /{length}; use a larger network")
         return cls(network, length)
 
     @property
     def size(self) -> int:
-        """How many subnets there are."""
+        """The number of subnets."""
         return 1 << (self.prefix_length - self.network.prefixlen)
 
     def subnet(self, number: int) -> str:
@@ -50,8 +50,8 @@ class SubnetPool:
     def choose(self, node: str, used: Iterable[str]) -> str:
         """The subnet for a node, given the CIDRs in use. Raises ExhaustedError.
 
-        `node-7` gets subnet 7 if that is free, so that people can tell a pod's node from its address; other nodes
-        get the lowest that is free.
+        `node-7` gets subnet 7 if that is free, so that a pod's address shows its node; other nodes
+        get the lowest free one.
         """
         taken = sorted(filter(None, map(self._numbers, used)), key=lambda numbers: numbers.start)
         named = re.search(r"-([0-9]{1,9})$", node)
@@ -74,7 +74,7 @@ class SubnetPool:
         try:
             other = ipaddress.ip_network(cidr, strict=False)
         except ValueError:
-            return None  # somebody else's writing: it takes nothing of ours
+            return None  # not written by us: it takes nothing of ours
         if other.version != self.network.version or not other.overlaps(self.network):
             return None
         base = int(self.network.network_address)
@@ -92,7 +92,7 @@ class NodeIpam(Controller):
     def __init__(self, cluster: Cluster, pools: Sequence[SubnetPool]) -> None:
         super().__init__(cluster)
         self._pools = pools
-        # Given out, and perhaps not yet seen in the informer.
+        # Assigned, and perhaps not yet seen by the informer.
         self._given: dict[str, list[str]] = {}
         self._unserved: set[str] = set()
         cluster.nodes.on_change(self._changed)
@@ -102,13 +102,13 @@ class NodeIpam(Controller):
         return list(self.cluster.nodes.items)
 
     async def reconcile(self, key: str) -> None:
-        """Give the node its subnets unless it has some. Raises ExhaustedError when none is left."""
+        """Assign the node its subnets unless it has them. Raises ExhaustedError if none is left."""
         node = self.cluster.nodes.items.get(key)
         if node is None or node.spec.podCIDRs or node.spec.podCIDR:
             return
         nodes = self.cluster.nodes.items.values()
         seen = itertools.chain.from_iterable([n.spec.podCIDR, *n.spec.podCIDRs] for n in nodes)
-        # What is being retried for this node may be given to it again.
+        # A retry for this node may use the same subnet again.
         given = itertools.chain.from_iterable(cidrs for name, cidrs in self._given.items() if name != key)
         used = [*filter(None, seen), *given]
         try:

@@ -22,14 +22,14 @@ from netlab.controlplane.scheduler import Scheduler
 
 FIRST_RETRY = 0.5
 LAST_RETRY = 30.0
-"""Seconds until a part that failed is started again; doubled from the first to the last."""
+"""Seconds before a failed part restarts: the first delay, which doubles, and the last."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class ControlPlaneConfig:
-    """What the control plane must be told: the pods' addresses."""
+    """The control plane's configuration: the pods' addresses."""
 
     cluster_cidrs: Sequence[str]
     """One for each IP family, the primary first."""
@@ -40,7 +40,7 @@ class ControlPlaneConfig:
 async def run(socket: Path, config: ControlPlaneConfig) -> None:
     """Run the control plane against the API server at `socket` until cancelled.
 
-    Raises UsageError for a cluster CIDR that cannot serve nodes. A server that is away is waited for.
+    Raises UsageError for an unusable cluster CIDR. Waits for a server that is down.
     """
     pools = [SubnetPool.of(cidr, config.node_cidr_mask_sizes) for cidr in config.cluster_cidrs]
     async with Client(socket, user_agent="netlab-controller-manager") as client:
@@ -64,16 +64,16 @@ async def run(socket: Path, config: ControlPlaneConfig) -> None:
 
 
 async def supervise(name: str, start: Callable[[], Awaitable[None]]) -> None:
-    """Run `start` again, with back-off, each time it fails, until cancelled: one part's failure is not the others'."""
+    """Restart `start`, with back-off, each time it fails, until cancelled: a failing part does not affect others."""
     retry = FIRST_RETRY
     while True:
         started = asyncio.get_running_loop().time()
         try:
             await start()
         except Exception:
-            log.exception("%s failed; starting it again in %.1f s", name, retry)
+            log.exception("%s failed; restarting it in %.1f s", name, retry)
         else:
-            log.error("%s ended; starting it again in %.1f s", name, retry)
+            log.error("%s ended; restarting it in %.1f s", name, retry)
         if asyncio.get_running_loop().time() - started > LAST_RETRY:
             retry = FIRST_RETRY
         await asyncio.sleep(retry)

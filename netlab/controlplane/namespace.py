@@ -1,4 +1,4 @@
-"""The namespace controller: a namespace that is being deleted is emptied, and then let go."""
+"""The namespace controller: it empties a namespace that is being deleted, and then releases it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netlab.controlplane.controller import Controller
 
 FINALIZER = "kubernetes"
 RECHECK = 2.0
-"""Seconds until a namespace that is not empty yet is looked at again, should no deletion of a pod bring it up."""
+"""Seconds before looking again at a namespace that is not empty, if no pod deletion triggers it earlier."""
 _AT_ONCE = 64
 
 
@@ -37,7 +37,7 @@ class NamespaceController(Controller):
         return list(self.cluster.namespaces.items)
 
     async def reconcile(self, key: str) -> None:
-        """Delete everything in the namespace; once nothing is left, take the finalizer away."""
+        """Delete everything in the namespace; once nothing is left, remove the finalizer."""
         namespace = self.cluster.namespaces.items.get(key)
         if namespace is None or namespace.metadata.deletionTimestamp is None:
             return
@@ -57,8 +57,8 @@ class NamespaceController(Controller):
                 raise
 
     async def _empty(self, resource: Resource[Object], namespace: str) -> int:
-        """Delete all objects of a resource; how many are there still or were there a moment ago."""
-        # From the server and not the informer: what is created while this runs must not be missed.
+        """Delete all objects of a resource; returns how many are left, or were a moment ago."""
+        # From the server and not the informer: objects created while this runs must not be missed.
         found, _ = await self.client.list(resource, namespace)
         doomed = [obj for obj in found if obj.metadata.deletionTimestamp is None]
         for start in range(0, len(doomed), _AT_ONCE):

@@ -1,4 +1,4 @@
-"""What becomes of nodes that fall silent, and of the pods of nodes that are gone."""
+"""What happens to nodes that fall silent, and to the pods of nodes that are gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRACE_PERIOD = 40.0
 MONITOR_PERIOD = 5.0
 """Seconds between two looks at the heartbeats (--node-monitor-period)."""
 QUARANTINE = 40.0
-"""Seconds for which a node must have been gone before its pods are deleted (podgc's quarantineTime)."""
+"""Seconds that a node must be gone before its pods are deleted (podgc's quarantineTime)."""
 
 
 @dataclasses.dataclass
@@ -34,8 +34,8 @@ class _Heartbeat:
 class NodeLifecycle(Controller):
     """Marks nodes Unknown whose kubelet no longer writes its heartbeat, and their pods not ready.
 
-    A heartbeat's age is measured from when it was seen, by the monotonic clock: neither a machine that slept nor two
-    clocks that differ make a node silent.
+    A heartbeat's age counts from when it was seen, by the monotonic clock: neither a suspended machine nor two
+    differing clocks make a node silent.
     """
 
     name = "node-lifecycle-controller"
@@ -68,7 +68,7 @@ class NodeLifecycle(Controller):
                 if is_ready(pod):
                     await self._mark_not_ready(pod)
         except ApiUnavailableError:
-            # While the server is away no kubelet can say that it lives: all get the whole grace period again.
+            # While the server is down no kubelet can report: all get the whole grace period again.
             for heartbeat in self._heartbeats.values():
                 heartbeat.seen = time.monotonic()
             raise
@@ -138,11 +138,11 @@ class PodGarbageCollector(Controller):
         cluster.pods.on_change(self._pod_changed)
 
     def keys(self) -> Iterable[str]:
-        """The nodes that pods name."""
+        """The nodes that pods refer to."""
         return {pod.spec.nodeName for pod in self.cluster.pods.items.values() if pod.spec.nodeName}
 
     async def reconcile(self, key: str) -> None:
-        """Delete the pods of node `key` if it has not existed for the quarantine."""
+        """Delete the pods of node `key` if it has been gone for the whole quarantine."""
         if key in self.cluster.nodes.items or not self.cluster.pods_by_node.get(key):
             self._missing.pop(key, None)
             return

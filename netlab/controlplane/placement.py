@@ -11,7 +11,7 @@ from netlab.api.core_types import Node, Pod, Taint, Toleration
 from netlab.controlplane.cluster import condition_of, controller_of
 
 DEFAULT_MAX_PODS = 110
-"""The pods of a node that does not say (the kubelet's --max-pods)."""
+"""The pod limit of a node that does not state one (the kubelet's --max-pods)."""
 
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
@@ -24,7 +24,7 @@ _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """A pod on a node, as far as it matters to the pods after it."""
+    """A pod on a node, as far as it affects later pods."""
 
     node: str
     owner: str
@@ -33,7 +33,7 @@ class Placement:
 
 @dataclasses.dataclass
 class Usage:
-    """What the pods of one node take of it, counted as they come and go."""
+    """What the pods of one node use, counted as they come and go."""
 
     pods: int = 0
     by_owner: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -42,7 +42,7 @@ class Usage:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A node, with what is derived from it once and not for every pod."""
+    """A node, with what is derived from it once instead of for every pod."""
 
     name: str
     labels: dict[str, str]
@@ -64,7 +64,7 @@ class Candidate:
 
 
 class NodeCache:
-    """The nodes and what is placed on them, the assumed included: placements whose binding is not yet seen.
+    """The nodes and what is placed on them, including assumed placements, whose binding has not been seen yet.
 
     Counts are kept per node as pods come and go, so that a decision costs a look at each node and none at its pods.
     """
@@ -75,11 +75,11 @@ class NodeCache:
         self._placements: dict[str, Placement] = {}
 
     def set_node(self, node: Node) -> None:
-        """A node is there, or changed."""
+        """A node was added or changed."""
         self.candidates[node.metadata.name] = Candidate.of(node)
 
     def remove_node(self, name: str) -> None:
-        """A node is gone; the pods on it count until they are gone too, should it come back."""
+        """A node is gone; the pods on it count until they are gone too, in case it comes back."""
         self.candidates.pop(name, None)
 
     def place(self, pod: Pod, node: str) -> None:
@@ -95,7 +95,7 @@ class NodeCache:
         usage.host_ports.update(placement.host_ports)
 
     def remove(self, uid: str) -> bool:
-        """The pod is on no node any more; False if it was on none."""
+        """The pod is no longer on a node; False if it was not on one."""
         placement = self._placements.pop(uid, None)
         if placement is None:
             return False
@@ -105,7 +105,7 @@ class NodeCache:
         if not usage.by_owner[placement.owner]:
             del usage.by_owner[placement.owner]
         usage.host_ports.subtract(placement.host_ports)
-        usage.host_ports += Counter()  # what is no longer taken is dropped
+        usage.host_ports += Counter()  # drop ports that are no longer in use
         if not usage.pods:
             del self._usage[placement.node]
         return True
@@ -115,9 +115,9 @@ class NodeCache:
         return uid in self._placements
 
     def select(self, pod: Pod) -> str | Unschedulable:
-        """The node for the pod, or why there is none.
+        """The node for the pod, or the reason why there is none.
 
-        Among the nodes that will have it: first those with the fewest unwelcome taints, then with the fewest pods of
+        Among the nodes that accept it: first those with the fewest unwelcome taints, then with the fewest pods of
         the same owner (the default topology spread), then with the fewest pods, then in the order of their names.
         """
         best: tuple[tuple[int, int, int, tuple[str, int, str]], str] | None = None
@@ -137,13 +137,13 @@ class NodeCache:
 
 @dataclasses.dataclass(frozen=True)
 class Unschedulable:
-    """No node will have the pod: how many there are, and how many have which reason."""
+    """No node accepts the pod: how many nodes there are, and how many have which reason."""
 
     nodes: int
     reasons: Counter[str]
 
     def __str__(self) -> str:
-        # The words of kube-scheduler's FitError, for which people and tools search.
+        # The wording of kube-scheduler's FitError, which people and tools search for.
         if not self.nodes:
             return "no nodes available to schedule pods"
         why = ", ".join(sorted(f"{count} {reason}" for reason, count in self.reasons.items()))
@@ -210,7 +210,7 @@ def _owner(pod: Pod) -> str:
 def _host_ports(pod: Pod) -> Iterable[HostPort]:
     for container in pod.spec.containers:
         for port in container.ports:
-            # On the host's network every container port is one of the host's.
+            # On the host's network every container port is a host port.
             number = port.hostPort or (port.containerPort if pod.spec.hostNetwork else 0)
             if number:
                 yield port.protocol, number, "" if port.hostIP in _ANY_ADDRESS else port.hostIP

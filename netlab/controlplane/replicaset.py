@@ -1,4 +1,4 @@
-"""The replicaset controller: as many pods as wanted."""
+"""The replicaset controller: as many pods as requested."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from netlab.errors import NetlabError
 BURST = 500
 """Pods created or deleted in one sync (upstream's burstReplicas)."""
 BATCH_LIMIT = 64
-"""Requests in flight at once; upstream's batches double without end, but a connection each is dear here."""
+"""Requests in flight at once; upstream's batches double without limit, but here each request costs a connection."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -65,7 +65,7 @@ class ReplicaSetController(Controller):
             return
         settled = self._expectations.satisfied(key)
         if not settled:
-            # What is waited for brings the key back; should it never come, this does.
+            # The awaited event brings the key back; if it never comes, this does.
             self.queue.add_after(key, expectations.TIMEOUT)
         claims = sort_claims(
             rs,
@@ -96,7 +96,7 @@ class ReplicaSetController(Controller):
             self.queue.add(key)
 
     async def _create(self, key: str, rs: ReplicaSet, number: int) -> None:
-        """Create pods in batches of 1, 2, 4, ...: a spec that is refused is not sent 500 times."""
+        """Create pods in batches of 1, 2, 4, ...: so that a refused spec is not sent 500 times."""
         self._expectations.expect(key, creations=number)
         pod = pod_of(rs)
         size = 1
@@ -133,7 +133,7 @@ class ReplicaSetController(Controller):
         try:
             await self.client.delete(PODS, pod.metadata.name, pod.metadata.namespace, uid=pod.metadata.uid)
         except ApiError as error:
-            # Gone, or replaced by another of the name: the informer has shown it or will, but perhaps did before.
+            # Gone, or replaced by another with the same name: the informer shows that, or has shown it already.
             if error.reason not in ("NotFound", "Conflict"):
                 raise
             owner = controller_of(pod)
@@ -200,7 +200,7 @@ def wanted_replicas(rs: ReplicaSet) -> int:
 
 
 def pod_of(rs: ReplicaSet) -> Pod:
-    """A pod of the ReplicaSet, to be named by the server."""
+    """A pod of the ReplicaSet, which the server will name."""
     template = rs.spec.template
     return Pod(
         metadata=ObjectMeta(
@@ -216,9 +216,9 @@ def pod_of(rs: ReplicaSet) -> Pod:
 
 
 def deletion_order(pods: Sequence[Pod], on_node: Counter[str], moment: datetime.datetime) -> list[Pod]:
-    """The pods in the order in which they are given up (upstream's ActivePodsWithRanks).
+    """The pods in the order of deletion (upstream's ActivePodsWithRanks).
 
-    `on_node` counts, by node, the pods of the same workload: of two alike, the one with more company goes first.
+    `on_node` counts, by node, the pods of the same workload: of two equal pods, the one with more company goes first.
     """
 
     def rank(pod: Pod) -> tuple[Any, ...]:
@@ -229,7 +229,7 @@ def deletion_order(pods: Sequence[Pod], on_node: Counter[str], moment: datetime.
             ready,
             _deletion_cost(pod),
             -on_node[pod.spec.nodeName],
-            # On a logarithmic scale (KEP-2185), so that pods of about one age are told apart at random: by uid.
+            # On a logarithmic scale (KEP-2185), so that pods of about the same age are ordered at random, by uid.
             _magnitude(moment, _ready_since(pod)) if ready else 0,
             -max((c.restartCount for c in pod.status.containerStatuses), default=0),
             _magnitude(moment, pod.metadata.creationTimestamp),
@@ -242,7 +242,7 @@ def deletion_order(pods: Sequence[Pod], on_node: Counter[str], moment: datetime.
 def new_status(
     rs: ReplicaSet, active: Sequence[Pod], difference: int, failure: NetlabError | None, moment: datetime.datetime
 ) -> ReplicaSetStatus:
-    """The status that follows from the ReplicaSet's active pods; `difference` is how many there were too many."""
+    """The status that follows from the ReplicaSet's active pods; `difference` is the number of surplus pods."""
     labels = rs.spec.template.metadata.labels.items()
     conditions = [c for c in rs.status.conditions if c.type != "ReplicaFailure"]
     if failure is not None:
@@ -264,7 +264,7 @@ def new_status(
 
 
 def next_available(rs: ReplicaSet, active: Iterable[Pod], moment: datetime.datetime) -> float | None:
-    """Seconds until the next ready pod has been ready for minReadySeconds; None if none is about to."""
+    """Seconds until the next ready pod has been ready for minReadySeconds; None if no pod is waiting for that."""
     if not rs.spec.minReadySeconds:
         return None
     waits = (_available_in(rs, pod, moment) for pod in active)
@@ -283,7 +283,7 @@ def _available_in(rs: ReplicaSet, pod: Pod, moment: datetime.datetime) -> float 
 
 
 def _matters(old: Pod, new: Pod) -> bool:
-    """Whether a change of a pod can change its ReplicaSet's status or decisions: most, such as its IP, cannot."""
+    """Whether a change to a pod can affect its ReplicaSet's status or decisions: most, such as its IP, cannot."""
     return (
         old.metadata.labels != new.metadata.labels
         or old.metadata.ownerReferences != new.metadata.ownerReferences

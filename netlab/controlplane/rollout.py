@@ -1,7 +1,7 @@
 """What a Deployment's ReplicaSets should be: upstream's deployment controller as a pure function.
 
 The arithmetic follows kubernetes pkg/controller/deployment (rolling.go, recreate.go, sync.go, progress.go): one sync
-either scales the new ReplicaSet up or the old ones down, and the next sync, caused by what that changed, goes on.
+either scales the new ReplicaSet up or the old ones down, and the next sync, triggered by that change, goes on.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NOT_COPIED = {"kubectl.kubernetes.io/last-applied-configuration", REVISION, DES
 DEFAULT_HISTORY_LIMIT = 10
 _NO_DEADLINE = 2**31 - 1  # what upstream stores for "none"
 
-# The letters of upstream's generated names: no vowels, so that no words come about (apimachinery util/rand).
+# The letters of upstream's generated names: no vowels, so that they form no words (apimachinery util/rand).
 _SAFE = "bcdfghjklmnpqrstvwxz2456789"
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A ReplicaSet that is to have another size, other annotations or another minReadySeconds."""
+    """A ReplicaSet that needs a new size, annotations or minReadySeconds."""
 
     replica_set: ReplicaSet
     replicas: int
@@ -53,19 +53,19 @@ class Plan:
     changes: list[Change] = dataclasses.field(default_factory=list)
     delete: list[ReplicaSet] = dataclasses.field(default_factory=list)
     sync_after: float | None = None
-    """Seconds until the progress deadline is to be looked at; None if there is nothing to wait for."""
+    """Seconds until the progress deadline must be checked; None if there is nothing to wait for."""
 
 
 def plan(deployment: Deployment, owned: Sequence[ReplicaSet], old_pods_run: bool, now: datetime.datetime) -> Plan:
     """What to do about a Deployment, given the ReplicaSets it owns.
 
-    `old_pods_run` says whether pods of another template than the present one still exist (for Recreate).
+    `old_pods_run` says whether pods with another template than the current one still exist (for Recreate).
     """
     return _Rollout(deployment, owned, now).plan(old_pods_run)
 
 
 def split(deployment: Deployment, owned: Iterable[ReplicaSet]) -> tuple[ReplicaSet | None, list[ReplicaSet]]:
-    """The ReplicaSet of the present template, the oldest if there are several, and the others, oldest first."""
+    """The ReplicaSet of the current template, the oldest if there are several, and the others, oldest first."""
     ordered = sorted(owned, key=lambda rs: (rs.metadata.creationTimestamp or "", rs.metadata.name))
     wanted = _canonical(deployment.spec.template)
     new = next((rs for rs in ordered if _canonical(rs.spec.template) == wanted), None)
@@ -73,12 +73,12 @@ def split(deployment: Deployment, owned: Iterable[ReplicaSet]) -> tuple[ReplicaS
 
 
 def same_template(one: PodTemplateSpec, other: PodTemplateSpec) -> bool:
-    """Whether two templates are one but for the hash label."""
+    """Whether two templates are equal except for the hash label."""
     return _canonical(one) == _canonical(other)
 
 
 def template_hash(template: PodTemplateSpec, collisions: int) -> str:
-    """The value of pod-template-hash: 32 bits of the template, changed by the number of collisions met."""
+    """The value of pod-template-hash: 32 bits of the template, varied by the number of collisions."""
     digest = hashlib.blake2b(_canonical(template) + str(collisions or "").encode(), digest_size=4).digest()
     return "".join(_SAFE[ord(digit) % len(_SAFE)] for digit in str(int.from_bytes(digest, "big")))
 
@@ -158,7 +158,7 @@ class _Rollout:
             return
         least = self.replicas - self.unavailable
         new_unavailable = self.size[self.new.metadata.uid] - self.new.status.availableReplicas
-        # Pods that are not available cost nothing: the unhealthy old ones go first.
+        # Removing unavailable pods costs nothing: the unhealthy old ones go first.
         budget = sum(self.size.values()) - least - new_unavailable
         for rs in self._active(self.old):
             if budget <= 0:
@@ -186,7 +186,7 @@ class _Rollout:
         return None
 
     def _scale(self) -> None:
-        """Follow a change of spec.replicas, without going on with the rollout."""
+        """Follow a change to spec.replicas, without continuing the rollout."""
         active = self._active(self.all)
         self.annotated |= {rs.metadata.uid for rs in active}
         if len(active) <= 1:
@@ -204,7 +204,7 @@ class _Rollout:
         to_add = allowed - sum(self.size[rs.metadata.uid] for rs in active)
         if not to_add:
             return
-        # The largest take most; of equals the newest when growing and the oldest when shrinking.
+        # The largest take most; among equals, the newest when growing and the oldest when shrinking.
         active = sorted(active, key=lambda rs: rs.metadata.creationTimestamp or "", reverse=to_add > 0)
         active.sort(key=lambda rs: self.size[rs.metadata.uid], reverse=True)
         left = to_add
@@ -213,7 +213,7 @@ class _Rollout:
             share = min(share, left) if to_add > 0 else max(share, left)
             left -= share
             self._set(rs, max(0, self.size[rs.metadata.uid] + share))
-        # What rounding left over goes to the largest.
+        # The remainder from rounding goes to the largest.
         self._set(active[0], max(0, self.size[active[0].metadata.uid] + left))
 
     def _share(self, rs: ReplicaSet) -> int:
@@ -348,7 +348,7 @@ class _Rollout:
             message = f'Created new replica set "{created.metadata.name}"'
             self._put(conditions, "Progressing", "True", "NewReplicaSetCreated", message, afresh=True)
         elif reason == "NewReplicaSetAvailable" and status.replicas == status.updatedReplicas:
-            pass  # complete since before: a pod that fails now is no rollout
+            pass  # already complete: a pod that fails now is not a rollout
         elif self._is_complete(status):
             message = f"{subject} has successfully progressed."
             self._put(conditions, "Progressing", "True", "NewReplicaSetAvailable", message, afresh=True)
@@ -369,7 +369,7 @@ class _Rollout:
         *,
         afresh: bool = False,
     ) -> None:
-        """Set a condition; its lastUpdateTime moves with a change, and with `afresh` at every call."""
+        """Set a condition; its lastUpdateTime moves with a change, or with `afresh` on every call."""
         seen = conditions.get(kind)
         if seen is not None and not afresh and (seen.status, seen.reason, seen.message) == (status, reason, message):
             return

@@ -16,11 +16,11 @@ from netlab.controlplane.placement import NodeCache, Unschedulable
 
 SCHEDULER_NAME = "default-scheduler"
 RETRY_DELAY = 0.1
-"""Seconds for which changes that may make room are gathered before the waiting pods are looked at again."""
+"""Seconds to collect changes that may make room before trying the waiting pods again."""
 
 
 class Scheduler(Controller):
-    """Decides between two awaits and assumes the decision, so that bindings may be in flight for many pods at once."""
+    """Decides between two awaits and assumes the decision, so that many bindings can be in flight at once."""
 
     name = SCHEDULER_NAME
     workers = 16
@@ -34,11 +34,11 @@ class Scheduler(Controller):
         cluster.pods.on_change(self._pod_changed)
 
     def keys(self) -> Iterable[str]:
-        """Every pod; those that have a node are passed over."""
+        """Every pod; those that have a node are skipped."""
         return list(self.cluster.pods.items)
 
     async def reconcile(self, key: str) -> None:
-        """Bind the pod to a node, or say why there is none and wait for a change."""
+        """Bind the pod to a node, or report why there is none and wait for a change."""
         pod = self.cluster.pods.items.get(key)
         if pod is None or not self._is_ours(pod) or self._cache.is_placed(pod.metadata.uid):
             return
@@ -51,7 +51,7 @@ class Scheduler(Controller):
         try:
             await self.client.bind(pod.metadata.name, pod.metadata.namespace, choice)
         except BaseException as error:
-            # Whether it was bound may not be known (the server broke off): what the informer shows decides.
+            # The binding may or may not have happened (the connection broke): the informer will show.
             self._cache.remove(pod.metadata.uid)
             if isinstance(error, ApiError) and error.reason == "NotFound":
                 return

@@ -54,8 +54,8 @@ def plan_slices(
     `pods` are those its selector matches, `existing` the slices this controller made for it, `zone_of` gives a
     node's zone, and `trigger_time` (RFC 3339) is written into the slices whose endpoints change.
 
-    As few slices as possible are written, and no endpoint moves from one slice to another: packing tighter would
-    cost every kube-proxy more than the slices it saves.
+    Writes as few slices as possible, and moves no endpoint from one slice to another: packing tighter would cost every
+    kube-proxy more than it saves.
     """
     families = [family for family in service.spec.ipFamilies if family in ("IPv4", "IPv6")]
     groups: dict[tuple[str, PortKey], dict[EndpointKey, Endpoint]] = {}
@@ -68,7 +68,7 @@ def plan_slices(
                 endpoint = _endpoint(service, pod, address, zone_of)
                 groups.setdefault((family, ports), {})[pod.metadata.uid, address] = endpoint
     for family in families:
-        # Kube-proxy tells "no endpoints" from "not known yet" by a slice that is there and empty.
+        # Kube-proxy distinguishes "no endpoints" from "not known yet" by an empty slice.
         if not any(group[0] == family for group in groups):
             groups[family, ()] = {}
     remaining: dict[tuple[str, PortKey], list[EndpointSlice]] = {}
@@ -85,7 +85,7 @@ def plan_slices(
 
 @dataclasses.dataclass(eq=False)
 class _Bin:
-    """A slice that exists, and what is to be in it."""
+    """An existing slice, and its future contents."""
 
     slice: EndpointSlice
     endpoints: list[Endpoint]
@@ -95,7 +95,7 @@ class _Bin:
         return self.endpoints != self.slice.endpoints
 
     def take(self, endpoints: list[Endpoint]) -> None:
-        """Move as many of `endpoints` here as there is room for."""
+        """Take as many of `endpoints` as there is room for."""
         room = MAX_ENDPOINTS - len(self.endpoints)
         self.endpoints += endpoints[:room]
         del endpoints[:room]
@@ -112,7 +112,7 @@ def _reconcile(
     unplaced = dict(desired)
     bins = []
     for found in existing:
-        # Popped: an endpoint that stands in two slices, because an answer was lost, stays in the first.
+        # Popped: an endpoint in two slices, because an answer was lost, stays in the first.
         stay = (unplaced.pop(_key(endpoint), None) for endpoint in found.endpoints)
         bins.append(_Bin(found, [endpoint for endpoint in stay if endpoint is not None]))
     new = list(unplaced.values())
@@ -121,7 +121,7 @@ def _reconcile(
         if new and one.is_changed:
             one.take(new)
     if new:
-        # Then the fullest of the others that has room for the rest, the empty slice of "no endpoints" included.
+        # Then the fullest other slice with room for the rest, the empty slice of "no endpoints" included.
         roomy = [one for one in bins if len(one.endpoints) + len(new) % MAX_ENDPOINTS <= MAX_ENDPOINTS]
         if roomy and len(new) % MAX_ENDPOINTS:
             rest = new[-(len(new) % MAX_ENDPOINTS) :]
@@ -131,7 +131,7 @@ def _reconcile(
         plan.create.append(_filled(blank, new[start : start + MAX_ENDPOINTS], trigger_time))
     holding = [one for one in bins if one.endpoints]
     if not desired:
-        # The empty slice that says "none": one that is there already, or a new one.
+        # The empty slice that says "none": an existing one, or a new one.
         holding = bins[:1]
         if not bins:
             plan.create.append(_filled(blank, [], trigger_time))
@@ -143,7 +143,7 @@ def _reconcile(
 
 
 def _reuse(plan: SlicePlan) -> None:
-    """Write what is to be created over what is to be deleted, family by family: one change instead of two."""
+    """Reuse slices due for deletion for those due for creation, per family: one change instead of two."""
     kept = []
     for dead in plan.delete:
         born = next((s for s in plan.create if s.addressType == dead.addressType), None)
@@ -184,7 +184,7 @@ def _filled(blank: EndpointSlice, endpoints: list[Endpoint], trigger_time: str) 
 def _blank(service: Service, group: tuple[str, PortKey]) -> EndpointSlice:
     family, ports = group
     meta = service.metadata
-    # The Service's own labels are mirrored, but for those which this controller writes.
+    # The Service's own labels are mirrored, except those that this controller writes.
     labels = {k: v for k, v in meta.labels.items() if k not in (SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL)}
     labels |= {SERVICE_NAME_LABEL: meta.name, MANAGED_BY_LABEL: MANAGED_BY}
     if service.spec.clusterIP == "None":
@@ -222,7 +222,7 @@ def _endpoint(service: Service, pod: Pod, address: str, zone_of: Callable[[str],
 
 
 def _hints(service: Service, node: str, zone: str | None) -> EndpointHints | None:
-    """Whom an endpoint is meant for, when the Service's traffic is to stay close (KEP-4444, KEP-3015)."""
+    """The hints of an endpoint, if the Service's traffic should stay close (KEP-4444, KEP-3015)."""
     wanted = service.spec.trafficDistribution
     if wanted not in ("PreferClose", "PreferSameZone", "PreferSameNode"):
         return None
@@ -232,12 +232,12 @@ def _hints(service: Service, node: str, zone: str | None) -> EndpointHints | Non
 
 
 def _address(pod: Pod, family: str) -> str | None:
-    # Not parsed, for all pods at each change: what is no address is refused by the API server, in the slice.
+    # Not parsed, for all pods at each change: the API server refuses an invalid address, in the slice.
     return next((ip.ip for ip in pod.status.podIPs if (":" in ip.ip) == (family == "IPv6")), None)
 
 
 def _ports(service: Service, pod: Pod) -> PortKey:
-    """The Service's ports with the numbers they have in this pod; one that the pod does not name is left out."""
+    """The Service's ports with their numbers in this pod; ports that the pod does not name are left out."""
     found = [
         (port.name, port.protocol, number, port.appProtocol)
         for port in service.spec.ports

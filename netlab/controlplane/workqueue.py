@@ -12,7 +12,7 @@ from netlab.errors import NetlabError
 
 FIRST_RETRY = 0.01
 LAST_RETRY = 30.0
-"""Seconds until a key that failed is tried again; doubled with each failure from the first to the last."""
+"""Seconds before a failed key is retried: the first delay, which doubles with each failure, and the last."""
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class WorkQueue:
     """Keys that wait for `reconcile`, each once, handled by one worker at a time.
 
     A key added while it is being processed is processed once more afterwards. A key whose reconciliation raises is
-    retried with exponential back-off of its own; other keys are not held up by it. With `min_interval` a key starts
+    retried with exponential back-off of its own and does not hold up other keys. With `min_interval` a key starts
     at most once in that many seconds: the first change is acted on at once, the burst behind it together.
     """
 
@@ -29,7 +29,7 @@ class WorkQueue:
         self.name = name
         self._min_interval = min_interval
         self._ready: deque[str] = deque()
-        self._dirty: set[str] = set()  # in `_ready`, or to be put there when processing ends
+        self._dirty: set[str] = set()  # in `_ready`, or to be added when processing ends
         self._processing: set[str] = set()
         self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._failures: dict[str, int] = {}
@@ -37,7 +37,7 @@ class WorkQueue:
         self._wakeup = asyncio.Event()
 
     def add(self, key: str) -> None:
-        """Have `key` processed, unless it is waiting for that already."""
+        """Queue `key`, unless it is already waiting."""
         if self._min_interval:
             wait = self._started.get(key, float("-inf")) + self._min_interval - asyncio.get_running_loop().time()
             if wait > 0:
@@ -46,7 +46,7 @@ class WorkQueue:
         self._add_now(key)
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Have `key` processed in `seconds`, or earlier when it is already to be."""
+        """Queue `key` in `seconds`, unless it is already due earlier."""
         loop = asyncio.get_running_loop()
         at = loop.time() + seconds
         waiting = self._timers.get(key)
@@ -58,7 +58,7 @@ class WorkQueue:
         self._timers[key] = at, loop.call_at(at, self._add_now, key)
 
     async def run(self, reconcile: Callable[[str], Awaitable[None]], workers: int = 1) -> None:
-        """Process keys with `workers` tasks until cancelled; what was being processed is then to be done again."""
+        """Process keys with `workers` tasks until cancelled; keys in process then count as not done."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
@@ -103,13 +103,13 @@ class WorkQueue:
         try:
             await reconcile(key)
         except (ApiError, ApiUnavailableError) as error:
-            # A conflict means that the cache was behind, and a server that is away comes back: both are ordinary.
+            # A conflict means that the cache lagged, and a server that is down comes back: both are ordinary.
             ordinary = isinstance(error, ApiUnavailableError) or error.reason in ("Conflict", "AlreadyExists")
             log.log(logging.DEBUG if ordinary else logging.WARNING, "%s: %s: %s", self.name, key, error)
         except NetlabError as error:
             log.warning("%s: %s: %s", self.name, key, error)
         except Exception:
-            # A bug met by one object must not stop the others.
+            # A bug hit by one object must not stop the others.
             log.exception("%s: %s: reconciling failed", self.name, key)
         else:
             self._failures.pop(key, None)
@@ -119,7 +119,7 @@ class WorkQueue:
     def _done(self, key: str, failed: bool) -> None:
         self._processing.discard(key)
         if key in self._dirty:
-            # What was added meanwhile waits its turn, and a failing key its back-off, instead of spinning.
+            # A key added meanwhile waits its turn, and a failing key its back-off, instead of spinning.
             self._dirty.discard(key)
             if not failed:
                 self.add(key)
@@ -132,11 +132,11 @@ class WorkQueue:
     def _note_start(self, key: str) -> None:
         moment = asyncio.get_running_loop().time()
         if len(self._started) > 4096:
-            # Keys of objects that are gone would stay for ever.
+            # Keys of deleted objects would stay forever.
             self._started = {k: t for k, t in self._started.items() if t + self._min_interval > moment}
         self._started[key] = moment
 
 
 def backoff(failures: int) -> float:
-    """Seconds until a key that has failed that many times before is tried again."""
+    """Seconds before a key that has failed so many times is retried."""
     return min(FIRST_RETRY * (1 << min(failures, 20)), LAST_RETRY)
