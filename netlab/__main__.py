@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def run() -> NoReturn:
     """Run the command line."""
     # Until it is loaded there is nothing to clean up: an interrupt just ends the process, without a traceback. (The
-    # module signal would load others first.)
+    # signal module would load other modules first.)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from netlab.cli import main
 

@@ -4,8 +4,8 @@ Every error that can reach a user is a `NetlabError`: one line that names the th
 
     NetlabError (1)
     ├── UsageError (2)            the command line, a file or a manifest is wrong; nothing was changed
-    ├── NotFoundError (3)         the lab, object, pod, container or scenario named does not exist
-    ├── ConflictError (4)         it exists already, or somebody changed it meanwhile
+    ├── NotFoundError (3)         the named lab, object, pod, container or scenario does not exist
+    ├── ConflictError (4)         it already exists, or has changed in the meantime
     ├── UnsupportedError (5)      the machine lacks something: a kernel feature, a program, a permission
     ├── UnavailableError (6)      the lab's daemon is down, or does not answer
     ├── ExhaustedError (7)        no addresses, ports or disk space are left
@@ -34,13 +34,13 @@ class UsageError(NetlabError):
 
 
 class NotFoundError(NetlabError):
-    """The lab, object, pod, container or scenario that was named does not exist."""
+    """The named lab, object, pod, container or scenario does not exist."""
 
     exit_status = 3
 
 
 class ConflictError(NetlabError):
-    """The thing exists already, or was changed by somebody else meanwhile."""
+    """It already exists, or has changed in the meantime."""
 
     exit_status = 4
 

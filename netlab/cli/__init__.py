@@ -14,23 +14,23 @@ from netlab import __version__
 from netlab.errors import NetlabError
 
 _COMMANDS = {
-    "up": ("lab", "Bring a lab up: a cluster in a second."),
-    "down": ("lab", "Take a lab down: nothing of it is left."),
+    "up": ("lab", "Start a lab: a whole cluster in about a second."),
+    "down": ("lab", "Stop a lab and remove every trace of it."),
     "status": ("lab", "Show a lab's machines, components, nodes and network."),
     "list": ("lab", "List the labs of this user."),
-    "apply": ("objects", "Create or change the objects of manifests, all or none."),
+    "apply": ("objects", "Create or change the objects in manifests, all or none."),
     "get": ("objects", "Show objects."),
     "delete": ("objects", "Delete objects, by name or by manifest."),
     "exec": ("places", "Run a command in a pod, on a node or in the outside world."),
     "shell": ("places", "Open a shell in a pod, on a node or in the outside world."),
     "logs": ("places", "Show what a pod's container printed."),
-    "capture": ("capture", "Watch packets at every interface at once, followed through NAT and tunnels."),
-    "trace": ("trace", "Follow one real packet hop by hop, with the rule that decided at each."),
-    "scenario": ("scenario", "Run the lessons: the four kinds of traffic, proven."),
-    "cni": ("cni", "Call CNI plugins as a runtime does, and install netlab's own."),
-    "proxy": ("proxy", "Ask kube-proxy why a connection goes where it goes; run one outside a lab."),
-    "doctor": ("doctor", "Check what this machine has, and what each lack costs."),
-    "completion": ("completion", "Print the script for a shell's completion."),
+    "capture": ("capture", "Watch packets at every interface at once, through NAT and tunnels."),
+    "trace": ("trace", "Follow one real packet hop by hop, and name the rule that decided at each."),
+    "scenario": ("scenario", "Run lessons that prove how each kind of traffic works."),
+    "cni": ("cni", "Call CNI plugins as a container runtime does, and install netlab's own."),
+    "proxy": ("proxy", "Explain why a connection goes where it goes; run kube-proxy outside a lab."),
+    "doctor": ("doctor", "Check what this machine provides, and what breaks without it."),
+    "completion": ("completion", "Print the completion script for a shell."),
 }
 
 _INTERRUPTED = 130
@@ -63,7 +63,7 @@ class _LazyGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "; see `netlab --help`"
-            ctx.fail(f"there is no command {args[0]!r}{hint}")
+            ctx.fail(f"no such command: {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 
 
@@ -74,14 +74,14 @@ def cli() -> None:
 
     \b
     netlab up                                   a cluster of three nodes
-    netlab apply -f FILE                        Kubernetes manifests, as they are
-    netlab exec POD -- COMMAND                  and node/NAME, and outside
-    netlab scenario run all                     the four kinds of traffic, proven
+    netlab apply -f FILE                        Kubernetes manifests, unchanged
+    netlab exec POD -- COMMAND                  or node/NAME, or outside
+    netlab scenario run all                     every lesson, with its checks
     """
 
 
 def main() -> NoReturn:
-    """The `netlab` program: runs the command line and exits; an error is one line, its status that of its kind."""
+    """The `netlab` program: runs the command line and exits. An error is one line, with the exit status of its kind."""
     # Debian leaves these out of an ordinary user's PATH, and nft lives there.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     try:
@@ -97,20 +97,20 @@ def main() -> NoReturn:
         status = error.exit_code
     except (KeyboardInterrupt, click.exceptions.Abort):
         # Python remembers an interruption within source that is run from a string, as dataclasses do while a module
-        # loads, and `python -m` then ends by the signal whatever is caught: until more is run (Modules/main.c,
+        # loads, and `python -m` then ends by the signal even if it was caught, unless more is run (Modules/main.c,
         # Py_RunMain; Python/pythonrun.c, run_eval_code_obj).
         exec("")  # noqa: S102
         click.echo("netlab: interrupted", err=True)
         status = _INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; nothing more can be written, not even at exit.
+        # The pipe's reader is gone; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
         if os.environ.get("NETLAB_DEBUG"):
             traceback.print_exc()
         click.echo(
-            f"netlab: internal error: {type(error).__name__}: {error}; NETLAB_DEBUG=1 shows where; please report it",
+            f"netlab: internal error: {type(error).__name__}: {error}; please report it (NETLAB_DEBUG=1 shows more)",
             err=True,
         )
         status = _INTERNAL

@@ -1,4 +1,4 @@
-"""netlab cni: the runtime's side of CNI for people."""
+"""netlab cni: the runtime's side of CNI, by hand."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from netlab.errors import NetlabError, NotFoundError, UnsupportedError
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cni() -> None:
-    """Call CNI plugins by hand, as a container runtime does, and see what the kernel gained.
+    """Call CNI plugins by hand, as a container runtime does, and see what changed in the kernel.
 
     \b
-    netlab cni install --conf-dir /etc/cni/net.d      the plugins, and a network that works
+    netlab cni install --conf-dir /etc/cni/net.d      the plugins, and a working network
     ip netns add demo
-    netlab cni add netlab demo                        NETNS is a name of ip-netns(8), or a path
+    netlab cni add netlab demo                        NETNS is an ip-netns(8) name, or a path
     netlab cni check netlab demo
     netlab cni del netlab demo
     """
@@ -52,11 +52,13 @@ def cni() -> None:
 def add(network: str, netns: str, output: str | None, **given: Any) -> None:
     """Add a namespace to a network.
 
-    Shows the plugins' result, and what the kernel gained on the node and in the namespace.
+    Shows the plugins' result, and what changed in the kernel on the node and in the namespace.
     """
     call = Call(network, netns, **given)
     if not Path(netns).exists():
-        raise NotFoundError(f"network namespace {netns}: there is none; make it by: ip netns add {Path(netns).name}")
+        raise NotFoundError(
+            f"network namespace {netns} does not exist; create it with: ip netns add {Path(netns).name}"
+        )
     with watched(call, output) as shown:
         shown["result"] = call.runtime.add(call.network, call.attachment)
 
@@ -69,7 +71,7 @@ def add(network: str, netns: str, output: str | None, **given: Any) -> None:
 def delete(network: str, netns: str, output: str | None, **given: Any) -> None:
     """Remove a namespace from a network.
 
-    Shows what the kernel lost. It succeeds also where the namespace was never added, or is gone.
+    Shows what changed in the kernel. Succeeds even if the namespace was never added, or is gone.
     """
     call = Call(network, netns, **given)
     with watched(call, output):
@@ -81,22 +83,22 @@ def delete(network: str, netns: str, output: str | None, **given: Any) -> None:
 @netns_argument
 @interface_options
 def check(network: str, netns: str, **given: Any) -> None:
-    """See whether all that was added still stands.
+    """Check that everything that was added is still there.
 
-    Exit status 9, naming what is broken, when it does not.
+    If not, names what is broken and exits with status 9.
     """
     call = Call(network, netns, **given)
     with exit_status():
         call.runtime.check(call.network, call.attachment)
     attachment = call.attachment
-    skipped = " (disableCheck: no plugin was asked)" if call.network.disable_check else ""
-    click.echo(f"{attachment.ifname} of {attachment.container_id} on network {network}: as it was added{skipped}")
+    skipped = " (disableCheck: no plugin was called)" if call.network.disable_check else ""
+    click.echo(f"{attachment.ifname} of {attachment.container_id} on network {network}: unchanged{skipped}")
 
 
 @cni.command()
 @network_argument
-@click.option("--keep", metavar="ID[/IFNAME]", multiple=True, help="A container to keep as well, repeatable.")
-@click.option("--all", "everything", is_flag=True, help="Keep none but those of --keep.")
+@click.option("--keep", metavar="ID[/IFNAME]", multiple=True, help="Keep this container too; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Keep only the containers given with --keep.")
 @conf_dir_option
 @bin_dir_option
 @cache_dir_option
@@ -110,10 +112,10 @@ def gc(
     cache_dir: Path,
     output: str | None,
 ) -> None:
-    """Remove what containers that are gone have left.
+    """Remove what deleted containers left behind.
 
-    A container is kept while its network namespace exists, as far as it was added with the same --cache-dir: what
-    another runtime added with another one is garbage to this, and has to be named by --keep.
+    A container is kept while its network namespace exists, if it was added with the same --cache-dir: what another
+    runtime added with its own cache looks like garbage here, and must be named with --keep.
     """
     found, runtime = find_network(conf_dir, network), runtime_of(bin_dirs, cache_dir)
     with exit_status():
@@ -142,9 +144,9 @@ def gc(
 def status(
     network: str | None, conf_dir: Path, bin_dirs: tuple[Path, ...], cache_dir: Path, output: str | None
 ) -> None:
-    """Show whether containers can be added now.
+    """Show whether containers can be added.
 
-    Exit status 6 when a plugin says that they cannot; the first network's reason decides.
+    Exits with status 6 if a plugin says that they cannot; the first network's reason counts.
     """
     runtime = runtime_of(bin_dirs, cache_dir)
     networks, broken = ([find_network(conf_dir, network)], []) if network else read_networks(conf_dir)
@@ -181,7 +183,7 @@ def status(
 
 @cni.group(context_settings={"help_option_names": ["-h", "--help"]})
 def ipam() -> None:
-    """Look at the addresses of netlab-ipam."""
+    """Show netlab-ipam's addresses."""
 
 
 @ipam.command("list")
@@ -195,7 +197,7 @@ def ipam() -> None:
 )
 @output_option("json", "yaml")
 def list_reservations(network: str | None, data_dir: Path, output: str | None) -> None:
-    """List who holds which address, since when."""
+    """List which container holds which address, and since when."""
     from netlab.cni.ipam import listing
 
     try:
@@ -204,7 +206,7 @@ def list_reservations(network: str | None, data_dir: Path, output: str | None) -
         raise _refused(data_dir, error) from error
     chosen = [one for one in networks if network in {None, one.name}]
     if network and not chosen:
-        raise NotFoundError(f"{data_dir}: no addresses of a network {network!r} were ever given")
+        raise NotFoundError(f"{data_dir}: network {network!r} has never given an address")
     rows: list[dict[str, str]] = [
         {
             "network": one.name,
@@ -225,16 +227,16 @@ def list_reservations(network: str | None, data_dir: Path, output: str | None) -
             used = sum(_is_within(held.address, ranges.ranges) for held in one.reservations)
             click.echo(f"network {one.name}: {used} of the {ranges.size} addresses of {ranges.ranges} are reserved")
         if one.dead:
-            click.echo(f"network {one.name}: these are of an earlier boot, and the next ADD frees them")
+            click.echo(f"network {one.name}: these date from an earlier boot; the next ADD frees them")
         for name in one.foreign:
-            click.echo(f"network {one.name}: {name!r} in its folder is no reservation; it is left alone", err=True)
+            click.echo(f"network {one.name}: {name!r} in its folder is not a reservation; ignored", err=True)
 
 
 @cni.command()
 def serve() -> None:
     """Answer the plugins' calls from one process.
 
-    The executables hand their calls over at /run/netlab/cni.sock instead of loading what they need for each, and do
+    The executables hand their calls over at /run/netlab/cni.sock instead of loading what they need each time, and work
     without it when it is gone. Runs until interrupted.
     """
     from netlab.cni.call import SOCKET
@@ -268,12 +270,12 @@ def _names(attachments: Any) -> list[str]:
 
 
 def _is_netns(path: str) -> bool:
-    """Whether a namespace is there, or may be; after a reboot an ordinary file may have stayed at its path."""
+    """Whether a namespace exists, or may exist; after a reboot an ordinary file may remain at its path."""
     try:
         return bool(path) and Path(path).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # what may not be looked at is somebody's
+    except OSError:  # what we may not look at belongs to someone else
         return True
 
 

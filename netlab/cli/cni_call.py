@@ -1,4 +1,4 @@
-"""What the commands of `netlab cni` share: their parameters, the call of a chain, and how what it did is shown."""
+"""What the commands of `netlab cni` share: their parameters, calling a chain, and showing what it did."""
 
 from __future__ import annotations
 
@@ -107,28 +107,28 @@ bin_dir_option = click.option(
     multiple=True,
     envvar="CNI_PATH",
     show_envvar=True,
-    help=f"A folder of plugins, repeatable.  [default: netlab's own, {BIN_DIR}, {_DEBIANS}]",
+    help=f"A folder of plugins; repeatable.  [default: netlab's own, {BIN_DIR}, {_DEBIANS}]",
 )
 cache_dir_option = click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
     default=CACHE_DIR,
     show_default=True,
-    help="Where the results of adds are kept.",
+    help="Where the results of adds are stored.",
 )
 
 
 def interface_options(command: Any) -> Any:
-    """What `Call` takes beside a network and a namespace."""
+    """The parameters of `Call` besides a network and a namespace."""
     for option in (
         click.option(
             "--capability-args",
             metavar="JSON",
             default="{}",
-            help='For runtimeConfig, such as {"portMappings": [...]}.',
+            help='For runtimeConfig, for example {"portMappings": [...]}.',
         ),
-        click.option("--args", "pairs", metavar="KEY=VALUE", multiple=True, help="For CNI_ARGS, repeatable."),
-        click.option("--container-id", help="The container's name.  [default: made of NETNS]"),
+        click.option("--args", "pairs", metavar="KEY=VALUE", multiple=True, help="For CNI_ARGS; repeatable."),
+        click.option("--container-id", help="The container's name.  [default: derived from NETNS]"),
         click.option("--ifname", default="eth0", show_default=True, help="The interface in the container."),
         cache_dir_option,
         bin_dir_option,
@@ -139,7 +139,7 @@ def interface_options(command: Any) -> Any:
 
 
 class Call:
-    """What a call of the command line is about."""
+    """The subject of one call from the command line."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Call:
 
 
 def runtime_of(bin_dirs: tuple[Path, ...], cache_dir: Path) -> Runtime:
-    """The runtime with these plugins, or netlab's own and those of the host if none are given."""
+    """The runtime with these plugins, or netlab's own and the host's if none are given."""
     from netlab.cni.runtime import Runtime
     from netlab.lab.paths import cni_plugin_dir
 
@@ -205,14 +205,14 @@ def exit_status() -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched(call: Call, output: str | None) -> Iterator[dict[str, Any]]:
-    """Show what the block did: the result that it puts into the dictionary, and what the kernel gained and lost."""
+    """Show what the block did: the result that it puts into the dictionary, and what changed in the kernel."""
     watch = Watch(call.network, call.attachment.netns)
     shown: dict[str, Any] = {}
     try:
         with exit_status():
             yield shown
     except CniError:
-        # An add that failed leaves nothing: if it did, this is the place to see it.
+        # A failed add leaves nothing behind: if it does, this shows it.
         watch.print(err=True)
         raise
     if output:
@@ -224,7 +224,7 @@ def watched(call: Call, output: str | None) -> Iterator[dict[str, Any]]:
 
 
 class Watch:
-    """What the kernel gains and loses from now on, on the node and in the container, if one is given."""
+    """What changes in the kernel from now on, on the node and in the container, if one is given."""
 
     def __init__(self, network: NetworkList, netns: str = "") -> None:
         from netlab.cni.ipam.store import DATA_DIR

@@ -13,9 +13,13 @@ BIN_DIR = Path("/opt/cni/bin")
 
 
 @click.command()
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True, help="For the plugins.")
 @click.option(
-    "--conf-dir", type=click.Path(path_type=Path), help=f"For a network, such as {CONF_DIR}; none if not given."
+    "--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True, help="Where plugins go."
+)
+@click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    help=f"Where a network goes, e.g. {CONF_DIR}; by default there is none.",
 )
 @click.option("--network", default="netlab", show_default=True, help="The network's name.")
 @click.option(
@@ -24,23 +28,23 @@ BIN_DIR = Path("/opt/cni/bin")
     multiple=True,
     default=["10.22.0.0/16"],
     show_default=True,
-    help="Of either family, repeatable.",
+    help="A subnet of either family; repeatable.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["bridge", "routed", "vxlan"]),
     default="bridge",
     show_default=True,
-    help="How it is wired.",
+    help="How containers are attached.",
 )
-@click.option("--device", default="", help="Mode vxlan: the link to the other nodes.")
-@click.option("--peers-file", type=click.Path(path_type=Path), help="Mode vxlan: the other nodes.")
+@click.option("--device", default="", help="For mode vxlan: the link to the other nodes.")
+@click.option("--peers-file", type=click.Path(path_type=Path), help="For mode vxlan: lists the other nodes.")
 @click.option(
     "--compiled",
     is_flag=True,
-    help="Executables that start at once, for a host where `netlab cni serve` runs; needs cc.",
+    help="Install compiled executables, for a host that runs `netlab cni serve`; needs cc.",
 )
-@click.option("--force", is_flag=True, help="Replace what somebody else has put there.")
+@click.option("--force", is_flag=True, help="Replace files that netlab did not install.")
 def install(
     bin_dir: Path,
     conf_dir: Path | None,
@@ -54,8 +58,8 @@ def install(
 ) -> None:
     """Install the plugins, and a network.
 
-    For podman, containerd, CRI-O or a kubelet; a network that works is written with --conf-dir.
-    They run this installation of netlab with this very interpreter: install again after either has moved.
+    For podman, containerd, CRI-O or a kubelet. With --conf-dir it also writes a working network. The plugins run this
+    installation of netlab with this Python interpreter: install again after either has moved.
     """
     import tempfile
 
@@ -64,7 +68,7 @@ def install(
 
     if (mode == "vxlan") != bool(device) or (peers_file and mode != "vxlan"):
         raise UsageError(
-            "--device names the link to the other nodes; --mode vxlan needs it, and no other mode takes it"
+            "--device names the link to the other nodes; --mode vxlan needs it, and other modes do not accept it"
         )
     peers = str(peers_file.absolute()) if peers_file else ""
     wanted = installation.network_list(network, subnets, mode, device=device, peers_file=peers)
@@ -75,19 +79,21 @@ def install(
 
 
 @click.command()
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True, help="Of the plugins.")
-@click.option("--conf-dir", type=click.Path(path_type=Path), help="Of the networks; they are left if not given.")
+@click.option(
+    "--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True, help="Where plugins are."
+)
+@click.option("--conf-dir", type=click.Path(path_type=Path), help="Where the networks are; by default they are kept.")
 def uninstall(bin_dir: Path, conf_dir: Path | None) -> None:
-    """Remove what `netlab cni install` put there.
+    """Remove what `netlab cni install` installed.
 
-    Exactly that: what was changed since is kept, and named.
+    Keeps, and lists, files that have changed since.
     """
     from netlab.cni import install as installation
 
-    # The networks first: a runtime must not find one whose plugins are gone.
+    # The networks first: a runtime must not find a network whose plugins are gone.
     for folder in [conf_dir, bin_dir] if conf_dir else [bin_dir]:
         removed, kept = installation.uninstall(folder)
         for path in removed:
             click.echo(f"removed {path}")
         for path in kept:
-            click.echo(f"kept {path}: it was changed since it was installed", err=True)
+            click.echo(f"kept {path}: changed since it was installed", err=True)

@@ -21,7 +21,7 @@ def columns(kind: str, *, wide: bool) -> list[Column]:
 
 
 def age(obj: Json) -> str:
-    """The time since an object was made, in the largest units: 5s, 3m, 2h, 4d."""
+    """The time since an object was created, in the largest units: 5s, 3m, 2h, 4d."""
     created = obj["metadata"].get("creationTimestamp")
     if not created:
         return "<unknown>"
@@ -48,7 +48,7 @@ def _pod_ready(pod: Json) -> str:
 
 
 def pod_status(pod: Json) -> str:
-    """What kubectl shows of a pod: the reason why it waits or ended, if there is one, else its phase."""
+    """What kubectl shows of a pod: the reason why it is waiting or ended, or else its phase."""
     status = _status(pod)
     if pod["metadata"].get("deletionTimestamp"):
         return "Terminating"

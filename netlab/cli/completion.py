@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script for a shell's completion.
+    """Print the completion script for a shell.
 
     \b
     bash:  eval "$(netlab completion bash)"        in ~/.bashrc

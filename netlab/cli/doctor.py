@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 @click.command()
 @output_option("json", "yaml")
 def doctor(output: str | None) -> None:
-    """Check what this machine has, and what each lack costs.
+    """Check what this machine provides, and what breaks without it.
 
-    Everything is really tried, in namespaces that vanish with the trial. Exit status 9 when a lab cannot work.
+    Each check really tries it, in throwaway namespaces. Exits with status 9 if a lab cannot work.
 
     \b
-    failed   a lab needs it
-    lacking  only what the text says goes without
+    failed   a lab does not work without it
+    lacking  only the named feature does not work
     untried  another check must pass first
     """
     from netlab.doctor.checks import checks
@@ -37,7 +37,7 @@ def doctor(output: str | None) -> None:
         _print(findings)
     failed = [finding.check.name for finding in findings if finding.status == "failed"]
     if failed:
-        raise ChecksFailedError(f"labs do not work here for want of {', '.join(failed)}; the remedies are above")
+        raise ChecksFailedError(f"labs do not work here without {', '.join(failed)}; the remedies are above")
 
 
 def _plain(finding: Finding) -> dict[str, object]:

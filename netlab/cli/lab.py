@@ -14,7 +14,7 @@ from netlab.lab.lab import Lab, all_labs
 
 @click.command()
 @lab_option
-@click.option("--nodes", type=int, metavar="N", help="How many nodes (3).")
+@click.option("--nodes", type=int, metavar="N", help="The number of nodes (3).")
 @click.option("--network", type=click.Choice(["vxlan", "routed", "bridge"]), help="The pod network (vxlan).")
 @click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="kube-proxy's mode (nftables).")
 @click.option("--ipv6", "families", flag_value="IPv6", help="IPv6 only.")
@@ -23,14 +23,14 @@ from netlab.lab.lab import Lab, all_labs
     "-f",
     "--file",
     type=click.Path(path_type=Path),
-    help="A lab.yaml: a document of kind Lab, and manifests to be applied.",
+    help="A lab.yaml: a document of kind Lab, and manifests to apply.",
 )
 def up(
     lab: Lab, nodes: int | None, network: str | None, proxy: str | None, families: str | None, file: Path | None
 ) -> None:
-    """Bring a lab up: a cluster in a second.
+    """Start a lab: a whole cluster in about a second.
 
-    A lab that is down is started again with its objects.
+    A lab that is down starts again with its objects.
 
     \b
     netlab up --nodes 2 --network routed --proxy iptables --dual-stack
@@ -68,7 +68,7 @@ def up(
 @lab_option
 @click.option("--all", "every", is_flag=True, help="All labs of this user.")
 def down(lab: Lab, every: bool) -> None:
-    """Take a lab down: no process, namespace, mount or file of it is left."""
+    """Stop a lab and remove all its processes, namespaces, mounts and files."""
     for each in all_labs() if every else [lab]:
         progress = Progress()
         progress(f"taking lab {each.name} down")
@@ -76,7 +76,7 @@ def down(lab: Lab, every: bool) -> None:
             there = each.down()
         finally:
             seconds = progress.done()
-        click.echo(f"lab {each.name}: down in {seconds:.1f} s" if there else f"lab {each.name}: there is none")
+        click.echo(f"lab {each.name}: down in {seconds:.1f} s" if there else f"lab {each.name}: no such lab")
 
 
 @click.command()
@@ -85,7 +85,7 @@ def down(lab: Lab, every: bool) -> None:
 def status(lab: Lab, output: str | None) -> None:
     """Show a lab's machines, components, nodes and network.
 
-    The exit status is 6 when the lab is down.
+    Exits with status 6 if the lab is down.
     """
     if not lab.exists():
         lab.require_up()

@@ -53,10 +53,10 @@ class _KindType(click.ParamType[str]):
 @namespace_option
 @_FILES
 def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
-    """Create or change the objects of manifests, all or none.
+    """Create or change the objects in manifests, all or none.
 
-    They are Kubernetes' own manifests, as they are. A wrong one is refused with the path of the field, and nothing
-    is changed.
+    Takes Kubernetes manifests unchanged. If one is wrong, it is refused with the path of the field, and nothing
+    changes.
     """
     from netlab.api.apply import apply as apply_documents
     from netlab.api.manifests import load_documents
@@ -74,8 +74,8 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
 @click.command()
 @lab_option
 @namespace_option
-@click.option("-A", "--all-namespaces", is_flag=True, help="Objects of all namespaces.")
-@click.option("-l", "--selector", default="", help="A label selector, such as app=web,tier!=db.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Show objects in all namespaces.")
+@click.option("-l", "--selector", default="", help="A label selector, e.g. app=web,tier!=db.")
 @output_option("json", "yaml", "wide", "name")
 @click.argument("kind", type=_KindType())
 @click.argument("names", nargs=-1)
@@ -88,10 +88,10 @@ def get(
     kind: str,
     names: tuple[str, ...],
 ) -> None:
-    """Show objects: a table, or what the API server has of them.
+    """Show objects as a table, or as the API server has them.
 
-    KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME; several are joined by commas, and
-    `all` is every kind that a workload has.
+    KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME. Join several with commas; `all`
+    means every kind that a workload uses.
     """
     wanted = _wanted(kind, names)
     named = [name for _, name in wanted if name is not None]
@@ -157,9 +157,9 @@ def _print_table(
 @lab_option
 @namespace_option
 @_FILES
-@click.option("-l", "--selector", default="", help="Those that a label selector matches.")
-@click.option("--all", "every", is_flag=True, help="All objects of the kind in the namespace.")
-@click.option("--grace-period", type=click.IntRange(min=0), help="Seconds a pod gets to end by itself.")
+@click.option("-l", "--selector", default="", help="Delete the objects that a label selector matches.")
+@click.option("--all", "every", is_flag=True, help="Delete all objects of the kind in the namespace.")
+@click.option("--grace-period", type=click.IntRange(min=0), help="Seconds a pod gets to shut down.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until they are gone.")
 @click.argument("kind", type=_KindType(), required=False)
 @click.argument("names", nargs=-1)
@@ -212,7 +212,7 @@ def _named_targets(
     # A selector that selects everything is no selection: who means that says --all.
     ways = [way for way, given in (("name", by_name), ("-l", bool(selector.strip())), ("--all", every)) if given]
     if not ways:
-        raise UsageError("delete: name the objects, or say which by -l SELECTOR, or --all")
+        raise UsageError("delete: name the objects, or select them with -l SELECTOR or --all")
     if len(ways) > 1:
         raise UsageError(f"delete: objects are chosen by {ways[0]} or by {ways[1]}, not by both")
     targets = []

@@ -30,7 +30,7 @@ class _LabType(click.ParamType[Lab]):
 
 
 def completed_lab(ctx: click.Context) -> Lab:
-    """The lab that a command line is about while it is being completed."""
+    """The lab that a command line refers to, during completion."""
     lab: Lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
     return lab
 
@@ -67,7 +67,7 @@ def namespace_option(command: F) -> F:
 
 
 def output_option(*choices: str) -> Callable[[F], F]:
-    """`-o`: how a listing is written."""
+    """`-o`: the format of a listing."""
     return click.option(
-        "-o", "--output", type=click.Choice(choices or ("json", "yaml", "wide")), help="Instead of a table."
+        "-o", "--output", type=click.Choice(choices or ("json", "yaml", "wide")), help="The format, instead of a table."
     )

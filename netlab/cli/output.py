@@ -1,4 +1,4 @@
-"""How values are written: as a table, as JSON, as YAML; and how a long job tells that it goes on."""
+"""How values are written: as a table, as JSON, as YAML; and how a long job shows its progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write columns as wide as they need to be, as kubectl does."""
+    """Write columns as wide as their contents, as kubectl does."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
         click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -29,12 +29,12 @@ def value(data: Any, form: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Tell what the API server warned of, as kubectl does."""
+    """Print the API server's warning, as kubectl does."""
     click.echo(f"Warning: {text}", err=True)
 
 
 class Progress:
-    """One line on the terminal that says what is going on; silent where there is no terminal."""
+    """One line on the terminal that says what is going on; silent without a terminal."""
 
     def __init__(self) -> None:
         self._shown = False

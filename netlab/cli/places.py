@@ -48,7 +48,7 @@ _CONTAINER = click.option("-c", "--container", help="The container; the pod's fi
 @click.argument("place", type=_PlaceType())
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec(lab: Lab, namespace: str, container: str | None, place: str, command: tuple[str, ...]) -> None:
-    """Run a command in a pod, on a node or in the outside world; its exit status is passed on.
+    """Run a command in a pod, on a node or in the outside world; exits with its status.
 
     \b
     netlab exec web-5d4f9-x2x7p -- ip address
@@ -91,9 +91,9 @@ def _run(
 @lab_option
 @namespace_option
 @_CONTAINER
-@click.option("-f", "--follow", is_flag=True, help="Go on as more is printed, until the container ends.")
-@click.option("-p", "--previous", is_flag=True, help="What the run before the last restart printed.")
-@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing as more comes, until the container ends.")
+@click.option("-p", "--previous", is_flag=True, help="Show the output of the run before the last restart.")
+@click.option("--tail", type=click.IntRange(min=0), help="Show only the last lines.")
 @click.argument("pod", type=_PlaceType())
 def logs(
     lab: Lab, namespace: str, container: str | None, follow: bool, previous: bool, tail: int | None, pod: str
@@ -125,7 +125,7 @@ def _log_path(lab: Lab, namespace: str, pod: str, container: str | None, *, prev
 
 
 def _grown(path: Path, offset: int) -> Iterator[bytes]:
-    """What is appended to a file, until it is removed (the pod is gone) or replaced."""
+    """What is appended to a file, until the file is removed (the pod is gone) or replaced."""
     with path.open("rb") as file:
         file.seek(offset)
         while path.exists():

@@ -1,4 +1,4 @@
-"""netlab proxy: a kube-proxy outside any lab, and questions to one."""
+"""netlab proxy: running a kube-proxy outside a lab, and explaining one's decisions."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ T = TypeVar("T")
 
 _DIFFERS = 1
 _SHOWN = 20
-"""Differences that an explanation lists; `netlab proxy diff` has them all."""
+"""How many differences an explanation lists; `netlab proxy diff` lists them all."""
 
 log = logging.getLogger(__name__)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def proxy() -> None:
-    """Ask a kube-proxy why a connection goes where it goes, or run one outside any lab.
+    """Explain why a connection goes where it goes, or run kube-proxy outside a lab.
 
     \b
     netlab proxy explain web-5d4f9-x2x7p svc/web:80
@@ -49,20 +49,20 @@ def proxy() -> None:
 
 
 def _api_options(command: F) -> F:
-    """An API server and the node's proxy outside any lab."""
+    """The options for an API server and a node's proxy outside a lab."""
     for option in (
-        click.option("--cluster-cidr", "cluster_cidrs", multiple=True, help="The pods' network; one of each family."),
-        click.option("--proxy-mode", type=click.Choice(["nftables", "iptables"]), help="How packets are directed."),
+        click.option("--cluster-cidr", "cluster_cidrs", multiple=True, help="The pods' network, one for each family."),
+        click.option("--proxy-mode", type=click.Choice(["nftables", "iptables"]), help="The proxy's mode."),
         click.option(
             "--config",
             "config_file",
             type=click.Path(path_type=Path),
-            help="A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1); the other options win over it.",
+            help="A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1); other options override it.",
         ),
         click.option(
-            "--api-socket", type=click.Path(path_type=Path), help="An API server's Unix socket, such as a lab's."
+            "--api-socket", type=click.Path(path_type=Path), help="An API server's Unix socket, e.g. a lab's."
         ),
-        click.option("--kubeconfig", type=click.Path(path_type=Path), help="The kubeconfig of an API server."),
+        click.option("--kubeconfig", type=click.Path(path_type=Path), help="The kubeconfig for an API server."),
     ):
         command = option(command)
     return command
@@ -70,7 +70,7 @@ def _api_options(command: F) -> F:
 
 @dataclasses.dataclass(frozen=True)
 class _Outside:
-    """What the options of a proxy outside any lab say."""
+    """The options of a proxy outside a lab."""
 
     kubeconfig: Path | None
     api_socket: Path | None
@@ -90,10 +90,10 @@ class _Outside:
         document = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
         loaded = configfile.load(self.config_file) if self.config_file else configfile.parse(document)
         if loaded.ignored:
-            click.echo(f"Warning: {self.config_file}: without a meaning here: {', '.join(loaded.ignored)}", err=True)
+            click.echo(f"Warning: {self.config_file}: these have no effect here: {', '.join(loaded.ignored)}", err=True)
         changes: dict[str, Any] = {
             "node_name": self.node or loaded.config.node_name or os.uname().nodename.lower(),
-            # Where the kernel has no IPv6 there is nothing to direct.
+            # Without IPv6 in the kernel there is nothing to do for it.
             "families": ("IPv4", "IPv6") if Path("/proc/net/if_inet6").exists() else ("IPv4",),
         }
         if self.proxy_mode:
@@ -103,12 +103,12 @@ class _Outside:
         return dataclasses.replace(loaded.config, **changes), loaded.kubeconfig, loaded.log_format
 
     def client(self, kubeconfig: str, node: str) -> Client:
-        """A client of the API server: of the one given, of the file's, or of the cluster of whose pods this is one."""
+        """A client of the API server: the given one, the file's, or that of the cluster this pod runs in."""
         from netlab.api import kubeconfig as kubeconfigs
         from netlab.api.client import Client
 
         if self.kubeconfig and self.api_socket:
-            raise UsageError("--kubeconfig and --api-socket name an API server each: leave one of them out")
+            raise UsageError("--kubeconfig and --api-socket both name an API server; leave one out")
         if self.api_socket:
             return Client(self.api_socket, user_agent=f"kube-proxy/{node}")
         named = self.kubeconfig or (Path(kubeconfig) if kubeconfig else None)
@@ -119,11 +119,11 @@ class _Outside:
 @proxy.command()
 @_api_options
 @click.option("--hostname-override", "node", help="The Node's name, if it is not the host's.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="How lines of the log are written.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="The format of the log.")
 def run(log_format: Any, **given: Any) -> None:
-    """Keep this network namespace's rules true to an API server's Services, until SIGTERM or SIGINT.
+    """Keep this network namespace's rules in line with an API server's Services, until SIGTERM or SIGINT.
 
-    The rules stay when it ends. Without an API server named it is that of the cluster in one of whose pods it runs.
+    The rules stay when it ends. Without an option for the API server it uses that of the cluster whose pod it runs in.
     """
     outside = _Outside(**given)
     config, kubeconfig, form = outside.load()
@@ -145,7 +145,7 @@ async def _serve(client: Client, config: ProxyConfig) -> None:
             await serving
 
 
-_NODE = click.option("--node", help="The node whose rules are looked at.")
+_NODE = click.option("--node", help="The node whose rules to look at.")
 
 
 @proxy.command()
@@ -159,13 +159,13 @@ _NODE = click.option("--node", help="The node whose rules are looked at.")
 def explain(
     lab: Lab, node: str | None, namespace: str, output: str | None, source: str, destination: str, **given: Any
 ) -> None:
-    """Say what becomes of a new connection, and why; exit status 1 if the kernel's rules are not as planned.
+    """Explain what happens to a new connection. Exits with status 1 if the kernel's rules are not as planned.
 
     SOURCE is an address, a pod, node/NAME or outside. DESTINATION is ADDRESS:PORT, svc/NAME[.NAMESPACE]:PORT or
-    node/NAME:PORT, with /udp or /sctp where it is not TCP.
+    node/NAME:PORT, with /udp or /sctp if it is not TCP.
 
-    It is asked on the node from which the connection starts, or which it calls; another by --node. With an API server
-    given, it is asked in this network namespace.
+    The answer is for the node where the connection starts, or the node it goes to; choose another with --node. With an
+    API server given, it is for this network namespace.
 
     \b
     netlab proxy explain web-5d4f9-x2x7p svc/web:80
@@ -195,7 +195,7 @@ def explain(
         )
         node = node or found.node
         if node is None:
-            raise UsageError(f"neither {source} nor {destination} is of a node: say by --node where to look")
+            raise UsageError(f"neither {source} nor {destination} belongs to a node; choose one with --node")
         _enter(lab, node)
         config = proxy_config(spec, node)
         packet = arriving(*narrowed(found))
@@ -216,9 +216,9 @@ def explain(
 @_api_options
 @output_option("json", "yaml")
 def diff(lab: Lab, node: str | None, output: str | None, **given: Any) -> None:
-    """Compare the kernel's rules with what the API's objects ask for; exit status 1 if they differ.
+    """Compare the kernel's rules with what the API's objects require. Exits with status 1 if they differ.
 
-    All nodes of the lab, or one. With an API server given, this network namespace.
+    Checks all nodes of the lab, or one. With an API server given, it checks this network namespace.
     """
     from netlab.proxy.observe import differences
 
@@ -248,11 +248,11 @@ def diff(lab: Lab, node: str | None, output: str | None, **given: Any) -> None:
 
 @proxy.command()
 @lab_option
-@click.option("--node", help="A node of the lab; this network namespace if none is given.")
+@click.option("--node", help="A node of the lab.  [default: this network namespace]")
 def cleanup(lab: Lab, node: str | None) -> None:
-    """Remove what a kube-proxy made, in both modes; that there is nothing is no error.
+    """Remove the rules of a kube-proxy, in both modes, if there are any.
 
-    A proxy that still runs makes its rules anew.
+    A proxy that is still running makes its rules again.
     """
     from netlab.proxy.run import cleanup as clean
 
@@ -282,7 +282,7 @@ def _enter(lab: Lab, node: str) -> None:
     from netlab.net import syscalls
 
     if node not in lab.spec().node_names:
-        # Also the lab's other machines have tables, but no proxy.
+        # The lab's other machines have tables too, but no proxy.
         raise UsageError(f"--node: lab {lab.name} has no node {node!r}: it has {', '.join(lab.spec().node_names)}")
     with lab.machine(node) as machine:
         pidfd = machine.open(None)
@@ -301,7 +301,7 @@ def _ask(client: Client, question: Callable[[Client], Coroutine[Any, Any, T]]) -
 
 
 def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it; of errors that tasks raised together, the one for people."""
+    """Run it; of errors that tasks raised together, raise the one for people."""
     try:
         return asyncio.run(coroutine)
     except BaseExceptionGroup as group:
@@ -321,7 +321,7 @@ def _print(found: Explanation, node: str) -> None:
         rows.append(("frontend", f"{found.frontend} of Service {found.service}"))
     rows += [("because", text) for text in found.why]
     for endpoint in found.endpoints:
-        where = {True: ", on this node", False: "", None: ", on a node that is not known"}[endpoint.local]
+        where = {True: ", on this node", False: "", None: ", on an unknown node"}[endpoint.local]
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         rows.append(("endpoint", f"{host}:{endpoint.port}, chance {endpoint.chance:.3g}{where}"))
     if found.endpoints:

@@ -42,7 +42,7 @@ class _ScenarioType(click.ParamType[str]):
 
 @click.group()
 def scenario() -> None:
-    """Run the lessons: the four kinds of traffic, proven."""
+    """Run lessons that prove how each kind of traffic works."""
 
 
 @scenario.command("list")
@@ -73,7 +73,7 @@ def list_scenarios(output: str | None) -> None:
 @scenario.command()
 @click.argument("name", type=_ScenarioType())
 def show(name: str) -> None:
-    """Show a scenario's text and what it checks."""
+    """Show a scenario's text and its checks."""
     from rich.console import Console
     from rich.markdown import Markdown
 
@@ -97,19 +97,19 @@ def show(name: str) -> None:
 @click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="The temporary lab's kube-proxy mode.")
 @click.option("--ipv6", "families", flag_value="IPv6", help="A temporary lab of IPv6 only.")
 @click.option("--dual-stack", "families", flag_value="IPv4,IPv6", help="A temporary lab of IPv4 and IPv6.")
-@click.option("--keep", is_flag=True, help="Leave the scenarios' objects, and a temporary lab, to be looked at.")
+@click.option("--keep", is_flag=True, help="Keep the scenarios' objects, and a temporary lab, for inspection.")
 @click.option(
     "--pcap-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=_PCAP_DIR,
     show_default=True,
-    help="Where the captures go.",
+    help="Where to write the captures.",
 )
 @click.option(
     "--report",
     "report_dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write an HTML report there: stories, checks, ladder diagrams, and copies of the captures.",
+    help="Write an HTML report to this directory: text, checks, ladder diagrams, and copies of the captures.",
 )
 @output_option("json")
 @click.pass_context
@@ -128,9 +128,9 @@ def run(
 ) -> None:
     """Run scenarios: by name, all of them, or a folder of your own.
 
-    They run in the lab called --name if it is up, else, or with options that describe a lab, in a temporary one.
-    The exit status is 9 if a check failed, and 11 if none did but some could not be carried out: an error in
-    checks.py or in the lab, which says nothing of the network.
+    They run in the lab given with --name if it is up; otherwise, or with options that describe a lab, in a temporary
+    one. Exits with status 9 if a check failed, and with 11 if none failed but some could not run because of an error
+    in checks.py or in the lab, which says nothing about the network.
 
     \b
     netlab scenario run all --report report
@@ -147,9 +147,9 @@ def run(
     values = {key: value for key, value in given.items() if value is not None}
     named = ctx.get_parameter_source("lab") == ParameterSource.COMMANDLINE
     if named and (values or matrix):
-        raise UsageError("--name runs in the lab of that name as it is: leave out --matrix, --network, --proxy, ...")
+        raise UsageError("--name runs in an existing lab; leave out --matrix, --network, --proxy, ...")
     if matrix and (values or keep):
-        raise UsageError("--matrix makes all its labs itself: leave out --network, --proxy, --ipv6, ... and --keep")
+        raise UsageError("--matrix makes its own labs; leave out --network, --proxy, --ipv6, ... and --keep")
     if named:
         lab.require_up()
     _require_writable(pcap_dir, [each.name for each in scenarios])

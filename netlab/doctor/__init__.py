@@ -1,7 +1,7 @@
-"""What netlab needs of a machine: whether it is there, what its lack costs, and the remedy.
+"""What netlab needs of a machine: whether it is there, what breaks without it, and the remedy.
 
-`netlab doctor` really tries everything, in namespaces that vanish with the trial (`examine`). `netlab up` asks only
-for the programs that its lab will call (`require`), which costs microseconds.
+`netlab doctor` really tries everything, in throwaway namespaces (`examine`). `netlab up` only looks for the programs
+that its lab will call (`require`), which costs microseconds.
 """
 
 from netlab.doctor.programs import require

@@ -1,4 +1,4 @@
-"""What netlab needs: the table of checks. What nothing in netlab uses has no place here."""
+"""What netlab needs: the table of checks. It only lists what netlab uses."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _namespaces() -> list[Check]:
     as_root = "run netlab as root"
     allow = as_root if os.geteuid() == 0 else f"`sudo sysctl {refusing_setting()}`, or {as_root}"
     return [
-        Check("user namespaces", probes.user_namespace, "labs are for root alone", allow),
+        Check("user namespaces", probes.user_namespace, "only root can run labs", allow),
         Check("namespaces", probes.namespaces, _NO_LAB, allow, after=("user namespaces",)),
         Check(
             _ISOLATED,
@@ -116,14 +116,14 @@ def _namespaces() -> list[Check]:
 
 
 def _links() -> list[Check]:
-    every_pod = "no pod has a network"
-    costs = {"veth": every_pod, "bridge": every_pod, "vxlan": "`netlab up` needs --network routed or bridge"}
+    every_pod = "pods have no network"
+    costs = {"veth": every_pod, "bridge": every_pod, "vxlan": "`netlab up` only works with --network routed or bridge"}
     return [
         Check(
             kind,
             functools.partial(probes.link, kind),
             cost,
-            f"a kernel with CONFIG_{kind.upper()}; where it is a module, `sudo modprobe {kind}`",
+            f"a kernel with CONFIG_{kind.upper()}; if it is a module, `sudo modprobe {kind}`",
             required=cost is every_pod,
             after=(_ISOLATED,),
         )
@@ -133,7 +133,7 @@ def _links() -> list[Check]:
             "br_netfilter",
             probes.bridge_netfilter,
             "a Service does not answer a client whose pod is on the same node as the backend: "
-            "the reply takes the bridge and passes conntrack by",
+            "the reply crosses the bridge and bypasses conntrack",
             "`sudo modprobe br_netfilter` (`make setup` does), on a kernel with CONFIG_BRIDGE_NETFILTER",
             after=(_ISOLATED,),
         )
@@ -145,14 +145,14 @@ def _nftables() -> list[Check]:
         Check(
             name,
             functools.partial(probes.nft_accepts, rules),
-            "no Service, and nothing from a pod to the outside",
+            "no Services, and no traffic from pods to the outside",
             "a kernel with CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ, NFT_FIB_INET, NFT_NUMGEN and NFT_REJECT, "
             "and nft 1.0.6 or newer",
             after=(NFT.name, _ISOLATED),
         )
         for name, rules in _NFT_RULES.items()
     ]
-    nft = Check(NFT.name, probes.nft_version, "nothing from a pod to the outside, and no Service", NFT.remedy)
+    nft = Check(NFT.name, probes.nft_version, "no traffic from pods to the outside, and no Services", NFT.remedy)
     return [nft, *features]
 
 
@@ -162,7 +162,7 @@ def _iptables() -> list[Check]:
             program.name,
             functools.partial(probes.iptables_accepts, program, _IPTABLES_RULES),
             f"no --proxy iptables for {family}",
-            f"{program.remedy}, and a kernel with CONFIG_NFT_COMPAT or with iptables itself",
+            f"{program.remedy}, and a kernel with CONFIG_NFT_COMPAT or with iptables",
             required=False,
             after=(_ISOLATED,),
         )
@@ -175,14 +175,14 @@ def _tools() -> list[Check]:
         Check(
             "packet sockets",
             probes.packet_socket,
-            "nothing is captured, and the checks of scenarios that look at packets cannot be made",
+            "no captures, and no scenario checks that look at packets",
             "a kernel with CONFIG_PACKET",
             after=(_ISOLATED,),
         ),
         Check(
             CONNTRACK.name,
             functools.partial(probes.connections_listed, CONNTRACK),
-            "UDP clients go on sending to backends that are gone",
+            "UDP clients keep sending to backends that are gone",
             f"{CONNTRACK.remedy}, and a kernel with CONFIG_NF_CT_NETLINK",
             required=False,
             after=(_ISOLATED,),
@@ -190,14 +190,14 @@ def _tools() -> list[Check]:
         Check(
             PYTHON.name,
             functools.partial(probes.python_on_path, (3, 11)),
-            "the CNI plugins fail for other callers than netlab: podman, containerd, cnitool",
+            "the CNI plugins fail for callers other than netlab, such as podman, containerd and cnitool",
             "put a python3 of 3.11 or newer first on the callers' PATH",
             required=False,
         ),
         *(
             Check(program.name, program.path, lost, program.remedy, required=False)
             for program, lost in (
-                (TCPDUMP, "no filter of a capture: no `netlab capture --service`, no scenario that looks at packets"),
+                (TCPDUMP, "no capture filters: no `netlab capture --service`, no scenario that looks at packets"),
                 (IP, "no `netlab exec node/node-1 -- ip route`"),
             )
         ),

@@ -1,4 +1,4 @@
-"""Running checks: in a child process, which enters namespaces of its own on the way and takes them with it."""
+"""Running checks: in a child process, which enters namespaces of its own on the way; they disappear with it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Status = Literal["passed", "failed", "lacking", "untried"]
 class Check:
     """One thing that netlab needs.
 
-    `probe` tries it and says what it found, or raises `NetlabError` or `OSError`; a probe may move the examining
-    process to where later checks can be tried. It is tried only when the checks named in `after` have passed.
-    What is not `required` costs only what `cost` says.
+    `probe` tries it and returns what it found, or raises `NetlabError` or `OSError`. A probe may move the examining
+    process to where later checks can be tried. It is only tried if the checks named in `after` have passed.
+    If it is not `required`, its failure only costs what `cost` says.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What came of a check: failed when it is required, lacking when it is not; untried when another did not pass."""
+    """The result of a check: failed if it is required, lacking if not; untried if another did not pass."""
 
     check: Check
     status: Status
@@ -51,7 +51,7 @@ def examine(checks: Sequence[Check]) -> list[Finding]:
         try:
             _try_all(checks, write_end)
         finally:
-            # Not sys.exit: what the parent has buffered and registered is the parent's.
+            # Not sys.exit: buffers and exit handlers belong to the parent.
             os._exit(0)
     os.close(write_end)
     with os.fdopen(read_end, encoding="utf-8") as lines:
@@ -66,10 +66,10 @@ def conclude(checks: Sequence[Check], reports: Mapping[str, tuple[bool, str]]) -
     findings = []
     for check in checks:
         status: Status = "passed" if check.name in passed else "failed" if check.required else "lacking"
-        _, found = reports.get(check.name, (False, "the check itself died"))
+        _, found = reports.get(check.name, (False, "the check itself crashed"))
         wanting = [name for name in check.after if name not in passed]
         if wanting:
-            status, found = "untried", f"for want of {wanting[0]}"
+            status, found = "untried", f"needs {wanting[0]}"
         findings.append(Finding(check, status, found))
     return findings
 

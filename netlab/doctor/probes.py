@@ -1,6 +1,6 @@
-"""The trials themselves: each makes the real thing, says what it found, and raises `NetlabError` or `OSError`.
+"""The trials themselves: each makes the real thing, returns what it found, and raises `NetlabError` or `OSError`.
 
-Those after `namespaces` are made for the child process of an examination: they change where it is, or what is there.
+Those after `namespaces` are for the child process of an examination: they change its namespaces, or what is in them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from netlab.machine.boot import enter_user_namespace
 from netlab.net import syscalls
 
 _SLOWEST = 10.0
-"""Seconds after which a program that was asked something is taken for hung."""
+"""Seconds after which a program counts as hung."""
 
 
 def kernel(oldest: tuple[int, int]) -> str:
@@ -33,7 +33,7 @@ def kernel(oldest: tuple[int, int]) -> str:
 
 
 def open_files(least: int) -> str:
-    """A process may open `least` files: the hard limit, up to which netlab raises its own."""
+    """A process may open `least` files: the hard limit, to which netlab raises its own."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < least:
         raise UnsupportedError(f"a process may open {hard} files")
@@ -62,7 +62,7 @@ def user_namespace() -> str:
 
 
 def namespaces() -> str:
-    """Namespaces of each kind that a machine of a lab has. What goes on is a child, pid 1 of the new pid namespace."""
+    """Namespaces of each kind that a machine of a lab has. A child continues, as pid 1 of the new pid namespace."""
     kinds = {
         "network": syscalls.CLONE_NEWNET,
         "mount": syscalls.CLONE_NEWNS,
@@ -84,7 +84,7 @@ def namespaces() -> str:
 
 
 def kernel_file_systems() -> str:
-    """The new namespaces' own /proc and /sys; container runtimes that cover parts of /proc forbid it."""
+    """The new namespaces' own /proc and /sys; not possible under container runtimes that mask parts of /proc."""
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("sysfs", "/sys", "sysfs", quiet | syscalls.MS_RDONLY)
@@ -127,18 +127,18 @@ def python_on_path(oldest: tuple[int, int]) -> str:
 
 
 def nft_version() -> str:
-    """The nft program is there and says what it is."""
+    """The nft program exists and reports its version."""
     return _run(NFT, "--version").strip()
 
 
 def nft_accepts(ruleset: str) -> str:
-    """The kernel takes the rules, by the nft program."""
+    """The kernel accepts the rules from the nft program."""
     _run(NFT, "-f", "-", text=ruleset)
     return "accepted"
 
 
 def iptables_accepts(program: Program, rules: str) -> str:
-    """The kernel takes the rules, by iptables-restore or ip6tables-restore."""
+    """The kernel accepts the rules from iptables-restore or ip6tables-restore."""
     _run(program, text=rules)
     return _run(program, "--version").strip()
 
@@ -150,13 +150,13 @@ def connections_listed(program: Program) -> str:
 
 
 def _run(program: Program, *arguments: str, text: str = "") -> str:
-    """The program's output. Raises `UnsupportedError` with what it said when it fails."""
+    """The program's output. Raises `UnsupportedError` with its message if it fails."""
     try:
         done = subprocess.run(
             [program.path(), *arguments], input=text, capture_output=True, text=True, check=False, timeout=_SLOWEST
         )
     except subprocess.TimeoutExpired as error:
-        raise UnsupportedError(f"{program.name} has not answered for {_SLOWEST:.0f} s") from error
+        raise UnsupportedError(f"{program.name} did not answer within {_SLOWEST:.0f} s") from error
     if done.returncode != 0:
         said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[0]
         raise UnsupportedError(said if said.startswith(program.name) else f"{program.name}: {said}")

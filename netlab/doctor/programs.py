@@ -1,4 +1,4 @@
-"""The programs that a lab runs, and the packages they are in."""
+"""The programs that a lab runs, and their packages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Program:
     fedora: str
 
     def path(self) -> str:
-        """Where it is. Raises `UnsupportedError` when it is not on the PATH."""
+        """Its path. Raises `UnsupportedError` if it is not on the PATH."""
         found = shutil.which(self.name)
         if found is None:
-            raise UnsupportedError(f"there is no program {self.name!r} on the PATH")
+            raise UnsupportedError(f"no program {self.name!r} on the PATH")
         return found
 
     @property
@@ -41,8 +41,8 @@ PYTHON = Program("python3", "python3", "python3")
 
 
 def require(*, network: str, proxy: str) -> None:
-    """Raise `UnsupportedError` when a program is missing that a lab of this pod network and proxy mode runs."""
-    # Every pod network masquerades what its pods send out of the cluster, whatever the proxy's mode.
+    """Raise `UnsupportedError` if a program is missing that a lab with this pod network and proxy mode runs."""
+    # Every pod network masquerades what its pods send out of the cluster, in any proxy mode.
     needs = {NFT: f"the pod network ({network})"}
     if proxy == "iptables":
         needs |= dict.fromkeys((IPTABLES_RESTORE, IP6TABLES_RESTORE), "--proxy iptables")
@@ -50,4 +50,4 @@ def require(*, network: str, proxy: str) -> None:
         try:
             program.path()
         except UnsupportedError as error:
-            raise UnsupportedError(f"{need}: {error}; {program.remedy} brings it") from error
+            raise UnsupportedError(f"{need}: {error}; install it with {program.remedy}") from error

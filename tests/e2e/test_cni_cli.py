@@ -64,7 +64,7 @@ def test_from_the_installation_to_the_removal(tmp_path: Path) -> None:
     ):
         assert line in gained
     assert any("element" in line and "8080" in line for line in gained)
-    assert "as it was added" in host.ok("cni", "check", "netlab", "demo")
+    assert "unchanged" in host.ok("cni", "check", "netlab", "demo")
     listed = host.json("cni", "ipam", "list", "netlab")
     assert [(one["address"], one["containerID"], one["ifname"]) for one in listed] == [
         ("10.22.0.2", "run-netns-demo", "eth0"),
@@ -96,7 +96,7 @@ def test_values_for_programs(tmp_path: Path) -> None:
 
 REFUSED = [
     (3, ["add", "none", "demo"], "no network 'none'; there are: netlab"),
-    (3, ["add", "netlab", "nowhere"], "network namespace /run/netns/nowhere: there is none"),
+    (3, ["add", "netlab", "nowhere"], "network namespace /run/netns/nowhere does not exist"),
     (2, ["add", "netlab", "demo", "--ifname", "a/b"], "interface 'a/b'"),
     (2, ["add", "netlab", "demo", "--container-id", "-x"], "container '-x'"),
     (2, ["add", "netlab", "demo", "--args", "x"], "--args x: must be KEY=VALUE"),
@@ -107,7 +107,7 @@ REFUSED = [
     (2, ["add", "netlab", "demo", "--bin-dir", "/nonexistent"], "CNI plugin netlab: no executable of that name"),
     (2, ["status", "--conf-dir", "/nonexistent"], "/nonexistent: No such file or directory: no network is configured"),
     (3, ["check", "netlab", "demo"], "container run-netns-demo is not on network netlab as eth0"),
-    (3, ["ipam", "list", "none"], "no addresses of a network 'none'"),
+    (3, ["ipam", "list", "none"], "network 'none' has never given an address"),
     (2, ["install", "--subnet", "10.0.0.1/8"], "subnet 10.0.0.1/8"),
     (2, ["install", "--network", "a b"], "network 'a b'"),
     (2, ["install", "--mode", "vxlan"], "--device"),

@@ -76,7 +76,7 @@ def test_two_labs_live_side_by_side(lab: Netlab) -> None:
 
 
 def test_down_of_what_is_not_there_says_so(netlab: Netlab) -> None:
-    assert "there is none" in netlab.ok("down", "--name", "absent")
+    assert "no such lab" in netlab.ok("down", "--name", "absent")
 
 
 REFUSED = [

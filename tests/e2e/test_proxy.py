@@ -53,7 +53,7 @@ def test_a_connection_between_pods_and_services_is_explained_by_their_names(shop
     )
     assert text.endswith("  kernel      as planned\n")
     assert "there is no Service 'shob'" in shop.fails(3, "proxy", "explain", name, "svc/shob:80")
-    assert "say by --node where to look" in shop.fails(2, "proxy", "explain", "outside", "svc/shop")
+    assert "choose one with --node" in shop.fails(2, "proxy", "explain", "outside", "svc/shop")
 
 
 def test_a_nodes_rules_are_compared_and_made_anew_after_a_cleanup(shop: Netlab) -> None:

@@ -221,8 +221,8 @@ def test_a_refused_manifest_is_one_line_and_leaves_nothing(lab: Netlab, tmp_path
         (3, ["show", "nosuch"], "there is no scenario 'nosuch'"),
         (2, ["run", "./nosuch"], "nosuch: is not a folder"),
         (3, ["run", "all", "--name", "nosuch"], "there is no lab 'nosuch'"),
-        (2, ["run", "all", "--name", "default", "--ipv6"], "runs in the lab of that name as it is"),
-        (2, ["run", "all", "--matrix", "--ipv6"], "--matrix makes all its labs itself"),
+        (2, ["run", "all", "--name", "default", "--ipv6"], "--name runs in an existing lab"),
+        (2, ["run", "all", "--matrix", "--ipv6"], "--matrix makes its own labs"),
     ],
 )
 def test_a_wrong_call_is_one_line(netlab: Netlab, status: int, arguments: list[str], says: str) -> None:

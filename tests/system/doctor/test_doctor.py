@@ -63,7 +63,7 @@ def test_refused_namespaces_fail_with_the_remedy_and_close_the_way_to_the_rest(
     assert found["nft NAT"]["status"] == "untried"
     assert found["kernel"]["status"] == "passed"
     assert status == 9
-    assert error == f"netlab: labs do not work here for want of {name}; the remedies are above\n"
+    assert error == f"netlab: labs do not work here without {name}; the remedies are above\n"
 
 
 def test_a_directory_that_takes_no_files_fails() -> None:

@@ -23,10 +23,10 @@ def test_checks_wait_only_for_earlier_ones_and_say_what_they_cost() -> None:
 @pytest.mark.parametrize(
     ("present", "proxy", "message"),
     [
-        ([], "nftables", "the pod network (vxlan): there is no program 'nft' on the PATH"),
+        ([], "nftables", "the pod network (vxlan): no program 'nft' on the PATH"),
         (["nft"], "nftables", None),
-        (["nft"], "iptables", "--proxy iptables: there is no program 'iptables-restore' on the PATH"),
-        (["nft", "iptables-restore"], "iptables", "--proxy iptables: there is no program 'ip6tables-restore'"),
+        (["nft"], "iptables", "--proxy iptables: no program 'iptables-restore' on the PATH"),
+        (["nft", "iptables-restore"], "iptables", "--proxy iptables: no program 'ip6tables-restore'"),
         (["nft", "iptables-restore", "ip6tables-restore"], "iptables", None),
     ],
 )

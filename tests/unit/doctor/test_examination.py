@@ -37,14 +37,14 @@ def _check(
         ([_check("a", _lacking)], [("failed", "not there")]),
         ([_check("a", _refused)], [("failed", "[Errno 1] Operation not permitted: 'thing'")]),
         ([_check("a", _lacking, required=False)], [("lacking", "not there")]),
-        ([_check("a", _lacking), _check("b", after=("a",))], [("failed", "not there"), ("untried", "for want of a")]),
+        ([_check("a", _lacking), _check("b", after=("a",))], [("failed", "not there"), ("untried", "needs a")]),
         (
             [_check("a", _lacking), _check("b", after=("a",)), _check("c", after=("b",)), _check("d")],
-            [("failed", "not there"), ("untried", "for want of a"), ("untried", "for want of b"), ("passed", "there")],
+            [("failed", "not there"), ("untried", "needs a"), ("untried", "needs b"), ("passed", "there")],
         ),
         (
             [_check("a"), _check("b", _dies), _check("c", required=False)],
-            [("passed", "there"), ("failed", "the check itself died"), ("lacking", "the check itself died")],
+            [("passed", "there"), ("failed", "the check itself crashed"), ("lacking", "the check itself crashed")],
         ),
     ],
 )
