@@ -20,7 +20,7 @@ from netlab.api.resources import NAMESPACES, Resource
 from netlab.errors import UsageError
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""Annotation with what was last applied, so that what a manifest no longer says is removed; kubectl's own."""
+"""The annotation with what was last applied (kubectl's own), so that a field dropped from a manifest is removed."""
 
 
 _STRICT = {"fieldValidation": "Strict"}
@@ -29,7 +29,7 @@ _DRY_RUN = {"dryRun": "All"}
 
 @dataclasses.dataclass(frozen=True)
 class Applied:
-    """What became of one object: `outcome` is created, configured or unchanged."""
+    """The result for one object: `outcome` is created, configured or unchanged."""
 
     resource: Resource[Object]
     name: str
@@ -63,10 +63,10 @@ class _Target:
 def apply(
     client: BlockingClient, documents: Sequence[Any], namespace: str, warn: Callable[[str], None]
 ) -> list[Applied]:
-    """Create or change the objects of manifests; `namespace` is that of objects which name none.
+    """Create or change the objects in manifests; `namespace` is for objects that name none.
 
-    Everything is tried first without being stored, and what was stored is taken back when a later object is refused
-    all the same. Raises `UsageError` for documents that are no objects, `ApiError` for what the server refuses.
+    Everything is tried first without being stored. If a later object is refused anyway, what was stored is rolled back.
+    Raises `UsageError` for documents that are not objects, `ApiError` for what the server refuses.
     """
     targets = sorted(
         (_target(index, document, namespace) for index, document in enumerate(documents, start=1)),
@@ -101,7 +101,7 @@ def target_paths(documents: Sequence[Any], namespace: str) -> list[tuple[str, st
 def _target(index: int, document: Any, namespace: str) -> _Target:
     where = f"document {index}"
     if not isinstance(document, dict):
-        raise UsageError(f"{where}: is not an object but {type(document).__name__}")
+        raise UsageError(f"{where}: expected an object, found {type(document).__name__}")
     version, kind = document.get("apiVersion"), document.get("kind")
     if not isinstance(version, str) or not isinstance(kind, str):
         raise UsageError(f"{where}: apiVersion and kind are required")
@@ -125,7 +125,7 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
 
 
 def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> None:
-    """Have the server check an object without storing it."""
+    """Let the server check an object without storing it."""
     try:
         if target.namespace in new_namespaces:
             _try_elsewhere(client, target)
@@ -136,13 +136,13 @@ def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> N
 
 
 def _try_elsewhere(client: BlockingClient, target: _Target) -> None:
-    """Have an object checked whose namespace does not exist yet, as if it were to be made in one that does."""
+    """Check an object whose namespace does not exist yet, as if it were in one that exists."""
     metadata = target.manifest["metadata"] | {"namespace": "default"}
     manifest = _annotated(target.manifest | {"metadata": metadata})
     try:
         client.request("POST", target.resource.path("default"), manifest, params=_STRICT | _DRY_RUN)
     except ApiError as error:
-        # One of that name is there; nothing else was wrong.
+        # An object with that name exists; nothing else is wrong.
         if error.code != HTTPStatus.CONFLICT:
             raise
 
@@ -158,7 +158,7 @@ def _is_there(client: BlockingClient, target: _Target) -> bool:
 
 
 def _store(client: BlockingClient, target: _Target, *, dry_run: bool = False) -> tuple[Any, Any]:
-    """Create or patch an object; what it was before (None: it was not) and what it is now."""
+    """Create or patch an object; returns it before (None: it did not exist) and after."""
     params = _STRICT | (_DRY_RUN if dry_run else {})
     manifest = _annotated(target.manifest)
     try:
@@ -176,7 +176,7 @@ def _store(client: BlockingClient, target: _Target, *, dry_run: bool = False) ->
 
 
 def merge_patch(last: dict[str, Any], wanted: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) that gives `live` what `wanted` says and takes what only `last` said."""
+    """The JSON merge patch (RFC 7386) that sets in `live` what `wanted` has, and removes what only `last` had."""
     patch: dict[str, Any] = {key: None for key in last if key not in wanted and key in live}
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(live.get(key), dict):
@@ -194,7 +194,7 @@ def _annotated(manifest: dict[str, Any]) -> dict[str, Any]:
     metadata = manifest["metadata"]
     annotations = metadata.get("annotations")
     if annotations is not None and not isinstance(annotations, dict):
-        return manifest  # the server says what is wrong with it
+        return manifest  # the server reports what is wrong with it
     return manifest | {"metadata": metadata | {"annotations": {**(annotations or {}), LAST_APPLIED: text}}}
 
 

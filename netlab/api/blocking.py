@@ -33,8 +33,8 @@ class _UnixConnection(http.client.HTTPConnection):
 class BlockingClient:
     """Requests to the API server behind `socket_path`.
 
-    Raises `ApiError` when the server refuses and `ApiUnavailableError` when it does not answer. `warnings` collects
-    what the server warned of (the texts of `Warning:` headers, RFC 7234 section 5.5).
+    Raises `ApiError` if the server refuses and `ApiUnavailableError` if it does not answer. `warnings` collects
+    the server's warnings (the texts of `Warning:` headers, RFC 7234 section 5.5).
     """
 
     def __init__(self, socket_path: Path) -> None:
@@ -63,7 +63,7 @@ class BlockingClient:
             return msgspec.json.decode(answer)
 
     def watch(self, path: str, *, params: dict[str, str], idle_timeout: float) -> Iterator[dict[str, Any]]:
-        """The events of a watch, until the server ends it; `TimeoutError` after so many seconds without one."""
+        """The events of a watch, until the server ends it. `TimeoutError` after so many seconds without one."""
         connection = _UnixConnection(self._path, idle_timeout)
         with contextlib.closing(connection):
             with self._translated():

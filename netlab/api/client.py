@@ -1,7 +1,7 @@
-"""An asynchronous client of a Kubernetes API server: what every component of the cluster is.
+"""An asynchronous client of a Kubernetes API server: which every component of the cluster uses.
 
-It speaks HTTP/1.1 to the lab's own server on its Unix socket or, over TLS, to any other; nothing here knows which of
-them answers (`Endpoint`).
+It speaks HTTP/1.1 to the lab's own server on its Unix socket or, over TLS, to any other server; nothing here depends on
+which one answers (`Endpoint`).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from netlab.api.resources import PODS, Resource
 T = TypeVar("T", bound=Object)
 
 SILENCE = 60.0
-"""Seconds without a byte after which an answer is given up: apiserver's own limit for a request."""
+"""Seconds without a byte after which to give up on an answer: apiserver's own limit for a request."""
 
 PAGE = 500
-"""Objects that are asked for at once, as by client-go's pager."""
+"""How many objects to request at once, as in client-go's pager."""
 
 _WATCH_GRACE = 30.0
-"""Seconds that a server may take to end a watch after the time it was given."""
+"""Seconds of grace for a server to end a watch after its time is up."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WatchEvent(Generic[T]):
     """One event of a watch: type is ADDED, MODIFIED, DELETED or BOOKMARK.
 
-    A bookmark's object is its metadata. One that cannot be read is an `Unreadable`, which says why.
+    A bookmark's object is its metadata. An object that cannot be read is an `Unreadable`, which says why.
     """
 
     type: str
@@ -53,7 +53,7 @@ class WatchEvent(Generic[T]):
 
 @dataclasses.dataclass
 class Listing(Generic[T]):
-    """What a list gave: the objects, those of them that cannot be read, and the version from which a watch goes on."""
+    """A list's objects, those among them that cannot be read, and the version from which to watch."""
 
     items: list[T]
     unreadable: list[Unreadable]
@@ -63,8 +63,8 @@ class Listing(Generic[T]):
 class Client:
     """A connection pool to one API server. Use it as an asynchronous context manager.
 
-    Every call raises `ApiError` when the server refuses (its `reason` is Kubernetes' own, such as `NotFound`,
-    `Conflict`, `AlreadyExists`, `Expired`), `ApiUnavailableError` when it does not answer, and `UsageError` when the
+    Every call raises `ApiError` if the server refuses (its `reason` is Kubernetes' own, such as `NotFound`,
+    `Conflict`, `AlreadyExists`, `Expired`), `ApiUnavailableError` if it does not answer, and `UsageError` if the
     credentials cannot be read.
     """
 
@@ -97,7 +97,7 @@ class Client:
     async def list(
         self, resource: Resource[T], namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> tuple[list[T], str]:
-        """All objects that match the selectors, and the resourceVersion from which a watch goes on."""
+        """All objects that match the selectors, and the resourceVersion from which to watch."""
         found = await self.pages(resource, namespace, labels=labels, fields=fields)
         for unreadable in found.unreadable:
             raise ApiError.unreadable(unreadable.reason)
@@ -112,9 +112,9 @@ class Client:
         fields: str = "",
         resource_version: str = "",
     ) -> Listing[T]:
-        """The same, asked for in pages, with what cannot be read told apart.
+        """The same in pages, with unreadable objects listed separately.
 
-        `resource_version` "0" takes what the server has in its cache, which may be old; "" is a consistent read.
+        `resource_version` "0" accepts the server's cache, which may be old; "" is a consistent read.
         """
         params = _selectors(labels, fields)
         first = params | ({"resourceVersion": resource_version} if resource_version else {})
@@ -125,7 +125,7 @@ class Client:
             except ApiError as error:
                 if error.code != HTTPStatus.GONE:
                     raise
-                # The list took longer than the server keeps its state: all of it at once, then (client-go's pager).
+                # The list took longer than the server keeps its state: request it all at once (client-go's pager).
                 listing, more = await self._page(resource, namespace, first)
                 continue
             listing.items += page.items
@@ -145,14 +145,14 @@ class Client:
         return decoding.one(resource, await self._request("GET", resource.object_path(namespace, name)))
 
     async def create(self, resource: Resource[T], obj: T) -> T:
-        """Create an object; the server's version of it comes back, with defaults and a uid."""
+        """Create an object; returns the server's version of it, with defaults and a uid."""
         body = await self._request("POST", resource.path(obj.metadata.namespace), body=_encode(resource, obj))
         return decoding.one(resource, body)
 
     async def update(self, resource: Resource[T], obj: T, subresource: str | None = None) -> T:
         """Replace an object, or with `subresource="status"` its status.
 
-        With a resourceVersion in it, the update is refused with reason Conflict when somebody was faster.
+        If it has a resourceVersion, the update is refused with reason Conflict when another client got there first.
         """
         path = resource.object_path(obj.metadata.namespace, obj.metadata.name, subresource)
         return decoding.one(resource, await self._request("PUT", path, body=_encode(resource, obj)))
@@ -181,9 +181,9 @@ class Client:
         grace_period_seconds: int | None = None,
         uid: str | None = None,
     ) -> None:
-        """Delete an object. A pod on a node is only marked: its kubelet stops it and deletes it with grace 0.
+        """Delete an object. A pod on a node is only marked: its kubelet stops it, then deletes it with grace 0.
 
-        With `uid`, an object of the same name that is another one is left alone (reason Conflict).
+        With `uid`, another object of the same name is not deleted (reason Conflict).
         """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_period_seconds is not None:
@@ -213,16 +213,16 @@ class Client:
         fields: str = "",
         seconds: int | None = None,
     ) -> AsyncIterator[WatchEvent[T]]:
-        """The changes since `resource_version`, as they happen; ends when the server ends it, or after `seconds`.
+        """The changes since `resource_version`, as they happen. Ends when the server ends it, or after `seconds`.
 
-        Raises `ApiError` with reason Expired (410) when the server no longer has the changes since then.
+        Raises `ApiError` with reason Expired (410) if the server no longer has the changes since then.
         """
         params = _selectors(labels, fields)
         params |= {"watch": "1", "resourceVersion": resource_version, "allowWatchBookmarks": "true"}
         total = None
         if seconds is not None:
             params["timeoutSeconds"] = str(seconds)
-            # A connection of which the other end is alive but forgot it must end, too.
+            # Must also end a connection whose other end is alive but has forgotten it.
             total = seconds + _WATCH_GRACE
         timeout = aiohttp.ClientTimeout(total=total, sock_connect=5)
         with self._translated("broke off a watch"):
@@ -249,7 +249,7 @@ class Client:
     async def _granted(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a request that the server grants; with newer credentials, if it refuses the old ones."""
+        """The answer to a request; retries with newer credentials if the server refuses the old ones."""
         assert self._session is not None, "used outside its context"
         again = True
         while True:
@@ -263,7 +263,7 @@ class Client:
                 headers=sent,
                 ssl=access.tls or True,
                 server_hostname=self._endpoint.server_name,
-                allow_redirects=False,  # to wherever: with our credentials
+                allow_redirects=False,  # would send our credentials anywhere
                 **options,
             ) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED and again and await self._endpoint.renew(access):
@@ -284,7 +284,7 @@ class Client:
 
 
 def _reason(error: Exception) -> str:
-    """Of what aiohttp says, what is wrong and not where in Python."""
+    """What is wrong according to aiohttp, without where in Python."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
         said = (getattr(cause, "verify_message", "") or str(cause)).rstrip(".")
@@ -301,7 +301,7 @@ def _reason(error: Exception) -> str:
 
 
 def _tcp_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices within a minute that the other end is gone: nothing else would tell an idle watch."""
+    """A socket that notices within a minute that the other end is gone: an idle watch would not notice."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

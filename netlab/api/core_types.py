@@ -90,10 +90,10 @@ class NodeSystemInfo(Struct):
 
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
-"""On a Node: the zone it is in."""
+"""On a Node: its zone."""
 
 NETWORK_UNAVAILABLE = "NetworkUnavailable"
-"""The Node condition that tells why a node has no pod network."""
+"""The Node condition that says why a node has no pod network."""
 
 
 class NodeStatus(Struct):

@@ -1,4 +1,4 @@
-"""Who a client is to the API server: tokens and certificates, from a kubeconfig, from files, from a plugin."""
+"""A client's identity for the API server: tokens and certificates, from a kubeconfig, files or a plugin."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from netlab.api.errors import ApiUnavailableError
 from netlab.errors import UsageError
 
 PLUGIN_TIMEOUT = 60.0
-"""Seconds that a credential plugin may take: it asks a server of its own."""
+"""Seconds that a credential plugin may take: it may query a server of its own."""
 
 _COMPLAINT = 200
-"""Characters of a plugin's last word that an error quotes."""
+"""How many characters of a plugin's last line an error quotes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a client shows at one moment: a bearer token, a certificate chain and its key (PEM), or nothing."""
+    """What a client presents at one moment: a bearer token, a certificate chain and its key (PEM), or nothing."""
 
-    # Not in repr(): a value that is logged by accident must not tell them.
+    # Not in repr(): a value that is logged by accident must not reveal them.
     token: str = dataclasses.field(default="", repr=False)
     certificate: bytes = dataclasses.field(default=b"", repr=False)
     key: bytes = dataclasses.field(default=b"", repr=False)
 
 
 class Source(Protocol):
-    """Where a secret or a certificate is."""
+    """The source of a secret or a certificate."""
 
     def read(self) -> bytes:
-        """Its bytes as they are now; raises UsageError when there have never been any."""
+        """Its current bytes. Raises UsageError if it could never be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Inline:
-    """Bytes that stood in the kubeconfig itself."""
+    """Bytes in the kubeconfig itself."""
 
     data: bytes = dataclasses.field(repr=False)
 
@@ -61,13 +61,13 @@ class File:
         self._content = b""
 
     def read(self) -> bytes:
-        """The file's bytes; the last ones that could be read while it is being replaced.
+        """The file's bytes; while it is being replaced, the last ones that could be read.
 
-        Raises UsageError, which names the field and the file, when it could never be read.
+        Raises UsageError, naming the field and the file, if it could never be read.
         """
         try:
             status = self._path.stat()
-            # Before the content: a change between the two is found by the next call.
+            # Before the content: the next call finds a change between the two.
             seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             if seen != self._seen:
                 self._content, self._seen = self._path.read_bytes(), seen
@@ -78,13 +78,13 @@ class File:
 
 
 class Credentials(Protocol):
-    """Something that knows who the client is."""
+    """A source of the client's identity."""
 
     async def identity(self) -> Identity:
-        """What to show now. Raises UsageError or ApiUnavailableError when it cannot be told."""
+        """The identity to present now. Raises UsageError or ApiUnavailableError if there is none."""
 
     async def renew(self, refused: Identity) -> bool:
-        """The server refused that one (401): whether there is, or may be, another to try."""
+        """The server refused that identity (401): returns whether there is, or may be, another to try."""
 
 
 class Stored:
@@ -98,11 +98,11 @@ class Stored:
         self._key = key
 
     async def identity(self) -> Identity:
-        """What the files hold now."""
+        """The files' current contents."""
         return self.read()
 
     def read(self) -> Identity:
-        """What the files hold now. Raises UsageError when one could never be read."""
+        """The files' current contents. Raises UsageError if one could never be read."""
         token = self._token.read().decode("ascii", errors="replace").strip() if self._token else ""
         certificate = self._certificate.read() if self._certificate else b""
         return Identity(token, certificate, self._key.read() if self._key else b"")
@@ -127,21 +127,21 @@ class _ExecCredential(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class PluginConfig:
-    """How a credential plugin is called (client.authentication.k8s.io)."""
+    """How to call a credential plugin (client.authentication.k8s.io)."""
 
     command: str
-    """A path, or a program's name to be found on the PATH."""
+    """A path, or the name of a program on the PATH."""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     api_version: str = "client.authentication.k8s.io/v1"
     cluster: Mapping[str, Any] | None = None
-    """What the plugin is told of the cluster (provideClusterInfo)."""
+    """What the plugin learns about the cluster (provideClusterInfo)."""
     user: str = ""
     """Whose credentials they are, for messages."""
 
 
 class Plugin:
-    """A program that prints an ExecCredential: called when there is none yet, when it has expired, and after a 401."""
+    """A program that prints an ExecCredential: called at first, when the credential has expired, and after a 401."""
 
     def __init__(self, config: PluginConfig) -> None:
         self._config = config
@@ -150,15 +150,15 @@ class Plugin:
         self._calling = asyncio.Lock()
 
     async def identity(self) -> Identity:
-        """The credential in hand, or a new one. Raises ApiUnavailableError when the plugin fails: it may be passing."""
-        # All of a client's requests ask at once when a credential expires; the plugin is called once.
+        """The current credential, or a new one. Raises ApiUnavailableError if the plugin fails, perhaps for now."""
+        # When a credential expires all of a client's requests ask at once; the plugin is only called once.
         async with self._calling:
             if self._identity is None or (self._expires and datetime.datetime.now(datetime.UTC) >= self._expires):
                 self._identity, self._expires = self._accept(await self._call())
             return self._identity
 
     async def renew(self, refused: Identity) -> bool:
-        """Forget what was refused, so that the next call asks the plugin."""
+        """Forget the refused credential, so that the next call asks the plugin."""
         if self._identity == refused:
             self._identity = None
         return True
@@ -185,10 +185,10 @@ class Plugin:
             async with asyncio.timeout(PLUGIN_TIMEOUT):
                 said, complaint = await process.communicate()
         except TimeoutError:
-            raise self._failure(f"gave no answer in {PLUGIN_TIMEOUT:.0f} s") from None
+            raise self._failure(f"did not answer within {PLUGIN_TIMEOUT:.0f} s") from None
         finally:
             if process.returncode is None:
-                # With its children: wait() is over when nobody holds the other ends of the pipes any more.
+                # With its children: wait() only ends when all other ends of the pipes are closed.
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode != 0:
@@ -197,13 +197,13 @@ class Plugin:
         return said
 
     def _accept(self, said: bytes) -> tuple[Identity, datetime.datetime | None]:
-        # Nothing of the answer is quoted: it is, or nearly is, a secret.
+        # Do not quote the answer: it is, or may contain, a secret.
         try:
             answer = msgspec.json.decode(said, type=_ExecCredential)
         except msgspec.MsgspecError as error:
             raise self._failure(f"printed no ExecCredential: {error}") from None
         if (answer.kind, answer.apiVersion) != ("ExecCredential", self._config.api_version):
-            raise self._failure(f"printed another kind or version than an ExecCredential of {self._config.api_version}")
+            raise self._failure(f"did not print an ExecCredential of version {self._config.api_version}")
         status = answer.status or _Status()
         if bool(status.clientCertificateData) != bool(status.clientKeyData):
             raise self._failure("printed only one of clientCertificateData and clientKeyData")

@@ -1,7 +1,7 @@
-"""What API servers answer, as typed values: one object that cannot be read costs no other.
+"""What API servers answer, as typed values: an object that cannot be read does not affect the others.
 
-Servers that are not netlab's are written in Go: what is absent may be null, and what is newer than netlab may be of a
-type that it does not expect.
+Servers other than netlab's are written in Go: absent values may be null, and newer ones may have a type that netlab
+does not expect.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from netlab.api.resources import Resource
 T = TypeVar("T", bound=Object)
 
 LINE_LIMIT = 64 * 1024 * 1024
-"""The longest watch event read, in bytes; etcd's own limit for an object is 1.5 MiB, unless somebody raised it."""
+"""The longest watch event read, in bytes; etcd's own limit for an object is 1.5 MiB, unless it was raised."""
 
 
 class Unreadable(Object, kw_only=True):
-    """An object of which only the metadata can be read."""
+    """An object whose metadata alone can be read."""
 
     reason: str
     """What is wrong, in one line that names the object."""
@@ -47,7 +47,7 @@ def one(resource: Resource[T], body: bytes | msgspec.Raw) -> T:
 
 
 def listed(resource: Resource[T], body: bytes) -> tuple[list[T], list[Unreadable], ListMeta]:
-    """A list: its objects, those that cannot be read, and its metadata. Raises ApiError when it is no list at all."""
+    """A list: its objects, those that cannot be read, and its metadata. Raises ApiError if it is not a list at all."""
     try:
         # All at once, which is faster; nearly always nothing is wrong.
         whole = msgspec.json.decode(body, type=_List[resource.type])  # type: ignore[name-defined]
@@ -65,7 +65,7 @@ def _listed_singly(resource: Resource[T], body: bytes) -> tuple[list[T], list[Un
     try:
         raw = msgspec.json.decode(body, type=_List[msgspec.Raw])  # type: ignore[type-var]
     except msgspec.ValidationError as error:
-        raise ApiError.unreadable(f"{resource.plural}: the API server's answer is no list: {error}") from None
+        raise ApiError.unreadable(f"{resource.plural}: the API server's answer is not a list: {error}") from None
     items: list[T] = []
     unreadable: list[Unreadable] = []
     for each in raw.items or []:
@@ -78,9 +78,9 @@ def _listed_singly(resource: Resource[T], body: bytes) -> tuple[list[T], list[Un
 
 
 def event(resource: Resource[T], line: bytes) -> tuple[str, T]:
-    """A line of a watch: the event's type, and its object, or the `Unreadable` that is left of it.
+    """A line of a watch: the event's type, and its object, or an `Unreadable` in its place.
 
-    Raises ApiError for an event of type ERROR, and for what is none.
+    Raises ApiError for an event of type ERROR, and for a line that is not an event.
     """
     try:
         raw = msgspec.json.decode(line, type=_Event)
@@ -90,12 +90,12 @@ def event(resource: Resource[T], line: bytes) -> tuple[str, T]:
             # A bookmark's object carries nothing but its metadata: required fields are absent.
             return "BOOKMARK", msgspec.json.decode(raw.object, type=Object)  # type: ignore[return-value]
     except msgspec.MsgspecError as error:
-        raise ApiError.unreadable(f"{resource.plural}: the API server sent no event: {error}") from None
+        raise ApiError.unreadable(f"{resource.plural}: the API server did not send an event: {error}") from None
     return raw.type, _one(resource, raw.object)  # type: ignore[return-value]
 
 
 async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines of a stream. Raises ApiUnavailableError when it ends within one, ApiError when one is too long."""
+    """The lines of a stream. Raises ApiUnavailableError if it ends within one, ApiError if one is too long."""
     begun = bytearray()
     async for chunk in chunks:
         *whole, rest = chunk.split(b"\n")
@@ -106,7 +106,7 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if len(begun) > LINE_LIMIT:
             raise ApiError.unreadable(f"the API server sent an event of more than {LINE_LIMIT >> 20} MiB")
     if begun:
-        raise ApiUnavailableError("the API server broke off a watch within an event")
+        raise ApiUnavailableError("the API server broke off a watch in the middle of an event")
 
 
 def _one(resource: Resource[T], body: bytes | msgspec.Raw) -> T | Unreadable:
@@ -124,7 +124,7 @@ def _one_of_go(resource: Resource[T], body: bytes | msgspec.Raw) -> T | Unreadab
     """The same from Go, which writes an empty list as null unless the field is declared as optional."""
     plain = _without_nulls(msgspec.json.decode(body))
     if not isinstance(plain, dict):
-        return _unreadable(resource, {}, "it is no object")
+        return _unreadable(resource, {}, "it is not an object")
     for field in resource.nullable:
         plain.setdefault(field, [])
     try:

@@ -1,4 +1,4 @@
-"""Where an API server is, whom it is taken for, and who the client is to it: what a `Client` is made from."""
+"""Where an API server is, how to verify it, and the client's identity: what a `Client` is made from."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Whom a client takes for the API server."""
+    """How a client verifies the API server."""
 
     authority: Source | None = None
-    """The certificates (PEM) one of which must have signed the server's; None: the system's own."""
+    """The certificates (PEM), one of which must have signed the server's; None: the system's."""
     verify: bool = True
     server_name: str = ""
-    """The name in the server's certificate, where it is not the one in the URL."""
+    """The name in the server's certificate, if it differs from the URL's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Access:
 
 
 class Endpoint:
-    """An API server: a Unix socket, or a URL with a path or none, over TLS or in the clear.
+    """An API server: a Unix socket, or a URL, with or without a path, over TLS or plain HTTP.
 
-    Over plain HTTP no credentials are sent, as by kubectl: everybody on the way could read them.
+    Like kubectl, sends no credentials over plain HTTP, where anyone on the path could read them.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Endpoint:
 
     @classmethod
     def of_socket(cls, path: Path) -> Self:
-        """The lab's own server: who may open its socket may do everything."""
+        """The lab's own server: any process that can open its socket may do everything."""
         return cls("http://netlab", socket=path)
 
     def __str__(self) -> str:
@@ -67,25 +67,25 @@ class Endpoint:
 
     @property
     def server_name(self) -> str | None:
-        """The name that the server's certificate must have, where it is not the URL's."""
+        """The name that the server's certificate must have, if it differs from the URL's."""
         return self._trust.server_name or None
 
     async def access(self) -> Access:
-        """What to send a request with now.
+        """What to send with a request now.
 
-        Raises ApiUnavailableError when a plugin fails, or what it gave is of no use; UsageError when a file could never
-        be read.
+        Raises ApiUnavailableError if a plugin fails or its credential is unusable; UsageError if a file could never be
+        read.
         """
         identity = await self._credentials.identity()
         try:
             return Access(identity, self._tls(identity) if self._secure else None)
         except UsageError as error:
-            # Files were tried when they were first read: this is a plugin's, which may give better ones the next time.
+            # Files were checked when first read, so this came from a plugin, which may give better ones next time.
             await self._credentials.renew(identity)
             raise ApiUnavailableError(f"{self}: {error}") from None
 
     async def renew(self, refused: Access) -> bool:
-        """The server did not accept who we are (401): whether a second attempt may fare better."""
+        """The server rejected our identity (401): returns whether a second attempt may succeed."""
         return await self._credentials.renew(refused.identity)
 
     def _tls(self, identity: Identity) -> ssl.SSLContext:
@@ -95,23 +95,23 @@ class Endpoint:
             try:
                 self._context = tls_context(self._trust, identity)
             except UsageError as error:
-                # A certificate and its key are two files: between the two writes of a rotation they do not match.
+                # A certificate and its key are two files: during a rotation they briefly do not match.
                 if self._context is None:
                     raise
-                log.warning("%s: %s; going on with the ones before", self, error)
+                log.warning("%s: %s; keeping the previous ones", self, error)
             self._made_from = made_from
         return self._context
 
 
 def tls_context(trust: Trust, identity: Identity) -> ssl.SSLContext:
-    """Whom to trust and whom to be, for OpenSSL. Raises UsageError for what is no certificate, or not its key."""
+    """Trust and identity for OpenSSL. Raises UsageError for an invalid certificate, or a key that does not match."""
     authority = trust.authority.read() if trust.authority else None
     try:
-        # Python reads an empty text as the system's own authorities: a cluster's must not become anybody's.
+        # Python takes an empty text to mean the system's authorities, which must not replace a cluster's own.
         text = authority.decode("ascii", errors="replace").strip() or "(empty)" if authority is not None else None
         context = ssl.create_default_context(cadata=text)
     except ssl.SSLError:
-        raise UsageError("the certificate-authority is no certificate in PEM form") from None
+        raise UsageError("the certificate-authority is not a certificate in PEM form") from None
     # Go's rules of trust, for which clusters' certificates are made: an intermediate authority may be trusted alone,
     # and an authority needs no key usage extension (which Python demands from 3.13 on).
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -126,9 +126,9 @@ def tls_context(trust: Trust, identity: Identity) -> ssl.SSLContext:
 
 def _load_certificate(context: ssl.SSLContext, identity: Identity) -> None:
     def no_password() -> str:
-        raise UsageError("the client-key is encrypted: give it without a password")
+        raise UsageError("the client-key is encrypted; remove its password")
 
-    # OpenSSL's call takes a file's name; memory has one, and leaves no key on a disk.
+    # OpenSSL takes a file name; a memory file has one, and leaves no key on disk.
     memory = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     try:
         with os.fdopen(memory, "wb", closefd=False) as file:
@@ -136,6 +136,6 @@ def _load_certificate(context: ssl.SSLContext, identity: Identity) -> None:
         context.load_cert_chain(f"/proc/self/fd/{memory}", password=no_password)
     except ssl.SSLError as error:
         reason = (error.reason or "not in PEM form").lower().replace("_", " ")
-        raise UsageError(f"the client-certificate and client-key cannot be used: {reason}") from None
+        raise UsageError(f"cannot use the client-certificate and client-key: {reason}") from None
     finally:
         os.close(memory)

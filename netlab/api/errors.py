@@ -1,4 +1,4 @@
-"""What an API server says when it refuses, as an exception."""
+"""An API server's refusal, as an exception."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class ApiError(NetlabError):
 
     @classmethod
     def from_response(cls, code: int, body: bytes, retry_after: str = "") -> Self:
-        """The error in an HTTP answer; a body that is no Status (a proxy's page, say) becomes its message.
+        """The error in an HTTP answer; a body that is not a Status (say, a proxy's page) becomes its message.
 
         `retry_after` is the header of that name (RFC 9110 section 10.2.3); only seconds are understood.
         """
         try:
             status = msgspec.json.decode(body, type=Status)
         except msgspec.MsgspecError:
-            # One line of it: it may be a page.
+            # Only one line: it may be a page.
             text = " ".join(body[:200].decode(errors="replace").split())
             status = Status(code=code, message=f"the API server answered {code}: {text}" if text else "")
         status.code = status.code or code
@@ -52,7 +52,7 @@ class ApiError(NetlabError):
 
     @property
     def retry_after(self) -> int:
-        """Seconds that the server wants to be left alone for."""
+        """How many seconds the server asks to wait before retrying."""
         return self.status.details.retryAfterSeconds if self.status.details else 0
 
     @property
@@ -62,4 +62,4 @@ class ApiError(NetlabError):
 
 
 class ApiUnavailableError(UnavailableError):
-    """The API server does not answer, or broke off."""
+    """The API server does not answer, or broke off its answer."""

@@ -17,7 +17,7 @@ NORMAL = "Normal"
 WARNING = "Warning"
 
 MESSAGE_LIMIT = 1024
-"""Characters of a message that are kept, as upstream does (client-go tools/record)."""
+"""How many characters of a message to keep, as upstream does (client-go tools/record)."""
 _ATTEMPTS = 3
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 async def record(
     client: Client, involved: Object, type: str, reason: str, message: str, component: str, host: str = ""
 ) -> None:
-    """Note that `reason` befell `involved`; `type` is NORMAL or WARNING. A repeat raises the count of the first.
+    """Record that `reason` happened to `involved`; `type` is NORMAL or WARNING. A repeat increments its count.
 
-    The event lies in the namespace of `involved`, or in `default` for a cluster-scoped object. Events are best
+    The event is in the namespace of `involved`, or in `default` for a cluster-scoped object. Events are best
     effort: a failure to record one is logged and never raised, so that reporting cannot stop the work reported.
     """
     event = new_event(involved, type, reason, message, component=component, host=host)
@@ -39,9 +39,9 @@ async def record(
 
 
 def new_event(involved: Object, type: str, reason: str, message: str, *, component: str, host: str = "") -> Event:
-    """The first event of its kind. Its name is made of what it says, so that repeats meet under one name.
+    """The first event of its kind. Its name is derived from its contents, so that repeats share one name.
 
-    client-go remembers which events it sent; a name that follows from the content survives restarts instead.
+    client-go remembers which events it sent; a name derived from the contents survives restarts.
     """
     meta = involved.metadata
     message = message[:MESSAGE_LIMIT]
@@ -84,7 +84,7 @@ async def _create_or_count(client: Client, event: Event) -> None:
         try:
             seen = await client.get(EVENTS, name, namespace)
             change = {
-                # Two recorders that count at once: the second's patch is refused, and tried again.
+                # Two recorders counted at the same time: the second one's patch is refused and retried.
                 "metadata": {"resourceVersion": seen.metadata.resourceVersion},
                 "count": seen.count + 1,
                 "lastTimestamp": now(),

@@ -1,4 +1,4 @@
-"""List, then watch: a local copy of a resource that stays true (client-go's reflector and informer)."""
+"""List, then watch: a local copy of a resource that stays up to date (client-go's reflector and informer)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T", bound=Object)
 
 FIRST_RETRY = 0.05
 LAST_RETRY = 5.0
-"""Seconds between attempts that fail, doubled from the first to the last; each gives or takes half, so that a server
-that comes back is not asked by everybody at once."""
+"""Seconds between failed attempts, doubling from the first to the last. Each varies by half, so that not all clients
+ask a returning server at the same moment."""
 
 WATCH_SECONDS = (300, 600)
-"""How long a watch is asked for: some time between these, as by client-go. What died unnoticed is found by its end."""
+"""How long to ask a watch to last: a time between these, as in client-go. Its end reveals a connection that died."""
 
 _PASSING = (
     HTTPStatus.UNAUTHORIZED,
@@ -31,20 +31,20 @@ _PASSING = (
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-"""Refusals of a watch that say nothing of its version: it is asked for again, and no list of everything is due."""
+"""Refusals of a watch that do not concern its version: it is retried, without listing everything again."""
 
 log = logging.getLogger(__name__)
 
 
 class Informer(Generic[T]):
-    """A copy of a resource's objects, by key, kept true by list and watch until cancelled.
+    """A copy of a resource's objects, by key, kept up to date by list and watch until cancelled.
 
-    Handlers are called with the old and the new object (None for one that was not, or is no longer, there), in
-    order, from the event loop, after `items` is up to date. They must not block and must not change the objects.
-    A lost connection is taken up where it broke off; where the server no longer has what was missed, the resource is
-    listed again, and handlers see only what differs. An object that can no longer be read stays as it was last.
+    Handlers are called with the old and the new object (None before an object was added or after it was deleted), in
+    order, from the event loop, after `items` is updated. They must not block and must not change the objects.
+    A lost connection resumes where it broke off; if the server no longer has the changes in between, the resource is
+    listed again, and handlers only see differences. An object that can no longer be read keeps its last state.
 
-    A server that does not serve the resource in this version is asked for its older one, if it has one.
+    If a server does not have the resource in this version, the older version is tried, if there is one.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Informer(Generic[T]):
         self._fields = fields
         self._served = resource
         self._version = ""
-        # The first list may come from the server's cache, as client-go's does: thousands of nodes start at once.
+        # The first list may come from the server's cache, as in client-go: thousands of nodes may start at once.
         self._list_from = "0"
         self._unreadable: dict[str, str] = {}
         self._away = False
@@ -77,9 +77,9 @@ class Informer(Generic[T]):
         self._handlers.append(handler)
 
     async def run(self) -> None:
-        """List and watch until cancelled; never raises for a server that is away or has compacted its history.
+        """List and watch until cancelled; never raises for a server that is down or has compacted its history.
 
-        Raises UsageError when the client's credentials cannot be read.
+        Raises UsageError if the client's credentials cannot be read.
         """
         loop = asyncio.get_running_loop()
         retry = FIRST_RETRY
@@ -94,15 +94,15 @@ class Informer(Generic[T]):
             except ApiError as error:
                 self._refused(error)
                 least = error.retry_after
-            # Even a watch that ended well is not asked for again in the same moment: some ends come at once.
+            # Even after a normal end a watch does not restart at once: some watches end immediately.
             if loop.time() - began > LAST_RETRY:
                 retry = FIRST_RETRY
             await asyncio.sleep(max(least, retry * random.uniform(0.5, 1.5)))  # noqa: S311
             retry = min(retry * 2, LAST_RETRY)
 
     def _lost(self, error: ApiUnavailableError) -> None:
-        # What was missed is asked for from the same version; a server that lost it says so (410).
-        log.log(logging.DEBUG if self._away else logging.WARNING, "%s: %s; trying again", self._resource.plural, error)
+        # Missed changes are requested from the same version; a server that no longer has them says so (410).
+        log.log(logging.DEBUG if self._away else logging.WARNING, "%s: %s; retrying", self._resource.plural, error)
         self._away = True
 
     def _refused(self, error: ApiError) -> None:
@@ -110,15 +110,15 @@ class Informer(Generic[T]):
         if error.code == HTTPStatus.NOT_FOUND and (served.older or served is not self._resource):
             self._served = served.older or self._resource
             self._version = ""
-            log.info("the API server has no %s of %s", served.plural, served.api_version)
+            log.info("the API server has no %s in %s", served.plural, served.api_version)
         elif error.code != HTTPStatus.GONE:
-            log.warning("%s: %s; trying again", self._resource.plural, error)
+            log.warning("%s: %s; retrying", self._resource.plural, error)
         if error.code not in _PASSING:
             self._version = self._list_from = ""
 
     def _found(self) -> None:
         if self._away:
-            log.warning("%s: the API server answers again", self._resource.plural)
+            log.warning("%s: the API server is answering again", self._resource.plural)
             self._away = False
 
     async def _list(self) -> None:
@@ -140,7 +140,7 @@ class Informer(Generic[T]):
             self._keep(each)
         for key, obj in fresh.items():
             self._apply(key, obj)
-        # From now on lists are consistent reads: one from a cache may be older than what was seen already.
+        # From now on lists are consistent reads: a cached one may be older than what was already seen.
         self._version, self._list_from = listing.version, ""
         self.synced.set()
 
@@ -170,12 +170,12 @@ class Informer(Generic[T]):
     def _keep(self, unreadable: Unreadable) -> None:
         key, reason = unreadable.key, unreadable.reason
         if self._unreadable.get(key) != reason:
-            log.error("%s; %s", reason, "it stays as it was" if key in self.items else "it is left out")
+            log.error("%s; %s", reason, "keeping its last state" if key in self.items else "ignored")
         self._unreadable[key] = reason
 
     def _apply(self, key: str, new: T | None) -> None:
         old = self.items.get(key)
-        # Not by the version alone: a server that was restored from a backup gives the same ones anew.
+        # Not by version alone: a server restored from a backup issues the same versions again.
         if old == new:
             return
         if new is None:
@@ -186,5 +186,5 @@ class Informer(Generic[T]):
             try:
                 handler(old, new)
             except Exception:
-                # One handler's fault must not cost the others this change: nothing would tell them again.
+                # One handler's failure must not hide this change from the others: they would not see it again.
                 log.exception("%s %s: a handler failed", self._resource.singular, key)

@@ -1,4 +1,4 @@
-"""kubeconfig files (config.v1), and the files of a pod's service account: to an `Endpoint`, or to what is wrong."""
+"""kubeconfig files (config.v1), and the files of a pod's service account: read into an `Endpoint`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from netlab.errors import UsageError
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _CLUSTER_INFO = "client.authentication.k8s.io/exec"
-"""The cluster's extension that is meant for its credential plugin."""
+"""The cluster extension meant for its credential plugin."""
 
 
-# Every field may be null: Go, which reads these files otherwise, takes that for absent.
+# Every field may be null: in Go, which usually reads these files, that means absent.
 class _Struct(msgspec.Struct, rename="kebab", kw_only=True):
     pass
 
@@ -67,7 +67,7 @@ class _User(_Struct):
     token: str | None = None
     token_file: str | None = msgspec.field(name="tokenFile", default=None)
     exec: _Exec | None = None
-    # Known in order to be refused by name: without them the server would see somebody else.
+    # Read only to refuse them by name: ignoring them would act as another user.
     username: Any = None
     auth_provider: Any = None
     impersonate: Any = msgspec.field(name="as", default=None)
@@ -103,21 +103,21 @@ class _Config(_Struct):
 
 
 _REFUSED = {
-    "username": "a username and password are no longer taken by any API server (Kubernetes 1.19): use a token",
-    "auth_provider": "auth-provider is no longer known (Kubernetes 1.26): use exec",
-    "impersonate": "impersonation (as) is not supported: use credentials of that user's own",
+    "username": "API servers no longer accept a username and password (Kubernetes 1.19); use a token",
+    "auth_provider": "auth-provider was removed (Kubernetes 1.26); use exec",
+    "impersonate": "impersonation (as) is not supported; use that user's own credentials",
 }
 
 
 def load(path: Path, context: str = "") -> Endpoint:
     """The server and the user that a kubeconfig names in a context (default: its current-context).
 
-    Everything is checked and every file is read once. Raises UsageError, which names the file, the entry, what is wrong
-    with it and what to do, and never tells a secret.
+    Checks everything and reads every file once. Raises UsageError naming the file, the entry, the fault and the remedy,
+    and never a secret.
     """
     documents = load_documents([path])
     if len(documents) != 1:
-        raise UsageError(f"{path}: {len(documents)} YAML documents where a kubeconfig is one")
+        raise UsageError(f"{path}: a kubeconfig is one YAML document, found {len(documents)}")
     try:
         config = msgspec.convert(documents[0], _Config)
     except msgspec.ValidationError as error:
@@ -125,7 +125,7 @@ def load(path: Path, context: str = "") -> Endpoint:
     name = context or config.current_context or ""
     if not name:
         known = ", ".join(each.name for each in config.contexts or [])
-        raise UsageError(f"{path}: it has no current-context: choose one of its contexts ({known or 'it has none'})")
+        raise UsageError(f"{path}: no current-context; choose one of its contexts ({known or 'it has none'})")
     chosen = _find(path, "context", config.contexts, name).context
     cluster = _find(path, "cluster", config.clusters, chosen.cluster).cluster
     where = f"{path}: cluster {chosen.cluster!r}"
@@ -143,13 +143,13 @@ def load(path: Path, context: str = "") -> Endpoint:
 
 
 def in_cluster(environment: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT) -> Endpoint:
-    """The API server of the cluster in one of whose pods this process runs, as the pod's service account.
+    """The API server of the cluster whose pod this process runs in, with the pod's service account.
 
     Raises UsageError outside a pod.
     """
     host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
-        raise UsageError("this is not a pod (KUBERNETES_SERVICE_HOST and _PORT are not set): give a kubeconfig")
+        raise UsageError("this is not a pod (KUBERNETES_SERVICE_HOST and _PORT are not set); use a kubeconfig")
     authority = File(account / "ca.crt", "the service account's authority")
     token = File(account / "token", "the service account's token")
     authority.read(), token.read()
@@ -175,33 +175,33 @@ def _find(path: Path, kind: str, entries: Sequence[N] | None, name: str) -> N:
         if entry.name == name:
             return entry
     known = ", ".join(repr(entry.name) for entry in entries or []) or "none"
-    raise UsageError(f"{path}: there is no {kind} {name!r}; it has: {known}")
+    raise UsageError(f"{path}: no {kind} {name!r}; it has: {known}")
 
 
 def _url(where: str, server: str | None) -> str:
-    example = "give it as https://HOST:PORT"
+    example = "write it as https://HOST:PORT"
     if not server:
-        raise UsageError(f"{where}: it has no server: {example}")
+        raise UsageError(f"{where}: no server; {example}")
     try:
         parts = urlsplit(server)
         _ = parts.port
     except ValueError as error:
         raise UsageError(f"{where}: the server is not a URL: {error}; {example}") from None
     if parts.username is not None or parts.password is not None:
-        raise UsageError(f"{where}: the server's URL must not hold a user's name: {example}, and a user's token")
+        raise UsageError(f"{where}: the server's URL must not contain a user name; {example}, and use a token")
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(f"{where}: the server {server!r} is not the URL of one: {example}")
+        raise UsageError(f"{where}: the server {server!r} is not a server's URL; {example}")
     return server
 
 
 def _trust(where: str, folder: Path, cluster: _Cluster) -> Trust:
     if cluster.proxy_url:
-        raise UsageError(f"{where}: proxy-url is not supported: give a server that is reached without a proxy")
+        raise UsageError(f"{where}: proxy-url is not supported; use a server that needs no proxy")
     authority = _source(
         where, folder, "certificate-authority", cluster.certificate_authority, cluster.certificate_authority_data
     )
     if authority is not None and cluster.insecure_skip_tls_verify:
-        raise UsageError(f"{where}: a certificate-authority and insecure-skip-tls-verify: leave out one of them")
+        raise UsageError(f"{where}: both certificate-authority and insecure-skip-tls-verify are set; leave out one")
     return Trust(authority, not cluster.insecure_skip_tls_verify, cluster.tls_server_name or "")
 
 
@@ -213,7 +213,7 @@ def _credentials(where: str, folder: Path, name: str, user: _User, cluster: _Clu
     key = _source(where, folder, "client-key", user.client_key, user.client_key_data)
     if (certificate is None) != (key is None):
         have, lack = ("client-certificate", "client-key") if certificate else ("client-key", "client-certificate")
-        raise UsageError(f"{where}: it has a {have} but no {lack}: give both")
+        raise UsageError(f"{where}: has a {have} but no {lack}; both are needed")
     token: Source | None = Inline(user.token.encode()) if user.token else None
     if user.token_file:
         token = File(folder / user.token_file, f"{where}: tokenFile")
@@ -221,20 +221,20 @@ def _credentials(where: str, folder: Path, name: str, user: _User, cluster: _Clu
     if user.exec is None:
         return Stored(token=token, certificate=certificate, key=key)
     if token or certificate:
-        raise UsageError(f"{where}: exec beside a token or a certificate: leave out one of them")
+        raise UsageError(f"{where}: both exec and a token or certificate are set; leave out one")
     return _plugin(where, folder, name, user.exec, cluster, trust)
 
 
 def _plugin(where: str, folder: Path, name: str, plugin: _Exec, cluster: _Cluster, trust: Trust) -> Plugin:
     if plugin.interactive_mode == "Always":
         raise UsageError(
-            f"{where}: the plugin {plugin.command} wants a terminal (interactiveMode Always): there is none"
+            f"{where}: the plugin {plugin.command} needs a terminal (interactiveMode Always), and there is none"
         )
-    # A path is one from the kubeconfig's folder; a bare name is looked up on the PATH (client-go).
+    # A path is relative to the kubeconfig's folder; a bare name is looked up on the PATH (client-go).
     command = str(folder / plugin.command) if "/" in plugin.command else plugin.command
     if shutil.which(command) is None:
         remedy = " ".join((plugin.install_hint or "install it").split())
-        raise UsageError(f"{where}: the plugin {command} is not an executable program: {remedy}")
+        raise UsageError(f"{where}: the plugin {command} is not an executable program; {remedy}")
     return Plugin(
         PluginConfig(
             command=command,
@@ -262,12 +262,12 @@ def _cluster_info(cluster: _Cluster, trust: Trust) -> dict[str, Any]:
 
 
 def _source(where: str, folder: Path, field: str, path: str | None, data: str | None) -> Source | None:
-    """What a field or its -data twin gives; the data win, as in client-go."""
+    """The value of a field or of its -data twin; the twin takes precedence, as in client-go."""
     if data:
         try:
             return Inline(base64.b64decode("".join(data.split()), validate=True))
         except (binascii.Error, ValueError):
-            raise UsageError(f"{where}: {field}-data is not base64: encode the PEM file with base64 -w0") from None
+            raise UsageError(f"{where}: {field}-data is not base64; encode the PEM file with base64 -w0") from None
     if path:
         source = File(folder / path, f"{where}: {field}")
         source.read()

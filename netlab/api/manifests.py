@@ -1,4 +1,4 @@
-"""Manifests: files of Kubernetes objects, read as they are."""
+"""Reading manifests: files of Kubernetes objects."""
 
 from __future__ import annotations
 

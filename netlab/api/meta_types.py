@@ -1,9 +1,9 @@
 """The part every Kubernetes object shares: apimachinery's metav1.
 
-Attribute names are Kubernetes' JSON field names, so that whoever knows the API knows these classes.
-Decoding passes over fields it does not know, so that components can read a newer API server; netlab's own server
-refuses them (netlab.api.server). A field annotated `Ignored` is a valid field of the Kubernetes API that is stored
-and returned but that no component of netlab acts on; the server warns of it.
+Attribute names are Kubernetes' JSON field names, so that anyone who knows the API knows these classes. Decoding ignores
+unknown fields, so that components can read from a newer API server; netlab's own server refuses them
+(netlab.api.server). A field annotated `Ignored` is a valid Kubernetes field that is stored and returned but has no
+effect in netlab; the server warns about it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 Ignored = Annotated[Any, msgspec.Meta(extra={"ignored": True})]
-"""Valid in Kubernetes, stored as it is, not acted upon by netlab."""
+"""Valid in Kubernetes, stored unchanged, without effect in netlab."""
 
 IntOrString = int | str
 """util/intstr.IntOrString: a port number or the name of a port."""
@@ -58,7 +58,7 @@ class ObjectMeta(Struct):
 
 
 class Object(Struct):
-    """Any API object: what the server, the client and the informers need to know of one."""
+    """Any API object: what the server, the client and the informers need to know about one."""
 
     apiVersion: str = ""
     kind: str = ""
@@ -142,21 +142,21 @@ class Condition(Struct):
 
 
 def now() -> str:
-    """The present moment as Kubernetes writes it: RFC 3339, UTC, whole seconds (metav1.Time)."""
+    """The current time as Kubernetes writes it: RFC 3339, UTC, whole seconds (metav1.Time)."""
     return format_time(time.time())
 
 
 def format_time(seconds: float) -> str:
-    """A metav1.Time of seconds since the epoch."""
+    """A metav1.Time for seconds since the epoch."""
     return _format_second(int(seconds))
 
 
-@functools.lru_cache(maxsize=64)  # every pod's start writes a dozen times, most of them of the present second
+@functools.lru_cache(maxsize=64)  # each pod's start writes a dozen times, most of them the current second
 def _format_second(seconds: int) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def now_micro() -> str:
-    """The present moment with microseconds (metav1.MicroTime)."""
+    """The current time with microseconds (metav1.MicroTime)."""
     moment = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     return moment.isoformat(timespec="microseconds") + "Z"

@@ -28,9 +28,9 @@ class Resource(Generic[T]):
     short_names: tuple[str, ...] = ()
     has_status: bool = True
     nullable: tuple[str, ...] = ()
-    """Required lists that servers send as null when they are empty."""
+    """Required lists that servers send as null if empty."""
     older: Resource[T] | None = None
-    """What to read instead from a server that does not serve this version yet."""
+    """What to read instead from a server that does not have this version yet."""
 
     @property
     def api_version(self) -> str:
@@ -39,7 +39,7 @@ class Resource(Generic[T]):
 
     @property
     def singular(self) -> str:
-        """The name in the singular, lower case, as kubectl takes it."""
+        """The singular name in lower case, as kubectl accepts it."""
         return self.kind.lower()
 
     def path(self, namespace: str | None = None) -> str:
@@ -92,7 +92,7 @@ REPLICASETS = Resource("apps", "v1", "ReplicaSet", "replicasets", ReplicaSet, sh
 _ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
     "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
 )
-"""Of servers before 1.21; 1.25 has it no more."""
+"""For servers before 1.21; removed in 1.25."""
 ENDPOINTSLICES = Resource(
     "discovery.k8s.io",
     "v1",
@@ -114,15 +114,15 @@ ALL: tuple[Resource[Object], ...] = (
     REPLICASETS,
     ENDPOINTSLICES,
 )  # type: ignore[assignment]
-"""Every resource, in the order in which a file's objects are applied: what others live in comes first."""
+"""Every resource, in the order in which a file's objects are applied: containers of others come first."""
 
 
 def by_name(name: str) -> Resource[Object] | None:
-    """The resource a person means: plural, singular, kind or short name, in any case; None if there is none."""
+    """The resource that a user names: plural, singular, kind or short name, in any case; None if there is none."""
     wanted = name.lower()
     return next((r for r in ALL if wanted in (r.plural, r.singular, *r.short_names)), None)
 
 
 def by_kind(api_version: str, kind: str) -> Resource[Object] | None:
-    """The resource a manifest means; None if there is none."""
+    """The resource that a manifest names; None if there is none."""
     return next((r for r in ALL if (r.api_version, r.kind) == (api_version, kind)), None)

@@ -24,13 +24,13 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 def is_label_key(key: str) -> bool:
-    """Whether a label may be called that: an optional DNS-1123 prefix and `/`, then at most 63 characters."""
+    """Whether it is a valid label key: an optional DNS-1123 prefix and `/`, then at most 63 characters."""
     match = _KEY.fullmatch(key)
     return match is not None and len(match["prefix"] or "") <= _LONGEST_PREFIX
 
 
 def is_label_value(value: str) -> bool:
-    """Whether a label may have that value: empty, or at most 63 characters that begin and end alphanumeric."""
+    """Whether it is a valid label value: empty, or at most 63 characters that begin and end alphanumeric."""
     return _VALUE.fullmatch(value) is not None
 
 
@@ -43,7 +43,7 @@ class Requirement:
     values: frozenset[str] = frozenset()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the labels fulfil it."""
+        """Whether the labels meet it."""
         value = labels.get(self.key)
         match self.operator:
             case "In":
@@ -58,7 +58,7 @@ class Requirement:
                 return self._compares(value)
 
     def _compares(self, value: str | None) -> bool:
-        # A label that is no integer fulfils neither Gt nor Lt (labels.Requirement.Matches).
+        # A label that is not an integer meets neither Gt nor Lt (labels.Requirement.Matches).
         if value is None or not _INTEGER.fullmatch(value):
             return False
         (bound,) = self.values
@@ -84,7 +84,7 @@ class Selector:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether labels are selected."""
+        """Whether the selector matches the labels."""
         return all(requirement.matches(labels) for requirement in self.requirements)
 
     def __str__(self) -> str:
@@ -96,16 +96,16 @@ EVERYTHING = Selector()
 
 
 def from_labels(labels: Mapping[str, str]) -> Selector:
-    """The selector of a plain map, such as a Service's: every label must be there with that value."""
+    """The selector of a plain map, such as a Service's: every label must have that value."""
     return Selector(tuple(Requirement(key, "In", frozenset((value,))) for key, value in labels.items()))
 
 
 def from_label_selector(selector: LabelSelector) -> Selector:
-    """The selector that a metav1.LabelSelector means. Raises `UsageError` for an operator or values it cannot have."""
+    """The selector for a metav1.LabelSelector. Raises `UsageError` for an invalid operator or values."""
     listed = []
     for item in selector.matchExpressions:
         if item.operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
-            raise UsageError(f'"{item.operator}" is not a valid label selector operator: use In, NotIn or Exists')
+            raise UsageError(f'"{item.operator}" is not a valid label selector operator; use In, NotIn or Exists')
         if bool(item.values) != (item.operator in ("In", "NotIn")):
             need = "needs values" if item.operator in ("In", "NotIn") else "takes no values"
             raise UsageError(f'label selector for "{item.key}": operator {item.operator} {need}')
@@ -114,7 +114,7 @@ def from_label_selector(selector: LabelSelector) -> Selector:
 
 
 def parse(text: str) -> Selector:
-    """The selector that the text means, as `kubectl -l` takes it. Raises `UsageError` where it cannot be read."""
+    """The selector for a text in the form of `kubectl -l`. Raises `UsageError` if it is malformed."""
     tokens = _Tokens(text)
     if tokens.done:
         return EVERYTHING
@@ -144,7 +144,7 @@ class _Tokens:
         return "" if self.done else "".join(self._items[self._next])
 
     def take(self, *symbols: str) -> bool:
-        """Step over the next token when it is one of the symbols."""
+        """Skip the next token if it is one of the symbols."""
         taken = self.symbol in symbols and not self.done
         self._next += taken
         return taken

@@ -398,19 +398,19 @@ FAULTS = {
     "it fails": ("echo starting >&2; echo 'log in first' >&2; exit 3", "ended with status 3: log in first"),
     "it fails silently": ("exit 1", "ended with status 1"),
     "it prints something else": ("echo secret", "printed no ExecCredential: JSON is malformed"),
-    "another version": (printed(apiVersion=f"{V1}beta1"), "another kind or version than an ExecCredential of"),
+    "another version": (printed(apiVersion=f"{V1}beta1"), "did not print an ExecCredential of version"),
     "no status": (printed(status=None), "printed neither a token nor a client certificate"),
     "half a certificate": (printed(status={"clientKeyData": "secret"}), "printed only one of"),
     "a certificate that is none": (
         printed(status={"clientCertificateData": "secret", "clientKeyData": "secret"}),
-        "the client-certificate and client-key cannot be used",
+        "cannot use the client-certificate and client-key",
     ),
     "no time zone": (
         printed(status={"token": "secret", "expirationTimestamp": "2026-01-01T00:00:00"}),
         "printed an expirationTimestamp without a time zone",
     ),
     "no time": (printed(status={"token": "secret", "expirationTimestamp": "soon"}), "printed no ExecCredential"),
-    "it takes too long": ("sleep 60", "gave no answer in"),
+    "it takes too long": ("sleep 60", "did not answer within"),
 }
 
 

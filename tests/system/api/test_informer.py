@@ -235,8 +235,8 @@ def test_an_object_that_can_no_longer_be_read_stays_as_it_was(tmp_path: Path, ca
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert said == [
         "EndpointSlice default/s1: it cannot be read: Expected `array`, got `str` - at `$.endpoints[0].addresses`; "
-        "it stays as it was",
-        "EndpointSlice default/odd: it cannot be read: Expected `array`, got `int` - at `$.endpoints`; it is left out",
+        "keeping its last state",
+        "EndpointSlice default/odd: it cannot be read: Expected `array`, got `int` - at `$.endpoints`; ignored",
     ]
 
 
@@ -266,7 +266,7 @@ def test_a_server_that_was_away_is_asked_for_what_was_missed(
         asyncio.run(asyncio.wait_for(live(), LIMIT))
     said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
     assert len(said) == 2, "once when it went and once when it came, however often it was tried"
-    assert said[1] == "the API server answers again"
+    assert said[1] == "the API server is answering again"
 
 
 def test_a_server_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

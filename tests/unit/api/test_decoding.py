@@ -53,7 +53,7 @@ def test_one_object_that_cannot_be_read_costs_no_other() -> None:
     assert [found.key for found in good] == ["default/a"]
     assert [found.reason for found in bad] == [
         "EndpointSlice default/b: it cannot be read: Expected `array`, got `int` - at `$.endpoints[0].addresses`",
-        "EndpointSlice without a name: it cannot be read: it is no object",
+        "EndpointSlice without a name: it cannot be read: it is not an object",
     ]
     assert (meta.resourceVersion, meta.continue_) == ("9", "more")
 
@@ -78,7 +78,7 @@ def test_events() -> None:
     with pytest.raises(ApiError) as gone:
         of("ERROR", {"kind": "Status", "metadata": {}, "code": 410, "reason": "Expired", "message": "too old"})
     assert gone.value.code == 410
-    with pytest.raises(ApiError, match="sent no event"):
+    with pytest.raises(ApiError, match="did not send an event"):
         decoding.event(SERVICES, b"{")
 
 

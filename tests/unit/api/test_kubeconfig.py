@@ -53,22 +53,22 @@ def plugin(**changes: Any) -> dict[str, Any]:
 CASES = {
     "not YAML": ("clusters: [", "config:2: did not find"),
     "a key twice": ("kind: Config\nkind: Config\n", "key 'kind' stands twice"),
-    "two documents": ("a: 1\n---\na: 2\n", "2 YAML documents"),
+    "two documents": ("a: 1\n---\na: 2\n", "a kubeconfig is one YAML document, found 2"),
     "another kind": (text(kind="Pod"), "not a kubeconfig: Invalid enum value 'Pod' - at `$.kind`"),
     "another type": (text({"server": 1}), "Expected `str | null`, got `int` - at `$.clusters[0].cluster.server`"),
-    "no context": (text(**{"current-context": ""}), "no current-context: choose one of its contexts (x, y)"),
+    "no context": (text(**{"current-context": ""}), "no current-context; choose one of its contexts (x, y)"),
     "empty": (
         text(clusters=None, users=None, contexts=None, **{"current-context": None}),
-        "no current-context: choose one of its contexts (it has none)",
+        "no current-context; choose one of its contexts (it has none)",
     ),
-    "an unknown context": (text(**{"current-context": "w"}), "there is no context 'w'; it has: 'x', 'y'"),
-    "an unknown cluster": (text(**{"current-context": "y"}), "there is no cluster 'z'; it has: 'c'"),
-    "an unknown user": (text(users=[]), "there is no user 'u'; it has: none"),
-    "no server": (text({}), "cluster 'c': it has no server: give it as https://HOST:PORT"),
-    "no scheme": (text({"server": "192.0.2.1:6443"}), "'192.0.2.1:6443' is not the URL of one"),
-    "another scheme": (text({"server": "ftp://192.0.2.1"}), "'ftp://192.0.2.1' is not the URL of one"),
+    "an unknown context": (text(**{"current-context": "w"}), "no context 'w'; it has: 'x', 'y'"),
+    "an unknown cluster": (text(**{"current-context": "y"}), "no cluster 'z'; it has: 'c'"),
+    "an unknown user": (text(users=[]), "no user 'u'; it has: none"),
+    "no server": (text({}), "cluster 'c': no server; write it as https://HOST:PORT"),
+    "no scheme": (text({"server": "192.0.2.1:6443"}), "'192.0.2.1:6443' is not a server's URL"),
+    "another scheme": (text({"server": "ftp://192.0.2.1"}), "'ftp://192.0.2.1' is not a server's URL"),
     "a bad port": (text({"server": "https://192.0.2.1:x"}), "the server is not a URL: Port"),
-    "a user in the URL": (text({"server": f"https://u:{SECRET}@192.0.2.1"}), "must not hold a user's name"),
+    "a user in the URL": (text({"server": f"https://u:{SECRET}@192.0.2.1"}), "must not contain a user name"),
     "a proxy": (text(CLUSTER | {"proxy-url": f"http://u:{SECRET}@p"}), "proxy-url is not supported"),
     "an authority that is not there": (
         text(CLUSTER | {"certificate-authority": "ca.crt"}),
@@ -76,15 +76,15 @@ CASES = {
     ),
     "an authority that is none": (
         text(CLUSTER | {"certificate-authority-data": PEM}),
-        "context 'x': the certificate-authority is no certificate in PEM form",
+        "context 'x': the certificate-authority is not a certificate in PEM form",
     ),
     "an authority that is empty": (
         text(CLUSTER | {"certificate-authority-data": base64.b64encode(b" \n").decode()}),
-        "the certificate-authority is no certificate",
+        "the certificate-authority is not a certificate",
     ),
     "trust and no trust": (
         text(CLUSTER | {"certificate-authority-data": PEM, "insecure-skip-tls-verify": True}),
-        "leave out one of them",
+        "leave out one",
     ),
     "not base64": (text(user={"client-key-data": f"!{SECRET}"}), "client-key-data is not base64"),
     "a certificate without a key": (
@@ -94,21 +94,24 @@ CASES = {
     "a key without a certificate": (text(user={"client-key-data": PEM}), "client-key but no client-certificate"),
     "a certificate that is none": (
         text(user={"client-certificate-data": PEM, "client-key-data": PEM}),
-        "the client-certificate and client-key cannot be used",
+        "cannot use the client-certificate and client-key",
     ),
     "a token file that is not there": (text(user={"tokenFile": "t"}), "tokenFile: {folder}/t cannot be read"),
     "a password": (text(user={"username": "u", "password": SECRET}), "use a token"),
     "an old plugin": (text(user={"auth-provider": {"name": "oidc", "config": {"id-token": SECRET}}}), "use exec"),
     "somebody else": (text(user={"token": SECRET, "as": "root"}), "impersonation (as) is not supported"),
-    "a plugin beside a token": (text(user={"token": SECRET, **plugin()}), "exec beside a token or a certificate"),
+    "a plugin beside a token": (
+        text(user={"token": SECRET, **plugin()}),
+        "both exec and a token or certificate are set",
+    ),
     "a plugin of another version": (
         text(user=plugin(apiVersion="client.authentication.k8s.io/v1alpha1")),
         "Invalid enum value 'client.authentication.k8s.io/v1alpha1' - at `$.users[0].user.exec.apiVersion`",
     ),
-    "a plugin that asks": (text(user=plugin(interactiveMode="Always")), "wants a terminal"),
+    "a plugin that asks": (text(user=plugin(interactiveMode="Always")), "needs a terminal"),
     "a plugin that is not there": (
         text(user=plugin(installHint="Get it\nfrom the shop.")),
-        "the plugin {folder}/no-plugin is not an executable program: Get it from the shop.",
+        "the plugin {folder}/no-plugin is not an executable program; Get it from the shop.",
     ),
 }
 
@@ -161,7 +164,7 @@ def test_in_a_pod(tmp_path: Path, host: str, url: str) -> None:
     environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"}
     (tmp_path / "token").write_text("x")
     (tmp_path / "ca.crt").write_text("x")
-    with pytest.raises(UsageError, match="the certificate-authority is no certificate"):
+    with pytest.raises(UsageError, match="the certificate-authority is not a certificate"):
         kubeconfig.in_cluster(environment, tmp_path)
     (tmp_path / "ca.crt").write_text(AUTHORITY)
     assert str(kubeconfig.in_cluster(environment, tmp_path)) == url
