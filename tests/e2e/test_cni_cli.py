@@ -105,7 +105,7 @@ REFUSED = [
     (2, ["add", "netlab", "demo", "--capability-args", "[]"], "--capability-args []: must be an object"),
     (2, ["add", "netlab", "demo", "--args", "IP=nonsense"], "CNI plugin netlab: "),
     (2, ["add", "netlab", "demo", "--bin-dir", "/nonexistent"], "CNI plugin netlab: no executable of that name"),
-    (2, ["status", "--conf-dir", "/nonexistent"], "/nonexistent: No such file or directory: no network is configured"),
+    (2, ["status", "--conf-dir", "/nonexistent"], "/nonexistent: No such file or directory; no network is configured"),
     (3, ["check", "netlab", "demo"], "container run-netns-demo is not on network netlab as eth0"),
     (3, ["ipam", "list", "none"], "network 'none' has never given an address"),
     (2, ["install", "--subnet", "10.0.0.1/8"], "subnet 10.0.0.1/8"),

@@ -224,7 +224,7 @@ BREAKAGES = {
     "tc class change dev HOST classid 1:30 htb rate 2mbit burst 10kb": "rate is 2000000 bit/s, not 1000000",
     "tc class change dev HOST classid 1:30 htb rate 1mbit burst 20kb": "burst is 163840 bits, not 80000",
     "tc filter delete dev HOST parent 1: pref 16": "link HOST: its filter for 192.0.2.0/24 is missing",
-    "tc filter add dev HOST parent 1: protocol ip u32 match u32 0 0 flowid 1:": "it has 3 filters, not 2",
+    "tc filter add dev HOST parent 1: protocol ip u32 match u32 0 0 flowid 1:": "has 3 filters, not 2",
     "tc qdisc delete dev HOST ingress": "the filter that redirects what it receives to DEVICE is missing",
     "tc filter delete dev HOST parent ffff:": "the filter that redirects what it receives to DEVICE is missing",
     "ip link delete DEVICE": "link DEVICE: missing",
@@ -370,7 +370,7 @@ def test_an_interface_without_a_host_end_is_refused(tmp_path: Path) -> None:
         result = {"interfaces": [{"name": "veth-other"}, {"name": "eth0", "sandbox": one}]}
         before = state()
         for ifname, code, said in (
-            ("eth0", errors.INVALID_CONFIG, "prevResult.interfaces: none is the host's end of eth0"),
+            ("eth0", errors.INVALID_CONFIG, "prevResult.interfaces: no host end of eth0"),
             ("eth7", errors.INVALID_ENVIRONMENT, "CNI_IFNAME: eth7 is not in"),
         ):
             answer = execute("ADD", {**INGRESS, "prevResult": result}, CNI_IFNAME=ifname, **variables)
@@ -422,7 +422,7 @@ def test_status_tells_whether_the_kernel_and_the_user_can(tmp_path: Path, way: s
         answer = execute("STATUS", {}, "setpriv", "--bounding-set=-all", "--inh-caps=-all")
         error = json.loads(answer.stdout)
         assert error["code"] == errors.NOT_AVAILABLE
-        assert "Operation not permitted; it takes CAP_SYS_ADMIN" in error["msg"]
+        assert "Operation not permitted; it needs CAP_SYS_ADMIN" in error["msg"]
     assert state() == before
 
 

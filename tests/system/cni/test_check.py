@@ -249,7 +249,7 @@ def test_the_result_is_for_this_container(tmp_path: Path) -> None:
         config = {**net.plugins[0], "name": "net", "cniVersion": "1.1.0"}
         for change, netns, code, said in (
             ({}, one, errors.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD"),
-            ({"prevResult": {"cniVersion": "1.1.0"}}, one, errors.INVALID_CONFIG, "prevResult.interfaces: eth0"),
+            ({"prevResult": {"cniVersion": "1.1.0"}}, one, errors.INVALID_CONFIG, "prevResult.interfaces: no eth0"),
             ({"prevResult": result}, two, errors.CHECK_FAILED, f"CNI_NETNS: {two}: eth0 was added to {one}"),
         ):
             variables = {"CNI_CONTAINERID": "one", "CNI_IFNAME": "eth0", "CNI_NETNS": netns}

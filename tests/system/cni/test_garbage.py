@@ -88,7 +88,7 @@ def test_it_goes_on_after_failures_and_tells_all_of_them(tmp_path: Path) -> None
         elsewhere = {**net.plugins[0]["ipam"], "type": "none"}
         status, said = pods.execute("netlab", "GC", config(net, ipam=elsewhere, **{"cni.dev/valid-attachments": []}))
         assert (status, said["code"]) == (1, errors.GARBAGE_LEFT)
-        assert said["msg"].startswith("garbage of network net is left: ")
+        assert said["msg"].startswith("network net: garbage remains: ")
         assert "'none'" in said["msg"]
         assert pods.links() == {"lo", "cni1"}
         assert "net/" not in pods.ruleset()
@@ -132,7 +132,7 @@ STATUSES: dict[str, tuple[Callable[[], object], dict[str, Any], int, str]] = {
         lambda: ip("link", "add", "cni1", "type", "veth"),
         {},
         errors.NOT_AVAILABLE,
-        "'cni1' exists and is no bridge",
+        "'cni1' exists and is not a bridge",
     ),
     "no nft": (nft_is_not_there, {}, errors.NOT_AVAILABLE, "nft"),
     "no nft, and no need": (nft_is_not_there, {"ipMasq": False, "macspoofchk": False}, 0, ""),

@@ -180,7 +180,7 @@ def test_an_ordinary_call_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
-    "the interface exists": ({}, errors.INVALID_ENVIRONMENT, "CNI_IFNAME: lo exists"),
+    "the interface exists": ({}, errors.INVALID_ENVIRONMENT, "CNI_IFNAME: lo already exists"),
     "a route leads nowhere": (
         {"routes": [{"dst": "192.0.2.0/24", "gw": "203.0.113.1"}]},
         errors.KERNEL_REFUSED,
@@ -190,7 +190,7 @@ FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
     "no addresses": (
         {"ranges": [pods.V4, [{"subnet": "fd00::/126", "rangeStart": "fd00::1", "rangeEnd": "fd00::1"}]]},
         errors.INVALID_CONFIG,
-        "has no address",
+        "is empty",
     ),
 }
 
@@ -216,7 +216,7 @@ def test_a_failed_add_leaves_nothing(tmp_path: Path, failure: str) -> None:
 def test_a_bridge_that_is_none_and_one_with_another_address_are_refused(tmp_path: Path) -> None:
     with sandboxes(1) as (one,), IPRoute() as ip:
         attachment = Attachment("one", one)
-        with pytest.raises(CniError, match="'lo' exists and is no bridge"):
+        with pytest.raises(CniError, match="'lo' exists and is not a bridge"):
             runtime(tmp_path).add(network(tmp_path, bridge="lo"), attachment)
         ip.link("add", ifname="cni0", kind="bridge")
         index = ip.link_lookup(ifname="cni0")[0]

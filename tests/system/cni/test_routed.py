@@ -213,7 +213,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "forwarding": Broken(
         lambda _, __, host: Path(f"/proc/sys/net/ipv4/conf/{host}/forwarding").write_text("0"),
-        "sysctl net/ipv4/conf/HOST/forwarding: it must be 1",
+        "sysctl net/ipv4/conf/HOST/forwarding: must be 1",
     ),
 }
 

@@ -42,7 +42,9 @@ def test_exhaustion_names_the_cidr_and_the_remedy() -> None:
         pool.choose("node-3", ["10.0.0.0/24", "10.0.1.0/24"])
 
 
-@pytest.mark.parametrize(("cidr", "says"), [("10.0.0.0/25", "no /24"), ("10.0.0.1/8", "host bits"), ("x", "10.244")])
+@pytest.mark.parametrize(
+    ("cidr", "says"), [("10.0.0.0/25", "no room for a node's /24"), ("10.0.0.1/8", "host bits"), ("x", "10.244")]
+)
 def test_a_cidr_that_cannot_serve_is_refused(cidr: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         SubnetPool.of(cidr, MASKS)
