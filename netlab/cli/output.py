@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,6 +10,13 @@ from typing import Any
 
 import click
 import msgspec
+from rich.cells import cell_len
+
+_COLUMNS = 80
+"""Of a terminal that does not say how many it has."""
+
+_MOST_CELLS = 79
+"""Of a line that is replaced: a terminal of more columns can become narrower without breaking it."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -37,18 +45,49 @@ class Progress:
     """One line on the terminal that says what is going on; silent without a terminal."""
 
     def __init__(self) -> None:
-        self._shown = False
+        self._cells = 0
         self._live = sys.stderr.isatty()
         self._began = time.monotonic()
 
     def __call__(self, text: str) -> None:
         """Replace the line."""
         if self._live:
-            click.echo(f"\r\033[K{text} ...", err=True, nl=False)
-            self._shown = True
+            width = _columns()
+            line = fitted(f"{text} ...", width)
+            click.echo(wiping(self._cells, width) + line, err=True, nl=False)
+            self._cells = cell_len(line)
 
     def done(self) -> float:
         """Wipe the line; the seconds since the beginning."""
-        if self._shown:
-            click.echo("\r\033[K", err=True, nl=False)
+        if self._cells:
+            click.echo(wiping(self._cells, _columns()), err=True, nl=False)
+            self._cells = 0
         return time.monotonic() - self._began
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
+
+
+def fitted(text: str, width: int) -> str:
+    """As much of a text as stands on one line of a terminal of so many columns, the last of which stays free."""
+    text = "".join(each if each.isprintable() else "\ufffd" for each in text)
+    room = max(min(width - 1, _MOST_CELLS), 1)
+    if cell_len(text) <= room:
+        return text
+    while cell_len(text) > room - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def wiping(cells: int, width: int) -> str:
+    """What wipes a line of so many cells, at whose end the cursor stands, and puts the cursor to its beginning.
+
+    A terminal that has become narrower has broken it into several.
+    """
+    # Not by one "erase below": in the first row of a screen that puts the line into tmux's history.
+    broken = max(cells - 1, 0) // width
+    return "\r\033[K" + "\033[A\033[K" * broken

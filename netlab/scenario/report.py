@@ -24,6 +24,10 @@ _MARKS: dict[Status, tuple[str, str]] = {
 }
 
 
+_NARROWEST = 20
+"""Cells in which words are still kept whole."""
+
+
 class Progress(Protocol):
     """One line that says what is going on, replaced by the next and wiped by `done`."""
 
@@ -58,20 +62,20 @@ class Account(Observer):
     def checked(self, result: CheckResult) -> None:
         """The check with what was expected and observed."""
         self._progress.done()
-        self._print("  ", _MARKS[result.status], f" {result.name}")
+        self._print("  ", _MARKS[result.status], f" {result.name}", margin=4)
         if result.status == "skipped":
-            self._print("      ", ("skipped   ", "dim"), result.observed)
+            self._print("      ", ("skipped   ", "dim"), result.observed, margin=16)
             return
         for expected, observed in result.statements:
             if expected == observed:
-                self._print("      ", observed)
+                self._print("      ", observed, margin=6)
                 continue
             if expected:
-                self._print("      ", ("expected  ", "dim"), expected)
+                self._print("      ", ("expected  ", "dim"), expected, margin=16)
             if observed:
-                self._print("      ", ("observed  ", "dim"), observed)
+                self._print("      ", ("observed  ", "dim"), observed, margin=16)
         if result.error:
-            self._print("      ", ("error     ", "dim"), result.error)
+            self._print("      ", ("error     ", "dim"), result.error, margin=16)
 
     def ended(self, result: Result) -> None:
         """Its verdict, its seconds and its packets."""
@@ -82,7 +86,7 @@ class Account(Observer):
         if result.pcaps:
             files = [Path(path) for path in result.pcaps]
             names = " ".join(file.name for file in files)
-            self._print("  ", ("packets in ", "dim"), f"{_short(files[0].parent)}/: {names}")
+            self._print("  ", ("packets in ", "dim"), f"{_short(files[0].parent)}/: {names}", margin=4)
 
     def told(self, result: Result) -> None:
         """One run of a matrix: a line, and more only of what did not pass."""
@@ -97,7 +101,7 @@ class Account(Observer):
             if check.status in ("failed", "error"):
                 self.checked(check)
         if result.status == "skipped":
-            self._print("      ", ("skipped   ", "dim"), result.checks[0].observed)
+            self._print("      ", ("skipped   ", "dim"), result.checks[0].observed, margin=16)
 
     def summary(self, results: Sequence[Result], seconds: float, pcap_dir: Path) -> None:
         """The last line."""
@@ -110,9 +114,16 @@ class Account(Observer):
             f" in {seconds:.1f} s; packets in {_short(pcap_dir)}/ (tshark -r FILE, or Wireshark)",
         )
 
-    def _print(self, *parts: str | tuple[str, str]) -> None:
-        # Never wrapped, so that a pipe gets a line for a line and a terminal can be copied from.
-        self._console.print(Text.assemble(*parts), soft_wrap=True)
+    def _print(self, *parts: str | tuple[str, str], margin: int = 0) -> None:
+        """A line; on a terminal it is broken between words, and goes on behind so many cells of its first `margin`."""
+        line = Text.assemble(*parts)
+        room = self._console.width - margin
+        if not self._console.is_terminal or room < _NARROWEST:  # a pipe gets a line for a line
+            self._console.print(line, soft_wrap=True)
+            return
+        head, rest = line.divide([margin])
+        for index, each in enumerate(rest.wrap(self._console, room)):
+            self._console.print(Text.assemble(" " * margin if index else head, each), soft_wrap=True)
 
 
 def _short(path: Path) -> Path:

@@ -171,11 +171,14 @@ def test_a_folder_of_ones_own_runs_the_same_way(lab: Netlab, tmp_path: Path) -> 
 
 def test_where_nothing_can_be_written_is_said_before_anything_starts(netlab: Netlab, tmp_path: Path) -> None:
     (tmp_path / "02-pod-to-pod").write_text("")
-    for option, folder in (("--pcap-dir", tmp_path / "02-pod-to-pod"), ("--report", Path("/proc/report"))):
-        arguments = ("02-pod-to-pod", "--network", "routed", "--pcap-dir", str(tmp_path / "new"), option, str(folder))
-        said = netlab.fails(2, "scenario", "run", *arguments)
-        assert f"{folder}" in said
-        assert said.endswith(f"nothing can be written there; name another folder with {option}")
+    report = Path("/proc/report")
+    for arguments, folder in (
+        (("--pcap-dir", str(tmp_path)), tmp_path / "02-pod-to-pod"),
+        (("--pcap-dir", str(tmp_path / "new"), "--report", str(report)), report),
+    ):
+        said = netlab.fails(2, "scenario", "run", "02-pod-to-pod", "--network", "routed", *arguments)
+        assert said.startswith(f"netlab: {folder}: ")
+        assert said.endswith(f"nothing can be written there; name another folder with {arguments[-2]}")
     assert [path.name for path in tmp_path.iterdir()] == ["02-pod-to-pod"]
 
 

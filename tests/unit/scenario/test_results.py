@@ -121,7 +121,25 @@ def test_the_account_shows_each_expectation_on_a_line_and_differences_on_two() -
     ]
 
 
-def test_lines_are_never_wrapped_and_markup_is_shown_as_it_is() -> None:
+def test_a_terminal_gets_lines_broken_between_words() -> None:
+    text = io.StringIO()
+    account = Account(Console(file=text, width=30, force_terminal=True, color_system=None, highlight=False), _Silent())
+    account.checked(
+        CheckResult("A title of more than thirty cells", "failed", "a: 1; it is short", "a: 1; it is not so")
+    )
+    assert text.getvalue().splitlines() == [
+        "  ✗ A title of more than",
+        "    thirty cells",
+        "      a: 1",
+        "      expected  it is short",
+        "      observed  it is not so",
+    ]
+    text.truncate(text.seek(0))
+    account.checked(CheckResult("T", "passed", "10.244.1.4:26114 > 10.96.1.2:80", "10.244.1.4:26114 > 10.96.1.2:80"))
+    assert text.getvalue().splitlines() == ["  ✓ T", "      10.244.1.4:26114 >", "      10.96.1.2:80"]
+
+
+def test_a_pipe_gets_a_line_for_a_line_and_markup_is_shown_as_it_is() -> None:
     account, text = _account()
     observed = f"10.0.0.1:20000 > 10.0.0.2:80 TCP [S] {'x' * 100} [bold]"
     account.checked(CheckResult("Check [red]", "passed", observed, observed))
