@@ -1,8 +1,9 @@
-"""netlab scenario list, run, show."""
+"""netlab scenario list, new, run, show."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,6 +88,25 @@ def show(name: str) -> None:
             console.print(Markdown(text))
         else:
             click.echo(text, nl=False)
+
+
+@scenario.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="NAME")
+def new(folder: Path) -> None:
+    """Make the folder of a scenario of your own, which passes as it is.
+
+    NAME is its name, or a path that ends with it. Nothing that is there is replaced.
+
+    \b
+    netlab scenario new mine
+    netlab scenario run ./mine
+    """
+    from netlab.scenario.creation import create
+
+    for path in create(folder):
+        click.echo(path)
+    shown = folder if "/" in str(folder) else f"./{folder}"
+    click.echo(f"now run it: netlab scenario run {shlex.quote(str(shown))}", err=True)
 
 
 @scenario.command()

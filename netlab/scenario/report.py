@@ -123,6 +123,7 @@ class Account(Observer):
             return
         head, rest = line.divide([margin])
         for index, each in enumerate(rest.wrap(self._console, room)):
+            each.rstrip()
             self._console.print(Text.assemble(" " * margin if index else head, each), soft_wrap=True)
 
 

@@ -169,6 +169,17 @@ def test_a_folder_of_ones_own_runs_the_same_way(lab: Netlab, tmp_path: Path) -> 
     assert objects(lab) == before
 
 
+def test_a_new_scenario_passes_as_it_is(lab: Netlab, tmp_path: Path) -> None:
+    folder = tmp_path / "my-lesson"
+    made = lab.ok("scenario", "new", str(folder)).splitlines()
+    assert made == [str(folder / name) for name in ("README.md", "checks.py", "manifests/pods.yaml", "scenario.yaml")]
+    (result,) = ran(lab, 0, str(folder), pcaps=tmp_path)
+    assert (result["name"], result["status"], len(result["checks"])) == ("my-lesson", "passed", 2)
+    (folder / "checks.py").write_text("mine")
+    assert "is there already" in lab.fails(4, "scenario", "new", str(folder))
+    assert (folder / "checks.py").read_text() == "mine"
+
+
 def test_where_nothing_can_be_written_is_said_before_anything_starts(netlab: Netlab, tmp_path: Path) -> None:
     (tmp_path / "02-pod-to-pod").write_text("")
     report = Path("/proc/report")
