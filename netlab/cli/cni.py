@@ -13,8 +13,10 @@ from netlab.cli.cni_call import (
     CACHE_DIR,
     Call,
     Watch,
+    all_networks,
     bin_dir_option,
     cache_dir_option,
+    chosen_network,
     conf_dir_option,
     exit_status,
     interface_options,
@@ -27,7 +29,6 @@ from netlab.cli.cni_call import (
 from netlab.cli.cni_install import install, uninstall
 from netlab.cli.options import output_option
 from netlab.cli.output import table, value
-from netlab.cni.networks import find_network, read_networks
 from netlab.errors import NetlabError, NotFoundError, UnsupportedError
 
 
@@ -117,7 +118,7 @@ def gc(
     A container is kept while its network namespace exists, if it was added with the same --cache-dir: what another
     runtime added with its own cache looks like garbage here, and must be named with --keep.
     """
-    found, runtime = find_network(conf_dir, network), runtime_of(bin_dirs, cache_dir)
+    found, runtime = chosen_network(conf_dir, network), runtime_of(bin_dirs, cache_dir)
     with exit_status():
         known = runtime.attachments(found)
     valid = {_keep(text) for text in keep}
@@ -149,7 +150,7 @@ def status(
     Exits with status 6 if a plugin says that they cannot; the first network's reason counts.
     """
     runtime = runtime_of(bin_dirs, cache_dir)
-    networks, broken = ([find_network(conf_dir, network)], []) if network else read_networks(conf_dir)
+    networks, broken = ([chosen_network(conf_dir, network)], []) if network else all_networks(conf_dir)
     rows: list[dict[str, Any]] = []
     failed: list[NetlabError] = [*broken]
     for found in networks:

@@ -52,6 +52,29 @@ _STATUS_OF_CODE = {
 }
 
 
+def chosen_network(conf_dir: Path, name: str) -> NetworkList:
+    """The network of that name in the folder that was given. Raises as `find_network`, with the remedy."""
+    with _naming_the_remedy():
+        return find_network(conf_dir, name)
+
+
+def all_networks(conf_dir: Path) -> tuple[list[NetworkList], list[UsageError]]:
+    """The networks of the folder that was given. Raises as `read_networks`, with the remedy."""
+    with _naming_the_remedy():
+        return read_networks(conf_dir)
+
+
+@contextlib.contextmanager
+def _naming_the_remedy() -> Iterator[None]:
+    try:
+        yield
+    except (NotFoundError, UsageError) as error:
+        raise type(error)(
+            f"{error}; name another folder with --conf-dir DIR (or NETCONFPATH), or make one: netlab cni install "
+            "--conf-dir DIR"
+        ) from None
+
+
 class _NetworkType(click.ParamType[str]):
     name = "NETWORK"
 
@@ -156,7 +179,7 @@ class Call:
     ) -> None:
         from netlab.cni.runtime import Attachment
 
-        self.network = find_network(conf_dir, network)
+        self.network = chosen_network(conf_dir, network)
         self.runtime = runtime_of(bin_dirs, cache_dir)
         self.attachment = Attachment(
             container_id or netns.strip("/").replace("/", "-"), netns, ifname, _args(pairs), _object(capability_args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from http import HTTPStatus
 from pathlib import Path
@@ -278,8 +279,10 @@ def _one_wanted(text: str) -> tuple[Resource[Object], str]:
 def _resource(name: str) -> Resource[Object]:
     resource = resources.by_name(name)
     if resource is None:
-        known = ", ".join(r.plural for r in resources.ALL)
-        raise UsageError(f"there is no kind {name!r}: netlab has {known}")
+        near = difflib.get_close_matches(name.lower(), [n for r in resources.ALL for n in (r.plural, r.singular)], n=1)
+        known = ", ".join(" ".join([r.plural, *(f"({short})" for short in r.short_names)]) for r in resources.ALL)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"there is no kind {name!r}: {hint}netlab has {known}")
     return resource
 
 

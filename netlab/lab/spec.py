@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -151,20 +151,23 @@ def load(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         elif document.get("kind") != "Lab" or spec is not None:
             raise UsageError(f"{path}: expected one document of kind Lab ({API_VERSION}), found another")
         else:
-            spec = document.get("spec") or {}
+            spec = document.get("spec")
+            if not isinstance(spec, dict | None):
+                raise UsageError(f"{path}: spec: expected fields, each with its value")
+            spec = spec or {}
             unknown = sorted(document.keys() - {"apiVersion", "kind", "metadata", "spec"})
             if unknown:
-                raise UsageError(f"{path}: Lab has no field {unknown[0]!r}")
+                raise UsageError(f"{path}: {unknown[0]!r}: there is no such field: a Lab has metadata and spec")
     return spec or {}, manifests
 
 
 def from_values(values: dict[str, Any], source: str = "lab") -> LabSpec:
     """A validated specification from plain values; raises `UsageError` naming the source and the field."""
+    from netlab.lab.fields import convert
+
     try:
-        spec = msgspec.convert(values, LabSpec)
+        spec = convert(values, LabSpec)
         spec.validate()
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{source}: spec: {error}; networks: {', '.join(get_args(Network))}") from None
     except UsageError as error:
         raise UsageError(f"{source}: spec.{error}") from None
     return spec

@@ -17,6 +17,7 @@ from netlab.api import resources
 from netlab.api.apply import target_paths
 from netlab.api.manifests import load_documents
 from netlab.errors import NotFoundError, UsageError
+from netlab.lab.fields import convert
 from netlab.lab.paths import scenarios_dir
 from netlab.lab.spec import MOST_NODES, Family, LabSpec, Network, ProxyMode
 from netlab.scenario.checks import Check
@@ -120,8 +121,8 @@ def _header(path: Path) -> Header:
     if len(documents) != 1:
         raise UsageError(f"{path}: holds {len(documents)} documents, not one")
     try:
-        return msgspec.convert(documents[0], Header)
-    except msgspec.ValidationError as error:
+        return convert(documents[0], Header)
+    except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 
 

@@ -95,7 +95,7 @@ def test_values_for_programs(tmp_path: Path) -> None:
 
 
 REFUSED = [
-    (3, ["add", "none", "demo"], "no network 'none'; there are: netlab"),
+    (3, ["add", "none", "demo"], "no network 'none'; there are: netlab; name another folder with --conf-dir"),
     (3, ["add", "netlab", "nowhere"], "network namespace /run/netns/nowhere does not exist"),
     (2, ["add", "netlab", "demo", "--ifname", "a/b"], "interface 'a/b'"),
     (2, ["add", "netlab", "demo", "--container-id", "-x"], "container '-x'"),

@@ -80,7 +80,8 @@ def test_what_is_not_there_is_not_found(lab: Netlab) -> None:
     assert "no pod ''" in lab.fails(3, "trace", "", "outside")
     assert "no pod ''" in lab.fails(3, "capture", "--pod", "")
     assert "no machine ''" in lab.fails(3, "exec", "node/", "--", "true")
-    assert "there is no kind 'gizmos'" in lab.fails(2, "get", "gizmos")
+    assert "there is no kind 'gizmos': netlab has namespaces (ns), " in lab.fails(2, "get", "gizmos")
+    assert "there is no kind 'pdos': did you mean pods?" in lab.fails(2, "delete", "pdos", "a")
 
 
 def test_an_object_of_a_namespace_in_the_same_file_is_applied(lab: Netlab) -> None:

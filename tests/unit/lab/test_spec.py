@@ -12,9 +12,14 @@ from netlab.lab.spec import LabSpec, from_values, load
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"nodes": 0}, "nodes: 0 is not between 1 and 100"),
     ({"nodes": 101}, "nodes: 101 is not between"),
-    ({"nodes": "3"}, "$.nodes"),
-    ({"network": "geneve"}, "$.network"),
-    ({"nets": 1}, "nets"),
+    ({"nodes": "3"}, "spec.nodes: expected int, got str"),
+    ({"network": "geneve"}, "spec.network: 'geneve' is not one of vxlan, routed, bridge"),
+    ({"nodez": 1}, "spec.nodez: there is no such field: did you mean nodes?"),
+    ({"podCIDR": "10.0.0.0/8"}, "spec.podCIDR: there is no such field: did you mean podCIDRs?"),
+    ({"colour": 1}, "spec.colour: there is no such field: the fields are nodes, network, proxy, families, podCIDRs"),
+    ({"a b": 1}, "spec.'a b': there is no such field"),
+    ({"families": ["IPv4", "IPv5"]}, "spec.families[1]: 'IPv5' is not one of IPv4, IPv6"),
+    ({"families": [4]}, "spec.families[0]: 4 is not one of IPv4, IPv6"),
     ({"families": []}, "families"),
     ({"families": ["IPv4", "IPv4"]}, "families"),
     ({"families": ["IPv6"], "podCIDRs": ["10.244.0.0/16"]}, "is not IPv6"),
@@ -64,6 +69,9 @@ def test_a_lab_file_holds_one_lab_and_manifests(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("kind: Lab\napiVersion: netlab/v1\nspec: {nodes: 1}\n---\nkind: Pod\napiVersion: v1\n")
     assert load(file) == ({"nodes": 1}, [{"kind": "Pod", "apiVersion": "v1"}])
+    file.write_text("kind: Lab\napiVersion: netlab/v1\nspec: [1]\n")
+    with pytest.raises(UsageError, match=r"lab\.yaml: spec: expected fields"):
+        load(file)
     file.write_text("kind: Lab\napiVersion: netlab/v1\n---\nkind: Lab\napiVersion: netlab/v1\n")
     with pytest.raises(UsageError, match="expected one document of kind Lab"):
         assert load(file) is None or load(file)
