@@ -10,7 +10,7 @@ BIN := .venv/bin
 # Debian leaves these out of an ordinary user's PATH, and nft lives there.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help setup demo test lint format bench install lock clean
+.PHONY: help setup ready demo test lint format bench install lock clean
 
 help:
 	@echo 'make setup    system packages (asks for sudo only if one is missing), .venv, byte code'
@@ -24,24 +24,28 @@ help:
 	@echo 'make clean    remove what the above made here'
 
 setup:
+	@setup/setup next
+
+# What the others begin with.
+ready:
 	@setup/setup
 
-demo: setup
+demo: ready
 	$(BIN)/netlab scenario run all
 
-test: setup
+test: ready
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TESTS)
 
-lint: setup
+lint: ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-format: setup
+format: ready
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: setup
+bench: ready
 	@for each in benchmarks/[a-z]*.py; do $(BIN)/python $$each || exit; done
 
 # Not after setup: `sudo make install` would leave files of root's in an ordinary user's checkout.
@@ -49,6 +53,7 @@ install:
 	@test -x $(BIN)/netlab || { echo 'install: there is no $(BIN)/netlab yet: run make setup first' >&2; exit 1; }
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
 	ln -sfn "$(CURDIR)/$(BIN)/netlab" "$(DESTDIR)$(PREFIX)/bin/netlab"
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo 'install: $(PREFIX)/bin is not on your PATH yet: add it there' ;; esac
 
 lock:
 	@setup/lock
