@@ -83,6 +83,10 @@ def cli() -> None:
 def main() -> NoReturn:
     """The `netlab` program: runs the command line and exits. An error is one line, with the exit status of its kind."""
     # Debian leaves these out of an ordinary user's PATH, and nft lives there.
+    if sys.stdin is None:
+        # What is opened next would be taken for standard input, by us and by the commands that we start.
+        os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     try:
         status = cli.main(standalone_mode=False)

@@ -32,6 +32,7 @@ from netlab.lab.paths import FABRIC, LabPaths, home, require_home
 from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
 
+_MONITORS_ENVIRONMENT = ("PATH", "LANG", "NETLAB_HOME")
 _GRACE = 10.0
 _POLL = 0.01
 
@@ -179,6 +180,8 @@ class Lab:
                 pass_fds=[write_end],
                 start_new_session=True,
                 cwd="/",
+                # Containers are forks of it, and show its environment in /proc: the caller's secrets stay out.
+                env={name: os.environ[name] for name in _MONITORS_ENVIRONMENT if name in os.environ},
             )
         finally:
             os.close(write_end)

@@ -23,7 +23,7 @@ from netlab import files
 from netlab.errors import ConflictError, NetlabError
 from netlab.lab import process
 from netlab.lab.paths import FABRIC, LabPaths
-from netlab.machine import boot
+from netlab.machine import boot, signals
 
 if TYPE_CHECKING:
     from netlab.lab.spec import LabSpec
@@ -108,6 +108,9 @@ def _end_on_signal() -> None:
     def end(_signal: int, _frame: object) -> None:
         raise _Ended
 
+    # What the caller of `netlab up` ignores, as nohup(1) has it, is no matter of the lab's processes.
+    signals.handle_by_default(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
+    signals.unblock_all()
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 
 from netlab.errors import NotFoundError, UnsupportedError
-from netlab.machine import capabilities, images
+from netlab.machine import capabilities, images, signals
 from netlab.net import syscalls
 
 ALL_BUT_USER = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 )
+_CLOSE_ALL = 0x7FFFFFFF
+_TERMINALS_SIGNALS = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+"""Which the command shares with its caller: who ignores them has a reason."""
+
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 
@@ -43,19 +49,22 @@ def run_joined(
     pidfd: int,
     argv: Sequence[str],
     *,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str],
     cwd: str | None = None,
     contained: bool = False,
 ) -> int:
     """Join a container or machine, run a command there on the present terminal, and return its exit status.
 
     128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed. `env` is the
-    whole environment (None: the present one); TERM is handed through. With `contained` the command has the
-    capabilities of a container and no more. This process stays in the namespaces.
+    whole environment; TERM is handed through to a terminal. The command has the place's resource limits, and of the
+    caller only its standard streams, its terminal, and whether it ignores that terminal's signals, as nohup(1) has it.
+    With `contained` it has the capabilities of a container and no more. This process stays in the namespaces.
     Raises as `join` does.
     """
-    environment = dict(os.environ) if env is None else dict(env)
-    environment.setdefault("TERM", os.environ.get("TERM", "dumb"))
+    environment = dict(env)
+    if os.isatty(0) or os.isatty(1):
+        environment.setdefault("TERM", os.environ.get("TERM", "dumb"))
+    limits = _limits(pidfd)
     # Here, for there the files of netlab need not be in sight: a container has a /tmp of its own.
     program = images.program(argv[0])
     join(pidfd)
@@ -64,13 +73,55 @@ def run_joined(
     child = os.fork()
     if child == 0:
         try:
+            if contained:
+                # Until execve(2), which a built-in image never calls, /proc shows the caller's own environment.
+                syscalls.set_not_dumpable()
             syscalls.set_parent_death_signal(signal.SIGKILL)
+            _leave_behind(limits)
             if contained:
                 capabilities.drop_capabilities()
             _become(program, argv, environment, cwd)
         finally:
             os._exit(_NOT_EXECUTABLE)
     return _wait(child)
+
+
+def _limits(pidfd: int) -> dict[int, tuple[int, int]]:
+    """The resource limits of the process behind a pidfd, soft and hard, as far as they may be seen."""
+    found = {}
+    for name in (name for name in dir(resource) if name.startswith("RLIMIT_")):
+        number = getattr(resource, name)
+        with contextlib.suppress(OSError, ValueError):
+            found[number] = resource.prlimit(_pid_of(pidfd), number)
+    return found
+
+
+def _pid_of(pidfd: int) -> int:
+    fields = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines()
+    return int(next(line.removeprefix("Pid:") for line in fields if line.startswith("Pid:")))
+
+
+def _leave_behind(limits: Mapping[int, tuple[int, int]]) -> None:
+    """In the child: drop what is the caller's and not the command's."""
+    os.closerange(3, _CLOSE_ALL)
+    os.umask(0o022)
+    for number, wanted in limits.items():
+        _set_limit(number, wanted)
+    signals.wake(-1)
+    signals.handle_by_default(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - _TERMINALS_SIGNALS)
+    signals.unblock_all()
+
+
+def _set_limit(number: int, wanted: tuple[int, int]) -> None:
+    try:
+        resource.setrlimit(number, wanted)
+    except (OSError, ValueError):
+        # An ordinary user cannot go beyond the hard limit that he came with.
+        _, most = resource.getrlimit(number)
+        beyond = most != resource.RLIM_INFINITY and not 0 <= wanted[0] <= most
+        soft = most if beyond else wanted[0]
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(number, (soft, most))
 
 
 def _join_user_namespace(pidfd: int) -> None:
@@ -87,10 +138,9 @@ def _become(program: images.Program | None, argv: Sequence[str], env: Mapping[st
         os.chdir(cwd or "/")
         if program is not None:
             images.run(program, argv, env)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is the point
     except OSError as error:
-        print(f"{argv[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode(errors="backslashreplace"))
         os._exit(_NOT_FOUND if error.errno == errno.ENOENT else _NOT_EXECUTABLE)
 
 
@@ -102,7 +152,8 @@ def _wait(child: int) -> int:
             os.kill(child, number)
 
     before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGQUIT)}
-    before |= {each: signal.signal(each, hand_on) for each in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    before |= {each: signal.signal(each, hand_on) for each in heard}
     try:
         _, status = os.waitpid(child, 0)
     finally:

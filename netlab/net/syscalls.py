@@ -31,6 +31,7 @@ MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x01, 0x02
@@ -136,6 +137,11 @@ def set_parent_death_signal(signal: int) -> None:
 def set_process_name(name: str) -> None:
     """The name that ps and top show for this process: at most 15 bytes (PR_SET_NAME)."""
     _prctl(PR_SET_NAME, ctypes.c_char_p(os.fsencode(name)[:15]))
+
+
+def set_not_dumpable() -> None:
+    """Keep /proc/PID/environ, mem and fd of this process from all without CAP_SYS_PTRACE, until execve(2)."""
+    _prctl(PR_SET_DUMPABLE, 0)
 
 
 def _prctl(option: int, value: Any) -> None:

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -60,6 +61,70 @@ def test_input_and_output_are_the_callers(talker: Netlab) -> None:
 
 def test_options_of_the_command_are_the_commands(talker: Netlab) -> None:
     assert talker.ok("exec", "talker", "--", "echo", "-n", "--name", "x") == "--name x"
+
+
+def peculiar() -> None:
+    """What a caller may have that is not the command's."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (999, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    os.dup2(os.open("/", os.O_RDONLY), 9, inheritable=True)
+
+
+LOOK = "umask; grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; env | sort; pwd; cat /proc/self/limits"
+
+
+@pytest.mark.parametrize("place", ["talker", "node/node-1"])
+def test_what_is_the_callers_stays_with_the_caller(talker: Netlab, place: str) -> None:
+    argv = talker.argv("exec", place, *(["-c", "shell"] if place == "talker" else []), "--", "sh", "-c", LOOK)
+    plain, odd = (
+        subprocess.run(
+            argv,
+            env=talker.environment | extra,
+            cwd=cwd,
+            preexec_fn=prepare,
+            close_fds=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for extra, cwd, prepare in (({}, "/", None), ({"SECRET": "x", "TERM": "odd"}, "/usr", peculiar))
+    )
+    assert odd == plain
+    assert odd.startswith("0022\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n0\n1\n2\n3\n")
+    assert "TERM=" not in odd
+
+
+def test_the_limits_are_the_containers(talker: Netlab) -> None:
+    of_pid_1 = talker.ok("exec", "talker", "-c", "shell", "--", "cat", "/proc/1/limits")
+    assert talker.ok("exec", "talker", "-c", "shell", "--", "cat", "/proc/self/limits") == of_pid_1
+
+
+def test_no_environment_of_a_caller_is_seen_in_a_built_in_image(talker: Netlab) -> None:
+    seen = talker.ok("exec", "talker", "--", "sh", "-c", "tr '\\0' '\\n' </proc/1/environ")
+    assert {line.partition("=")[0] for line in seen.splitlines()} <= {"PATH", "LANG", "NETLAB_HOME", "HOME"}
+    argv = talker.argv("exec", "talker", "--", "/agnhost", "netexec", "--http-port=9999", "--udp-port=9998")
+    server = subprocess.Popen(argv, env=talker.environment | {"SECRET": "x"}, stderr=subprocess.PIPE)
+    assert server.stderr is not None
+    assert b"Started" in server.stderr.readline()
+    looked = talker.ok("exec", "talker", "--", "sh", "-c", "cat /proc/[0-9]*/environ 2>&1; true")
+    server.terminate()
+    server.communicate()
+    assert "Permission denied" in looked
+    assert "SECRET" not in looked
+
+
+def test_a_closed_standard_input_is_an_empty_one(talker: Netlab) -> None:
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *talker.argv("exec", "talker", "--", "cat")],
+        env=talker.environment,
+        capture_output=True,
+        check=True,
+    )
+    assert (closed.stdout, closed.stderr) == (b"", b"")
 
 
 NOT_FOUND = [
