@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from netlab import __version__
+from netlab.cli import streams
 from netlab.errors import NetlabError
 
 _COMMANDS = {
@@ -88,34 +90,48 @@ def main() -> NoReturn:
         os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    streams.prepare()
     try:
-        status = cli.main(standalone_mode=False)
+        status = _called()
         sys.stdout.flush()
+    except streams.ReaderGoneError:
+        status = 0
     except NetlabError as error:
-        click.echo(f"netlab: {error}", err=True)
+        _say(f"netlab: {error}")
         status = error.exit_status
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         status = error.exit_code
     except (KeyboardInterrupt, click.exceptions.Abort):
         # Python remembers an interruption within source that is run from a string, as dataclasses do while a module
         # loads, and `python -m` then ends by the signal even if it was caught, unless more is run (Modules/main.c,
         # Py_RunMain; Python/pythonrun.c, run_eval_code_obj).
         exec("")  # noqa: S102
-        click.echo("netlab: interrupted", err=True)
+        _say("netlab: interrupted")
         status = _INTERRUPTED
-    except BrokenPipeError:
-        # The pipe's reader is gone; nothing more can be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     except Exception as error:
         if os.environ.get("NETLAB_DEBUG"):
             traceback.print_exc()
-        click.echo(
-            f"netlab: internal error: {type(error).__name__}: {error}; please report it (NETLAB_DEBUG=1 shows more)",
-            err=True,
-        )
+        _say(f"netlab: internal error: {type(error).__name__}: {error}; please report it (NETLAB_DEBUG=1 shows more)")
         status = _INTERNAL
+    try:
+        sys.stdout.flush()
+    except (NetlabError, streams.ReaderGoneError):
+        streams.discard()
     sys.exit(status or 0)
+
+
+def _called() -> Any:
+    """What the command line makes the exit status."""
+    try:
+        return cli.main(standalone_mode=False)
+    except SystemExit as error:
+        return error.code
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # of standard error nobody can be told
+        click.echo(text, err=True)
