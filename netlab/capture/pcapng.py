@@ -23,6 +23,7 @@ from netlab.capture.taps import Tap
 from netlab.errors import ExhaustedError, NetlabError
 
 SUFFIX = ".pcapng"
+STANDARD_OUTPUT = Path("-")
 
 _SECTION, _INTERFACE, _SIMPLE_PACKET, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 3, 5, 6
 _BYTE_ORDER = 0x1A2B3C4D
@@ -76,7 +77,8 @@ def write(
 
 
 class Writer:
-    """Writes frames to a new file (mode 0600), in the place of what was there, or to a device or pipe.
+    """Writes frames to a new file (as the umask has it), in the place of what was there, to a device or pipe, or to
+    `STANDARD_OUTPUT`.
 
     After each `flush` the file is whole: it can be read while it is written, and when this process was killed; at the
     worst, in the middle of a flush, its last packet is cut, which readers pass over. Use it as a context manager, which
@@ -94,7 +96,8 @@ class Writer:
     ) -> None:
         """Name the taps, the filter and the bytes kept of each frame; `comment` is of the whole file.
 
-        Raises `NetlabError` when it cannot be written there, `ExhaustedError` when there is no room.
+        Raises `NetlabError` when it cannot be written there, `ExhaustedError` when there is no room, `BrokenPipeError`
+        when who reads a pipe has gone.
         """
         self.path = path
         self._expression = expression
@@ -116,7 +119,7 @@ class Writer:
             self.add(tap)
         try:
             self.flush()
-        except NetlabError:
+        except (NetlabError, BrokenPipeError):
             os.close(self._file)
             raise
 
@@ -180,14 +183,17 @@ class Writer:
             self._buffer += _block(_STATISTICS, struct.pack("=III", number, high, low), options)
 
     def flush(self) -> None:
-        """Have everything so far in the file. Raises `ExhaustedError` when there is no room, `NetlabError`."""
+        """Have everything so far in the file. Raises `ExhaustedError`, `NetlabError` and `BrokenPipeError`."""
         try:
             while self._buffer:
                 written = os.write(self._file, self._buffer)
                 del self._buffer[:written]
+        except BrokenPipeError:
+            self._buffer.clear()  # closing would try it again
+            raise
         except OSError as error:
             kind = ExhaustedError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else NetlabError
-            raise kind(f"{self.path}: {error.strerror}: no more packets can be written there") from error
+            raise kind(f"{_called(self.path)}: {error.strerror}: no more packets can be written there") from error
 
     def close(self) -> None:
         """Write what is left. Repeated, it does nothing. Raises as `flush` does."""
@@ -354,10 +360,18 @@ def _read_packet(order: str, body: memoryview, interfaces: list[_Interface], fou
 def _created(path: Path) -> int:
     """A new file in the place of what was there: who reads the old one keeps it whole. A device or a pipe is kept."""
     try:
+        if path == STANDARD_OUTPUT:
+            return os.dup(1)
         if path.exists() and not path.is_file():
             return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise NetlabError(f"{error.filename or path}: {error.strerror}: packets cannot be written there") from error
+        raise NetlabError(
+            f"{error.filename or _called(path)}: {error.strerror}: packets cannot be written there"
+        ) from error
+
+
+def _called(path: Path) -> str:
+    return "standard output" if path == STANDARD_OUTPUT else str(path)

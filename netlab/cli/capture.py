@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netlab.cli.options import NamespaceType, completed_lab, lab_option, output_option
+from netlab.cli.streams import ReaderGoneError
 from netlab.errors import NetlabError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
@@ -77,7 +78,11 @@ def _complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @click.option("--all", "everything", is_flag=True, help="All packets of the lab (so without any of these).")
 @click.option("-f", "--filter", "expression", default="", help="Only these: a pcap-filter(7), as tcpdump takes it.")
 @click.option(
-    "-w", "--write", "path", type=click.Path(path_type=Path), help="Write a pcapng file, for Wireshark and others."
+    "-w",
+    "--write",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Write a pcapng file, for Wireshark and others; - is standard output, without lines.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="A line for each packet, its addresses, and its way tap by tap.")
 @click.option("--follow", is_flag=True, help="A line for each tap that a packet passes, at once.")
@@ -112,29 +117,43 @@ def capture(
     netlab capture --service web
     netlab capture --service web -v
     netlab capture --pod web-5d4f9-x2x7p -f 'tcp port 8080' -w web.pcapng
+    netlab capture --service web -w - | wireshark -k -i -
     netlab capture --all --duration 5 -o json
     netlab capture --node node-1 --follow
     """
+    from netlab.capture.pcapng import STANDARD_OUTPUT
     from netlab.cli.capture_screen import Screen
     from netlab.lab.selection import read_objects, select
     from netlab.lab.watch import Watch
 
     if everything and (pod, node, service) != (None, None, None):
         raise UsageError("--all is everything: leave it out, or the name")
+    if path == STANDARD_OUTPUT:
+        _require_piped(output)
     selection = select(read_objects(lab.client()), pod=pod, node=node, service=service, namespace=namespace)
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(Watch(lab, selection, expression))
         writer = None if path is None else stack.enter_context(_writer(path, watch, f"{selection}, lab {lab.name}"))
         shown: Shown = "taps" if follow else "packets" if verbose else "connections"
-        screen = Screen(watch, shown, json=output == "json", limit=count)
+        screen = Screen(watch, shown, json=output == "json", silent=path == STANDARD_OUTPUT, limit=count)
         capture = _Capture(watch, screen, writer, follow)
-        with screen, _stopping(watch, duration):
-            failure = capture.run()
+        try:
+            with screen, _stopping(watch, duration):
+                failure = capture.run()
+        except BrokenPipeError:
+            raise ReaderGoneError from None
         lost = screen.summary(capture.session, path)
     if failure is not None:
         raise failure
     if lost:
         sys.exit(_LOST)
+
+
+def _require_piped(output: str | None) -> None:
+    if output:
+        raise UsageError("-w - writes packets to standard output, and -o lines: leave one of them out, or name a file")
+    if sys.stdout.isatty():
+        raise UsageError("-w - writes packets, and standard output is a terminal: `-w - | wireshark -k -i -`")
 
 
 def _writer(path: Path, watch: Watch, what: str) -> Writer:
@@ -200,7 +219,7 @@ class _Capture:
             failure.exit_status = _INTERRUPTED
         except NetlabError as error:
             failure = error
-        except BrokenPipeError:  # whoever reads the lines has seen enough; the file may be for somebody else
+        except ReaderGoneError:  # who reads the lines has seen enough; the file may be for others
             self._finish()
             raise
         try:

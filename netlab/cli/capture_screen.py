@@ -51,9 +51,11 @@ _REFRESH = 0.2
 class Screen(AbstractContextManager["Screen"]):
     """Writes lines to the terminal or wherever standard output goes, and the rest to standard error."""
 
-    def __init__(self, watch: Watch, shown: Shown, *, json: bool, limit: int | None) -> None:
+    def __init__(self, watch: Watch, shown: Shown, *, json: bool, silent: bool, limit: int | None) -> None:
+        """`silent`: lines are counted only, because standard output is for the packets themselves."""
         self._watch = watch
         self._json = json
+        self._silent = silent
         self._conversations = Conversations() if shown == "connections" and not json else None
         self._left = limit
         self._began = time.monotonic()
@@ -179,7 +181,7 @@ class Screen(AbstractContextManager["Screen"]):
         engine = self._watch.engine
         received, drops, gone = engine.received, engine.drops, engine.gone
         lost = sum(drops.values())
-        where = f"; in {path}" if path is not None else ""
+        where = f"; in {path}" if path is not None and not self._silent else ""
         click.echo(f"{session.frames} frames at {len(received)} taps, {lost} lost{where}", err=True)
         if self._in_full or lost:
             self._tap_by_tap(received, drops, gone)
@@ -229,6 +231,8 @@ class Screen(AbstractContextManager["Screen"]):
         }
 
     def _line(self, text: str, style: str = "", *, indent: int = 0, indent_more: int = _INDENT) -> None:
+        if self._silent:
+            return
         for line in wrapped(" " * indent + visible(text), self._columns, indent + indent_more):
             if self._live is None:
                 click.echo(line)

@@ -1,4 +1,4 @@
-"""Writing a report: files for their owner alone, replaced as a whole."""
+"""Writing a report: files as the umask has them, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def write_page(path: Path, text: str) -> None:
     require_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8", opener=_private) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8") as file:
             file.write(text)
         beside.replace(path)
     except OSError as error:
@@ -52,16 +52,12 @@ def copy(source: Path, target: Path) -> None:
     try:
         if target.exists() and source.samefile(target):
             return
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        with source.open("rb") as old, open(target, "xb", opener=_private) as new:
+        with source.open("rb") as old, target.open("xb") as new:
             shutil.copyfileobj(old, new)
     except OSError as error:
         raise _unwritable(target, error) from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _unwritable(path: Path, error: OSError) -> NetlabError:

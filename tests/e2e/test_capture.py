@@ -171,7 +171,6 @@ def test_a_packet_to_a_service_is_followed_by_name_and_its_changes_are_in_the_fi
 
     recording = pcapng.read(path)
     assert sum(recording.drops.values()) == 0
-    assert path.stat().st_mode & 0o777 == 0o600
     shark = subprocess.run(
         [*TSHARK, str(path), "-Y", "frame.comment contains DNAT"],
         capture_output=True,
@@ -287,6 +286,29 @@ def test_after_a_kill_the_file_is_whole_but_for_the_last_packets_and_no_process_
     assert {frame.tap.name for frame in pcapng.read(path).frames} >= {"outside eth0", "node-1 eth0"}
 
 
+def test_packets_go_to_standard_output_as_they_come_and_nothing_else_does(stall: Netlab) -> None:
+    argv = stall.argv("capture", "-w", "-", "-f", "tcp port 30970")
+    with subprocess.Popen(
+        argv, env=stall.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"watching ")
+        shark = subprocess.Popen(
+            ["tshark", "-l", "-n", "-r", "-", "-T", "fields", "-e", "frame.interface_name"],
+            stdin=process.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        with shark:
+            process.stdout.close()
+            stall.ok("exec", "outside", "--", "/agnhost", "connect", "192.0.2.1:30970")
+            assert shark.stdout is not None
+            assert shark.stdout.readline() == "outside eth0\n"  # while it goes on
+            shark.kill()
+        stall.ok("exec", "outside", "--", "/agnhost", "connect", "192.0.2.1:30970")
+        assert process.wait(timeout=60) == 0  # nobody reads it any more
+        assert process.stderr.read() == b""
+
+
 FLOOD = """
 import socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -332,6 +354,7 @@ def test_it_stops_after_so_many_lines_or_seconds(stall: Netlab) -> None:
         (["--all", "--node", "node-1"], 2, "--all is everything"),
         (["-n", "x", "--pod", "y/z"], 2, "leave one of them out"),
         (["-f", "tcp prot 80"], 2, "filter 'tcp prot 80': can't parse filter expression: syntax error"),
+        (["-w", "-", "-o", "json"], 2, "leave one of them out"),
         (["-w", "/"], 2, "is a directory"),
         (["-w", "/nowhere/at/all"], 2, "there is no directory /nowhere/at"),
         (["-w", "/proc/packets"], 1, "packets cannot be written there"),

@@ -45,13 +45,23 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, writt
     assert read(path) == Recording([POD, BRIDGE], [each for each, _ in written], comments, drops)
 
 
-def test_a_file_is_its_owners_alone_and_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.pcapng"
     write(path, [frame()])
     with path.open("rb") as old:
         write(path, [])
         assert len(old.read()) > len(path.read_bytes())
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_who_may_read_it_is_for_the_umask(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    path = tmp_path / "new" / "x.pcapng"
+    before = os.umask(umask)
+    try:
+        write(path, [])
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [file, folder]
 
 
 def test_a_file_is_whole_after_each_flush(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The pages of scenario runs."""
 
 import dataclasses
+import os
 import stat
 from pathlib import Path
 
@@ -139,7 +140,11 @@ def test_a_report_is_whole_for_its_owner_alone_and_can_be_moved(scenario: Scenar
     junk.write_bytes(b"junk")
     result = run(scenario, check("passed", "a", "a", pcap, gone, junk))
     directory = tmp_path / "new" / "report"
-    assert site.write(directory, [scenario], [result], 1.0) == directory / "index.html"
+    before = os.umask(0o022)
+    try:
+        assert site.write(directory, [scenario], [result], 1.0) == directory / "index.html"
+    finally:
+        os.umask(before)
     pcap.unlink()
     moved = directory.rename(tmp_path / "moved")
     for page in (moved / "index.html", moved / "mine" / "vxlan-nftables-IPv4.html"):
@@ -147,7 +152,8 @@ def test_a_report_is_whole_for_its_owner_alone_and_can_be_moved(scenario: Scenar
         for link in tree.all("a"):
             target = link.attributes["href"].partition("#")[0]
             assert not target or (page.parent / target).exists()
-    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in moved.rglob("*") if path.is_file()} == {"0o600"}
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in moved.rglob("*") if path.is_file()} == {"0o644"}
+    assert stat.S_IMODE(moved.stat().st_mode) == 0o755
     caption = tree.one("figcaption").text
     assert caption.startswith("Packets: a.pcapng, junk.pcapng (no packets; ")
     assert "gone.pcapng: No such file" in caption
