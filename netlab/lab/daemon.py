@@ -174,6 +174,8 @@ class Supervisor:
             os.dup2(output, 1)
             os.dup2(output, 2)
             syscalls.setns(pidfd, _JOINED)
+            # Those of all other machines too: with each node there would be more of them in every component.
+            os.closerange(3, 0x7FFFFFFF)
             component.body()
             status = 0
         except KeyboardInterrupt:

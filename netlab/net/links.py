@@ -1,4 +1,4 @@
-"""Links, addresses, routes and neighbours, over pyroute2: each function brings about a state and can be repeated.
+"""Links, addresses and routes, over pyroute2: each function brings about a state and can be repeated.
 
 They take an open `pyroute2.IPRoute`, which works in the network namespace where it was opened. Errors are `LinkError`
 and name the object and the kernel's reason.
@@ -19,8 +19,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 from netlab.errors import NetlabError, UnsupportedError
 
 _IFA_F_NODAD = 0x02
-_NUD_PERMANENT = 0x80
-_NTF_SELF = 0x02
 _RTNH_F_ONLINK = 0x04
 
 
@@ -108,38 +106,6 @@ def ensure_route(ip: IPRoute, destination: str, gateways: list[str], link: str, 
 def remove_route(ip: IPRoute, destination: str, link: str) -> None:
     """Remove the route to `destination` through the link, if there is one."""
     _remove(f"route to {destination}", lambda: ip.route("del", dst=destination, oif=_existing(ip, link)))
-
-
-def ensure_neighbour(ip: IPRoute, address: str, mac: str, link: str) -> None:
-    """A permanent ARP or NDP entry."""
-    with _naming(f"neighbour {address} on {link}"):
-        ip.neigh("replace", dst=address, lladdr=mac, ifindex=_existing(ip, link), state=_NUD_PERMANENT)
-
-
-def remove_neighbour(ip: IPRoute, address: str, link: str) -> None:
-    """Remove the ARP or NDP entry, if there is one."""
-    _remove(f"neighbour {address}", lambda: ip.neigh("del", dst=address, ifindex=_existing(ip, link)))
-
-
-def ensure_fdb(ip: IPRoute, mac: str, destination: str, link: str) -> None:
-    """Frames for `mac` leave the VXLAN device to the tunnel endpoint `destination`."""
-    with _naming(f"forwarding entry {mac} on {link}"):
-        ip.fdb(
-            "replace",
-            lladdr=mac,
-            dst=destination,
-            ifindex=_existing(ip, link),
-            flags=_NTF_SELF,
-            state=_NUD_PERMANENT,
-        )
-
-
-def remove_fdb(ip: IPRoute, mac: str, destination: str, link: str) -> None:
-    """Remove the forwarding entry, if there is one."""
-    _remove(
-        f"forwarding entry {mac}",
-        lambda: ip.fdb("del", lladdr=mac, dst=destination, ifindex=_existing(ip, link), flags=_NTF_SELF),
-    )
 
 
 def mac_of(ip: IPRoute, name: str) -> str:

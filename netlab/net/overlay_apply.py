@@ -1,18 +1,31 @@
-"""Reading and writing a VXLAN device's peer entries (forwarding, neighbours and routes) with pyroute2."""
+"""Reading and writing a VXLAN device's peer entries (forwarding, neighbours and routes).
+
+They are read with pyroute2 and written with raw netlink, many at a time: every node of a lab has some for each other
+one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
+import os
 import socket
+from collections.abc import Iterable, Iterator
 
 from pyroute2 import IPRoute
 
-from netlab.net import links
+from netlab.net import links, rtneigh, rtnl
 from netlab.net.links import LinkError
+from netlab.net.netlink import Message, NetlinkError
 from netlab.net.overlay import Overlay
 
 _NUD_PERMANENT = 0x80
 _MAIN = 254
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
+"""What the kernel says when there is nothing to be deleted."""
+_AT_ONCE = 100
+"""Messages that are sent together: their answers must find room in the socket's buffer."""
 
 
 def read(ip: IPRoute, device: str) -> Overlay:
@@ -42,25 +55,67 @@ def apply(ip: IPRoute, device: str, wanted: Overlay) -> None:
     """Make the device's entries exactly `wanted`. Raises `LinkError` naming the object at fault."""
     present = read(ip, device)
     _refuse_foreign_routes(ip, wanted - present, device)
-    change(ip, device, present, wanted)
+    change(device, present, wanted)
 
 
-def change(ip: IPRoute, device: str, present: Overlay, wanted: Overlay) -> None:
-    """Replace the entries `present` by `wanted`. Raises `LinkError` naming the object that failed."""
+def change(device: str, present: Overlay, wanted: Overlay, *, onlink: bool = True) -> None:
+    """Replace the entries `present` by `wanted`. Raises `LinkError` naming the object that failed.
+
+    With `onlink` the kernel accepts a gateway that no address of the link covers.
+    """
     missing, stale = wanted - present, present - wanted
-    # Deletions come first: a new entry may take the place of an old one (a peer whose endpoint or subnet changed).
-    for subnet, _ in stale.routes:
-        links.remove_route(ip, subnet, device)
-    for address, _ in stale.neighbours:
-        links.remove_neighbour(ip, address, device)
-    for mac, endpoint in stale.forwarding:
-        links.remove_fdb(ip, mac, endpoint, device)
-    for mac, endpoint in missing.forwarding:
-        links.ensure_fdb(ip, mac, endpoint, device)
-    for address, mac in missing.neighbours:
-        links.ensure_neighbour(ip, address, mac, device)
-    for subnet, gateway in missing.routes:
-        links.ensure_route(ip, subnet, [gateway], device, onlink=True)
+    with rtnl.Rtnetlink() as kernel:
+        try:
+            link = kernel.link(device)
+            if link is None:
+                raise LinkError(f"link {device}: there is none of that name")
+            # Deletions come first: a new entry may take an old one's place (a peer whose endpoint or subnet changed).
+            for message in _deletions(stale, device, link.index):
+                with _tolerating_gone():
+                    kernel.send(message)
+            made = _additions(missing, device, link.index, onlink=onlink)
+            for start in range(0, len(made), _AT_ONCE):
+                kernel.send(*made[start : start + _AT_ONCE])
+        except NetlinkError as error:
+            raise LinkError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
+
+
+def change_routes(link: str, gone: Iterable[tuple[str, str]], come: Iterable[tuple[str, str]]) -> None:
+    """Remove and make routes through a link, as subnet and gateway. Raises `LinkError` naming the one that failed."""
+    change(link, Overlay(routes=frozenset(gone)), Overlay(routes=frozenset(come)), onlink=False)
+
+
+def _deletions(stale: Overlay, device: str, index: int) -> list[Message]:
+    return [
+        *(rtnl.route_deletion(subnet, *_network(subnet), index) for subnet, _ in stale.routes),
+        *(rtneigh.neighbour_deletion(address, device, index) for address, _ in stale.neighbours),
+        *(rtneigh.forwarding_deletion(mac, endpoint, device, index) for mac, endpoint in stale.forwarding),
+    ]
+
+
+def _additions(missing: Overlay, device: str, index: int, *, onlink: bool) -> list[Message]:
+    return [
+        *(rtneigh.forwarding(mac, endpoint, device, index) for mac, endpoint in missing.forwarding),
+        *(rtneigh.neighbour(address, mac, device, index) for address, mac in missing.neighbours),
+        *(
+            rtnl.gateway_route(subnet, *_network(subnet), index, ipaddress.ip_address(gateway).packed, onlink=onlink)
+            for subnet, gateway in missing.routes
+        ),
+    ]
+
+
+def _network(subnet: str) -> tuple[bytes, int]:
+    network = ipaddress.ip_network(subnet)
+    return network.network_address.packed, network.prefixlen
+
+
+@contextlib.contextmanager
+def _tolerating_gone() -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.errno not in _GONE:
+            raise
 
 
 def _refuse_foreign_routes(ip: IPRoute, missing: Overlay, device: str) -> None:

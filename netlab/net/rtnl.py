@@ -24,12 +24,13 @@ from netlab.net.netlink import (
 )
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
+NLM_F_REPLACE = 0x100
 _NETLINK_ROUTE = 0
 _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_GETNSID = 90
 
 IFF_UP, IFF_PROMISC = 0x1, 0x100
@@ -45,8 +46,9 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
+_RTNH_F_ONLINK = 4
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
-SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST, _SCOPE_NOWHERE = 0, 253, 254, 255
 
 _LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _ADDRESS = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
@@ -291,6 +293,31 @@ def route(
         _RTM_NEWROUTE,
         NLM_F_CREATE | NLM_F_EXCL,
         _ROUTE.pack(_family(packed), length, 0, 0, short, _RTPROT_STATIC, scope, _RTN_UNICAST, 0) + attributes,
+    )
+
+
+def gateway_route(destination: str, packed: bytes, length: int, index: int, gateway: bytes, *, onlink: bool) -> Message:
+    """A route by way of a gateway, in place of any other to the destination.
+
+    With `onlink` the kernel accepts a gateway that no address of the link covers.
+    """
+    made = route(destination, packed, length, index, gateway)
+    made.flags = NLM_F_CREATE | NLM_F_REPLACE
+    if onlink:
+        made.payload = made.payload[: _ROUTE.size - 4] + _U32.pack(_RTNH_F_ONLINK) + made.payload[_ROUTE.size :]
+    return made
+
+
+def route_deletion(destination: str, packed: bytes, length: int, index: int) -> Message:
+    """Remove a route of the main table through a link."""
+    return Message(
+        f"route to {destination}",
+        _RTM_DELROUTE,
+        0,
+        # From everywhere (RTN_UNSPEC, RTPROT_UNSPEC) and of any scope (RT_SCOPE_NOWHERE).
+        _ROUTE.pack(_family(packed), length, 0, 0, _RT_TABLE_MAIN, 0, _SCOPE_NOWHERE, 0, 0)
+        + (attribute(_RTA_DST, packed) if length else b"")
+        + _number(_RTA_OIF, index),
     )
 
 

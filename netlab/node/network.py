@@ -40,6 +40,10 @@ CONF_FILE = "10-netlab.conflist"
 _RETRY = 1.0
 """Seconds until what failed is tried again."""
 
+_REST_OF_A_NODE, _LONGEST_REST = 0.01, 1.0
+"""Seconds of rest after a change for each node there is, and at most: a change is planned from all nodes, and while a
+lab starts all of them change. Changes that come together are carried out together."""
+
 log = logging.getLogger(__name__)
 
 
@@ -187,13 +191,15 @@ async def run(client: Client, config: NetworkConfig) -> None:
             except (NetlabError, OSError) as error:
                 log.error("pod network: %s; trying again in %.0f s", error, _RETRY)
                 await _report(client, config.node_name, type(error).__name__, str(error))
-                failed = True
+                failed, applied = True, None
                 await asyncio.sleep(_RETRY)
                 changed.set()
             else:
                 if failed:
                     await _report(client, config.node_name, "PodNetworkIsUp", "")
                 failed = False
+                if applied is not None:
+                    await asyncio.sleep(min(_REST_OF_A_NODE * len(nodes.items), _LONGEST_REST))
 
 
 def _matters(old: Node | None, new: Node | None) -> bool:
@@ -216,6 +222,8 @@ async def _sync(
     if me is None or not me.spec.podCIDRs or not me.status.addresses:
         return applied
     wanted = plan(config, me, list(nodes.values()))
+    if wanted.vtep and VTEP_MAC not in me.metadata.annotations:
+        applied = None  # the Node is new, or made anew: its peers must learn of the device
     if wanted != applied:
         vtep_mac = await asyncio.to_thread(apply, config, wanted, applied)
         if vtep_mac and me.metadata.annotations.get(VTEP_MAC) != vtep_mac:

@@ -9,7 +9,7 @@ from pyroute2 import IPRoute
 
 from netlab.errors import NetlabError
 from netlab.net import links, overlay_apply
-from netlab.node.network import BRIDGE, VXLAN, VXLAN_ID, NetworkConfig, PodNetwork
+from netlab.node.network import BRIDGE, VXLAN, VXLAN_ID, NetworkConfig, PodNetwork, PodRoute
 
 VXLAN_PORT = 4789
 """IANA's port (RFC 7348), so that every packet tool decodes it unasked; flannel uses the kernel's older 8472."""
@@ -18,26 +18,46 @@ _TABLE = "netlab-egress"
 
 
 def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None) -> str | None:
-    """Make the kernel have `wanted`, removing what `applied` had beyond it; the VXLAN device's MAC, if there is one.
+    """Make the kernel have `wanted`, removing what `applied` had beyond it; the VXLAN device's MAC, if looked at.
 
-    With `applied` None (a fresh start) what an earlier agent left for peers that are gone is removed too. Blocking.
-    Raises `NetlabError` naming the object.
+    With `applied` None (a fresh start, or a try that failed) everything is looked at, and what an earlier agent left
+    for peers that are gone is removed too; otherwise only the difference is carried out. Blocking. Raises
+    `NetlabError` naming the object.
     """
+    if applied is None or _own_part(applied) != _own_part(wanted):
+        return _apply_all(config, wanted)
+    if wanted.vtep:
+        overlay_apply.change(VXLAN, applied.overlay, wanted.overlay)
+    _change_routes(config, applied.routes, wanted.routes)
+    return None
+
+
+def _own_part(network: PodNetwork) -> object:
+    """What is of the node itself and not of its peers."""
+    return (network.pod_cidrs, network.vtep, network.bridge_addresses)
+
+
+def _apply_all(config: NetworkConfig, wanted: PodNetwork) -> str | None:
     _masquerade(config, wanted)
     with IPRoute() as ip:
-        mac = _ensure_vtep(ip, config, wanted) if wanted.vtep else None
+        mac = None
+        if wanted.vtep:
+            mac = _ensure_vtep(ip, config, wanted)
+            overlay_apply.change(VXLAN, overlay_apply.read(ip, VXLAN), wanted.overlay)
         if wanted.bridge_addresses:
             _ensure_segment(ip, config, wanted)
-        for route in (applied.routes - wanted.routes) if applied else ():
-            links.remove_route(ip, route.destination, route.link)
-        if wanted.vtep:
-            known = applied.overlay if applied else overlay_apply.read(ip, VXLAN)
-            overlay_apply.change(ip, VXLAN, known, wanted.overlay)
-        for route in wanted.routes - (applied.routes if applied else frozenset()):
-            links.ensure_route(ip, route.destination, [route.gateway], route.link)
-        if applied is None:
-            _remove_strays(ip, config, wanted)
+        _change_routes(config, frozenset(), wanted.routes)
+        _remove_strays(ip, config, wanted)
     return mac
+
+
+def _change_routes(config: NetworkConfig, before: frozenset[PodRoute], wanted: frozenset[PodRoute]) -> None:
+    if before != wanted:
+        overlay_apply.change_routes(
+            config.underlay,
+            [(route.destination, route.gateway) for route in before],
+            [(route.destination, route.gateway) for route in wanted],
+        )
 
 
 def _ensure_vtep(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> str:

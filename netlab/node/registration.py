@@ -21,9 +21,9 @@ from netlab.errors import NetlabError
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats, as upstream's nodeStatusUpdateFrequency."""
-_NETWORK_POLL = 0.025
+_FIRST_POLL, _POLL_GROWTH = 0.025, 1.2
 _READY_POLL = 5.0
-"""Seconds between two looks for the CNI configuration, before there is one and after."""
+"""Seconds between two looks for the CNI configuration, before there is one (growing) and after."""
 _RETRY = 0.5
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
@@ -161,10 +161,13 @@ class Registration:
         loop = asyncio.get_running_loop()
         next_heartbeat = loop.time() + HEARTBEAT
         ready = self._network_ready.is_set()
+        poll = _FIRST_POLL
         while True:
-            poll = _READY_POLL if ready else _NETWORK_POLL
+            poll = _READY_POLL if ready else min(poll * _POLL_GROWTH, _READY_POLL)
             await asyncio.sleep(max(0.0, min(poll, next_heartbeat - loop.time())))
             was_ready, ready = ready, self._look()
+            if was_ready and not ready:
+                poll = _FIRST_POLL
             if ready == was_ready and loop.time() < next_heartbeat:
                 continue
             try:

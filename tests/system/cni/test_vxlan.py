@@ -256,11 +256,11 @@ BROKEN = {
     "device": Broken(lambda ip, index: ip.link("del", index=index), "link vxlan7: missing"),
     "down": Broken(lambda ip, index: ip.link("set", index=index, state="down"), "link vxlan7: down"),
     "forwarding entry": Broken(
-        lambda ip, _: links.remove_fdb(ip, MAC, "192.0.2.2", "vxlan7"),
+        lambda ip, _: ip.fdb("del", lladdr=MAC, dst="192.0.2.2", ifindex=links.index_of(ip, "vxlan7")),
         f"forwarding entry {MAC} to 192.0.2.2 on vxlan7: missing",
     ),
     "neighbour": Broken(
-        lambda ip, _: links.remove_neighbour(ip, "10.244.2.0", "vxlan7"),
+        lambda ip, _: ip.neigh("del", dst="10.244.2.0", ifindex=links.index_of(ip, "vxlan7")),
         f"neighbour 10.244.2.0 with {MAC} on vxlan7: missing",
     ),
     "route": Broken(
