@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from netlab.visible import visible
+
 
 class Markup(str):
     """Text that is HTML already."""
@@ -17,18 +19,20 @@ Child: TypeAlias = "str | int | Iterable[Child] | None"
 
 _VOID = frozenset({"br", "link", "meta"})
 
-# What a page must not hold (controls, HTML 13.2.3.5), and what turns the order of the text around it: a name that is
-# read on the wire or given by a user would show as another.
-_UNSEEN = [*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)]
-_TURNING = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_REPLACED = dict.fromkeys([*_UNSEEN, *_TURNING], "\N{REPLACEMENT CHARACTER}")
-
 
 def escaped(text: object) -> Markup:
-    """A text as HTML that shows it, in content and in attributes alike; `Markup` as it is."""
+    """A text as HTML that shows it, in content and in attributes alike; `Markup` as it is.
+
+    What a page must not hold (controls, HTML 13.2.3.5) or what turns the text around it is shown as an escape.
+    """
     if isinstance(text, Markup):
         return text
-    return Markup(html.escape(str(text).translate(_REPLACED)))
+    return Markup(html.escape(visible(str(text))))
+
+
+def by_line(text: str) -> str:
+    """A text of several lines in which everything can be seen; lines and tabs stay."""
+    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
 
 
 def element(name: str, /, *children: Child, **attributes: object) -> Markup:

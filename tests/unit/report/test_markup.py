@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.report.markup import Markup, element, escaped, join
+from netlab.report.markup import Markup, by_line, element, escaped, join
+from netlab.visible import visible
 from tests.unit.report.dom import parsed
 
 HOSTILE = [
@@ -15,6 +16,7 @@ HOSTILE = [
     "' onload='alert(1)",
     "</title></style></svg>&lt;b&gt;",
     "]]><!--",
+    "\x1b[2J\u202e\u2066\x00\x7f",
 ]
 
 
@@ -22,8 +24,8 @@ HOSTILE = [
 def test_a_text_stays_a_text(text: str) -> None:
     tree = parsed(element("p", text, title=text))
     assert [node.tag for node in tree] == ["p"]
-    assert tree.text == text
-    assert tree.one("p").attributes == {"title": text}
+    assert tree.text == visible(text)
+    assert tree.one("p").attributes == {"title": visible(text)}
 
 
 @given(st.text())
@@ -40,9 +42,10 @@ def test_markup_is_not_escaped_again_but_in_attributes_it_is() -> None:
     assert element("i", title=Markup('"<b>"')) == '<i title="&quot;&lt;b&gt;&quot;"></i>'
 
 
-def test_what_is_not_seen_or_turns_the_text_around_it_is_shown_as_replaced() -> None:
-    assert escaped("a\u202eb\x00c\ud800d\u2066e\x1b[31m") == "a�b�c�d�e�[31m"
-    assert escaped("naïve → 北京\n\t") == html.escape("naïve → 北京\n\t")
+def test_what_is_not_seen_or_turns_the_text_around_it_is_shown_as_an_escape() -> None:
+    assert escaped("a\u202eb\x00c\ud800d\u2066e\x1b[31m\n") == r"a\u202eb\x00c\ud800d\u2066e\x1b[31m\n"
+    assert escaped("naïve → 北京") == html.escape("naïve → 北京")
+    assert by_line("a\n\tb\x1b\n") == "a\n\tb\\x1b\n"
 
 
 def test_attributes_and_children() -> None:
