@@ -45,6 +45,12 @@ def briefly(deed: str) -> str:
     return re.sub(r"(VXLAN \d+) .*", r"\1", deed)
 
 
+def in_a_word(deed: str) -> str:
+    """A deed without any figures: `DNAT`, `into VXLAN`."""
+    match = re.match(r"[^\d\[]*", deed)
+    return match[0].strip() if match else deed
+
+
 def decisions(by: Sequence[str]) -> list[Decision]:
     """What decided at a hop: causes first, then the rules, then the routes."""
     return sorted((Decision(_kind(each), _without_kind(each)) for each in by), key=_rank)

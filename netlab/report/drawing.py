@@ -52,6 +52,12 @@ def polyline(points: Sequence[Point], class_: str, radius: float = 8, marker: st
     return element("path", d="".join(parts), class_=class_, marker_end=marker and f"url(#{marker})")
 
 
+def strokes(lines: Iterable[tuple[Point, Point]], class_: str) -> Markup:
+    """Straight lines apart from one another, drawn as one."""
+    d = "".join(f"M{_n(one.x)} {_n(one.y)}L{_n(other.x)} {_n(other.y)}" for one, other in lines)
+    return element("path", d=d, class_=class_)
+
+
 def arrowhead(name: str, class_: str) -> Markup:
     """The definition of a marker for a line's end."""
     tip = element("path", d="M0 0 10 5 0 10z", class_=class_)

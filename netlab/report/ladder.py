@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from netlab.report import drawing, page
+from netlab.report.decisions import is_commonplace
 from netlab.report.drawing import Point
 from netlab.report.markup import Markup, element
 from netlab.report.messages import Lifeline, Message, Stop
@@ -17,11 +18,12 @@ MOST = 80
 _SILENCE = 100_000_000
 """Nanoseconds without a packet that are worth a line of their own: retransmissions wait at least twice as long."""
 
-_TIME, _SPENT = 74.0, 70.0
+_MARGIN, _TIME = 10.0, 66.0
+"""Left of a row's text, and how far behind that the packet's time is."""
 _HEAD, _BELOW_HEAD = 44.0, 14.0
-_LEAST_GAP = 150.0
-_TEXT, _SMALL = 12.5, 11.0
-_LABEL, _PILL, _LEG, _QUIET = 32.0, 17.0, 26.0, 26.0
+_LEAST_GAP, _LEAST_WIDTH = 150.0, 420.0
+_TEXT, _SMALL, _BOLD = 12.5, 11.0, 1.15
+_STRIP, _ABOVE_ARROW, _PILL, _LEG, _QUIET = 24.0, 18.0, 17.0, 26.0, 26.0
 _LOOP, _TURN = 34.0, 10.0
 _LONG = 46
 """Letters of a change beyond which it takes two lines."""
@@ -47,7 +49,7 @@ class Leg:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A message in the diagram: where it begins, and its legs with theirs."""
+    """A message in the diagram: a strip with its text begins at `y`, beneath it are its legs, each at a height."""
 
     message: Message
     y: float
@@ -96,8 +98,21 @@ def legs(stops: Sequence[Stop], columns: Sequence[Lifeline]) -> list[Leg]:
     return [Leg(tuple(each)) for each in found]
 
 
+def said_once(messages: Iterable[Message]) -> list[Message]:
+    """The messages without the changes that an earlier one had: of a connection, all packets are translated alike."""
+    said: set[str] = set()
+    found = []
+    for message in messages:
+        stops = tuple(
+            stop._replace(changes=tuple(each for each in stop.changes if each not in said)) for stop in message.stops
+        )
+        said |= {change for stop in stops for change in stop.changes}
+        found.append(message._replace(stops=stops))
+    return found
+
+
 def plan(messages: Sequence[Message]) -> Plan:
-    """Lay out messages. There is room for every text."""
+    """Lay out messages. There is room for every text, and lifelines are only where there is none."""
     lifelines = order(messages)
     parts = [legs(message.stops, lifelines) for message in messages]
     columns = _columns(lifelines, messages, parts)
@@ -108,16 +123,22 @@ def plan(messages: Sequence[Message]) -> Plan:
         if silence > _SILENCE:
             y += _QUIET
         begin = y
-        y += _LABEL
+        y += _STRIP + _ABOVE_ARROW
         placed = []
         for leg, following in itertools.zip_longest(its, its[1:]):
             placed.append((leg, y))
             y += leg.height
             if following is not None and not leg.is_loop:
                 y += _TURN if following.is_loop else _LEG
-        y += 20 if message.unseen else 10
+        y += 14
         rows.append(Row(message, begin, y - begin, tuple(placed), silence if silence > _SILENCE else 0))
-    right = max([columns[lifelines[-1]] + _half(lifelines[-1]), *(_reach(row, columns) for row in rows)]) + _SPENT
+    right = max(
+        [
+            columns[lifelines[-1]] + _half(lifelines[-1]),
+            *(_reach(row, columns) for row in rows),
+            *(_strip_width(message) for message in messages),
+        ]
+    )
     return Plan(Point(right, y + 8), columns, rows)
 
 
@@ -126,25 +147,27 @@ def _columns(
 ) -> dict[Lifeline, float]:
     """The lifelines' places: the gaps are as wide as the texts in them want."""
     gaps = [max(_LEAST_GAP, _half(one) + _half(other) + 14) for one, other in itertools.pairwise(lifelines)]
-    wanted: list[tuple[int, int, float]] = []
-    for message, its in zip(messages, parts, strict=True):
-        label = _label_width(message)
-        spots = sorted({lifelines.index(stop.lifeline) for stop in message.stops})
-        if spots[0] == spots[-1]:
-            wanted.append((spots[0], spots[0] + 1, label))
-        else:
-            wanted.append((spots[0], spots[-1], label))
-        for leg in its:
-            for before, after in itertools.pairwise(leg.stops):
-                one, other = sorted((lifelines.index(before.lifeline), lifelines.index(after.lifeline)))
-                pills = [_pill_width(line) + 20 for change in after.changes for line in _wrapped(change)]
-                wanted.append((one, max(other, one + 1), max(pills, default=0)))
-    for one, other, width in sorted(wanted, key=lambda want: want[1] - want[0]):
-        lacking = width - sum(gaps[one:other])
-        for index in range(one, min(other, len(gaps))):
-            gaps[index] += max(0.0, lacking / (other - one))
-    left = _TIME + _half(lifelines[0])
+    for leg in itertools.chain.from_iterable(parts):
+        for before, after in itertools.pairwise(leg.stops):
+            one, other = lifelines.index(before.lifeline), lifelines.index(after.lifeline)
+            gap = _pill_gap(one, other)
+            if gap < len(gaps):
+                room = _pills_width(after.changes) + (2 * (_LOOP + 10) if one == other else 24)
+                gaps[gap] = max(gaps[gap], room if after.changes else 0.0)
+    lacking = _LEAST_WIDTH - sum(gaps)
+    if gaps and lacking > 0:
+        gaps = [gap + lacking / len(gaps) for gap in gaps]
+    left = _MARGIN + _half(lifelines[0])
     return dict(zip(lifelines, itertools.accumulate([left, *gaps]), strict=True))
+
+
+def _pill_gap(one: int, other: int) -> int:
+    """The gap, by the lifeline at its left, where it is said what was done between two lifelines: beside the second."""
+    return other - 1 if one < other else other
+
+
+def _pills_width(changes: Sequence[str]) -> float:
+    return max((_pill_width(line) for change in changes for line in _wrapped(change)), default=0.0)
 
 
 def _half(lifeline: Lifeline) -> float:
@@ -152,18 +175,27 @@ def _half(lifeline: Lifeline) -> float:
 
 
 def _reach(row: Row, columns: dict[Lifeline, float]) -> float:
-    """How far to the right a row's texts go that are not between two lifelines."""
-    where = [columns[stop.lifeline] for stop in row.message.stops]
-    reach = max(where) if min(where) < max(where) else max(where) + _label_width(row.message)
-    for leg, _ in row.legs:
-        if leg.is_loop:
-            pills = [_pill_width(line) for change in leg.stops[1].changes for line in _wrapped(change)]
-            reach = max(reach, columns[leg.stops[0].lifeline] + _LOOP + 8 + max(pills, default=0.0))
-    return reach
+    """How far to the right a row's loops go, with what is said of them."""
+    loops = [leg for leg, _ in row.legs if leg.is_loop]
+    return max(
+        (columns[leg.stops[0].lifeline] + _LOOP + 8 + _pills_width(leg.stops[1].changes) for leg in loops), default=0.0
+    )
 
 
-def _label_width(message: Message) -> float:
-    return drawing.width_of(f"{message.what}  {message.who}", _TEXT) * 1.04 + 36
+def _strip_width(message: Message) -> float:
+    bold = drawing.width_of(f"{message.what}{_missing(message)}", _TEXT) * _BOLD
+    said = bold + drawing.width_of(f"  {message.who}", _TEXT) * 1.04
+    return _MARGIN + _TIME + said + 24 + drawing.width_of(_spent(message), _SMALL) + _MARGIN
+
+
+def _missing(message: Message) -> str:
+    return f"  ✗ not seen at {message.unseen.name}" if message.unseen else ""
+
+
+def _spent(message: Message) -> str:
+    """How long it was on its way, as far as that was seen."""
+    spent = max(stop.after for stop in message.stops)
+    return f"in {page.duration(spent)}" if spent else ""
 
 
 def _pill_width(text: str) -> float:
@@ -182,27 +214,24 @@ def _wrapped(change: str) -> list[str]:
 
 def ladder(messages: Sequence[Message], title: str, id_: str) -> Markup:
     """The diagram as an SVG; `id_` is its own in the page. There must be a message."""
-    laid = plan(messages[:MOST])
+    laid = plan(said_once(messages[:MOST]))
     start = messages[0].time
     content = [
         element("defs", (drawing.arrowhead(f"{id_}-{tone}", f"tip {tone}") for tone in ("request", "reply", "bad"))),
-        *(_stripe(row, laid.size.x) for row in laid.rows[1::2]),
-        *(_lifeline(lifeline, x, laid.size.y) for lifeline, x in laid.columns.items()),
+        *(_lifeline(lifeline, x, laid.rows) for lifeline, x in laid.columns.items()),
         *(part for row in laid.rows for part in _row(row, laid, start, id_)),
     ]
     return drawing.drawing(laid.size, title, content, class_="ladder", id_=id_)
 
 
-def _stripe(row: Row, width: float) -> Markup:
-    return drawing.rectangle(0, row.y, width, row.height, "stripe", 4)
-
-
-def _lifeline(lifeline: Lifeline, x: float, bottom: float) -> Markup:
+def _lifeline(lifeline: Lifeline, x: float, rows: Sequence[Row]) -> Markup:
+    """Its head, and a line wherever packets go: where there is text, there is no line."""
     kind = "" if lifeline.watched else " unwatched"
     half = _half(lifeline)
+    pieces = [(_HEAD, _HEAD + _BELOW_HEAD), *((row.y + _STRIP, row.y + row.height) for row in rows)]
     return element(
         "g",
-        drawing.polyline([Point(x, _HEAD), Point(x, bottom)], f"lifeline{kind}"),
+        drawing.strokes([(Point(x, top), Point(x, bottom)) for top, bottom in pieces], f"lifeline{kind}"),
         drawing.rectangle(x - half, 0, 2 * half, _HEAD, f"party{kind}{' machine' if lifeline.machine else ''}", 9),
         drawing.label(x, 19, lifeline.name, class_="party", anchor="middle"),
         drawing.label(x, 35, lifeline.where, class_="where", anchor="middle"),
@@ -212,22 +241,17 @@ def _lifeline(lifeline: Lifeline, x: float, bottom: float) -> Markup:
 def _row(row: Row, laid: Plan, start: int, id_: str) -> Iterator[Markup]:
     message, tone = row.message, row.message.tone
     if row.silence:
-        middle = (min(laid.columns.values()) + max(laid.columns.values())) / 2
         said = f"{page.duration(row.silence)} later"
-        yield drawing.label(middle, row.y - 9, said, class_="silence", anchor="middle")
-    where = [laid.columns[stop.lifeline] for stop in message.stops]
-    left, right = min(where), max(where)
+        yield drawing.label(_MARGIN + _TIME, row.y - 9, said, class_="silence")
+    yield drawing.rectangle(0, row.y, laid.size.x, _STRIP, "strip", 5)
+    baseline = row.y + 16
+    yield drawing.label(_MARGIN, baseline, page.duration(message.time - start), class_="time")
     what = element("tspan", message.what, class_=f"what {tone}")
-    text = [what, f"  {message.who}"]
-    whole = [element("title", message.exact), *text]
-    if left == right:
-        yield drawing.label(left + 12, row.y + 20, *whole, class_="who")
-    else:
-        yield drawing.label((left + right) / 2, row.y + 20, *whole, class_="who", anchor="middle")
-    yield drawing.label(0, row.y + 36, page.duration(message.time - start), class_="time")
-    spent = message.stops[-1].after or (message.stops[-2].after if len(message.stops) > 1 else 0)
-    if spent:
-        yield drawing.label(laid.size.x, row.y + 36, f"in {page.duration(spent)}", class_="time", anchor="end")
+    missing = element("tspan", _missing(message), class_="what bad unseen") if message.unseen else None
+    text = [element("title", message.exact), what, f"  {message.who}", missing]
+    yield drawing.label(_MARGIN + _TIME, baseline, *text, class_="who")
+    if spent := _spent(message):
+        yield drawing.label(laid.size.x - _MARGIN, baseline, spent, class_="time", anchor="end")
     for index, (leg, y) in enumerate(row.legs):
         if index and not row.legs[index - 1][0].is_loop:
             x = laid.columns[leg.stops[0].lifeline]
@@ -240,27 +264,37 @@ def _row(row: Row, laid: Plan, start: int, id_: str) -> Iterator[Markup]:
 def _leg(leg: Leg, y: float, laid: Plan, tone: str, arrow: str | None) -> Iterator[Markup]:
     for before, after in itertools.pairwise(leg.stops):
         x, goal = laid.columns[before.lifeline], laid.columns[after.lifeline]
-        known = "" if before.lifeline.watched and after.lifeline.watched else " unwatched"
+        known = "" if _is_known(before) and _is_known(after) else " unwatched"
         tip = arrow if after is leg.stops[-1] else None
         if x == goal:
             corners = [Point(x, y), Point(x + _LOOP, y), Point(x + _LOOP, y + leg.height), Point(x, y + leg.height)]
             middle, top, anchor = x + _LOOP + 8, y + 3, "start"
         else:
             corners = [Point(x, y), Point(goal, y)]
-            middle, top, anchor = (x + goal) / 2, y + 4, "middle"
+            middle, top, anchor = _beside(before.lifeline, after.lifeline, laid), y + 4, "middle"
         yield drawing.polyline(corners, f"arrow {tone}{known}", marker=tip)
-        for change in sorted(after.changes, key=_is_minor):
+        for change in sorted(after.changes, key=is_commonplace):
             lines = _wrapped(change)
-            yield from _pill(lines, middle, top, anchor, "deed minor" if _is_minor(change) else "deed")
+            yield from _pill(lines, middle, top, anchor, "deed minor" if is_commonplace(change) else "deed")
             top += len(lines) * _PILL
     for stop in leg.stops if len(leg.stops) == 1 else leg.stops[:-1]:
-        if stop.lifeline.watched:
-            yield drawing.circle(Point(laid.columns[stop.lifeline], y), 3.5, f"dot {tone}")
+        place = Point(laid.columns[stop.lifeline], y)
+        if stop.translates:
+            yield drawing.circle(place, 4.5, "deed-dot")
+        elif stop.lifeline.watched:
+            yield drawing.circle(place, 3.5, f"dot {tone}")
 
 
-def _is_minor(change: str) -> bool:
-    """That each router takes one from the TTL is not what one looks for."""
-    return change.startswith(("TTL ", "hop limit "))
+def _is_known(stop: Stop) -> bool:
+    """Whether it is certain that the packet passed there."""
+    return stop.lifeline.watched or stop.translates
+
+
+def _beside(before: Lifeline, after: Lifeline, laid: Plan) -> float:
+    """The middle of the gap beside the second lifeline, at the side of the first."""
+    lifelines = list(laid.columns)
+    gap = _pill_gap(lifelines.index(before), lifelines.index(after))
+    return (laid.columns[lifelines[gap]] + laid.columns[lifelines[gap + 1]]) / 2
 
 
 def _pill(lines: Sequence[str], x: float, y: float, anchor: str, class_: str) -> Iterator[Markup]:
@@ -279,4 +313,3 @@ def _unseen(message: Message, laid: Plan, y: float) -> Iterator[Markup]:
     end = x + (min(90.0, abs(goal - x) * 0.6) if goal > x else -min(90.0, abs(goal - x) * 0.6))
     yield drawing.polyline([Point(x, y), Point(end, y)], "arrow bad lost")
     yield drawing.cross(Point(end, y), 5, "end")
-    yield drawing.label((x + end) / 2, y + 15, f"not seen at {message.unseen.name}", class_="unseen", anchor="middle")

@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from netlab.capture.correlate import Journey, changes
+from netlab.capture.correlate import Journey, Sighting, changes
 from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text, protocol_name
 from netlab.capture.icmp import words
 from netlab.capture.taps import Tap
 from netlab.lab.paths import OUTSIDE
+from netlab.report.translators import is_translation, translator
 
 Tone = Literal["request", "reply", "bad"]
 
@@ -19,7 +20,7 @@ _FLAGS = {"S": "SYN", "A": "ACK", "F": "FIN", "R": "RST", "P": "PSH", "U": "URG"
 
 
 class Lifeline(NamedTuple):
-    """A place where packets were seen, or, not `watched`, somebody who sends or gets them elsewhere."""
+    """A place where packets were seen, or, not `watched`, one that sends, gets or translates them unseen."""
 
     name: str
     where: str
@@ -28,11 +29,15 @@ class Lifeline(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """A packet at a lifeline, `after` nanoseconds since it was first seen, and how it differs from the stop before."""
+    """A packet at a lifeline, `after` nanoseconds since it was first seen, and how it differs from the stop before.
+
+    Where a node `translates` it, it is not seen: but it must have been there.
+    """
 
     lifeline: Lifeline
     after: int = 0
     changes: tuple[str, ...] = ()
+    translates: bool = False
 
 
 class Message(NamedTuple):
@@ -84,19 +89,27 @@ def _message(
         _party(first.headers.source, first.tap, names),
         _party(last.headers.destination, last.tap, names),
     )
+
+    def elsewhere(name: str) -> Lifeline:
+        return unwatched.get(name) or Lifeline(name, "not watched", watched=False)
+
     stops: list[Stop] = []
     if short(first.tap.owner) != sender and sender not in watched:
-        stops.append(Stop(unwatched.get(sender) or Lifeline(sender, "not watched", watched=False)))
-    before: Headers | None = None
+        stops.append(Stop(elsewhere(sender)))
+    before: Sighting | None = None
     for sighting in journey.sightings:
-        done = changes(before, sighting.headers, reply=journey.reply) if before else []
+        done = changes(before.headers, sighting.headers, reply=journey.reply) if before else []
+        if before and any(map(is_translation, done)):
+            node = translator(before, sighting, names, reply=journey.reply)
+            if node and node not in (before.tap.owner, sighting.tap.owner):
+                stops.append(Stop(elsewhere(node), translates=True))
         stops.append(Stop(lifeline(sighting.tap), sighting.time - first.time, tuple(done)))
-        before = sighting.headers
+        before = sighting
     unseen = None
     if short(last.tap.owner) != recipient and not _for_many(last.headers.destination):
         unseen = watched.get(recipient)
         if unseen is None:
-            stops.append(Stop(unwatched.get(recipient) or Lifeline(recipient, "not watched", watched=False)))
+            stops.append(Stop(elsewhere(recipient)))
     return Message(
         first.time, _who(first.headers, names), _what(first.headers), _tone(journey), tuple(stops), str(first.headers),
         unseen,

@@ -3,6 +3,7 @@
 import dataclasses
 
 from netlab.capture.headers import ACK, ICMP, RST, Headers, packed
+from netlab.capture.taps import Tap
 from netlab.report import drawing, ladder
 from netlab.report.messages import Lifeline, Message, messages
 from tests.unit.report.dom import assert_sound, parsed
@@ -69,7 +70,7 @@ def test_a_place_that_was_watched_and_saw_nothing_is_one_that_did_not_see_it() -
     assert message.unseen == Lifeline("web", "eth0 on node-2", watched=True)
     assert [each.name for each in ladder.order([message])] == ["client", "web"]
     tree = assert_sound(ladder.ladder([message], "x", "x"))
-    assert [text.text for text in tree.all("text", "unseen")] == ["not seen at web"]
+    assert [text.text for text in tree.all("tspan", "unseen")] == ["  ✗ not seen at web"]
 
 
 def test_what_a_node_sends_by_another_interface_comes_from_elsewhere_on_it() -> None:
@@ -108,7 +109,7 @@ def test_the_order_of_lifelines_is_that_of_the_way() -> None:
     other = tap("lesson/zoo", machine="node-2")
     through = journey((CLIENT, TO_SERVICE), (NODE, TO_SERVICE), (other, TO_POD), begin=MILLISECOND)
     found = messages([journey((CLIENT, TO_SERVICE), (WEB, TO_POD)), through], {"10.96.0.10": "web (Service)"})
-    assert [each.name for each in ladder.order(found)] == ["client", "node-1", "zoo", "web"]
+    assert [each.name for each in ladder.order(found)] == ["client", "node-1", "zoo", "node-1", "web"]
 
 
 def test_who_says_that_something_is_wrong_is_beside_the_one_who_is_told() -> None:
@@ -133,10 +134,51 @@ def test_every_text_has_room() -> None:
     )
     found = messages([there], {})
     laid = ladder.plan(found)
-    left, right = laid.columns.values()
-    assert right - left >= drawing.width_of(f"{found[0].what} {found[0].who}", 12.5)
-    assert found[0].stops[1].changes
-    assert laid.size.x > right
+    assert laid.size.x > max(laid.columns.values())
+    assert laid.size.x >= 66 + drawing.width_of(f"{found[0].what} {found[0].who}", 12.5)
+    client, node, web = laid.columns.values()
+    assert web - node >= max(drawing.width_of(change, 11) for change in found[0].stops[2].changes) / 2
+    assert node > client
+
+
+def test_the_node_that_translates_has_a_lifeline_though_nobody_watched_there() -> None:
+    there, back = messages([journey((CLIENT, TO_SERVICE), (WEB, TO_POD)), BACK], NAMES)
+    node = Lifeline("node-1", "not watched", watched=False)
+    assert [(stop.lifeline.name, stop.translates) for stop in there.stops] == [
+        ("client", False), ("node-1", True), ("web", False),
+    ]  # fmt: skip
+    assert [stop.lifeline for stop in there.stops][1] == [stop.lifeline for stop in back.stops][1] == node
+    drawn = assert_sound(ladder.ladder([there, back], "x", "x"))
+    assert len(drawn.all("circle", "deed-dot")) == 2
+    assert drawn.all("path", "unwatched") == drawn.all("path", "lifeline unwatched")
+
+
+def outside_in(at: Tap, client: str) -> Message:
+    """From outside to port 30080 of node-2, which lets a pod of node-1 believe that `client` asks."""
+    world = tap("outside", machine="outside", kind="underlay")
+    dialled, arrived = tcp("192.0.2.253", 1, "192.0.2.2", 30080), tcp(client, 2, "10.244.1.2", 80)
+    own = {"192.0.2.253": "outside", "192.0.2.2": "node-2", "10.244.2.0": "node-2"}
+    (message,) = messages([journey((world, dialled), (at, arrived))], own)
+    return message
+
+
+def test_from_outside_it_is_the_node_that_was_dialled_that_translates() -> None:
+    for client in ("10.244.2.0", "192.0.2.253"):
+        assert names(outside_in(CLIENT, client)) == ["outside", "node-2", "client"]
+    seen = outside_in(tap("node-2", kind="underlay"), "192.0.2.253")
+    assert not any(stop.translates for stop in seen.stops)
+
+
+def test_a_translation_is_said_once_a_connection() -> None:
+    again = journey((CLIENT, TO_SERVICE), (NODE, TO_SERVICE), (WEB, TO_POD), begin=2 * MILLISECOND)
+    other = journey(
+        (CLIENT, TO_SERVICE._replace(sport=7)), (WEB, TO_POD._replace(sport=7, destination=packed("10.244.2.4"))),
+        begin=3 * MILLISECOND,
+    )  # fmt: skip
+    found = ladder.said_once(messages([THERE, BACK, again, other], NAMES))
+    assert [[change.partition(" ")[0] for stop in message.stops for change in stop.changes] for message in found] == [
+        ["DNAT", "TTL"], ["un-DNAT"], [], ["DNAT"],
+    ]  # fmt: skip
 
 
 def test_a_silence_is_told_and_rows_follow_one_another() -> None:
