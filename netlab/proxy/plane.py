@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -21,7 +21,7 @@ from netlab.proxy.kernel import ProgramError
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import Family, HealthCheck, NodeInfo
-from netlab.proxy.planner import Memory, Planned, plan_service
+from netlab.proxy.planner import Planned, plan_service
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,6 @@ class Plane:
         self._health = health
         self._executor = executor_for(family, config)
         self._book = Book()
-        self._memories: dict[str, Memory] = {}
-        """Of Services that have several slices."""
         self._filling: Filling | None = None
         self._began = 0.0
         """When that started, on the monotonic clock."""
@@ -60,26 +58,18 @@ class Plane:
         self._metrics.queued(self.family, time.time())
 
     def plan(
-        self, key: str, service: Service | None, slices: Collection[EndpointSlice], node: NodeInfo
+        self, key: str, service: Service | None, slices: Iterable[EndpointSlice], node: NodeInfo
     ) -> tuple[HealthCheck, ...]:
         """Plan a Service again (None: it is gone); log each of its faults once."""
         planned = Planned({}, [])
         created = ""
         if service is not None:
             created = service.metadata.creationTimestamp or ""
-            planned = plan_service(service, slices, node, self.family, self._memory(key, len(slices)))
-        else:
-            self._memories.pop(key, None)
+            planned = plan_service(service, slices, node, self.family)
         conflicts = self._book.set_service(key, created, planned.frontends)
         if planned.errors or conflicts or key in self._errors:
             self._tell(key, {str(error) for error in (*planned.errors, *conflicts)})
         return planned.health_checks
-
-    def _memory(self, key: str, slices: int) -> Memory | None:
-        if slices > 1:
-            return self._memories.setdefault(key, Memory())
-        self._memories.pop(key, None)
-        return None
 
     def _tell(self, key: str, errors: set[str]) -> None:
         for error in sorted(errors - self._errors.pop(key, set())):

@@ -76,48 +76,6 @@ class _Found:
     """For UDP. Includes ready ones that do not serve (publishNotReadyAddresses), since new flows are sent to them."""
     hints: list[EndpointHints | None] = dataclasses.field(default_factory=list)
     """Of the ready ones."""
-    seen: dict[int, set[str]] = dataclasses.field(default_factory=dict)
-    """Addresses by port, whatever their conditions."""
-
-    def merge(self, other: _Found) -> bool:
-        """Add what another slice has; False, and nothing is certain, if an endpoint is in both."""
-        for number, addresses in other.seen.items():
-            known = self.seen.setdefault(number, set())
-            before = len(known)
-            known |= addresses
-            if len(known) != before + len(addresses):
-                return False
-        self.ready += other.ready
-        self.draining += other.draining
-        self.serving |= other.serving
-        self.hints += other.hints
-        return True
-
-
-class Memory:
-    """What was found in each slice of one Service, so that a plan goes only through the slices that have changed.
-
-    A large Service has many slices, and one of them changes at a time.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], tuple[EndpointSlice, str, _Found, list[PlanError]]] = {}
-        self._used: dict[tuple[str, str, str], tuple[EndpointSlice, str, _Found, list[PlanError]]] = {}
-
-    def find(self, of: EndpointSlice, port: ServicePort, node_name: str, errors: list[PlanError]) -> _Found:
-        """The endpoints of a Service's port in one slice."""
-        place = (of.key, port.name, port.protocol)
-        known = self._known.get(place)
-        if known is None or known[0] is not of or known[1] != node_name:
-            wrong: list[PlanError] = []
-            known = (of, node_name, _find_in((of,), port, node_name, wrong), wrong)
-        self._used[place] = known
-        errors += known[3]
-        return known[2]
-
-    def forget_unused(self) -> None:
-        """Forget the slices that the last plan did not have."""
-        self._known, self._used = self._used, {}
 
 
 def node_info(node: Node) -> NodeInfo:
@@ -130,10 +88,8 @@ def node_info(node: Node) -> NodeInfo:
     return NodeInfo(node.metadata.name, node.metadata.labels.get(ZONE_LABEL, ""), tuple(addresses))
 
 
-def plan_service(
-    service: Service, slices: Iterable[EndpointSlice], node: NodeInfo, family: Family, memory: Memory | None = None
-) -> Planned:
-    """The frontends of one Service in one family, as seen from a node; `memory` is that of the Service's last plan."""
+def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeInfo, family: Family) -> Planned:
+    """The frontends of one Service in one family, as seen from a node."""
     errors: list[PlanError] = []
     frontends: dict[Frontend, Target] = {}
     cluster_addresses = cluster_ips(service)
@@ -148,7 +104,7 @@ def plan_service(
     for port in spec.ports:
         try:
             protocol = _protocol(service, port)
-            found = _find(slices, port, node.name, errors, memory)
+            found = _find(slices, port, node.name, errors)
             # The ready endpoints, or if there are none the terminating ones that still serve (KEP-1669).
             cluster = tuple(sorted(_near(found, node) or found.draining))
             local: tuple[Endpoint, ...] = ()
@@ -176,8 +132,6 @@ def plan_service(
                 )
         except PlanError as error:
             errors.append(error)
-    if memory is not None:
-        memory.forget_unused()
     return Planned(frontends, errors, tuple(_health_checks(service, addresses, len(ready_here), errors)))
 
 
@@ -306,31 +260,13 @@ def _frontends(
         yield Frontend(None, protocol, node_port), _OUTSIDE
 
 
-def _find(
-    slices: Sequence[EndpointSlice],
-    port: ServicePort,
-    node_name: str,
-    errors: list[PlanError],
-    memory: Memory | None,
-) -> _Found:
-    """Every endpoint of a Service's port, once."""
-    if memory is None:
-        return _find_in(slices, port, node_name, errors)
-    found, wrong = _Found(), list[PlanError]()
-    with contextlib.suppress(PlanError):
-        if all(found.merge(memory.find(each, port, node_name, wrong)) for each in slices):
-            errors += wrong
-            return found
-    return _find_in(slices, port, node_name, errors)
-
-
-def _find_in(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, errors: list[PlanError]) -> _Found:
-    """The same, without memory.
+def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, errors: list[PlanError]) -> _Found:
+    """Every endpoint of a Service's port, once.
 
     The port is matched by name; its number is the pod's (a named targetPort may differ from pod to pod).
     """
     found = _Found()
-    seen = found.seen
+    seen: dict[int, set[str]] = {}
     flows_outlive_peers = port.protocol == "UDP"
     for endpoint_slice in slices:
         for number in _numbers(endpoint_slice, port):

@@ -38,7 +38,7 @@ def scrolled(content: Markup, label: str, least: float | None = None) -> Markup:
     it is at the end of the content. Content that shrinks with the page has a `least` width in pixels.
     """
     cue = element("span", element("span", "›", class_="chevron"), class_="cue", aria_hidden="true")
-    style = None if least is None else f"width:100%;min-width:{least:.0f}px"
+    style = None if least is None else f"min-width:{least:.0f}px"
     inner = element("div", content, cue, class_="scrolled", style=style)
     return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=label)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from netlab.report import drawing, page, steps, styles
-from netlab.report.decisions import briefly, deeds
+from netlab.report.decisions import briefly, deeds, in_a_word
 from netlab.report.drawing import Point
 from netlab.report.markup import Markup, element
 from netlab.report.steps import Step
@@ -20,6 +20,8 @@ _SHRINK, _GROW = 0.86, 1.3
 """How far the picture may shrink and grow with the page before it scrolls, or stands in the middle."""
 _NARROW, _BROAD = 500.0, 700.0
 """A picture wider than that has its steps beneath it, or beside it on narrower pages too."""
+_THUMBNAIL = Point(84.0, 52.0)
+"""As in the style sheet."""
 _PADDING, _TITLE, _LEGEND = 20.0, 34.0, 220.0
 
 
@@ -43,23 +45,26 @@ class Picture:
         return plan([self.there, self.back, self.expected])
 
 
-def draw(picture: Picture, id_: str = "topology") -> Markup:
-    """The picture for a page that has an element `hop-N` for each hop; `id_` is its own in the page."""
+def draw(picture: Picture, *, linked: bool) -> Markup:
+    """The picture for a page, whose only one it is."""
     laid = picture.plan()
     return drawing.drawing(
-        Point(laid.width, laid.height), _about(picture), _content(picture, laid, linked=True), class_="topology",
-        id_=id_, style=f"max-width:{laid.width * _GROW:.0f}px",
+        Point(laid.width, laid.height), _about(picture), _content(picture, laid, linked=linked), class_="topology",
+        id_="topology", style=f"max-width:{laid.width * _GROW:.0f}px",
     )  # fmt: skip
 
 
-def figure(picture: Picture, keys: Sequence[tuple[str, str]], listed: Sequence[Step]) -> Markup:
-    """The picture with its steps beside it; `keys` say which line is what."""
+def figure(picture: Picture, keys: Sequence[tuple[str, str]], listed: Sequence[Step], *, linked: bool = True) -> Markup:
+    """The picture with its steps beside it; `keys` say which line is what.
+
+    Numbers are `linked` where the page has an element `hop-N` for each hop.
+    """
     legend = element(
         "p", (element("span", element("span", class_=f"key {key}"), " ", name) for key, name in keys), class_="legend"
     )
     width = picture.plan().width
-    drawn = element("div", page.scrolled(draw(picture), "map of the way", width * _SHRINK), legend)
-    return element("figure", drawn, steps.draw(listed), class_=f"map {_shape(width)}")
+    drawn = element("div", page.scrolled(draw(picture, linked=linked), "map of the way", width * _SHRINK), legend)
+    return element("figure", drawn, steps.draw(listed, linked=linked), class_=f"map {_shape(width)}")
 
 
 def _shape(width: float) -> str:
@@ -71,7 +76,7 @@ def standalone(picture: Picture) -> str:
     laid = picture.plan()
     width, height = laid.width + 2 * _PADDING, laid.height + 2 * _PADDING + _TITLE
     content = [
-        drawing.rectangle(0, 0, width, height, "card", 12),
+        drawing.rectangle(0, 0, width, height, "ground", 12),
         drawing.label(
             _PADDING, _PADDING + 14, drawing.shortened(picture.title, 15 * _BOLD, laid.width - _LEGEND), class_="title"
         ),
@@ -100,20 +105,24 @@ def _legend(picture: Picture, right: float) -> Iterator[Markup]:
 
 
 def thumbnail(picture: Picture) -> Markup:
-    """The picture as small as a word: boxes and lines without any text."""
+    """The picture as small as a word: boxes, the packet's way and where something was done to it; no text."""
     laid = picture.plan()
     there, back = _ways(picture, laid)
-    deeds_at = [
-        drawing.circle(Point(place.x, laid.chips[key_of(hop)].y - 14), 20, "deed-dot")
-        for hop, place in zip(picture.there, there.places, strict=True)
-        if deeds(hop)
-    ]
+    unit = max(laid.width, laid.height * _THUMBNAIL.x / _THUMBNAIL.y) / _THUMBNAIL.x
     content = [
-        *(drawing.rectangle(box.x, box.y, box.width, box.height, f"box {box.kind}", 24) for box in _stacked(laid)),
-        *_line(back, "reply"),
+        *(
+            drawing.rectangle(box.x, box.y, box.width, box.height, f"box {box.kind}", 3 * unit)
+            for box in _stacked(laid)
+        ),
+        *_line(way_through(laid, picture.expected, 1), "expected"),
         *_line(there, "request"),
-        *deeds_at,
-        *([_end(picture, there, back, reach=22)] if picture.lost and there.places else []),
+        *(drawing.circle(place, 2.6 * unit, "number request") for place in (there.places[:1] + there.places[-1:])),
+        *(
+            drawing.circle(place, 3.2 * unit, "deed-dot")
+            for hop, place in zip(picture.there, there.places, strict=True)
+            if deeds(hop)
+        ),
+        *([_end(picture, there, back, reach=3.4 * unit)] if picture.lost and there.places else []),
     ]
     return drawing.miniature(Point(laid.width, laid.height), content, class_="thumbnail")
 
@@ -168,10 +177,10 @@ def _deeds(hop: Hop, place: Point, chip: Chip) -> Iterable[Markup]:
     if not done:
         return
     room = place.x - chip.x - 16
-    texts = (", ".join(each) for each in (map(briefly, done), (deed.partition(" ")[0] for deed in done)))
+    texts = (", ".join(map(as_, done)) for as_ in (briefly, in_a_word))
     text = next((text for text in texts if _width(text) <= room), None)
     if text is None:
-        text = drawing.shortened(", ".join(map(briefly, done)), 11 * _BOLD, room - 14)
+        text = drawing.shortened(", ".join(map(in_a_word, done)), 11 * _BOLD, room - 14)
     right = place.x - 12
     yield element(
         "g",

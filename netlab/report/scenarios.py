@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from netlab.report import ladder, page
+from netlab.report import ladder, page, picture, steps
 from netlab.report.markup import Child, Markup, element
 from netlab.report.messages import Message
+from netlab.report.overview import Overview, most_telling
+from netlab.report.picture import Picture
 from netlab.report.story import story
 from netlab.scenario.definition import Scenario, Traffic
 from netlab.scenario.results import CheckResult, Result, Status, worst
@@ -37,6 +40,7 @@ _LEGEND = element(
             ("key reply plain", "", "answers"),
             ("key bad", "", "refuses"),
             ("key unwatched", "", "to or from where nobody watched"),
+            ("key dot", "", "translated by a node that was not watched"),
             ("sign bad", "✗", "not seen where it was to arrive"),
         )
     ),
@@ -45,13 +49,14 @@ _LEGEND = element(
 
 
 class Packets(NamedTuple):
-    """The packets of a check: its captures' files beside the page, what is in them, the places that saw nothing, and
-    what is not as it should be."""
+    """The packets of a check: its captures' files beside the page, what is in them, the places that saw nothing, what
+    is not as it should be, and the connection among them that shows most."""
 
     links: Sequence[str] = ()
     messages: Sequence[Message] = ()
     silent: Sequence[str] = ()
     troubles: Sequence[str] = ()
+    overview: Overview | None = None
 
 
 class Link(NamedTuple):
@@ -84,7 +89,10 @@ def run_page(
         _check(number, check, its)
         for number, (check, its) in enumerate(zip(result.checks, packets, strict=True), 1)
     ]  # fmt: skip
+    lead, lesson = story(scenario.text)
     drawn = any(each.messages for each in packets)
+    best = most_telling(each.overview for each in packets if each.overview)
+    at = next((number for number, each in enumerate(packets, 1) if best and each.overview is best), 0)
     same = [element("a", each.text, href=each.href, class_="whole") for each in others]
     elsewhere = element("p", "The same in another lab: ", _listed(same), class_="facts")
     return page.document(
@@ -96,12 +104,39 @@ def run_page(
             element("p", _badge(result), class_="badges"),
             element("p", _facts(result), class_="facts"),
             elsewhere if same else None,
+            element("div", lead, class_="lead"),
+        ),
+        _map(best, at, result.checks[at - 1].name) if best else None,
+        element(
+            "section",
+            element("h2", "What was checked"),
             element("ol", map(_summary, range(1, len(checks) + 1), result.checks), class_="summary"),
         ),
-        element("section", element("h2", "The story"), element("div", story(scenario.text), class_="story card")),
         element("section", element("h2", "The checks and their packets"), _LEGEND if drawn else None, checks),
+        element("section", element("h2", "The lesson"), element("div", lesson, class_="story card"))
+        if lesson
+        else None,
         element("nav", _neighbour(before, "←", "before"), _neighbour(after, "→", "after"), aria_label="scenarios"),
         _FOOTER,
+    )
+
+
+def _map(best: Overview, at: int, check: str) -> Markup:
+    """The picture of a connection, and where its packets are."""
+    keys = [("request", f"the packet ({best.packet.what})")]
+    if best.answer:
+        keys.append(("reply", f"the answer ({best.answer.what})"))
+    if best.picture.expected:
+        keys.append(("expected", "the way that it should have gone"))
+    missed = best.packet.unseen
+    reason = f"not seen at {missed.name} {missed.where}" if missed else ""
+    listed = steps.steps(best.picture.there, best.picture.back, lost=best.picture.lost, reason=reason)
+    unseen = " Dashed places were not watched: the packet must have passed them." if best.picture.unwatched else ""
+    return element(
+        "section",
+        element("h2", "The way of a packet"),
+        picture.figure(best.picture, keys, listed, linked=False),
+        element("p", "From the check ", element("a", check, href=f"#check-{at}"), ".", unseen, class_="facts"),
     )
 
 
@@ -221,13 +256,21 @@ def _neighbour(link: Link | None, arrow: str, class_: str) -> Markup:
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def index_page(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], seconds: float, when: str) -> str:
-    """The index: for each scenario its runs with the addresses of their pages. A column for each kind of lab."""
-    results = [result for _, runs in rows for result, _ in runs]
+class Row(NamedTuple):
+    """A scenario in the index: its runs with the addresses of their pages, and what is drawn beside its name."""
+
+    scenario: Scenario
+    runs: Sequence[tuple[Result, str]]
+    picture: Picture | None = None
+
+
+def index_page(rows: Sequence[Row], seconds: float, when: str) -> str:
+    """The index: for each scenario its runs. A column for each kind of lab."""
+    results = [result for row in rows for result, _ in row.runs]
     labs = list(dict.fromkeys(map(configuration, results)))
     counts = {status: sum(result.status == status for result in results) for status in _VERDICTS}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    failed = [(scenario, result, href) for scenario, runs in rows for result, href in runs if result.status in _BAD]
+    failed = [(row.scenario, result, href) for row in rows for result, href in row.runs if result.status in _BAD]
     return page.document(
         "Scenarios: " + said,
         element(
@@ -238,7 +281,7 @@ def index_page(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], se
             element("p", f"{page.words(len(results), 'run')} in {seconds:.0f} s, {when}", class_="facts"),
             element("ul", (_failure(*each) for each in failed), class_="differences") if failed else None,
         ),
-        element("section", page.scrolled(_verdicts(rows, labs), "verdicts")),
+        element("section", page.scrolled(_verdicts(rows, labs), "verdicts"), class_="card index"),
         _FOOTER,
     )
 
@@ -251,35 +294,39 @@ def _failure(scenario: Scenario, result: Result, href: str) -> Markup:
     )  # fmt: skip
 
 
-def _verdicts(rows: Sequence[tuple[Scenario, Sequence[tuple[Result, str]]]], labs: Sequence[str]) -> Markup:
+def _verdicts(rows: Sequence[Row], labs: Sequence[str]) -> Markup:
     parts = []
     for traffic, said in _TRAFFIC.items():
-        its = [row for row in rows if row[0].header.traffic == traffic]
+        its = [row for row in rows if row.scenario.header.traffic == traffic]
         if its:
             title = element("tr", element("th", said, colspan=len(labs) + 1, scope="rowgroup"), class_="part")
-            parts.append(
-                element("tbody", title, (_verdict(scenario, dict(_by_lab(runs)), labs) for scenario, runs in its))
-            )
-    heads = (element("th", _broken(lab), scope="col") for lab in labs)
-    return element(
-        "table",
-        element("thead", element("tr", element("th", "Scenario", scope="col"), heads)),
-        parts,
-        class_="verdicts",
-    )
+            parts.append(element("tbody", title, (_verdict(row, labs) for row in its)))
+    return element("table", element("thead", _heads(labs)), parts, class_="verdicts")
 
 
-def _by_lab(runs: Sequence[tuple[Result, str]]) -> list[tuple[str, tuple[Result, str]]]:
-    return [(configuration(result), (result, href)) for result, href in runs]
+def _heads(labs: Sequence[str]) -> list[Markup]:
+    """A row each for network, proxy and family: what is the same for several columns stands above them once."""
+    rows = []
+    for depth in range(3):
+        groups = itertools.groupby(labs, key=lambda lab: lab.split(", ")[: depth + 1])
+        cells = [
+            element("th", key[depth], colspan=len(list(its)), scope="col" if depth == 2 else "colgroup")
+            for key, its in groups
+        ]
+        first = element("th", "Scenario", scope="col", rowspan=3) if depth == 0 else None
+        rows.append(element("tr", first, cells))
+    return rows
 
 
-def _verdict(scenario: Scenario, runs: dict[str, tuple[Result, str]], labs: Sequence[str]) -> Markup:
-    first = next(iter(runs.values()))[1]
-    name, _, rest = scenario.header.title.partition(": ")
-    title = [element("b", name), element("br"), element("span", rest, class_="rest")] if rest else [element("b", name)]
+def _verdict(row: Row, labs: Sequence[str]) -> Markup:
+    runs = {configuration(result): (result, href) for result, href in row.runs}
+    name, _, rest = row.scenario.header.title.partition(": ")
+    link = element("a", name, href=next(iter(runs.values()))[1])
+    said = element("span", link, element("span", rest, class_="rest") if rest else None, class_="title")
+    drawn = picture.thumbnail(row.picture) if row.picture else None
     return element(
         "tr",
-        element("th", element("a", title, href=first), scope="row"),
+        element("th", element("div", drawn, said, class_="scenario"), scope="row"),
         (_cell(*runs[lab]) if lab in runs else element("td") for lab in labs),
     )
 
@@ -287,15 +334,10 @@ def _verdict(scenario: Scenario, runs: dict[str, tuple[Result, str]], labs: Sequ
 def _cell(result: Result, href: str) -> Markup:
     passed, count = sum(check.status == "passed" for check in result.checks), len(result.checks)
     what = f"{_VERDICTS[result.status][0]}: {passed} of {page.words(count, 'check')} passed in {result.seconds:.1f} s"
-    said = " skipped" if result.status == "skipped" else f" {passed}/{count}"
+    said = "" if result.status == "skipped" else f" {passed}/{count}"
     return element(
         "td", element("a", _mark(result.status), said, href=href, title=what), class_=f"cell {result.status}"
     )
-
-
-def _broken(lab: str) -> list[Child]:
-    parts = lab.split(", ")
-    return [part for index, each in enumerate(parts) for part in ((element("br"), each) if index else (each,))]
 
 
 def _listed(links: Sequence[Markup]) -> list[Child]:

@@ -15,7 +15,9 @@ from netlab.errors import NetlabError
 from netlab.report import files
 from netlab.report.captured import captured
 from netlab.report.messages import lifeline, messages
-from netlab.report.scenarios import Link, Packets, configuration, index_page, run_page
+from netlab.report.overview import most_telling, overviews
+from netlab.report.picture import Picture
+from netlab.report.scenarios import Link, Packets, Row, configuration, index_page, run_page
 from netlab.scenario.definition import Scenario
 from netlab.scenario.results import Result
 
@@ -30,15 +32,20 @@ def write(directory: Path, scenarios: Sequence[Scenario], results: Sequence[Resu
     known = {scenario.name: scenario for scenario in scenarios}
     runs = {name: [result for result in results if result.name == name] for name in known}
     order = [name for name in known if runs[name]]
+    pictures: dict[str, Picture] = {}
     for position, name in enumerate(order):
         for result in runs[name]:
-            _write_run(
+            drawn = _write_run(
                 directory, known[name], result,
                 others=[each for each in runs[name] if each is not result],
                 before=_beside(known, runs, order[position - 1] if position else None, result),
                 after=_beside(known, runs, order[position + 1] if position + 1 < len(order) else None, result),
             )  # fmt: skip
-    rows = [(known[name], [(result, _address(result)) for result in runs[name]]) for name in order]
+            if drawn is not None:
+                pictures.setdefault(name, drawn)
+    rows = [
+        Row(known[name], [(result, _address(result)) for result in runs[name]], pictures.get(name)) for name in order
+    ]
     when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     index = directory / INDEX
     files.write_page(index, index_page(rows, seconds, when))
@@ -53,7 +60,8 @@ def _write_run(
     others: Sequence[Result],
     before: Link | None,
     after: Link | None,
-) -> None:
+) -> Picture | None:
+    """Write the page of a run; what is drawn on its top."""
     packets = [_packets(directory, result, [Path(pcap) for pcap in check.pcaps]) for check in result.checks]
     text = run_page(
         result, scenario, packets,
@@ -63,6 +71,8 @@ def _write_run(
         after=after,
     )  # fmt: skip
     files.write_page(directory / _address(result), text)
+    best = most_telling(each.overview for each in packets if each.overview)
+    return best.picture if best else None
 
 
 def _packets(directory: Path, result: Result, pcaps: Sequence[Path]) -> Packets:
@@ -81,7 +91,8 @@ def _packets(directory: Path, result: Result, pcaps: Sequence[Path]) -> Packets:
     seen = {stop.lifeline for message in told for stop in message.stops}
     silent = [f"{place.name} {place.where}" for place in map(lifeline, found.taps) if place not in seen]
     links = [f"{_folder(result)}/{copy.name}" for copy in copies]
-    return Packets(links, told, silent, [*troubles, *found.troubles])
+    best = most_telling(overviews(found, told, result.names))
+    return Packets(links, told, silent, [*troubles, *found.troubles], best)
 
 
 def _beside(

@@ -31,9 +31,10 @@ def steps(there: Sequence[Hop], back: Sequence[Hop], *, lost: str = "", reason: 
     ]
 
 
-def draw(found: Sequence[Step]) -> Markup:
-    """The steps as a list; each leads to its hop."""
-    return element("ol", map(_draw_step, found), class_="steps", aria_label="what happened on the way")
+def draw(found: Sequence[Step], *, linked: bool) -> Markup:
+    """The steps as a list; `linked` ones lead to the page's element `hop-N`."""
+    drawn = (_draw_step(step, linked=linked) for step in found)
+    return element("ol", drawn, class_="steps", aria_label="what happened on the way")
 
 
 def _steps(hops: Sequence[Hop], first: int, kind: str, lost: str | None) -> Iterator[Step]:
@@ -45,7 +46,7 @@ def _steps(hops: Sequence[Hop], first: int, kind: str, lost: str | None) -> Iter
         why = next((each.text for each in decisions(hop.by) if each.kind == "Cause"), "") if done else ""
         if not index:
             done.insert(0, f"{'sends' if kind == 'request' else 'answers'} {headers(hop)}")
-        if index == len(hops) - 1:
+        if index == len(hops) - 1 and (index or lost is not None):
             done.append(_arrival(hop, kind) if lost is None else "sees the packet last")
             why = lost or why
         if done:
@@ -56,10 +57,11 @@ def _arrival(hop: Hop, kind: str) -> str:
     return f"{'receives' if kind == 'request' else 'receives the answer'} {headers(hop)}"
 
 
-def _draw_step(step: Step) -> Markup:
+def _draw_step(step: Step, *, linked: bool) -> Markup:
+    href = f"#hop-{step.number}" if linked else None
     return element(
         "li",
-        element("a", step.number, href=f"#hop-{step.number}", class_="number", aria_label=f"hop {step.number}"),
+        element("a" if linked else "span", step.number, href=href, class_="number", aria_label=f"hop {step.number}"),
         element("b", step.where),
         (element("span", each, class_="deed" if "NAT" in each or "VXLAN" in each else "said") for each in step.what),
         element("span", step.why, class_="why") if step.why else None,

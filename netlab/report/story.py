@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from netlab.report.markup import Markup
+from netlab.report import page
+from netlab.report.markup import Markup, by_line, element
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
 
-def story(text: str) -> Markup:
-    """Markdown as HTML, without its title, which the page has already.
+def story(text: str) -> tuple[Markup, Markup]:
+    """Markdown as HTML, without its title, which the page has already: its first paragraph, and the rest.
 
     HTML in it is shown as text. Links that leave the page and are no web addresses would lead nowhere once the report
     is elsewhere, and pictures are fetched by nobody: of both the words stay.
@@ -19,13 +22,31 @@ def story(text: str) -> Markup:
     from markdown_it import MarkdownIt  # 30 ms to import
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse(text)
+    markdown.add_render_rule("fence", _code)
+    markdown.add_render_rule("code_block", _code)
+    tokens = markdown.parse(by_line(text.replace("\r\n", "\n")))
     if [token.type for token in tokens[:3]] == ["heading_open", "inline", "heading_close"] and tokens[0].tag == "h1":
         tokens = tokens[3:]
     for token in tokens:
         if token.type == "inline":
             token.children = _plain(token.children or [])
-    return Markup(markdown.renderer.render(tokens, markdown.options, {}))
+    end = _lead(tokens)
+    lead, rest = (markdown.renderer.render(part, markdown.options, {}) for part in (tokens[:end], tokens[end:]))
+    return Markup(lead), Markup(rest)
+
+
+def _code(renderer: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
+    return page.scrolled(element("pre", element("code", Markup(html.escape(tokens[index].content)))), "code")
+
+
+def _lead(tokens: Sequence[Token]) -> int:
+    """Where the first paragraph ends. What it announces stands elsewhere: it ends with a full stop."""
+    if [token.type for token in tokens[:1]] != ["paragraph_open"]:
+        return 0
+    last = (tokens[1].children or [])[-1:]
+    if last and last[0].content.endswith(":"):
+        last[0].content = f"{last[0].content[:-1]}."
+    return 3
 
 
 def _plain(tokens: list[Token]) -> list[Token]:

@@ -27,7 +27,7 @@ _LEAST_WIDTH, _WIDEST = 640.0, 300.0
 _TURN = 35.0
 """How far beneath two ports of the fabric the way from one to the other is."""
 
-_ROWS: dict[Kind, int] = {"pod": 0, "loopback": 0, "veth": 1, "bridge": 2, "vxlan": 3, "other": 3, "underlay": 4}
+_ROWS: dict[Kind, int] = {"pod": 0, "loopback": 0, "veth": 1, "bridge": 2, "other": 3, "vxlan": 4, "underlay": 5}
 
 Key = tuple[str, str]
 """An interface: its owner and its name."""
@@ -88,13 +88,13 @@ def plan(ways: Sequence[Sequence[Hop]]) -> Plan:
         above = min(rows.index(_ROWS[hop.kind]) for hop in own.values()) * _ROW
         boxes.append(Box(machine, left, above, width, bottom - above, "machine"))
         taken: Counter[int] = Counter()
-        for key, hop in own.items():
+        owners = list(dict.fromkeys(hop.owner for hop in own.values()))
+        for key, hop in sorted(own.items(), key=lambda item: owners.index(item[1].owner)):
             row = _ROWS[hop.kind]
             x, y = left + _GAP + taken[row] * (chip + _GAP), _TOP + rows.index(row) * _ROW
             taken[row] += 1
-            if hop.owner != machine:
-                boxes.append(Box(hop.owner, x - 8, y - 28, chip + 16, CHIP_HEIGHT + 36, "pod"))
             chips[key] = Chip(hop.kind, x, y, width - 2 * _GAP if hop.kind == "bridge" else chip)
+        boxes += [_pod(owner, [chips[key] for key in own if key[0] == owner]) for owner in owners if owner != machine]
         left += width + _BETWEEN
     width = max(left - _BETWEEN, 2 * _GAP + chip)
     ports = [key for key, hop in hops.items() if hop.node == FABRIC]
@@ -109,6 +109,13 @@ def plan(ways: Sequence[Sequence[Hop]]) -> Plan:
     width, height = max(width, x + _GAP), top + 32 + CHIP_HEIGHT + _TURN
     boxes.append(Box(FABRIC, 0, top, width, height - top, "fabric"))
     return Plan(width, height, boxes, chips)
+
+
+def _pod(name: str, chips: Sequence[Chip]) -> Box:
+    """The box around a pod's interfaces."""
+    left, top = min(chip.x for chip in chips), min(chip.y for chip in chips)
+    right = max(chip.x + chip.width for chip in chips)
+    return Box(name, left - 8, top - 28, right - left + 16, CHIP_HEIGHT + 36, "pod")
 
 
 def _anchors(ways: Sequence[Sequence[Hop]], chips: dict[Key, Chip]) -> dict[Key, float]:

@@ -110,8 +110,6 @@ class Ruleset:
         self._spare: set[Pick] = set()
         """Chains that no list currently needs: making one again would cost the kernel 10 ms, an element 0.1."""
         self._slots: dict[tuple[Frontend, str], tuple[Endpoint, ...]] = {}
-        self._packed: dict[tuple[Frontend, str], tuple[tuple[Endpoint, ...], list[Value]]] = {}
-        """Slots and what their elements lead to, of lists that have changed: they may be long, and change again."""
 
     def change(self, transaction: Transaction) -> Batch:
         """Apply a transaction; returns the change to the table."""
@@ -121,9 +119,9 @@ class Ruleset:
         shared: Counter[_Place] = Counter()
         chains: Counter[Shape] = Counter()
         for frontend, before, after in transaction:
-            old = self._lower(frontend, before, keep=True) if before else _NOTHING
+            old = self._lower(frontend, before) if before else _NOTHING
             self._arrange(frontend, after)
-            new = self._lower(frontend, after, keep=True) if after else _NOTHING
+            new = self._lower(frontend, after) if after else _NOTHING
             _change_elements(batch, old.own, new.own)
             _change_lists(batch, old.lists, new.lists)
             for lowered, sign in ((old, -1), (new, 1)):
@@ -175,7 +173,6 @@ class Ruleset:
         self._chains.clear()
         self._spare.clear()
         self._slots.clear()
-        self._packed.clear()
         for frontend, target in plan.items():
             for which, wanted in (("", target.cluster), ("local-", target.local)):
                 prefix, key = self._key(frontend)
@@ -226,8 +223,7 @@ class Ruleset:
 
     # --- From a frontend to elements -------------------------------------------------------------------------------
 
-    def _lower(self, frontend: Frontend, target: Target, *, keep: bool = False) -> _Lowered:
-        """With `keep`, the values of its lists are kept for the next change."""
+    def _lower(self, frontend: Frontend, target: Target) -> _Lowered:
         prefix, key = self._key(frontend)
         own: list[_Element] = []
         inside = target.scope is Scope.INTERNAL
@@ -238,13 +234,13 @@ class Ruleset:
             own += [("allowed", key + first, key + last) for first, last in _ranges(target.sources)]
         if target.short_cut and target.cluster:
             own.append((f"{prefix}external-local", key, b""))
-            self._list(frontend, target, "", "", lowered, keep=keep)
+            self._list(frontend, target, "", "", lowered)
             if target.local:
                 # For clients outside the cluster; all others use the full list.
-                self._list(frontend, target, "local-", "local-", lowered, keep=keep)
+                self._list(frontend, target, "local-", "local-", lowered)
         elif target.endpoints:
             own.append(("internal" if inside else f"{prefix}external", key, b""))
-            self._list(frontend, target, "local-" if target.policy == "Local" else "", "", lowered, keep=keep)
+            self._list(frontend, target, "local-" if target.policy == "Local" else "", "", lowered)
         elif target.verdict is Verdict.DROP:
             own.append((f"{prefix}picks", key, "drop"))
         elif not inside:
@@ -252,9 +248,7 @@ class Ruleset:
             own.append((f"{prefix}no-endpoints", key, b""))
         return lowered
 
-    def _list(
-        self, frontend: Frontend, target: Target, which: str, infix: str, lowered: _Lowered, *, keep: bool
-    ) -> None:
+    def _list(self, frontend: Frontend, target: Target, which: str, infix: str, lowered: _Lowered) -> None:
         """The list of all endpoints or of the local ones (`which`), in the maps with that infix."""
         slots = self._slots[frontend, which]
         prefix, key = self._key(frontend)
@@ -266,8 +260,7 @@ class Ruleset:
             goto = f"goto {chain.name}"
         else:
             kind, (chain, goto) = "endpoints", _pick(self.layout.family, prefix, infix, len(slots))
-        values = self._kept_values(frontend, target, which, slots) if keep else self._values(frontend, target, slots)
-        lowered.lists.append(EndpointList(f"{prefix}{infix}{kind}", key, values))
+        lowered.lists.append(EndpointList(f"{prefix}{infix}{kind}", key, self._values(frontend, target, slots)))
         lowered.chains.append(chain)
         lowered.own.append((f"{prefix}{infix}picks", key, goto))
 
@@ -290,7 +283,6 @@ class Ruleset:
             self._slots[frontend, which] = slots
         else:
             self._slots.pop((frontend, which), None)
-            self._packed.pop((frontend, which), None)
 
     def _key(self, frontend: Frontend) -> tuple[str, bytes]:
         """The prefix of the maps that a frontend is in, and its key there."""
@@ -304,21 +296,6 @@ class Ruleset:
             return [f"goto {chain.name}" for chain in self._remembering(frontend, target, slots)]
         pack, family = socket.inet_pton, ADDRESS_FAMILY[self.layout.family]
         return [pack(family, endpoint.address) + _port(endpoint.port) for endpoint in slots]
-
-    def _kept_values(
-        self, frontend: Frontend, target: Target, which: str, slots: tuple[Endpoint, ...]
-    ) -> Sequence[Value]:
-        """`_values`, of which only those of slots that have changed are made anew."""
-        if target.affinity_seconds:
-            return self._values(frontend, target, slots)
-        before, values = self._packed.get((frontend, which), ((), []))
-        if before is not slots:
-            fresh = [slot for slot, endpoint in enumerate(slots[: len(before)]) if endpoint != before[slot]]
-            values = values[: len(slots)] + self._values(frontend, target, slots[len(before) :])
-            for slot, value in zip(fresh, self._values(frontend, target, [slots[n] for n in fresh]), strict=True):
-                values[slot] = value
-            self._packed[frontend, which] = slots, values
-        return values
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
@@ -380,18 +357,11 @@ def _change_lists(batch: Batch, before: Sequence[EndpointList], after: Sequence[
         if was is None:
             batch.lists_come.append(new)
         else:
-            _change_list(batch, was, new)
+            _change_elements(
+                batch, [(was.name, *item) for item in was.items()], [(new.name, *item) for item in new.items()]
+            )
     for one in old.values():
         batch.gone.setdefault(one.name, {}).update(one.items())
-
-
-def _change_list(batch: Batch, old: EndpointList, new: EndpointList) -> None:
-    common = min(len(old.values), len(new.values))
-    slots = [slot for slot in range(common) if old.values[slot] != new.values[slot]]
-    for elements, one in ((batch.gone, old), (batch.come, new)):
-        changed = [*slots, *range(common, len(one.values))]
-        if changed:
-            elements.setdefault(one.name, {}).update((one.key + numbered(slot), one.values[slot]) for slot in changed)
 
 
 def _set_count(counter: Counter[_Place] | Counter[Shape], item: object, count: int) -> None:

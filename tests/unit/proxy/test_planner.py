@@ -26,7 +26,7 @@ from netlab.proxy.plan import (
     difference,
     family_of,
 )
-from netlab.proxy.planner import Memory, Planned, node_info, plan_service
+from netlab.proxy.planner import Planned, node_info, plan_service
 
 HERE = NodeInfo("here", "zone-1", ("192.0.2.1", "2001:db8::1"))
 
@@ -538,26 +538,6 @@ def test_whatever_the_objects_say_what_is_planned_can_be_programmed(
             assert all(family_of(source) == family and ipaddress.ip_network(source) for source in target.sources)
             assert all(0 < e.port < 65536 for e in (*target.cluster, *target.local))
         assert all("default/web" in str(error) and "\n" not in str(error) for error in found.errors)
-
-
-@given(_services, st.lists(st.tuples(st.integers(0, 3), st.one_of(st.none(), _slices)), max_size=8))
-@settings(deadline=None, max_examples=200)
-def test_what_is_remembered_of_slices_changes_no_plan(
-    spec: dict[str, Any], history: list[tuple[int, dict[str, Any] | None]]
-) -> None:
-    of, memory = service(**spec), Memory()
-    present: dict[str, EndpointSlice] = {}
-    for number, values in history:
-        name = f"web-{number}"
-        if values is None:
-            present.pop(name, None)
-        else:
-            rest = {key: value for key, value in values.items() if key != "endpoints"}
-            present[name] = slice_of(*values["endpoints"], name=name, **rest)
-        found = plan_service(of, present.values(), HERE, "IPv4", memory)
-        anew = planned(of, *present.values())
-        assert (found.frontends, found.health_checks) == (anew.frontends, anew.health_checks)
-        assert messages(found) == messages(anew)
 
 
 # --- All Services ------------------------------------------------------------------------------------------------

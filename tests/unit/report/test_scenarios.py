@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from netlab.lab.spec import LabSpec
 from netlab.report import site
 from netlab.report.files import write_page
 from netlab.report.messages import messages
-from netlab.report.scenarios import Link, Packets, index_page, run_page
+from netlab.report.scenarios import Link, Packets, Row, index_page, run_page
 from netlab.report.story import story
 from netlab.scenario.definition import Scenario, load
 from netlab.scenario.results import CheckResult, Result, Status, result_of
+from netlab.visible import visible
 from tests.unit.report.dom import assert_sound, parsed
 from tests.unit.report.frames import CLIENT, FROM_POD, FROM_SERVICE, NAMES, TO_POD, TO_SERVICE, WEB, journey
 from tests.unit.report.test_markup import HOSTILE
@@ -79,7 +81,7 @@ def test_an_error_is_shown_as_one(scenario: Scenario) -> None:
     tree = assert_sound(run_page(result, scenario, [Packets()], index="../index.html"))
     assert tree.one("span", "badge").text == "Error"
     assert [node.text for node in tree.one("dl").all("div")] == ["aas expected1", "errorKeyError: 'x' (checks.py:3)"]
-    index = assert_sound(index_page([(scenario, [(result, "mine/a.html")])], 3, "now"))
+    index = assert_sound(index_page([Row(scenario, [(result, "mine/a.html")])], 3, "now"))
     assert index.one("span", "badge").text == "1 error"
     assert "It is: KeyError: 'x' (checks.py:3)" in index.one("ul").text
 
@@ -87,12 +89,10 @@ def test_an_error_is_shown_as_one(scenario: Scenario) -> None:
 def test_the_index_has_a_column_for_each_lab_and_names_what_failed(scenario: Scenario) -> None:
     other = LabSpec(nodes=2, network="routed", proxy="iptables", families=["IPv6"])
     runs = [(run(scenario, check()), "mine/a.html"), (run(scenario, check("failed"), spec=other), "mine/b.html")]
-    tree = assert_sound(index_page([(scenario, runs)], 12.0, "today"))
-    assert [head.text for head in tree.one("thead").all("th")] == [
-        "Scenario",
-        "vxlannftablesIPv4",
-        "routediptablesIPv6",
-    ]
+    tree = assert_sound(index_page([Row(scenario, runs)], 12.0, "today"))
+    assert [[head.text for head in row.all("th")] for row in tree.one("thead").all("tr")] == [
+        ["Scenario", "vxlan", "routed"], ["nftables", "iptables"], ["IPv4", "IPv6"],
+    ]  # fmt: skip
     assert [cell.text for cell in tree.all("td", "cell")] == ["✓ 1/1", "✗ 0/1"]
     assert tree.one("ul", "differences").one("a").attributes["href"] == "mine/b.html"
     assert tree.one("span", "badge").text == "1 passed, 1 failed"
@@ -104,26 +104,42 @@ def test_hostile_words_stay_words(scenario: Scenario, text: str) -> None:
     hostile = dataclasses.replace(scenario, header=header, text=f"# {text}\n\n{text}\n\n    {text}\n")
     result = run(hostile, CheckResult(text, "failed", f"{text}: {text}", text))
     page = run_page(result, hostile, [Packets([text], MESSAGES, [text], [text])], index="../index.html")
-    for each in (page, index_page([(hostile, [(result, "x.html")])], 1.0, text)):
+    for each in (page, index_page([Row(hostile, [(result, "x.html")])], 1.0, text)):
         tree = assert_sound(each)
         assert tree.all("img") == []
-        assert text in tree.text
+        assert visible(text) in tree.text
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", each)
+
+
+def test_a_column_of_the_matrix_is_headed_once_by_what_it_shares_with_its_neighbours(scenario: Scenario) -> None:
+    specs = [
+        LabSpec(nodes=2, network=network, proxy=proxy, families=[family])
+        for network in ("vxlan", "routed", "bridge")
+        for proxy in ("nftables", "iptables")
+        for family in ("IPv4", "IPv6")
+    ]
+    runs = [(run(scenario, check(), spec=spec), "x.html") for spec in specs]
+    tree = assert_sound(index_page([Row(scenario, runs)], 12.0, "today"))
+    spans = [[head.attributes.get("colspan") for head in row.all("th")] for row in tree.one("thead").all("tr")]
+    assert spans == [[None, "4", "4", "4"], ["2"] * 6, ["1"] * 12]
+    assert len(tree.all("td", "cell")) == 12
 
 
 def test_a_story_is_rendered_without_its_title_and_without_what_leads_nowhere() -> None:
-    tree = parsed(
-        story(
-            "# Title\n\n## Part\n\n"
-            "*a* `b` <u>c</u> [d](../x.md) ![e](e.png) [f](https://example.org/) [g](javascript:g)\n\n"
-            "| h | i |\n|---|---|\n| j | k |\n\n```\n<l>\n```\n"
-        )
+    lead, rest = story(
+        "# Title\n\nFirst `b`, and this:\n\n## Part\n\n"
+        "*a* `b` <u>c</u> [d](../x.md) ![e](e.png) [f](https://example.org/) [g](javascript:g)\n\n"
+        "| h | i |\n|---|---|\n| j | k |\n\n```\n<l>\n\tm\x1b\n```\n"
     )
+    assert parsed(lead).text.strip() == "First b, and this."
+    tree = parsed(rest)
     assert tree.all("h1") == []
     assert tree.one("h2").text == "Part"
     assert tree.one("p").text == "a b <u>c</u> d e f [g](javascript:g)"
     assert [link.attributes["href"] for link in tree.all("a")] == ["https://example.org/"]
     assert [cell.text for cell in tree.all("td")] == ["j", "k"]
-    assert tree.one("pre").text == "<l>\n"
+    assert tree.one("pre").text == "<l>\n\tm\\x1b\n"
+    assert tree.one("div", "scroll").all("pre")
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------

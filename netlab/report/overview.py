@@ -1,0 +1,169 @@
+"""The connection of a scenario that shows most, as a picture: what was seen of it, and what must have been between."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from netlab.capture.correlate import Journey, Sighting, changes
+from netlab.capture.headers import address_text, protocol_name, swapped
+from netlab.capture.taps import Kind, Tap
+from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.report.captured import Captured
+from netlab.report.messages import Message, lifeline, short
+from netlab.report.picture import Picture
+from netlab.report.topology import key_of
+from netlab.report.translators import is_node, is_translation, translator
+from netlab.trace.model import Direction, Hop
+
+NETFILTER = "netfilter"
+"""What stands for a node's rules and its connection tracking where neither side of them was watched."""
+
+TUNNEL, _ETHERNET = "vxlan0", "eth0"
+"""A node's interfaces of the pod network and of the network between machines."""
+
+_STACK = "IP stack"
+"""What stands for a machine that sends or gets a packet itself."""
+
+
+class Overview(NamedTuple):
+    """A packet, its answer if there is one, and their ways; `worth` says how much of the network they show."""
+
+    picture: Picture
+    packet: Message
+    answer: Message | None
+    worth: int
+
+
+def overviews(found: Captured, told: Sequence[Message], names: Mapping[str, str]) -> Iterator[Overview]:
+    """One for each packet that asks, with the first answer to it; `told` are the journeys' messages."""
+    pairs = list(zip(found.journeys, told, strict=True))
+    for index, (journey, message) in enumerate(pairs):
+        if journey.reply or message.tone != "request":
+            continue
+        answer = next(((way, said) for way, said in pairs[index + 1 :] if _answers(way, journey)), None)
+        yield _overview(journey, message, answer, found.taps, names)
+
+
+def most_telling(found: Iterable[Overview]) -> Overview | None:
+    """The first of those that show most of the network."""
+    return max(found, key=lambda each: each.worth, default=None)
+
+
+def _overview(
+    journey: Journey,
+    message: Message,
+    answer: tuple[Journey, Message] | None,
+    taps: Sequence[Tap],
+    names: Mapping[str, str],
+) -> Overview:
+    ways = [journey, answer[0]] if answer else [journey]
+    there, *rest = [_hops(way, names, arrives=answer is not None) for way in ways]
+    back = rest[0] if rest else []
+    watched = {(short(tap.owner), tap.interface) for tap in taps}
+    if back and key_of(back[0]) != key_of(there[-1]) and key_of(back[0]) not in watched:
+        # An answer comes from where the packet went.
+        asked = msgspec.structs.replace(there[-1], direction="in", changed=[])
+        there = list(
+            _through_the_fabric([*there, _stand_in(asked, back[0].node, back[0].interface, back[0].kind, "in")])
+        )
+    expected: list[Hop] = []
+    if message.unseen is not None:
+        missed = next(tap for tap in taps if lifeline(tap) == message.unseen)
+        expected = list(_through_the_fabric([*there, _at(there[-1], missed)]))
+    shown = frozenset(map(key_of, (*there, *back, *expected)))
+    picture = Picture(message.who, there, back, expected, "there" if expected else "", shown - watched)
+    translated = any(is_translation(change) for hop in there for change in hop.changed)
+    tunnelled = any(hop.encapsulation for hop in there)
+    machines = len({hop.node for hop in (*there, *expected)} - {FABRIC})
+    worth = len(shown & watched) + machines + 2 * (translated + tunnelled + bool(expected)) + bool(answer)
+    return Overview(picture, message, answer and answer[1], worth)
+
+
+def _answers(later: Journey, journey: Journey) -> bool:
+    """Whether a later packet is from where the earlier one was last seen, or an error about it."""
+    last, first = journey.sightings[-1].headers, later.sightings[0].headers
+    if first.quoted is not None:
+        return first.quoted.flow in {each.headers.flow for each in journey.sightings}
+    return first.flow == swapped(last.flow)
+
+
+def _hops(journey: Journey, names: Mapping[str, str], *, arrives: bool) -> list[Hop]:
+    """The packet at each place that saw it, and at those that it must have passed between."""
+    first, last = journey.sightings[0], journey.sightings[-1]
+    found = [_hop(first, [])]
+    for before, after in itertools.pairwise(journey.sightings):
+        done = changes(before.headers, after.headers, reply=journey.reply)
+        translated = [change for change in done if is_translation(change)]
+        node = translator(before, after, names, reply=journey.reply) if translated else ""
+        hop = _hop(after, done)
+        if node:
+            found.append(_stand_in(hop, node, NETFILTER, "other", "in", translated))
+            done = [change for change in done if change not in translated]
+        if before.tap.kind == "pod" and any(change.startswith("into ") for change in done):
+            found.append(_stand_in(found[-1], before.tap.machine, TUNNEL, "vxlan", "out"))
+        tunnel = [change for change in done if change.startswith("out of ")]
+        if tunnel and after.tap.kind == "pod":
+            found.append(_stand_in(hop, after.tap.machine, TUNNEL, "vxlan", "in", tunnel))
+            done = [change for change in done if change not in tunnel]
+        found.append(_hop(after, done))
+    sender, recipient = (names.get(address_text(each), "") for each in (first.headers.source, last.headers.destination))
+    if _is_machine(sender) and sender != found[0].owner:
+        found.insert(0, _stand_in(found[0], sender, *_own(sender, found[0]), "out"))
+    if _is_machine(recipient) and recipient != found[-1].owner and arrives:
+        found.append(_stand_in(found[-1], recipient, *_own(recipient, found[-1]), "in"))
+    return list(_through_the_fabric(found))
+
+
+def _own(machine: str, hop: Hop) -> tuple[str, Kind]:
+    """Where a machine sends or gets a packet that is at a hop: on the same machine it has no interface to itself."""
+    return (_STACK, "other") if hop.node == machine else (_ETHERNET, "underlay")
+
+
+def _through_the_fabric(hops: Sequence[Hop]) -> Iterator[Hop]:
+    """With the ports of the fabric, by which everything goes that leaves a machine."""
+    yield from hops[:1]
+    for before, after in itertools.pairwise(hops):
+        if before.node != after.node and FABRIC not in (before.node, after.node):
+            yield _stand_in(before, FABRIC, before.node, "underlay", "in")
+            yield _stand_in(after, FABRIC, after.node, "underlay", "out")
+        yield after
+
+
+def _hop(seen: Sighting, changed: Sequence[str]) -> Hop:
+    headers, tap = seen.headers, seen.tap
+    source, sport, destination, dport = headers.flow
+    return Hop(
+        tap.machine, short(tap.owner), tap.interface, tap.kind, "out" if seen.outgoing else "in", address_text(source),
+        sport, address_text(destination), dport, protocol_name(headers.protocol).lower(), headers.ttl,
+        str(headers.carrier or ""), list(changed),
+    )  # fmt: skip
+
+
+def _stand_in(
+    hop: Hop, machine: str, interface: str, kind: Kind, direction: Direction, changed: Sequence[str] = ()
+) -> Hop:
+    """The packet as it is at a hop, at another place that was not watched."""
+    return msgspec.structs.replace(
+        hop, node=machine, owner=machine, interface=interface, kind=kind, direction=direction, changed=list(changed)
+    )
+
+
+def _at(hop: Hop, tap: Tap) -> Hop:
+    """The packet as it is at a hop, at a tap that it did not come to."""
+    return msgspec.structs.replace(
+        hop,
+        node=tap.machine,
+        owner=short(tap.owner),
+        interface=tap.interface,
+        kind=tap.kind,
+        direction="in",
+        changed=[],
+    )
+
+
+def _is_machine(name: str) -> bool:
+    return name == OUTSIDE or is_node(name)
