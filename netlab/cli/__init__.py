@@ -35,6 +35,9 @@ _COMMANDS = {
     "completion": ("completion", "Print the completion script for a shell."),
 }
 
+_COMPLETE = "_NETLAB_COMPLETE"
+"""What a shell's completion script has in its environment."""
+
 _INTERRUPTED = 130
 _INTERNAL = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -84,12 +87,14 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The `netlab` program: runs the command line and exits. An error is one line, with the exit status of its kind."""
-    # Debian leaves these out of an ordinary user's PATH, and nft lives there.
     if sys.stdin is None:
         # What is opened next would be taken for standard input, by us and by the commands that we start.
         os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    # Debian leaves these out of an ordinary user's PATH, and nft lives there.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    if instruction := os.environ.get(_COMPLETE):
+        _answer_shell(instruction)
     streams.prepare()
     try:
         status = _called()
@@ -135,3 +140,16 @@ def _called() -> Any:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # of standard error nobody can be told
         click.echo(text, err=True)
+
+
+def _answer_shell(instruction: str) -> NoReturn:
+    """Print suggestions. Nothing else may reach the line that is being typed, whatever is wrong."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        from netlab.cli.completion import answer
+
+        answer(instruction)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt):
+        sys.exit(1)
+    sys.exit(0)

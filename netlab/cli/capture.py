@@ -6,17 +6,17 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from netlab.cli.options import NamespaceType, completed_lab, lab_option, output_option
+from netlab.cli.options import NamespaceType, lab_option, output_option
 from netlab.cli.streams import ReaderGoneError
+from netlab.cli.suggestions import machines, namespaces, pods, services, suggest
 from netlab.errors import NetlabError, UsageError
 from netlab.lab.lab import Lab
-from netlab.lab.paths import FABRIC, OUTSIDE
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,37 +43,23 @@ _LOST = 1
 _INTERRUPTED = 130
 
 
-def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        from netlab.api import resources
-
-        lab = completed_lab(ctx)
-        namespace = ctx.params.get("namespace")
-        path = resources.PODS.path(namespace) if kind == "pod" else resources.SERVICES.path(namespace)
-        listed = lab.client().request("GET", path)["items"]
-        return [name for each in listed if (name := each["metadata"]["name"]).startswith(incomplete)]
-
-    return names
-
-
-def _complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    lab = completed_lab(ctx)
-    return [name for name in [*lab.spec().node_names, OUTSIDE, FABRIC] if name.startswith(incomplete)]
-
-
 @click.command()
 @lab_option
 @click.option(
-    "-n", "--namespace", type=NamespaceType(), help="Of the pod or Service; all namespaces are searched without it."
+    "-n",
+    "--namespace",
+    type=NamespaceType(),
+    shell_complete=suggest(namespaces),
+    help="Of the pod or Service; all namespaces are searched without it.",
 )
-@click.option("--pod", shell_complete=_complete("pod"), help="Packets of one pod, wherever they are.")
+@click.option("--pod", shell_complete=suggest(pods), help="Packets of one pod, wherever they are.")
 @click.option(
     "--node",
-    shell_complete=_complete_node,
+    shell_complete=suggest(machines),
     help="Packets of a node and its pods, or of the machines outside or fabric.",
 )
 @click.option(
-    "--service", shell_complete=_complete("service"), help="Packets of a Service, before its translation and after."
+    "--service", shell_complete=suggest(services), help="Packets of a Service, before its translation and after."
 )
 @click.option("--all", "everything", is_flag=True, help="All packets of the lab (so without any of these).")
 @click.option("-f", "--filter", "expression", default="", help="Only these: a pcap-filter(7), as tcpdump takes it.")

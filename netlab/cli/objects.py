@@ -17,6 +17,7 @@ from netlab.api.meta_types import Object
 from netlab.api.resources import Resource
 from netlab.cli import output
 from netlab.cli.options import lab_option, namespace_option, output_option
+from netlab.cli.suggestions import kinds, of_kind, suggest
 from netlab.errors import TimedOutError, UsageError
 from netlab.lab.lab import Lab
 
@@ -31,22 +32,6 @@ _FILES = click.option(
     type=click.Path(path_type=Path),
     help="A file or folder of manifests; - is standard input.",
 )
-
-
-class _KindType(click.ParamType[str]):
-    name = "KIND"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        return [
-            click.shell_completion.CompletionItem(r.plural)
-            for r in resources.ALL
-            if r.plural.startswith(incomplete.lower())
-        ]
 
 
 @click.command()
@@ -78,8 +63,8 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show objects in all namespaces.")
 @click.option("-l", "--selector", default="", help="A label selector, e.g. app=web,tier!=db.")
 @output_option("json", "yaml", "wide", "name")
-@click.argument("kind", type=_KindType())
-@click.argument("names", nargs=-1)
+@click.argument("kind", shell_complete=kinds)
+@click.argument("names", nargs=-1, shell_complete=suggest(of_kind))
 def get(
     lab: Lab,
     namespace: str,
@@ -162,8 +147,8 @@ def _print_table(
 @click.option("--all", "every", is_flag=True, help="Delete all objects of the kind in the namespace.")
 @click.option("--grace-period", type=click.IntRange(min=0), help="Seconds a pod gets to shut down.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until they are gone.")
-@click.argument("kind", type=_KindType(), required=False)
-@click.argument("names", nargs=-1)
+@click.argument("kind", required=False, shell_complete=kinds)
+@click.argument("names", nargs=-1, shell_complete=suggest(of_kind))
 def delete(
     lab: Lab,
     namespace: str,

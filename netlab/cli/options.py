@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from netlab.api.resources import path_segment
+from netlab.cli.suggestions import namespaces, suggest
 from netlab.lab.lab import Lab
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,14 +25,8 @@ class _LabType(click.ParamType[Lab]):
     ) -> list[click.shell_completion.CompletionItem]:
         from netlab.lab.lab import all_labs
 
-        names = [lab.name for lab in all_labs()]
-        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-def completed_lab(ctx: click.Context) -> Lab:
-    """The lab that a command line refers to, during completion."""
-    lab: Lab = ctx.params.get("lab") or Lab.of(os.environ.get("NETLAB_NAME", "default"))
-    return lab
+        names = suggest(lambda _: [lab.name for lab in all_labs()])(ctx, param, incomplete)
+        return [click.shell_completion.CompletionItem(name) for name in names]
 
 
 def lab_option(command: F) -> F:
@@ -62,7 +56,13 @@ class NamespaceType(click.ParamType[str]):
 def namespace_option(command: F) -> F:
     """`-n`: which namespace."""
     return click.option(
-        "-n", "--namespace", type=NamespaceType(), default="default", show_default=True, help="The namespace."
+        "-n",
+        "--namespace",
+        type=NamespaceType(),
+        default="default",
+        show_default=True,
+        shell_complete=suggest(namespaces),
+        help="The namespace.",
     )(command)
 
 

@@ -8,44 +8,27 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from netlab.cli.options import completed_lab, lab_option, namespace_option
+from netlab.cli.options import lab_option, namespace_option
+from netlab.cli.suggestions import containers, places, pods, suggest
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
-from netlab.lab.paths import FABRIC, OUTSIDE
 
 _POLL = 0.1
 
 
-class _PlaceType(click.ParamType[str]):
-    name = "PLACE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        from netlab.api.resources import PODS
-
-        lab = completed_lab(ctx)
-        listed = lab.client().request("GET", PODS.path(ctx.params.get("namespace", "default")))["items"]
-        places = [obj["metadata"]["name"] for obj in listed]
-        places += [f"node/{name}" for name in lab.spec().node_names] + [OUTSIDE, FABRIC]
-        return [click.shell_completion.CompletionItem(place) for place in places if place.startswith(incomplete)]
-
-
-_CONTAINER = click.option("-c", "--container", help="The container; the pod's first if not given.")
+_CONTAINER = click.option(
+    "-c", "--container", shell_complete=suggest(containers), help="The container; the pod's first if not given."
+)
 
 
 @click.command()
 @lab_option
 @namespace_option
 @_CONTAINER
-@click.argument("place", type=_PlaceType())
+@click.argument("place", shell_complete=suggest(places))
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec(lab: Lab, namespace: str, container: str | None, place: str, command: tuple[str, ...]) -> None:
     """Run a command in a pod, on a node or in the outside world; exits with its status.
@@ -66,7 +49,7 @@ def exec(lab: Lab, namespace: str, container: str | None, place: str, command: t
 @lab_option
 @namespace_option
 @_CONTAINER
-@click.argument("place", type=_PlaceType())
+@click.argument("place", shell_complete=suggest(places))
 def shell(lab: Lab, namespace: str, container: str | None, place: str) -> None:
     """Open a shell in a pod, on a node or in the outside world."""
     program = next((p for p in (os.environ.get("SHELL"), "bash", "sh") if p and shutil.which(p)), "sh")
@@ -94,7 +77,7 @@ def _run(
 @click.option("-f", "--follow", is_flag=True, help="Keep printing as more comes, until the container ends.")
 @click.option("-p", "--previous", is_flag=True, help="Show the output of the run before the last restart.")
 @click.option("--tail", type=click.IntRange(min=0), help="Show only the last lines.")
-@click.argument("pod", type=_PlaceType())
+@click.argument("pod", shell_complete=suggest(pods))
 def logs(
     lab: Lab, namespace: str, container: str | None, follow: bool, previous: bool, tail: int | None, pod: str
 ) -> None:

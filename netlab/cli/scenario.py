@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 _PCAP_DIR = Path("netlab-out")
 
 
-class _ScenarioType(click.ParamType[str]):
-    name = "NAME"
+def _complete(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[click.shell_completion.CompletionItem]:
+    from click.shell_completion import CompletionItem
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
+    from netlab.lab.paths import scenarios_dir
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        from netlab.lab.paths import scenarios_dir
-
-        names = ["all", *sorted(path.parent.name for path in scenarios_dir().glob("*/scenario.yaml"))]
-        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+    if incomplete.startswith((".", "/", "~")):
+        return [CompletionItem(incomplete, type="dir")]
+    names = ["all", *sorted(path.parent.name for path in scenarios_dir().glob("*/scenario.yaml"))]
+    taken = ctx.params.get(param.name or "") or ()
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and name not in taken]
 
 
 @click.group()
@@ -72,7 +71,7 @@ def list_scenarios(output: str | None) -> None:
 
 
 @scenario.command()
-@click.argument("name", type=_ScenarioType())
+@click.argument("name", shell_complete=_complete)
 def show(name: str) -> None:
     """Show a scenario's text and its checks."""
     from rich.console import Console
@@ -111,7 +110,7 @@ def new(folder: Path) -> None:
 
 @scenario.command()
 @lab_option
-@click.argument("names", type=_ScenarioType(), nargs=-1, required=True, metavar="NAME|all|PATH...")
+@click.argument("names", shell_complete=_complete, nargs=-1, required=True, metavar="NAME|all|PATH...")
 @click.option("--matrix", is_flag=True, help="In a lab for each network, proxy and family (12).")
 @click.option("--network", type=click.Choice(["vxlan", "routed", "bridge"]), help="The temporary lab's pod network.")
 @click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="The temporary lab's kube-proxy mode.")

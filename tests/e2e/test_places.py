@@ -127,6 +127,34 @@ def test_a_closed_standard_input_is_an_empty_one(talker: Netlab) -> None:
     assert (closed.stdout, closed.stderr) == (b"", b"")
 
 
+SUGGESTED = [
+    ("get pods ", ["talker"]),
+    ("delete pod tal", ["talker"]),
+    ("delete pod talker ", []),
+    ("get pod/", ["pod/talker"]),
+    ("get nodes,pods ", ["node-1", "node-2", "talker"]),
+    ("get pods -n kube-", ["kube-system"]),
+    ("get pods -n kube-system ", []),
+    ("logs ", ["talker"]),
+    ("logs talker -c ", ["web", "shell"]),
+    ("exec talker -c s", ["shell"]),
+    ("exec ", ["talker", "node/node-1", "node/node-2", "outside", "fabric"]),
+    ("shell node/", ["node/node-1", "node/node-2"]),
+    ("capture --pod=", ["talker"]),
+    ("capture --node node-", ["node-1", "node-2"]),
+    ("get pods --name nosuch ", []),
+]
+
+
+@pytest.mark.parametrize(("line", "suggested"), SUGGESTED)
+def test_names_of_the_lab_complete_a_line_and_nothing_else_is_said(
+    talker: Netlab, line: str, suggested: list[str]
+) -> None:
+    asked = {"_NETLAB_COMPLETE": "bash_complete", "COMP_WORDS": f"netlab {line}"}
+    done = subprocess.run(talker.argv(), env=talker.environment | asked, capture_output=True, text=True, check=False)
+    assert ([each.removeprefix("plain,") for each in done.stdout.split()], done.stderr) == (suggested, "")
+
+
 NOT_FOUND = [
     (["exec", "talkr", "--", "true"], 3, "did you mean talker?"),
     (["exec", "node/node-9", "--", "true"], 3, "node-9"),
