@@ -12,6 +12,7 @@ from netlab.capture.correlate import Journey, Sighting, changes
 from netlab.capture.headers import address_text, protocol_name, swapped
 from netlab.capture.taps import Kind, Tap
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.node.network import VXLAN
 from netlab.report.captured import Captured
 from netlab.report.messages import Message, lifeline, short
 from netlab.report.picture import Picture
@@ -20,10 +21,13 @@ from netlab.report.translators import is_node, is_translation, translator
 from netlab.trace.model import Direction, Hop
 
 NETFILTER = "netfilter"
-"""What stands for a node's rules and its connection tracking where neither side of them was watched."""
+"""What stands for a node's rules and its connection tracking, where nothing can be captured."""
 
-TUNNEL, _ETHERNET = "vxlan0", "eth0"
-"""A node's interfaces of the pod network and of the network between machines."""
+_MOST = 500
+"""Packets that are looked at: each is compared with all that follow it."""
+
+_ETHERNET = "eth0"
+"""A machine's interface to the fabric."""
 
 _STACK = "IP stack"
 """What stands for a machine that sends or gets a packet itself."""
@@ -39,8 +43,8 @@ class Overview(NamedTuple):
 
 
 def overviews(found: Captured, told: Sequence[Message], names: Mapping[str, str]) -> Iterator[Overview]:
-    """One for each packet that asks, with the first answer to it; `told` are the journeys' messages."""
-    pairs = list(zip(found.journeys, told, strict=True))
+    """One for each of the first packets that ask, with the first answer to it; `told` are the journeys' messages."""
+    pairs = list(zip(found.journeys, told, strict=True))[:_MOST]
     for index, (journey, message) in enumerate(pairs):
         if journey.reply or message.tone != "request":
             continue
@@ -104,10 +108,10 @@ def _hops(journey: Journey, names: Mapping[str, str], *, arrives: bool) -> list[
             found.append(_stand_in(hop, node, NETFILTER, "other", "in", translated))
             done = [change for change in done if change not in translated]
         if before.tap.kind == "pod" and any(change.startswith("into ") for change in done):
-            found.append(_stand_in(found[-1], before.tap.machine, TUNNEL, "vxlan", "out"))
+            found.append(_stand_in(found[-1], before.tap.machine, VXLAN, "vxlan", "out"))
         tunnel = [change for change in done if change.startswith("out of ")]
         if tunnel and after.tap.kind == "pod":
-            found.append(_stand_in(hop, after.tap.machine, TUNNEL, "vxlan", "in", tunnel))
+            found.append(_stand_in(hop, after.tap.machine, VXLAN, "vxlan", "in", tunnel))
             done = [change for change in done if change not in tunnel]
         found.append(_hop(after, done))
     sender, recipient = (names.get(address_text(each), "") for each in (first.headers.source, last.headers.destination))

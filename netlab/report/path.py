@@ -161,7 +161,7 @@ def _comparison(trace: Trace, expected: Path | None) -> Markup:
     return element(
         "section",
         title,
-        page.scrolled(
+        _card(
             element(
                 "table",
                 element(
@@ -178,6 +178,10 @@ def _comparison(trace: Trace, expected: Path | None) -> Markup:
         alternatives if others else None,
         class_="wide",
     )
+
+
+def _card(table: Markup, label: str) -> Markup:
+    return element("div", page.scrolled(table, label), class_="card")
 
 
 def _rows(title: str, expected: Sequence[Hop], observed: Sequence[Hop]) -> list[Markup]:
