@@ -49,9 +49,10 @@ class BlockingClient:
         *,
         params: dict[str, str] | None = None,
         content_type: str = "application/json",
+        timeout: float = _TIMEOUT,
     ) -> Any:
-        """One request; the answer as plain values."""
-        connection = _UnixConnection(self._path, _TIMEOUT)
+        """One request; the answer, which may take `timeout` seconds, as plain values."""
+        connection = _UnixConnection(self._path, timeout)
         with contextlib.closing(connection), self._translated():
             response = self._send(connection, method, path, body, params, content_type)
             answer = response.read()

@@ -26,7 +26,7 @@ from netlab.api.endpoint import Endpoint
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.media_types import MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import PODS, Resource
+from netlab.api.resources import EVENTS, PODS, Resource
 
 T = TypeVar("T", bound=Object)
 
@@ -73,6 +73,8 @@ class Client:
         self._endpoint = Endpoint.of_socket(endpoint) if isinstance(endpoint, Path) else endpoint
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
+        self.writes = 0
+        """How many changes of objects, other than Events, have been asked for."""
 
     async def __aenter__(self) -> Self:
         path = self._endpoint.socket
@@ -146,7 +148,8 @@ class Client:
 
     async def create(self, resource: Resource[T], obj: T) -> T:
         """Create an object; returns the server's version of it, with defaults and a uid."""
-        body = await self._request("POST", resource.path(obj.metadata.namespace), body=_encode(resource, obj))
+        path = resource.path(obj.metadata.namespace)
+        body = await self._write(resource, "POST", path, _encode(resource, obj))
         return decoding.one(resource, body)
 
     async def update(self, resource: Resource[T], obj: T, subresource: str | None = None) -> T:
@@ -155,7 +158,7 @@ class Client:
         If it has a resourceVersion, the update is refused with reason Conflict when another client got there first.
         """
         path = resource.object_path(obj.metadata.namespace, obj.metadata.name, subresource)
-        return decoding.one(resource, await self._request("PUT", path, body=_encode(resource, obj)))
+        return decoding.one(resource, await self._write(resource, "PUT", path, _encode(resource, obj)))
 
     async def patch(
         self,
@@ -169,7 +172,7 @@ class Client:
     ) -> T:
         """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values."""
         path = resource.object_path(namespace, name, subresource)
-        body = await self._request("PATCH", path, body=msgspec.json.encode(patch), content_type=patch_type)
+        body = await self._write(resource, "PATCH", path, msgspec.json.encode(patch), patch_type)
         return decoding.one(resource, body)
 
     async def delete(
@@ -190,7 +193,7 @@ class Client:
             options["gracePeriodSeconds"] = grace_period_seconds
         if uid is not None:
             options["preconditions"] = {"uid": uid}
-        await self._request("DELETE", resource.object_path(namespace, name), body=msgspec.json.encode(options))
+        await self._write(resource, "DELETE", resource.object_path(namespace, name), msgspec.json.encode(options))
 
     async def bind(self, name: str, namespace: str, node: str) -> None:
         """Assign a pod to a node, as the scheduler does (POST pods/NAME/binding)."""
@@ -201,7 +204,7 @@ class Client:
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         path = PODS.object_path(namespace, name, "binding")
-        await self._request("POST", path, body=msgspec.json.encode(binding))
+        await self._write(PODS, "POST", path, msgspec.json.encode(binding))
 
     async def watch(
         self,
@@ -230,6 +233,12 @@ class Client:
                 async for line in decoding.lines(response.content.iter_any()):
                     kind, obj = decoding.event(resource, line)
                     yield WatchEvent(kind, obj)
+
+    async def _write(
+        self, resource: Resource[T], method: str, path: str, body: bytes, content_type: str = "application/json"
+    ) -> bytes:
+        self.writes += resource is not EVENTS
+        return await self._request(method, path, body=body, content_type=content_type)
 
     async def _request(
         self,

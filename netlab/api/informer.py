@@ -59,6 +59,8 @@ class Informer(Generic[T]):
         self.items: dict[str, T] = {}
         self.synced = asyncio.Event()
         """Set once the first list is in `items`."""
+        self.revision = 0
+        """The resourceVersion up to which every change is in `items`; 0 before the first list."""
         self._client = client
         self._resource = resource
         self._namespace = namespace
@@ -71,10 +73,15 @@ class Informer(Generic[T]):
         self._unreadable: dict[str, str] = {}
         self._away = False
         self._handlers: list[Callable[[T | None, T | None], None]] = []
+        self._on_progress: list[Callable[[], None]] = []
 
     def on_change(self, handler: Callable[[T | None, T | None], None]) -> None:
         """Call `handler(old, new)` for every change from now on. Register before `run`."""
         self._handlers.append(handler)
+
+    def on_progress(self, handler: Callable[[], None]) -> None:
+        """Call `handler()` whenever `revision` has moved, after the handlers of the change that moved it."""
+        self._on_progress.append(handler)
 
     async def run(self) -> None:
         """List and watch until cancelled; never raises for a server that is down or has compacted its history.
@@ -143,6 +150,7 @@ class Informer(Generic[T]):
         # From now on lists are consistent reads: a cached one may be older than what was already seen.
         self._version, self._list_from = listing.version, ""
         self.synced.set()
+        self._progressed()
 
     async def _watch(self) -> None:
         async for event in self._client.watch(
@@ -156,16 +164,21 @@ class Informer(Generic[T]):
             self._found()
             obj = event.object
             self._version = obj.metadata.resourceVersion
-            if event.type == "BOOKMARK":
-                continue
             if event.type == "DELETED":
                 self._unreadable.pop(obj.key, None)
                 self._apply(obj.key, None)
             elif isinstance(obj, Unreadable):
                 self._keep(obj)
-            else:
+            elif event.type != "BOOKMARK":
                 self._unreadable.pop(obj.key, None)
                 self._apply(obj.key, obj)
+            self._progressed()
+
+    def _progressed(self) -> None:
+        # Resource versions compare as integers (KEP-5504); one that is none says nothing.
+        self.revision = int(self._version) if self._version.isdecimal() else 0
+        for handler in self._on_progress:
+            handler()
 
     def _keep(self, unreadable: Unreadable) -> None:
         key, reason = unreadable.key, unreadable.reason

@@ -116,6 +116,10 @@ ALL: tuple[Resource[Object], ...] = (
 )  # type: ignore[assignment]
 """Every resource, in the order in which a file's objects are applied: containers of others come first."""
 
+PROGRESS = "/netlab/progress"
+"""Not a resource: a POST there has the server tell all watches how far they are, and answers with the present
+resourceVersion."""
+
 
 def by_name(name: str) -> Resource[Object] | None:
     """The resource that a user names: plural, singular, kind or short name, in any case; None if there is none."""

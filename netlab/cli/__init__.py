@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": ("lab", "Show a lab's machines, components, nodes and network."),
     "list": ("lab", "List the labs of this user."),
     "apply": ("objects", "Create or change the objects in manifests, all or none."),
+    "wait": ("wait", "Wait until objects are ready or gone, or until all nodes have caught up."),
     "get": ("objects", "Show objects."),
     "delete": ("objects", "Delete objects, by name or by manifest."),
     "exec": ("places", "Run a command in a pod, on a node or in the outside world."),

@@ -85,6 +85,7 @@ def down(lab: Lab, every: bool) -> None:
 def status(lab: Lab, output: str | None) -> None:
     """Show a lab's machines, components, nodes and network.
 
+    A node lags whose kube-proxy or agent of the pod network has not put in force what the API has had for a second.
     Exits with status 6 if the lab is down.
     """
     if not lab.exists():
@@ -110,12 +111,21 @@ def _print_status(found: dict[str, Any], *, wide: bool) -> None:
             [
                 [
                     node["name"],
-                    "Ready" if node["ready"] else "NotReady",
+                    ("Ready" if node["ready"] else "NotReady") + ("" if node["synced"] else ",Lagging"),
                     ",".join(node["addresses"]),
                     ",".join(node["podCIDRs"]) or "<none>",
                     str(node["pods"]),
                 ]
                 for node in found["nodes"]
+            ],
+        )
+    if found["lagging"]:
+        click.echo()
+        table(
+            ["LAGGING", "NODE", "REVISION", "OF"],
+            [
+                [lag["component"], lag["node"] or "<none>", str(lag["revision"]), str(lag["wanted"])]
+                for lag in found["lagging"]
             ],
         )
     troubled = [c for c in found["components"] if wide or not c["running"] or c["restarts"]]

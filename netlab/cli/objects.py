@@ -16,10 +16,12 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
 from netlab.api.resources import Resource
 from netlab.cli import output
+from netlab.cli.duration import Duration
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.suggestions import kinds, of_kind, suggest
 from netlab.errors import TimedOutError, UsageError
 from netlab.lab.lab import Lab
+from netlab.lab.waiting import Target, readiness, wait_for
 
 _DELETE_TIMEOUT = 60.0
 _POLL = 0.02
@@ -38,11 +40,13 @@ _FILES = click.option(
 @lab_option
 @namespace_option
 @_FILES
-def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
+@click.option("--wait", is_flag=True, help="Wait until the objects are ready and all nodes have put them in force.")
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to --wait.")
+def apply(lab: Lab, namespace: str, files: tuple[Path, ...], wait: bool, timeout: float) -> None:
     """Create or change the objects in manifests, all or none.
 
     Takes Kubernetes manifests unchanged. If one is wrong, it is refused with the path of the field, and nothing
-    changes.
+    changes. With --wait, exits with status 8 if they are not ready in time, and the message says why.
     """
     from netlab.api.apply import apply as apply_documents
     from netlab.api.manifests import load_documents
@@ -53,8 +57,23 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...]) -> None:
     if not documents:
         raise UsageError(f"{', '.join(map(str, files))}: there is no object in it")
     client = lab.client()
-    for applied in apply_documents(client, documents, namespace, output.warn):
+    done = apply_documents(client, documents, namespace, output.warn)
+    for applied in done:
         click.echo(f"{applied.resource.singular}/{applied.name} {applied.outcome}")
+    if wait:
+        _wait_ready(lab, client, [Target(each.resource, each.namespace, each.name) for each in done], timeout)
+
+
+def _wait_ready(lab: Lab, client: BlockingClient, targets: list[Target], timeout: float) -> None:
+    """Wait until what was applied is ready, and in force on all nodes."""
+    deadline = time.monotonic() + timeout
+    progress = output.Progress()
+    progress("waiting until everything is ready")
+    try:
+        wait_for(client, targets, readiness, timeout)
+        lab.wait_synced(max(1.0, deadline - time.monotonic()))
+    finally:
+        progress.done()
 
 
 @click.command()
@@ -79,7 +98,7 @@ def get(
     KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME. Join several with commas; `all`
     means every kind that a workload uses.
     """
-    wanted = _wanted(kind, names)
+    wanted = objects_named(kind, names)
     named = [name for _, name in wanted if name is not None]
     if named and (all_namespaces or selector):
         raise UsageError(f"get: objects are chosen by name or by {'-A' if all_namespaces else '-l'}, not by both")
@@ -193,7 +212,7 @@ def _named_targets(
 ) -> list[tuple[str, str]]:
     if not kind:
         raise UsageError("delete: give KIND NAME, or manifests with -f FILE")
-    wanted = _wanted(kind, names)
+    wanted = objects_named(kind, names)
     by_name = any(name is not None for _, name in wanted)
     # A selector that selects everything is no selection: who means that says --all.
     ways = [way for way, given in (("name", by_name), ("-l", bool(selector.strip())), ("--all", every)) if given]
@@ -244,7 +263,7 @@ _WORKLOAD: tuple[Resource[Any], ...] = (
 )
 
 
-def _wanted(kind: str, names: tuple[str, ...]) -> list[tuple[Resource[Object], str | None]]:
+def objects_named(kind: str, names: tuple[str, ...]) -> list[tuple[Resource[Object], str | None]]:
     """What KIND NAME ..., KIND,KIND or KIND/NAME KIND/NAME ... mean: kinds, each with a name, or None for all of it."""
     if "/" in kind:
         return [_one_wanted(text) for text in (kind, *names)]

@@ -12,6 +12,7 @@ from netlab.api.core_types import Pod
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.meta_types import Condition, Object, OwnerReference
+from netlab.api.progress import Progress
 from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
@@ -55,8 +56,10 @@ class Index(Generic[T]):
 class Cluster:
     """The cluster as the controllers see it: copies of the objects, kept up to date by `informers`, and the client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, progress: Progress | None = None) -> None:
+        """`progress` learns how far the controllers have acted upon what the informers see."""
         self.client = client
+        self.progress = progress or Progress()
         self.namespaces = Informer(client, NAMESPACES)
         self.nodes = Informer(client, NODES)
         self.pods = Informer(client, PODS)
@@ -73,6 +76,7 @@ class Cluster:
             REPLICASETS: self.replica_sets,
             ENDPOINTSLICES: self.endpoint_slices,
         }
+        self.progress.follow(list(self.informers.values()))
         # Made before any controller registers its handlers, so that handlers find the indices up to date.
         self.pods_by_node: Index[Pod] = Index(self.pods, lambda pod: [pod.spec.nodeName])
         self.pods_by_controller: Index[Pod] = Index(self.pods, _controller_or_orphan)

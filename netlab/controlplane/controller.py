@@ -6,6 +6,7 @@ import abc
 from collections.abc import Iterable
 from typing import ClassVar
 
+from netlab.api.progress import Work
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.workqueue import WorkQueue
 
@@ -23,7 +24,8 @@ class Controller(abc.ABC):
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.client = cluster.client
-        self.queue = WorkQueue(self.name, min_interval=self.min_interval)
+        self.queue = WorkQueue(self.name, min_interval=self.min_interval, progress=cluster.progress)
+        self._starting: Work | None = cluster.progress.begin()
 
     @abc.abstractmethod
     def keys(self) -> Iterable[str]:
@@ -38,4 +40,7 @@ class Controller(abc.ABC):
         await self.cluster.synced()
         for key in self.keys():
             self.queue.add(key)
+        if self._starting is not None:
+            self.cluster.progress.end(self._starting)
+            self._starting = None
         await self.queue.run(self.reconcile, self.workers)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from netlab.api.client import Client
+from netlab.api.progress import Progress
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.deployment import DeploymentController
@@ -37,14 +38,19 @@ class ControlPlaneConfig:
     """The prefix length of a node's pod subnet, by IP version."""
 
 
-async def run(socket: Path, config: ControlPlaneConfig) -> None:
+async def run(
+    socket: Path, config: ControlPlaneConfig, acted: Callable[[int, int], None] = lambda _revision, _writes: None
+) -> None:
     """Run the control plane against the API server at `socket` until cancelled.
+
+    `acted` is called with the resourceVersion up to which the controllers have acted upon every change, and the number
+    of changes that they have made by then, Events aside.
 
     Raises UsageError for an unusable cluster CIDR. Waits for a server that is down.
     """
     pools = [SubnetPool.of(cidr, config.node_cidr_mask_sizes) for cidr in config.cluster_cidrs]
     async with Client(socket, user_agent="netlab-controller-manager") as client:
-        cluster = Cluster(client)
+        cluster = Cluster(client, Progress(lambda revision: acted(revision, client.writes)))
         parts: list[Controller] = [
             Scheduler(cluster),
             NodeIpam(cluster, pools),

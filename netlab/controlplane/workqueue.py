@@ -8,11 +8,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from netlab.api.errors import ApiError, ApiUnavailableError
+from netlab.api.progress import Progress, Work
 from netlab.errors import NetlabError
 
 FIRST_RETRY = 0.01
 LAST_RETRY = 30.0
 """Seconds before a failed key is retried: the first delay, which doubles with each failure, and the last."""
+
+_HOPELESS = 8
+"""Failures in a row (2.5 s of back-off) after which nobody waits for a key any more."""
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +27,19 @@ class WorkQueue:
     A key added while it is being processed is processed once more afterwards. A key whose reconciliation raises is
     retried with exponential back-off of its own and does not hold up other keys. With `min_interval` a key starts
     at most once in that many seconds: the first change is acted on at once, the burst behind it together.
+
+    `progress` learns of what is `add`ed until that has been processed with success, or has failed again and again. What
+    time alone makes due (`add_after`) does not count.
     """
 
-    def __init__(self, name: str, *, min_interval: float = 0.0) -> None:
+    def __init__(self, name: str, *, min_interval: float = 0.0, progress: Progress | None = None) -> None:
         self.name = name
+        self._progress = progress or Progress()
         self._min_interval = min_interval
         self._ready: deque[str] = deque()
         self._dirty: set[str] = set()  # in `_ready`, or to be added when processing ends
         self._processing: set[str] = set()
+        self._due: dict[str, Work] = {}  # of keys that were added, until they are processed
         self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._failures: dict[str, int] = {}
         self._started: dict[str, float] = {}
@@ -38,6 +47,8 @@ class WorkQueue:
 
     def add(self, key: str) -> None:
         """Queue `key`, unless it is already waiting."""
+        if key not in self._due:
+            self._due[key] = self._progress.begin()
         if self._min_interval:
             wait = self._started.get(key, float("-inf")) + self._min_interval - asyncio.get_running_loop().time()
             if wait > 0:
@@ -64,8 +75,9 @@ class WorkQueue:
                 for _ in range(workers):
                     group.create_task(self._work(reconcile))
         finally:
-            for _, timer in self._timers.values():
+            for key, (_, timer) in self._timers.items():
                 timer.cancel()
+                self._forget(self._due.pop(key, None))
             self._timers.clear()
 
     def _add_now(self, key: str) -> None:
@@ -93,11 +105,11 @@ class WorkQueue:
             key = await self._next()
             if self._min_interval:
                 self._note_start(key)
-            failed = True
+            failed, work = True, self._due.pop(key, None)
             try:
                 failed = not await self._attempt(reconcile, key)
             finally:
-                self._done(key, failed)
+                self._done(key, work, failed)
 
     async def _attempt(self, reconcile: Callable[[str], Awaitable[None]], key: str) -> bool:
         try:
@@ -116,8 +128,18 @@ class WorkQueue:
             return True
         return False
 
-    def _done(self, key: str, failed: bool) -> None:
+    def _done(self, key: str, work: Work | None, failed: bool) -> None:
         self._processing.discard(key)
+        failures = self._failures.get(key, 0)
+        if not failed:
+            self._forget(work)
+        elif failures >= _HOPELESS:
+            self._forget(work)
+            self._forget(self._due.pop(key, None))
+        elif work is not None:
+            # It stands for what was added meanwhile, too: that comes after it.
+            self._forget(self._due.pop(key, None))
+            self._due[key] = work
         if key in self._dirty:
             # A key added meanwhile waits its turn, and a failing key its back-off, instead of spinning.
             self._dirty.discard(key)
@@ -125,9 +147,12 @@ class WorkQueue:
                 self.add(key)
                 return
         if failed:
-            failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
             self.add_after(key, backoff(failures))
+
+    def _forget(self, work: Work | None) -> None:
+        if work is not None:
+            self._progress.end(work)
 
     def _note_start(self, key: str) -> None:
         moment = asyncio.get_running_loop().time()

@@ -14,6 +14,7 @@ import uvloop
 
 from netlab.errors import UnsupportedError
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
+from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, kube_proxy, network_agent
 from netlab.lab.spec import LabSpec
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
             for family, mask in zip(spec.families, spec.nodeCIDRMaskSizes, strict=True)
         }
         config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks)
-        uvloop.run(run(paths.api_socket, config))
+        acted = Publisher(paths.revision(CONTROLLER_MANAGER))
+        uvloop.run(run(paths.api_socket, config, acted.publish))
 
-    return Component("controller-manager", FABRIC, body)
+    return Component(CONTROLLER_MANAGER, FABRIC, body)
 
 
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
@@ -104,7 +106,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             Client(paths.api_socket, user_agent=f"netlab-network/{node}") as client,
             asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(network.run(client, network_config))
+            in_force = Publisher(paths.revision(network_agent(node)))
+            tasks.create_task(network.run(client, network_config, in_force.publish))
             tasks.create_task(kubelet.run(kubelet_config))
 
     return Component(f"kubelet-{node}", node, lambda: uvloop.run(serve()))
@@ -145,7 +148,8 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
 
         logs.set_up("text")
         async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
-            await run(client, proxy_config(spec, node))
+            in_force = Publisher(paths.revision(kube_proxy(node)))
+            await run(client, proxy_config(spec, node), in_force=in_force.publish)
 
     # Not uvloop, which fails the input of a program that ends without reading it (nft, iptables-save).
-    return Component(f"kube-proxy-{node}", node, lambda: asyncio.run(serve()))
+    return Component(kube_proxy(node), node, lambda: asyncio.run(serve()))

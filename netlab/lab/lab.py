@@ -35,6 +35,8 @@ from netlab.machine.client import Machine
 _MONITORS_ENVIRONMENT = ("PATH", "LANG", "NETLAB_HOME")
 _GRACE = 10.0
 _POLL = 0.01
+_SYNC = 1.0
+"""Seconds for the nodes to catch up before they are said to lag; it takes milliseconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +243,16 @@ class Lab:
                 with contextlib.closing(os.fdopen(pidfd, "rb")):
                     process.end(pidfd, _GRACE)
 
+    def wait_synced(self, timeout: float = 60.0) -> int:
+        """Wait until all that has been done until now is in force on all nodes; the API's revision that is.
+
+        What controllers do because of it (a Deployment's pods, a Service's EndpointSlices) is in force then, too.
+        Raises `TimedOutError` naming the nodes and components that lag after `timeout` seconds, and how far they are.
+        """
+        from netlab.lab import barrier
+
+        return barrier.wait(self, timeout)
+
     def status(self) -> dict[str, Any]:
         """The lab's state as plain values: what it is, its machines, components, nodes and pods."""
         spec = self.spec()
@@ -256,13 +268,32 @@ class Lab:
             "podCIDRs": spec.podCIDRs,
             "serviceCIDRs": spec.serviceCIDRs,
             "outside": spec.outside_addresses,
+            "revision": None,
+            "lagging": [],
             "components": [],
             "nodes": [],
         }
         if up:
             found["components"] = self._component_status()
             found["nodes"] = self._node_status()
+            self._add_progress(found)
         return found
+
+    def _add_progress(self, found: dict[str, Any]) -> None:
+        """What of the API's revisions each node has put in force, and who lags."""
+        from netlab.lab import barrier, revisions
+
+        outcome = barrier.look(self, _SYNC)
+        found["revision"] = outcome.revision
+        found["lagging"] = [lag._asdict() for lag in outcome.lags]
+        behind = {lag.node for lag in outcome.lags}
+        for node in found["nodes"]:
+            name = node["name"]
+            node["synced"] = name not in behind
+            node["revisions"] = {
+                "kubeProxy": outcome.standings.get(revisions.kube_proxy(name), revisions.Standing()).revision,
+                "podNetwork": outcome.standings.get(revisions.network_agent(name), revisions.Standing()).revision,
+            }
 
     def _component_status(self) -> list[dict[str, Any]]:
         with self.machine(FABRIC) as fabric:

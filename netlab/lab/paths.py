@@ -104,6 +104,15 @@ class LabPaths:
         return self.directory / "components.json"
 
     @property
+    def revisions(self) -> Path:
+        """How far each component has followed the API: a file for each (netlab.lab.revisions)."""
+        return self.directory / "revisions"
+
+    def revision(self, component: str) -> Path:
+        """How far a component has followed the API."""
+        return self.revisions / component
+
+    @property
     def api_config(self) -> Path:
         """The API server's configuration."""
         return self.directory / "apiserver.json"

@@ -12,7 +12,7 @@ import dataclasses
 import ipaddress
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from netlab.api.errors import ApiError
 from netlab.api.informer import Informer
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, now
+from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES
 from netlab.cni.network.peers import Peer, gateway
 from netlab.cni.network.peers import plan as plan_overlay
@@ -174,11 +175,23 @@ def _flat_range(config: NetworkConfig, pod_cidr: str) -> dict[str, str]:
     }
 
 
-async def run(client: Client, config: NetworkConfig) -> None:
-    """Keep the node's pod network true until cancelled; what fails is logged, named, and tried again."""
+async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], None] = lambda _: None) -> None:
+    """Keep the node's pod network true until cancelled; what fails is logged, named, and tried again.
+
+    `in_force` is called with the resourceVersion for which what is in force stands, whenever that has grown.
+    """
     nodes = Informer(client, NODES)
+    progress = Progress(in_force)
+    progress.follow([nodes])
     changed = asyncio.Event()
-    nodes.on_change(lambda old, new: changed.set() if _matters(old, new) else None)
+    due: list[Work] = [progress.begin()]
+
+    def note(old: Node | None, new: Node | None) -> None:
+        if _matters(old, new):
+            due.append(progress.begin())
+            changed.set()
+
+    nodes.on_change(note)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(nodes.run())
         applied: PodNetwork | None = None
@@ -186,6 +199,7 @@ async def run(client: Client, config: NetworkConfig) -> None:
         while True:
             await changed.wait()
             changed.clear()
+            doing = len(due)
             try:
                 applied = await _sync(client, config, nodes.items, applied)
             except (NetlabError, OSError) as error:
@@ -195,6 +209,9 @@ async def run(client: Client, config: NetworkConfig) -> None:
                 await asyncio.sleep(_RETRY)
                 changed.set()
             else:
+                for work in due[:doing]:
+                    progress.end(work)
+                del due[:doing]
                 if failed:
                     await _report(client, config.node_name, "PodNetworkIsUp", "")
                 failed = False

@@ -97,6 +97,11 @@ class Metrics:
             count = functools.partial(_without_local_endpoints, plan, scope)
             self._no_local.labels(family, scope.value).set_function(count)
 
+    def revision(self, acted: Callable[[], int]) -> None:
+        """Tell the resourceVersion for which the rules in force stand. Upstream has nothing like it."""
+        name, text = "netlab_in_force_resource_version", "The API's resourceVersion for which the rules in force stand"
+        Gauge(name, text, registry=self.registry).set_function(acted)
+
     def queued(self, family: Family, now: float) -> None:
         """A sync was requested; `now` is in seconds since the epoch, as everywhere here."""
         self._queued.labels(family).set(now)

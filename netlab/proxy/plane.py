@@ -139,14 +139,15 @@ class Plane:
         await self._forget_stale(node_addresses)
         return True
 
-    async def check(self) -> None:
-        """Make the next sync rebuild the rules if the kernel no longer holds them."""
+    async def check(self) -> bool:
+        """Whether the kernel still holds the rules; if not, the next sync rebuilds them."""
         if self.in_force and not await self._executor.intact():
             log.warning(
                 "%s rules: changed by another program; rebuilding them", self.family, extra=fields(family=self.family)
             )
             self.in_force = False
             self.queue()
+        return self.in_force
 
     def _failed(self, error: ProgramError) -> None:
         self._metrics.failed(self.family)

@@ -15,6 +15,7 @@ from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
+from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
 from netlab.net.nfelements import Nfnetlink
@@ -43,10 +44,16 @@ _BE_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 log = logging.getLogger(__name__)
 
 
-async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None] = lambda: None) -> None:
+async def run(
+    client: Client,
+    config: ProxyConfig,
+    on_synced: Callable[[], None] = lambda: None,
+    in_force: Callable[[int], None] = lambda _: None,
+) -> None:
     """Keep this network namespace's rules true to the API's Services until cancelled.
 
-    `on_synced` is called once, when the first rules are in force. Errors of objects and of the kernel are logged, and
+    `on_synced` is called once, when the first rules are in force, and `in_force` with the resourceVersion for which the
+    rules in force stand, whenever that has grown. Errors of objects and of the kernel are logged, and
     what can be done is done; the rules stay as they are when this ends. Raises UnsupportedError when the kernel or a
     program that is needed is missing.
     """
@@ -76,7 +83,8 @@ async def run(client: Client, config: ProxyConfig, on_synced: Callable[[], None]
                     )
                 )
 
-        proxy = Proxy(config, port_taken)
+        proxy = Proxy(config, port_taken, Progress(in_force))
+        proxy.progress.follow([services, slices, nodes])
         services.on_change(proxy.service_changed)
         slices.on_change(proxy.slice_changed)
         nodes.on_change(proxy.node_changed)
@@ -137,8 +145,16 @@ class Proxy:
     `port_taken` is told of health check node ports that cannot be opened, and why.
     """
 
-    def __init__(self, config: ProxyConfig, port_taken: Callable[[HealthCheck, str], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        config: ProxyConfig,
+        port_taken: Callable[[HealthCheck, str], None] = lambda *_: None,
+        progress: Progress | None = None,
+    ) -> None:
         self.metrics = Metrics(config.mode)
+        self.progress = progress or Progress()
+        """Of what is in force."""
+        self.metrics.revision(lambda: self.progress.acted)
         # Upstream's: two periods, in each of which a sync would have been tried.
         self.health = Health(2 * config.resync_seconds)
         self._config = config
@@ -149,6 +165,10 @@ class Proxy:
         self._node = NodeInfo(config.node_name)
         self._dirty: dict[str, None] = {}
         """Services, in the order in which they changed."""
+        self._waiting: Work | None = None
+        """What became due by those changes."""
+        self._unsynced: list[Work] = [self.progress.begin()]
+        """What became due and has been planned, but may not be in force."""
         self._changed = asyncio.Event()
         self._pace = Pace(config.min_sync_seconds, config.sync_burst)
         # Kept open: closing one waits until the kernel has freed what the last batch deleted, 10 ms.
@@ -237,6 +257,7 @@ class Proxy:
         if not self._dirty:
             for plane in self._planes:
                 plane.queue()
+            self._waiting = self.progress.begin()
             self._changed.set()
         self._dirty[service] = None
 
@@ -254,10 +275,13 @@ class Proxy:
                     self._pace.spend(loop.time())
                     await self._plan()
                 await self._sync()
-                if not announced and self._planes and all(plane.in_force for plane in self._planes):
+                in_force = bool(self._planes) and all(plane.in_force for plane in self._planes)
+                if in_force and not announced:
                     announced = True
                     on_synced()
                 self._service_health.sync(self._checks)
+                if in_force:
+                    self._tell_progress()
                 await self._wait(self._config.check_seconds)
                 verify = loop.time() >= verify_at
                 if verify:
@@ -276,6 +300,12 @@ class Proxy:
         if after <= before + self._batches() - made:
             self._generation = after
 
+    def _tell_progress(self) -> None:
+        """All that has been planned is in force."""
+        done, self._unsynced = self._unsynced, []
+        for work in done:
+            self.progress.end(work)
+
     def _batches(self) -> int:
         return sum(plane.batches for plane in self._planes)
 
@@ -285,7 +315,8 @@ class Proxy:
         if seen != self._generation or thoroughly:
             self._generation = seen
             for plane in self._planes:
-                await plane.check()
+                if not await plane.check() and not self._unsynced:
+                    self._unsynced.append(self.progress.begin())
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -296,6 +327,9 @@ class Proxy:
     async def _plan(self) -> None:
         """Plan again the Services that changed, and those only. What is not in force yet is filled meanwhile."""
         dirty, self._dirty = self._dirty, {}
+        if self._waiting is not None:
+            self._unsynced.append(self._waiting)
+            self._waiting = None
         self._changed.clear()
         for changes in (self.metrics.service_changes, self.metrics.endpoint_changes):
             changes.planned = changes.total

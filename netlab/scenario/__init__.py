@@ -6,7 +6,7 @@ A scenario's checks.py imports from here and from nowhere else in netlab.
 from netlab.capture.packets import Packet
 from netlab.scenario.checks import check
 from netlab.scenario.context import Context
-from netlab.scenario.dialing import NO_ANSWER, REFUSED, Answer, spare_port
+from netlab.scenario.dialing import NO_ANSWER, PATIENCE, REFUSED, Answer, spare_port
 from netlab.scenario.distribution import FALSE_ALARM, fair_range
 from netlab.scenario.faults import Fault
 from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service
@@ -15,6 +15,7 @@ from netlab.scenario.recording import Recording
 __all__ = [
     "FALSE_ALARM",
     "NO_ANSWER",
+    "PATIENCE",
     "REFUSED",
     "Answer",
     "Context",

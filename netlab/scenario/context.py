@@ -19,10 +19,12 @@ from netlab.api.media_types import MERGE_PATCH
 from netlab.api.resources import DEPLOYMENTS, PODS, SERVICES
 from netlab.capture.pcapng import SUFFIX
 from netlab.errors import NotFoundError, TimedOutError
+from netlab.lab import barrier, revisions
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.places import Place
 from netlab.lab.spec import Family
+from netlab.lab.trouble import is_ready, trouble
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.faults import Fault, Faults
 from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service, of_family
@@ -31,7 +33,7 @@ from netlab.scenario.recording import Recording, Taps, recording
 
 T = TypeVar("T")
 
-_READY_TIMEOUT = 30.0
+_READY_TIMEOUT = 60.0
 _INTERFACE = "eth0"
 _POLL = 0.02
 
@@ -44,13 +46,18 @@ class Context:
         self.namespace = namespace
         self.pcaps: list[Path] = []
         """What has been captured."""
-        self._lab = lab
+        self.lab = lab
         self._client = lab.client()
         self._spec = lab.spec()
         self._pcap_dir = pcap_dir
         self._hosts: dict[str, Host] = {}
         self._faults = Faults()
         self._taps: Taps | None = None
+        self._hanging: dict[str, Fault] = {}
+        """Components that hang on purpose."""
+        self._settled: frozenset[str] | None = None
+        """The components that were not waited for when the nodes had put everything in force; None: something may have
+        changed since."""
         self._begin("")
 
     def _begin(self, check: str) -> None:
@@ -77,28 +84,38 @@ class Context:
 
     def pod(self, name: str) -> Pod:
         """A pod by name, once it is ready. Raises `TimedOutError` telling why it is not."""
-        if name not in self._hosts:
-            found = self._await(lambda: [self._get_pod(name)], 1, f"pod {name}")
-            self._hosts[name] = Pod(self._lab, found[0], self.family)
-        host = self._hosts[name]
-        assert isinstance(host, Pod)
-        return host
+        return self._host_of(self._await(lambda: [self._get_pod(name)], 1, f"pod {name}")[0])
 
     def pods(self, selector: str, count: int) -> list[Pod]:
         """The pods with these labels (`app=web`), by name, once `count` of them are ready."""
         found = self._await(lambda: self._list_pods(selector), count, f"{count} pods with {selector}")
-        return [self.pod(pod.metadata.name) for pod in sorted(found, key=lambda pod: pod.metadata.name)]
+        return [self._host_of(pod) for pod in sorted(found, key=lambda pod: pod.metadata.name)]
 
     def unready_pod(self, name: str) -> Pod:
         """A pod by name, once its containers run, ready or not."""
         found = self.eventually(
             lambda: self._get_pod(name), lambda pod: pod.status.phase == "Running", f"pod {name} does not run"
         )
-        host = self._hosts[f"unready/{name}"] = Pod(self._lab, found, self.family)
-        return host
+        return self._host_of(found)
+
+    def until_unready(self, name: str) -> Pod:
+        """A pod by name, once it is not ready (any more): its kubelet has probed it and said so."""
+        found = self.eventually(
+            lambda: self._get_pod(name), lambda pod: not is_ready(pod), f"pod {name} is still ready"
+        )
+        return self._host_of(found)
+
+    def until_gone(self, pod: Pod) -> None:
+        """Wait until a pod is gone: its containers have ended, and its address is free."""
+        self.eventually(
+            lambda: [each.metadata.uid for each in self._list_pods("")],
+            lambda present: pod.uid not in present,
+            f"pod {pod} is still there",
+        )
 
     def service(self, name: str) -> Service:
         """A Service by name."""
+        self.changed()
         found = self._client.request("GET", SERVICES.object_path(self.namespace, name))
         return Service(msgspec.convert(found, ServiceObject), self.family)
 
@@ -126,11 +143,11 @@ class Context:
 
     def trouble(self, selector: str) -> str:
         """Why the pods with these labels are not ready, in the words of who knows; nothing if they are."""
-        return "; ".join(_trouble(pod) for pod in self._list_pods(selector) if not _is_ready(pod))
+        return "; ".join(trouble(pod) for pod in self._list_pods(selector) if not is_ready(pod))
 
     def cni_configuration(self, node: Machine) -> Path:
         """The file that says how a node's pods get their network: of those in the folder, the first by name counts."""
-        return min(self._lab.paths.cni_conf_dir(node.name).glob("*.conflist"))
+        return min(self.lab.paths.cni_conf_dir(node.name).glob("*.conflist"))
 
     def owner(self, address: str) -> str:
         """Whose address it is: the name of a pod of the scenario, of a node or of the outside."""
@@ -159,6 +176,7 @@ class Context:
         """Have a Deployment of so many pods. They come and go in their own time: `pods` waits for those that come."""
         path = DEPLOYMENTS.object_path(self.namespace, deployment)
         self._client.request("PATCH", path, {"spec": {"replicas": replicas}}, content_type=MERGE_PATCH)
+        self.changed()
 
     def skip(self, reason: str) -> NoReturn:
         """End the check without a verdict."""
@@ -167,10 +185,12 @@ class Context:
     def eventually(self, ask: Callable[[], T], until: Callable[[T], bool], otherwise: str = "") -> T:
         """Ask again and again until the answer is as wanted; the last answer.
 
-        After half a minute it is what it is, or, with `otherwise`, raises `TimedOutError` with that text.
+        After a minute it is what it is, or, with `otherwise`, raises `TimedOutError` with that text. What the nodes
+        have to put in force needs no second question: every request waits for that.
         """
         deadline = time.monotonic() + _READY_TIMEOUT
         while True:
+            self.changed()
             answer = ask()
             if until(answer):
                 return answer
@@ -189,8 +209,9 @@ class Context:
         for each point, in their order; all are in one pcapng file. The filter applies to what VXLAN carries, too.
         Raises `NotFoundError` for an interface that is not there, and as `Engine` and `Writer` do.
         """
+        self.settle()
         if self._taps is None:
-            self._taps = Taps(self._lab)
+            self._taps = Taps(self.lab)
         named = [point if isinstance(point, Interface) else point.interface(_INTERFACE) for point in points]
         sources = self._taps.sources([(each.host.owner, each.name) for each in named])
         path = self._pcap_path()
@@ -208,11 +229,37 @@ class Context:
         table X; delete table X`). Raises `NetlabError` when the fault cannot be made; nothing of it is left then.
         """
         what = f"{host}: `{shlex.join(argv)}`"
-        return self._faults.make(what, lambda: host.as_root(argv), lambda: host.as_root(undo))
+        self.settle()
+        return self._faults.make(what, lambda: host.command(argv), lambda: host.command(undo))
+
+    def hang_proxy(self, node: Machine) -> Fault:
+        """Have a node's kube-proxy hang, as a fault: its rules stay as they are, and nothing waits for it meanwhile."""
+        fault = self.fault(node, ["pkill", "-STOP", "kube-proxy"], undo=["pkill", "-CONT", "kube-proxy"])
+        self._hanging[revisions.kube_proxy(node.name)] = fault
+        return fault
 
     def repair(self) -> None:
         """Undo every fault that is left, the last one first. Raises `NetlabError` naming what cannot be undone."""
         self._faults.undo_all()
+
+    # --- what the nodes have to put in force --------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Something may have changed that the nodes have to put in force: the next request waits until they have.
+
+        What is done by this context, and what it looks up, says so by itself.
+        """
+        self._settled = None
+
+    def settle(self) -> None:
+        """Wait until all nodes have put in force what has been done until now, unless they are known to have.
+
+        Every request, capture and fault does so. Raises `TimedOutError` naming the nodes and components that lag.
+        """
+        excused = frozenset(name for name, fault in self._hanging.items() if not fault.undone)
+        if self._settled != excused:
+            barrier.wait(self.lab, excused=excused)
+            self._settled = excused
 
     # --- for the runner ----------------------------------------------------------------------------------------------
 
@@ -240,12 +287,22 @@ class Context:
         key = f"machine/{name}"
         if key not in self._hosts:
             address = of_family(addresses, self.family) or ""
-            self._hosts[key] = Machine(self._lab, Place(name), name, address)
+            self._hosts[key] = Machine(self, Place(name), name, address)
         host = self._hosts[key]
         assert isinstance(host, Machine)
         return host
 
+    def _host_of(self, found: PodObject) -> Pod:
+        """The host that a pod's object stands for."""
+        key = f"pod/{found.metadata.uid}"
+        if key not in self._hosts:
+            self._hosts[key] = Pod(self, found, self.family)
+        host = self._hosts[key]
+        assert isinstance(host, Pod)
+        return host
+
     def _get_pod(self, name: str) -> PodObject:
+        self.changed()
         try:
             return msgspec.convert(self._client.request("GET", PODS.object_path(self.namespace, name)), PodObject)
         except ApiError as error:
@@ -256,42 +313,21 @@ class Context:
 
     def _list_pods(self, selector: str) -> list[PodObject]:
         params = {"labelSelector": selector} if selector else None
+        self.changed()
         listed: list[Any] = self._client.request("GET", PODS.path(self.namespace), params=params)["items"]
         return msgspec.convert(listed, list[PodObject])
 
     def _await(self, list_pods: Callable[[], list[PodObject]], count: int, what: str) -> list[PodObject]:
-        found = self.eventually(list_pods, lambda pods: sum(map(_is_ready, pods)) >= count)
-        ready = [pod for pod in found if _is_ready(pod)]
+        found = self.eventually(list_pods, lambda pods: sum(map(is_ready, pods)) >= count)
+        ready = [pod for pod in found if is_ready(pod)]
         if len(ready) < count:
-            why = "; ".join(_trouble(pod) for pod in found if not _is_ready(pod)) or "there is none"
+            why = "; ".join(trouble(pod) for pod in found if not is_ready(pod)) or "there is none"
             raise TimedOutError(f"{what}: {len(ready)} ready after {_READY_TIMEOUT:g} s: {why}")
         return ready
 
     def _pcap_path(self) -> Path:
         taken = sum(path.stem == self._check or path.stem.startswith(f"{self._check}.") for path in self.pcaps)
         return self._pcap_dir / f"{self._check}{f'.{taken + 1}' if taken else ''}{SUFFIX}"
-
-
-def _is_ready(pod: PodObject) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
-
-
-def _trouble(pod: PodObject) -> str:
-    """Why a pod is not ready, in the words of who knows."""
-    for status in pod.status.containerStatuses:
-        waiting = status.state.waiting
-        if waiting is not None and waiting.reason:
-            why = waiting.message or _sandbox_trouble(pod)
-            return f"{pod.metadata.name}: container {status.name}: {waiting.reason} {why}".strip()
-    for condition in pod.status.conditions:
-        if condition.status == "False" and condition.message:
-            return f"{pod.metadata.name}: {condition.message}"
-    return f"{pod.metadata.name}: {pod.status.phase or 'Pending'}"
-
-
-def _sandbox_trouble(pod: PodObject) -> str:
-    """Why a pod has no network yet."""
-    return next((c.message for c in pod.status.conditions if c.type == "PodReadyToStartContainers"), "")
 
 
 def _shown(value: object) -> str:

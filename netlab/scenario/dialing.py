@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import random
@@ -14,8 +15,12 @@ REFUSED = "connection refused"
 NO_ANSWER = "no answer"
 """Nobody said anything within the time: a rule that drops, or no way there or back."""
 
-TIMEOUT = 5.0
-"""Seconds to wait for an answer; one comes within milliseconds."""
+TIMEOUT = 15.0
+"""Seconds to wait for an answer that must come: it takes milliseconds, but all processors may be busy."""
+
+PATIENCE = 0.3
+"""Seconds to wait for an answer that must not come. It is this short because a request is sent when all nodes have put
+in force what decides about it, and less than until TCP sends its SYN again (RFC 6298: 1 s)."""
 
 _LARGEST = 65536
 _SPARE_PORTS = range(20_000, 30_000)
@@ -62,7 +67,11 @@ def http_get(client: socket.socket, address: str, port: int, path: str) -> Answe
         connection.sock = client
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
-        return Answer(response.read().decode(errors="replace"), status=response.status)
+        text = response.read().decode(errors="replace")
+        # Until the server has closed, too: nothing of this connection is to be seen by what is captured next.
+        with contextlib.suppress(OSError):
+            client.recv(1)
+        return Answer(text, status=response.status)
 
     return _answer(client, (address, port), ask)
 

@@ -8,7 +8,7 @@ import os
 import shlex
 import socket
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from netlab.api.core_types import Pod as PodObject
@@ -24,7 +24,7 @@ from netlab.scenario.commands import Namespaces
 from netlab.scenario.dialing import Answer
 from netlab.scenario.sockets import SocketFactory
 
-_RUN_TIMEOUT = 10.0
+_RUN_TIMEOUT = 30.0
 """Seconds for a command in a container or on a machine."""
 
 # linux/in.h, linux/in6.h: Python 3.11 has no names for them.
@@ -51,18 +51,32 @@ class Interface(NamedTuple):
     name: str
 
 
+class Run(Protocol):
+    """The run of a scenario that a host belongs to."""
+
+    lab: Lab
+
+    def changed(self) -> None:
+        """Something may have changed that the nodes have to put in force."""
+
+    def settle(self) -> None:
+        """Wait until the nodes have put everything in force."""
+
+
 class Host:
     """A place of the lab with a network of its own: requests are sent from there.
 
-    `name` is what a person calls it, `address` its address in the family of the run. A request that gets no answer is
-    no error: its `Answer` says why. `source_port` chooses the client's port (0: any), by which a connection can be
-    found in a capture; `timeout` is in seconds.
+    `name` is what a person calls it, `address` its address in the family of the run. A request is sent when all nodes
+    have put in force what has been done until then. One that gets no answer is no error: its `Answer` says why.
+    `source_port` chooses the client's port (0: any), by which a connection can be found in a capture; `timeout` is in
+    seconds.
     """
 
-    def __init__(self, lab: Lab, place: Place, name: str, address: str) -> None:
+    def __init__(self, run: Run, place: Place, name: str, address: str) -> None:
         self.name = name
         self.address = address
-        self._lab = lab
+        self._lab = run.lab
+        self._run = run
         self._place = place
         self._factory: SocketFactory | None = None
 
@@ -126,6 +140,7 @@ class Host:
 
         Raises `OSError` when the port is taken or the family is not there.
         """
+        self._run.settle()
         family = _FAMILIES[f"IPv{ipaddress.ip_address(towards).version}"]  # type: ignore[index]
         made = self._sockets().make(family, kind)
         try:
@@ -152,9 +167,15 @@ class Host:
         """What a command prints that is run with all rights on the host's network, and on its node's files.
 
         On a machine that is as `netlab exec node/NAME` does; for a pod it runs on the pod's node, but in the pod's
-        network namespace, so that it is of no matter what its image has and may do. Raises `NetlabError` with what it
-        printed when it ends with another status than 0, `TimedOutError` when it has not ended after `timeout` seconds.
+        network namespace, so that it is of no matter what its image has and may do. It runs when all nodes have put in
+        force what has been done until then. Raises `NetlabError` with what it printed when it ends with another status
+        than 0, `TimedOutError` when it has not ended after `timeout` seconds.
         """
+        self._run.settle()
+        return self.command(argv, timeout=timeout)
+
+    def command(self, argv: Sequence[str], *, timeout: float = _RUN_TIMEOUT) -> str:
+        """The same, at once: what undoes a fault does not wait for nodes that the fault may hold up."""
         with contextlib.ExitStack() as stack:
             namespaces = []
             for place, kinds in self._ways():
@@ -197,12 +218,12 @@ class Host:
 class Pod(Host):
     """A pod of the scenario, as it was when the check asked for it."""
 
-    def __init__(self, lab: Lab, pod: PodObject, family: Family) -> None:
+    def __init__(self, run: Run, pod: PodObject, family: Family) -> None:
         name, self.namespace = pod.metadata.name, pod.metadata.namespace
         address = of_family((ip.ip for ip in pod.status.podIPs), family)
         if address is None:
             raise NetlabError(f"pod {name} has no {family} address")
-        super().__init__(lab, resolve(lab, name, self.namespace, None), name, address)
+        super().__init__(run, resolve(run.lab, name, self.namespace, None), name, address)
         self.node, self.uid = pod.spec.nodeName, pod.metadata.uid
 
     @property
@@ -216,7 +237,13 @@ class Pod(Host):
         return [(Place(self.node), ALL_BUT_USER), (place, syscalls.CLONE_NEWNET)]
 
     def run(self, argv: Sequence[str], container: str | None = None) -> str:
-        """What a command prints in a container (None: the first), and how it ended if not with status 0."""
+        """What a command prints in a container (None: the first), and how it ended if not with status 0.
+
+        What changes whether the pod is ready does so only when its kubelet has probed it: wait for that with
+        `Context.pod` or `Context.unready` before you ask anything of the network.
+        """
+        self._run.settle()
+        self._run.changed()
         place = resolve(self._lab, self.name, self.namespace, container)
         assert place.container_id is not None
         with self._lab.machine(place.machine) as machine:

@@ -7,17 +7,13 @@ REQUESTS = 300
 CLIENT_PORT = spare_port()
 
 
-def backends(ctx: Context, client: Host) -> list[Pod]:
-    """The Service's pods, once every one of them has answered the client through the Service."""
-    pods, service = ctx.pods("app=web", BACKENDS), ctx.service("web")
-    names = {pod.name for pod in pods}
-    seen: set[str] = set()
-    ctx.eventually(
-        lambda: seen.add(client.get(service.url("/hostname")).text),
-        lambda _: names <= seen,
-        f"not all of {', '.join(sorted(names))} have answered at {service.address}",
-    )
-    return pods
+SAMPLE = 60
+"""Requests none of which goes to one of three backends by chance once in ten thousand million times."""
+
+
+def backends(ctx: Context) -> list[Pod]:
+    """The Service's pods."""
+    return ctx.pods("app=web", BACKENDS)
 
 
 def answers(client: Host, service: Service, count: int) -> Counter[str]:
@@ -27,15 +23,15 @@ def answers(client: Host, service: Service, count: int) -> Counter[str]:
 @check("Every backend answers at the Service's virtual address, which no interface has")
 def every_backend_answers(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("web")
-    pods = backends(ctx, client)
-    ctx.expect({pod.name for pod in pods}, set(answers(client, service, 60)), "who answers")
+    pods = backends(ctx)
+    ctx.expect({pod.name for pod in pods}, set(answers(client, service, SAMPLE)), "who answers")
     ctx.expect([], [node.name for node in ctx.nodes if node.owns(service.address)], "who has the address")
 
 
 @check(f"Each backend gets a share that random choice allows (false alarm: one run in {1 / FALSE_ALARM:,.0f} at most)")
 def fair_share(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("web")
-    pods = backends(ctx, client)
+    pods = backends(ctx)
     low, high = fair_range(REQUESTS, BACKENDS)
     counts = answers(client, service, REQUESTS)
     shares = [counts.pop(pod.name, 0) for pod in pods]
@@ -49,7 +45,7 @@ def fair_share(ctx: Context) -> None:
 @check("The destination is rewritten on the way there, and the source on the way back; the client keeps its address")
 def rewritten_and_back(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("web")
-    pods = backends(ctx, client)
+    pods = backends(ctx)
     with ctx.capture(client, *pods, expression=f"tcp and host {client.address}") as (at_client, *at_pods):
         answer = client.get(service.url("/hostname"), source_port=CLIENT_PORT)
     backend, at_backend = next(
@@ -66,30 +62,27 @@ def rewritten_and_back(ctx: Context) -> None:
 def udp(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("web")
     names = {pod.name for pod in ctx.pods("app=web", BACKENDS)}
-    seen: set[str] = set()
-    ctx.eventually(
-        lambda: seen.add(client.udp(service.address, service.port, "hostname", timeout=1).text), lambda _: names <= seen
-    )
     # A connected socket takes datagrams of nobody else than the address it sent to.
-    ctx.expect(names, seen & names, "who answers")
+    seen = {client.udp(service.address, service.port, "hostname").text for _ in range(SAMPLE)}
+    ctx.expect(names, seen, "who answers")
 
 
 @check("A pod reaches itself through its Service: its node lends its address, so that the answer finds the way back")
 def hairpin(ctx: Context) -> None:
     mirror, service = ctx.pod("mirror"), ctx.service("mirror")
-    name = ctx.eventually(lambda: mirror.get(service.url("/hostname")).text, lambda text: text == "mirror")
-    ctx.expect("mirror", name, "who answers")
+    ctx.expect("mirror", mirror.get(service.url("/hostname")).text, "who answers")
     with ctx.capture(mirror, expression="tcp port 80 or tcp port 8080") as (packets,):
         seen = mirror.get(service.url("/clientip"), source_port=CLIENT_PORT).text
     ctx.expect(mirror.node, ctx.owner(seen.rpartition(":")[0].strip("[]")), f"the client it sees ({seen})")
     leaving = packets.select(flags="S", source=mirror.address)
     ctx.expect(service.endpoint, service.endpoint if leaving else "nothing", "leaves for")
-    returning = packets.select(flags="S", destination=mirror.address, destination_port=8080)
+    # On a slow machine it is sent again meanwhile, and looks the same.
+    returning = {str(p) for p in packets.select(flags="S", destination=mirror.address, destination_port=8080)}
     ctx.expect("once", "once" if len(returning) == 1 else f"{len(returning)} times", "comes back to its own port 8080")
 
 
 @check("A node reaches the Service too; the world outside does not know its address")
 def from_elsewhere(ctx: Context) -> None:
     service, node = ctx.service("web"), ctx.node("node-1")
-    ctx.expect({pod.name for pod in backends(ctx, node)}, set(answers(node, service, 60)), "from node-1")
+    ctx.expect({pod.name for pod in backends(ctx)}, set(answers(node, service, SAMPLE)), "from node-1")
     ctx.expect("Network is unreachable", ctx.outside.get(service.url("/hostname")).text, "from outside")

@@ -1,4 +1,4 @@
-from netlab.scenario import NO_ANSWER, Answer, Context, check, spare_port
+from netlab.scenario import NO_ANSWER, PATIENCE, Answer, Context, check, spare_port
 
 CLIENT_PORT = spare_port()
 WITH, WITHOUT = "node-1", "node-2"
@@ -6,10 +6,9 @@ WITH, WITHOUT = "node-1", "node-2"
 
 
 def ask(ctx: Context, service: str, node: str, path: str, source_port: int = 0) -> Answer:
-    """Ask at a node's port from outside, as soon as the node knows the Service."""
+    """Ask at a node's port from outside."""
     ctx.pod("backend")
-    url = ctx.node(node).url(ctx.service(service).node_port, path)
-    return ctx.eventually(lambda: ctx.outside.get(url, source_port=source_port, timeout=1), lambda answer: answer.ok)
+    return ctx.outside.get(ctx.node(node).url(ctx.service(service).node_port, path), source_port=source_port)
 
 
 def client_of(answer: Answer) -> str:
@@ -34,7 +33,6 @@ def policy_cluster_masquerades(ctx: Context) -> None:
 def translated_back(ctx: Context) -> None:
     backend, outside, node = ctx.pod("backend"), ctx.outside, ctx.node(WITHOUT)
     port = ctx.service("anywhere").node_port
-    ask(ctx, "anywhere", WITHOUT, "/hostname")
     points = [outside, node, ctx.node(WITH), backend]
     with ctx.capture(*points, expression=f"tcp port {port} or tcp port 8080") as (at_client, *_, at_backend):
         answer = ask(ctx, "anywhere", WITHOUT, "/hostname", CLIENT_PORT)
@@ -58,6 +56,6 @@ def policy_local_keeps_the_source(ctx: Context) -> None:
 
 @check("Under the policy Local a node without a backend does not answer")
 def policy_local_without_backend(ctx: Context) -> None:
-    ask(ctx, "local", WITH, "/hostname")  # so that the Service is known by now
+    ctx.pod("backend")
     url = ctx.node(WITHOUT).url(ctx.service("local").node_port, "/hostname")
-    ctx.expect(NO_ANSWER, ctx.outside.get(url, timeout=1).text, f"through {WITHOUT}")
+    ctx.expect(NO_ANSWER, ctx.outside.get(url, timeout=PATIENCE).text, f"through {WITHOUT}")

@@ -1,8 +1,6 @@
-from netlab.scenario import NO_ANSWER, Answer, Context, Packet, Pod, Recording, check
+from netlab.scenario import NO_ANSWER, PATIENCE, Answer, Context, Packet, Pod, Recording, check
 
 PORT = 8080
-PATIENCE = 0.7
-"""Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
 
 TABLE = "netlab-demo-hairpin"
 NFT = {"IPv4": "ip", "IPv6": "ip6"}
@@ -10,13 +8,8 @@ NFT = {"IPv4": "ip", "IPv6": "ip6"}
 FILTER = f"tcp port 80 or tcp port {PORT}"
 
 
-def ask(ctx: Context, client: Pod, timeout: float = 5) -> Answer:
+def ask(ctx: Context, client: Pod, timeout: float = 15) -> Answer:
     return client.get(ctx.service("mirror").url("/clientip"), timeout=timeout)
-
-
-def known(ctx: Context, client: Pod) -> None:
-    """Wait until the client's node knows the Service."""
-    ctx.eventually(lambda: ask(ctx, client).ok, bool, "the Service mirror does not answer")
 
 
 def syns(recording: Recording, source: str, port: int) -> list[Packet]:
@@ -49,7 +42,6 @@ def believe_own_source(ctx: Context, mirror: Pod) -> None:
 @check("With masquerade a pod reaches itself through its Service: it sees its node as the client, and answers the node")
 def masqueraded(ctx: Context) -> None:
     mirror, service = ctx.pod("mirror"), ctx.service("mirror")
-    known(ctx, mirror)
     with ctx.capture(mirror, expression=FILTER) as (packets,):
         answer = ask(ctx, mirror)
     client = answer.text.rpartition(":")[0].strip("[]")
@@ -71,7 +63,6 @@ def masqueraded(ctx: Context) -> None:
 @check("Without it the pod gets a packet from itself, and there is no answer; everybody else is served as before")
 def own_packet(ctx: Context) -> None:
     mirror, other, service = ctx.pod("mirror"), ctx.pod("other"), ctx.service("mirror")
-    known(ctx, other)
     take_masquerade_away(ctx, mirror)
     with ctx.capture(mirror, expression=FILTER) as (packets,):
         ctx.expect(NO_ANSWER, ask(ctx, mirror, PATIENCE).text, "to the pod itself")
@@ -108,5 +99,10 @@ def repaired(ctx: Context) -> None:
     ctx.expect(
         mirror.node, ctx.owner(answer.text.rpartition(":")[0].strip("[]")), f"the client it sees ({answer.text})"
     )
-    ctx.expect(2, len(eth0.select(flags="SA")), "SYN-ACKs on eth0, one to the node and one from the Service's address")
+    # On a slow machine they are sent again meanwhile, and look the same.
+    ctx.expect(
+        2,
+        len({str(p) for p in eth0.select(flags="SA")}),
+        "SYN-ACKs on eth0, one to the node and one from the Service's address",
+    )
     ctx.expect([], lo.packets, "packets on lo")

@@ -2,11 +2,10 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from netlab.scenario import NO_ANSWER, Answer, Context, Machine, Pod, check
+from netlab.scenario import NO_ANSWER, PATIENCE, Answer, Context, Machine, Pod, check, spare_port
 
 PORT = 8080
-PATIENCE = 0.7
-"""Seconds to wait for an answer that must not come, or may not come yet."""
+CLIENT_PORT = spare_port()
 
 LENGTH = {"IPv4": 32, "IPv6": 128}
 
@@ -31,14 +30,10 @@ def balanced_to(ctx: Context, service: str, node: str) -> Iterator[None]:
         yield
 
 
-def ask(ctx: Context, service: str, timeout: float = 5) -> Answer:
+def ask(ctx: Context, service: str, timeout: float = 15, source_port: int = 0) -> Answer:
     """Who the client is, as the server sees it."""
-    return ctx.outside.get(ctx.service(service).external_url("/clientip"), timeout=timeout)
-
-
-def ask_until(ctx: Context, service: str, answered: bool) -> Answer:
-    """Ask until the nodes know how the pods are, by whether there is an answer."""
-    return ctx.eventually(lambda: ask(ctx, service, PATIENCE), lambda answer: answer.ok == answered)
+    url = ctx.service(service).external_url("/clientip")
+    return ctx.outside.get(url, timeout=timeout, source_port=source_port)
 
 
 def client_of(answer: Answer) -> str:
@@ -48,7 +43,7 @@ def client_of(answer: Answer) -> str:
 
 def health(ctx: Context, node: Machine) -> str:
     """What a node says to a load balancer that asks whether it has backends of the Service `local`."""
-    answer = ctx.outside.get(node.url(ctx.service("local").health_check_node_port, "/healthz"), timeout=PATIENCE)
+    answer = ctx.outside.get(node.url(ctx.service("local").health_check_node_port, "/healthz"))
     return f"{answer.status}, {json.loads(answer.text)['localEndpoints']} local" if answer.status else answer.text
 
 
@@ -63,10 +58,9 @@ HERE, GONE = "200, 1 local", "503, 0 local"
 def cluster(ctx: Context) -> None:
     shop, node = open_shop(ctx, "shop-1"), ctx.node("node-2")
     external = ctx.service("anywhere").external_endpoint
-    with balanced_to(ctx, "anywhere", "node-2"):
-        ask_until(ctx, "anywhere", answered=True)
-        with ctx.capture(ctx.outside, node, ctx.node("node-1"), shop, expression=FILTER) as (outside, *_, at_shop):
-            answer = ask(ctx, "anywhere")
+    points = [ctx.outside, node, ctx.node("node-1"), shop]
+    with balanced_to(ctx, "anywhere", "node-2"), ctx.capture(*points, expression=FILTER) as (outside, *_, at_shop):
+        answer = ask(ctx, "anywhere")
     ctx.expect("node-2", ctx.owner(client_of(answer)), f"the client that shop-1 sees ({answer.text})")
     ctx.expect(f"{answer.client} > {external} TCP [S]", outside.first(flags="S"), "leaves the client")
     ctx.expect(f"{answer.text} > {shop.endpoint(PORT)} TCP [S]", at_shop.first(flags="S"), "reaches the pod")
@@ -75,10 +69,9 @@ def cluster(ctx: Context) -> None:
 @check("Under the policy Local a node serves by its own pods, which see the client's own address")
 def local(ctx: Context) -> None:
     shop = open_shop(ctx, "shop-1")
-    with balanced_to(ctx, "local", "node-1"):
-        ask_until(ctx, "local", answered=True)
-        with ctx.capture(ctx.outside, ctx.node("node-1"), shop, expression=FILTER) as (*_, at_shop):
-            answer = ask(ctx, "local")
+    points = [ctx.outside, ctx.node("node-1"), shop]
+    with balanced_to(ctx, "local", "node-1"), ctx.capture(*points, expression=FILTER) as (*_, at_shop):
+        answer = ask(ctx, "local")
     ctx.expect(answer.client, answer.text, "the client that shop-1 sees")
     ctx.expect(f"{answer.client} > {shop.endpoint(PORT)} TCP [S]", at_shop.first(flags="S"), "reaches the pod")
 
@@ -89,9 +82,10 @@ def wrong_node(ctx: Context) -> None:
     external = ctx.service("local").external_endpoint
     with (
         balanced_to(ctx, "local", "node-2"),
-        ctx.capture(ctx.outside, node_2, node_1, expression="tcp port 80") as (outside, at_node_2, at_node_1),
+        ctx.capture(ctx.outside, node_2, node_1, expression=f"tcp port {CLIENT_PORT}") as recordings,
     ):
-        ctx.expect(NO_ANSWER, ask(ctx, "local", PATIENCE).text, "through node-2")
+        ctx.expect(NO_ANSWER, ask(ctx, "local", PATIENCE, CLIENT_PORT).text, "through node-2")
+    outside, at_node_2, at_node_1 = recordings
     syn = outside.first(flags="S")
     ctx.expect(f"> {external} TCP [S]", syn, "leaves the client", holds=syn.endswith(f"> {external} TCP [S]"))
     # On a slow machine it is sent again meanwhile, and looks the same.
@@ -101,18 +95,17 @@ def wrong_node(ctx: Context) -> None:
 
 @check("A node says whether it has backends at the health check node port: 200 with, 503 without")
 def health_check(ctx: Context) -> None:
-    expected = [f"node-1 {HERE}", f"node-2 {GONE}"]
-    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected))
+    ctx.expect([f"node-1 {HERE}", f"node-2 {GONE}"], healths(ctx))
 
 
 @check("When the backend moves, the answers change places: a load balancer that follows them serves on")
 def moved(ctx: Context) -> None:
     ctx.pod("shop-1").run(["rm", "/tmp/open"])
     open_shop(ctx, "shop-2")
-    expected = [f"node-1 {GONE}", f"node-2 {HERE}"]
-    ctx.expect(expected, ctx.eventually(lambda: healths(ctx), lambda found: found == expected))
+    ctx.until_unready("shop-1")
+    ctx.expect([f"node-1 {GONE}", f"node-2 {HERE}"], healths(ctx))
     with balanced_to(ctx, "local", "node-1"):
-        ctx.expect(NO_ANSWER, ask_until(ctx, "local", answered=False).text, "one that stays with node-1")
+        ctx.expect(NO_ANSWER, ask(ctx, "local", PATIENCE).text, "one that stays with node-1")
     with balanced_to(ctx, "local", "node-2"):
-        answer = ask_until(ctx, "local", answered=True)
+        answer = ask(ctx, "local")
         ctx.expect(answer.client, answer.text, "one that turns to node-2: the client that shop-2 sees")

@@ -1,11 +1,9 @@
 import ipaddress
 
-from netlab.scenario import NO_ANSWER, REFUSED, Answer, Context, Packet, Pod, Recording, check, spare_port
+from netlab.scenario import NO_ANSWER, PATIENCE, REFUSED, Answer, Context, Packet, Pod, Recording, check, spare_port
 
 CLIENT_PORT = spare_port()
 WRONG_PORT = 81
-PATIENCE = 0.7
-"""Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
 PREFIX = {"IPv4": 16, "IPv6": 112}
 """How long the prefix of the Service CIDR is."""
 UNREACHABLE = {"ICMP": 3, "ICMPv6": 1}
@@ -19,15 +17,13 @@ def wrong_address(ctx: Context) -> str:
     return str(ipaddress.ip_interface(f"{service}/{PREFIX[ctx.family]}").network[-6])
 
 
-def refused(ctx: Context, client: Pod, address: str, port: int) -> Answer:
+def refused(client: Pod, address: str, port: int) -> Answer:
     """What a client gets at once, or, over IPv6, a second later.
 
     Linux takes an ICMP error that comes while connect(2) still sends for a passing one: with a network as short as this
     it may believe the second, which answers the SYN that is sent again.
     """
-    return ctx.eventually(
-        lambda: client.tcp(address, port, "hostname", timeout=3), lambda answer: answer.text == REFUSED
-    )
+    return client.tcp(address, port, "hostname")
 
 
 def refusals(recording: Recording, client: Pod) -> list[Packet]:
@@ -41,7 +37,7 @@ def no_endpoints(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
     node = ctx.node(client.node)
     traffic = f"{ERRORS} or host {service.address}"
-    ctx.expect(REFUSED, refused(ctx, client, service.address, service.port).text, "TCP")
+    ctx.expect(REFUSED, refused(client, service.address, service.port).text, "TCP")
     with ctx.capture(client, node, expression=traffic) as (at_client, underlay):
         ctx.expect(REFUSED, client.udp(service.address, service.port, "hostname").text, "UDP")
     said = refusals(at_client, client)
@@ -54,7 +50,7 @@ def no_endpoints(ctx: Context) -> None:
 def wrong_port(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
     with ctx.capture(client, expression=f"{ERRORS} or host {service.address}") as (at_client,):
-        answer = refused(ctx, client, service.address, WRONG_PORT)
+        answer = refused(client, service.address, WRONG_PORT)
     ctx.expect(REFUSED, answer.text, f"port {WRONG_PORT}")
     said = refusals(at_client, client)
     ctx.expect("ICMP unreachable", said[0] if said else "nothing", "the client is told", holds=bool(said))
@@ -80,14 +76,12 @@ def repaired(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
     ctx.scale("shop", 1)
     (shop,) = ctx.pods("app=shop", 1)
-    answer = ctx.eventually(
-        lambda: client.get(service.url("/hostname"), source_port=CLIENT_PORT), lambda answer: answer.ok
-    )
+    answer = client.get(service.url("/hostname"), source_port=CLIENT_PORT)
     ctx.expect(shop.name, answer.text, "who answers, TCP")
     with ctx.capture(client, shop, expression="udp port 80 or udp port 8081") as (at_client, at_shop):
         udp = client.udp(service.address, service.port, "hostname", source_port=CLIENT_PORT)
     ctx.expect(shop.name, udp.text, "who answers, UDP")
     ctx.expect(f"{udp.client} > {service.endpoint} UDP", at_client.first(source=client.address), "leaves the client")
     ctx.expect(f"{udp.client} > {shop.endpoint(8081)} UDP", at_shop.first(source=client.address), "reaches the pod")
-    ctx.expect(REFUSED, refused(ctx, client, service.address, WRONG_PORT).text, "the wrong port")
+    ctx.expect(REFUSED, refused(client, service.address, WRONG_PORT).text, "the wrong port")
     ctx.expect(NO_ANSWER, client.tcp(wrong_address(ctx), 80, "hostname", timeout=PATIENCE).text, "the wrong address")

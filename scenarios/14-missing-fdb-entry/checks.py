@@ -3,11 +3,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from netlab.scenario import NO_ANSWER, Context, Machine, Pod, Recording, check, spare_port
+from netlab.scenario import NO_ANSWER, PATIENCE, Context, Machine, Pod, Recording, check, spare_port
 
 CLIENT_PORT = spare_port()
-PATIENCE = 0.7
-"""Seconds to wait for an answer that must not come: less than until the first retransmission (RFC 6298: 1 s)."""
 
 
 def ask(node: Machine, *argv: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -23,7 +24,7 @@ from netlab.api import selectors
 from netlab.api.errors import ApiError
 from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object, Status, StatusDetails
-from netlab.api.resources import ALL, NAMESPACES, PODS, Resource
+from netlab.api.resources import ALL, NAMESPACES, PODS, PROGRESS, Resource
 from netlab.api.server import discovery, field_selectors, patch, refusals, schema
 from netlab.api.server.registry import FINALIZE, STATUS, DeleteOptions, Outcome, Registry
 from netlab.api.server.watch import Selection, Watch, encode_line
@@ -69,6 +70,9 @@ def create_app(registry: Registry) -> ASGIApp:
             return _refuse(refusals.no_such_path(request.url.path))
         return _json(msgspec.json.encode(discovery.group(name)))
 
+    async def progress(_: Request) -> Response:
+        return _json(msgspec.json.encode({"resourceVersion": str(registry.store.hub.progress())}))
+
     api = _ResourceEndpoint(registry)
     return Router(
         [
@@ -80,6 +84,7 @@ def create_app(registry: Registry) -> ASGIApp:
             Route("/apis", document(discovery.groups)),
             Route("/apis/{group}", group),
             Route("/version", document(discovery.version)),
+            Route(PROGRESS, progress, methods=["POST"]),
             *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")),
         ],
         default=_no_such_path,
@@ -102,8 +107,9 @@ class _ResourceEndpoint:
             if target is None:
                 response = _resource_list(request)
             elif _is_watch(request, target):
-                watch, bookmarks, seconds = self._open_watch(target, request.query_params)
-                await self._serve_watch(target, watch, bookmarks, seconds, receive, send)
+                bookmark = functools.partial(_bookmark, target.resource) if _wants_bookmarks(request) else None
+                watch, seconds = self._open_watch(target, request.query_params, bookmark)
+                await self._serve_watch(target, watch, bookmark, seconds, receive, send)
                 return
             else:
                 body = await _read_body(request) if request.method != "GET" else b""
@@ -225,20 +231,28 @@ class _ResourceEndpoint:
 
     # --- watches ---------------------------------------------------------------------------------------------------
 
-    def _open_watch(self, target: Target, params: Mapping[str, str]) -> tuple[Watch, bool, float | None]:
+    def _open_watch(
+        self, target: Target, params: Mapping[str, str], bookmark: Callable[[int], bytes] | None
+    ) -> tuple[Watch, float | None]:
         selection = _selection(target, params)
         since = _number(params, "resourceVersion")
         seconds = _number(params, "timeoutSeconds")
         hub = self._registry.store.hub
         if since:
-            watch = hub.watch(target.resource.plural, selection, since)
+            watch = hub.watch(target.resource.plural, selection, since, bookmark)
         else:
             present = self._registry.list(target.resource, selection)
-            watch = hub.watch_from_now(target.resource.plural, selection, present)
-        return watch, _is_true(params.get("allowWatchBookmarks")), seconds or None
+            watch = hub.watch_from_now(target.resource.plural, selection, present, bookmark)
+        return watch, seconds or None
 
     async def _serve_watch(
-        self, target: Target, watch: Watch, bookmarks: bool, seconds: float | None, receive: Receive, send: Send
+        self,
+        target: Target,
+        watch: Watch,
+        bookmark: Callable[[int], bytes] | None,
+        seconds: float | None,
+        receive: Receive,
+        send: Send,
     ) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds if seconds else None
@@ -259,7 +273,7 @@ class _ResourceEndpoint:
                         lines = await watch.take()
                 except TimeoutError:
                     lines = b""
-                await send(_chunk(lines or (self._bookmark(target.resource) if bookmarks else b"")))
+                await send(_chunk(lines or (bookmark(self._registry.store.revision) if bookmark else b"")))
             await send({"type": "http.response.body", "body": b""})
         except OSError:
             pass  # The client is gone.
@@ -267,10 +281,10 @@ class _ResourceEndpoint:
             reader.cancel()
             self._registry.store.hub.forget(target.resource.plural, watch)
 
-    def _bookmark(self, resource: Resource[Object]) -> bytes:
-        meta = {"resourceVersion": str(self._registry.store.revision)}
-        obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": meta}
-        return encode_line(b"BOOKMARK", msgspec.json.encode(obj))
+
+def _bookmark(resource: Resource[Object], revision: int) -> bytes:
+    obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {"resourceVersion": str(revision)}}
+    return encode_line(b"BOOKMARK", msgspec.json.encode(obj))
 
 
 def _chunk(body: bytes) -> Message:
@@ -331,6 +345,10 @@ def _is_true(value: str | None) -> bool:
 
 def _is_watch(request: Request, target: Target) -> bool:
     return request.method == "GET" and not target.name and _is_true(request.query_params.get("watch"))
+
+
+def _wants_bookmarks(request: Request) -> bool:
+    return _is_true(request.query_params.get("allowWatchBookmarks"))
 
 
 def _number(params: Mapping[str, str], name: str) -> int:

@@ -133,3 +133,32 @@ def test_a_closed_watch_yields_what_waits_and_then_nothing(registry: Registry) -
     create(registry, PODS, pod("b"))
     assert b'"name":"a"' in asyncio.run(opened.take())
     assert asyncio.run(opened.take()) == b""
+
+
+def _bookmarks(opened: Watch) -> list[bytes]:
+    async def take() -> bytes:
+        return await opened.take() if opened.waiting else b""
+
+    return [line for line in asyncio.run(take()).splitlines() if line.startswith(b"mark")]
+
+
+def test_who_asks_for_progress_has_those_told_who_want_bookmarks_and_do_not_know(registry: Registry) -> None:
+    hub = registry.store.hub
+
+    def bookmark(revision: int) -> bytes:
+        return f"mark {revision}\n".encode()
+
+    since = hub.revision
+    idle = hub.watch("services", Selection(), since, bookmark)
+    busy = hub.watch("pods", Selection(), since, bookmark)
+    deaf = hub.watch("services", Selection(), since)
+    assert hub.progress() == since
+    assert not idle.waiting, "nothing has happened since it was opened"
+    create(registry, PODS, pod("a"))
+    assert hub.progress() == since + 1
+    hub.progress()
+    assert _bookmarks(idle) == [f"mark {since + 1}".encode()]
+    assert _bookmarks(busy) == [], "it has the change itself"
+    assert not deaf.waiting
+    create(registry, PODS, pod("b"))
+    assert not idle.waiting, "without a question nothing is sent"

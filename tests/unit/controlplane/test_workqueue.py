@@ -9,6 +9,7 @@ import pytest
 
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Status
+from netlab.api.progress import Progress
 from netlab.controlplane.workqueue import WorkQueue, backoff
 
 
@@ -135,5 +136,50 @@ def test_a_sooner_time_replaces_a_later_one() -> None:
         queue.add_after("a", 0.01)
         queue.add_after("a", 3600)
         await work(queue, reconcile, until(lambda: done == ["a"]))
+
+    asyncio.run(main())
+
+
+def test_progress_waits_for_what_was_added_and_for_what_fails_a_few_times() -> None:
+    attempts: list[str] = []
+    gate = asyncio.Event()
+
+    async def reconcile(key: str) -> None:
+        attempts.append(key)
+        await gate.wait()
+        if attempts.count("a") < 3:
+            raise ApiError(Status(reason="Conflict", code=409))
+
+    async def main() -> None:
+        progress = Progress()
+        queue = WorkQueue("test", progress=progress)
+        queue.add("a")
+        progress.seen(5)
+        queue.add_after("b", 60)  # what time alone makes due holds nothing back
+        assert progress.acted == 0
+
+        async def script() -> None:
+            await until(lambda: attempts == ["a"])
+            queue.add("a")
+            progress.seen(6)
+            gate.set()
+            await until(lambda: progress.acted == 6)
+            assert attempts.count("a") >= 3
+
+        await work(queue, reconcile, script())
+
+    asyncio.run(main())
+
+
+def test_progress_does_not_wait_for_what_is_hopeless() -> None:
+    async def reconcile(key: str) -> None:
+        raise ApiError(Status(reason="Forbidden", code=403))
+
+    async def main() -> None:
+        progress = Progress()
+        queue = WorkQueue("test", progress=progress)
+        queue.add("a")
+        progress.seen(5)
+        await work(queue, reconcile, until(lambda: progress.acted == 5))
 
     asyncio.run(main())
