@@ -12,7 +12,6 @@ from netlab.capture.correlate import Journey, Sighting, changes
 from netlab.capture.headers import address_text, protocol_name, swapped
 from netlab.capture.taps import Kind, Tap
 from netlab.lab.paths import FABRIC, OUTSIDE
-from netlab.node.network import VXLAN
 from netlab.report.captured import Captured
 from netlab.report.messages import Message, lifeline, short
 from netlab.report.picture import Picture
@@ -108,10 +107,10 @@ def _hops(journey: Journey, names: Mapping[str, str], *, arrives: bool) -> list[
             found.append(_stand_in(hop, node, NETFILTER, "other", "in", translated))
             done = [change for change in done if change not in translated]
         if before.tap.kind == "pod" and any(change.startswith("into ") for change in done):
-            found.append(_stand_in(found[-1], before.tap.machine, VXLAN, "vxlan", "out"))
+            found.append(_stand_in(found[-1], before.tap.machine, _tunnel(), "vxlan", "out"))
         tunnel = [change for change in done if change.startswith("out of ")]
         if tunnel and after.tap.kind == "pod":
-            found.append(_stand_in(hop, after.tap.machine, VXLAN, "vxlan", "in", tunnel))
+            found.append(_stand_in(hop, after.tap.machine, _tunnel(), "vxlan", "in", tunnel))
             done = [change for change in done if change not in tunnel]
         found.append(_hop(after, done))
     sender, recipient = (names.get(address_text(each), "") for each in (first.headers.source, last.headers.destination))
@@ -167,6 +166,13 @@ def _at(hop: Hop, tap: Tap) -> Hop:
         direction="in",
         changed=[],
     )
+
+
+def _tunnel() -> str:
+    """A node's tunnel to the others."""
+    from netlab.node.network import VXLAN  # with the API's client, 300 ms to import
+
+    return VXLAN
 
 
 def _is_machine(name: str) -> bool:
