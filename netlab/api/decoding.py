@@ -38,6 +38,12 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+def prepare(resource: Resource[Any]) -> None:
+    """Have msgspec look into a resource's types now, which takes milliseconds, and not at their first object."""
+    msgspec.json.decode(b"{}", type=_List[resource.type])  # type: ignore[name-defined]
+    msgspec.json.decode(b'{"type":"","object":{}}', type=_Event)
+
+
 def one(resource: Resource[T], body: bytes | msgspec.Raw) -> T:
     """One object. Raises ApiError when it cannot be read."""
     obj = _one(resource, body)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import uvloop
 
 from netlab.errors import UnsupportedError
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
@@ -30,19 +27,37 @@ class Component:
     body: Callable[[], None]
 
 
+def preload_cni() -> None:
+    """Load what the resident CNI processes need, and no more: they are forked before the daemon grows."""
+    from netlab.cni.call import PLUGINS, handlers
+    from netlab.cni.serve import main  # noqa: F401
+
+    for name in PLUGINS:
+        handlers(name)
+
+
 def preload() -> None:
-    """Load what the components need, once, before they are forked."""
+    """Load what the other components need, once, before they are forked."""
+    import uvloop  # noqa: F401
+
     import netlab.cni.install
     import netlab.controlplane.manager
     import netlab.node.kubelet
     import netlab.node.network_apply
     import netlab.proxy.run  # noqa: F401
+    from netlab.api import decoding
+    from netlab.api.resources import ALL
+
+    for resource in ALL:
+        decoding.prepare(resource)
 
 
 def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
     """The scheduler and the controllers."""
 
     def body() -> None:
+        import uvloop
+
         from netlab.controlplane.manager import ControlPlaneConfig, run
 
         masks = {
@@ -57,28 +72,33 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
 
 
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
-    """A resident CNI, a kubelet (with the agent of the pod network) and a kube-proxy for every node."""
+    """A kubelet (with the agent of the pod network) and a kube-proxy for every node."""
     listed = []
     for number, node in enumerate(spec.node_names, start=1):
-        listed.append(_cni(node))
         listed.append(_kubelet(paths, spec, node, number))
         listed.append(_kube_proxy(paths, spec, node))
     return listed
 
 
-def _cni(node: str) -> Component:
+def resident_cni(node: str) -> Component:
     """The resident process that saves the CNI executables their start."""
 
     def body() -> None:
-        # Not a fork of the daemon, which is ten times its size.
-        code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); from netlab.cni.serve import main; main()"
-        os.execv(sys.executable, [sys.executable, "-IS", "-c", code])  # noqa: S606 - no shell is the point
+        if "uvloop" in sys.modules:
+            # Started again, when the daemon has preloaded and is ten times its first size: not a fork of that.
+            code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); from netlab.cni.serve import main; main()"
+            os.execv(sys.executable, [sys.executable, "-IS", "-c", code])  # noqa: S606 - no shell is the point
+        from netlab.cni.serve import main
+
+        main()
 
     return Component(f"cni-{node}", node, body)
 
 
 def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:
     async def serve() -> None:
+        import asyncio
+
         from netlab.api.client import Client
         from netlab.node import kubelet, network
 
@@ -110,7 +130,12 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             tasks.create_task(network.run(client, network_config, in_force.publish))
             tasks.create_task(kubelet.run(kubelet_config))
 
-    return Component(f"kubelet-{node}", node, lambda: uvloop.run(serve()))
+    def body() -> None:
+        import uvloop
+
+        uvloop.run(serve())
+
+    return Component(f"kubelet-{node}", node, body)
 
 
 def _install_cni_plugins() -> Path:
@@ -151,5 +176,10 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
             in_force = Publisher(paths.revision(kube_proxy(node)))
             await run(client, proxy_config(spec, node), in_force=in_force.publish)
 
-    # Not uvloop, which fails the input of a program that ends without reading it (nft, iptables-save).
-    return Component(kube_proxy(node), node, lambda: asyncio.run(serve()))
+    def body() -> None:
+        import asyncio
+
+        # Not uvloop, which fails the input of a program that ends without reading it (nft, iptables-save).
+        asyncio.run(serve())
+
+    return Component(kube_proxy(node), node, body)

@@ -50,6 +50,9 @@ def main() -> None:
         spec = paths.read_spec()
         pidfds = _ensure_machines(paths, spec)
         supervisor = Supervisor(paths, pidfds)
+        components.preload_cni()
+        for node in spec.node_names:
+            supervisor.start(components.resident_cni(node))
         components.preload()
         supervisor.start(components.controller_manager(paths, spec))
         _build(spec, pidfds)

@@ -31,7 +31,7 @@ CNI_DATA_DIR = Path("/run/netlab/cni")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _OWN = re.compile(
     r"(lab\.json|lock|monitor\.pid|machine\.pid|boot_id|components\.json|apiserver\.json|api\.sock|cluster\.db.*"
-    r"|logs|machines|nodes)(\.new)?"
+    r"|logs|machines|nodes|revisions)(\.new)?"
 )
 """Names in a lab's directory."""
 

@@ -98,15 +98,15 @@ def _additions(missing: Overlay, device: str, index: int, *, onlink: bool) -> li
         *(rtneigh.forwarding(mac, endpoint, device, index) for mac, endpoint in missing.forwarding),
         *(rtneigh.neighbour(address, mac, device, index) for address, mac in missing.neighbours),
         *(
-            rtnl.gateway_route(subnet, *_network(subnet), index, ipaddress.ip_address(gateway).packed, onlink=onlink)
+            rtnl.gateway_route(subnet, *_network(subnet), index, rtneigh.packed_address(gateway), onlink=onlink)
             for subnet, gateway in missing.routes
         ),
     ]
 
 
 def _network(subnet: str) -> tuple[bytes, int]:
-    network = ipaddress.ip_network(subnet)
-    return network.network_address.packed, network.prefixlen
+    address, _, length = subnet.partition("/")
+    return rtneigh.packed_address(address), int(length)
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> dict[str, Any
 def internal_ip(node: Node, version: int) -> str | None:
     """The node's InternalIP of a family (4 or 6), or None."""
     addresses = (a.address for a in node.status.addresses if a.type == "InternalIP")
-    return next((a for a in addresses if ipaddress.ip_address(a).version == version), None)
+    return next((a for a in addresses if (6 if ":" in a else 4) == version), None)
 
 
 def _tunnel_end(node: Node) -> Peer:

@@ -8,6 +8,7 @@ that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay_app
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import itertools
 from _blake2 import blake2s
@@ -88,6 +89,7 @@ def vtep_mac(endpoint: str, vni: int) -> str:
     return (b"\x0e" + digest).hex(":")
 
 
+@functools.lru_cache(1024)  # an agent asks for those of all nodes each time one of them changes
 def gateway(subnet: str) -> str:
     """The address of a node's VXLAN device for a subnet of its pods: the network's own, as in flannel."""
     return str(ipaddress.ip_network(subnet).network_address)
