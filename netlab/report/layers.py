@@ -53,13 +53,20 @@ def layers(hop: Hop, before: Hop | None) -> list[Layer]:
         limit = "hop limit" if ":" in hop.src else "TTL"
         addresses.append(Field(f"{limit} {hop.ttl}", before is not None and before.ttl not in (0, hop.ttl)))
     found.append(Layer(_ip(hop.src), addresses))
-    ports = [
-        Field(str(hop.sport), before is not None and before.sport != hop.sport),
+    found.append(Layer(hop.protocol.upper(), _ports(hop, before) if hop.sport or hop.dport else []))
+    return found
+
+
+def _ports(hop: Hop, before: Hop | None) -> list[Field]:
+    source = before is not None and before.sport != hop.sport
+    if hop.protocol == "icmp":
+        # Its identifier stands where ports do.
+        return [Field(f"id {hop.sport}", source)]
+    return [
+        Field(str(hop.sport), source),
         Field("→"),
         Field(str(hop.dport), before is not None and before.dport != hop.dport),
     ]
-    found.append(Layer(hop.protocol.upper(), ports if hop.sport or hop.dport else []))
-    return found
 
 
 def draw(found: list[Layer]) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from netlab.report import ladder, page, picture, steps
@@ -106,7 +106,7 @@ def run_page(
             elsewhere if same else None,
             element("div", lead, class_="lead"),
         ),
-        _map(best, at, result.checks[at - 1].name) if best else None,
+        _map(best, at, result.checks[at - 1].name, result.names) if best else None,
         element(
             "section",
             element("h2", "What was checked"),
@@ -121,7 +121,7 @@ def run_page(
     )
 
 
-def _map(best: Overview, at: int, check: str) -> Markup:
+def _map(best: Overview, at: int, check: str, names: Mapping[str, str]) -> Markup:
     """The picture of a connection, and where its packets are."""
     keys = [("request", f"the packet ({best.packet.what})")]
     if best.answer:
@@ -130,7 +130,7 @@ def _map(best: Overview, at: int, check: str) -> Markup:
         keys.append(("expected", "the way that it should have gone"))
     missed = best.packet.unseen
     reason = f"not seen at {missed.name} {missed.where}" if missed else ""
-    listed = steps.steps(best.picture.there, best.picture.back, lost=best.picture.lost, reason=reason)
+    listed = steps.steps(best.picture.there, best.picture.back, lost=best.picture.lost, reason=reason, names=names)
     unseen = " Dashed places were not watched: the packet must have passed them." if best.picture.unwatched else ""
     return element(
         "section",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from netlab.report.decisions import decisions, deeds
 from netlab.report.markup import Markup, element
 from netlab.trace.model import Hop
+
+_LAST = "sees the packet last"
 
 
 class Step(NamedTuple):
@@ -20,14 +22,22 @@ class Step(NamedTuple):
     why: str = ""
 
 
-def steps(there: Sequence[Hop], back: Sequence[Hop], *, lost: str = "", reason: str = "") -> list[Step]:
+def steps(
+    there: Sequence[Hop],
+    back: Sequence[Hop],
+    *,
+    lost: str = "",
+    reason: str = "",
+    names: Mapping[str, str] | None = None,
+) -> list[Step]:
     """Where the packet begins, where it is changed, and where it ends; of the reply also what is changed back.
 
-    `lost` says which of the ways ended too early (`there` or `back`), `reason` why.
+    `lost` says which of the ways ended too early (`there` or `back`), `reason` why; `names` says whose an address is.
     """
+    ended = "refuses it" if back else _LAST
     return [
-        *_steps(there, 1, "request", reason if lost == "there" else None),
-        *_steps(back, len(there) + 1, "reply", reason if lost == "back" else None),
+        *_steps(there, 1, "request", names or {}, (ended, reason) if lost == "there" else None),
+        *_steps(back, len(there) + 1, "reply", names or {}, (_LAST, reason) if lost == "back" else None),
     ]
 
 
@@ -37,7 +47,9 @@ def draw(found: Sequence[Step], *, linked: bool) -> Markup:
     return element("ol", drawn, class_="steps", aria_label="what happened on the way")
 
 
-def _steps(hops: Sequence[Hop], first: int, kind: str, lost: str | None) -> Iterator[Step]:
+def _steps(
+    hops: Sequence[Hop], first: int, kind: str, names: Mapping[str, str], ended: tuple[str, str] | None
+) -> Iterator[Step]:
     for index, hop in enumerate(hops):
         done = deeds(hop)
         if kind == "reply":
@@ -45,16 +57,14 @@ def _steps(hops: Sequence[Hop], first: int, kind: str, lost: str | None) -> Iter
             done = [deed for deed in done if "NAT" in deed]
         why = next((each.text for each in decisions(hop.by) if each.kind == "Cause"), "") if done else ""
         if not index:
-            done.insert(0, f"{'sends' if kind == 'request' else 'answers'} {headers(hop)}")
-        if index == len(hops) - 1 and (index or lost is not None):
-            done.append(_arrival(hop, kind) if lost is None else "sees the packet last")
-            why = lost or why
+            done.insert(0, f"{'sends' if kind == 'request' else 'answers'} {headers(hop, names)}")
+        if index == len(hops) - 1 and ended is not None:
+            done.append(ended[0])
+            why = ended[1] or why
+        elif index and index == len(hops) - 1:
+            done.append(f"{'receives' if kind == 'request' else 'receives the answer'} {headers(hop, names)}")
         if done:
             yield Step(first + index, kind, f"{hop.owner} {hop.interface}", done, why)
-
-
-def _arrival(hop: Hop, kind: str) -> str:
-    return f"{'receives' if kind == 'request' else 'receives the answer'} {headers(hop)}"
 
 
 def _draw_step(step: Step, *, linked: bool) -> Markup:
@@ -69,15 +79,16 @@ def _draw_step(step: Step, *, linked: bool) -> Markup:
     )
 
 
-def headers(hop: Hop) -> str:
-    """The ends of a packet: `10.244.1.2:40000 → 10.96.0.10:80`."""
+def headers(hop: Hop, names: Mapping[str, str] | None = None) -> str:
+    """The ends of a packet: `10.244.1.2:40000 → 10.96.0.10:80`; those that have a name in `names` by it."""
     # Where a port would be, ICMP has an identifier.
     sport, dport = (0, 0) if hop.protocol.startswith("icmp") else (hop.sport, hop.dport)
-    return f"{end(hop.src, sport)} → {end(hop.dst, dport)}"
+    known = names or {}
+    return f"{end(known.get(hop.src, hop.src), sport)} → {end(known.get(hop.dst, hop.dst), dport)}"
 
 
 def end(address: str, port: int) -> str:
-    """An address with its port, if it has one."""
+    """An address or a name with its port, if it has one."""
     if not port:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -19,6 +19,8 @@ def test_a_run_leaves_a_report_beside_its_captures(lab: Netlab, tmp_path: Path) 
     drawn = [text.text for text in tree.all("text", "who")]
     assert any(re.search(r"TCP SYN  client:2\d{4} → web \(Service\):80", text) for text in drawn), drawn
     assert any(text.text.startswith("DNAT ") for text in tree.all("text", "deed"))
+    assert tree.one("svg", "topology").all("circle", "number request")
+    assert index.one("svg", "thumbnail").all("path", "way request")
     for link in (link for check in tree.all("article", "check") for link in check.all("a")):
         assert (page.parent / link.attributes["href"]).exists()
 

@@ -89,6 +89,10 @@ def test_the_steps_beside_the_map_are_those_where_something_happens() -> None:
     ]
     trace = examples.over_the_tunnel()
     assert [(step.number, step.what) for step in steps(trace.hops, trace.reply)] == [*there, *back]
+    names = {"10.96.0.10": "web (Service)", "10.244.1.2": "client"}
+    assert steps(trace.hops, trace.reply, names=names)[0].what == ["sends client:40000 → web (Service):80"]
+    refused = steps(trace.hops, trace.reply, lost="there", reason="nobody listens")[4]
+    assert (refused.what, refused.why) == (["refuses it"], "nobody listens")
     lost = examples.lost_in_the_tunnel()
     last = steps(lost.hops, [], lost="there", reason="no entry")[-1]
     assert (last.number, last.what[-1], last.why) == (4, "sees the packet last", "no entry")
@@ -195,6 +199,14 @@ def test_layers_tell_what_is_new() -> None:
     assert [layer.outer for layer in inside] == [True] * 3 + [False] * 2
     assert inside[0].fields == [Field("192.0.2.1 → 192.0.2.2", new=True)]
     assert not layers(hops[5], hops[4])[0].fields[0].new
+
+
+def test_an_identifier_of_icmp_is_no_port() -> None:
+    hop = msgspec.structs.replace(examples.over_the_tunnel().hops[0], protocol="icmp", sport=7, dport=7)
+    assert layers(hop, None)[-1] == Layer("ICMP", [Field("id 7")])
+    assert "40000" not in path_page(
+        msgspec.structs.replace(examples.over_the_tunnel(), hops=[hop], reply=[], predicted=[])
+    )
 
 
 def test_a_way_that_passes_an_interface_twice_has_a_place_for_each_visit() -> None:
