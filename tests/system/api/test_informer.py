@@ -204,10 +204,12 @@ def test_a_watch_that_ends_at_once_is_not_asked_for_without_a_pause(tmp_path: Pa
     async def body(following: Following) -> None:
         await following.until(following.watches)
         following.server.refuse = [(200, b"", {})] * 1000
+        loop = asyncio.get_running_loop()
+        began, before = loop.time(), len(following.watches())
         await following.server.tell("ERROR", {"kind": "Status", "code": 503})
-        await asyncio.sleep(1.0)
-        # 0.05, 0.1, 0.2, 0.4 and 0.8 s, of which each may be half: no more than six in a second.
-        assert len(following.watches()) <= 8
+        await following.until(lambda: len(following.watches()) >= before + 5)
+        # 0.05, 0.1, 0.2, 0.4 and 0.8 s, of which each may be half.
+        assert loop.time() - began >= 1.55 / 2
 
     follow(tmp_path, body, version="v1")
 
@@ -255,16 +257,17 @@ def test_a_server_that_was_away_is_asked_for_what_was_missed(
             running = asyncio.create_task(following.informer.run())
             await following.until(following.watches)
         await server.tell("ADDED", slice_of("missed"))
-        await asyncio.sleep(0.5)
+        await following.until(lambda: sum("retrying" in each.getMessage() for each in caplog.records) >= 3)
         async with listening(guard, port=port):
             await following.holds("missed")
             assert len(following.lists()) == 1
             running.cancel()
             await client.__aexit__(None, None, None)
 
-    with caplog.at_level(logging.WARNING, "netlab"):
+    with caplog.at_level(logging.DEBUG, "netlab"):
         asyncio.run(asyncio.wait_for(live(), LIMIT))
-    said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    said = [record.getMessage().split(": ", 1)[1] for record in warned]
     assert len(said) == 2, "once when it went and once when it came, however often it was tried"
     assert said[1] == "the API server is answering again"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -224,10 +225,14 @@ def test_a_namespace_that_goes_is_not_held_by_its_taps() -> None:
 @isolated
 def test_an_interface_that_was_down_is_watched_when_it_is_up_again() -> None:
     ip(PAIR)
-    with Engine([source("right")], FILTER) as engine:
+    watched = source("right")
+    right = watched.socket.dup()
+    with Engine([watched], FILTER) as engine, right:
         send(1, first=0)
+        trouble = select.poll()
+        trouble.register(right, 0)
         ip("link set right down\n")
-        time.sleep(0.3)
+        eventually(lambda: not trouble.poll(0))  # the engine has taken note of the error that this is
         ip(f"link set right up\nneigh replace {THERE} lladdr 02:00:00:00:00:01 dev left\n")
         eventually(lambda: b"state UP" in subprocess.check_output(["ip", "link", "show", "left"]))
         send(1, first=1)

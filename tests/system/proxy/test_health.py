@@ -136,20 +136,24 @@ def test_a_proxy_tells_of_itself() -> None:
     asyncio.run(ask_about_the_proxy())
 
 
-async def bind_late(monkeypatch: pytest.MonkeyPatch) -> None:
+async def bind_late(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("netlab.proxy.health._RETRY_SECONDS", 0.05)
-    listen = Listen("192.0.2.7", 10249)
+    listen = Listen("203.0.113.7", 10249)
     async with kept_serving(listen, metrics_handler(Metrics("iptables"), "iptables")):
-        await asyncio.sleep(0.2)
-        run_ip("addr add 192.0.2.7/32 dev lo\n")
+        async with asyncio.timeout(30):
+            while "cannot serve" not in caplog.text:
+                await asyncio.sleep(0.01)
+        run_ip("addr add 203.0.113.7/32 dev lo\n")
         answer = await eventually(lambda: get(*listen, "/proxyMode"))
         assert answer.body == b"iptables"
 
 
 @isolated
-def test_an_address_that_is_not_there_yet_is_served_once_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_not_there_yet_is_served_once_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     run_ip(ADDRESSES)
-    asyncio.run(bind_late(monkeypatch))
+    asyncio.run(bind_late(monkeypatch, caplog))
 
 
 async def check_services() -> None:
@@ -232,7 +236,9 @@ async def follow_a_service() -> None:
     slices = slices_of("cluster", {"a": READY})
     for each in slices:
         proxy.slice_changed(None, each)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while b"sync_proxy_rules_endpoint_changes_pending 0.0" not in proxy.metrics.render():
+            await asyncio.sleep(0.01)
     with pytest.raises(ConnectionRefusedError):
         await get("192.0.2.1", 32000)
 

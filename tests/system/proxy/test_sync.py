@@ -26,9 +26,19 @@ async def until(text: str, *, there: bool = True) -> None:
             await asyncio.sleep(0.02)
 
 
-def proxy_of(mode: Mode) -> Proxy:
+class Counted(Proxy):
+    """A proxy that counts how often it has looked whether its rules are as it left them."""
+
+    checks = 0
+
+    async def _check(self, *, thoroughly: bool) -> None:
+        await super()._check(thoroughly=thoroughly)
+        self.checks += 1
+
+
+def proxy_of(mode: Mode) -> Counted:
     config = ProxyConfig(node_name=NODE, mode=mode, families=["IPv4"], check_seconds=0.05, min_sync_seconds=0.01)
-    proxy = Proxy(config)
+    proxy = Counted(config)
     service = service_of(VARIANTS["cluster"])
     proxy.service_changed(None, service)
     for endpoint_slice in slices_of("cluster", {"a": READY}):
@@ -44,8 +54,10 @@ async def follow(mode: Mode) -> None:
         await synced.wait()
     assert "10.244.1.2" in rules()
 
-    before = generation()
-    await asyncio.sleep(0.3)
+    before, checks = generation(), proxy.checks
+    async with asyncio.timeout(30):
+        while proxy.checks < checks + 3:
+            await asyncio.sleep(0.01)
     assert generation() == before, "an idle proxy changed the rules"
 
     old, _ = slices_of("cluster", {"a": READY})

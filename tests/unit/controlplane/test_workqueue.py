@@ -106,16 +106,16 @@ def test_a_burst_is_one_round_after_the_first() -> None:
         async def reconcile(_: str) -> None:
             rounds.append(loop.time())
 
-        queue = WorkQueue("test", min_interval=0.2)
+        progress = Progress()
+        queue = WorkQueue("test", min_interval=0.2, progress=progress)
         queue.add("a")
 
         async def script() -> None:
             await until(lambda: len(rounds) == 1)
             for _ in range(100):
                 queue.add("a")
-                await asyncio.sleep(0)
-            await until(lambda: len(rounds) == 2)
-            await asyncio.sleep(0.25)
+            progress.seen(1)
+            await until(lambda: progress.acted == 1)
 
         await work(queue, reconcile, script())
         assert len(rounds) == 2
