@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -313,6 +314,9 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
     # On a bridge, what neighbours are known by makes a difference to the way.
     assert re.search(r"\nas predicted(, one of \d+ ways that the state allows)?\n$", text)
     assert page.read_text().startswith("<!DOCTYPE html>")
+    drawn = tmp_path / "trace.svg"
+    lab.netlab.ok("trace", "--name", lab.name, "client", "svc/far:http", "--report", str(drawn))
+    assert ElementTree.fromstring(drawn.read_text()).tag == "{http://www.w3.org/2000/svg}svg"
     for node in ("node-1", "node-2"):
         tables = lab.netlab.ok("exec", "--name", lab.name, f"node/{node}", "--", "nft", "list", "tables")
         assert "netlab-trace" not in tables
