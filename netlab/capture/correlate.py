@@ -16,10 +16,10 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from netlab.capture.connections import Connections, Sent, Translation, known, sent, told
-from netlab.capture.headers import TCP, Flow, Headers, endpoint_text, parse, swapped
+from netlab.capture.headers import TCP, Flow, Headers, parse, swapped
 from netlab.capture.taps import HANDED_UP, Tap
 
-__all__ = ["Correlator", "Journey", "Sighting", "Translation", "changes", "journeys", "known", "sighting", "told"]
+__all__ = ["Correlator", "Journey", "Sighting", "Translation", "journeys", "known", "sighting", "told"]
 
 SETTLED = 500_000_000
 """Nanoseconds after which a packet is not expected at another tap any more."""
@@ -211,29 +211,6 @@ class Correlator:
         headers, time = packet[0].headers, packet[0].time
         client, reply = self._connections.client(origin, headers.quoted or headers, time)
         return Journey(tuple(packet), client.flow, not reply if headers.quoted else reply)
-
-
-def changes(before: Headers, after: Headers, *, reply: bool = False) -> list[str]:
-    """What happened to a packet between two sightings, in words; nothing where it only went on.
-
-    In a reply, what changes is changed back: `un-DNAT 10.244.2.3:8080 -> 10.96.0.10:80`.
-    """
-    found = []
-    if before.carrier and before.carrier != after.carrier:
-        found.append(f"out of {before.carrier}")
-    if (before.destination, before.dport) != (after.destination, after.dport):
-        old, new = endpoint_text(before.destination, before.dport), endpoint_text(after.destination, after.dport)
-        found.append(f"{'un-SNAT' if reply else 'DNAT'} {old} -> {new}")
-    if (before.source, before.sport) != (after.source, after.sport):
-        old, new = endpoint_text(before.source, before.sport), endpoint_text(after.source, after.sport)
-        found.append(f"{'un-DNAT' if reply else 'SNAT'} {old} -> {new}")
-    if before.icmp_id != after.icmp_id:
-        found.append(f"ICMP id {before.icmp_id} -> {after.icmp_id}")
-    if before.ttl != after.ttl:
-        found.append(f"TTL {before.ttl} -> {after.ttl}")
-    if after.carrier and before.carrier != after.carrier:
-        found.append(f"into {after.carrier}")
-    return found
 
 
 def _identity(headers: Headers) -> Hashable:

@@ -6,7 +6,8 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from netlab.capture.correlate import SETTLED, Correlator, Journey, Sighting, Translation, changes, sighting
+from netlab.capture.changes import Change, changes
+from netlab.capture.correlate import SETTLED, Correlator, Journey, Sighting, Translation, sighting
 from netlab.capture.headers import Headers
 from netlab.capture.pcapng import Writer
 from netlab.capture.ring import Frame
@@ -24,8 +25,8 @@ _LATE = 4 * SETTLED
 _WAITING = 50_000
 """Frames that may wait to be written."""
 
-Cause = Callable[[Headers, Headers, str], str]
-"""What made a change, in words: of the headers before and after it, and the change."""
+Cause = Callable[[Headers, Headers, Change], Change]
+"""A change with what made it: of the headers before and after it, and the change."""
 
 
 class Seen(NamedTuple):
@@ -91,13 +92,12 @@ class Session:
         self._write(None)
         return found
 
-    def explained(self, journey: Journey) -> list[list[str]]:
+    def explained(self, journey: Journey) -> list[list[Change]]:
         """What changed at each sighting since the one before, and by what."""
-        found: list[list[str]] = [[]]
+        found: list[list[Change]] = [[]]
         for before, after in zip(journey.sightings, journey.sightings[1:], strict=False):
             said = changes(before.headers, after.headers, reply=journey.reply)
-            causes = [self._cause(before.headers, after.headers, each) for each in said]
-            found.append([f"{change} {cause}".strip() for change, cause in zip(said, causes, strict=True)])
+            found.append([self._cause(before.headers, after.headers, each) for each in said])
         return found
 
     def _add(self, frame: Frame, seen: Seen, crowded: bool) -> None:
@@ -132,7 +132,7 @@ class Session:
                 for packet, said in zip(journey.sightings, self.explained(journey), strict=True):
                     entry = self._entries.pop(id(packet), None)
                     if entry is not None:
-                        entry.comment = "; ".join(said)
+                        entry.comment = "; ".join(each.comment for each in said)
                         entry.done = True
         return journeys
 

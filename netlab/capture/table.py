@@ -7,6 +7,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
+from netlab.capture.changes import Change
 from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import (
     ICMP,
@@ -79,7 +82,7 @@ def way(sightings: Sequence[Sighting]) -> str:
     return " > ".join(parts)
 
 
-def hop(seen: Sighting, changed: Sequence[str], began: int) -> dict[str, Any]:
+def hop(seen: Sighting, changed: Sequence[Change], began: int) -> dict[str, Any]:
     """A sighting as plain values, as `netlab trace -o json` has them."""
     headers = seen.headers
     source, sport, destination, dport = headers.flow
@@ -96,12 +99,12 @@ def hop(seen: Sighting, changed: Sequence[str], began: int) -> dict[str, Any]:
         "protocol": protocol_name(headers.protocol).lower(),
         "ttl": headers.ttl,
         "encapsulation": str(headers.carrier or ""),
-        "changed": list(changed),
+        "changed": [msgspec.to_builtins(each) for each in changed],
         "nanoseconds": seen.time - began,
     }
 
 
-def values(journey: Journey, changed: Sequence[Sequence[str]]) -> dict[str, Any]:
+def values(journey: Journey, changed: Sequence[Sequence[Change]]) -> dict[str, Any]:
     """A journey as plain values; `time` is in nanoseconds since the epoch."""
     first = journey.sightings[0]
     return {

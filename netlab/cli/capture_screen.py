@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from netlab.capture import table
+from netlab.capture.changes import Change
 from netlab.capture.conversations import Conversation, Conversations
 from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import SCTP, TCP, UDP, Flow, endpoint_text, protocol_name
@@ -93,7 +94,7 @@ class Screen(AbstractContextManager["Screen"]):
         """Whether as many lines have been shown as were asked for."""
         return self._left == 0
 
-    def journey(self, journey: Journey, changed: Sequence[Sequence[str]]) -> None:
+    def journey(self, journey: Journey, changed: Sequence[Sequence[Change]]) -> None:
         """Show a packet, or take it in as one of its connection's."""
         if self._conversations is not None:
             self._conversations.add([journey])

@@ -75,8 +75,8 @@ class _Text:
         """A line for each interface; its addresses where they have changed, and who did what."""
         for hop in way:
             yield from self._place(hop, f"{hop.interface} {hop.direction}", before)
-            for text in hop.changed:
-                yield from self.line(text, _DEEDS)
+            for change in hop.changed:
+                yield from self.line(str(change), _DEEDS)
             for text in hop.by:
                 yield from self.line(text if text.startswith(_OF_KERNEL) else f"by {text}", _DEEDS, 2)
             before = hop
@@ -91,14 +91,13 @@ def _deeds(hop: Hop) -> Iterator[str]:
     """What was done to the packet before a tap, and by whom, in short."""
     causes = _causes(hop.by)
     for change in hop.changed:
-        verb, _, rest = change.partition(" ")
-        if verb in ("DNAT", "SNAT"):
+        if change.kind in ("DNAT", "SNAT"):
             by = causes.pop(0) if causes else ""
-            yield f"{verb} to {rest.rpartition(' -> ')[2]}{f' by {by}' if by else ''}"
-        elif verb in ("un-DNAT", "un-SNAT"):
-            yield f"{verb} to {rest.rpartition(' -> ')[2]}"
-        elif verb != "TTL":  # that changes at every router
-            yield change
+            yield f"{change.kind} to {change.after}{f' by {by}' if by else ''}"
+        elif change.kind in ("un-DNAT", "un-SNAT"):
+            yield f"{change.kind} to {change.after}"
+        elif change.kind != "TTL":  # that changes at every router
+            yield str(change)
     yield from causes
 
 

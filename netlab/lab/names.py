@@ -6,6 +6,9 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable
 
+import msgspec
+
+from netlab.capture.changes import Change
 from netlab.capture.headers import Headers, address_text, endpoint_text, packed, protocol_name
 from netlab.lab.paths import OUTSIDE
 from netlab.lab.selection import Objects
@@ -82,14 +85,13 @@ class Names:
             return endpoint_text(address, port)
         return f"{owner}:{port}" if port else owner
 
-    def cause(self, before: Headers, after: Headers, change: str) -> str:
-        """What makes a change (one of `correlate.changes`), in words; empty if that is not known."""
-        kind = change.partition(" ")[0]
+    def cause(self, before: Headers, after: Headers, change: Change) -> Change:
+        """A change with what makes it, if that is known."""
+        kind = change.kind
         if kind in ("DNAT", "un-DNAT"):
             address, port = (before.destination, before.dport) if kind == "DNAT" else (after.source, after.sport)
             service = self.service(address, port, before.protocol)
-            return f"by Service {service}" if service else ""
+            return msgspec.structs.replace(change, service=service)
         if kind == "SNAT":
-            owner = self.owner(after.source)
-            return f"to be answered through {owner}" if owner else ""
-        return ""
+            return msgspec.structs.replace(change, machine=self.owner(after.source))
+        return change

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from netlab.api.errors import ApiUnavailableError
+from netlab.capture.changes import Change
 from netlab.capture.connections import Translation
 from netlab.capture.correlate import Journey
 from netlab.capture.engine import Engine, Source
@@ -115,8 +116,8 @@ class Watch:
             ends |= {headers.source, headers.destination}
         return not self._own.isdisjoint(ends)
 
-    def cause(self, before: Headers, after: Headers, change: str) -> str:
-        """What makes a change, in words, as `Names.cause`, as of the last look."""
+    def cause(self, before: Headers, after: Headers, change: Change) -> Change:
+        """A change with what makes it, as `Names.cause`, as of the last look."""
         return self.names.cause(before, after, change)
 
     def known(self) -> list[Translation]:

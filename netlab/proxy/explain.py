@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -15,7 +15,7 @@ from netlab.proxy.plan import Family, Frontend, Plan, Scope, Target, Verdict, of
 Decision = Literal["translated", "rejected", "dropped", "not a Service's"]
 
 
-class Chance(NamedTuple):
+class Chance(msgspec.Struct, frozen=True):
     """An endpoint, and the probability with which a new connection goes there."""
 
     address: str
@@ -25,7 +25,7 @@ class Chance(NamedTuple):
     chance: float
 
 
-class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
+class Explanation(msgspec.Struct, frozen=True):
     """What happens to the first packet of a connection on a node, and why."""
 
     source: str

@@ -30,7 +30,7 @@ def is_commonplace(change: str) -> bool:
 
 def deeds(hop: Hop) -> list[str]:
     """What was done on the way to a hop that is worth a word, in full: `DNAT 10.96.0.10:80 → 10.244.2.3:8080`."""
-    return [arrowed(change) for change in hop.changed if not is_commonplace(change)]
+    return [arrowed(change) for change in map(str, hop.changed) if not is_commonplace(change)]
 
 
 def arrowed(change: str) -> str:

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from netlab.capture.correlate import Journey, Sighting, changes
+from netlab.capture.changes import changes
+from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text, protocol_name
 from netlab.capture.icmp import words
 from netlab.capture.taps import Tap
@@ -103,7 +104,7 @@ def _message(
             node = translator(before, sighting, names, reply=journey.reply)
             if node and node not in (before.tap.owner, sighting.tap.owner):
                 stops.append(Stop(elsewhere(node), translates=True))
-        stops.append(Stop(lifeline(sighting.tap), sighting.time - first.time, tuple(done)))
+        stops.append(Stop(lifeline(sighting.tap), sighting.time - first.time, tuple(map(str, done))))
         before = sighting
     unseen = None
     if short(last.tap.owner) != recipient and not _for_many(last.headers.destination):

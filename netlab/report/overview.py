@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from netlab.capture.correlate import Journey, Sighting, changes
+from netlab.capture.changes import Change, changes
+from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import address_text, protocol_name, swapped
 from netlab.capture.taps import Kind, Tap
 from netlab.lab.paths import FABRIC, OUTSIDE
@@ -106,9 +107,9 @@ def _hops(journey: Journey, names: Mapping[str, str], *, arrives: bool) -> list[
         if node:
             found.append(_stand_in(hop, node, NETFILTER, "other", "in", translated))
             done = [change for change in done if change not in translated]
-        if before.tap.kind == "pod" and any(change.startswith("into ") for change in done):
+        if before.tap.kind == "pod" and any(change.kind == "into" for change in done):
             found.append(_stand_in(found[-1], before.tap.machine, _tunnel(), "vxlan", "out"))
-        tunnel = [change for change in done if change.startswith("out of ")]
+        tunnel = [change for change in done if change.kind == "out of"]
         if tunnel and after.tap.kind == "pod":
             found.append(_stand_in(hop, after.tap.machine, _tunnel(), "vxlan", "in", tunnel))
             done = [change for change in done if change not in tunnel]
@@ -136,7 +137,7 @@ def _through_the_fabric(hops: Sequence[Hop]) -> Iterator[Hop]:
         yield after
 
 
-def _hop(seen: Sighting, changed: Sequence[str]) -> Hop:
+def _hop(seen: Sighting, changed: Sequence[Change]) -> Hop:
     headers, tap = seen.headers, seen.tap
     source, sport, destination, dport = headers.flow
     return Hop(
@@ -147,7 +148,7 @@ def _hop(seen: Sighting, changed: Sequence[str]) -> Hop:
 
 
 def _stand_in(
-    hop: Hop, machine: str, interface: str, kind: Kind, direction: Direction, changed: Sequence[str] = ()
+    hop: Hop, machine: str, interface: str, kind: Kind, direction: Direction, changed: Sequence[Change] = ()
 ) -> Hop:
     """The packet as it is at a hop, at another place that was not watched."""
     return msgspec.structs.replace(

@@ -127,7 +127,7 @@ def _hop(number: int, hop: Hop, before: Hop | None) -> Markup:
             class_="hop-head",
         ),
         layers.draw(layers.layers(hop, before)),
-        element("ul", (element("li", decisions.arrowed(each)) for each in hop.changed), class_="changed")
+        element("ul", (element("li", decisions.arrowed(str(each))) for each in hop.changed), class_="changed")
         if hop.changed
         else None,
         _decisions(hop) if hop.by else None,

@@ -184,7 +184,7 @@ def _deeds(hop: Hop, place: Point, chip: Chip) -> Iterable[Markup]:
     right = place.x - 12
     yield element(
         "g",
-        element("title", "; ".join(hop.changed)),
+        element("title", "; ".join(map(str, hop.changed))),
         drawing.rectangle(right - _width(text), chip.y - 24, _width(text), 18, "deed", 9),
         drawing.label(right - _width(text) / 2, chip.y - 11, text, class_="deed", anchor="middle"),
     )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from netlab.capture.changes import Change
 from netlab.capture.correlate import Sighting
 from netlab.capture.headers import address_text
 
 _NODE = re.compile(r"node-\d+")
 
 
-def is_translation(change: str) -> bool:
-    """Whether a change (one of `correlate.changes`) is of addresses or ports."""
-    return change.startswith(("DNAT ", "SNAT ", "un-DNAT ", "un-SNAT "))
+def is_translation(change: Change) -> bool:
+    """Whether a change is of addresses or ports."""
+    return change.kind in ("DNAT", "SNAT", "un-DNAT", "un-SNAT")
 
 
 def translator(before: Sighting, after: Sighting, names: Mapping[str, str], *, reply: bool) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from netlab.capture.correlate import Journey, Sighting, changes
+import msgspec
+
+from netlab.capture.changes import Change, changes
+from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import Headers, address_text
 from netlab.capture.icmp import words
 from netlab.proxy.plan import Plan
@@ -12,11 +15,10 @@ from netlab.trace.compare import OF_STATE
 from netlab.trace.fate import Fate
 from netlab.trace.model import Direction, Hop, Path
 from netlab.trace.observe import Observation
-from netlab.trace.rules import Decision, Kind, decisions
+from netlab.trace.rules import Decision, decisions
 from netlab.trace.state import State
 
 _NAMES = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
-_TRANSLATED: Mapping[str, Kind] = {"DNAT": "DNAT", "SNAT": "SNAT"}
 _ECHO_REPLIES = {(1, 0), (58, 129)}
 
 
@@ -62,6 +64,8 @@ class Account:
             headers, tap = seen.headers, seen.tap
             direction: Direction = "out" if seen.outgoing else "in"
             changed = changes(before.headers, headers, reply=journey.reply) if before else []
+            if before:
+                changed = [self._credited(before, tap.owner, each, reply=journey.reply) for each in changed]
             by = list(self._by(before, tap.owner, changed, reply=journey.reply)) if before else _sent_by(headers)
             # What a bridge redirects (br_netfilter) is behind its postrouting at the port only.
             bridged = before is not None and tap.kind == "bridge" and before.headers.ttl == headers.ttl
@@ -90,18 +94,26 @@ class Account:
             )
             before = seen
 
-    def _by(self, before: Sighting, owner: str, changed: Sequence[str], *, reply: bool) -> Iterator[str]:
+    def _by(self, before: Sighting, owner: str, changed: Sequence[Change], *, reply: bool) -> Iterator[str]:
         """Who translated a packet between two taps."""
-        for verb in [each.partition(" ")[0] for each in changed]:
-            kind = _TRANSLATED.get(verb.removeprefix("un-"))
-            found = [each for each in self._decided(owner) if each.kind == kind]
-            if kind is not None and reply:
-                yield f"connection tracking of {owner}{f', which undoes: {found[0].by[0]}' if found else ''}"
-            elif kind == "DNAT":
-                found = [each for each in found if each.flow == before.headers.flow]
-                yield from found[0].by if found else ()
-            elif found:
-                yield from found[0].by
+        for each in changed:
+            decision = self._decision(before, owner, each, reply=reply)
+            if reply and each.kind.startswith("un-"):
+                yield f"connection tracking of {owner}{f', which undoes: {decision.by[0]}' if decision else ''}"
+            elif decision:
+                yield from decision.by
+
+    def _decision(self, before: Sighting, owner: str, change: Change, *, reply: bool) -> Decision | None:
+        """The rule that made a change, or made what it undoes."""
+        found = [each for each in self._decided(owner) if each.kind == change.kind.removeprefix("un-")]
+        if change.kind == "DNAT" and not reply:
+            found = [each for each in found if each.flow == before.headers.flow]
+        return found[0] if found else None
+
+    def _credited(self, before: Sighting, owner: str, change: Change, *, reply: bool) -> Change:
+        """A change with the Service that made it."""
+        decision = self._decision(before, owner, change, reply=reply)
+        return msgspec.structs.replace(change, service=decision.service) if decision else change
 
     def _kept(self, owner: str, journey: Journey) -> Iterator[str]:
         """Who had a source be what it was: behind that rule no other can change it."""

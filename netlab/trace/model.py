@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from netlab.capture.changes import Change
 from netlab.capture.taps import Kind
 
 Direction = Literal["in", "out"]
@@ -16,9 +17,8 @@ class Hop(msgspec.Struct, frozen=True):
 
     `direction` is the interface's: `out` is what its owner sends there. Addresses and ports are those of the packet
     that was sent; what carries it is `encapsulation` (`VXLAN 1 192.0.2.1 > 192.0.2.2`, empty on bare wires). `changed`
-    says how the headers differ from the hop before (`DNAT 10.96.0.10:80 -> 10.244.2.3:8080`, `TTL 64 -> 63`), `by`
-    which named thing did it (a Service's port and policy with its rule, a route). `nanoseconds` are since the first
-    hop; in a prediction they are 0.
+    says how the headers differ from the hop before, `by` which named thing did it (a Service's port and policy with its
+    rule, a route). `nanoseconds` are since the first hop; in a prediction they are 0.
     """
 
     node: str
@@ -33,7 +33,7 @@ class Hop(msgspec.Struct, frozen=True):
     protocol: str
     ttl: int = 0
     encapsulation: str = ""
-    changed: list[str] = []
+    changed: list[Change] = []
     by: list[str] = []
     nanoseconds: int = 0
 

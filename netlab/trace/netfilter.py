@@ -48,6 +48,7 @@ class Netfilter:
             if reasons:
                 tracked.disguise(address_on(namespace, hop.link, hop.gateway or packet.destination, packet.destination))
                 self._way.because(reasons[0])
+                self._way.translates("SNAT", tracked.service if tracked.masquerade else "")
         return self.confirm(namespace, packet, tracked)
 
     def confirm(self, namespace: Namespace, packet: Packet, tracked: Tracked | None) -> Packet:
@@ -78,7 +79,10 @@ class Netfilter:
         if backends:
             backend = self._way.choose(backends)
             tracked.redirect(*backend)
+            target = services.target(packet, incoming, own=own)
+            tracked.service = target.service if target else ""
             self._way.because(name)
+            self._way.translates("DNAT", tracked.service)
             if services.masquerades(packet, incoming, own=own, backend=backend):
                 tracked.masquerade.append(f"{name}: masquerade")
 

@@ -49,16 +49,10 @@ def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None)
             return read(lab, probe, made)
     spec = lab.spec()
     objects = _Objects(lab)
-    listed = networks.listed()
-    observed = {}
-    for network in listed:
-        with contextlib.suppress(NotFoundError):  # a pod that has just gone
-            observed[network] = networks.run(network, observe, network.owner, network.machine)
-    ends = _wires(networks, observed)
-    namespaces = {network.owner: _joined(network, seen.namespace, ends) for network, seen in observed.items()}
+    namespaces = read_namespaces(networks)
     proxies = {}
-    for network in listed[1:]:
-        if network.sandbox or network.machine not in spec.node_names:
+    for network in networks.machines():
+        if network.machine not in spec.node_names:
             continue
         config = proxy_config(spec, network.machine)
         plans = {family: objects.plan(config, family) for family in spec.families}
@@ -70,6 +64,16 @@ def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None)
             namespaces[network.owner] = msgspec.structs.replace(owner, flows=tuple(flows))
     masquerades = {node.metadata.name: tuple(_masquerades(node, spec)) for node in objects.nodes}
     return State(namespaces, proxies, masquerades)
+
+
+def read_namespaces(networks: Networks) -> dict[str, Namespace]:
+    """What every network namespace of the lab has, by owner: the machines' first. Raises `UnavailableError`."""
+    observed = {}
+    for network in networks.listed():
+        with contextlib.suppress(NotFoundError):  # a pod that has just gone
+            observed[network] = networks.run(network, observe, network.owner, network.machine)
+    ends = _wires(networks, observed)
+    return {network.owner: _joined(network, seen.namespace, ends) for network, seen in observed.items()}
 
 
 class _Objects:

@@ -64,12 +64,13 @@ class Decision(NamedTuple):
     """A rule that changed a packet's fate: what it did, the packet that it met, and why in words.
 
     `by` begins with the named thing (a Service's port and policy, a network), if the rule is of one that is known here,
-    and goes on with the rule.
+    and goes on with the rule. `service` is that Service's port, NAMESPACE/NAME:PORT.
     """
 
     kind: Kind
     flow: Flow
     by: tuple[str, ...]
+    service: str = ""
 
 
 def flow(step: Step) -> Flow:
@@ -188,9 +189,11 @@ def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[byte
         if kind is None:
             continue
         frontend = Frontend(_address(dialled[0][2]), _PROTOCOLS.get(dialled[1], ""), dialled[0][3])
-        name = _name(step, kind, frontend, plan, networks.get(met[0], ""), met)
+        target = _target(step, frontend, plan)
+        name = _name(step, kind, frontend, target, plan, networks.get(met[0], ""), met)
         because = marks if kind == "SNAT" else []
-        found.append(Decision(kind, met, (*filter(None, [name]), _rule(step, texts), *because)))
+        by = (*filter(None, [name]), _rule(step, texts), *because)
+        found.append(Decision(kind, met, by, target.service if target else ""))
     return found
 
 
@@ -204,9 +207,21 @@ def _kind(step: Step, texts: Texts) -> Kind | None:
     return next((_TRANSLATIONS[word] for word in reversed(words) if word in _TRANSLATIONS), None)
 
 
-def _name(step: Step, kind: Kind, frontend: Frontend, plan: Plan, network: str, met: Flow) -> str:
-    if step.table == TABLE or step.chain.startswith("KUBE-"):
-        target = plan.get(frontend) or plan.get(Frontend(None, frontend.protocol, frontend.port))
+def _is_of_proxy(step: Step) -> bool:
+    return step.table == TABLE or step.chain.startswith("KUBE-")
+
+
+def _target(step: Step, frontend: Frontend, plan: Plan) -> Target | None:
+    """What was dialled, if it is a proxy's rule."""
+    if not _is_of_proxy(step):
+        return None
+    return plan.get(frontend) or plan.get(Frontend(None, frontend.protocol, frontend.port))
+
+
+def _name(
+    step: Step, kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, network: str, met: Flow
+) -> str:
+    if _is_of_proxy(step):
         return _service(kind, frontend, target, plan, met)
     if step.table == _EGRESS:
         return "egress of the pod network: what leaves the cluster has its node's address"

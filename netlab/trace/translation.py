@@ -53,6 +53,8 @@ class Tracked:
         self._echo = packet.protocol == "icmp"
         self.original = packet.ends
         self.answer = inverse(packet.ends)
+        self.service = ""
+        """`NAMESPACE/NAME:PORT` of the Service that redirected it."""
         self.masquerade: list[str] = []
         """Why its source is to be rewritten when it leaves."""
         self.refusal: tuple[Verdict, str] | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
+from netlab.capture.changes import Change
 from netlab.capture.taps import Kind, kind_of
 from netlab.trace.frame import Frame
 from netlab.trace.model import Direction, Hop, Verdict
@@ -39,6 +40,7 @@ class Way:
         self._hops: list[Hop] = []
         self._by: list[str] = []
         self._before: tuple[Packet, str] | None = None
+        self._services: dict[str, str] = {}
 
     def choose(self, options: Sequence[T]) -> T:
         """One of several; each of the others is on another way."""
@@ -53,6 +55,10 @@ class Way:
     def because(self, reason: str) -> None:
         """Tell with the next hop what led to it."""
         self._by.append(reason)
+
+    def translates(self, kind: Literal["DNAT", "SNAT"], service: str) -> None:
+        """Tell for which Service the flow is translated so, there and on the way back."""
+        self._services[kind] = service
 
     def see(self, namespace: Namespace, link: Link, direction: Direction, frame: Frame) -> None:
         """The frame passes a tap."""
@@ -70,7 +76,7 @@ class Way:
             protocol=packet.protocol,
             ttl=packet.ttl,
             encapsulation=carrier,
-            changed=_changes(self._before, packet, carrier, reply=self.answering),
+            changed=_changes(self._before, packet, carrier, self._services, reply=self.answering),
             by=self._by,
         )
         self._hops.append(hop)
@@ -94,21 +100,23 @@ def _kind(state: State, namespace: Namespace, link: Link) -> Kind:
     return kind_of(link.kind, in_pod=namespace.is_pod, to_pod=peer.is_pod if peer else None)
 
 
-def _changes(before: tuple[Packet, str] | None, packet: Packet, carrier: str, *, reply: bool) -> list[str]:
-    """In the words of netlab.capture.correlate.changes."""
+def _changes(
+    before: tuple[Packet, str] | None, packet: Packet, carrier: str, services: Mapping[str, str], *, reply: bool
+) -> list[Change]:
+    """As netlab.capture.changes.changes has them. `services` are those that translate, by the kind of change."""
     if before is None:
         return []
     was, carried = before
-    found = [f"out of {carried}"] if carried and carried != carrier else []
+    found = [Change("out of", before=carried)] if carried and carried != carrier else []
     old, new = was.ends, packet.ends
     if (old.destination, old.dport) != (new.destination, new.dport):
-        verb = "un-SNAT" if reply else "DNAT"
-        found.append(f"{verb} {end_text(old.destination, old.dport)} -> {end_text(new.destination, new.dport)}")
+        ends = end_text(old.destination, old.dport), end_text(new.destination, new.dport)
+        found.append(Change("un-SNAT" if reply else "DNAT", *ends, services.get("SNAT" if reply else "DNAT", "")))
     if (old.source, old.sport) != (new.source, new.sport):
-        verb = "un-DNAT" if reply else "SNAT"
-        found.append(f"{verb} {end_text(old.source, old.sport)} -> {end_text(new.source, new.sport)}")
+        ends = end_text(old.source, old.sport), end_text(new.source, new.sport)
+        found.append(Change("un-DNAT" if reply else "SNAT", *ends, services.get("DNAT" if reply else "SNAT", "")))
     if was.ttl != packet.ttl:
-        found.append(f"TTL {was.ttl} -> {packet.ttl}")
+        found.append(Change("TTL", str(was.ttl), str(packet.ttl)))
     if carrier and carried != carrier:
-        found.append(f"into {carrier}")
+        found.append(Change("into", after=carrier))
     return found

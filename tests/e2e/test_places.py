@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import signal
@@ -200,3 +201,26 @@ def test_a_shell_has_a_terminal(talker: Netlab) -> None:
     os.close(leader)
     assert process.wait(30) == 7
     assert b"\ntalker" in seen
+
+
+def test_the_topology_is_what_the_kernel_has_and_both_ends_of_a_wire_name_each_other(talker: Netlab) -> None:
+    machines = json.loads(talker.ok("topology", "-o", "json"))["machines"]
+    places = {place["name"]: place for machine in machines for place in (machine, *machine["pods"])}
+    assert {"fabric", "node-1", "node-2", "outside", "default/talker"} <= set(places)
+    ends = {
+        (name, each["name"]): (each["peer"]["owner"], each["peer"]["interface"])
+        for name, place in places.items()
+        for each in place["interfaces"]
+        if each["peer"]
+    }
+    assert ends["default/talker", "eth0"][0] == "node-1"
+    assert all(ends[other] == one for one, other in ends.items())
+    links = json.loads(talker.ok("exec", "node/node-1", "--", "ip", "-j", "address"))
+    told = {each["name"]: each for each in places["node-1"]["interfaces"]}
+    assert {link["ifname"] for link in links} == set(told)
+    for link in links:
+        mine = told[link["ifname"]]
+        assert (mine["mac"], mine["mtu"], mine["bridge"]) == (link["address"], link["mtu"], link.get("master", ""))
+        assert set(mine["addresses"]) == {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]}
+    tree = talker.ok("topology")
+    assert f"── node-1 {ends['default/talker', 'eth0'][1]}\n" in tree

@@ -45,7 +45,7 @@ def test_a_connection_between_pods_and_services_is_explained_by_their_names(shop
     name, node = pods[0]["metadata"]["name"], pods[0]["spec"]["nodeName"]
     found = shop.json("proxy", "explain", name, "svc/shop:http")
     assert (found["node"], found["origin"], found["decision"]) == (node, "a pod", "translated")
-    assert {endpoint[0] for endpoint in found["endpoints"]} == {pod["status"]["podIP"] for pod in pods}
+    assert {endpoint["address"] for endpoint in found["endpoints"]} == {pod["status"]["podIP"] for pod in pods}
     port = shop.json("get", "service", "shop")["spec"]["ports"][0]["nodePort"]
     text = shop.ok("proxy", "explain", "outside", f"node/node-2:{port}")
     assert (

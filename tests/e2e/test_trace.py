@@ -167,10 +167,12 @@ def test_who_translated_a_packet_is_named(lab: Lab, family: str) -> None:
     assert f"connection tracking of node-1, which undoes: {service}" in _by(found, "reply")
     found = lab.trace(0, "outside", lab.target("{node-1}:{far port}", family))
     assert "Service default/far:http, externalTrafficPolicy Cluster: masqueraded" in _by(found)
-    assert [change.partition(" ")[0] for hop in found["hops"] for change in hop["changed"] if "NAT" in change] == [
-        "DNAT",
-        "SNAT",
-    ]
+    service = "default/far:http"
+    for way in (found, found["predicted"][0]):
+        translations = [(c["kind"], c["service"]) for hop in way["hops"] for c in hop["changed"] if "NAT" in c["kind"]]
+        assert translations == [("DNAT", service), ("SNAT", service)]
+        undone = [(c["kind"], c["service"]) for hop in way["reply"] for c in hop["changed"] if "NAT" in c["kind"]]
+        assert sorted(undone) == [("un-DNAT", service), ("un-SNAT", service)]
     found = lab.trace(0, "outside", lab.target("{node-2}:{local port}", family))
     assert not any("masqueraded" in text for text in _by(found))
     assert (

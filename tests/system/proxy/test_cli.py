@@ -152,12 +152,13 @@ def explained(of_api: list[str | Path]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert (found["node"], found["decision"], found["service"]) == ("node-1", "translated", "default/web")
-    assert [endpoint[:3] for endpoint in found["endpoints"]] == [
-        ["10.244.1.2", 8080, True],
-        ["10.244.2.2", 8080, False],
+    assert found["endpoints"] == [
+        {"address": "10.244.1.2", "port": 8080, "local": True, "chance": 0.5},
+        {"address": "10.244.2.2", "port": 8080, "local": False, "chance": 0.5},
     ]
     assert any("10.244.2.2" in rule for rule in found["rules"])
-    assert "masquerade" not in found, "it is a pod's: the bridge leads to it"
+    assert found["masquerade"] is False, "it is a pod's: the bridge leads to it"
+    assert found["differences"] == []
 
     # The kernel's routes tell where a packet comes in, and whether it is for the node.
     found = json.loads(netlab("explain", *of_api, "192.0.2.9", "192.0.2.1:30080", "-o", "json").stdout)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.capture.correlate import SETTLED, Correlator, Journey, Sighting, Translation, changes, journeys
+from netlab.capture.changes import changes
+from netlab.capture.correlate import SETTLED, Correlator, Journey, Sighting, Translation, journeys
 from netlab.capture.headers import ACK, ICMP, ICMPV6, SYN, TCP, UDP, Carrier, Flow, Headers, packed, swapped
 from netlab.capture.taps import Kind, Tap
 
@@ -409,4 +410,4 @@ PING = Headers(4, ICMP, CLIENTS[0], 0, SERVERS[0], 0, 64, 84, icmp_type=8, icmp_
     ],
 )
 def test_changes_in_words(before: Headers, after: Headers, reply: bool, words: list[str]) -> None:
-    assert changes(before, after, reply=reply) == words
+    assert list(map(str, changes(before, after, reply=reply))) == words

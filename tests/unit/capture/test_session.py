@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -13,6 +14,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from netlab.capture import pcapng, table
+from netlab.capture.changes import Change
 from netlab.capture.correlate import Journey, Translation
 from netlab.capture.headers import packed, parse
 from netlab.capture.ring import Frame
@@ -53,8 +55,8 @@ def reply(time: int) -> list[Frame]:
     return [frame(SERVER, time, sent, outgoing=True), frame(CLIENT, time + 1000, got)]
 
 
-def cause(before: object, after: object, change: str) -> str:
-    return "by us" if "DNAT" in change else ""
+def cause(before: object, after: object, change: Change) -> Change:
+    return msgspec.structs.replace(change, service="ours") if "DNAT" in change.kind else change
 
 
 def followed(frames: list[Frame], *translations: Translation) -> list[Journey]:
@@ -74,8 +76,8 @@ def test_what_changed_and_by_what_is_in_the_file_in_the_order_of_time(tmp_path: 
     recording = pcapng.read(path)
     assert [each.time for each in recording.frames] == [each.time for each in frames]
     assert recording.comments == {
-        2: f"DNAT {VIP}:80 -> {B}:8080 by us; TTL 64 -> 63",
-        5: f"un-DNAT {B}:8080 -> {VIP}:80 by us; TTL 64 -> 63",
+        2: f"DNAT {VIP}:80 -> {B}:8080 by Service ours; TTL 64 -> 63",
+        5: f"un-DNAT {B}:8080 -> {VIP}:80 by Service ours; TTL 64 -> 63",
     }
     assert [journey.reply for journey in journeys] == [False, True]
     assert session.frames == 6
@@ -187,5 +189,8 @@ def test_values_for_programs() -> None:
     }
     last = value["hops"][-1]
     assert (last["owner"], last["direction"], last["dst"], last["dport"]) == ("default/b", "in", B, 8080)
-    assert last["changed"] == [f"DNAT {VIP}:80 -> {B}:8080 by us", "TTL 64 -> 63"]
+    assert last["changed"] == [
+        {"kind": "DNAT", "from": f"{VIP}:80", "to": f"{B}:8080", "service": "ours", "machine": ""},
+        {"kind": "TTL", "from": "64", "to": "63", "service": "", "machine": ""},
+    ]
     assert last["nanoseconds"] == 90_000

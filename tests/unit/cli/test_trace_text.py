@@ -6,6 +6,7 @@ import click
 
 from netlab.cli.trace_text import lines
 from netlab.trace.model import Hop, Trace, Verdict
+from tests.changes import change
 
 _SERVICE = "Service default/web:http, externalTrafficPolicy Cluster"
 
@@ -24,7 +25,7 @@ def _hop(owner: str, interface: str, ends: tuple[str, int, str, int], by: tuple[
         dport=dport,
         protocol="tcp",
         ttl=64,
-        changed=list(changed),
+        changed=list(map(change, changed)),
         by=list(by),
         nanoseconds=1000,
     )
@@ -79,7 +80,7 @@ def test_in_short_it_has_a_line_for_each_machine_and_whose_translation_it_was() 
 
 def test_in_full_it_has_each_interface_route_and_rule() -> None:
     found = " ".join(" ".join(lines(_TRACE, 80, verbose=True)).split())
-    for text in (*_TRANSLATED.changed, *_TRANSLATED.by):
+    for text in (*map(str, _TRANSLATED.changed), *_TRANSLATED.by):
         assert text in found
 
 

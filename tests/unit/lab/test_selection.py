@@ -15,6 +15,7 @@ from netlab.capture.taps import Tap
 from netlab.errors import NetlabError, NotFoundError, UnavailableError, UsageError
 from netlab.lab.names import Names
 from netlab.lab.selection import Objects, Selection, exists, expression, includes, own_addresses, select
+from tests.changes import change
 
 NETWORKS = ["10.244.0.0/16", "fd00:10:244::/48"]
 
@@ -183,8 +184,11 @@ def test_addresses_have_owners_and_changes_have_causes() -> None:
     ends = packed("10.244.1.9"), packed("10.96.0.10"), packed("10.244.2.2"), packed("192.0.2.1")
     before = Headers(4, TCP, ends[0], 5000, ends[1], 80, 64, 60)
     after = Headers(4, TCP, ends[3], 5000, ends[2], 8080, 63, 60)
-    assert names.cause(before, after, "DNAT 10.96.0.10:80 -> 10.244.2.2:8080") == "by Service default/web"
-    assert names.cause(before, after, "SNAT 10.244.1.9:5000 -> 192.0.2.1:5000") == "to be answered through node-1"
-    assert names.cause(before, after, "TTL 64 -> 63") == ""
+    redirected = change("DNAT 10.96.0.10:80 -> 10.244.2.2:8080")
+    assert names.cause(before, after, redirected).service == "default/web"
+    assert names.cause(before, after, redirected).comment == f"{redirected} by Service default/web"
+    disguised = change("SNAT 10.244.1.9:5000 -> 192.0.2.1:5000")
+    assert names.cause(before, after, disguised).comment == f"{disguised} to be answered through node-1"
+    assert names.cause(before, after, change("TTL 64 -> 63")) == change("TTL 64 -> 63")
     back = Headers(4, TCP, ends[1], 80, ends[0], 5000, 63, 60)
-    assert names.cause(after, back, "un-DNAT 10.244.2.2:8080 -> 10.96.0.10:80") == "by Service default/web"
+    assert names.cause(after, back, change("un-DNAT 10.244.2.2:8080 -> 10.96.0.10:80")).service == "default/web"

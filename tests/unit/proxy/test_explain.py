@@ -36,7 +36,7 @@ def test_every_flow_is_explained_as_it_goes(setting: Setting, flows: list[Flow],
     for one in flows:
         found = explain(plan, config, family, packet(one, family))
         expected = {(ADDRESSES[family][pod], TARGET_PORT) for pod in one.backends}
-        assert {endpoint[:2] for endpoint in found.endpoints} == expected, one
+        assert {(endpoint.address, endpoint.port) for endpoint in found.endpoints} == expected, one
         assert sum(endpoint.chance for endpoint in found.endpoints) == pytest.approx(1 if expected else 0), one
         assert found.masquerade == one.masquerade, one
         decisions = {"drop": "dropped", "reject": "rejected"}

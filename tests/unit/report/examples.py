@@ -6,6 +6,7 @@ import msgspec
 
 from netlab.capture.taps import Kind
 from netlab.trace.model import Direction, Hop, Path, Trace, Verdict
+from tests.changes import change
 
 CLIENT, SERVER, VIRTUAL = ("10.244.1.2", 40000), ("10.244.2.3", 8080), ("10.96.0.10", 80)
 TUNNEL = "VXLAN 1 192.0.2.1 > 192.0.2.2"
@@ -30,7 +31,7 @@ def hop(
     (src, sport), (dst, dport) = ends
     return Hop(
         node, owner, interface, kind, direction, src, sport, dst, dport, "tcp", ttl, encapsulation,
-        list(changed), list(by), after * 1000,
+        list(map(change, changed)), list(by), after * 1000,
     )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def over_the_tunnel() -> Trace:
     foretold = [msgspec.structs.replace(each, nanoseconds=0) for each in hops]
     answers = [msgspec.structs.replace(each, nanoseconds=0) for each in reply]
     near = msgspec.structs.replace(
-        foretold[3], dst="10.244.1.3", dport=8080, changed=["DNAT 10.96.0.10:80 -> 10.244.1.3:8080"]
+        foretold[3], dst="10.244.1.3", dport=8080, changed=[change("DNAT 10.96.0.10:80 -> 10.244.1.3:8080")]
     )
     other = Path(
         [*foretold[:3], near], [], Verdict("delivered", "node-1", "default/web-6f9c-q8r2m listens on port 8080")

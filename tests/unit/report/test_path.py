@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
+from netlab.capture.changes import Change
 from netlab.report.decisions import decisions
 from netlab.report.files import write_page
 from netlab.report.layers import Field, Layer, layers
@@ -155,7 +156,14 @@ def test_hostile_names_stay_names(text: str) -> None:
     trace = examples.over_the_tunnel()
     hops = [
         msgspec.structs.replace(
-            hop, owner=text, interface=text, changed=[text], by=[text], encapsulation=text, src=text, protocol=text
+            hop,
+            owner=text,
+            interface=text,
+            changed=[Change("DNAT", text, text)],
+            by=[text],
+            encapsulation=text,
+            src=text,
+            protocol=text,
         )
         for hop in trace.hops
     ]

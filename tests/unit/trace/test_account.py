@@ -160,7 +160,7 @@ def test_hops_tell_times_since_the_first_and_a_translation_before_it() -> None:
     seen = _journey(_THERE._replace(destination=_NODE, dport=8080), (_POD, True), (_VETH, False))
     observed = Observation(Result("silent"), [seen], [], {}, {}, {}, lost=False)
     first, second = Account("ns/a", observed, _STATE).path().hops
-    assert first.changed == ["DNAT 10.0.1.1:80 -> 192.0.2.1:8080"]
+    assert [str(each) for each in first.changed] == ["DNAT 10.0.1.1:80 -> 192.0.2.1:8080"]
     assert (first.nanoseconds, second.nanoseconds, second.changed) == (0, 1000, [])
     assert (second.owner, second.interface, second.direction) == ("n", "veth0", "in")
 
@@ -202,5 +202,5 @@ def test_a_rule_that_kept_a_source_is_named_where_it_came_into_force(
         lost=False,
     )
     hops = Account("ns/a", observed, _STATE).path().hops
-    unchanged = [hop for hop in hops if not any(each.startswith("SNAT") for each in hop.changed)]
+    unchanged = [hop for hop in hops if not any(each.kind == "SNAT" for each in hop.changed)]
     assert [hop.interface for hop in unchanged if hop.by] == ([named] if named else [])

@@ -120,6 +120,7 @@ def test_a_policy_that_drops_is_a_decision_too_and_a_mark_is_why_a_source_change
             "rule of ip kube-proxy nat-postrouting: snat",
             "because of rule of ip kube-proxy dispatch: x jump mark",
         ),
+        "ns/web:http",
     )
 
 
