@@ -9,7 +9,7 @@ from netlab.doctor import probes
 from netlab.doctor.examination import Check
 from netlab.doctor.programs import CONNTRACK, IP, IP6TABLES_RESTORE, IPTABLES_RESTORE, NFT, PYTHON, TCPDUMP
 from netlab.lab.paths import home
-from netlab.machine.boot import refusing_setting
+from netlab.machine.privileges import remedy
 
 _LEAST_FILES = 4096
 _LEAST_DISK = 64 * 2**20
@@ -100,16 +100,16 @@ def _host() -> list[Check]:
 
 
 def _namespaces() -> list[Check]:
-    as_root = "run netlab as root"
-    allow = as_root if os.geteuid() == 0 else f"`sudo sysctl {refusing_setting()}`, or {as_root}"
+    allow = remedy(ordinary=os.geteuid() != 0)
     return [
         Check("user namespaces", probes.user_namespace, "only root can run labs", allow),
-        Check("namespaces", probes.namespaces, _NO_LAB, allow, after=("user namespaces",)),
+        Check("capabilities", probes.capabilities, _NO_LAB, allow, after=("user namespaces",)),
+        Check("namespaces", probes.namespaces, _NO_LAB, allow, after=("capabilities",)),
         Check(
             _ISOLATED,
             probes.kernel_file_systems,
             _NO_LAB,
-            "inside a container: have its runtime leave /proc whole (docker run --privileged); otherwise " + allow,
+            allow,
             after=("namespaces",),
         ),
     ]

@@ -17,6 +17,7 @@ from pathlib import Path
 from netlab.doctor.programs import NFT, PYTHON, Program
 from netlab.errors import UnsupportedError
 from netlab.machine.boot import enter_user_namespace
+from netlab.machine.privileges import missing
 from netlab.net import syscalls
 
 _SLOWEST = 10.0
@@ -59,6 +60,13 @@ def user_namespace() -> str:
         return "not needed: this is root"
     enter_user_namespace()
     return f"uid {user} is root of a new one"
+
+
+def capabilities() -> str:
+    """Root has what it makes a lab with, which root of a container mostly has not."""
+    if lacking := missing():
+        raise UnsupportedError(f"root without {', '.join(f'CAP_{name}' for name in lacking)}")
+    return "all that are needed"
 
 
 def namespaces() -> str:

@@ -9,14 +9,10 @@ import signal
 from pathlib import Path
 
 from netlab.errors import NetlabError, UnsupportedError
+from netlab.machine import privileges
 from netlab.machine.children import READY
 from netlab.machine.host import MachineConfig
 from netlab.net import syscalls
-
-_USER_NAMESPACES_REFUSED = (
-    "user namespaces are refused here ({reason}), so netlab cannot run as an ordinary user; allow them with "
-    "`sysctl {setting}`, or run netlab as root"
-)
 
 
 def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: str | os.PathLike[str]) -> int:
@@ -29,12 +25,14 @@ def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: 
     Raises `UnsupportedError` when the kernel refuses the namespaces, `NetlabError` when anything else fails.
     """
     config = MachineConfig(name, os.fspath(socket), hostname, os.path.realpath(lab_dir))
-    if os.geteuid() != 0:
+    ordinary = os.geteuid() != 0
+    if ordinary:
         enter_user_namespace()
     try:
         syscalls.unshare(syscalls.CLONE_NEWPID)
     except OSError as error:
-        raise UnsupportedError(f"pid namespaces are refused here ({error.strerror}); run netlab as root") from error
+        allow = privileges.remedy(ordinary=ordinary)
+        raise UnsupportedError(f"pid namespaces are refused here ({error.strerror}): {allow}") from error
     # Loaded by the parent: the child is short of nothing, and an import that fails is the caller's to see.
     from netlab.machine import init
 
@@ -65,7 +63,10 @@ def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: 
         return pid
     os.waitpid(pid, 0)
     failure = json.loads(answer) if answer else {"error": "its pid 1 died at the start", "errno": 0}
-    kind = UnsupportedError if failure["errno"] in (errno.EPERM, errno.EACCES, errno.ENODEV) else NetlabError
+    if failure["errno"] in (errno.EPERM, errno.EACCES):
+        allow = privileges.remedy(ordinary=ordinary)
+        raise UnsupportedError(f"machine {name}: {failure['error']}: {allow}; `netlab doctor` shows more")
+    kind = UnsupportedError if failure["errno"] == errno.ENODEV else NetlabError
     raise kind(f"machine {name}: {failure['error']}; `netlab doctor` tells what this host lacks")
 
 
@@ -82,22 +83,7 @@ def enter_user_namespace() -> None:
         Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1", encoding="ascii")
     except OSError as error:
-        setting = refusing_setting()
-        raise UnsupportedError(_USER_NAMESPACES_REFUSED.format(reason=error.strerror, setting=setting)) from error
-
-
-def refusing_setting() -> str:
-    """The sysctl that most likely refuses user namespaces, as its assignment."""
-    switches = {
-        "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu 23.10 and later
-        "kernel.unprivileged_userns_clone": ("0", "1"),  # Debian's patch, until Debian 11
-        "user.max_user_namespaces": ("0", "15000"),
-    }
-    for name, (refusing, allowing) in switches.items():
-        try:
-            value = Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if value == refusing:
-            return f"{name}={allowing}"
-    return "user.max_user_namespaces=15000"
+        allow = privileges.remedy(ordinary=True)
+        raise UnsupportedError(
+            f"user namespaces are refused here ({error.strerror}), so netlab cannot run as an ordinary user: {allow}"
+        ) from error

@@ -42,9 +42,13 @@ def drop_capabilities() -> None:
             if ctypes.get_errno() == errno.EINVAL:
                 break  # the kernel knows no more
             _fail("dropping a capability")
-    kept = sum(1 << number for number in _KEPT.values())
     header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
     # Two sets of effective, permitted, inheritable: capabilities 0-31, and 32-63, of which none is kept.
+    sets = (ctypes.c_uint32 * 6)()
+    if _libc.capget(header, sets) < 0:
+        _fail("reading the capabilities")
+    # A lab's root may itself have fewer, as in a container.
+    kept = sum(1 << number for number in _KEPT.values()) & sets[1]
     sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
     if _libc.capset(header, sets) < 0:
         _fail("setting the capabilities")
