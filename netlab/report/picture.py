@@ -16,7 +16,7 @@ from netlab.report.topology import CHIP_HEIGHT, Box, Chip, Key, Plan, Way, key_o
 from netlab.trace.model import Hop
 
 _BOLD = 1.12
-_SHRINK, _GROW = 0.86, 1.3
+_SHRINK, _GROW = 0.83, 1.3
 """How far the picture may shrink and grow with the page before it scrolls, or stands in the middle."""
 _NARROW, _BROAD = 500.0, 700.0
 """A picture wider than that has its steps beneath it, or beside it on narrower pages too."""
