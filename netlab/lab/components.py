@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from netlab.proxy.config import ProxyConfig
 
 
+_SYNC_SHARE, _QUICKEST_SYNC = 0.02, 0.1
+"""Seconds between a proxy's syncs in the long run, for each node of the lab, and at least: the proxies of all nodes
+share this machine. Few nodes need not be as slow as fifty, which have upstream's second."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Component:
     """A process of the cluster: `body` runs in it, in the namespaces of `machine`, until it is ended."""
@@ -162,6 +167,7 @@ def proxy_config(spec: LabSpec, node: str) -> ProxyConfig:
         families=list(spec.families),
         healthz=HEALTHZ,
         metrics=METRICS,
+        min_sync_seconds=min(max(_SYNC_SHARE * spec.nodes, _QUICKEST_SYNC), ProxyConfig.min_sync_seconds),
     )
 
 
