@@ -63,6 +63,16 @@ class BlockingClient:
                 self.warnings.append(warning.split('"', 1)[-1].rsplit('"', 1)[0].replace('\\"', '"'))
             return msgspec.json.decode(answer)
 
+    def read(self, path: str) -> bytes:
+        """What is at a path, as it is."""
+        connection = _UnixConnection(self._path, _TIMEOUT)
+        with contextlib.closing(connection), self._translated():
+            response = self._send(connection, "GET", path, None, None, "application/json")
+            answer = response.read()
+            if response.status >= 400:
+                raise ApiError.from_response(response.status, answer)
+            return answer
+
     def watch(self, path: str, *, params: dict[str, str], idle_timeout: float) -> Iterator[dict[str, Any]]:
         """The events of a watch, until the server ends it. `TimeoutError` after so many seconds without one."""
         connection = _UnixConnection(self._path, idle_timeout)

@@ -116,6 +116,9 @@ ALL: tuple[Resource[Object], ...] = (
 )  # type: ignore[assignment]
 """Every resource, in the order in which a file's objects are applied: containers of others come first."""
 
+SNAPSHOT = "/netlab/snapshot"
+"""Not a resource: a GET there gives all objects as of one moment (netlab.api.server.snapshots)."""
+
 PROGRESS = "/netlab/progress"
 """Not a resource: a POST there has the server tell all watches how far they are, and answers with the present
 resourceVersion."""

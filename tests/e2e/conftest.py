@@ -93,7 +93,7 @@ class Netlab:
         return min(pid for pid, line in self.processes().items() if f"-m {module}" in line)
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 180) -> None:
     """Wait until it holds; fail when it does not within a time that no machine is too slow for."""
     deadline = time.monotonic() + seconds
     while not holds():

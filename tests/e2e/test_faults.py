@@ -190,6 +190,23 @@ def test_what_fails_at_the_start_of_a_lab_that_was_down_is_named_and_it_is_down_
     assert broken.processes() == {}
 
 
+def test_a_damaged_lab_comes_back_from_its_snapshot(broken: Netlab, tmp_path: Path) -> None:
+    assert "is up" in broken.fails(4, "snapshot", "restore")
+    broken.ok("apply", "-f", "-", stdin="{apiVersion: v1, kind: Namespace, metadata: {name: saved}}")
+    file = tmp_path / "objects"
+    assert "objects saved" in broken.ok("snapshot", "save", str(file))
+    os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
+    eventually(lambda: broken.processes() == {})
+    (broken.home / "default/cluster.db").write_bytes(b"")
+    line = broken.fails(1, "up")
+    assert "it is empty" in line
+    assert "netlab snapshot restore --name default" in line
+    broken.ok("snapshot", "restore", str(file))
+    broken.ok("up")
+    assert "namespace/saved" in broken.ok("get", "ns", "-o", "name")
+    eventually(lambda: _ready(broken, "web"))
+
+
 @isolated
 def test_a_disk_that_fills_up_refuses_objects_and_recovers() -> None:
     def use(netlab: Netlab, home: Path) -> None:

@@ -20,10 +20,11 @@ import msgspec
 import uvicorn
 import uvloop
 
+from netlab.api.server import snapshots
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
 from netlab.api.server.registry import Registry
-from netlab.api.server.store import Store
+from netlab.api.server.store import Store, snapshot_of
 from netlab.api.server.watch import Hub
 from netlab.errors import ConflictError, NetlabError, UsageError
 from netlab.net.syscalls import set_parent_death_signal
@@ -31,8 +32,14 @@ from netlab.net.syscalls import set_parent_death_signal
 BACKLOG = 1024
 """Connections that may wait to be accepted: every component opens several at once when a lab starts."""
 
+SNAPSHOT_SECONDS = 30.0
+"""Seconds between two snapshots while things change."""
+
 LONGEST_SOCKET_PATH = 107
 """Bytes: sun_path of unix(7), less the zero that ends it."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -89,7 +96,7 @@ def _run(path: Path, database: Path, config: Path) -> None:
     try:
         registry = Registry(store, ranges)
         with _listen(path) as listener:
-            uvloop.run(_serve(registry, listener))
+            uvloop.run(_serve(registry, listener, snapshot_of(database)))
         path.unlink(missing_ok=True)
     finally:
         store.close()
@@ -123,7 +130,8 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-async def _serve(registry: Registry, listener: socket.socket) -> None:
+async def _serve(registry: Registry, listener: socket.socket, snapshot: Path) -> None:
+    keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
     config = uvicorn.Config(
         create_app(registry),
         loop="uvloop",
@@ -140,7 +148,24 @@ async def _serve(registry: Registry, listener: socket.socket) -> None:
         timeout_keep_alive=3600,  # Only local processes connect, and they keep their connections.
         timeout_graceful_shutdown=2,
     )
-    await _Server(config, registry.store.hub).serve(sockets=[listener])
+    try:
+        await _Server(config, registry.store.hub).serve(sockets=[listener])
+    finally:
+        keeping.cancel()
+
+
+async def _keep_snapshot(store: Store, path: Path) -> None:
+    """Write a snapshot when the server starts, for all that it has was checked, and again while things change."""
+    revision = 0
+    while True:
+        if store.revision != revision:
+            revision = store.revision
+            content = snapshots.lines(revision, store.contents())
+            try:
+                await asyncio.to_thread(snapshots.write, path, content)
+            except OSError as error:
+                log.warning("snapshot %s cannot be written: %s", path, error.strerror)
+        await asyncio.sleep(SNAPSHOT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from netlab.api import selectors
 from netlab.api.errors import ApiError
 from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object, Status, StatusDetails
-from netlab.api.resources import ALL, NAMESPACES, PODS, PROGRESS, Resource
-from netlab.api.server import discovery, field_selectors, patch, refusals, schema
+from netlab.api.resources import ALL, NAMESPACES, PODS, PROGRESS, SNAPSHOT, Resource
+from netlab.api.server import discovery, field_selectors, patch, refusals, schema, snapshots
 from netlab.api.server.registry import FINALIZE, STATUS, DeleteOptions, Outcome, Registry
 from netlab.api.server.watch import Selection, Watch, encode_line
 from netlab.errors import UsageError
@@ -73,6 +73,10 @@ def create_app(registry: Registry) -> ASGIApp:
     async def progress(_: Request) -> Response:
         return _json(msgspec.json.encode({"resourceVersion": str(registry.store.hub.progress())}))
 
+    async def snapshot(_: Request) -> Response:
+        content = snapshots.lines(registry.store.revision, registry.store.contents())
+        return Response(b"".join(content), media_type="application/json-seq")
+
     api = _ResourceEndpoint(registry)
     return Router(
         [
@@ -84,6 +88,7 @@ def create_app(registry: Registry) -> ASGIApp:
             Route("/apis", document(discovery.groups)),
             Route("/apis/{group}", group),
             Route("/version", document(discovery.version)),
+            Route(SNAPSHOT, snapshot),
             Route(PROGRESS, progress, methods=["POST"]),
             *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")),
         ],

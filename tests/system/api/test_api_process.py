@@ -111,7 +111,7 @@ def test_a_second_server_is_refused_and_the_first_goes_on(server: Server) -> Non
         ("config.json", "{", 2, "config.json is wrong"),
         ("config.json", '{"serviceCIDRs":["10.0.0.0/99"]}', 2, "serviceCIDRs"),
         ("config.json", '{"serviceCIDRs":["10.0.0.0/16"],"nodePort":1}', 2, "unknown field `nodePort`"),
-        ("cluster.db", "rubbish " * 1000, 1, "cannot be read (file is not a database): run `netlab down`"),
+        ("cluster.db", "rubbish " * 1000, 1, "cannot be used (file is not a database): there is no snapshot"),
         ("api.sock/x", "", 4, "api.sock cannot be made"),
     ],
 )

@@ -1,0 +1,54 @@
+"""A lab's objects in a file, and back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from netlab.api.resources import SNAPSHOT
+from netlab.api.server import snapshots, store
+from netlab.errors import ConflictError, NetlabError, NotFoundError
+from netlab.lab import startup
+from netlab.lab.lab import Lab
+
+
+def save(lab: Lab, file: Path) -> snapshots.Header:
+    """Write all objects of a lab that is up, as of one moment, to a file; what was written.
+
+    Raises `NotFoundError` or `UnavailableError` when the lab is not up, `NetlabError` when the file cannot be written.
+    """
+    content = lab.client().read(SNAPSHOT)
+    try:
+        snapshots.write(file, [content])
+    except OSError as error:
+        raise startup.explained(error, file.parent) from error
+    return snapshots.read_header(file)
+
+
+def restore(lab: Lab, file: Path | None) -> snapshots.Header:
+    """Put the objects of a snapshot in place of those of a lab that is down; those of the lab's own one without `file`.
+
+    Raises `NotFoundError` when there is no such lab or snapshot, `ConflictError` when the lab is up, `NetlabError`
+    when the snapshot is damaged or cannot be put there: then nothing was changed.
+    """
+    if not lab.exists():
+        raise NotFoundError(f"there is no lab {lab.name!r}: `netlab list` shows those there are")
+    snapshot = snapshots.read(file or store.snapshot_of(lab.paths.database))
+    try:
+        # Its own lock, as a monitor does: no lab is started meanwhile.
+        with lab.paths.lock.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConflictError(
+                    f"lab {lab.name} is up: a snapshot is restored to a lab that is down, `netlab down` removes it"
+                ) from None
+            os.umask(0o177)
+            store.restore(lab.paths.database, snapshot)
+    except OSError as error:
+        raise startup.explained(error, lab.paths.directory) from error
+    except sqlite3.Error as error:
+        raise NetlabError(f"lab {lab.name}: its database cannot be made anew: {error}") from error
+    return snapshot.header
