@@ -85,23 +85,23 @@ class _Barrier:
         self._nodes = lab.spec().node_names
 
     def pass_(self) -> Outcome:
-        wanted = self._controllers_acted()
-        if self._reached(wanted, {name for name in self._read() if name != CONTROLLER_MANAGER}):
-            standings = self._read()
-            return Outcome(wanted, standings, [])
+        wanted, acted = self._controllers_acted()
+        # Controllers that never rest are always a little behind: once they have acted, only the nodes count.
+        names = set(self._read()) - ({CONTROLLER_MANAGER} if acted else set())
+        in_force = acted and self._reached(wanted, names)
         standings = self._read()
-        return Outcome(wanted, standings, self._lags(standings, wanted))
+        return Outcome(wanted, standings, [] if in_force else self._lags(standings, wanted, names))
 
-    def _controllers_acted(self) -> int:
-        """Wait until what controllers do because of all that was done is done, too; the revision at which it is."""
+    def _controllers_acted(self) -> tuple[int, bool]:
+        """Wait until what controllers do because of all that was done is done, too: the revision then, and whether."""
         for _ in range(_ROUNDS):
             before = self._read()[CONTROLLER_MANAGER].writes
             wanted = self._progress()
             if not self._reached(wanted, {CONTROLLER_MANAGER}):
-                return wanted
+                return wanted, False
             if self._read()[CONTROLLER_MANAGER].writes == before:
-                return wanted
-        return self._progress()
+                return wanted, True
+        return self._progress(), True
 
     def _reached(self, wanted: int, names: Collection[str]) -> bool:
         """Wait until these components are at a revision; whether they are."""
@@ -122,7 +122,7 @@ class _Barrier:
             pause = min(pause * 2, _LAST_PAUSE)
 
     def _progress(self) -> int:
-        """The API's present revision, of which all watches are told. 0 if there is no answer in time."""
+        """The API's present revision, of which all watches are told. Raises as `Lab.require_up`."""
         while True:
             left = self._deadline - time.monotonic()
             try:
@@ -137,10 +137,10 @@ class _Barrier:
     def _read(self) -> dict[str, Standing]:
         return revisions.read_all(self._lab.paths, self._nodes)
 
-    def _lags(self, standings: dict[str, Standing], wanted: int) -> list[Lag]:
+    def _lags(self, standings: dict[str, Standing], wanted: int, names: Collection[str]) -> list[Lag]:
         found = []
         for name, standing in standings.items():
-            if standing.revision < wanted and name not in self._excused:
+            if standing.revision < wanted and name in names and name not in self._excused:
                 node = next((each for each in self._nodes if name.endswith(f"-{each}")), "")
                 found.append(Lag(name.removesuffix(f"-{node}") if node else name, node, standing.revision, wanted))
         return found
