@@ -1,11 +1,16 @@
 """How fast a lab is: up, thirty pods reachable, a thousand pods, down. Each beside the machine's own floor.
 
     python benchmarks/lab.py [--json] [--pods 1000] [--repeat 5]
+    python benchmarks/lab.py --nodes 10,25,50,100 [--json] [--curves FILE.svg]
 
 The floors are measured in the same run, alternating with what they are compared to:
 - up: one Python interpreter loading the libraries that a lab's daemon loads, which no lab can do without;
 - pods: network namespaces with a veth pair each and a forked process in it, made in a plain loop;
 - down: the end of those processes and namespaces, left to the kernel.
+
+With --nodes: how a lab grows with them. Its floor is that interpreter, and then as many bare nodes in a plain loop:
+each a set of namespaces, a veth pair and three forked processes. The last figure is the processor time that one
+kube-proxy takes for one endpoint that changes in a Service of 1,500.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from benchmarks import _nodes
 from netlab.api.blocking import BlockingClient
 from netlab.api.resources import DEPLOYMENTS, PODS
 from netlab.net import syscalls
@@ -272,13 +278,31 @@ def _make_bare_pods() -> float:
         return _FLOOR_PODS / (time.perf_counter() - began)
 
 
+def _grow(sizes: list[int], curves: Path | None, *, as_json: bool) -> None:
+    found = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="netlab-") as directory:
+            found.append(_nodes.measure(Path(directory) / "labs", size))
+        if not as_json:
+            print(", ".join(f"{name} {value}" for name, value in found[-1].items()), flush=True)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    if curves:
+        curves.write_text(_nodes.curves(found))
+
+
 def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pods", type=int, default=1000)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--nodes", type=lambda text: [int(part) for part in text.split(",")], metavar="N,N,...")
+    parser.add_argument("--curves", type=Path, metavar="FILE.svg")
     arguments = parser.parse_args()
+    if arguments.nodes:
+        _grow(arguments.nodes, arguments.curves, as_json=arguments.json)
+        return
     with tempfile.TemporaryDirectory(prefix="netlab-") as directory:
         home = Path(directory) / "labs"
         bench = Bench(home)
