@@ -27,7 +27,7 @@ from netlab.errors import (
     UnavailableError,
     UsageError,
 )
-from netlab.lab import process, readiness, startup
+from netlab.lab import limits, process, readiness, startup
 from netlab.lab.paths import FABRIC, LabPaths, home, require_home
 from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
@@ -145,12 +145,14 @@ class Lab:
                         f"lab {self.name} is down but was made otherwise: `netlab up` without options starts it again "
                         "with its objects, `netlab down` removes it"
                     )
+                limits.require(self.spec().nodes)
                 startup.require_room(self.paths.directory, self.spec().nodes)
                 return False
             self._require_own()
         except OSError as error:
             raise startup.explained(error, self.paths.directory) from error
         wanted = spec or LabSpec()
+        limits.require(wanted.nodes)
         try:
             self.paths.make(wanted.node_names)
             startup.require_room(self.paths.directory, wanted.nodes)
