@@ -10,8 +10,8 @@ import socket
 import struct
 import subprocess
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from netlab.capture.tagged import Instruction, Program, wherever
 from netlab.errors import TimedOutError, UnsupportedError, UsageError
 
 _COMPILE_TIMEOUT = 20.0
@@ -32,24 +32,11 @@ _ETHERNET, _IPV4, _IPV6, _UDP, _VXLAN = 14, 20, 40, 8, 8
 _VXLAN_PORT = 4789
 
 
-class Instruction(NamedTuple):
-    """struct sock_filter (linux/filter.h)."""
-
-    code: int
-    jt: int
-    jf: int
-    k: int
-
-
-Program = tuple[Instruction, ...]
-"""What the kernel runs for each packet; its result is the number of bytes to keep, 0 for none."""
-
-
 def compile_filter(expression: str) -> Program:
     """The program that takes packets to which `expression` (pcap-filter(7)) applies.
 
     It applies to a packet, or to the packet that VXLAN carries in it: a connection is seen inside the tunnel as well.
-    No expression takes everything. VLAN tags are not in what the kernel shows to the program: `vlan` never applies.
+    No expression takes everything. VLAN tags are where they are on the wire, wherever the kernel keeps them.
     Raises `UsageError` with tcpdump's own words for what is no such expression, `UnsupportedError` when there is no
     tcpdump to compile it, `TimedOutError` when a name in it cannot be resolved in time.
     """
@@ -66,7 +53,8 @@ def compile_filter(expression: str) -> Program:
         raise UsageError(f"filter {expression!r}: {error}") from None
     if compiled.returncode:
         raise UsageError(f"filter {expression!r}: {_last_words(compiled.stderr)}; see `man pcap-filter`")
-    program = in_tunnel_too(parse(compiled.stdout))
+    given = parse(compiled.stdout)
+    program = wherever(in_tunnel_too(given), given)
     if len(program) > _LONGEST:
         raise UsageError(f"filter {expression!r}: is too long: {len(program)} instructions of at most {_LONGEST}")
     return program

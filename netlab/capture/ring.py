@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from netlab.capture.filters import Program, attach
+from netlab.capture.filters import attach
+from netlab.capture.tagged import Program
 from netlab.capture.taps import Tap
 from netlab.errors import NetlabError, NotFoundError, UnsupportedError
 from netlab.net import syscalls

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Dot1Q, Ether
 
 from netlab.capture import engine as engine_module
 from netlab.capture.engine import Engine, Source
@@ -307,6 +310,45 @@ def test_vlan_tags_are_put_back() -> None:
         engine.stop()
         tagged = [(each.data, each.length) for each in engine.frames() if each.data.endswith(b"tagged")]
     assert tagged == [(frame, len(frame))] * 2  # the kernel takes the tag out where a frame comes in
+
+
+_TAGGED = {
+    "vlan": "abcd",
+    "vlan 7": "ac",
+    "vlan 7 and host 192.0.2.2": "a",
+    "vlan 5 and vlan 7 and udp port 7777": "d",
+    "udp port 7777": "e",
+    "udp port 7777 and not vlan": "e",
+    "ether[14:2] & 0xfff = 8": "b",
+}
+"""Which of the frames below each filter takes."""
+
+
+@isolated
+@pytest.mark.parametrize("expression", _TAGGED)
+def test_a_filter_takes_tagged_frames_at_both_ends_or_at_none(expression: str) -> None:
+    ip(PAIR)
+    datagram = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=1, dport=7777)
+    head = {"src": "02:00:00:00:00:02", "dst": "02:00:00:00:00:01"}
+    sent = {
+        "a": Ether(**head) / Dot1Q(vlan=7, prio=3) / datagram / b"a",
+        "b": Ether(**head) / Dot1Q(vlan=8) / datagram / b"b",
+        "c": Ether(**head) / Dot1Q(vlan=7) / IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=1, dport=7777) / b"c",
+        "d": Ether(type=0x88A8, **head) / Dot1Q(vlan=5, type=0x8100) / Dot1Q(vlan=7) / datagram / b"d",
+        "e": Ether(**head) / datagram / b"e",
+    }
+    with (
+        Engine([source("left"), source("right")], expression) as engine,
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender,
+    ):
+        sender.bind(("left", 0))
+        for packet in sent.values():
+            sender.send(bytes(packet))
+        engine.stop()
+        frames = list(engine.frames())
+    for interface in ("left", "right"):
+        taken = [frame.data for frame in frames if frame.tap.interface == interface]
+        assert taken == [bytes(sent[name]) for name in _TAGGED[expression]]
 
 
 @isolated

@@ -10,7 +10,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 
-from netlab.capture.filters import Instruction, attach, compile_filter, in_tunnel_too, parse
+from netlab.capture.filters import attach, compile_filter, in_tunnel_too, parse
+from netlab.capture.tagged import Instruction
 from netlab.errors import UnsupportedError, UsageError
 
 needs_tcpdump = pytest.mark.skipif(
