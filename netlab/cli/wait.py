@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,13 @@ from netlab.errors import NotFoundError, UsageError
 from netlab.lab.lab import Lab
 
 if TYPE_CHECKING:
-    from netlab.lab.waiting import Target
+    from netlab.lab.waiting import Met, Target
 
 
 @click.command()
 @lab_option
 @namespace_option
-@click.option("--for", "wanted", metavar="WHAT", help="condition=TYPE[=STATUS], or delete.")
+@click.option("--for", "wanted", metavar="WHAT", help="condition=TYPE[=STATUS], jsonpath={.FIELD}=VALUE, or delete.")
 @click.option("-l", "--selector", default="", help="Those that a label selector matches.")
 @click.option("--all", "every", is_flag=True, help="All objects of the kind in the namespace.")
 @click.option("--synced", is_flag=True, help="Wait until all nodes have put in force what was done until now.")
@@ -45,6 +46,7 @@ def wait(
     netlab wait pod/web --for=condition=Ready
     netlab wait deployment/web --for=condition=Available --timeout=1m
     netlab wait pods -l app=web --for=delete
+    netlab wait pod/web --for=jsonpath='{.status.phase}'=Running
     netlab wait --synced
     """
     if wanted is None and kind is not None:
@@ -74,10 +76,7 @@ def _wait_for(
     from netlab.cli.objects import objects_named
     from netlab.lab import waiting
 
-    form, _, detail = wanted.partition("=")
-    type_, _, status = detail.partition("=")
-    if wanted != "delete" and (form != "condition" or not type_):
-        raise UsageError(f"wait: --for={wanted}: write --for=condition=TYPE[=STATUS] or --for=delete")
+    met = _met(wanted)
     objects = objects_named(kind, tuple(names))
     named = any(name is not None for _, name in objects)
     if named + bool(selector.strip()) + every != 1:
@@ -92,10 +91,25 @@ def _wait_for(
     def told(target: Target) -> None:
         click.echo(f"{target} condition met")
 
-    if wanted == "delete":
+    if met is None:
         waiting.wait_gone(client, targets, timeout, told)
     elif not targets:
         which = f" with {selector}" if selector else ""
         raise NotFoundError(f"wait: there are no {kind}{which} in namespace {namespace}")
     else:
-        waiting.wait_for(client, targets, waiting.condition(type_, status or "True"), timeout, told)
+        waiting.wait_for(client, targets, met, timeout, told)
+
+
+def _met(wanted: str) -> Met | None:
+    """What --for says; None is deletion."""
+    from netlab.lab import waiting
+
+    if wanted == "delete":
+        return None
+    if found := re.fullmatch(r"condition=([^=]+)(?:=(.+))?", wanted):
+        return waiting.condition(found[1], found[2] or "True")
+    if found := re.fullmatch(r"jsonpath=\{((?:\.\w+)+)\}=(.+)", wanted):
+        return waiting.field(found[1], found[2])
+    raise UsageError(
+        f"wait: --for={wanted}: write condition=TYPE[=STATUS], jsonpath={{.FIELD.FIELD}}=VALUE or delete after --for="
+    )

@@ -56,6 +56,20 @@ def condition(kind: str, status: str = "True") -> Met:
     return missing
 
 
+def field(path: str, value: str) -> Met:
+    """Met when a field of the object has that value; `path` is such as `.status.phase`."""
+    names = path.removeprefix(".").split(".")
+
+    def missing(_: Resource[Object], obj: Json) -> str:
+        found: Any = obj
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        shown = str(found).lower() if isinstance(found, bool) else str(found)
+        return "" if found is not None and shown == value else f"{path} is {'not there' if found is None else shown}"
+
+    return missing
+
+
 def readiness(resource: Resource[Object], obj: Json) -> str:
     """Met when an object does what it is there for: a pod is Ready or has succeeded, a Deployment is rolled out."""
     status = obj.get("status", {})

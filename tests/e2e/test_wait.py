@@ -116,6 +116,9 @@ def test_objects_are_waited_for_as_with_kubectl(lab: Netlab) -> None:
     lab.ok("delete", "deployment", "web", "--no-wait")
     lab.ok("wait", "pods", "--all", "--for=delete", "--timeout=60")
     assert lab.json("get", "pods")["items"] == []
+    lab.ok("apply", "-f", "-", stdin=NEVER)
+    lab.ok("wait", "pod/never", "--for=jsonpath={.status.phase}=Running")
+    assert ".status.phase is Running" in lab.fails(8, *_WAIT, "pod/never", "--for=jsonpath={.status.phase}=Failed")
     assert lab.ok("wait", "pod/gone", "--for=delete") == "pod/gone condition met\n"
 
 
