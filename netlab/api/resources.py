@@ -7,6 +7,7 @@ import re
 from typing import Generic, TypeVar
 
 from netlab.api.apps_types import Deployment, ReplicaSet
+from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
@@ -103,6 +104,9 @@ ENDPOINTSLICES = Resource(
     nullable=("endpoints",),
     older=_ENDPOINTSLICES_V1BETA1,
 )
+LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, has_status=False)
+NODE_LEASES = "kube-node-lease"
+"""The namespace of the nodes' leases, each with the name of its node: a kubelet's heartbeat (KEP-589)."""
 
 ALL: tuple[Resource[Object], ...] = (
     NAMESPACES,
@@ -113,6 +117,7 @@ ALL: tuple[Resource[Object], ...] = (
     DEPLOYMENTS,
     REPLICASETS,
     ENDPOINTSLICES,
+    LEASES,
 )  # type: ignore[assignment]
 """Every resource, in the order in which a file's objects are applied: containers of others come first."""
 

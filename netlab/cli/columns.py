@@ -169,6 +169,9 @@ _OF_KIND: dict[str, list[Column]] = {
         ("PORTS", _slice_ports, False),
         ("ENDPOINTS", _slice_endpoints, False),
     ],
+    "Lease": [
+        ("HOLDER", lambda o: o.get("spec", {}).get("holderIdentity") or "", False),
+    ],
     "Event": [
         ("TYPE", lambda o: o.get("type", ""), False),
         ("REASON", lambda o: o.get("reason", ""), False),

@@ -16,7 +16,9 @@ from netlab.api.progress import Progress
 from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
+    LEASES,
     NAMESPACES,
+    NODE_LEASES,
     NODES,
     PODS,
     REPLICASETS,
@@ -67,6 +69,7 @@ class Cluster:
         self.deployments = Informer(client, DEPLOYMENTS)
         self.replica_sets = Informer(client, REPLICASETS)
         self.endpoint_slices = Informer(client, ENDPOINTSLICES)
+        self.node_leases = Informer(client, LEASES, NODE_LEASES)
         self.informers: dict[Resource[Any], Informer[Any]] = {
             NAMESPACES: self.namespaces,
             NODES: self.nodes,
@@ -75,6 +78,7 @@ class Cluster:
             DEPLOYMENTS: self.deployments,
             REPLICASETS: self.replica_sets,
             ENDPOINTSLICES: self.endpoint_slices,
+            LEASES: self.node_leases,
         }
         self.progress.follow(list(self.informers.values()))
         # Made before any controller registers its handlers, so that handlers find the indices up to date.

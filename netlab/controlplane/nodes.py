@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Node, Pod
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.events import NORMAL, record
@@ -27,12 +28,13 @@ QUARANTINE = 40.0
 
 @dataclasses.dataclass
 class _Heartbeat:
-    stamp: str | None
-    seen: float
+    stamps: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    """The last one in the node's lease, and in its status."""
+    seen: float = dataclasses.field(default_factory=time.monotonic)
 
 
 class NodeLifecycle(Controller):
-    """Marks nodes Unknown whose kubelet no longer writes its heartbeat, and their pods not ready.
+    """Marks nodes Unknown whose kubelet no longer renews its lease, nor writes its status, and their pods not ready.
 
     A heartbeat's age counts from when it was seen, by the monotonic clock: neither a suspended machine nor two
     differing clocks make a node silent.
@@ -45,6 +47,7 @@ class NodeLifecycle(Controller):
         self._grace_period = grace_period
         self._heartbeats: dict[str, _Heartbeat] = {}
         cluster.nodes.on_change(self._node_changed)
+        cluster.node_leases.on_change(self._lease_changed)
 
     def keys(self) -> Iterable[str]:
         """Every node."""
@@ -118,10 +121,17 @@ class NodeLifecycle(Controller):
             self._heartbeats.pop(old.metadata.name, None)
             return
         ready = condition_of(new.status.conditions, "Ready")
-        stamp = ready.lastHeartbeatTime if ready is not None else None
-        known = self._heartbeats.get(new.metadata.name)
-        if known is None or known.stamp != stamp:
-            self._heartbeats[new.metadata.name] = _Heartbeat(stamp, time.monotonic())
+        self._heard(new.metadata.name, "node", ready.lastHeartbeatTime if ready is not None else None)
+
+    def _lease_changed(self, _old: Lease | None, new: Lease | None) -> None:
+        if new is not None and new.metadata.name in self.cluster.nodes.items:
+            self._heard(new.metadata.name, "lease", new.spec.renewTime)
+
+    def _heard(self, node: str, where: str, stamp: str | None) -> None:
+        heartbeat = self._heartbeats.setdefault(node, _Heartbeat())
+        if heartbeat.stamps.get(where, "") != stamp:
+            heartbeat.stamps[where] = stamp
+            heartbeat.seen = time.monotonic()
 
 
 class PodGarbageCollector(Controller):

@@ -68,7 +68,7 @@ def change(device: str, present: Overlay, wanted: Overlay, *, onlink: bool = Tru
         try:
             link = kernel.link(device)
             if link is None:
-                raise LinkError(f"link {device}: there is none of that name")
+                raise LinkError(f"link {device}: no such link")
             # Deletions come first: a new entry may take an old one's place (a peer whose endpoint or subnet changed).
             for message in _deletions(stale, device, link.index):
                 with _tolerating_gone():

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import platform
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -18,9 +19,12 @@ from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, now
 from netlab.api.resources import NODES
 from netlab.errors import NetlabError
+from netlab.node import lease
 
 HEARTBEAT = 10.0
-"""Seconds between two heartbeats, as upstream's nodeStatusUpdateFrequency."""
+"""Seconds between two heartbeats: upstream's nodeStatusUpdateFrequency, and how often it renews a lease."""
+REPORT = 300.0
+"""Seconds after which a status is written that has not changed (nodeStatusReportFrequency)."""
 _FIRST_POLL, _POLL_GROWTH = 0.025, 1.2
 _READY_POLL = 5.0
 """Seconds between two looks for the CNI configuration, before there is one (growing) and after."""
@@ -129,6 +133,8 @@ class Registration:
         self._network_error = network_error
         self._network_ready = network_ready
         self._conditions: list[Condition] = []
+        self._reported = 0.0
+        """When the status was last written, on the monotonic clock."""
 
     async def register(self) -> None:
         """Make the Node object say what this node is; tries until the API server answers."""
@@ -147,6 +153,7 @@ class Registration:
             # The server keeps the status of a Node that is created, as upstream's does: one request, not two.
             created = await self._client.create(NODES, node)
             if created.status.conditions:
+                self._reported = time.monotonic()
                 return
         except ApiError as error:
             if error.reason != "AlreadyExists":
@@ -171,7 +178,7 @@ class Registration:
             if ready == was_ready and loop.time() < next_heartbeat:
                 continue
             try:
-                await self._patch_status()
+                await self._beat(report=ready != was_ready)
                 next_heartbeat = loop.time() + HEARTBEAT
             except ApiError as error:
                 if error.reason == "NotFound":
@@ -183,6 +190,22 @@ class Registration:
             except NetlabError as error:
                 log.debug("node %s: status: %s", self._name, error)
                 next_heartbeat = loop.time() + _RETRY
+
+    async def _beat(self, *, report: bool) -> None:
+        """Renew the lease. The status is written only when it is due, or when the Node says something else."""
+        node = await self._client.get(NODES, self._name)
+        if report or time.monotonic() - self._reported >= REPORT or not self._is_told(node):
+            await self._patch_status()
+        await lease.renew(self._client, node)
+
+    def _is_told(self, node: Node) -> bool:
+        status = self._status()
+        told = {(each.type, each.status) for each in node.status.conditions}
+        return (
+            told.issuperset((each.type, each.status) for each in status.conditions)
+            and node.status.addresses == status.addresses
+            and node.status.nodeInfo == status.nodeInfo
+        )
 
     def _look(self) -> bool:
         if self._network_error():
@@ -206,3 +229,4 @@ class Registration:
         await self._client.patch(
             NODES, self._name, None, {"status": patch}, subresource="status", patch_type=STRATEGIC_MERGE_PATCH
         )
+        self._reported = time.monotonic()

@@ -23,7 +23,11 @@ def test_tables_show_what_kubectl_shows(lab: Netlab) -> None:
     wide = lab.ok("get", "no", "-o", "wide")
     assert "192.0.2.1" in wide
     assert "10.244.1.0/24" in wide
-    assert lab.ok("get", "ns", "-o", "name").split() == ["namespace/default", "namespace/kube-system"]
+    assert lab.ok("get", "ns", "-o", "name").split() == [
+        "namespace/default",
+        "namespace/kube-node-lease",
+        "namespace/kube-system",
+    ]
     assert "kind: Node" in lab.ok("get", "node", "node-1", "-o", "yaml")
     assert lab.json("get", "node/node-1")["metadata"]["name"] == "node-1"
 

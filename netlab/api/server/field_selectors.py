@@ -7,7 +7,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from netlab.api.resources import DEPLOYMENTS, ENDPOINTSLICES, EVENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES
+from netlab.api.resources import (
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+)
 from netlab.api.server.schema import JSONObject
 from netlab.errors import UsageError
 
@@ -43,6 +53,7 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     DEPLOYMENTS.plural: _COMMON,
     REPLICASETS.plural: _COMMON,
     ENDPOINTSLICES.plural: _COMMON,
+    LEASES.plural: _COMMON,
 }
 """The fields by which each resource can be selected: upstream's own (pkg/apis/*/v1/conversion.go)."""
 

@@ -20,7 +20,9 @@ from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    LEASES,
     NAMESPACES,
+    NODE_LEASES,
     NODES,
     PODS,
     REPLICASETS,
@@ -42,7 +44,7 @@ _SERVICES: Resource[Any] = SERVICES
 
 STATUS, FINALIZE = "status", "finalize"
 
-SYSTEM_NAMESPACES = ("default", "kube-system")
+SYSTEM_NAMESPACES = ("default", NODE_LEASES, "kube-system")
 
 DEFAULT_GRACE = 30
 """Seconds: v1.DefaultTerminationGracePeriodSeconds."""
@@ -99,6 +101,7 @@ STRATEGIES: dict[str, Strategy] = {
     DEPLOYMENTS.plural: Strategy(defaults.deployment, workloads.deployment, workloads.workload_update),
     REPLICASETS.plural: Strategy(defaults.replica_set, workloads.replica_set, workloads.workload_update),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
+    LEASES.plural: Strategy(defaults.nothing, cluster.lease),
 }
 
 

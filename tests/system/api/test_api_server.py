@@ -16,6 +16,7 @@ from netlab.api.informer import Informer
 from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ALL, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SERVICES
+from netlab.api.server.registry import SYSTEM_NAMESPACES
 from tests.system.api.serving import Json, Server, pod
 
 
@@ -164,8 +165,8 @@ def test_watch_refused_and_ended(server: Server) -> None:
             query = {"watch": "true", "timeoutSeconds": "1", "allowWatchBookmarks": "true"}
             async with http.get("/api/v1/namespaces", params=query) as response:
                 lines = [msgspec.json.decode(line) for line in (await response.read()).splitlines()]
-            assert [line["object"]["metadata"].get("name") for line in lines[:2]] == ["default", "kube-system"]
-            assert [line["type"] for line in lines] == ["ADDED", "ADDED", "BOOKMARK"]
+            assert [line["object"]["metadata"].get("name") for line in lines[:3]] == list(SYSTEM_NAMESPACES)
+            assert [line["type"] for line in lines] == ["ADDED", "ADDED", "ADDED", "BOOKMARK"]
 
     asyncio.run(live())
 
@@ -270,10 +271,11 @@ def test_discovery_and_health(server_of_module: Server) -> None:
                 assert await get(path) == "ok"
             assert (await get("/version"))["major"] == "1"
             assert (await get("/api"))["versions"] == ["v1"]
-            assert [group["name"] for group in (await get("/apis"))["groups"]] == ["apps", "discovery.k8s.io"]
+            groups = [group["name"] for group in (await get("/apis"))["groups"]]
+            assert groups == ["apps", "discovery.k8s.io", "coordination.k8s.io"]
             assert (await get("/apis/apps"))["preferredVersion"]["groupVersion"] == "apps/v1"
             found = set()
-            for path in ("/api/v1", "/apis/apps/v1/", "/apis/discovery.k8s.io/v1"):
+            for path in ("/api/v1", "/apis/apps/v1/", *(f"/apis/{group}/v1" for group in groups)):
                 document = await get(path)
                 assert document["kind"] == "APIResourceList"
                 found |= {(document["groupVersion"], entry["name"]) for entry in document["resources"]}

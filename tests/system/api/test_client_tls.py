@@ -24,7 +24,7 @@ from netlab.api.resources import NAMESPACES
 from tests.system.api import secure
 from tests.system.api.secure import Authority, Guard, Tls, encoded, listening
 
-SYSTEM = ["default", "kube-system"]
+SYSTEM = ["default", "kube-node-lease", "kube-system"]
 LIMIT = 60.0
 
 V1 = "client.authentication.k8s.io/v1"

@@ -12,7 +12,7 @@ import pytest
 
 from netlab.api.apps_types import Deployment
 from netlab.api.client import Client
-from netlab.api.core_types import Namespace, Pod, Service
+from netlab.api.core_types import Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.events import WARNING, record
 from netlab.api.meta_types import ObjectMeta
@@ -30,6 +30,7 @@ from netlab.api.resources import (
 from netlab.controlplane import manager
 from netlab.controlplane.cluster import condition_of, is_ready
 from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
+from netlab.node.lease import renew
 from tests.system.controlplane import harness
 from tests.system.controlplane.harness import Control, Kubelets, add_node, control_plane
 
@@ -54,6 +55,12 @@ def deployment(replicas: int, *, image: str = "netexec:1", strategy: str = "Roll
         },
         Deployment,
     )
+
+
+async def renew_forever(client: Client, node: Node) -> None:
+    while True:
+        await renew(client, node)
+        await asyncio.sleep(0.2)
 
 
 def bare_pod(name: str, node: str = "") -> Pod:
@@ -228,7 +235,7 @@ def test_a_namespace_is_emptied_and_goes(tmp_path: Path) -> None:
 def test_the_pods_of_a_silent_node_are_not_ready_and_of_a_deleted_node_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "NodeLifecycle", lambda cluster: NodeLifecycle(cluster, grace_period=2))
+    monkeypatch.setattr(manager, "NodeLifecycle", lambda cluster: NodeLifecycle(cluster, grace_period=5))
     monkeypatch.setattr(manager, "PodGarbageCollector", lambda cluster: PodGarbageCollector(cluster, quarantine=1))
 
     async def main(control: Control, client: Client) -> None:
@@ -236,7 +243,13 @@ def test_the_pods_of_a_silent_node_are_not_ready_and_of_a_deleted_node_are_delet
         kubelets = Kubelets(client)
         await client.create(PODS, bare_pod("first"))
         await kubelets.until(lambda pods: pods[0].status.podIP)
+        await add_node(client, "node-2")
+        renewed = asyncio.create_task(renew_forever(client, await client.get(NODES, "node-2")))
         await kubelets.until(lambda pods: not is_ready(pods[0]))
+        other = condition_of((await client.get(NODES, "node-2")).status.conditions, "Ready")
+        assert other is not None
+        assert other.status == "True"
+        renewed.cancel()
         condition = condition_of((await client.get(NODES, "node-1")).status.conditions, "Ready")
         assert condition is not None
         assert (condition.status, condition.reason) == ("Unknown", "NodeStatusUnknown")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
-from netlab.api.resources import NODES, PODS
+from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS
 from netlab.node.logs import log_path
 from tests.system.machine.lab import Lab
 from tests.system.node.cluster import NODE_IPS, Cluster
@@ -45,6 +45,15 @@ def test_node_is_ready_once_the_network_is_configured() -> None:
         await cluster.running("waits")
         await cluster.client.delete(NODES, "node-1")
         await cluster.until(cluster._registered, "a deleted Node is registered again")
+
+        async def has_lease() -> bool:
+            leases, _ = await cluster.client.list(LEASES, NODE_LEASES)
+            return [lease.spec.holderIdentity for lease in leases] == ["node-1"]
+
+        silent = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
+        await cluster.client.patch(NODES, "node-1", None, silent, subresource="status")
+        await cluster.until(cluster._node_ready, "a node that was taken for silent says that it is not")
+        await cluster.until(has_lease, "the kubelet renews its lease")
 
     play(scenario)
 

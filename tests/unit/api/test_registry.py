@@ -269,7 +269,7 @@ def test_a_namespace_is_emptied_before_it_goes(registry: Registry) -> None:
 
 def test_the_systems_own_namespaces_stay(registry: Registry) -> None:
     names = [stored.name for stored in registry.list(NAMESPACES, Selection())]  # type: ignore[arg-type]
-    assert names == ["default", "kube-system"]
+    assert names == ["default", "kube-node-lease", "kube-system"]
     with refused(403, 'namespaces "default" is forbidden: this namespace may not be deleted'):
         _delete(registry, NAMESPACES, "default")
 

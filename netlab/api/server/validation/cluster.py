@@ -1,7 +1,8 @@
-"""Namespaces, nodes and events."""
+"""Namespaces, nodes, their leases, and events."""
 
 from __future__ import annotations
 
+from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node
 from netlab.api.server.problems import Problems
 from netlab.api.server.validation import rules
@@ -42,3 +43,12 @@ def event(new: Event, problems: Problems) -> None:
     expected = new.involvedObject.namespace or "default"
     if new.metadata.namespace != expected:
         problems.invalid("involvedObject.namespace", new.involvedObject.namespace, "does not match event.namespace")
+
+
+def lease(new: Lease, problems: Problems) -> None:
+    """coordination.k8s.io/v1.Lease."""
+    duration, transitions = new.spec.leaseDurationSeconds, new.spec.leaseTransitions
+    if duration is not None and duration <= 0:
+        problems.invalid("spec.leaseDurationSeconds", duration, "must be greater than 0")
+    if transitions is not None and transitions < 0:
+        problems.invalid("spec.leaseTransitions", transitions, "must be greater than or equal to 0")
