@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -13,7 +14,7 @@ import click
 
 from netlab import __version__
 from netlab.cli import streams
-from netlab.errors import NetlabError
+from netlab.errors import ExhaustedError, NetlabError
 
 _COMMANDS = {
     "up": ("lab", "Start a lab: a whole cluster in about a second."),
@@ -90,15 +91,11 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The `netlab` program: runs the command line and exits. An error is one line, with the exit status of its kind."""
-    if sys.stdin is None:
-        # What is opened next would be taken for standard input, by us and by the commands that we start.
-        os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     # Debian leaves these out of an ordinary user's PATH, and nft lives there.
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    streams.prepare()
     if instruction := os.environ.get(_COMPLETE):
         _answer_shell(instruction)
-    streams.prepare()
     try:
         status = _called()
         sys.stdout.flush()
@@ -120,6 +117,13 @@ def main() -> NoReturn:
         exec("")  # noqa: S102
         _say("netlab: interrupted")
         status = _INTERRUPTED
+    except OSError as error:
+        # A file or folder of the user's, or the system's own limits: not a mistake of netlab's.
+        if os.environ.get("NETLAB_DEBUG"):
+            traceback.print_exc()
+        failure = refused(error)
+        _say(f"netlab: {failure}")
+        status = failure.exit_status
     except Exception as error:
         if os.environ.get("NETLAB_DEBUG"):
             traceback.print_exc()
@@ -130,6 +134,13 @@ def main() -> NoReturn:
     except (NetlabError, streams.ReaderGoneError):
         streams.discard()
     sys.exit(status or 0)
+
+
+def refused(error: OSError) -> NetlabError:
+    """What the system refused, as an error for people: the thing and the reason."""
+    kind = ExhaustedError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE) else NetlabError
+    reason = error.strerror or str(error) or type(error).__name__
+    return kind(f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, str | bytes) else reason)
 
 
 def _called() -> Any:

@@ -52,6 +52,8 @@ def prepare() -> None:
             os.set_inheritable(descriptor, True)
             if opened != descriptor:
                 os.close(opened)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
     errors = "backslashreplace"  # what the terminal's encoding does not have is no reason to fail
     raw = _Output(1, "w", closefd=False)

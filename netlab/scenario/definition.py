@@ -87,7 +87,7 @@ class Scenario:
 
 def load(folder: Path) -> Scenario:
     """Read a scenario. Raises `UsageError` naming the file and the field or line that is wrong."""
-    if not folder.is_dir():
+    if not _is_folder(str(folder)):
         raise UsageError(f"{folder}: is not a folder")
     header = _header(folder / _FILE)
     return Scenario(folder, header, _manifests(folder), _checks(folder / "checks.py"), _text(folder / "README.md"))
@@ -107,13 +107,20 @@ def find(names: list[str]) -> list[Scenario]:
             found += known.values()
         elif name in known:
             found.append(known[name])
-        elif "/" in name or Path(name).is_dir():
+        elif "/" in name or _is_folder(name):
             found.append(load(Path(name)))
         else:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or [n for n in known if name in n]
             hint = f"did you mean {' or '.join(near)}?" if near else "`netlab scenario list` shows them"
             raise NotFoundError(f"there is no scenario {name!r}: {hint} (a folder of your own is named ./{name})")
     return list({scenario.folder.resolve(): scenario for scenario in found}.values())
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # longer than any name of a file
+        return False
 
 
 def _header(path: Path) -> Header:

@@ -140,6 +140,7 @@ def test_the_shipped_scenarios_cover_the_four_kinds_of_traffic() -> None:
     [
         ("02-pod-to-pdo", "did you mean 02-pod-to-pod"),
         ("readines", "did you mean 04-readiness"),
+        ("x" * 300, "`netlab scenario list`"),
         ("zzz", "`netlab scenario list` shows them"),
     ],
 )
