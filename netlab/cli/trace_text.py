@@ -46,6 +46,8 @@ def lines(found: Trace, columns: int, *, verbose: bool) -> Iterator[str]:
     verdict = found.verdict
     colour = "green" if verdict.outcome == "delivered" else "red"
     yield from text.line(f"{verdict.outcome} on {verdict.node}: {verdict.reason}", more=4, style=colour)
+    for note in found.notes:
+        yield from text.line(f"note: {note}", more=4)
     if found.agrees:
         count = len(found.predicted)
         yield f"as predicted{f', one of {count} ways that the state allows' if count > 1 else ''}"

@@ -58,7 +58,8 @@ class Trace(msgspec.Struct, frozen=True):
     """A packet that was followed, beside what the lab's state foretold.
 
     `predicted` are the ways that the state allows (one for each endpoint that a Service may choose); `agrees` says
-    whether the observed way is one of them, and `differences` at which hop it is not.
+    whether the observed way is one of them, and `differences` at which hop it is not. `notes` say what else is to be
+    known: that what was dialled is not ready, that the lab changed meanwhile and the probe was sent again.
     """
 
     source: str
@@ -70,3 +71,4 @@ class Trace(msgspec.Struct, frozen=True):
     predicted: list[Path]
     agrees: bool
     differences: list[str] = []
+    notes: list[str] = []

@@ -11,13 +11,12 @@ import msgspec
 
 from netlab.api.core_types import Node, Pod
 from netlab.api.meta_types import Object
-from netlab.api.resources import NODES, PODS, SERVICES, Resource
+from netlab.api.resources import NODES, Resource
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.networks import Network, Networks
 from netlab.lab.paths import FABRIC, OUTSIDE
-from netlab.lab.taps import tapped
 from netlab.proxy.places import Ends, ends, narrowed
 from netlab.trace import compare
 from netlab.trace.account import Account
@@ -26,9 +25,16 @@ from netlab.trace.observe import Watch
 from netlab.trace.predict import predict
 from netlab.trace.probe import Sender
 from netlab.trace.reading import read
+from netlab.trace.scene import met, rules, rules_met, scene, unready
 from netlab.trace.state import Probe, Protocol, State
 
 T = TypeVar("T", bound=Object)
+
+_ATTEMPTS = 3
+"""Probes that are sent at most, each because the one before met a change."""
+
+_NAMED = 3
+"""Changes that are named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,55 +53,83 @@ class Request:
 
 
 def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _: None) -> Trace:
-    """Follow one packet.
+    """Follow one packet. One that met a change of the lab, and is not delivered as predicted, is sent again.
 
     Raises `NotFoundError` and `UsageError` for names that mean nothing, `UnavailableError` for a lab that is down,
     `UnsupportedError` where this machine's kernel cannot do it.
     """
-    progress("reading the lab's state")
+    notes: list[str] = []
+    with Networks(lab) as networks:
+        for left in reversed(range(_ATTEMPTS)):
+            progress("reading the lab's state")
+            found, changed = _followed(lab, networks, request, progress)
+            if not changed or (found.agrees and found.verdict.outcome == "delivered"):
+                break
+            what = f"{', '.join(changed[:_NAMED])}{' and more' if len(changed) > _NAMED else ''}"
+            notes.append(
+                f"{what} while the packet was under way: it was sent again"
+                if left
+                else f"{what} while the packet was under way: try again when the lab is settled"
+            )
+    return msgspec.structs.replace(found, notes=[*notes, *found.notes])
+
+
+def _followed(
+    lab: Lab, networks: Networks, request: Request, progress: Callable[[str], None]
+) -> tuple[Trace, list[str]]:
+    """A packet that was followed, and what of the lab was not the same any more at its end."""
     client = lab.client()
     nodes = _listed(client.request("GET", NODES.path()), NODES)
-    pods = _listed(client.request("GET", PODS.path()), PODS)
-    services = _listed(client.request("GET", SERVICES.path()), SERVICES)
+    begun = scene(client, networks)
+    rules_begun = rules(networks, networks.machines())
     outside = lab.spec().outside_addresses
     found = ends(
-        request.source, request.destination, request.namespace, nodes, pods, services, outside, request.protocol
+        request.source,
+        request.destination,
+        request.namespace,
+        nodes,
+        begun.pods,
+        begun.services,
+        outside,
+        request.protocol,
     )
     source, destination, _, port = narrowed(found)
-    owner = _owner(source, found, nodes, pods, outside)
-    with Networks(lab) as networks:
-        taps = tapped(networks)
-        namespaces = {network.owner: network for network in taps.values()}
-        if owner not in namespaces:
-            raise NotFoundError(f"{owner} has no network: is it running? `netlab get pods -A` tells")
-        make = partial(networks.socket, namespaces[owner])
-        try:
-            sender = Sender(request.protocol, destination, port, request.size, make)
-        except OSError as error:
-            raise UnsupportedError(f"{owner}: no probe can be sent from there: {error.strerror}") from error
-        with sender:
-            probe = Probe(
-                source=owner,
-                destination=destination,
-                protocol=request.protocol,
-                port=port,
-                source_port=sender.source_port,
-                size=request.size,
-                fragment=not request.size,
-            )
-            state = read(lab, probe, networks)
-            predicted = predict(state, probe)
-            foreseen = [hop for path in predicted for hop in (*path.hops, *path.reply)]
-            concerned = {owner, *(hop.owner for hop in foreseen)}
-            watched = {tap: network for tap, network in taps.items() if _concerns(tap, network, concerned)}
-            for hop in foreseen:
-                if hop.kind == "loopback" and hop.owner in namespaces:
-                    watched[Tap(hop.node, hop.owner, hop.interface, hop.kind)] = namespaces[hop.owner]
-            progress("watching")
-            with Watch(networks, watched, state.proxies, sender.signature) as watch:
-                progress("sending")
-                result = sender.send(request.timeout)
-                observed = watch.finish(sender, result, _stations(state))
+    owner = _owner(source, found, nodes, begun.pods, outside)
+    taps = begun.taps
+    namespaces = {network.owner: network for network in taps.values()}
+    if owner not in namespaces:
+        raise NotFoundError(f"{owner} has no network: is it running? `netlab get pods -A` tells")
+    make = partial(networks.socket, namespaces[owner])
+    try:
+        sender = Sender(request.protocol, destination, port, request.size, make)
+    except OSError as error:
+        raise UnsupportedError(f"{owner}: no probe can be sent from there: {error.strerror}") from error
+    with sender:
+        probe = Probe(
+            source=owner,
+            destination=destination,
+            protocol=request.protocol,
+            port=port,
+            source_port=sender.source_port,
+            size=request.size,
+            fragment=not request.size,
+        )
+        state = read(lab, probe, networks)
+        predicted = predict(state, probe)
+        foreseen = [hop for path in predicted for hop in (*path.hops, *path.reply)]
+        concerned = {owner, *(hop.owner for hop in foreseen)}
+        watched = {tap: network for tap, network in taps.items() if _concerns(tap, network, concerned)}
+        for hop in foreseen:
+            if hop.kind == "loopback" and hop.owner in namespaces:
+                watched[Tap(hop.node, hop.owner, hop.interface, hop.kind)] = namespaces[hop.owner]
+        changed = list(rules_met(rules_begun, rules(networks, networks.machines())))
+        progress("watching")
+        with Watch(networks, watched, state.proxies, sender.signature) as watch:
+            rules_begun = rules(networks, networks.machines())  # its own are among them now
+            progress("sending")
+            result = sender.send(request.timeout)
+            observed = watch.finish(sender, result, _stations(state))
+            changed += rules_met(rules_begun, rules(networks, networks.machines()))
     account = Account(owner, observed, state)
     path = account.path()
     expected = compare.nearest(predicted, path)
@@ -103,7 +137,8 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
     differences = list(compare.differences(expected, path)) if expected else ["nothing was predicted"]
     if differences and observed.lost:
         differences.append("but the kernel had more to tell than was read: try again while less is going on")
-    return Trace(
+    ended = scene(client, networks)
+    followed = Trace(
         source=_named(owner),
         destination=_called(request.destination, destination, port),
         protocol=request.protocol,
@@ -113,7 +148,9 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
         predicted=predicted,
         agrees=not differences,
         differences=differences,
+        notes=list(unready(ended, destination, port)),
     )
+    return followed, [*met(begun, ended), *dict.fromkeys(changed)]
 
 
 def _listed(answer: Mapping[str, object], resource: Resource[T]) -> list[T]:

@@ -324,6 +324,25 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
         assert "netlab-trace" not in tables
 
 
+_RESTLESS = "while :; do nft 'add table ip restless'; nft 'delete table ip restless'; echo changed; done"
+
+
+def test_a_probe_that_meets_a_change_is_sent_again_and_says_so(lab: Lab) -> None:
+    argv = lab.netlab.argv("exec", "--name", lab.name, "node/node-1", "--", "sh", "-c", _RESTLESS)
+    with subprocess.Popen(argv, env=lab.netlab.environment, stdout=subprocess.PIPE, text=True) as restless:
+        try:
+            assert restless.stdout is not None
+            assert restless.stdout.readline() == "changed\n"
+            found = lab.trace(11, "client", lab.target("{svc/empty}:80", "IPv4"), "--timeout", "0.3")
+        finally:
+            restless.terminate()
+    again = [note for note in found["notes"] if note.endswith("it was sent again")]
+    assert len(again) == 2
+    assert all("the rules of node-1 changed" in note for note in found["notes"])
+    assert found["notes"][-1].endswith("try again when the lab is settled")
+    assert lab.trace(11, "client", lab.target("{svc/empty}:80", "IPv4"), "--timeout", "0.3")["notes"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [

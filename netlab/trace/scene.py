@@ -1,0 +1,109 @@
+"""What of a lab a probe may meet, at two times: when it is not the same, what was seen of the probe proves little."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from netlab.api.blocking import BlockingClient
+from netlab.api.core_types import Pod, Service
+from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
+from netlab.api.resources import ENDPOINTSLICES, PODS, SERVICES
+from netlab.capture.taps import Tap
+from netlab.lab.networks import Network, Networks
+from netlab.lab.taps import tapped
+from netlab.net.nfelements import Nfnetlink
+
+
+class Scene(NamedTuple):
+    """The objects that decide a way, and the interfaces that are up, each with its network namespace."""
+
+    pods: Sequence[Pod]
+    services: Sequence[Service]
+    slices: Sequence[EndpointSlice]
+    taps: Mapping[Tap, Network]
+
+
+def scene(client: BlockingClient, networks: Networks) -> Scene:
+    """A lab as it is now. Raises as the client does, `UnavailableError` when the lab has ended."""
+    return Scene(
+        msgspec.convert(client.request("GET", PODS.path())["items"], list[Pod]),
+        msgspec.convert(client.request("GET", SERVICES.path())["items"], list[Service]),
+        msgspec.convert(client.request("GET", ENDPOINTSLICES.path())["items"], list[EndpointSlice]),
+        tapped(networks),
+    )
+
+
+def met(before: Scene, after: Scene) -> Iterator[str]:
+    """What is not the same at two times, in words. Pure."""
+    was, now = _telling(before), _telling(after)
+    for name in dict.fromkeys([*was, *now]):
+        if name not in was:
+            yield f"{name} came"
+        elif name not in now:
+            yield f"{name} went"
+        elif was[name] != now[name]:
+            yield f"{name} changed"
+    yield from (f"interface {name} came" for name in _names(after.taps, before.taps))
+    yield from (f"interface {name} went" for name in _names(before.taps, after.taps))
+
+
+def unready(now: Scene, address: str, port: int) -> Iterator[str]:
+    """What is dialled there and is not ready, in words. Pure."""
+    for pod in now.pods:
+        if address in [each.ip for each in pod.status.podIPs] and not pod.spec.hostNetwork and not _is_ready(pod):
+            yield f"pod {pod.key} is not ready ({pod.status.phase or 'Pending'})"
+    for service in now.services:
+        ingress = [each.ip for each in service.status.loadBalancer.ingress]
+        dialled = address in [*service.spec.clusterIPs, *service.spec.externalIPs, *ingress]
+        if not dialled and port not in [each.nodePort for each in service.spec.ports if each.nodePort]:
+            continue
+        listed = [each for one in now.slices if _service_of(one) == service.key for each in one.endpoints]
+        if listed and not any(each.conditions.ready is not False for each in listed):
+            yield f"Service {service.key} has endpoints, but none is ready"
+
+
+def _telling(one: Scene) -> dict[str, Any]:
+    """By name, what of each object decides a way."""
+    found: dict[str, Any] = {}
+    for pod in one.pods:
+        addresses = [each.ip for each in pod.status.podIPs]
+        leaving = pod.metadata.deletionTimestamp is not None
+        found[f"pod {pod.key}"] = (pod.metadata.uid, addresses, pod.status.phase, _is_ready(pod), leaving)
+    for service in one.services:
+        found[f"Service {service.key}"] = (service.spec, service.status.loadBalancer)
+    for part in one.slices:
+        found.setdefault(f"the list of endpoints of {_service_of(part)}", {})[part.metadata.name] = (
+            part.endpoints,
+            part.ports,
+        )
+    return found
+
+
+def _service_of(one: EndpointSlice) -> str:
+    return f"{one.metadata.namespace}/{one.metadata.labels.get(SERVICE_NAME_LABEL, one.metadata.name)}"
+
+
+def _is_ready(pod: Pod) -> bool:
+    return any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
+
+
+def rules(networks: Networks, machines: Iterable[Network]) -> dict[str, int]:
+    """Which state of nftables each machine has: a number that every change makes another one."""
+    return {machine.owner: networks.run(machine, _generation) for machine in machines}
+
+
+def rules_met(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str]:
+    """Whose rules are not the same at two times, in words. Pure."""
+    return (f"the rules of {name} changed" for name, number in before.items() if after.get(name) != number)
+
+
+def _generation() -> int:
+    with Nfnetlink() as kernel:
+        return kernel.generation()
+
+
+def _names(one: Collection[Tap], other: Collection[Tap]) -> list[str]:
+    return sorted({tap.name for tap in one} - {tap.name for tap in other})
