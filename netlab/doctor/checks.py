@@ -7,7 +7,7 @@ import os
 
 from netlab.doctor import probes
 from netlab.doctor.examination import Check
-from netlab.doctor.programs import CONNTRACK, IP, IP6TABLES_RESTORE, IPTABLES_RESTORE, NFT, PYTHON, TCPDUMP
+from netlab.doctor.programs import CONNTRACK, CURL, IP, IP6TABLES_RESTORE, IPTABLES_RESTORE, NFT, PYTHON, TCPDUMP
 from netlab.lab.paths import home
 from netlab.machine.privileges import remedy
 
@@ -198,6 +198,7 @@ def _tools() -> list[Check]:
             Check(program.name, program.path, lost, program.remedy, required=False)
             for program, lost in (
                 (TCPDUMP, "no capture filters: no `netlab capture --service`, no scenario that looks at packets"),
+                (CURL, "no requests by hand: the commands in the lessons' texts ask with it"),
                 (IP, "no `netlab exec node/node-1 -- ip route`"),
             )
         ),

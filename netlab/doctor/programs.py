@@ -36,6 +36,7 @@ IPTABLES_RESTORE = Program("iptables-restore", "iptables", "iptables-nft")
 IP6TABLES_RESTORE = Program("ip6tables-restore", "iptables", "iptables-nft")
 CONNTRACK = Program("conntrack", "conntrack", "conntrack-tools")
 TCPDUMP = Program("tcpdump", "tcpdump", "tcpdump")
+CURL = Program("curl", "curl", "curl")
 IP = Program("ip", "iproute2", "iproute")
 PYTHON = Program("python3", "python3", "python3")
 
