@@ -18,5 +18,10 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda match: _SHORT.get(match[0]) or _escaped(ord(match[0])), text)
 
 
+def visible_lines(text: str) -> str:
+    """The same of a text of several lines: their ends and tabs stay."""
+    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
+
+
 def _escaped(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

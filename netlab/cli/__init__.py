@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ import click
 from netlab import __version__
 from netlab.cli import streams
 from netlab.errors import ExhaustedError, NetlabError
+from netlab.visible import visible_lines
 
 _COMMANDS = {
     "up": ("lab", "Start a lab: a whole cluster in about a second."),
@@ -107,8 +109,9 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        with contextlib.suppress(OSError):
-            error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        _say(shown.getvalue().rstrip("\n"))
         status = error.exit_code
     except (KeyboardInterrupt, click.exceptions.Abort):
         # Python remembers an interruption within source that is run from a string, as dataclasses do while a module
@@ -153,7 +156,7 @@ def _called() -> Any:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # of standard error nobody can be told
-        click.echo(text, err=True)
+        click.echo(visible_lines(text), err=True)
 
 
 def _answer_shell(instruction: str) -> NoReturn:

@@ -21,7 +21,7 @@ from netlab.capture.headers import SCTP, TCP, UDP, Flow, endpoint_text, protocol
 from netlab.capture.session import FOLLOWED, Session
 from netlab.capture.taps import Tap
 from netlab.cli.layout import duration, shortened, width, wrapped
-from netlab.cli.output import warn
+from netlab.cli.output import escaped_json, warn
 from netlab.visible import visible
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Screen(AbstractContextManager["Screen"]):
                 self._live.console.print(Text(line, style=style), soft_wrap=True)
 
     def _write_json(self, value: dict[str, Any]) -> None:
-        click.echo(msgspec.json.encode(value))
+        click.echo(escaped_json(msgspec.json.encode(value).decode()))
 
 
 def _tap_name(tap: Tap) -> str:

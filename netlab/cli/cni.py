@@ -28,7 +28,7 @@ from netlab.cli.cni_call import (
 )
 from netlab.cli.cni_install import install, uninstall
 from netlab.cli.options import output_option
-from netlab.cli.output import table, value
+from netlab.cli.output import say, table, value
 from netlab.errors import NetlabError, NotFoundError, UnsupportedError
 
 
@@ -93,7 +93,7 @@ def check(network: str, netns: str, **given: Any) -> None:
         call.runtime.check(call.network, call.attachment)
     attachment = call.attachment
     skipped = " (disableCheck: no plugin was called)" if call.network.disable_check else ""
-    click.echo(f"{attachment.ifname} of {attachment.container_id} on network {network}: unchanged{skipped}")
+    say(f"{attachment.ifname} of {attachment.container_id} on network {network}: unchanged{skipped}")
 
 
 @cni.command()
@@ -132,7 +132,7 @@ def gc(
         value(names | watch.values(), output)
         return
     for what, listed in names.items():
-        click.echo(f"{what}: {', '.join(listed) or 'none'}")
+        say(f"{what}: {', '.join(listed) or 'none'}")
     watch.print()
 
 
@@ -226,11 +226,11 @@ def list_reservations(network: str | None, data_dir: Path, output: str | None) -
     for one in chosen:
         for ranges in (each for each in one.sets if each.size):
             used = sum(_is_within(held.address, ranges.ranges) for held in one.reservations)
-            click.echo(f"network {one.name}: {used} of the {ranges.size} addresses of {ranges.ranges} are reserved")
+            say(f"network {one.name}: {used} of the {ranges.size} addresses of {ranges.ranges} are reserved")
         if one.dead:
-            click.echo(f"network {one.name}: these date from an earlier boot; the next ADD frees them")
+            say(f"network {one.name}: these date from an earlier boot; the next ADD frees them")
         for name in one.foreign:
-            click.echo(f"network {one.name}: {name!r} in its folder is not a reservation; ignored", err=True)
+            say(f"network {one.name}: {name!r} in its folder is not a reservation; ignored", err=True)
 
 
 @cni.command()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netlab.cli.cni_install import BIN_DIR, CONF_DIR
-from netlab.cli.output import value
+from netlab.cli.output import say, value
 from netlab.cni import errors
 from netlab.cni.changes import Change, Line, compare, snapshot, snapshot_of
 from netlab.cni.errors import CniError
@@ -26,6 +26,7 @@ from netlab.errors import (
     UnavailableError,
     UsageError,
 )
+from netlab.visible import visible
 
 if TYPE_CHECKING:
     from netlab.cni.networks import NetworkList
@@ -269,9 +270,9 @@ class Watch:
         """Write the changes as a difference."""
         for place, changes in self._changes().items():
             if changes:
-                click.echo(f"\n{place}:", err=err)
+                click.echo(f"\n{visible(place)}:", err=err)
             for change in changes:
-                click.echo(f"{change.sign} {change.line.kind:<11} {change.line.text}", err=err)
+                say(f"{change.sign} {change.line.kind:<11} {change.line.text}", err=err)
 
     def _look(self) -> dict[str, list[Line]]:
         places = {"node": snapshot(self._data_dir)}

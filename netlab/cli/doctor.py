@@ -10,6 +10,7 @@ import click
 from netlab.cli.options import output_option
 from netlab.cli.output import table, value
 from netlab.errors import ChecksFailedError
+from netlab.visible import visible
 
 if TYPE_CHECKING:
     from netlab.doctor.examination import Finding
@@ -56,7 +57,7 @@ def _print(findings: list[Finding]) -> None:
     table(["CHECK", "STATUS", "FOUND"], [[f.check.name, f.status, f.found] for f in findings])
     for finding in findings:
         if finding.status in ("failed", "lacking"):
-            click.echo(f"\n{finding.check.name}: {finding.found}")
+            click.echo(f"\n{finding.check.name}: {visible(finding.found)}")
             click.echo(f"    costs   {finding.check.cost}")
             click.echo(f"    remedy  {finding.check.remedy}")
     counts = Counter(finding.status for finding in findings)

@@ -59,7 +59,7 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...], wait: bool, timeout
     client = lab.client()
     done = apply_documents(client, documents, namespace, output.warn)
     for applied in done:
-        click.echo(f"{applied.resource.singular}/{applied.name} {applied.outcome}")
+        output.say(f"{applied.resource.singular}/{applied.name} {applied.outcome}")
     if wait:
         _wait_ready(lab, client, [Target(each.resource, each.namespace, each.name) for each in done], timeout)
 
@@ -130,7 +130,7 @@ def _show(
     if form == "name":
         for resource, objects in listings:
             for obj in objects:
-                click.echo(f"{resource.singular}/{obj['metadata']['name']}")
+                output.say(f"{resource.singular}/{obj['metadata']['name']}")
         return
     if not found:
         click.echo("No resources found.", err=True)
@@ -200,7 +200,7 @@ def delete(
         except ApiError as error:
             failure = failure or error
             continue
-        click.echo(f"{title} deleted")
+        output.say(f"{title} deleted")
     if wait:
         _wait_gone(client, targets)
     if failure is not None:

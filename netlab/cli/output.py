@@ -12,6 +12,8 @@ import click
 import msgspec
 from rich.cells import cell_len
 
+from netlab.visible import visible
+
 _COLUMNS = 80
 """Of a terminal that does not say how many it has."""
 
@@ -21,15 +23,16 @@ _MOST_CELLS = 79
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write columns as wide as their contents, as kubectl does."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
+    shown = [[visible(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(header))]
+    for row in shown:
         click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def value(data: Any, form: str) -> None:
     """Write plain values as `json` or `yaml`."""
     if form == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
+        click.echo(escaped_json(msgspec.json.format(msgspec.json.encode(data), indent=2).decode()))
     else:
         import yaml
 
@@ -38,7 +41,23 @@ def value(data: Any, form: str) -> None:
 
 def warn(text: str) -> None:
     """Print the API server's warning, as kubectl does."""
-    click.echo(f"Warning: {text}", err=True)
+    say(f"Warning: {text}", err=True)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write a line in which there may be what a container, a manifest, an API or a packet said."""
+    click.echo(visible(text), err=err)
+
+
+def escaped_json(text: str) -> str:
+    """The same JSON, in which nothing controls a terminal: its encoder leaves all but C0 controls as they are."""
+    return "\n".join(_escaped_line(line) for line in text.split("\n"))
+
+
+def _escaped_line(line: str) -> str:
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(each if visible(each) == each else f"\\u{ord(each):04x}" for each in line)
 
 
 class Progress:
@@ -53,7 +72,7 @@ class Progress:
         """Replace the line."""
         if self._live:
             width = _columns()
-            line = fitted(f"{text} ...", width)
+            line = fitted(f"{visible(text)} ...", width)
             click.echo(wiping(self._cells, width) + line, err=True, nl=False)
             self._cells = cell_len(line)
 

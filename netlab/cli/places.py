@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from netlab.cli.options import lab_option, namespace_option
 from netlab.cli.suggestions import containers, places, pods, suggest
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
+from netlab.visible import visible_lines
 
 _POLL = 0.1
 
@@ -37,7 +39,7 @@ def exec(lab: Lab, namespace: str, container: str | None, place: str, command: t
     netlab exec web-5d4f9-x2x7p -- ip address
     netlab exec web-5d4f9-x2x7p -c sidecar -- ss -tln
     netlab exec node/node-1 -- nft list ruleset
-    netlab exec outside -- /agnhost connect 192.0.2.1:30080
+    netlab exec outside -- curl -sw '\\n' 192.0.2.1:30080/hostname
     """
     argv = list(command[1:] if command[0] == "--" else command)
     if not argv:
@@ -77,11 +79,15 @@ def _run(
 @click.option("-f", "--follow", is_flag=True, help="Keep printing as more comes, until the container ends.")
 @click.option("-p", "--previous", is_flag=True, help="Show the output of the run before the last restart.")
 @click.option("--tail", type=click.IntRange(min=0), help="Show only the last lines.")
+@click.option("--raw", is_flag=True, help="Write it as it is to a terminal too, colours and other controls included.")
 @click.argument("pod", shell_complete=suggest(pods))
 def logs(
-    lab: Lab, namespace: str, container: str | None, follow: bool, previous: bool, tail: int | None, pod: str
+    lab: Lab, namespace: str, container: str | None, follow: bool, previous: bool, tail: int | None, raw: bool, pod: str
 ) -> None:
-    """Show what a pod's container printed."""
+    """Show what a pod's container printed.
+
+    A pipe or a file gets it as it is. On a terminal, what would control it is made visible: ESC is shown as \\x1b.
+    """
     path = _log_path(lab, namespace, pod, container, previous=previous)
     try:
         text = path.read_bytes()
@@ -89,11 +95,27 @@ def logs(
         what = "no earlier run" if previous else "printed nothing yet"
         raise NotFoundError(f"pod {pod}: its container has {what}") from None
     lines = text.splitlines(keepends=True)
+    show = _show_raw if raw or not sys.stdout.isatty() else _Shown()
     for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
-        click.echo(line, nl=False)
+        show(line)
     if follow:
-        for line in _grown(path, len(text)):
-            click.echo(line, nl=False)
+        for chunk in _grown(path, len(text)):
+            show(chunk)
+
+
+def _show_raw(data: bytes) -> None:
+    click.echo(data, nl=False)
+
+
+class _Shown:
+    """Writes a log to a terminal; a character may come in two parts."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def __call__(self, data: bytes) -> None:
+        # A carriage return before the end of a line does nothing.
+        click.echo(visible_lines(self._decoder.decode(data).replace("\r\n", "\n")), nl=False)
 
 
 def _log_path(lab: Lab, namespace: str, pod: str, container: str | None, *, previous: bool) -> Path:

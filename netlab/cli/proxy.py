@@ -18,7 +18,7 @@ import click
 
 from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
-from netlab.cli.output import value
+from netlab.cli.output import say, value
 from netlab.errors import NetlabError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
 
@@ -90,7 +90,7 @@ class _Outside:
         document = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
         loaded = configfile.load(self.config_file) if self.config_file else configfile.parse(document)
         if loaded.ignored:
-            click.echo(f"Warning: {self.config_file}: these have no effect here: {', '.join(loaded.ignored)}", err=True)
+            say(f"Warning: {self.config_file}: these have no effect here: {', '.join(loaded.ignored)}", err=True)
         changes: dict[str, Any] = {
             "node_name": self.node or loaded.config.node_name or os.uname().nodename.lower(),
             # Without IPv6 in the kernel there is nothing to do for it.
@@ -241,7 +241,7 @@ def diff(lab: Lab, node: str | None, output: str | None, **given: Any) -> None:
     else:
         for name, lines in found.items():
             for line in lines or ["as planned"]:
-                click.echo(f"{name}: {line}")
+                say(f"{name}: {line}")
     if any(found.values()):
         sys.exit(_DIFFERS)
 
@@ -262,7 +262,7 @@ def cleanup(lab: Lab, node: str | None) -> None:
         try:
             asyncio.run(clean(mode, ("IPv4", "IPv6")))
         except UnsupportedError as error:
-            click.echo(f"Warning: {mode}: {error}", err=True)
+            say(f"Warning: {mode}: {error}", err=True)
 
 
 def _spec(lab: Lab) -> Any:
@@ -315,7 +315,7 @@ def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _print(found: Explanation, node: str) -> None:
-    click.echo(f"{found.source} -> {found.destination} on {node}: {found.decision}")
+    say(f"{found.source} -> {found.destination} on {node}: {found.decision}")
     rows = [("source", found.origin)]
     if found.frontend:
         rows.append(("frontend", f"{found.frontend} of Service {found.service}"))
@@ -332,5 +332,5 @@ def _print(found: Explanation, node: str) -> None:
         rows.append(("differs", f"and {len(found.differences) - _SHOWN} more: netlab proxy diff"))
     last = ""
     for name, text in rows:
-        click.echo(f"  {'' if name == last else name:<10}  {text}")
+        say(f"  {'' if name == last else name:<10}  {text}")
         last = name

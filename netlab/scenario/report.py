@@ -15,6 +15,7 @@ from netlab.scenario.checks import Check
 from netlab.scenario.definition import Scenario
 from netlab.scenario.results import CheckResult, Result, Status, worst
 from netlab.scenario.runner import Observer
+from netlab.visible import visible_lines
 
 _MARKS: dict[Status, tuple[str, str]] = {
     "passed": ("✓", "green"),
@@ -116,7 +117,8 @@ class Account(Observer):
 
     def _print(self, *parts: str | tuple[str, str], margin: int = 0) -> None:
         """A line; on a terminal it is broken between words, and goes on behind so many cells of its first `margin`."""
-        line = Text.assemble(*parts)
+        shown = [visible_lines(each) if isinstance(each, str) else (visible_lines(each[0]), each[1]) for each in parts]
+        line = Text.assemble(*shown)
         room = self._console.width - margin
         if not self._console.is_terminal or room < _NARROWEST:  # a pipe gets a line for a line
             self._console.print(line, soft_wrap=True)

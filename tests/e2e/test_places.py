@@ -1,5 +1,6 @@
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Netlab
+from tests.e2e.conftest import Netlab, eventually
 
 PODS = """
 apiVersion: v1
@@ -170,6 +171,35 @@ NOT_FOUND = [
 @pytest.mark.parametrize(("arguments", "status", "message"), NOT_FOUND)
 def test_a_wrong_place_is_said_in_one_line(talker: Netlab, arguments: list[str], status: int, message: str) -> None:
     assert message in talker.fails(status, *arguments)
+
+
+COLOURED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: painter}
+spec:
+  nodeName: node-1
+  containers: [{name: c, image: sh, command: [sh, -c, 'printf "\\033[31mred\\tgröße\\r\\n"; exec sleep 1000']}]
+"""
+
+
+def test_a_log_on_a_terminal_controls_nothing_unless_asked_for_raw(lab: Netlab) -> None:
+    lab.ok("apply", "-f", "-", stdin=COLOURED)
+    eventually(lambda: lab.run("logs", "painter").stdout != "")
+    assert lab.ok("logs", "painter") == "\x1b[31mred\tgröße\n"  # Python's text mode has \r\n as \n
+
+    def on_a_terminal(*options: str) -> bytes:
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123
+            subprocess.run(
+                lab.argv("logs", "painter", *options), env=lab.environment, stdout=theirs, check=True, timeout=60
+            )
+            os.close(theirs)
+            return terminal.read(1000)
+
+    assert on_a_terminal() == "\\x1b[31mred\tgröße\r\n".encode()
+    assert on_a_terminal("--raw").startswith(b"\x1b[31mred\t")
+    lab.ok("delete", "pod", "painter", "--grace-period", "1")
 
 
 def test_logs_are_what_the_container_printed(talker: Netlab) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netlab.visible import visible
+from netlab.visible import visible, visible_lines
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,7 @@ from netlab.visible import visible
 )
 def test_controls_are_shown_and_letters_are_left_alone(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+def test_lines_and_tabs_stay_in_a_text() -> None:
+    assert visible_lines("a\tb\n\x1b[31mc\r\n") == "a\tb\n\\x1b[31mc\\r\n"

@@ -1,8 +1,13 @@
-"""The line that says what is going on."""
+"""The line that says what is going on; what is printed controls no terminal."""
+
+import json
 
 import pytest
 
-from netlab.cli.output import fitted, wiping
+from netlab.cli.output import fitted, say, table, value, warn, wiping
+
+HOSTILE = "\x1b]0;title\x07 \x9b31m \u202egnp\nnetlab: all is well"
+SHOWN = "\\x1b]0;title\\x07 \\x9b31m \\u202egnp\\nnetlab: all is well"
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,22 @@ def test_the_line_never_reaches_the_last_column(text: str, width: int, shown: st
 )
 def test_a_line_that_the_terminal_has_broken_is_wiped_whole(cells: int, width: int, wiped: str) -> None:
     assert wiping(cells, width) == wiped
+
+
+def test_what_came_from_elsewhere_is_made_visible(capsys: pytest.CaptureFixture[str]) -> None:
+    table(["NAME", "MESSAGE"], [["a", HOSTILE]])
+    say(HOSTILE)
+    warn(HOSTILE)
+    printed = capsys.readouterr()
+    assert printed.out == f"NAME   MESSAGE\na      {SHOWN}\n{SHOWN}\n"
+    assert printed.err == f"Warning: {SHOWN}\n"
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_values_are_escaped_as_their_form_has_it(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value({"text": HOSTILE, "größe": "é"}, form)
+    printed = capsys.readouterr().out
+    assert all(each.isprintable() for each in printed.replace("\n", ""))
+    if form == "json":
+        assert json.loads(printed) == {"text": HOSTILE, "größe": "é"}
+        assert "größe" in printed
