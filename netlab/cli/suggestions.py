@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Names = Callable[[click.Context], Iterable[str]]
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 """Seconds until there is nothing to suggest: a lab that does not answer must not hold up a shell."""
 
 

@@ -135,7 +135,7 @@ SUGGESTED = [
     ("delete pod talker ", []),
     ("get pod/", ["pod/talker"]),
     ("get nodes,pods ", ["node-1", "node-2", "talker"]),
-    ("get pods -n kube-", ["kube-system"]),
+    ("get pods -n kube-s", ["kube-system"]),
     ("get pods -n kube-system ", []),
     ("logs ", ["talker"]),
     ("logs talker -c ", ["web", "shell"]),
