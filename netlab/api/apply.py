@@ -114,6 +114,8 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise UsageError(f"{where}: {kind}: metadata.name: a name is required")
+    if not isinstance(metadata.get("namespace") or "", str):
+        raise UsageError(f"{where}: {kind}: metadata.namespace: is not a text")
     if resource.namespaced and not metadata.get("namespace"):
         document = document | {"metadata": metadata | {"namespace": namespace}}
     target = _Target(resource, document)
@@ -184,6 +186,10 @@ def merge_patch(last: dict[str, Any], wanted: dict[str, Any], live: dict[str, An
             inner = merge_patch(below if isinstance(below, dict) else {}, value, live[key])
             if inner:
                 patch[key] = inner
+        elif value is None:
+            # As absent; a null is not stored, and so never equal to what is.
+            if key in live:
+                patch[key] = None
         elif key not in live or live[key] != value:
             patch[key] = value
     return patch

@@ -47,10 +47,12 @@ def _objects(where: str, document: Any) -> Iterator[dict[str, Any]]:
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    if str(path) == "-":
-        yield "standard input", _read("standard input", sys.stdin.buffer)
-        return
     try:
+        if str(path) == "-":
+            if sys.stdin is None:
+                raise UsageError("standard input: it is closed")
+            yield "standard input", _read("standard input", sys.stdin.buffer)
+            return
         if path.is_dir():
             files = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
             if not files:
@@ -61,7 +63,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
             with file.open("rb") as opened:
                 yield str(file), _read(str(file), opened)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{'standard input' if str(path) == '-' else path}: {error.strerror}") from None
 
 
 def _read(source: str, stream: BinaryIO) -> str:

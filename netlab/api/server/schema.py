@@ -20,6 +20,8 @@ from netlab.api.meta_types import StatusCause
 JSONObject = dict[str, Any]
 """An API object as JSON: what is stored, patched and defaulted."""
 
+_TEXT = frozenset({str})
+
 _JSON_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "an object"}
 _JSON_NAMES |= {list: "a list", type(None): "null"}
 
@@ -85,7 +87,8 @@ class Findings:
 def inspect(value: Any, struct: type[msgspec.Struct], path: str = "") -> Findings:
     """Walk a JSON value against an API type and tell all that is wrong with it.
 
-    `null` for a field means that it is absent, as for the real server: such fields are taken out of `value`.
+    `null` for a field means that it is absent, as for the real server: such fields are taken out of `value`. As the
+    value of a label, or in any other map of texts, it means the empty one.
     """
     findings = Findings()
     _walk(value, Shape(frozenset({dict}), struct=struct), path, findings)
@@ -104,6 +107,9 @@ def _walk(value: Any, shape: Shape, path: str, findings: Findings) -> None:
         if type(value) is list:
             places = ((f"{path}[{index}]", item) for index, item in enumerate(value))
         else:
+            if shape.item.accepts == _TEXT:
+                # Go reads null into a text as an empty one.
+                value.update((key, "") for key, item in value.items() if item is None)
             places = ((f"{path}[{key}]", item) for key, item in value.items())
         for place, item in places:
             _walk(item, shape.item, place, findings)

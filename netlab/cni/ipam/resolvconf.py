@@ -16,10 +16,12 @@ def read_resolv_conf(path: str) -> Object:
     """The `dns` object for a file. Raises `CniError`."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            text = file.read(_LARGEST).decode(errors="replace")
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise CniError(errors.IO_FAILURE, f"ipam.resolvConf: {path}: {error.strerror}") from error
-    return parse_resolv_conf(text)
+    if len(content) > _LARGEST:
+        raise CniError(errors.DECODING_FAILURE, f"ipam.resolvConf: {path}: larger than {_LARGEST >> 10} KiB")
+    return parse_resolv_conf(content.decode(errors="replace"))
 
 
 def parse_resolv_conf(text: str) -> Object:

@@ -22,6 +22,7 @@ CASES: list[tuple[str, Json, Json, Json, Json]] = [
         {"m": {"x": 2, "y": None}},
     ),
     ("lists are replaced", {"l": [1]}, {"l": [1, 2]}, {"l": [1]}, {"l": [1, 2]}),
+    ("null is as absent", {"a": None}, {"a": None, "b": None}, {"b": 1}, {"b": None}),
     ("a value becomes an object", {"m": 1}, {"m": {"x": 1}}, {"m": 1}, {"m": {"x": 1}}),
 ]
 

@@ -57,9 +57,15 @@ def test_ignored_fields_are_reported_and_not_looked_into() -> None:
 
 
 def test_null_means_absent() -> None:
-    service: dict[str, Any] = {"metadata": {"labels": None}, "spec": {"ports": None, "clusterIP": "None"}}
+    service: dict[str, Any] = {
+        "metadata": {"labels": None, "annotations": {"a": None, "b": "c"}},
+        "spec": {"ports": None, "clusterIP": "None", "selector": {"app": None}},
+    }
     assert inspect(service, Service).unreadable == []
-    assert service == {"metadata": {}, "spec": {"clusterIP": "None"}}
+    assert service == {
+        "metadata": {"annotations": {"a": "", "b": "c"}},
+        "spec": {"clusterIP": "None", "selector": {"app": ""}},
+    }
 
 
 @pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)
