@@ -183,14 +183,18 @@ class Client:
         *,
         grace_period_seconds: int | None = None,
         uid: str | None = None,
+        propagation: str | None = None,
     ) -> None:
         """Delete an object. A pod on a node is only marked: its kubelet stops it, then deletes it with grace 0.
 
-        With `uid`, another object of the same name is not deleted (reason Conflict).
+        With `uid`, another object of the same name is not deleted (reason Conflict). `propagation` says what happens to
+        its dependents: Background, Foreground or Orphan.
         """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_period_seconds is not None:
             options["gracePeriodSeconds"] = grace_period_seconds
+        if propagation is not None:
+            options["propagationPolicy"] = propagation
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         await self._write(resource, "DELETE", resource.object_path(namespace, name), msgspec.json.encode(options))

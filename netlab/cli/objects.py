@@ -165,6 +165,11 @@ def _print_table(
 @click.option("-l", "--selector", default="", help="Delete the objects that a label selector matches.")
 @click.option("--all", "every", is_flag=True, help="Delete all objects of the kind in the namespace.")
 @click.option("--grace-period", type=click.IntRange(min=0), help="Seconds a pod gets to shut down.")
+@click.option(
+    "--cascade",
+    type=click.Choice(("background", "foreground", "orphan")),
+    help="Delete their dependents after them (background, the default), before them, or keep them.",
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until they are gone.")
 @click.argument("kind", required=False, shell_complete=kinds)
 @click.argument("names", nargs=-1, shell_complete=suggest(of_kind))
@@ -175,6 +180,7 @@ def delete(
     selector: str,
     every: bool,
     grace_period: int | None,
+    cascade: str | None,
     wait: bool,
     kind: str | None,
     names: tuple[str, ...],
@@ -193,6 +199,8 @@ def delete(
     options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
     if grace_period is not None:
         options["gracePeriodSeconds"] = grace_period
+    if cascade is not None:
+        options["propagationPolicy"] = cascade.capitalize()
     failure: ApiError | None = None
     for title, path in targets:
         try:

@@ -1,9 +1,13 @@
-"""The garbage collector: objects whose owners are all gone are deleted (background propagation)."""
+"""The garbage collector: what becomes of objects whose owners go.
+
+They are deleted once all their owners are gone (background propagation). An owner that is being deleted with the
+finalizer `foregroundDeletion` waits until they are gone, and one with `orphan` until they have forgotten it.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 import msgspec
 
@@ -12,6 +16,9 @@ from netlab.api.meta_types import Object, OwnerReference
 from netlab.api.resources import Resource, by_kind
 from netlab.controlplane.cluster import Cluster, Index
 from netlab.controlplane.controller import Controller
+
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+"""Finalizers (metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents)."""
 
 REMEMBERED = 8192
 """How many uids of deleted objects to remember; looking up any other costs a request."""
@@ -34,19 +41,25 @@ class GarbageCollector(Controller):
             informer.on_change(functools.partial(self._changed, resource.plural))
 
     def keys(self) -> Iterable[str]:
-        """Every object that has an owner."""
+        """Every object that has an owner, or is one that has asked for its dependents to be seen to."""
         return [
             _key(resource.plural, obj)
             for resource, informer in self.cluster.informers.items()
             for obj in informer.items.values()
-            if obj.metadata.ownerReferences
+            if obj.metadata.ownerReferences or _propagation(obj)
         ]
 
     async def reconcile(self, key: str) -> None:
-        """Delete the object if all its owners are gone; otherwise remove its references to those that are."""
+        """Handle the dependents of an object that is being deleted and waits for that.
+
+        Delete an object whose owners are all gone; otherwise remove its references to those that are.
+        """
         plural, _, object_key = key.partition("/")
         resource = self._resources[plural]
         obj = self.cluster.informers[resource].items.get(object_key)
+        if obj is not None and (finalizer := _propagation(obj)):
+            await self._propagate(resource, obj, finalizer)
+            return
         if obj is None or not obj.metadata.ownerReferences or obj.metadata.deletionTimestamp is not None:
             return
         meta = obj.metadata
@@ -64,6 +77,46 @@ class GarbageCollector(Controller):
         except ApiError as error:
             if error.reason != "NotFound":
                 raise
+
+    async def _propagate(self, resource: Resource[Object], owner: Object, finalizer: str) -> None:
+        meta = owner.metadata
+        dependents = await self._read_dependents(owner)
+        settle = self._free if finalizer == ORPHAN else self._delete_first
+        for kind, dependent in dependents:
+            await _unless_gone(settle(kind, dependent, owner))
+        if dependents and finalizer == FOREGROUND:
+            return  # Their ends bring it up again.
+        change = {
+            "resourceVersion": meta.resourceVersion,
+            "uid": meta.uid,
+            "finalizers": [each for each in meta.finalizers if each != finalizer],
+        }
+        await _unless_gone(self.client.patch(resource, meta.name, meta.namespace, {"metadata": change}))
+
+    async def _read_dependents(self, owner: Object) -> list[tuple[Resource[Object], Object]]:
+        """From the server, not the informers: one that was not seen yet would be lost with its owner."""
+        found: list[tuple[Resource[Object], Object]] = []
+        for resource in self.cluster.informers:
+            listed, _ = await self.client.list(resource, owner.metadata.namespace or None)
+            found += [(resource, each) for each in listed if owner.metadata.uid in _owner_uids(each)]
+        return found
+
+    async def _free(self, resource: Resource[Object], dependent: Object, owner: Object) -> None:
+        meta = dependent.metadata
+        others = [ref for ref in meta.ownerReferences if ref.uid != owner.metadata.uid]
+        change = {
+            "resourceVersion": meta.resourceVersion,
+            "uid": meta.uid,
+            "ownerReferences": msgspec.to_builtins(others),
+        }
+        await self.client.patch(resource, meta.name, meta.namespace, {"metadata": change})
+
+    async def _delete_first(self, resource: Resource[Object], dependent: Object, owner: Object) -> None:
+        meta = dependent.metadata
+        if meta.deletionTimestamp is None:
+            owns = any(index.get(meta.uid) for index in self._dependents.values())
+            policy = "Foreground" if owns else "Background"
+            await self.client.delete(resource, meta.name, meta.namespace, uid=meta.uid, propagation=policy)
 
     async def _exists(self, owner: OwnerReference, namespace: str) -> bool:
         if owner.uid in self._uids:
@@ -86,9 +139,10 @@ class GarbageCollector(Controller):
     def _changed(self, plural: str, old: Object | None, new: Object | None) -> None:
         if new is not None:
             self._uids.add(new.metadata.uid)
-            if new.metadata.ownerReferences and (
-                old is None or old.metadata.ownerReferences != new.metadata.ownerReferences
-            ):
+            if (
+                new.metadata.ownerReferences
+                and (old is None or old.metadata.ownerReferences != new.metadata.ownerReferences)
+            ) or _propagation(new):
                 self.queue.add(_key(plural, new))
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._uids.discard(old.metadata.uid)
@@ -96,6 +150,16 @@ class GarbageCollector(Controller):
             for kind, index in self._dependents.items():
                 for dependent in index.get(old.metadata.uid):
                     self.queue.add(_key(kind, dependent))
+            self._bring_up_owners(old)
+
+    def _bring_up_owners(self, dependent: Object) -> None:
+        for ref in dependent.metadata.ownerReferences:
+            resource: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
+            if resource is not None:
+                key = f"{dependent.metadata.namespace}/{ref.name}" if resource.namespaced else ref.name
+                owner = self.cluster.informers[resource].items.get(key)
+                if owner is not None and _propagation(owner):
+                    self.queue.add(_key(resource.plural, owner))
 
     def _remember_gone(self, uid: str) -> None:
         self._gone[uid] = None
@@ -105,6 +169,21 @@ class GarbageCollector(Controller):
 
 def _key(plural: str, obj: Object) -> str:
     return f"{plural}/{obj.key}"
+
+
+def _propagation(obj: Object) -> str:
+    """The finalizer by which an object that is being deleted asks for its dependents to be seen to; or nothing."""
+    if obj.metadata.deletionTimestamp is None:
+        return ""
+    return next((each for each in obj.metadata.finalizers if each in (ORPHAN, FOREGROUND)), "")
+
+
+async def _unless_gone(request: Awaitable[object]) -> None:
+    try:
+        await request
+    except ApiError as error:
+        if error.reason != "NotFound":
+            raise
 
 
 def _owner_uids(obj: Object) -> list[str]:

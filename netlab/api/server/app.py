@@ -412,6 +412,10 @@ def _delete_options(request: Request, body: bytes) -> DeleteOptions:
         raise refusals.bad_request(f"DeleteOptions: {error}") from None
     if "gracePeriodSeconds" in request.query_params:
         options.gracePeriodSeconds = _number(request.query_params, "gracePeriodSeconds")
+    if policy := request.query_params.get("propagationPolicy"):
+        options.propagationPolicy = policy
+    if orphan := request.query_params.get("orphanDependents"):
+        options.orphanDependents = _is_true(orphan)
     if _dry_run(request):
         options.dryRun = ["All"]
     return options

@@ -29,7 +29,7 @@ from netlab.api.resources import (
     SERVICES,
     Resource,
 )
-from netlab.api.server import defaults, patch, refusals, schema, service_addresses, service_changes
+from netlab.api.server import defaults, effects, patch, quality, refusals, schema, service_addresses, service_changes
 from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import JSONObject
@@ -72,10 +72,18 @@ class Preconditions(Struct):
     resourceVersion: str | None = None  # noqa: N815
 
 
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+"""The finalizers by which the garbage collector is asked to free dependents, or to delete them first."""
+
+_PROPAGATION = {"Orphan": ORPHAN, "Foreground": FOREGROUND, "Background": ""}
+
+
 class DeleteOptions(Struct):
-    """metav1.DeleteOptions; propagation is the garbage collector's and not acted upon."""
+    """metav1.DeleteOptions."""
 
     gracePeriodSeconds: int | None = None  # noqa: N815
+    propagationPolicy: str | None = None  # noqa: N815
+    orphanDependents: bool | None = None  # noqa: N815
     preconditions: Preconditions = msgspec.field(default_factory=Preconditions)
     dryRun: list[str] = []  # noqa: N815
 
@@ -142,7 +150,7 @@ class Registry:
 
     def create(self, resource: Resource[Object], namespace: str, sent: JSONObject, *, dry_run: bool = False) -> Outcome:
         """Create an object; a name is made up from generateName when there is none."""
-        warnings = _read(resource, sent)
+        warnings = (*_read(resource, sent), *effects.warnings(resource, sent))
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         if meta.get("resourceVersion"):
@@ -169,6 +177,8 @@ class Registry:
             obj.pop("status", None)
             if strategy.first_status:
                 obj["status"] = dict(strategy.first_status)
+        if resource is PODS:
+            obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
         self._complete(resource, obj, None)
@@ -199,6 +209,7 @@ class Registry:
         elif subresource == FINALIZE:
             new = old | {"spec": sent.get("spec", {})}
         else:
+            warnings = (*warnings, *effects.warnings(resource, sent, old))
             new = _succeed(resource, old, sent)
             if resource is NAMESPACES:
                 new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
@@ -258,6 +269,7 @@ class Registry:
         meta = obj["metadata"]
         grace = _grace_period(obj, options.gracePeriodSeconds) if resource is PODS else 0
         marked = meta.get("deletionGracePeriodSeconds")
+        asked_anew = _set_propagation(meta, options)
         if marked is None or grace < marked:
             end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=grace)
             meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -267,7 +279,7 @@ class Registry:
                 obj["status"] = obj.get("status", {}) | {"phase": "Terminating"}
         if _is_finished(obj):
             return Outcome(self._remove(resource, stored, dry_run=dry_run)), True
-        if marked is not None and grace >= marked:
+        if marked is not None and grace >= marked and not asked_anew:
             return Outcome(stored.raw), False
         return Outcome(self._put(resource, obj, dry_run=dry_run)), False
 
@@ -422,6 +434,32 @@ def _is_finished(obj: JSONObject) -> bool:
     waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
     namespace_waits = obj["kind"] == NAMESPACES.kind and obj.get("spec", {}).get("finalizers")
     return "deletionTimestamp" in meta and not waits and not namespace_waits
+
+
+def _set_propagation(meta: JSONObject, options: DeleteOptions) -> bool:
+    """Note in the finalizers what is to become of an object's dependents; whether that is news.
+
+    Without a word they are deleted after it, unless it was said before.
+    """
+    if options.orphanDependents is not None and options.propagationPolicy is not None:
+        raise refusals.bad_request("DeleteOptions: orphanDependents and propagationPolicy may not be both set")
+    policy = options.propagationPolicy
+    if options.orphanDependents is not None:
+        policy = "Orphan" if options.orphanDependents else "Background"
+    if policy is None:
+        return False
+    if policy not in _PROPAGATION:
+        raise refusals.bad_request(
+            f'DeleteOptions: propagationPolicy: Unsupported value: "{policy}": supported values: '
+            + ", ".join(f'"{each}"' for each in _PROPAGATION)
+        )
+    before = meta.get("finalizers", [])
+    wanted = [_PROPAGATION[policy]] if _PROPAGATION[policy] else []
+    after = [each for each in before if each not in (ORPHAN, FOREGROUND)] + wanted
+    if sorted(after) == sorted(before):
+        return False
+    meta["finalizers"] = after
+    return True
 
 
 def _grace_period(pod: JSONObject, asked: int | None) -> int:

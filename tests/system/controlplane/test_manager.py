@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     SERVICES,
+    Resource,
 )
 from netlab.controlplane import manager
 from netlab.controlplane.cluster import condition_of, is_ready
@@ -130,6 +132,45 @@ def test_a_deployment_becomes_pods_endpoints_and_nothing_again(tmp_path: Path) -
                 await asyncio.sleep(0.05)
 
     drive(tmp_path, main)
+
+
+def test_what_a_deleted_object_owns_is_kept_or_goes_first_when_that_is_asked(tmp_path: Path) -> None:
+    async def main(control: Control, client: Client) -> None:
+        await add_node(client, "node-1")
+        kubelets = Kubelets(client)
+        await client.create(DEPLOYMENTS, deployment(2))
+        pods = await kubelets.until(lambda pods: ready(pods, 2))
+
+        await client.delete(DEPLOYMENTS, "web", "default", propagation="Orphan")
+        await until_gone(client, DEPLOYMENTS)
+        ((kept,), _) = await client.list(REPLICASETS)
+        assert kept.metadata.ownerReferences == []
+        await client.delete(REPLICASETS, kept.metadata.name, "default", propagation="Orphan")
+        await until_gone(client, REPLICASETS)
+        left, _ = await client.list(PODS)
+        assert {pod.metadata.uid for pod in left} == {pod.metadata.uid for pod in pods}
+        assert [ref for pod in left for ref in pod.metadata.ownerReferences] == []
+
+        # A Deployment of the same selector takes them up again; deleted in the foreground, it is the last to go.
+        await client.create(DEPLOYMENTS, deployment(2))
+        await kubelets.until(lambda pods: ready(pods, 2))
+        async with asyncio.timeout(60):
+            while not [rs for rs in (await client.list(REPLICASETS))[0] if rs.status.replicas == 2]:
+                await asyncio.sleep(0.05)
+        await client.delete(DEPLOYMENTS, "web", "default", propagation="Foreground")
+        waiting = await client.get(DEPLOYMENTS, "web", "default")
+        assert waiting.metadata.finalizers == ["foregroundDeletion"]
+        await kubelets.until(lambda pods: not pods)
+        await until_gone(client, REPLICASETS)
+        await until_gone(client, DEPLOYMENTS)
+
+    drive(tmp_path, main)
+
+
+async def until_gone(client: Client, resource: Resource[Any]) -> None:
+    async with asyncio.timeout(60):
+        while (await client.list(resource))[0]:
+            await asyncio.sleep(0.05)
 
 
 def test_a_rolling_update_keeps_to_its_bounds_and_can_be_rolled_back(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_create_fills_in_what_the_server_knows(registry: Registry) -> None:
     assert meta["generation"] == 1
     assert meta["creationTimestamp"].endswith("Z")
     assert int(meta["resourceVersion"]) == registry.store.revision
-    assert made["status"] == {"phase": "Pending"}
+    assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
 
 
 def test_pod_defaults(registry: Registry) -> None:
@@ -219,6 +219,24 @@ def test_a_pod_that_ended_goes_at_once(registry: Registry) -> None:
     made = create(registry, PODS, pod(nodeName="node-1"))
     update(registry, PODS, made | {"status": {"phase": "Succeeded"}}, "status")
     assert _delete(registry, PODS, "p")
+
+
+def test_what_is_to_become_of_dependents_is_noted_in_the_finalizers(registry: Registry) -> None:
+    create(registry, DEPLOYMENTS, deployment())
+
+    def finalizers() -> Any:
+        return _get(registry, DEPLOYMENTS, "d")["metadata"].get("finalizers")
+
+    for wrong in ({"propagationPolicy": "Orphans"}, {"propagationPolicy": "Orphan", "orphanDependents": True}):
+        with refused(400, "propagationPolicy"):
+            _delete(registry, DEPLOYMENTS, "d", **wrong)
+    assert not _delete(registry, DEPLOYMENTS, "d", propagationPolicy="Foreground")
+    assert finalizers() == ["foregroundDeletion"]
+    assert not _delete(registry, DEPLOYMENTS, "d", orphanDependents=True)
+    assert finalizers() == ["orphan"]
+    assert not _delete(registry, DEPLOYMENTS, "d")
+    assert finalizers() == ["orphan"]
+    assert _delete(registry, DEPLOYMENTS, "d", propagationPolicy="Background")
 
 
 def test_delete_only_the_one_that_was_meant(registry: Registry) -> None:
