@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from netlab.api.core_types import PodSpec
-from netlab.api.meta_types import Condition, IntOrString, LabelSelector, Object, ObjectMeta, Struct
+from netlab.api.meta_types import Condition, Int64, IntOrString, LabelSelector, Object, ObjectMeta, Struct
 
 
 class PodTemplateSpec(Struct):
@@ -45,7 +45,7 @@ class DeploymentSpec(Struct):
 class DeploymentStatus(Struct):
     """apps/v1.DeploymentStatus."""
 
-    observedGeneration: int = 0
+    observedGeneration: Int64 = 0
     replicas: int = 0
     updatedReplicas: int = 0
     readyReplicas: int = 0
@@ -81,7 +81,7 @@ class ReplicaSetStatus(Struct):
     readyReplicas: int = 0
     availableReplicas: int = 0
     terminatingReplicas: int | None = None
-    observedGeneration: int = 0
+    observedGeneration: Int64 = 0
     conditions: list[Condition] = []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from netlab.api.meta_types import Condition, Ignored, IntOrString, Object, Struct
+from netlab.api.meta_types import Condition, Ignored, Int64, IntOrString, Object, Quantity, Struct
 
 
 class ObjectReference(Struct):
@@ -99,8 +99,8 @@ NETWORK_UNAVAILABLE = "NetworkUnavailable"
 class NodeStatus(Struct):
     """v1.NodeStatus."""
 
-    capacity: dict[str, str | int] = {}
-    allocatable: dict[str, str | int] = {}
+    capacity: dict[str, Quantity] = {}
+    allocatable: dict[str, Quantity] = {}
     phase: str = ""
     conditions: list[Condition] = []
     addresses: list[NodeAddress] = []
@@ -200,7 +200,7 @@ class Probe(Struct):
     periodSeconds: int = 10
     successThreshold: int = 1
     failureThreshold: int = 3
-    terminationGracePeriodSeconds: int | None = None
+    terminationGracePeriodSeconds: Int64 | None = None
 
 
 class LifecycleHandler(Struct):
@@ -279,7 +279,7 @@ class Toleration(Struct):
     operator: str = ""
     value: str = ""
     effect: str = ""
-    tolerationSeconds: int | None = None
+    tolerationSeconds: Int64 | None = None
 
 
 class PodReadinessGate(Struct):
@@ -296,7 +296,7 @@ class PodSpec(Struct):
     nodeName: str = ""
     nodeSelector: dict[str, str] = {}
     restartPolicy: str = ""
-    terminationGracePeriodSeconds: int | None = None
+    terminationGracePeriodSeconds: Int64 | None = None
     hostNetwork: bool = False
     hostname: str = ""
     subdomain: str = ""
@@ -308,7 +308,7 @@ class PodSpec(Struct):
     enableServiceLinks: bool | None = None
     readinessGates: list[PodReadinessGate] = []
     schedulerName: str = ""
-    activeDeadlineSeconds: int | None = None
+    activeDeadlineSeconds: Int64 | None = None
     affinity: Ignored = None
     automountServiceAccountToken: Ignored = None
     ephemeralContainers: Ignored = None
@@ -409,7 +409,7 @@ class PodStatus(Struct):
     containerStatuses: list[ContainerStatus] = []
     qosClass: str = ""
     nominatedNodeName: str = ""
-    observedGeneration: int | None = None
+    observedGeneration: Int64 | None = None
     ephemeralContainerStatuses: Ignored = None
     resize: Ignored = None
     resourceClaimStatuses: Ignored = None

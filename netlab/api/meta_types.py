@@ -18,6 +18,12 @@ import msgspec
 Ignored = Annotated[Any, msgspec.Meta(extra={"ignored": True})]
 """Valid in Kubernetes, stored unchanged, without effect in netlab."""
 
+Int64 = Annotated[int, msgspec.Meta(extra={"int64": True})]
+"""A number of 64 bits; a plain `int` of an API type has 32, as upstream."""
+
+Quantity = str | Int64
+"""resource.Quantity."""
+
 IntOrString = int | str
 """util/intstr.IntOrString: a port number or the name of a port."""
 
@@ -45,10 +51,10 @@ class ObjectMeta(Struct):
     namespace: str = ""
     uid: str = ""
     resourceVersion: str = ""
-    generation: int = 0
+    generation: Int64 = 0
     creationTimestamp: str | None = None
     deletionTimestamp: str | None = None
-    deletionGracePeriodSeconds: int | None = None
+    deletionGracePeriodSeconds: Int64 | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     ownerReferences: list[OwnerReference] = []
@@ -76,7 +82,7 @@ class ListMeta(Struct):
     resourceVersion: str = ""
     # `continue` is a Python keyword; netlab's server gives every list whole and never sends it.
     continue_: str = msgspec.field(name="continue", default="")
-    remainingItemCount: int | None = None
+    remainingItemCount: Int64 | None = None
     selfLink: Ignored = None
 
 
@@ -138,7 +144,7 @@ class Condition(Struct):
     lastHeartbeatTime: str | None = None
     lastProbeTime: str | None = None
     lastUpdateTime: str | None = None
-    observedGeneration: int | None = None
+    observedGeneration: Int64 | None = None
 
 
 def now() -> str:

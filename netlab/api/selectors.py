@@ -20,7 +20,7 @@ _VALUE = re.compile(rf"(?:{_NAME})?")
 _TOKEN = re.compile(r"\s*(?:(?P<symbol>==|!=|[=!<>(),])|(?P<word>[^\s=!<>(),]+))")
 _LONGEST_PREFIX = 253
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # of 64 bits, as upstream, nearly
 
 
 def is_label_key(key: str) -> bool:

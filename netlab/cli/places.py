@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import shutil
 import sys
@@ -88,13 +89,17 @@ def logs(
 
     A pipe or a file gets it as it is. On a terminal, what would control it is made visible: ESC is shown as \\x1b.
     """
+    from netlab.node.logs import earlier
+
     path = _log_path(lab, namespace, pod, container, previous=previous)
     try:
         text = path.read_bytes()
+        before = earlier(path)
+        kept = before.read_bytes() if before.exists() else b""
     except FileNotFoundError:
         what = "no earlier run" if previous else "printed nothing yet"
         raise NotFoundError(f"pod {pod}: its container has {what}") from None
-    lines = text.splitlines(keepends=True)
+    lines = (kept + text).splitlines(keepends=True)
     show = _show_raw if raw or not sys.stdout.isatty() else _Shown()
     for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
         show(line)
@@ -133,9 +138,12 @@ def _grown(path: Path, offset: int) -> Iterator[bytes]:
     """What is appended to a file, until the file is removed (the pod is gone) or replaced."""
     with path.open("rb") as file:
         file.seek(offset)
-        while path.exists():
-            chunk = file.read()
-            if chunk:
-                yield chunk
-            else:
-                time.sleep(_POLL)
+        with contextlib.suppress(FileNotFoundError):
+            while True:
+                if path.stat().st_size < file.tell():
+                    file.seek(0)  # it was emptied (netlab.lab.logfiles)
+                chunk = file.read()
+                if chunk:
+                    yield chunk
+                else:
+                    time.sleep(_POLL)

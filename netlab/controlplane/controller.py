@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from netlab.api.events import WARNING, record
+from netlab.api.meta_types import Object
 from netlab.api.progress import Work
+from netlab.api.resources import Resource
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.workqueue import WorkQueue
+from netlab.errors import NetlabError
 
 
 class Controller(abc.ABC):
@@ -16,6 +20,8 @@ class Controller(abc.ABC):
 
     name: ClassVar[str]
     """The component's name in logs and events."""
+    resource: ClassVar[Resource[Any]]
+    """Of the objects that keys are of."""
     workers: ClassVar[int] = 1
     """How many keys are reconciled at once."""
     min_interval: ClassVar[float] = 0.0
@@ -24,7 +30,7 @@ class Controller(abc.ABC):
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.client = cluster.client
-        self.queue = WorkQueue(self.name, min_interval=self.min_interval, progress=cluster.progress)
+        self.queue = WorkQueue(self.name, min_interval=self.min_interval, progress=cluster.progress, failed=self._tell)
         self._starting: Work | None = cluster.progress.begin()
 
     @abc.abstractmethod
@@ -34,6 +40,16 @@ class Controller(abc.ABC):
     @abc.abstractmethod
     async def reconcile(self, key: str) -> None:
         """Bring the object under `key` to its desired state. If it raises, the key is retried later."""
+
+    def subject(self, key: str) -> Object | None:
+        """The object that is brought to what is wanted under `key`; None if it is gone."""
+        return self.cluster.informers[self.resource].items.get(key)
+
+    async def _tell(self, key: str, error: Exception) -> None:
+        subject = self.subject(key)
+        if subject is not None:
+            said = str(error) if isinstance(error, NetlabError) else f"{type(error).__name__}: {error}"
+            await record(self.client, subject, WARNING, "ReconcileError", said, self.name)
 
     async def run(self) -> None:
         """Work until cancelled. May be called again after it raises."""

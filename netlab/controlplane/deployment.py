@@ -23,6 +23,7 @@ class DeploymentController(Controller):
     """Deployments to ReplicaSets."""
 
     name = "deployment-controller"
+    resource = DEPLOYMENTS
     workers = 4
     min_interval = 0.05
 

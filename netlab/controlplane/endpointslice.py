@@ -9,7 +9,7 @@ from netlab.api.core_types import ZONE_LABEL, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import now
-from netlab.api.resources import ENDPOINTSLICES
+from netlab.api.resources import ENDPOINTSLICES, SERVICES
 from netlab.controlplane.cluster import Cluster, Index, is_finished, is_ready, label_pair, label_pairs
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.slices import MANAGED_BY, MANAGED_BY_LABEL, plan_slices
@@ -23,6 +23,7 @@ class EndpointSliceController(Controller):
     """
 
     name = "endpointslice-controller"
+    resource = SERVICES
     workers = 4
     min_interval = 0.25
 

@@ -49,6 +49,11 @@ class GarbageCollector(Controller):
             if obj.metadata.ownerReferences or _propagation(obj)
         ]
 
+    def subject(self, key: str) -> Object | None:
+        """The object itself: keys are PLURAL/KEY."""
+        plural, _, object_key = key.partition("/")
+        return self.cluster.informers[self._resources[plural]].items.get(object_key)
+
     async def reconcile(self, key: str) -> None:
         """Handle the dependents of an object that is being deleted and waits for that.
 

@@ -88,6 +88,7 @@ class NodeIpam(Controller):
     """Writes spec.podCIDR and spec.podCIDRs. The Node objects are the only record of what is in use."""
 
     name = "node-ipam-controller"
+    resource = NODES
 
     def __init__(self, cluster: Cluster, pools: Sequence[SubnetPool]) -> None:
         super().__init__(cluster)

@@ -24,6 +24,7 @@ class NamespaceController(Controller):
     """Deletes what is in a terminating namespace, as often as it takes."""
 
     name = "namespace-controller"
+    resource = NAMESPACES
     workers = 4
     min_interval = 0.1
 

@@ -41,6 +41,7 @@ class NodeLifecycle(Controller):
     """
 
     name = "node-lifecycle-controller"
+    resource = NODES
 
     def __init__(self, cluster: Cluster, grace_period: float = GRACE_PERIOD) -> None:
         super().__init__(cluster)
@@ -138,6 +139,7 @@ class PodGarbageCollector(Controller):
     """Deletes pods bound to nodes that no longer exist: no kubelet is left to do it."""
 
     name = "pod-garbage-collector"
+    resource = NODES
     workers = 4
 
     def __init__(self, cluster: Cluster, quarantine: float = QUARANTINE) -> None:

@@ -45,6 +45,7 @@ class ReplicaSetController(Controller):
     """ReplicaSets to pods."""
 
     name = "replicaset-controller"
+    resource = REPLICASETS
     workers = 4
     min_interval = 0.05
 

@@ -23,6 +23,7 @@ class Scheduler(Controller):
     """Decides between two awaits and assumes the decision, so that many bindings can be in flight at once."""
 
     name = SCHEDULER_NAME
+    resource = PODS
     workers = 16
 
     def __init__(self, cluster: Cluster) -> None:

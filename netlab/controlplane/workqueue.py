@@ -15,6 +15,8 @@ FIRST_RETRY = 0.01
 LAST_RETRY = 30.0
 """Seconds before a failed key is retried: the first delay, which doubles with each failure, and the last."""
 
+Failed = Callable[[str, Exception], Awaitable[None]]
+
 _HOPELESS = 8
 """Failures in a row (2.5 s of back-off) after which nobody waits for a key any more."""
 
@@ -32,9 +34,18 @@ class WorkQueue:
     time alone makes due (`add_after`) does not count.
     """
 
-    def __init__(self, name: str, *, min_interval: float = 0.0, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        min_interval: float = 0.0,
+        progress: Progress | None = None,
+        failed: Failed | None = None,
+    ) -> None:
+        """`failed` is called with a key and the error when that is more than a conflict or a server that is away."""
         self.name = name
         self._progress = progress or Progress()
+        self._failed = failed
         self._min_interval = min_interval
         self._ready: deque[str] = deque()
         self._dirty: set[str] = set()  # in `_ready`, or to be added when processing ends
@@ -118,15 +129,23 @@ class WorkQueue:
             # A conflict means that the cache lagged, and a server that is down comes back: both are ordinary.
             ordinary = isinstance(error, ApiUnavailableError) or error.reason in ("Conflict", "AlreadyExists")
             log.log(logging.DEBUG if ordinary else logging.WARNING, "%s: %s: %s", self.name, key, error)
+            if not ordinary:
+                await self._tell(key, error)
         except NetlabError as error:
             log.warning("%s: %s: %s", self.name, key, error)
-        except Exception:
+            await self._tell(key, error)
+        except Exception as error:
             # A bug hit by one object must not stop the others.
             log.exception("%s: %s: reconciling failed", self.name, key)
+            await self._tell(key, error)
         else:
             self._failures.pop(key, None)
             return True
         return False
+
+    async def _tell(self, key: str, error: Exception) -> None:
+        if self._failed is not None:
+            await self._failed(key, error)
 
     def _done(self, key: str, work: Work | None, failed: bool) -> None:
         self._processing.discard(key)

@@ -20,11 +20,11 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from netlab import files
 from netlab.errors import NetlabError
-from netlab.lab import components
+from netlab.lab import components, logfiles
 from netlab.lab.components import Component
 from netlab.lab.paths import FABRIC, OUTSIDE, LabPaths
 from netlab.lab.spec import LabSpec
@@ -36,7 +36,9 @@ LAST_DELAY = 10.0
 STEADY = 10.0
 """Seconds before a component that ended is started again: doubled each time, reset once it has run for STEADY."""
 
-_FOREVER = 3600.0
+LOG_LOOK = 5.0
+"""Seconds between two looks at the sizes of the logs."""
+
 _JOINED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 
 log = logging.getLogger("netlab.daemon")
@@ -111,6 +113,7 @@ class Supervisor:
     paths: LabPaths
     pidfds: dict[str, int]
     _children: list[_Child] = field(default_factory=list)
+    _published: list[dict[str, Any]] | None = None
 
     def start(self, component: Component) -> None:
         """Start a component for the first time."""
@@ -124,9 +127,13 @@ class Supervisor:
     def run(self) -> None:
         """Start again what ends, for ever."""
         self._publish()
+        look = time.monotonic() + LOG_LOOK
         while True:
-            waiting = [child.due - time.monotonic() for child in self._children if child.pid is None]
-            signal.sigtimedwait({signal.SIGCHLD}, max(0.0, min(waiting, default=_FOREVER)))
+            due = min([look, *(child.due for child in self._children if child.pid is None)])
+            signal.sigtimedwait({signal.SIGCHLD}, max(0.0, due - time.monotonic()))
+            if time.monotonic() >= look:
+                self._bound_logs()
+                look = time.monotonic() + LOG_LOOK
             self._reap()
             for child in self._children:
                 if child.pid is None and child.due <= time.monotonic():
@@ -195,6 +202,12 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(status)
 
+    def _bound_logs(self) -> None:
+        try:
+            logfiles.bound(self.paths.logs, self.paths.pod_logs)
+        except OSError as error:
+            log.warning("cannot shorten the logs: %s", error)
+
     def _publish(self) -> None:
         listed = [
             {
@@ -206,8 +219,11 @@ class Supervisor:
             }
             for child in self._children
         ]
+        if listed == self._published:
+            return
         try:
             files.replace(self.paths.components, json.dumps(listed))
+            self._published = listed
         except OSError as error:
             log.warning("cannot tell the components' state: %s", error)
 

@@ -25,13 +25,19 @@ from netlab.api.errors import ApiError
 from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object, Status, StatusDetails
 from netlab.api.resources import ALL, NAMESPACES, PODS, PROGRESS, SNAPSHOT, Resource
-from netlab.api.server import discovery, field_selectors, patch, refusals, schema, snapshots
-from netlab.api.server.registry import FINALIZE, STATUS, DeleteOptions, Outcome, Registry
+from netlab.api.server import bodies, discovery, field_selectors, patch, refusals, schema, snapshots
+from netlab.api.server.registry import FINALIZE, STATUS, DeleteOptions, Outcome, Registry, patched_object
 from netlab.api.server.watch import Selection, Watch, encode_line
 from netlab.errors import UsageError
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes: apiserver's own limit for a request's body (server.Config.MaxRequestBodyBytes)."""
+
+AT_ONCE = 64 * 1024
+"""Bytes of a patch that is applied between two other requests; a larger one is applied in a thread."""
+
+PATCH_ATTEMPTS = 5
+"""How often a patch is applied anew to an object that changed meanwhile, as upstream."""
 
 BOOKMARK_INTERVAL = 60.0
 """Seconds between the bookmarks of a watch that asks for them, as upstream."""
@@ -118,7 +124,7 @@ class _ResourceEndpoint:
                 return
             else:
                 body = await _read_body(request) if request.method != "GET" else b""
-                response = self._answer(request, target, body)
+                response = await self._answer(request, target, body)
         except ClientDisconnect:
             return  # In the middle of its request: nothing was done, and nobody is there to be told.
         except ApiError as error:
@@ -131,8 +137,8 @@ class _ResourceEndpoint:
             response = _refuse(refusals.internal(error))
         await response(scope, receive, send)
 
-    def _answer(self, request: Request, target: Target, body: bytes) -> Response:
-        verbs: dict[str, Callable[[Request, Target, bytes], Response]]
+    async def _answer(self, request: Request, target: Target, body: bytes) -> Response:
+        verbs: dict[str, Callable[[Request, Target, bytes], Response | Awaitable[Response]]]
         if not target.name:
             verbs = {"GET": self._list, "POST": self._create, "DELETE": self._delete_collection}
         elif not target.subresource:
@@ -147,7 +153,8 @@ class _ResourceEndpoint:
             raise refusals.no_such_path(request.url.path)
         if request.method not in verbs:
             raise refusals.method_not_allowed(request.method)
-        return verbs[request.method](request, target, body)
+        response = verbs[request.method](request, target, body)
+        return response if isinstance(response, Response) else await response
 
     # --- the verbs -------------------------------------------------------------------------------------------------
 
@@ -178,8 +185,8 @@ class _ResourceEndpoint:
             )
         )
 
-    def _patch(self, request: Request, target: Target, body: bytes) -> Response:
-        change = _decode_json(body)
+    async def _patch(self, request: Request, target: Target, body: bytes) -> Response:
+        change = bodies.decode(body)
         struct = target.resource.type
         ways: dict[str, Callable[[schema.JSONObject], Any]] = {
             MERGE_PATCH: lambda present: patch.json_merge(present, change),
@@ -189,16 +196,17 @@ class _ResourceEndpoint:
         kind = _media_type(request)
         if kind not in ways:
             raise refusals.unsupported_media_type(kind, tuple(ways))
-        return _answer_with(
-            self._registry.patch(
-                target.resource,
-                target.namespace,
-                target.name,
-                ways[kind],
-                subresource=target.subresource,
-                dry_run=_dry_run(request),
-            )
-        )
+        options: dict[str, Any] = {"subresource": target.subresource, "dry_run": _dry_run(request)}
+        place = (target.resource, target.namespace, target.name)
+        if kind == JSON_PATCH or len(body) > AT_ONCE:
+            # May take long: meanwhile others are served, and so the object may have changed when it is done.
+            for _ in range(PATCH_ATTEMPTS):
+                stored = self._registry.get(*place)
+                patched = await asyncio.to_thread(patched_object, target.resource, stored, ways[kind])
+                if self._registry.get(*place).revision == stored.revision:
+                    return _answer_with(self._registry.update(*place, patched, **options))
+            raise refusals.modified(target.resource, target.name)
+        return _answer_with(self._registry.patch(*place, ways[kind], **options))
 
     def _delete(self, request: Request, target: Target, body: bytes) -> Response:
         options = _delete_options(request, body)
@@ -356,9 +364,13 @@ def _wants_bookmarks(request: Request) -> bool:
     return _is_true(request.query_params.get("allowWatchBookmarks"))
 
 
+_MOST_DIGITS = 19
+"""Of a number of 63 bits."""
+
+
 def _number(params: Mapping[str, str], name: str) -> int:
     text = params.get(name, "") or "0"
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) < _MOST_DIGITS):
         raise refusals.bad_request(f'{name}: Invalid value: "{text}": must be a whole number')
     return int(text)
 
@@ -389,17 +401,10 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decode_json(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise refusals.bad_request(f"the body of the request is not valid JSON: {error}") from None
-
-
 def _decode(request: Request, body: bytes) -> schema.JSONObject:
     if (kind := _media_type(request)) != JSON:
         raise refusals.unsupported_media_type(kind, (JSON,))
-    sent = _decode_json(body)
+    sent = bodies.decode(body)
     if not isinstance(sent, dict):
         raise refusals.bad_request("the body of the request is not a JSON object")
     return sent
@@ -407,7 +412,7 @@ def _decode(request: Request, body: bytes) -> schema.JSONObject:
 
 def _delete_options(request: Request, body: bytes) -> DeleteOptions:
     try:
-        options = msgspec.convert(_decode_json(body) if body else {}, DeleteOptions)
+        options = msgspec.convert(bodies.decode(body) if body else {}, DeleteOptions)
     except msgspec.ValidationError as error:
         raise refusals.bad_request(f"DeleteOptions: {error}") from None
     if "gracePeriodSeconds" in request.query_params:

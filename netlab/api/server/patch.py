@@ -6,13 +6,12 @@ them. Raises `PatchError`.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from netlab.api import apps_types, core_types, meta_types
+from netlab.api.server.bodies import DEEPEST
 from netlab.api.server.schema import JSONObject, Shape, fields_of
 
 
@@ -38,54 +37,137 @@ def json_merge(target: Any, patch: Any) -> Any:
 
 # --- JSON patch ----------------------------------------------------------------------------------------------------
 
+MOST_OPERATIONS = 10_000
+"""As upstream (maxJSONPatchOperations)."""
+
+MOST_WORK = 8 * 1024 * 1024
+"""What the operations of one patch may do, all together: characters copied and looked at, items moved.
+
+A list copied into itself twenty times is a million lists: what a patch makes is bounded before it is made.
+"""
+
+
+class TooMuchError(PatchError):
+    """The patch would make something huge, or take very long."""
+
 
 def json_patch(target: Any, operations: Any) -> Any:
-    """RFC 6902: a list of add, remove, replace, move, copy and test; all of them or none."""
+    """RFC 6902: a list of add, remove, replace, move, copy and test; all of them or none.
+
+    Raises `TooMuchError` for more than the limits above.
+    """
     if not isinstance(operations, list):
         raise PatchError("a JSON patch is a list of operations")
-    result = copy.deepcopy(target)
+    if len(operations) > MOST_OPERATIONS:
+        raise TooMuchError(f"it has {len(operations)} operations, and may have {MOST_OPERATIONS}")
+    work = _Work(_clone(target))
     for number, operation in enumerate(operations):
         try:
-            result = _operate(result, operation)
+            work.operate(operation)
+        except TooMuchError as error:
+            raise TooMuchError(f"operation {number}: {error}") from None
         except (KeyError, TypeError, PatchError) as error:
             detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise PatchError(f"operation {number}: {detail}") from None
-    return result
+    return work.document
 
 
-def _operate(document: Any, operation: Any) -> Any:
-    if not isinstance(operation, dict):
-        raise PatchError("an operation is an object")
-    path = _pointer(operation["path"])
-    match operation["op"]:
-        case "add":
-            return _add(document, path, copy.deepcopy(operation["value"]))
-        case "remove":
-            return _remove(document, path)
-        case "replace":
-            _resolve(document, path)
-            return (
-                _add(_remove(document, path), path, copy.deepcopy(operation["value"])) if path else operation["value"]
-            )
-        case "move":
-            source = _pointer(operation["from"])
-            if path[: len(source)] == source and path != source:
-                raise PatchError(f"{operation['from']} cannot be moved into itself")
-            value = _resolve(document, source)
-            return _add(_remove(document, source), path, value)
-        case "copy":
-            return _add(document, path, copy.deepcopy(_resolve(document, _pointer(operation["from"]))))
-        case "test":
-            if not _equal(_resolve(document, path), operation["value"]):
-                raise PatchError(f"test of {operation['path'] or 'the document'} failed")
-            return document
-        case unknown:
-            raise PatchError(f'unknown operation "{unknown}"')
+class _Work:
+    """A document that is being changed, and how much more may be done to it."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self._left = MOST_WORK
+
+    def operate(self, operation: Any) -> None:
+        if not isinstance(operation, dict):
+            raise PatchError("an operation is an object")
+        path = _pointer(operation["path"])
+        match operation["op"]:
+            case "add":
+                self._add(path, _clone(operation["value"]))
+            case "remove":
+                self._remove(path)
+            case "replace":
+                _resolve(self.document, path)
+                self._remove(path)
+                self._add(path, _clone(operation["value"]))
+            case "move":
+                source = _pointer(operation["from"])
+                if path[: len(source)] == source and path != source:
+                    raise PatchError(f"{operation['from']} cannot be moved into itself")
+                value = _resolve(self.document, source)
+                self._remove(source)
+                self._add(path, value)
+            case "copy":
+                found = _resolve(self.document, _pointer(operation["from"]))
+                self._measure(found, len(path))
+                self._add(path, _clone(found))
+            case "test":
+                if not _equal(_resolve(self.document, path), operation["value"]):
+                    raise PatchError(f"test of {operation['path'] or 'the document'} failed")
+            case unknown:
+                raise PatchError(f'unknown operation "{unknown}"')
+
+    def _add(self, path: list[str], value: Any) -> None:
+        self._measure(value, len(path))
+        if not path:
+            self.document = value
+            return
+        parent, last = _resolve(self.document, path[:-1]), path[-1]
+        if isinstance(parent, list):
+            place = len(parent) if last == "-" else _index(parent, last, end=len(parent) + 1)
+            self._take((len(parent) - place) // 64)
+            parent.insert(place, value)
+        elif isinstance(parent, dict):
+            parent[last] = value
+        else:
+            raise PatchError(f'"{last}" cannot be added to a scalar')
+
+    def _remove(self, path: list[str]) -> None:
+        if not path:
+            self.document = None
+            return
+        parent, last = _resolve(self.document, path[:-1]), path[-1]
+        _child(parent, last)
+        if isinstance(parent, list):
+            self._take((len(parent) - int(last)) // 64)
+            del parent[int(last)]
+        else:
+            del parent[last]
+
+    def _measure(self, value: Any, below: int) -> None:
+        """Account for a value, to stand that many levels deep, before it is copied or put there."""
+        level, levels = [value], below
+        while level:
+            if levels > DEEPEST + 1:
+                raise TooMuchError(f"it would be nested more than {DEEPEST} deep")
+            self._take(sum(8 + (len(each) if type(each) is str else 0) for each in level))
+            levels += 1
+            level = [
+                item
+                for each in level
+                if type(each) in (dict, list)
+                for item in (each.values() if type(each) is dict else each)
+            ]
+
+    def _take(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise TooMuchError(f"it would copy and move more than {MOST_WORK >> 20} MiB")
+
+
+def _clone(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _equal(one: Any, other: Any) -> bool:
-    # JSON's true and 1 differ; Python's do not.
-    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
+    # JSON's true and 1 differ; Python's do not. 1 and 1.0 are the same number.
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _pointer(text: Any) -> list[str]:
@@ -96,8 +178,9 @@ def _pointer(text: Any) -> list[str]:
 
 
 def _index(items: list[Any], place: str, *, end: int) -> int:
-    if not (place.isascii() and place.isdigit()) or (place != "0" and place.startswith("0")) or int(place) >= end:
-        raise PatchError(f'there is no index "{place}" in a list of {len(items)}')
+    is_number = place.isascii() and place.isdigit() and len(place) < 10 and (place == "0" or not place.startswith("0"))
+    if not is_number or int(place) >= end:
+        raise PatchError(f'there is no index "{place[:20]}" in a list of {len(items)}')
     return int(place)
 
 
@@ -106,34 +189,12 @@ def _child(document: Any, token: str) -> Any:
         return document[_index(document, token, end=len(document))]
     if isinstance(document, dict) and token in document:
         return document[token]
-    raise PatchError(f'there is no "{token}"')
+    raise PatchError(f'there is no "{token[:100]}"')
 
 
 def _resolve(document: Any, path: list[str]) -> Any:
     for token in path:
         document = _child(document, token)
-    return document
-
-
-def _add(document: Any, path: list[str], value: Any) -> Any:
-    if not path:
-        return value
-    parent, last = _resolve(document, path[:-1]), path[-1]
-    if isinstance(parent, list):
-        parent.insert(len(parent) if last == "-" else _index(parent, last, end=len(parent) + 1), value)
-    elif isinstance(parent, dict):
-        parent[last] = value
-    else:
-        raise PatchError(f'"{last}" cannot be added to a scalar')
-    return document
-
-
-def _remove(document: Any, path: list[str]) -> Any:
-    if not path:
-        return None
-    parent, last = _resolve(document, path[:-1]), path[-1]
-    _child(parent, last)
-    del parent[int(last) if isinstance(parent, list) else last]
     return document
 
 
@@ -218,8 +279,8 @@ def _apply_directive(merged: JSONObject, name: str, value: Any, patch: JSONObjec
     if name.startswith(_DELETE_SCALARS):
         target = name.removeprefix(_DELETE_SCALARS)
         if target in merged:
-            gone = _list(value, name)
-            merged[target] = [item for item in merged[target] if item not in gone]
+            gone = {_hashable(item) for item in _list(value, name)}
+            merged[target] = [item for item in _list(merged[target], target) if _hashable(item) not in gone]
     elif name not in (_DIRECTIVE, _RETAIN) and not name.startswith(_ORDER):
         raise PatchError(f'unknown directive "{name}"')
 
@@ -234,7 +295,7 @@ def _merge_field(present: Any, name: str, value: Any, shape: Shape) -> Any:
     if shape.struct is not None and (key := MERGE_KEYS.get(shape.struct, {}).get(name)):
         return _merge_list(existing, value, key, inner.item or Shape())
     if shape.struct is not None and name in MERGED_SETS.get(shape.struct, ()):
-        return existing + [item for item in value if item not in existing]
+        return [*{_hashable(item): item for item in [*existing, *value]}.values()]
     return value
 
 
@@ -245,28 +306,33 @@ def _shape_of(shape: Shape, name: str) -> Shape:
 
 
 def _merge_list(existing: list[Any], changes: list[Any], key: str, shape: Shape) -> list[Any]:
-    merged = list(existing)
+    merged: list[Any] = list(existing)
+    places = {_hashable(item.get(key)): place for place, item in reversed(list(enumerate(existing)))}
     for change in changes:
         if not isinstance(change, dict):
             raise PatchError(f"a list merged by {key} holds objects only")
         directive = change.get(_DIRECTIVE, _MERGE)
         if directive == _REPLACE:
             # `- $patch: replace` makes the rest of the patch's list the whole list.
-            return [item for item in changes if _DIRECTIVE not in item]
+            return [item for item in changes if not (isinstance(item, dict) and _DIRECTIVE in item)]
         if key not in change:
             raise PatchError(f'"{key}" is missing from an item of a list that is merged by it')
-        place = _find(merged, key, change[key])
+        place = places.get(_hashable(change[key]))
         if directive == _DELETE:
-            merged = [item for item in merged if item.get(key) != change[key]]
+            if place is not None:
+                del places[_hashable(change[key])]
+                merged[place] = None
         elif place is None:
+            places[_hashable(change[key])] = len(merged)
             merged.append(_merge_object({}, change, shape))
         else:
             merged[place] = _merge_object(merged[place], change, shape)
-    return merged
+    return [item for item in merged if item is not None]
 
 
-def _find(items: list[Any], key: str, value: Any) -> int | None:
-    return next((index for index, item in enumerate(items) if item.get(key) == value), None)
+def _hashable(value: Any) -> Any:
+    """What tells a value from others; objects and lists, which no key is, by their text."""
+    return msgspec.json.encode(value) if isinstance(value, dict | list) else (type(value), value)
 
 
 def _sort(merged: JSONObject, name: str, order: list[Any], shape: Shape) -> None:
@@ -275,13 +341,15 @@ def _sort(merged: JSONObject, name: str, order: list[Any], shape: Shape) -> None
     if not isinstance(items, list):
         return
     key = MERGE_KEYS.get(shape.struct, {}).get(name) if shape.struct is not None else None
-    identity: Callable[[Any], Any] = (lambda item: item.get(key)) if key else (lambda item: item)
-    wanted = [item.get(key) if key and isinstance(item, dict) else item for item in order]
+
+    def identity(item: Any) -> Any:
+        return _hashable(item.get(key) if key and isinstance(item, dict) else item)
+
+    ranks = {identity(item): place for place, item in reversed(list(enumerate(order)))}
     place = -1
     ranked = []
     for item in items:
-        if identity(item) in wanted:
-            place = wanted.index(identity(item))
+        place = ranks.get(identity(item), place)
         ranked.append((place, item))
     merged[name] = [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 

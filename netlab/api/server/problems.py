@@ -57,5 +57,9 @@ class Problems(list[StatusCause]):
         self.append(StatusCause(reason=reason, message=message, field=path))
 
 
+_LONGEST_QUOTE = 256
+
+
 def _quote(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."

@@ -11,9 +11,30 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object, Status, StatusCause, StatusDetails
 from netlab.api.resources import Resource
 
+_LONGEST = 16 * 1024
+"""Characters of a message: what it quotes may be as large as a request."""
+
+_LONGEST_NAME = 1024
+
+_MOST_CAUSES = 100
+
 
 def _refusal(code: int, reason: str, message: str, details: StatusDetails | None = None) -> ApiError:
-    return ApiError(Status(code=code, reason=reason, message=message, details=details))
+    return ApiError(Status(code=code, reason=reason, message=_cut(message, _LONGEST), details=details))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def _listed(causes: Sequence[StatusCause]) -> list[StatusCause]:
+    """As many causes as a person reads, each as long."""
+    return [
+        StatusCause(
+            reason=each.reason, message=_cut(each.message, _LONGEST_NAME), field=_cut(each.field, _LONGEST_NAME)
+        )
+        for each in causes[:_MOST_CAUSES]
+    ]
 
 
 def _qualified(resource: Resource[Object], word: str) -> str:
@@ -22,7 +43,7 @@ def _qualified(resource: Resource[Object], word: str) -> str:
 
 def _about(resource: Resource[Object], name: str, uid: str = "") -> StatusDetails:
     # Status details carry the plural, except those of Invalid (see below): so does the real server.
-    return StatusDetails(name=name, group=resource.group, kind=resource.plural, uid=uid)
+    return StatusDetails(name=_cut(name, _LONGEST_NAME), group=resource.group, kind=resource.plural, uid=uid)
 
 
 def not_found(resource: Resource[Object], name: str) -> ApiError:
@@ -57,26 +78,28 @@ def modified(resource: Resource[Object], name: str) -> ApiError:
 def forbidden(resource: Resource[Object], name: str, why: str, causes: Sequence[StatusCause] = ()) -> ApiError:
     """403: never allowed, whatever the object says."""
     details = _about(resource, name)
-    details.causes = list(causes)
+    details.causes = _listed(causes)
     return _refusal(403, "Forbidden", f'{_qualified(resource, resource.plural)} "{name}" is forbidden: {why}', details)
 
 
 def invalid(resource: Resource[Object], name: str, causes: Sequence[StatusCause]) -> ApiError:
     """422: the object can be read, but these fields' values cannot be accepted."""
-    lines = [f"{cause.field}: {cause.message}" for cause in causes]
+    lines = [f"{cause.field}: {cause.message}" for cause in _listed(causes)]
     listed = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-    details = StatusDetails(name=name, group=resource.group, kind=resource.kind, causes=list(causes))
+    causes = _listed(causes)
+    details = StatusDetails(name=_cut(name, _LONGEST_NAME), group=resource.group, kind=resource.kind, causes=causes)
     return _refusal(422, "Invalid", f'{_qualified(resource, resource.kind)} "{name}" is invalid: {listed}', details)
 
 
 def unreadable(resource: Resource[Object], causes: Sequence[StatusCause]) -> ApiError:
     """400: fields that the kind does not have, or values of the wrong JSON type."""
+    causes = _listed(causes)
     lines = ", ".join(cause.message for cause in causes)
     message = (
         f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
         f"strict decoding error: {lines}"
     )
-    return _refusal(400, "BadRequest", message, StatusDetails(causes=list(causes)))
+    return _refusal(400, "BadRequest", message, StatusDetails(causes=causes))
 
 
 def bad_request(message: str) -> ApiError:
@@ -98,6 +121,11 @@ def unsupported_media_type(sent: str, supported: Sequence[str]) -> ApiError:
 def too_large(limit: int) -> ApiError:
     """413: no object is that big."""
     return _refusal(413, "RequestEntityTooLarge", f"the request is too large: the limit is {limit} bytes")
+
+
+def patch_too_large(error: Exception) -> ApiError:
+    """413: a patch would make an object grow too much, or take too long."""
+    return _refusal(413, "RequestEntityTooLarge", f"the patch asks for too much: {error}")
 
 
 def expired(asked: int, oldest: int) -> ApiError:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from netlab.api.meta_types import Object, ObjectMeta, StatusCause, Struct, now
+from netlab.api.meta_types import Int64, Object, ObjectMeta, StatusCause, Struct, now
 from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
@@ -81,7 +81,7 @@ _PROPAGATION = {"Orphan": ORPHAN, "Foreground": FOREGROUND, "Background": ""}
 class DeleteOptions(Struct):
     """metav1.DeleteOptions."""
 
-    gracePeriodSeconds: int | None = None  # noqa: N815
+    gracePeriodSeconds: Int64 | None = None  # noqa: N815
     propagationPolicy: str | None = None  # noqa: N815
     orphanDependents: bool | None = None  # noqa: N815
     preconditions: Preconditions = msgspec.field(default_factory=Preconditions)
@@ -231,13 +231,7 @@ class Registry:
         dry_run: bool = False,
     ) -> Outcome:
         """Update an object with what `apply` makes of the present one."""
-        present = self.get(resource, namespace, name).decode()
-        try:
-            patched = apply(present)
-        except patch.PatchError as error:
-            raise refusals.bad_request(f"the patch cannot be applied to {resource.plural} {name}: {error}") from None
-        if not isinstance(patched, dict):
-            raise refusals.bad_request("a patch may not make something else of an object")
+        patched = patched_object(resource, self.get(resource, namespace, name), apply)
         return self.update(resource, namespace, name, patched, subresource=subresource, dry_run=dry_run)
 
     def bind(self, namespace: str, name: str, node: str) -> None:
@@ -342,6 +336,19 @@ class Registry:
     def _record(self, stored: Stored, service: JSONObject) -> None:
         owner = f"{stored.namespace}/{stored.name}"
         self._allocations.record(owner, service_addresses.claims(service, self._allocations))
+
+
+def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[JSONObject], Any]) -> JSONObject:
+    """What a patch makes of a stored object. Touches nothing else, and so may run in a thread."""
+    try:
+        patched = apply(stored.decode())
+    except patch.TooMuchError as error:
+        raise refusals.patch_too_large(error) from None
+    except patch.PatchError as error:
+        raise refusals.bad_request(f"the patch cannot be applied to {resource.plural} {stored.name}: {error}") from None
+    if not isinstance(patched, dict):
+        raise refusals.bad_request("a patch may not make something else of an object")
+    return patched
 
 
 def _read(resource: Resource[Object], sent: JSONObject) -> tuple[str, ...]:

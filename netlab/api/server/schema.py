@@ -17,6 +17,9 @@ import msgspec
 
 from netlab.api.meta_types import StatusCause
 
+MOST_FINDINGS = 20
+"""Wrong fields after which no more are looked for: a suggestion for each takes its time."""
+
 JSONObject = dict[str, Any]
 """An API object as JSON: what is stored, patched and defaulted."""
 
@@ -35,6 +38,8 @@ class Shape:
     """Set for an object with named fields."""
     item: Shape | None = None
     """Of a list's items, or a map's values."""
+    bits: int = 0
+    """Of a whole number that it may hold, its sign included; 0: none."""
     ignored: bool = False
     """Stored and returned, but acted upon by no component."""
 
@@ -58,20 +63,20 @@ def fields_of(struct: type[msgspec.Struct]) -> Fields:
 def _shape(hint: Any) -> Shape:
     if typing.get_origin(hint) is typing.Annotated:
         _, *notes = typing.get_args(hint)
-        ignored = any(isinstance(note, msgspec.Meta) and (note.extra or {}).get("ignored") for note in notes)
-        return Shape(ignored=ignored)
+        extra = {name for note in notes if isinstance(note, msgspec.Meta) for name in note.extra or {}}
+        return Shape(ignored=True) if "ignored" in extra else Shape(frozenset({int}), bits=64)
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         # `X | None`: absent. `int | str`: a scalar of either type.
         choices = [_shape(choice) for choice in typing.get_args(hint) if choice is not types.NoneType]
         accepts = frozenset().union(*(choice.accepts for choice in choices))
-        return dataclasses.replace(choices[0], accepts=accepts)
+        return dataclasses.replace(choices[0], accepts=accepts, bits=max(choice.bits for choice in choices))
     if typing.get_origin(hint) is list:
         return Shape(frozenset({list}), item=_shape(typing.get_args(hint)[0]))
     if typing.get_origin(hint) is dict:
         return Shape(frozenset({dict}), item=_shape(typing.get_args(hint)[1]))
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return Shape(frozenset({dict}), struct=hint)
-    return Shape(frozenset({hint}))
+    return Shape(frozenset({hint}), bits=32 if hint is int else 0)
 
 
 @dataclasses.dataclass
@@ -101,6 +106,9 @@ def _walk(value: Any, shape: Shape, path: str, findings: Findings) -> None:
         found = _JSON_NAMES[type(value)]
         message = f'"{path}": expected {wanted}, got {found}'
         findings.unreadable.append(StatusCause(reason="FieldValueTypeInvalid", message=message, field=path))
+    elif type(value) is int and not -(1 << (shape.bits - 1)) <= value < 1 << (shape.bits - 1):
+        message = f'"{path}": the number does not fit into {shape.bits} bits'
+        findings.unreadable.append(StatusCause(reason="FieldValueInvalid", message=message, field=path))
     elif shape.struct is not None:
         _walk_fields(value, fields_of(shape.struct), path, findings)
     elif shape.item is not None:
@@ -113,11 +121,15 @@ def _walk(value: Any, shape: Shape, path: str, findings: Findings) -> None:
             places = ((f"{path}[{key}]", item) for key, item in value.items())
         for place, item in places:
             _walk(item, shape.item, place, findings)
+            if len(findings.unreadable) >= MOST_FINDINGS:
+                return
 
 
 def _walk_fields(value: JSONObject, fields: Fields, path: str, findings: Findings) -> None:
     nulls = []
     for name, item in value.items():
+        if len(findings.unreadable) >= MOST_FINDINGS:
+            return
         shape = fields.shapes.get(name)
         if shape is None:
             findings.unreadable.append(_unknown(name, fields, path))
@@ -125,7 +137,7 @@ def _walk_fields(value: JSONObject, fields: Fields, path: str, findings: Finding
             nulls.append(name)
         elif shape.ignored:
             findings.ignored.append(f"{path}.{name}" if path else name)
-        elif shape.struct is not None or shape.item is not None or type(item) not in shape.accepts:
+        elif shape.struct is not None or shape.item is not None or shape.bits or type(item) not in shape.accepts:
             _walk(item, shape, f"{path}.{name}" if path else name, findings)
     for name in nulls:
         del value[name]
@@ -136,8 +148,11 @@ def _walk_fields(value: JSONObject, fields: Fields, path: str, findings: Finding
             findings.missing.append(cause)
 
 
+_LONGEST_FIELD = 64
+
+
 def _unknown(name: str, fields: Fields, path: str) -> StatusCause:
     place = f"{path}.{name}" if path else name
-    near = difflib.get_close_matches(name, fields.shapes, n=1)
+    near = difflib.get_close_matches(name, fields.shapes, n=1) if len(name) <= _LONGEST_FIELD else []
     hint = f' (did you mean "{near[0]}"?)' if near else ""
     return StatusCause(reason="FieldValueForbidden", message=f'unknown field "{place}"{hint}', field=place)

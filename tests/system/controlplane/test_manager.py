@@ -30,7 +30,8 @@ from netlab.api.resources import (
     Resource,
 )
 from netlab.controlplane import manager
-from netlab.controlplane.cluster import condition_of, is_ready
+from netlab.controlplane.cluster import Cluster, condition_of, is_ready
+from netlab.controlplane.controller import Controller
 from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
 from netlab.node.lease import renew
 from tests.system.controlplane import harness
@@ -362,3 +363,40 @@ def drive(directory: Path, main: Callable[[Control, Client], Awaitable[None]]) -
             await main(control, client)
 
     asyncio.run(wrapped())
+
+
+class _Failing(Controller):
+    """Fails at one object of two."""
+
+    name = "failing-controller"
+    resource = PODS
+
+    def keys(self) -> list[str]:
+        return ["default/bad", "default/good"]
+
+    async def reconcile(self, key: str) -> None:
+        if key == "default/bad":
+            raise OverflowError("too much")
+        await self.client.patch(PODS, "good", "default", {"metadata": {"labels": {"seen": "yes"}}})
+
+
+def test_a_controller_that_fails_on_one_object_says_so_and_goes_on_with_the_others(tmp_path: Path) -> None:
+    async def main(control: Control, client: Client) -> None:
+        await client.create(PODS, bare_pod("bad"))
+        await client.create(PODS, bare_pod("good"))
+        cluster = Cluster(client)
+        async with asyncio.timeout(60):
+            parts = [asyncio.create_task(informer.run()) for informer in cluster.informers.values()]
+            parts.append(asyncio.create_task(_Failing(cluster).run()))
+            while not (await client.get(PODS, "good", "default")).metadata.labels:
+                await asyncio.sleep(0.02)
+            while not (told := (await client.list(EVENTS, fields="reason=ReconcileError"))[0]):
+                await asyncio.sleep(0.02)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+        (event,) = told
+        assert (event.involvedObject.name, event.message) == ("bad", "OverflowError: too much")
+        assert (event.source.component, event.type) == ("failing-controller", WARNING)
+
+    drive(tmp_path, main)

@@ -91,7 +91,9 @@ def _service_addresses(spec: ServiceSpec, problems: Problems, *, headless: bool)
         found = [rules.ip(f"{path}[{i}]" if spec.clusterIPs else path, ip, problems) for i, ip in enumerate(addresses)]
         if len({ip.version for ip in found if ip is not None}) < len([ip for ip in found if ip is not None]):
             problems.invalid(path, addresses, "may specify no more than one IP for each IP family")
-    for index, family in enumerate(spec.ipFamilies):
+    if len(spec.ipFamilies) > len(_FAMILIES):
+        problems.invalid("spec.ipFamilies", spec.ipFamilies, "may only hold up to 2 values")
+    for index, family in enumerate(spec.ipFamilies[: len(_FAMILIES)]):
         problems.one_of(f"spec.ipFamilies[{index}]", family, _FAMILIES)
         if family in spec.ipFamilies[:index]:
             problems.duplicate(f"spec.ipFamilies[{index}]", family)
