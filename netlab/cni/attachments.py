@@ -97,6 +97,11 @@ class Cache:
         except OSError as error:
             raise CniError(errors.IO_FAILURE, f"{path}: {error.strerror}") from error
 
+    def added(self, network: NetworkList, attachment: Attachment) -> Attachment | None:
+        """The attachment as it was added, or None if it was not."""
+        found = _read(self._path(network, attachment))
+        return found[1] if found is not None else None
+
     def attachments(self, network: NetworkList) -> list[Attachment]:
         """The attachments to a network that were added and not deleted. Like libcni, skips files that are not results,
         since the folder may be shared.

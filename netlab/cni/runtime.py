@@ -177,6 +177,10 @@ class Runtime:
         """What a plugin answers to VERSION. Raises `CniError`."""
         return _parse_result(plugin, self._run(plugin, {"CNI_COMMAND": "VERSION"}, {"cniVersion": "1.0.0"}))
 
+    def added(self, network: NetworkList, attachment: Attachment) -> Attachment | None:
+        """The attachment as it was added, its capability arguments included; None if no result of that is kept."""
+        return self._cache.added(network, attachment)
+
     def attachments(self, network: NetworkList) -> list[Attachment]:
         """What was added to the network and not deleted since. Raises `CniError`."""
         return self._cache.attachments(network)

@@ -204,7 +204,7 @@ class Supervisor:
 
     def _bound_logs(self) -> None:
         try:
-            logfiles.bound(self.paths.logs, self.paths.pod_logs)
+            logfiles.bound(self.paths.logs)
         except OSError as error:
             log.warning("cannot shorten the logs: %s", error)
 

@@ -6,47 +6,26 @@ NAME.log.1 and the file emptied (logrotate's copytruncate). What is written betw
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from netlab.node.logs import earlier
+
 LIMIT = 10 * 1024 * 1024
 """Bytes of a file before it is emptied; as many of its end are kept (kubelet's containerLogMaxSize)."""
-
-RUNS_KEPT = 2
-"""Of a container: the present run and the one before, which `netlab logs --previous` shows."""
 
 _COPIED_AT_ONCE = 1024 * 1024
 
 
-def earlier(path: Path) -> Path:
-    """Where the end of a log file lies that was emptied."""
-    return path.with_name(f"{path.name}.1")
-
-
-def bound(logs: Path, pods: Path, limit: int = LIMIT) -> None:
-    """Empty the files beneath `logs` that are too large, and remove those of runs that nobody can ask for.
-
-    `pods` is the folder of POD/CONTAINER/RUN.log. Files may vanish meanwhile.
-    """
-    for folder in _folders(logs):
-        files = {entry.name: entry for entry in _entries(folder) if entry.name.endswith(".log")}
-        if folder.parent.parent == pods:
-            runs = sorted((name for name in files if name.removesuffix(".log").isdecimal()), key=_run)
-            for name in runs[:-RUNS_KEPT]:
-                for path in (folder / name, earlier(folder / name)):
-                    path.unlink(missing_ok=True)
-                del files[name]
-        for entry in files.values():
-            try:
-                if entry.stat(follow_symlinks=False).st_size > limit:
-                    _empty(folder / entry.name, limit)
-            except FileNotFoundError:
-                continue
-
-
-def _run(name: str) -> int:
-    return int(name.removesuffix(".log"))
+def bound(folder: Path, limit: int = LIMIT) -> None:
+    """Empty the log files in a folder, and in those beneath it, that are too large. Files may vanish meanwhile."""
+    for each in _folders(folder):
+        for entry in _entries(each):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name.endswith(".log") and entry.stat(follow_symlinks=False).st_size > limit:
+                    _empty(Path(entry.path), limit)
 
 
 def _folders(top: Path) -> Iterator[Path]:

@@ -29,6 +29,7 @@ from netlab.cni.network.peers import Peer, gateway
 from netlab.cni.network.peers import plan as plan_overlay
 from netlab.errors import NetlabError
 from netlab.net.overlay import Overlay
+from netlab.node import capabilities
 
 VTEP_MAC = "netlab.dev/vtep-mac"
 """Node annotation: the MAC address of the node's VXLAN device, as flannel publishes its own."""
@@ -135,7 +136,8 @@ def conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> dict[str, Any
         "mtu": config.mtu,
         "ipam": {"type": "netlab-ipam", "dataDir": str(config.cni_data_dir / "networks"), "ranges": ranges},
     }
-    return {"cniVersion": "1.0.0", "name": "netlab", "plugins": [plugin]}
+    chained = [{"type": kind, "capabilities": {capability: True}} for kind, capability in capabilities.CHAINED.items()]
+    return {"cniVersion": "1.0.0", "name": "netlab", "plugins": [plugin, *chained]}
 
 
 def internal_ip(node: Node, version: int) -> str | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from netlab.cni.runtime import Attachment, Runtime, load_network
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.replies import MachineError
+from netlab.node import capabilities
 from netlab.node.podstate import Sandbox
 
 T = TypeVar("T")
@@ -79,8 +80,11 @@ class Sandboxes:
             found[path.name] = ObjectMeta(namespace=namespace, name=name, uid=pod_uid(path.name))
         return found
 
-    async def make(self, meta: ObjectMeta, attempt: int) -> Sandbox:
-        """A new sandbox with addresses. Raises `NetlabError`; nothing is left then."""
+    async def make(self, meta: ObjectMeta, attempt: int, asked: Mapping[str, Any]) -> Sandbox:
+        """A new sandbox with addresses. Raises `NetlabError`; nothing is left then.
+
+        `asked` is what the pod asks of chained plugins (`capabilities.runtime_config`).
+        """
         identity = sandbox_id(meta.uid, attempt)
         self._note(identity, meta)
         try:
@@ -92,7 +96,7 @@ class Sandboxes:
             await self.remove(identity, meta)
             netns = await self._machine.create_sandbox(identity)
         try:
-            result = await self._in_thread(lambda: self._add(_attachment(identity, netns, meta)))
+            result = await self._in_thread(lambda: self._add(_attachment(identity, netns, meta, asked)))
             return Sandbox(identity, self._addresses(result), attempt)
         except NetlabError:
             with contextlib.suppress(NetlabError):
@@ -120,10 +124,15 @@ class Sandboxes:
         self._threads.shutdown(cancel_futures=True)
 
     def _add(self, attachment: Attachment) -> dict[str, Any]:
-        return self._runtime.add(load_network(self._conf_dir), attachment)
+        network = capabilities.needed(load_network(self._conf_dir), attachment.runtime_config)
+        return self._runtime.add(network, attachment)
 
     def _delete(self, attachment: Attachment) -> None:
-        self._runtime.delete(load_network(self._conf_dir), attachment)
+        network = load_network(self._conf_dir)
+        added = self._runtime.added(network, attachment)
+        if added is not None:
+            network, attachment = capabilities.needed(network, added.runtime_config), added
+        self._runtime.delete(network, attachment)
 
     def _addresses(self, result: dict[str, Any]) -> list[str]:
         ips = [str(ipaddress.ip_interface(each["address"]).ip) for each in result.get("ips", [])]
@@ -135,7 +144,7 @@ class Sandboxes:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
-def _attachment(identity: str, netns: str, meta: ObjectMeta) -> Attachment:
+def _attachment(identity: str, netns: str, meta: ObjectMeta, asked: Mapping[str, Any] | None = None) -> Attachment:
     return Attachment(
         container_id=identity,
         netns=netns,
@@ -147,4 +156,5 @@ def _attachment(identity: str, netns: str, meta: ObjectMeta) -> Attachment:
             "K8S_POD_INFRA_CONTAINER_ID": identity,
             "K8S_POD_UID": meta.uid,
         },
+        runtime_config=asked or {},
     )

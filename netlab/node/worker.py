@@ -26,7 +26,7 @@ from netlab.errors import NetlabError, UsageError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, ContainerSpec
 from netlab.machine.replies import MachineError
-from netlab.node import environment, logs, podfiles, podstate, probes, recovery
+from netlab.node import capabilities, environment, logs, podfiles, podstate, probes, recovery
 from netlab.node.backoff import SANDBOX
 from netlab.node.podstate import Exit, PodState, Run, Sandbox, Stop
 from netlab.node.podstatus import container_id, terminated
@@ -179,7 +179,8 @@ class PodWorker:
             async with node.sandboxes.slots:
                 # Not before its turn: in a burst every pod would tell, and most are ready soon after they begin.
                 self._reporter.report()
-                state.sandbox = await node.sandboxes.make(self.pod.metadata, attempt)
+                asked = capabilities.runtime_config(self.pod)
+                state.sandbox = await node.sandboxes.make(self.pod.metadata, attempt, asked)
         except NetlabError as error:
             state.sandbox_error = str(error)
             self._sandbox_failed("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
@@ -265,7 +266,9 @@ class PodWorker:
         # Containers' output is theirs alone: nobody else's account may read it.
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        logs.log_path(node.log_dir, pod, spec.name, run.attempt - _KEPT_LOGS).unlink(missing_ok=True)
+        old = logs.log_path(node.log_dir, pod, spec.name, run.attempt - _KEPT_LOGS)
+        for each in (old, logs.earlier(old)):
+            each.unlink(missing_ok=True)
         return ContainerSpec(
             id=self._id(spec.name),
             image=spec.image,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import Netlab
+from tests.e2e.conftest import Netlab, eventually
 from tests.e2e.test_lab import WEB
 
 
@@ -135,3 +135,35 @@ def test_a_manifest_whose_name_is_a_query_is_refused(lab: Netlab) -> None:
     manifest = 'apiVersion: v1\nkind: Service\nmetadata: {name: "?x="}\nspec: {ports: [{port: 80}]}'
     for command in ("apply", "delete"):
         assert "metadata: service name '?x='" in lab.fails(2, command, "-f", "-", stdin=manifest)
+
+
+SHAPED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: shaped, annotations: {kubernetes.io/ingress-bandwidth: 8M, kubernetes.io/egress-bandwidth: 4M}}
+spec:
+  nodeName: node-1
+  containers: [{name: c, image: agnhost, args: [netexec, --http-port=80], ports: [{containerPort: 80, hostPort: 8088}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: wrong, annotations: {kubernetes.io/egress-bandwidth: fast}}
+spec: {containers: [{name: c, image: pause}]}
+"""
+
+
+def test_a_pod_has_the_bandwidth_of_its_annotations_and_its_ports_of_the_node(lab: Netlab) -> None:
+    lab.ok("apply", "-f", "-", stdin=SHAPED)
+    eventually(lambda: lab.json("get", "pod", "shaped")["status"]["phase"] == "Running")
+    shaping = lab.ok("exec", "node/node-1", "--", "tc", "class", "show", "dev", _shaped_link(lab))
+    assert "rate 8Mbit" in shaping
+    lab.ok("exec", "outside", "--", "/agnhost", "connect", "192.0.2.1:8088")
+    eventually(lambda: "annotation kubernetes.io/egress-bandwidth" in lab.ok("get", "pod", "wrong", "-o", "yaml"))
+    assert "FailedCreatePodSandBox" in lab.ok("get", "events")
+    lab.ok("delete", "pod", "shaped", "wrong", "--grace-period", "0")
+    assert "htb" not in lab.ok("exec", "node/node-1", "--", "tc", "qdisc", "show")
+
+
+def _shaped_link(lab: Netlab) -> str:
+    qdiscs = lab.ok("exec", "node/node-1", "--", "tc", "qdisc", "show").splitlines()
+    return next(line.split()[4] for line in qdiscs if "htb" in line and "dev veth" in line)

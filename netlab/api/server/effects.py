@@ -35,11 +35,6 @@ _POD: tuple[_Rule, ...] = (
             _Rule(f"{kind}[].imagePullPolicy", "images are built in, and none is ever pulled"),
             _Rule(f"{kind}[].terminationMessagePath", "no termination message is read"),
             _Rule(f"{kind}[].terminationMessagePolicy", "no termination message is read"),
-            _Rule(
-                f"{kind}[].ports[].hostPort",
-                "no port of the node leads to the pod; use a Service of type NodePort",
-                lambda value, spec: bool(value) and not spec.get("hostNetwork"),
-            ),
         )
     ),
     _Rule(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import Any
 
+from netlab.api import quantities
 from netlab.api.server.schema import JSONObject
 
 _COUNTED = ("cpu", "memory")
-
-_QUANTITY = re.compile(r"([+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?)(?:[eE]([+-]?[0-9]{1,2})|([KMGTPE]i)|([numkMGTPE]))?")
-_DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 
 def qos_class(spec: JSONObject) -> str:
@@ -39,9 +35,7 @@ def _amounts(container: JSONObject, name: str) -> dict[str, Fraction]:
 
 
 def _quantity(value: Any) -> Fraction:
-    match = _QUANTITY.fullmatch(str(value))
-    if match is None:
+    try:
+        return quantities.parse(str(value))
+    except ValueError:
         return Fraction(0)
-    number, exponent, binary, decimal = match.groups()
-    scale = Fraction(1024) ** _BINARY[binary] if binary else Fraction(10) ** int(exponent or _DECIMAL.get(decimal, 0))
-    return Fraction(number) * scale

@@ -19,12 +19,7 @@ C = {"name": "c", "image": "agnhost:2.47"}
 
 WITHOUT_EFFECT: list[tuple[Any, dict[str, Any], list[str]]] = [
     (PODS, pod(), []),
-    (
-        PODS,
-        pod(containers=[C | {"ports": [{"containerPort": 80, "hostPort": 80}]}]),
-        ["containers[0].ports[0].hostPort"],
-    ),
-    (PODS, pod(hostNetwork=True, containers=[C | {"ports": [{"containerPort": 80, "hostPort": 80}]}]), []),
+    (PODS, pod(containers=[C | {"ports": [{"containerPort": 80, "hostPort": 80}]}]), []),
     (PODS, pod(containers=[C | {"imagePullPolicy": "Always"}]), ["containers[0].imagePullPolicy"]),
     (
         PODS,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netlab.lab.logfiles import bound, earlier
+from netlab.lab.logfiles import bound
+from netlab.node.logs import earlier
 
 
 def test_a_file_that_is_too_large_is_emptied_and_its_end_kept(tmp_path: Path) -> None:
@@ -12,7 +13,7 @@ def test_a_file_that_is_too_large_is_emptied_and_its_end_kept(tmp_path: Path) ->
     with log.open("ab", buffering=0) as writer:
         for number in range(100):
             writer.write(b"line %d\n" % number)
-        bound(tmp_path, tmp_path / "pods", limit=64)
+        bound(tmp_path, limit=64)
         assert log.read_bytes() == b""
         kept = earlier(log).read_bytes()
         assert len(kept) <= 64
@@ -20,7 +21,7 @@ def test_a_file_that_is_too_large_is_emptied_and_its_end_kept(tmp_path: Path) ->
         assert kept.endswith(b"line 99\n")
         writer.write(b"after\n")
     assert log.read_bytes() == b"after\n"
-    bound(tmp_path, tmp_path / "pods", limit=64)
+    bound(tmp_path, limit=64)
     assert (log.read_bytes(), small.read_text()) == (b"after\n", "a line\n")
 
 
@@ -28,22 +29,10 @@ def test_a_line_without_end_is_bounded_too(tmp_path: Path) -> None:
     log = tmp_path / "pods" / "default_p_uid" / "c" / "0.log"
     log.parent.mkdir(parents=True)
     log.write_bytes(b"x" * 1000)
-    bound(tmp_path, tmp_path / "pods", limit=64)
+    bound(tmp_path, limit=64)
     assert log.stat().st_size == 0
     assert earlier(log).stat().st_size <= 64
 
 
-def test_of_a_containers_runs_the_last_two_are_kept(tmp_path: Path) -> None:
-    folder = tmp_path / "pods" / "default_p_uid" / "c"
-    folder.mkdir(parents=True)
-    for run in range(12):
-        (folder / f"{run}.log").write_text("said\n")
-    earlier(folder / "3.log").write_text("said\n")
-    (tmp_path / "7.log").write_text("no container's\n")
-    bound(tmp_path, tmp_path / "pods")
-    assert sorted(path.name for path in folder.iterdir()) == ["10.log", "11.log"]
-    assert (tmp_path / "7.log").exists()
-
-
 def test_files_that_are_not_there_are_no_error(tmp_path: Path) -> None:
-    bound(tmp_path / "absent", tmp_path / "absent" / "pods")
+    bound(tmp_path / "absent")

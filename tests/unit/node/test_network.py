@@ -85,7 +85,8 @@ def test_a_peer_without_a_subnet_or_an_endpoint_is_left_out(peer: Node) -> None:
 
 
 def test_the_cni_configuration_gives_out_the_nodes_own_part_of_a_flat_segment() -> None:
-    (plugin,) = conflist(config("bridge"), ["10.244.1.0/24"])["plugins"]
+    plugin, *chained = conflist(config("bridge"), ["10.244.1.0/24"])["plugins"]
+    assert [each["type"] for each in chained] == ["netlab-portmap", "netlab-bandwidth"]
     assert plugin["ipam"]["ranges"] == [
         [
             {

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from netlab.api.quantities import parse
+
+AMOUNTS = [
+    ("0", 0),
+    ("10", 10),
+    ("500m", Fraction(1, 2)),
+    ("1.5Gi", 3 * 1024**3 // 2),
+    (".5", Fraction(1, 2)),
+    ("5.", 5),
+    ("2e6", 2_000_000),
+    ("1E3", 1_000),
+    ("1E", 10**18),
+    ("1Ei", 1024**6),
+    ("100n", Fraction(1, 10**7)),
+    ("-3k", -3_000),
+    ("+1M", 1_000_000),
+]
+
+
+@pytest.mark.parametrize(("text", "amount"), AMOUNTS)
+def test_amounts(text: str, amount: int | Fraction) -> None:
+    assert parse(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", " 1", "fast", "1 M", "1K", "1kb", "1e", "1e999", ".", "1_0", "0x1", "1" * 99])
+def test_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity"):
+        parse(text)
