@@ -31,6 +31,7 @@ MANIFESTS: dict[str, Json] = {
     "events": {"metadata": {"name": "fuzz"}, "involvedObject": {"namespace": "default", "name": "p"}, "count": 1},
     "deployments": deployment("fuzz", replicas=3, progressDeadlineSeconds=600),
     "replicasets": deployment("fuzz", minReadySeconds=1),
+    "leases": {"metadata": {"name": "fuzz"}, "spec": {"holderIdentity": "x", "leaseDurationSeconds": 40}},
     "endpointslices": endpoint_slice("fuzz", ports=[{"port": 80, "name": "http"}]),
 }
 
