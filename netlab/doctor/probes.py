@@ -16,8 +16,8 @@ from pathlib import Path
 
 from netlab.doctor.programs import NFT, PYTHON, Program
 from netlab.errors import UnsupportedError
-from netlab.machine.boot import enter_user_namespace
 from netlab.machine.privileges import missing
+from netlab.machine.userns import enter_user_namespace
 from netlab.net import syscalls
 
 _SLOWEST = 10.0

@@ -47,18 +47,19 @@ def main() -> None:
         machine = boot.start(
             FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory
         )
+        alive = os.pidfd_open(machine)
         process.record(paths.machine_pid, machine)
         spec = paths.read_spec()
         _forget_nodes(paths, spec)
         _start_services(paths, spec)
         os.write(ready, process.READY)
         os.close(ready)
-        os.waitpid(machine, 0)
+        process.ended(alive, None)
     except BaseException as error:
         if machine:
             # Not left to our own death: whoever waits for this process waits for all of the lab.
             os.kill(machine, signal.SIGKILL)
-            os.waitpid(machine, 0)
+            process.ended(alive, None)
         _fail(paths, ready, error)
 
 

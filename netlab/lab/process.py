@@ -42,8 +42,8 @@ def open_recorded(path: Path) -> int | None:
     return descriptor
 
 
-def ended(pidfd: int, timeout: float) -> bool:
-    """Whether the process has ended, waiting for at most `timeout` seconds."""
+def ended(pidfd: int, timeout: float | None) -> bool:
+    """Whether the process has ended, waiting for at most `timeout` seconds, or without end."""
     return bool(select.select([pidfd], [], [], timeout)[0])
 
 

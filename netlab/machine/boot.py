@@ -2,88 +2,137 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import select
 import signal
-from pathlib import Path
+from functools import partial
+from typing import NoReturn
 
 from netlab.errors import NetlabError, UnsupportedError
-from netlab.machine import privileges
+from netlab.machine import privileges, rootfs, userns
 from netlab.machine.children import READY
 from netlab.machine.host import MachineConfig
+from netlab.machine.userns import IdRange
 from netlab.net import syscalls
 
 
-def start(name: str, socket: str | os.PathLike[str], *, hostname: str, lab_dir: str | os.PathLike[str]) -> int:
+def start(
+    name: str,
+    socket: str | os.PathLike[str],
+    *,
+    hostname: str,
+    lab_dir: str | os.PathLike[str],
+    ids: IdRange | None = None,
+) -> int:
     """Start a machine on this host and return the pid of its pid 1; it serves `socket` by then.
 
-    The machine dies with the calling thread (PR_SET_PDEATHSIG), and everything in it with the machine. The caller
-    must be single-threaded, and is changed: as an ordinary user it moves into a new user namespace, in which it is
-    root over nothing but the lab; its future children land in the machine's pid namespace, so it starts nothing else.
+    It is in a user namespace: root there is the first of `ids`, which only root can give, or else the present user.
+    Root without `ids` starts it without a user namespace.
+
+    The machine dies with the calling thread (PR_SET_PDEATHSIG), and everything in it with the machine: a child of the
+    caller stands between the two, for a process cannot come back from the namespaces in which a machine begins. The
+    caller must be single-threaded.
 
     Raises `UnsupportedError` when the kernel refuses the namespaces, `NetlabError` when anything else fails.
     """
     config = MachineConfig(name, os.fspath(socket), hostname, os.path.realpath(lab_dir))
-    ordinary = os.geteuid() != 0
-    if ordinary:
-        enter_user_namespace()
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWPID)
-    except OSError as error:
-        allow = privileges.remedy(ordinary=ordinary)
-        raise UnsupportedError(f"pid namespaces are refused here ({error.strerror}): {allow}") from error
+    wanted = rootfs.plan(os.fspath(lab_dir))
     # Loaded by the parent: the child is short of nothing, and an import that fails is the caller's to see.
-    from netlab.machine import init
+    from netlab.machine import init  # noqa: F401
 
     lifeline_read, lifeline_write = os.pipe()
     report_read, report_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+    keeper = os.fork()
+    if keeper == 0:
         os.close(lifeline_write)
         os.close(report_read)
-        syscalls.set_parent_death_signal(signal.SIGKILL)
-        # A parent that died before the line above sends no signal: then nobody holds the other end.
-        if not os.read(lifeline_read, 1):
-            os._exit(1)
-        init.main(config, report_write)
+        _keep(config, wanted, ids, lifeline_read, report_write)
     os.close(lifeline_read)
     os.close(report_write)
     try:
-        os.write(lifeline_write, b"\0")
-        os.close(lifeline_write)
         with os.fdopen(report_read, "rb") as report:
-            answer = report.read()
+            if ids is not None and report.read(1) == _UNSHARED:
+                userns.map_ids(keeper, ids)
+                os.write(lifeline_write, b"\0")
+            pid, _, answer = report.read().partition(b"\n")
     except BaseException:
         # A signal's handler that raises must not leave a machine that nobody knows of.
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        os.kill(keeper, signal.SIGKILL)
+        os.waitpid(keeper, 0)
         raise
+    finally:
+        os.close(lifeline_write)
     if answer == READY:
-        return pid
-    os.waitpid(pid, 0)
+        return int(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(keeper, signal.SIGKILL)
+    os.waitpid(keeper, 0)
+    if pid == _REFUSED:
+        raise UnsupportedError(answer.decode())
     failure = json.loads(answer) if answer else {"error": "its pid 1 died at the start", "errno": 0}
     if failure["errno"] in (errno.EPERM, errno.EACCES):
-        allow = privileges.remedy(ordinary=ordinary)
+        allow = privileges.remedy(ordinary=os.geteuid() != 0)
+        if ids is not None:
+            allow += "; `netlab up --privileged` does without user namespaces"
         raise UnsupportedError(f"machine {name}: {failure['error']}: {allow}; `netlab doctor` shows more")
     kind = UnsupportedError if failure["errno"] == errno.ENODEV else NetlabError
     raise kind(f"machine {name}: {failure['error']}; `netlab doctor` tells what this host lacks")
 
 
-def enter_user_namespace() -> None:
-    """Become root of a new user namespace, in which root is the present user and nobody else exists.
+_UNSHARED = b"u"
+_REFUSED = b"refused"
+"""In the place of a pid: what follows is why user namespaces cannot be had."""
 
-    Raises `UnsupportedError` when the kernel refuses.
-    """
-    user, group = os.geteuid(), os.getegid()
+
+def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifeline: int, report: int) -> NoReturn:
+    """Enter the lab's namespaces, fork the machine, and wait for its end."""
+    from netlab.machine import container, init
+
     try:
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        # user_namespaces(7): an unprivileged writer of gid_map must give up setgroups(2) first.
-        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-        Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
-        Path("/proc/self/gid_map").write_text(f"0 {group} 1", encoding="ascii")
-    except OSError as error:
-        allow = privileges.remedy(ordinary=True)
-        raise UnsupportedError(
-            f"user namespaces are refused here ({error.strerror}), so netlab cannot run as an ordinary user: {allow}"
-        ) from error
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        syscalls.set_process_name("lab keeper")
+        _die_with_parent(lifeline)
+        if ids is not None:
+            userns.unshare()
+            os.write(report, _UNSHARED)
+            os.read(lifeline, 1)
+        elif os.geteuid() != 0:
+            userns.enter_user_namespace()
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        # Before this becomes another user, who may not go where the present one may.
+        sources = rootfs.open_sources(wanted, config.lab_dir)
+        if ids is not None:
+            userns.become_root()
+            _die_with_parent(lifeline)  # the change of user has made the kernel forget
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+        alive_read, alive_write = os.pipe()
+        machine = os.fork()
+        if machine == 0:
+            os.close(alive_write)
+            os.read(alive_read, 1)  # the pid is told before whatever this tells
+            _die_with_parent(alive_read)
+            init.main(config, report, partial(rootfs.enter, wanted, sources, config.lab_dir))
+        os.write(report, f"{machine}\n".encode())
+        os.write(alive_write, b"\0")
+        container.close_all_but(alive_write)
+        os.waitpid(machine, 0)
+        os._exit(0)
+    except UnsupportedError as error:
+        os.write(report, _REFUSED + b"\n" + str(error).encode())
+    except BaseException as error:
+        os.write(report, b"0\n")
+        container.tell_failure(report, error)
+    os._exit(1)
+
+
+def _die_with_parent(lifeline: int) -> None:
+    """Have the kernel end this process when its parent ends, which alone holds the other end of `lifeline`."""
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    # A parent that died before the line above sends no signal.
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    if poll.poll(0):
+        os._exit(1)

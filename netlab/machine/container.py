@@ -12,18 +12,18 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from netlab.machine import host, images, signals
+from netlab.machine import host, images, rootfs, signals
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.protocol import ContainerSpec
 from netlab.net import syscalls
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STAGE = "/tmp"  # noqa: S108 - a tmpfs of the container's own
+_STAGE_OPTIONS = "mode=0755,size=256m"
 _READ_ONLY_PATHS = ("/proc/sys", "/proc/sysrq-trigger")
 """As runtimes have it: as root, most of /proc/sys is the host's own."""
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
@@ -54,24 +54,23 @@ def run_container(
     env: Mapping[str, str],
     *,
     namespaces: Namespaces,
-    lab_dir: str,
     report: int,
 ) -> NoReturn:
     """Become pid 1 of a container."""
 
     def prepare() -> None:
-        _close_all_but(report, namespaces.mount_template, *(() if namespaces.ipc is None else (namespaces.ipc,)))
+        close_all_but(report, namespaces.mount_template, *(() if namespaces.ipc is None else (namespaces.ipc,)))
         host.open_log(spec.log)
         if namespaces.network is not None:
             _join_network(namespaces.network)
         if namespaces.ipc is not None:
             syscalls.setns(namespaces.ipc, syscalls.CLONE_NEWIPC)
         syscalls.setns(namespaces.mount_template, syscalls.CLONE_NEWNS)
-        _close_all_but(report)
+        close_all_but(report)
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
-        _make_file_tree(spec, lab_dir)
+        _make_file_tree(spec)
         drop_capabilities()
         os.umask(0o022)
         os.chdir(spec.cwd or "/")
@@ -87,7 +86,7 @@ def run_service(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, lo
     """Become a supervised process of the machine, in the machine's own namespaces."""
 
     def prepare() -> None:
-        _close_all_but(report)
+        close_all_but(report)
         host.open_log(log)
         os.umask(0o077)
         os.chdir(cwd or "/")
@@ -101,14 +100,14 @@ def run_exec(
     """Become a command in the container behind `pidfd`, whose pid namespace the fork has joined already."""
 
     def prepare() -> None:
-        _close_all_but(report, pidfd, output)
+        close_all_but(report, pidfd, output)
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         namespaces = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNS
         syscalls.setns(pidfd, namespaces)
-        _close_all_but(report)
+        close_all_but(report)
         drop_capabilities()
         os.umask(0o022)
         os.chdir(cwd or "/")
@@ -157,7 +156,7 @@ def _join_network(path: str) -> None:
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
 
 
-def _close_all_but(*kept: int) -> None:
+def close_all_but(*kept: int) -> None:
     """Close what was pid 1's, beginning with the pipes on which other children report by closing them."""
     low = 3
     for descriptor in sorted(kept):
@@ -166,26 +165,25 @@ def _close_all_but(*kept: int) -> None:
     os.closerange(low, _CLOSE_ALL)
 
 
-def _make_file_tree(spec: ContainerSpec, lab_dir: str) -> None:
-    """The machine's file tree, with what is the container's own: /run, /tmp, /proc, /sys and three files of /etc.
+def _make_file_tree(spec: ContainerSpec) -> None:
+    """The lab's root file system, with what is the container's own: /run, /tmp, /proc, /sys and three files of /etc.
 
-    The lab's directory is hidden: it holds the sockets that command the machine. One tmpfs carries all that is
-    writable: it is mounted at /tmp, its parts are bound to their places, and its /tmp over itself at last.
+    One tmpfs carries all that is writable: it is mounted at /tmp, its parts are bound to their places, and its /tmp
+    over itself at last.
     """
-    syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
-    host.mount_proc()
+    syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
+    rootfs.mount_proc()
     for path in _READ_ONLY_PATHS:
         with contextlib.suppress(FileNotFoundError):  # a kernel without CONFIG_MAGIC_SYSRQ
             syscalls.mount(path, path, None, syscalls.MS_BIND)
             syscalls.set_read_only(path)
-    host.mount_sysfs()
-    for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777), ("hidden", 0)):
+    rootfs.mount_sysfs()
+    syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
+    for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777)):
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
         os.chmod(f"{_STAGE}/{name}", mode)  # noqa: PTH101
     _bind("run", "/run")
     _bind("shm", "/dev/shm")  # noqa: S108
-    if os.path.isdir(lab_dir):  # noqa: PTH112 - not when /run or /tmp held it
-        _bind("hidden", lab_dir)
     files = {
         "hosts": spec.hosts,
         "resolv.conf": spec.resolv_conf,
@@ -204,13 +202,4 @@ def _bind(name: str, target: str) -> None:
 def _bind_file(name: str, text: str) -> None:
     with open(f"{_STAGE}/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write(text)
-    # systemd-resolved's /etc/resolv.conf is a link into /run, which is empty here.
-    target = os.path.realpath(f"/etc/{name}")
-    try:
-        if target.startswith("/run/"):
-            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
-        _bind(name, target)
-    except FileNotFoundError:
-        # Nothing to bind over on a read-only /etc; programs do without these files.
-        print(f"netlab: this host has no /etc/{name}, so the container has none", file=sys.stderr, flush=True)
+    _bind(name, f"/etc/{name}")

@@ -1,7 +1,7 @@
 """What makes a process a host: namespaces of its own, loopback up, and a file tree that it cannot harm.
 
-A machine sees the host's file tree read-only, with three exceptions: /run and /tmp are its own, and the lab's
-directory is writable. As root and as an ordinary user in a user namespace the result is the same.
+A machine sees the lab's root file system (`rootfs`), read-only, with three exceptions: /run and /tmp are its own, and
+the lab's directory is writable. As root and as an ordinary user in a user namespace the result is the same.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import fcntl
 import os
 import socket
 import struct
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from netlab.machine import signals
+from netlab.machine import rootfs, signals
 from netlab.net import syscalls
 
 _SIOCGIFFLAGS = 0x8913  # include/uapi/linux/sockios.h
@@ -23,7 +21,6 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 _IFREQ = struct.Struct("16sH22x")
 
-_OWN_TREES = (("/run", "mode=0755"), ("/tmp", "mode=1777"), ("/dev/shm", "mode=1777"))  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +33,27 @@ class MachineConfig:
     lab_dir: str
 
 
-def make_host(config: MachineConfig) -> int:
+def make_host(config: MachineConfig, enter_root: Callable[[], None] | None = None) -> int:
     """Turn the calling process, pid 1 of a new pid namespace, into a host of its own.
 
-    Returns a descriptor of the mount namespace that containers are copied from. It never sees what is mounted later:
-    a container that copied the pins of other pods' network namespaces would keep them alive, and to unmount them
-    costs each container a grace period of RCU (1-4 ms).
+    The lab's first machine is in a mount namespace of its own already, in which `enter_root` makes the file tree; the
+    others take that of their parent. Returns a descriptor of the mount namespace that containers are copied from. It
+    never sees what is mounted later: a container that copied the pins of other pods' network namespaces would keep
+    them alive, and to unmount them costs each container a grace period of RCU (1-4 ms).
 
     Raises `OSError` naming what could not be made.
     """
-    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC)
+    syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC)
     socket.sethostname(config.hostname)
     bring_up_loopback()
-    _make_file_tree(config.lab_dir)
+    if enter_root is not None:
+        enter_root()
+    else:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        rootfs.renew_own_trees(config.lab_dir)
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    _make_containers_devices()
+    rootfs.make_template(config.lab_dir)
     template = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(own, syscalls.CLONE_NEWNS)
     os.close(own)
@@ -85,64 +87,3 @@ def open_log(path: str) -> None:
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-
-
-def mount_sysfs() -> None:
-    """Show the current network namespace in /sys, read-only, where it is allowed.
-
-    The kernel refuses when something is mounted over parts of the /sys at hand (as container engines do): then the
-    old one stays, and only /sys/class/net is not this namespace's.
-    """
-    try:
-        syscalls.mount("sysfs", "/sys", "sysfs", _QUIET | syscalls.MS_RDONLY)
-    except OSError:
-        return
-
-
-def mount_proc() -> None:
-    """A /proc of the current pid namespace."""
-    syscalls.mount("proc", "/proc", "proc", _QUIET)
-
-
-_QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-
-
-def _make_file_tree(lab_dir: str) -> None:
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    syscalls.set_read_only("/", recursive=True)
-    # Opened before /run and /tmp are replaced: the lab, or netlab itself, may live beneath them.
-    kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _kept_paths(lab_dir)}
-    for path, options in _OWN_TREES:
-        if os.path.isdir(path):  # noqa: PTH112
-            syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-    mount_proc()
-    for path, descriptor in kept.items():
-        os.makedirs(path, exist_ok=True)  # noqa: PTH103
-        syscalls.mount(f"/proc/self/fd/{descriptor}", path, None, syscalls.MS_BIND | syscalls.MS_REC)
-        os.close(descriptor)
-    syscalls.set_read_only(lab_dir, read_only=False, recursive=True)
-    mount_sysfs()
-
-
-def _make_containers_devices() -> None:
-    """A /dev of the devices that every container may have, as runtimes make it; the host's disks are not there."""
-    stage = "/tmp"  # noqa: S108
-    syscalls.mount("tmpfs", stage, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=0755")
-    for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx"):
-        os.close(os.open(f"{stage}/{name}", os.O_WRONLY | os.O_CREAT, 0o666))
-        syscalls.mount(f"/dev/{name}", f"{stage}/{name}", None, syscalls.MS_BIND)
-    for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
-        os.symlink(f"/proc/self/{target}", f"{stage}/{name}")  # noqa: PTH211
-    for name in ("pts", "shm"):
-        os.mkdir(f"{stage}/{name}")  # noqa: PTH102
-    syscalls.mount("/dev/pts", f"{stage}/pts", None, syscalls.MS_BIND)
-    syscalls.mount(stage, "/dev", None, syscalls.MS_BIND | syscalls.MS_REC)
-    syscalls.set_read_only("/dev")
-    syscalls.umount(stage, syscalls.MNT_DETACH)
-
-
-def _kept_paths(lab_dir: str) -> list[str]:
-    """The lab's directory, and netlab's own files if /run or /tmp hold them; the outer before the inner."""
-    code = (sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2]))
-    hidden = {path for path in code if any(path.startswith(f"{tree}/") for tree, _ in _OWN_TREES)}
-    return sorted({lab_dir} | hidden, key=len)

@@ -31,13 +31,16 @@ from netlab.net import syscalls
 _NETNS_DIR = "/run/netns"
 
 
-def main(config: host.MachineConfig, report: int) -> NoReturn:
-    """Be pid 1 of a machine; the caller has forked into a new pid namespace. Tells READY or an error to `report`."""
+def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None] | None = None) -> NoReturn:
+    """Be pid 1 of a machine; the caller has forked into a new pid namespace. Tells READY or an error to `report`.
+
+    `enter_root` makes the lab's file tree, in the lab's first machine.
+    """
     try:
         # nohup(1) and its like have us begin with ignored signals.
         host.forget_signals(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-        os.closerange(3, report)
-        os.closerange(report + 1, 0x7FFFFFFF)
+        template = host.make_host(config, enter_root)
+        container.close_all_but(report, template)
         os.setsid()
         # Ctrl-C and kill are for programs that can end: this one's end is the power switch.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,7 +48,7 @@ def main(config: host.MachineConfig, report: int) -> NoReturn:
         syscalls.set_process_name(f"machine {config.name}")
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        machine = Init(config, host.make_host(config))
+        machine = Init(config, template)
         os.write(report, READY)
         os.close(report)
     except BaseException as error:
@@ -250,7 +253,7 @@ class Init:
 
         pid = self._children.fork(
             lambda report: container.run_container(
-                spec, argv, env, namespaces=namespaces, lab_dir=self._config.lab_dir, report=report
+                spec, argv, env, namespaces=namespaces, report=report
             ),
             on_start=started,
             on_failure=failed,

@@ -41,7 +41,7 @@ def remedy(*, ordinary: bool) -> str:
     if lacking := missing():
         named = ", ".join(f"CAP_{name}" for name in lacking)
         return f"this root lacks {named}: {_container([f'--cap-add={name}' for name in lacking])}"
-    if setting := _refusing(_LIMITS):
+    if setting := _refusing(_LIMITS | {"user.max_user_namespaces": _SWITCHES["user.max_user_namespaces"]}):
         return f"`sysctl {setting}`"
     return _container(_confinement() or [_UNMASKED])
 

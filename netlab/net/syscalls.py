@@ -25,6 +25,7 @@ MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
@@ -40,6 +41,7 @@ _MOUNT_ATTR_RDONLY = 0x1
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _SYS_MOUNT_SETATTR = 442  # the same on every architecture since Linux 5.12
+_SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # asm-generic/unistd.h; the C library has no function
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -94,6 +96,11 @@ def mount(
 def umount(target: str | os.PathLike[str], flags: int = 0) -> None:
     """umount2(2)."""
     _check(_libc.umount2(_path(target), ctypes.c_int(flags)), str(target))
+
+
+def pivot_root(new: str, put_old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.syscall(ctypes.c_long(_SYS_PIVOT_ROOT), _path(new), _path(put_old)), new)
 
 
 def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, recursive: bool = False) -> None:

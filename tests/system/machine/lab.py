@@ -27,9 +27,13 @@ ROOT = Path(__file__).resolve().parents[3]
 class Lab:
     """A running lab; everything of it is gone when the context ends."""
 
+    def __init__(self, home: Path | None = None) -> None:
+        """`home` is where its directory is made."""
+        self._home = home
+
     def __enter__(self) -> Self:
         # Not pytest's tmp_path: a Unix socket's path has at most 107 bytes.
-        self.directory = Path(tempfile.mkdtemp(prefix="netlab-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="netlab-", dir=self._home))
         self.monitor = subprocess.Popen(
             [sys.executable, "-m", "tests.system.machine.monitor", str(self.directory)],
             cwd=ROOT,
@@ -79,6 +83,12 @@ class Lab:
         """The output of a command run in the node's namespaces."""
         return within(
             self.node.open(), lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
+
+    def on_fabric(self, *command: str) -> str:
+        """The output of a command run in the first machine's namespaces."""
+        return within(
+            self.fabric.open(), lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout
         )
 
     def descendants(self) -> set[int]:

@@ -1,0 +1,330 @@
+"""The root file system of a lab's machines and containers: of the host's, only what programs need, and read-only.
+
+It is a tmpfs. The host's programs and libraries are bound to their places in it, netlab's own code and interpreter to
+theirs, and a list of /etc is copied. Nothing else of the host is there: no home directory, no secret, no other lab.
+The lab's first machine makes it; the others and their containers copy its mount namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from netlab.errors import UsageError
+from netlab.net import syscalls
+
+_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+_EMPTY = (
+    *("/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/home", "/mnt", "/media", "/opt", "/srv"),  # noqa: S108
+    *("/var/cache", "/var/lib", "/var/log", "/var/empty"),
+)
+_LINKS = {"/var/run": "/run", "/var/lock": "/run/lock", "/var/tmp": "/tmp"}  # noqa: S108
+_ETC = (
+    # Names: of users, of this host, of services and numbers.
+    *("passwd", "group", "nsswitch.conf", "hosts", "resolv.conf", "hostname", "host.conf", "gai.conf", "networks"),
+    *("protocols", "services", "rpc", "ethertypes", "netconfig", "iproute2", "machine-id", "os-release"),
+    # The loader, the language, the time, the terminal, the shells.
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "locale.conf", "locale.alias", "localtime"),
+    *("timezone", "adjtime", "terminfo", "inputrc", "profile", "profile.d", "bash.bashrc", "bashrc", "shells"),
+    *("environment", "login.defs", "magic", "mime.types", "debian_version", "redhat-release", "system-release"),
+    # Languages' own, certificates that are trusted, and what tools of the network read.
+    *("python3", "perl", "ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "pki/tls", "pki/ca-trust"),
+    *("crypto-policies", "xtables.conf", "ebtables.conf", "libnl", "libnl-3", "wireshark", "bpf_pinning", "mtab"),
+)
+_OWN_ETC = ("hosts", "resolv.conf", "hostname")
+"""Files that a container has one of its own of: in the tree they are files, whatever they are on the host."""
+_OWN_TREES = {
+    "/run": "mode=0755",
+    "/tmp": "mode=1777",  # noqa: S108
+    "/dev/shm": "mode=1777",  # noqa: S108
+    "/dev/pts": "newinstance,ptmxmode=0666,mode=0620",
+}
+_LARGEST_COPY = 4 << 20  # bytes of one file of /etc
+_ASIDE = "/mnt"
+_STAGE = "/tmp"  # noqa: S108 - every host has it, and it is a directory
+
+
+@dataclass(slots=True)
+class Plan:
+    """What of the host's files the tree has: real paths bound to their places, and the symbolic links to them.
+
+    `masked` is a directory within what is bound that is to be seen empty, or None.
+    """
+
+    bound: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    masked: str | None = None
+
+    def has(self, path: str) -> bool:
+        """Whether a real path lies within what is bound, and not within what is masked."""
+        owner = max((each for each in self.bound if _within(path, each)), key=len, default=None)
+        if owner is None:
+            return False
+        return self.masked is None or not _within(path, self.masked) or _within(owner, self.masked)
+
+    def expose(self, path: str) -> None:
+        """Have a path in the tree, if the host has it: what it leads to, and every link on the way."""
+        real = self.follow(path)
+        if os.path.exists(real) and not self.has(real):  # noqa: PTH110
+            self.bound.append(real)
+
+    def follow(self, path: str) -> str:
+        """The real path, as os.path.realpath gives it; links on the way that no bound directory has are noted."""
+        done = "/"
+        left = [part for part in path.split("/") if part not in ("", ".")][::-1]
+        for _ in range(1000):  # a loop of links leads nowhere: its last path will not exist
+            if not left:
+                break
+            part = left.pop()
+            if part == "..":
+                done = os.path.dirname(done)  # noqa: PTH120 - pid 1 stays small
+                continue
+            here = os.path.join(done, part)  # noqa: PTH118
+            if not os.path.islink(here):  # noqa: PTH114
+                done = here
+                continue
+            target = os.readlink(here)  # noqa: PTH115
+            if not self.has(here):
+                self.links[here] = target
+            if target.startswith("/"):
+                done = "/"
+            left += [each for each in target.split("/") if each not in ("", ".")][::-1]
+        return os.path.join(done, *reversed(left))  # noqa: PTH118
+
+
+def plan(lab_dir: str) -> Plan:
+    """The tree of a lab in `lab_dir`. The directory of all its user's labs is masked where a part of it would show.
+
+    Raises `UsageError` for labs among the host's programs, which could not be hidden.
+    """
+    made = Plan()
+    for path in (*_PROGRAMS, *code()):
+        made.expose(path)
+    home = os.path.dirname(os.path.realpath(lab_dir))  # noqa: PTH120
+    if made.has(home):
+        if home in made.bound or any(_within(each, home) for each in _program_folders()):
+            raise UsageError(f"{home} holds the host's programs, so labs in it cannot be hidden: set NETLAB_HOME")
+        made.masked = home
+        for path in code():
+            made.expose(path)
+    made.follow(lab_dir)
+    made.bound.sort(key=len)  # the outer before the inner
+    return made
+
+
+def code() -> list[str]:
+    """The interpreter, the libraries and netlab itself, wherever they lie, and nothing beside them."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    found = [package, f"{os.path.dirname(package)}/cni_plugins", sys.executable]  # noqa: PTH120
+    for prefix in (sys.prefix, sys.base_prefix):
+        found += [f"{prefix}/{name}" for name in ("bin", "lib", "lib64", "pyvenv.cfg")]
+    found += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]  # noqa: PTH119
+    return found
+
+
+def open_sources(wanted: Plan, lab_dir: str) -> dict[str, int]:
+    """A descriptor of everything that is bound, and of the lab's directory.
+
+    To be called in the mount namespace in which the tree is made, by a process that may reach all of it: afterwards
+    paths no longer matter. Raises `OSError`.
+    """
+    return {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*wanted.bound, os.path.realpath(lab_dir)]}
+
+
+def enter(wanted: Plan, sources: dict[str, int], lab_dir: str) -> None:
+    """Make the tree and move into it: the calling process, and all others of its mount namespace with this root.
+
+    The caller has a mount namespace of its own, and new pid and network namespaces. The lab's directory is writable.
+    Raises `OSError`.
+    """
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=64m")
+    mask = os.umask(0o022)
+    _make_skeleton(wanted)
+    _make_devices(f"{_STAGE}/dev", _DEVICES_OF_MACHINES)
+    # Before what is bound: the lab, or netlab itself, may live beneath /tmp.
+    mount_own_trees(_STAGE)
+    for path in wanted.bound:
+        _bind(sources[path], f"{_STAGE}{path}")
+        syscalls.set_read_only(f"{_STAGE}{path}", recursive=True)
+        if wanted.masked is not None and _within(wanted.masked, path):
+            syscalls.mount("tmpfs", f"{_STAGE}{wanted.masked}", "tmpfs", _SECURE, "mode=0755,size=1m")
+    real = os.path.realpath(lab_dir)
+    _bind(sources[real], f"{_STAGE}{real}")
+    os.umask(mask)
+    for descriptor in sources.values():
+        os.close(descriptor)
+    mount_proc(f"{_STAGE}/proc")
+    _mount_first_sysfs()
+    syscalls.set_read_only(_STAGE)
+    os.chdir(_STAGE)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def mount_own_trees(root: str) -> None:
+    """What every machine has of its own: /run, /tmp, /dev/shm and /dev/pts, empty."""
+    for path in _OWN_TREES:
+        _mount_own_tree(path, f"{root}{path}")
+
+
+def renew_own_trees(lab_dir: str) -> None:
+    """Replace the parent machine's /run, /tmp, /dev/shm, /dev/pts, /proc and /sys by this machine's own.
+
+    The lab's directory and netlab's code stay in sight if /tmp or /run hold them.
+    """
+    for tree in _OWN_TREES:
+        _mount_own_tree(tree, _ASIDE)
+        kept: list[str] = []
+        for path in sorted({lab_dir, *code()}, key=len):
+            if _within(path, tree) and os.path.exists(path) and not any(_within(path, each) for each in kept):  # noqa: PTH110
+                kept.append(path)
+                source = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                _bind(source, f"{_ASIDE}{path.removeprefix(tree)}")
+                os.close(source)
+        _put_in_place(tree)
+    mount_proc(_ASIDE)
+    _put_in_place("/proc")
+    if mount_sysfs(_ASIDE):
+        _put_in_place("/sys")
+
+
+def umount_own_trees() -> None:
+    """Take away what `mount_own_trees` made, and all that is mounted in it."""
+    for path in _OWN_TREES:
+        syscalls.umount(path, syscalls.MNT_DETACH)
+
+
+def _mount_own_tree(path: str, target: str) -> None:
+    kind = "devpts" if path == "/dev/pts" else "tmpfs"
+    flags = syscalls.MS_NOSUID | (syscalls.MS_NODEV if kind == "tmpfs" else syscalls.MS_NOEXEC)
+    syscalls.mount(kind, target, kind, flags, _OWN_TREES[path])
+
+
+def _put_in_place(path: str) -> None:
+    """Have what was mounted aside in the place of what is mounted at `path`."""
+    syscalls.umount(path, syscalls.MNT_DETACH)
+    syscalls.mount(_ASIDE, path, None, syscalls.MS_MOVE)
+
+
+def mount_proc(target: str = "/proc") -> None:
+    """A /proc of the current pid namespace."""
+    syscalls.mount("proc", target, "proc", _QUIET)
+
+
+def mount_sysfs(target: str = "/sys") -> bool:
+    """Show the current network namespace in /sys, read-only; whether it is allowed.
+
+    The kernel refuses when something is mounted over parts of the /sys at hand (as container engines do): then the
+    old one stays, and only /sys/class/net is not this namespace's.
+    """
+    try:
+        syscalls.mount("sysfs", target, "sysfs", _QUIET | syscalls.MS_RDONLY)
+    except OSError:
+        return False
+    return True
+
+
+def make_template(lab_dir: str) -> None:
+    """Take from this mount namespace what is a machine's, and not for its containers.
+
+    /dev has the devices that every container may have, as runtimes make it.
+    """
+    umount_own_trees()
+    if os.path.ismount(lab_dir):
+        syscalls.umount(lab_dir, syscalls.MNT_DETACH)
+    _make_devices(_ASIDE, _DEVICES)
+    _put_in_place("/dev")
+
+
+_SECURE = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_QUIET = _SECURE | syscalls.MS_NOEXEC
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICES_OF_MACHINES = (*_DEVICES, "net/tun")
+
+
+def _within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
+def _program_folders() -> list[str]:
+    """Where programs are found; a directory that holds one of them is not masked."""
+    return [os.path.realpath(f"{top}/{name}") for top in ("/", "/usr") for name in ("bin", "sbin", "lib")]
+
+
+def _make_skeleton(wanted: Plan) -> None:
+    for path in _EMPTY:
+        os.makedirs(f"{_STAGE}{path}", exist_ok=True)  # noqa: PTH103
+    for path, target in {**_LINKS, **wanted.links}.items():
+        os.makedirs(os.path.dirname(f"{_STAGE}{path}"), exist_ok=True)  # noqa: PTH103, PTH120
+        if not os.path.lexists(f"{_STAGE}{path}"):
+            os.symlink(target, f"{_STAGE}{path}")  # noqa: PTH211
+    os.makedirs(f"{_STAGE}/etc", exist_ok=True)  # noqa: PTH103
+    copy_etc("/etc", f"{_STAGE}/etc")
+
+
+def copy_etc(source: str, target: str) -> None:
+    """Copy what programs need of /etc; files that not everybody may read are left out."""
+    for name in _ETC:
+        made = f"{target}/{name}"
+        os.makedirs(os.path.dirname(made), exist_ok=True)  # noqa: PTH103, PTH120
+        with contextlib.suppress(OSError):
+            _copy(f"{source}/{name}", made, follow=name in _OWN_ETC)
+    for name in _OWN_ETC:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(f"{target}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+
+
+def _copy(source: str, target: str, *, follow: bool = False) -> None:
+    status = os.stat(source, follow_symlinks=follow)  # noqa: PTH116
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
+    elif stat.S_ISDIR(status.st_mode):
+        os.mkdir(target)  # noqa: PTH102
+        for name in os.listdir(source):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                _copy(f"{source}/{name}", f"{target}/{name}")
+    elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= _LARGEST_COPY:
+        # Not shutil, whose import maps libraries that every container would pay for.
+        with open(source, "rb") as original, open(target, "wb") as copy:  # noqa: PTH123
+            copy.write(original.read())
+
+
+def _bind(source: int, target: str) -> None:
+    if stat.S_ISDIR(os.fstat(source).st_mode):
+        os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644))
+    syscalls.mount(f"/proc/self/fd/{source}", target, None, syscalls.MS_BIND | syscalls.MS_REC)
+
+
+def _mount_first_sysfs() -> None:
+    target = f"{_STAGE}/sys"
+    if not mount_sysfs(target):
+        syscalls.mount("/sys", target, None, syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.set_read_only(target, recursive=True)
+
+
+def _make_devices(target: str, names: Sequence[str]) -> None:
+    syscalls.mount("tmpfs", target, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=0755,size=1m")
+    for name in _present(names):
+        os.makedirs(os.path.dirname(f"{target}/{name}"), exist_ok=True)  # noqa: PTH103, PTH120
+        os.close(os.open(f"{target}/{name}", os.O_WRONLY | os.O_CREAT, 0o666))
+        syscalls.mount(f"/dev/{name}", f"{target}/{name}", None, syscalls.MS_BIND)
+    links = (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"))
+    for name, of_process in links:
+        os.symlink(f"/proc/self/{of_process}", f"{target}/{name}")  # noqa: PTH211
+    os.symlink("pts/ptmx", f"{target}/ptmx")  # noqa: PTH211
+    for name in ("pts", "shm"):
+        os.mkdir(f"{target}/{name}")  # noqa: PTH102
+    syscalls.set_read_only(target)
+
+
+def _present(names: Iterable[str]) -> list[str]:
+    return [name for name in names if os.path.exists(f"/dev/{name}")]  # noqa: PTH110

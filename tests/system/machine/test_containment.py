@@ -1,0 +1,86 @@
+"""What docs/security.md promises of machines and containers: each attack is tried, from a container and from a node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.machine.lab import ROOT, Lab
+
+Attack = Callable[[str], str]
+"""Runs a script of the shell somewhere in a lab; what it prints."""
+
+
+@pytest.fixture(scope="module")
+def two_labs() -> Iterator[tuple[Lab, Lab]]:
+    """The lab that attacks, and its neighbour."""
+    with Lab() as attacker, Lab() as neighbour:
+        attacker.node.run_container(attacker.spec("pod", image="pause", command=[]))
+        yield attacker, neighbour
+
+
+@pytest.fixture(scope="module", params=["pod", "node", "fabric"])
+def attack(request: pytest.FixtureRequest, two_labs: tuple[Lab, Lab]) -> Attack:
+    """An attack from a container, from a node, or from the lab's first machine."""
+    lab = two_labs[0]
+    if request.param == "pod":
+        return lambda script: lab.node.exec("pod", ["sh", "-c", script], 30).output.decode()
+    on = lab.on_node if request.param == "node" else lab.on_fabric
+    return lambda script: on("sh", "-c", f"{{ {script}; }} 2>&1; true")
+
+
+def test_the_hosts_secrets_are_not_there(attack: Attack) -> None:
+    checkout = [str(ROOT / name) for name in (".git", "pyproject.toml", "tests")]
+    paths = ["/etc/shadow", "/etc/ssh", "/root/.*", "/home/*", f"{Path.home()}/*", "/boot/*", "/var/lib/*", *checkout]
+    seen = attack(f"ls -d {' '.join(paths)} 2>/dev/null").split()
+    own = [str(ROOT), sys.prefix, sys.base_prefix]  # the way to netlab's own code
+    assert [path for path in seen if not any(f"{each}/".startswith(f"{path}/") for each in own)] in (
+        [],
+        ["/root/.", "/root/.."],
+    )
+
+
+def test_a_neighbours_directory_is_not_there(attack: Attack, two_labs: tuple[Lab, Lab]) -> None:
+    attacker, neighbour = two_labs
+    assert attack(f"ls -A {neighbour.directory}; find / -xdev -name '{neighbour.directory.name}*' 2>/dev/null") in (
+        f"ls: cannot access '{neighbour.directory}': No such file or directory\n",
+        f"ls: {neighbour.directory}: No such file or directory\n",
+    )
+    # Nor one that comes later.
+    with Lab() as later:
+        assert "No such file" in attack(f"ls -A {later.directory}")
+    assert (attacker.directory / "fabric.sock").exists()
+
+
+def test_a_container_does_not_see_its_own_labs_directory(two_labs: tuple[Lab, Lab]) -> None:
+    lab = two_labs[0]
+    assert lab.node.exec("pod", ["sh", "-c", f"ls -A {lab.directory}/*"], 30).exit_code != 0
+
+
+def test_the_hosts_disks_and_terminals_are_not_there(attack: Attack) -> None:
+    devices = set(attack("ls /dev /dev/pts").split())
+    known = {"/dev:", "/dev/pts:", "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"}
+    assert devices <= known | {"tty", "urandom", "zero", "net"}
+
+
+def test_labs_in_a_folder_that_is_shown_are_hidden() -> None:
+    """As a NETLAB_HOME within the interpreter's own folder would be."""
+    home = Path(sys.prefix, "lib", f"labs-{os.getpid()}")
+    if not os.access(home.parent, os.W_OK):
+        pytest.skip(f"{home.parent} is not writable")
+    home.mkdir()
+    try:
+        (home / "neighbour").mkdir()
+        with Lab(home) as lab:
+            lab.node.run_container(lab.spec("pod", image="pause", command=[]))
+            assert lab.on_node("ls", str(home)).split() == [lab.directory.name]
+            seen = lab.node.exec("pod", ["sh", "-c", f"ls -A {home}/*; ls {home.parent}"], 30).output.decode()
+            assert "neighbour" not in seen
+            assert "sock" not in seen
+    finally:
+        subprocess.run(["rm", "-r", str(home)], check=True)
