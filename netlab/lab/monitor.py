@@ -24,6 +24,7 @@ from netlab.errors import ConflictError, NetlabError
 from netlab.lab import process
 from netlab.lab.paths import FABRIC, LabPaths
 from netlab.machine import boot, signals
+from netlab.net.peers import Guard
 
 if TYPE_CHECKING:
     from netlab.lab.spec import LabSpec
@@ -39,16 +40,18 @@ def main() -> None:
     ready = int(sys.argv[2])
     os.set_inheritable(ready, False)
     _end_on_signal()
-    machine = 0
+    alive = -1
     try:
         _hold_lock(paths)
         process.record(paths.monitor_pid, os.getpid())
         _begin_boot(paths)
+        guard = Guard(str(paths.guard))
         machine = boot.start(
             FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory
         )
         alive = os.pidfd_open(machine)
         process.record(paths.machine_pid, machine)
+        guard.start(machine)
         spec = paths.read_spec()
         _forget_nodes(paths, spec)
         _start_services(paths, spec)
@@ -56,9 +59,9 @@ def main() -> None:
         os.close(ready)
         process.ended(alive, None)
     except BaseException as error:
-        if machine:
+        if alive >= 0:
             # Not left to our own death: whoever waits for this process waits for all of the lab.
-            os.kill(machine, signal.SIGKILL)
+            process.end(alive, 0.0)
             process.ended(alive, None)
         _fail(paths, ready, error)
 
@@ -143,6 +146,7 @@ def _start_services(paths: LabPaths, spec: LabSpec) -> None:
                 *("--socket", str(paths.api_socket)),
                 *("--database", str(paths.database)),
                 *("--config", str(paths.api_config)),
+                *("--guard", str(paths.guard)),
             ],
             env=environment,
             log=paths.logs / "apiserver.log",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlab.errors import NetlabError, UsageError
+from netlab.net.peers import GUARD
 
 if TYPE_CHECKING:
     from netlab.lab.spec import LabSpec
@@ -87,6 +88,11 @@ class LabPaths:
     def api_socket(self) -> Path:
         """The Kubernetes API."""
         return self.directory / "api.sock"
+
+    @property
+    def guard(self) -> Path:
+        """Where the lab monitor is asked who a caller is."""
+        return self.directory / GUARD
 
     @property
     def machine_pid(self) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,7 +119,8 @@ class Machine:
         connection = self._connect()
         try:
             connection.settimeout(_REPLY_TIMEOUT)
-            connection.sendall(request)
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(request)
             line, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
             if not descriptors:
                 line += self._read_line(connection) if line and not line.endswith(b"\n") else b""
@@ -134,6 +137,8 @@ class Machine:
         raise MachineError(f"machine {self._path}: the reply to open brought no file descriptor", errno.EBADMSG)
 
     def _connect(self) -> socket.socket:
+        if self._socket is not None and _hung_up(self._socket):
+            self.close()  # a machine gives up who keeps silent
         if self._socket is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -149,7 +154,8 @@ class Machine:
         connection = self._connect()
         try:
             connection.settimeout(timeout)
-            connection.sendall(request)
+            with contextlib.suppress(BrokenPipeError):  # a machine that refuses a caller says so before it is asked
+                connection.sendall(request)
             line = self._read_line(connection)
         except BaseException as error:
             # Whatever stopped us (a signal too), the reply may still come: this connection has lost its place.
@@ -171,3 +177,9 @@ class Machine:
             chunks.append(chunk)
         line, newline, self._received = b"".join(chunks).partition(b"\n")
         return line + newline
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

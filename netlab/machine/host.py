@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 from netlab.machine import rootfs, signals
 from netlab.net import syscalls
+from netlab.net.peers import GUARD
 
 _SIOCGIFFLAGS = 0x8913  # include/uapi/linux/sockios.h
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 _IFREQ = struct.Struct("16sH22x")
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class MachineConfig:
     socket: str
     hostname: str
     lab_dir: str
+
+    @property
+    def guard(self) -> str:
+        """The socket of the lab's guard."""
+        return f"{self.lab_dir}/{GUARD}"
 
 
 def make_host(config: MachineConfig, enter_root: Callable[[], None] | None = None) -> int:

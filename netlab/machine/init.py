@@ -139,7 +139,7 @@ class Init:
             protocol.OPEN: self._open,
             protocol.EVENTS: self._events,
         }
-        self._server = Server(self._loop, config.socket, self._handle)
+        self._server = Server(self._loop, config.socket, config.guard, self._handle)
 
     def serve(self) -> NoReturn:
         """Serve for ever."""
@@ -149,7 +149,7 @@ class Init:
         op = request.text("op")
         handler = self._handlers.get(op)
         if handler is None:
-            raise InvalidRequestError(f"op: {op!r} is unknown")
+            raise InvalidRequestError(f"op: {protocol.shown(op)} is unknown")
         handler(request, reply)
 
     # Child machines
@@ -252,9 +252,7 @@ class Init:
                 self._server.send(watcher, {"ok": record.exit()})
 
         pid = self._children.fork(
-            lambda report: container.run_container(
-                spec, argv, env, namespaces=namespaces, report=report
-            ),
+            lambda report: container.run_container(spec, argv, env, namespaces=namespaces, report=report),
             on_start=started,
             on_failure=failed,
             on_exit=ended,

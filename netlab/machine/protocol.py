@@ -34,6 +34,8 @@ LINE_LIMIT = 4 * 1024 * 1024
 OUTPUT_LIMIT = 64 * 1024
 """How much output of an exec is kept, in bytes; the rest is read and dropped."""
 
+_LONGEST_SHOWN = 80
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -182,35 +184,35 @@ class Request:
         """An absolute path."""
         text = self.text(key)
         if not text.startswith("/"):
-            raise InvalidRequestError(f"{key}: {text!r} is not an absolute path")
+            raise InvalidRequestError(f"{key}: {shown(text)} is not an absolute path")
         return text
 
     def integer(self, key: str, low: int, high: int) -> int:
         """An integer between `low` and `high`, both included."""
         value = self._value.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InvalidRequestError(f"{key}: an integer from {low} to {high} expected, not {value!r}")
+            raise InvalidRequestError(f"{key}: an integer from {low} to {high} expected, not {shown(value)}")
         return value
 
     def seconds(self, key: str) -> float:
         """A positive, finite number of seconds, at most a day."""
         value = self._value.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
-            raise InvalidRequestError(f"{key}: seconds from 0 to 86400 expected, not {value!r}")
+            raise InvalidRequestError(f"{key}: seconds from 0 to 86400 expected, not {shown(value)}")
         return float(value)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, empty when absent."""
         value = self._value.get(key, [])
         if not isinstance(value, list):
-            raise InvalidRequestError(f"{key}: a list of strings expected, not {value!r}")
+            raise InvalidRequestError(f"{key}: a list of strings expected, not {shown(value)}")
         return [_text(f"{key}[{i}]", item) for i, item in enumerate(value)]
 
     def mapping(self, key: str) -> dict[str, str]:
         """A mapping of strings to strings, empty when absent."""
         value = self._value.get(key, {})
         if not isinstance(value, dict):
-            raise InvalidRequestError(f"{key}: a mapping of strings expected, not {value!r}")
+            raise InvalidRequestError(f"{key}: a mapping of strings expected, not {shown(value)}")
         return {_text(key, k): _text(f"{key}[{k}]", v) for k, v in value.items()}
 
     def environment(self, key: str) -> dict[str, str]:
@@ -218,14 +220,14 @@ class Request:
         mapping = self.mapping(key)
         for name in mapping:
             if not name or "=" in name:
-                raise InvalidRequestError(f"{key}: {name!r} cannot be the name of a variable")
+                raise InvalidRequestError(f"{key}: {shown(name)} cannot be the name of a variable")
         return mapping
 
     def container_spec(self) -> ContainerSpec:
         """The request of `container.run`: the fields of a ContainerSpec."""
         unknown = set(self._value) - {"op"} - {each.name for each in fields(ContainerSpec)}
         if unknown:
-            raise InvalidRequestError(f"{min(unknown)}: no such field of a container")
+            raise InvalidRequestError(f"{min(unknown)[:_LONGEST_SHOWN]}: no such field of a container")
         return ContainerSpec(
             id=self.name("id"),
             image=self.text("image"),
@@ -242,14 +244,22 @@ class Request:
         )
 
 
+def shown(value: Any) -> str:
+    """A value for a message of one line, however large or deep it is."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise InvalidRequestError(f"{key}: a string without NUL expected, not {value!r}")
+        raise InvalidRequestError(f"{key}: a string without NUL expected, not {shown(value)}")
     return value
 
 
 def _name(key: str, value: Any) -> str:
     text = _text(key, value)
     if not _NAME.fullmatch(text):
-        raise InvalidRequestError(f"{key}: {text!r} is not a name (letters, digits, '_', '.', '-'; at most 128)")
+        raise InvalidRequestError(f"{key}: {shown(text)} is not a name (letters, digits, '_', '.', '-'; at most 128)")
     return text

@@ -20,9 +20,9 @@ from netlab.net import syscalls
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _EMPTY = (
     *("/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/home", "/mnt", "/media", "/opt", "/srv"),  # noqa: S108
-    *("/var/cache", "/var/lib", "/var/log", "/var/empty"),
+    *("/var/cache", "/var/lib", "/var/log", "/var/empty", "/var/tmp"),  # noqa: S108
 )
-_LINKS = {"/var/run": "/run", "/var/lock": "/run/lock", "/var/tmp": "/tmp"}  # noqa: S108
+_LINKS = {"/var/run": "/run", "/var/lock": "/run/lock"}
 _ETC = (
     # Names: of users, of this host, of services and numbers.
     *("passwd", "group", "nsswitch.conf", "hosts", "resolv.conf", "hostname", "host.conf", "gai.conf", "networks"),
@@ -119,11 +119,12 @@ def plan(lab_dir: str) -> Plan:
 def code() -> list[str]:
     """The interpreter, the libraries and netlab itself, wherever they lie, and nothing beside them."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    found = [package, f"{os.path.dirname(package)}/cni_plugins", sys.executable]  # noqa: PTH120
+    found = [package, f"{os.path.dirname(package)}/cni_plugins"]  # noqa: PTH120
     for prefix in (sys.prefix, sys.base_prefix):
         found += [f"{prefix}/{name}" for name in ("bin", "lib", "lib64", "pyvenv.cfg")]
+    found += [f"{sys.prefix}/libexec/netlab"]  # the CNI executable in C
     found += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]  # noqa: PTH119
-    return found
+    return [*found, sys.executable]
 
 
 def open_sources(wanted: Plan, lab_dir: str) -> dict[str, int]:

@@ -13,7 +13,13 @@ from typing import Any
 
 from netlab.machine import loop
 from netlab.machine.protocol import LINE_LIMIT, InvalidRequestError, Request
+from netlab.net.peers import Peer, why_refused
 
+_PATIENCE = 10.0
+"""Seconds in which a new connection has to bring its first request, and a request that has begun its end."""
+_MOST_BUFFERED = 64 * 1024 * 1024  # bytes of requests that have not yet arrived as a whole, of all callers together
+_MOST_OF_ONE = 1024
+"""Connections of one process: a kubelet has one for each container that it starts at the time."""
 _BACKLOG_LIMIT = 8 * 1024 * 1024  # bytes not read by a client, after which it is given up
 
 
@@ -28,8 +34,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 class Connection:
     """A client: requests come in, one at a time is worked on, replies go out."""
 
-    def __init__(self, peer: socket.socket) -> None:
+    def __init__(self, peer: socket.socket, pid: int) -> None:
         self.peer = peer
+        self.pid = pid
+        self.timer: loop.Timer | None = None
         self.received = bytearray()
         self.unsent = bytearray()
         self.busy = False
@@ -73,9 +81,15 @@ class Server:
     `Refusal`, `InvalidRequestError` and `OSError` that it raises are answers too.
     """
 
-    def __init__(self, events: loop.Loop, path: str, handle: Callable[[Request, Reply], None]) -> None:
+    def __init__(self, events: loop.Loop, path: str, guard: str, handle: Callable[[Request, Reply], None]) -> None:
+        """`guard` is the socket of the lab's guard, which vouches for callers from outside (`netlab.net.peers`)."""
         self._loop = events
+        self._guard = guard
         self._handle_request = handle
+        self._held: dict[int, int] = {}
+        self._silent: dict[Connection, None] = {}
+        """Those that have not yet brought a request, the oldest first."""
+        self._buffered = 0
         self._listener = _listen(path)
         self._loop.watch(self._listener.fileno(), self._accept)
 
@@ -85,8 +99,48 @@ class Server:
         except OSError:
             return
         peer.setblocking(False)
-        connection = Connection(peer)
+        try:
+            pid = self._admit(peer)
+        except Refusal as refusal:
+            with peer, contextlib.suppress(OSError):
+                peer.send(_line({"error": str(refusal), "errno": refusal.errno}))
+            return
+        self._held[pid] = self._held.get(pid, 0) + 1
+        connection = Connection(peer, pid)
+        self._silent[connection] = None
+        self._expect(connection)
         self._watch(connection)
+
+    def _admit(self, peer: socket.socket) -> int:
+        """The pid of a caller that may have a connection; 0 of one from outside. Raises `Refusal`."""
+        # What a machine runs is beneath it, its containers too: only what is in the machine itself may command it.
+        if why := why_refused(peer, 0, self._guard):
+            raise Refusal(errno.EPERM, f"refused: {why}")
+        try:
+            with Peer(peer) as caller:
+                pid: int = caller.pid
+        except ProcessLookupError:
+            raise Refusal(errno.EPERM, "refused: the caller has ended") from None
+        if self._held.get(pid, 0) >= _MOST_OF_ONE and not self._drop_silent(pid):
+            raise Refusal(errno.EMFILE, f"refused: one process may have {_MOST_OF_ONE} connections")
+        return pid
+
+    def _drop_silent(self, pid: int) -> bool:
+        """Give up the caller's oldest connection that has not yet brought a request; whether there was one."""
+        silent = next((each for each in self._silent if each.pid == pid), None)
+        if silent is not None:
+            self._close(silent)
+        return silent is not None
+
+    def _expect(self, connection: Connection) -> None:
+        """Give a connection up if it does not bring a whole request in time."""
+        if connection.timer is None:
+            connection.timer = self._loop.after(_PATIENCE, lambda: self._expired(connection))
+
+    def _expired(self, connection: Connection) -> None:
+        if connection.received:
+            self.answer(connection, {"error": "request: it did not arrive in time", "errno": errno.ETIMEDOUT})
+        self._close(connection)
 
     def _attend(self, connection: Connection) -> None:
         """Read or write, whatever the socket is ready for; then work on the next request if there is a whole one."""
@@ -106,6 +160,11 @@ class Server:
             self._close(connection)
             return
         connection.received += chunk
+        self._buffered += len(chunk)
+        if self._buffered > _MOST_BUFFERED:
+            self.answer(connection, {"error": "request: too much is under way at once", "errno": errno.ENOBUFS})
+            self._close(connection)
+            return
         self._work(connection)
 
     def _work(self, connection: Connection) -> None:
@@ -115,9 +174,16 @@ class Server:
                 if len(connection.received) > LINE_LIMIT:
                     self.answer(connection, {"error": "request: too long", "errno": errno.EMSGSIZE})
                     self._close(connection)
+                elif connection.received:
+                    self._expect(connection)
                 return
+            if connection.timer is not None:
+                connection.timer.cancel()
+                connection.timer = None
+            self._silent.pop(connection, None)
             line = bytes(connection.received[:end])
             del connection.received[: end + 1]
+            self._buffered -= end + 1
             connection.busy = True
             self._handle(line, Reply(self, connection))
         self._watch(connection)
@@ -126,7 +192,7 @@ class Server:
         try:
             try:
                 request = Request(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InvalidRequestError(f"request: not JSON: {error}") from error
             self._handle_request(request, reply)
         except Refusal as refusal:
@@ -151,7 +217,7 @@ class Server:
         """Send a line; a client that does not read is given up at last."""
         if connection.closed:
             return
-        line = json.dumps(message).encode() + b"\n"
+        line = _line(message)
         if descriptor is not None:
             try:
                 # Nothing is unsent at this point: a connection has one request at a time.
@@ -194,8 +260,19 @@ class Server:
         if connection.closed:
             return
         connection.closed = True
+        self._silent.pop(connection, None)
+        self._buffered -= len(connection.received)
+        if connection.timer is not None:
+            connection.timer.cancel()
+        self._held[connection.pid] -= 1
+        if not self._held[connection.pid]:
+            del self._held[connection.pid]
         self._loop.unwatch(connection.peer.fileno())
         connection.peer.close()
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
 
 
 def _listen(path: str) -> socket.socket:

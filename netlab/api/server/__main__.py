@@ -23,6 +23,7 @@ import uvloop
 from netlab.api.server import snapshots
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
+from netlab.api.server.connection import protocol
 from netlab.api.server.registry import Registry
 from netlab.api.server.store import Store, snapshot_of
 from netlab.api.server.watch import Hub
@@ -77,26 +78,29 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--database", type=Path, required=True, help="SQLite database of the objects")
     parser.add_argument("--config", type=Path, required=True, help="JSON: serviceCIDRs, nodePortRange")
+    parser.add_argument(
+        "--guard", help="Unix socket of the lab's monitor, which vouches for callers from outside the lab"
+    )
     arguments = parser.parse_args()
     set_parent_death_signal(signal.SIGTERM)
     # Before anything is made: the socket and the database are their owner's alone from their first moment.
     os.umask(0o177)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        _run(arguments.socket, arguments.database, arguments.config)
+        _run(arguments.socket, arguments.database, arguments.config, arguments.guard)
     except NetlabError as error:
         print(f"netlab-apiserver: {error}", file=sys.stderr)
         return error.exit_status
     return 0
 
 
-def _run(path: Path, database: Path, config: Path) -> None:
+def _run(path: Path, database: Path, config: Path, guard: str | None) -> None:
     ranges = _read_configuration(config)
     store = Store(database)
     try:
         registry = Registry(store, ranges)
         with _listen(path) as listener:
-            uvloop.run(_serve(registry, listener, snapshot_of(database)))
+            uvloop.run(_serve(registry, listener, snapshot_of(database), guard))
         path.unlink(missing_ok=True)
     finally:
         store.close()
@@ -130,12 +134,12 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-async def _serve(registry: Registry, listener: socket.socket, snapshot: Path) -> None:
+async def _serve(registry: Registry, listener: socket.socket, snapshot: Path, guard: str | None) -> None:
     keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
     config = uvicorn.Config(
         create_app(registry),
         loop="uvloop",
-        http="httptools",
+        http=protocol(guard),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 from netlab.machine import boot
+from netlab.net.peers import GUARD, Guard
 
 if __name__ == "__main__":
     directory = Path(sys.argv[1])
-    print(boot.start("fabric", directory / "fabric.sock", hostname="fabric", lab_dir=directory), flush=True)
+    guard = Guard(f"{directory}/{GUARD}")
+    machine = boot.start("fabric", directory / "fabric.sock", hostname="fabric", lab_dir=directory)
+    guard.start(machine)
+    print(machine, flush=True)
     sys.stdin.read()

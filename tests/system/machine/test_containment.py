@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.machine.lab import ROOT, Lab
+from netlab.machine.client import Machine
+from netlab.machine.join import join
+from netlab.machine.replies import MachineError
+from netlab.net import syscalls
+from netlab.net.peers import GUARD
+from tests.system.machine.lab import ROOT, Lab, forked
 
 Attack = Callable[[str], str]
 """Runs a script of the shell somewhere in a lab; what it prints."""
@@ -84,3 +93,57 @@ def test_labs_in_a_folder_that_is_shown_are_hidden() -> None:
             assert "sock" not in seen
     finally:
         subprocess.run(["rm", "-r", str(home)], check=True)
+
+
+def asks_from_within(pidfd: int, path: Path, line: bytes) -> bytes:
+    """What a socket answers to a process of a container that has got out of everything but its pid namespace."""
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(30)
+            connection.connect(str(path))
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(line)
+            return connection.recv(4096)
+
+    def enter_and_ask() -> bytes:
+        join(pidfd, syscalls.CLONE_NEWPID)
+        return forked(ask)
+
+    try:
+        return forked(enter_and_ask)
+    finally:
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize(
+    ("victim", "machine", "place", "refusal"),
+    [
+        (0, "node-1", "pod", b"the caller is in a container"),
+        (0, "fabric", "pod", b"the caller is in a container"),
+        (0, "fabric", "node", b"the caller is in a container"),
+        (1, "node-1", "pod", b"the caller is not on the lab's host"),
+        (1, "fabric", "pod", b"the caller is not on the lab's host"),
+        (1, "fabric", "node", b"the caller is not on the lab's host"),
+        (0, "node-1", "node", b""),
+        (0, "fabric", "fabric", b""),
+        (0, "node-1", "fabric", b""),
+    ],
+)
+def test_sockets_ask_who_calls(
+    two_labs: tuple[Lab, Lab], victim: int, machine: str, place: str, refusal: bytes
+) -> None:
+    lab = two_labs[0]
+    pidfd = {"pod": lambda: lab.node.open("pod"), "node": lab.node.open, "fabric": lab.fabric.open}[place]()
+    reply = asks_from_within(pidfd, two_labs[victim].directory / f"{machine}.sock", b'{"op": "state"}\n')
+    if refusal:
+        assert json.loads(reply) == {"error": f"refused: {refusal.decode()}", "errno": errno.EPERM}
+    else:
+        assert json.loads(reply)["ok"]["name"] == machine
+
+
+def test_without_its_guard_a_machine_serves_nobody_from_outside() -> None:
+    with Lab() as lab:
+        (lab.directory / GUARD).unlink()
+        with Machine(lab.directory / "node-1.sock") as late, pytest.raises(MachineError, match="not on the lab's host"):
+            late.state()

@@ -1,0 +1,134 @@
+"""A client's connection: who may have one, how many, and how long one may keep silent in the middle of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import Counter
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from netlab.api.meta_types import Status
+from netlab.net.peers import Peer, why_refused
+
+_SILENCE = 10.0
+"""Seconds in which a new connection has to begin a request."""
+_PATIENCE = 30.0
+"""Seconds in which a request that has begun has to be there as a whole."""
+_LONGEST_HEAD = 64 * 1024
+"""Bytes of a request's first line and headers."""
+_MOST_OF_ONE = 512
+"""Connections of one process; those from outside of the lab count as one process's."""
+_DEEPEST = 1
+"""Pid namespaces beneath this process's, which is in the lab's first machine: its nodes are the first, their containers
+the next."""
+
+
+def protocol(guard: str | None) -> type[HttpToolsProtocol]:
+    """The protocol of a server whose callers from outside of its pid namespace the `guard` of the lab vouches for."""
+    held: Counter[int] = Counter()
+    silent: dict[Connection, int] = {}
+    """Those that have not yet brought a request, the oldest first, by their callers' pids."""
+
+    def _drop_silent(pid: int) -> bool:
+        """Give up the caller's oldest connection that has not brought a request; whether there was one."""
+        oldest = next((each for each, caller in silent.items() if caller == pid), None)
+        if oldest is not None:
+            del silent[oldest]
+            oldest.transport.abort()
+        return oldest is not None
+
+    class Connection(HttpToolsProtocol):
+        _pid = -1
+        _timer: asyncio.TimerHandle | None = None
+        _head = 0
+        _complete = True
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            refusal = self._admit()
+            if refusal is not None:
+                self._refuse(refusal)
+                return
+            self._wait(_SILENCE)
+
+        def _admit(self) -> Status | None:
+            # uvloop's own object for it cannot be asked for options.
+            with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as connection:
+                try:
+                    with Peer(connection) as peer:
+                        pid = peer.pid
+                    why = why_refused(connection, _DEEPEST, guard)
+                except ProcessLookupError:
+                    why = "the caller has ended"
+            if why:
+                return Status(code=403, reason="Forbidden", message=f"forbidden: {why}")
+            if held[pid] >= _MOST_OF_ONE and not _drop_silent(pid):
+                message = f"too many requests: one process may have {_MOST_OF_ONE} connections"
+                return Status(code=429, reason="TooManyRequests", message=message)
+            self._pid = pid
+            held[pid] += 1
+            silent[self] = pid
+            return None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            silent.pop(self, None)
+            if self._pid >= 0:
+                held[self._pid] -= 1
+                if not held[self._pid]:
+                    del held[self._pid]
+                self._pid = -1
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            if self._head >= 0:
+                self._head += len(data)
+            super().data_received(data)
+            if self._head > _LONGEST_HEAD and not self.transport.is_closing():
+                self._refuse(
+                    Status(code=431, reason="RequestHeaderFieldsTooLarge", message="the request's headers are too long")
+                )
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._complete = False
+            self._wait(_PATIENCE)
+
+        def on_headers_complete(self) -> None:
+            self._head = -1
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._head = 0
+            self._complete = True
+            silent.pop(self, None)
+            self._stop_waiting()
+            super().on_message_complete()
+
+        def _wait(self, seconds: float) -> None:
+            self._stop_waiting()
+            self._timer = self.loop.call_later(seconds, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _give_up(self) -> None:
+            if self._complete or (self.cycle is not None and not self.cycle.response_complete):
+                self.transport.close()  # it has said nothing, or is still being answered
+            else:
+                self._refuse(Status(code=408, reason="Timeout", message="the request did not arrive in time"))
+
+        def _refuse(self, status: Status) -> None:
+            body = msgspec.json.encode(status)
+            head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[status.code] + head.encode() + body)
+            self.transport.close()
+
+    return Connection
