@@ -10,7 +10,9 @@ def replace(path: Path, text: str) -> None:
     """Replace a file, whole and atomically, readable by its owner only (mode 0600). Raises `OSError` with its name."""
     fresh = path.with_name(path.name + ".new")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # Never through a link, nor into a file that is there: others may write to a directory of root's lab.
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(text)
         fresh.rename(path)

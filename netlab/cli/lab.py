@@ -25,8 +25,19 @@ from netlab.lab.lab import Lab, all_labs
     type=click.Path(path_type=Path),
     help="A lab.yaml: a document of kind Lab, and manifests to apply.",
 )
+@click.option(
+    "--privileged/--no-privileged",
+    default=None,
+    help="Root only: do without a user namespace. Root of a node, and whoever gets out of a pod, is then root here.",
+)
 def up(
-    lab: Lab, nodes: int | None, network: str | None, proxy: str | None, families: str | None, file: Path | None
+    lab: Lab,
+    nodes: int | None,
+    network: str | None,
+    proxy: str | None,
+    families: str | None,
+    file: Path | None,
+    privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
 
@@ -50,7 +61,7 @@ def up(
     require(network=wanted.network, proxy=wanted.proxy)
     progress = Progress()
     try:
-        made = lab.up(spec, progress)
+        made = lab.up(spec, progress, privileged=privileged)
         if manifests:
             from netlab.api.apply import apply
 

@@ -100,10 +100,12 @@ def _host() -> list[Check]:
 
 
 def _namespaces() -> list[Check]:
-    allow = remedy(ordinary=os.geteuid() != 0)
+    root = os.geteuid() == 0
+    allow = remedy(ordinary=not root)
+    cost = "root's labs need `netlab up --privileged`" if root else "only root can run labs"
     return [
-        Check("user namespaces", probes.user_namespace, "only root can run labs", allow),
-        Check("capabilities", probes.capabilities, _NO_LAB, allow, after=("user namespaces",)),
+        Check("user namespaces", probes.user_namespace, cost, allow),
+        Check("capabilities", probes.capabilities, _NO_LAB, allow, after=() if root else ("user namespaces",)),
         Check("namespaces", probes.namespaces, _NO_LAB, allow, after=("capabilities",)),
         Check(
             _ISOLATED,

@@ -27,7 +27,7 @@ from netlab.errors import (
     UnavailableError,
     UsageError,
 )
-from netlab.lab import limits, process, readiness, startup
+from netlab.lab import ids, limits, process, readiness, startup
 from netlab.lab.paths import FABRIC, LabPaths, home, require_home
 from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
@@ -107,18 +107,24 @@ class Lab:
                 "`netlab up` starts it again with its objects, `netlab down` removes it"
             )
 
-    def up(self, spec: LabSpec | None, progress: Callable[[str], None]) -> LabSpec:
+    def up(self, spec: LabSpec | None, progress: Callable[[str], None], *, privileged: bool | None = None) -> LabSpec:
         """Bring the lab up and wait until all nodes are Ready; what it is made of comes back.
 
         A lab whose processes have ended is started again from its stored objects; `spec` None takes what is stored,
         or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or a lab that
-        is down.
+        is down. `privileged` has root's lab run without a user namespace, as root of this host; None is as it was.
 
         Raises `ConflictError` when it is up already or was another lab before, `UnsupportedError` when the machine
         lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready.
         """
+        if privileged and os.geteuid() != 0:
+            raise UsageError("--privileged: a lab without a user namespace is for root; leave it out, or be root")
         fresh = self._prepare(spec)
         try:
+            if privileged:
+                self.paths.privileged.touch(mode=0o600)
+            elif privileged is False:
+                self.paths.privileged.unlink(missing_ok=True)
             progress("starting machines")
             self._start_monitor()
             wanted = self.spec()
@@ -138,6 +144,7 @@ class Lab:
         """Write the lab down; whether it is a new one."""
         if self.is_up():
             raise ConflictError(f"lab {self.name} is up already: take another --name, or `netlab down` first")
+        ids.require_intact(self.paths.directory)
         try:
             if self.paths.spec.exists():
                 if spec is not None and spec != self.spec():
@@ -174,7 +181,8 @@ class Lab:
 
     def _start_monitor(self) -> None:
         read_end, write_end = os.pipe()
-        log = os.open(self.paths.logs / "monitor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        log = os.open(self.paths.logs / "monitor.log", flags, 0o600)
         try:
             monitor = subprocess.Popen(
                 [sys.executable, "-m", "netlab.lab.monitor", str(self.paths.directory), str(write_end)],
@@ -219,6 +227,7 @@ class Lab:
         self._require_own()
         self._end()
         shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
+        ids.give_back(self.paths.directory)
         if "NETLAB_HOME" not in os.environ:
             # The default home is netlab's own; one that the user chose is the user's.
             with contextlib.suppress(OSError):

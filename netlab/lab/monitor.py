@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from netlab import files
 from netlab.errors import ConflictError, NetlabError
-from netlab.lab import process
+from netlab.lab import ids, process
 from netlab.lab.paths import FABRIC, LabPaths
 from netlab.machine import boot, signals
 from netlab.net.peers import Guard
 
 if TYPE_CHECKING:
     from netlab.lab.spec import LabSpec
+    from netlab.machine.userns import IdRange
 
 
 class _Ended(BaseException):
@@ -46,15 +47,23 @@ def main() -> None:
         process.record(paths.monitor_pid, os.getpid())
         _begin_boot(paths)
         guard = Guard(str(paths.guard))
+        range_of_ids = _take_ids(paths)
         machine = boot.start(
-            FABRIC, paths.machine_socket(FABRIC), hostname=f"netlab-{paths.name}", lab_dir=paths.directory
+            FABRIC,
+            paths.machine_socket(FABRIC),
+            hostname=f"netlab-{paths.name}",
+            lab_dir=paths.directory,
+            ids=range_of_ids,
         )
         alive = os.pidfd_open(machine)
         process.record(paths.machine_pid, machine)
         guard.start(machine)
         spec = paths.read_spec()
         _forget_nodes(paths, spec)
-        _start_services(paths, spec)
+        _write_api_config(paths, spec)
+        if range_of_ids is not None:
+            ids.hand_over(paths.directory, range_of_ids)
+        _start_services(paths)
         os.write(ready, process.READY)
         os.close(ready)
         process.ended(alive, None)
@@ -120,13 +129,25 @@ def _end_on_signal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _start_services(paths: LabPaths, spec: LabSpec) -> None:
-    from netlab.machine.client import Machine
+def _take_ids(paths: LabPaths) -> IdRange | None:
+    """The ids of root's lab, whose files are handed over to them; None of an ordinary user's, or a privileged one."""
+    if os.geteuid() != 0 or paths.privileged.exists():
+        return None
+    taken = ids.take(paths.directory)
+    ids.hand_over(paths.directory, taken)
+    return taken
 
+
+def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
     files.replace(
         paths.api_config,
         json.dumps({"serviceCIDRs": spec.serviceCIDRs, "nodePortRange": "30000-32767"}),
     )
+
+
+def _start_services(paths: LabPaths) -> None:
+    from netlab.machine.client import Machine
+
     # This interpreter's folder first: the CNI plugins start `python3`, and a version manager's shim costs 20 ms a call.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {"PATH": path, "LANG": "C.UTF-8"}

@@ -32,7 +32,7 @@ CNI_DATA_DIR = Path("/run/netlab/cni")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _OWN = re.compile(
     r"(lab\.json|lock|monitor\.pid|machine\.pid|boot_id|components\.json|apiserver\.json|api\.sock|cluster\.db.*"
-    r"|logs|machines|nodes|revisions)(\.new)?"
+    r"|monitor\.sock|ids|privileged|logs|machines|nodes|revisions)(\.new)?"
 )
 """Names in a lab's directory."""
 
@@ -98,6 +98,11 @@ class LabPaths:
     def machine_pid(self) -> Path:
         """The process id and start time of the first machine's pid 1."""
         return self.directory / "machine.pid"
+
+    @property
+    def privileged(self) -> Path:
+        """There if the lab runs without a user namespace, as root of this host."""
+        return self.directory / "privileged"
 
     @property
     def boot_id(self) -> Path:

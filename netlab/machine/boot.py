@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import select
 import signal
 from functools import partial
@@ -82,6 +83,8 @@ def start(
     raise kind(f"machine {name}: {failure['error']}; `netlab doctor` tells what this host lacks")
 
 
+_MOST_PROCESSES = 16384
+"""Processes and threads of a lab: several times what a thousand pods have."""
 _UNSHARED = b"u"
 _REFUSED = b"refused"
 """In the place of a pid: what follows is why user namespaces cannot be had."""
@@ -95,12 +98,18 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         syscalls.set_process_name("lab keeper")
         _die_with_parent(lifeline)
-        if ids is not None:
+        ordinary = os.geteuid() != 0
+        if ordinary:
+            userns.enter_user_namespace()
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        rootfs.protect_host(config.lab_dir)
+        # What is read-only by now stays so in a user namespace within, whatever root there does (mount_namespaces(7)).
+        if ordinary:
+            userns.enter_user_namespace()
+        elif ids is not None:
             userns.unshare()
             os.write(report, _UNSHARED)
             os.read(lifeline, 1)
-        elif os.geteuid() != 0:
-            userns.enter_user_namespace()
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # Before this becomes another user, who may not go where the present one may.
         sources = rootfs.open_sources(wanted, config.lab_dir)
@@ -114,6 +123,7 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
             os.close(alive_write)
             os.read(alive_read, 1)  # the pid is told before whatever this tells
             _die_with_parent(alive_read)
+            _limit_processes()
             init.main(config, report, partial(rootfs.enter, wanted, sources, config.lab_dir))
         os.write(report, f"{machine}\n".encode())
         os.write(alive_write, b"\0")
@@ -126,6 +136,16 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
         os.write(report, b"0\n")
         container.tell_failure(report, error)
     os._exit(1)
+
+
+def _limit_processes() -> None:
+    """Bound what a lab may fork, all of it together (per user namespace since Linux 5.14): not the host's processes.
+
+    A lab without a user namespace has no such bound (getrlimit(2): root's processes are not counted).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    most = min(each for each in (soft, hard, _MOST_PROCESSES) if each != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def _die_with_parent(lifeline: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from netlab.errors import NotFoundError, UnsupportedError
-from netlab.machine import capabilities, images, signals
+from netlab.machine import container, images, signals, userns
 from netlab.net import syscalls
 
 ALL_BUT_USER = (
@@ -30,13 +30,18 @@ _NOT_EXECUTABLE = 126
 def join(pidfd: int, kinds: int = ALL_BUT_USER) -> None:
     """Move this process into the namespaces of the process behind `pidfd`; its pid namespace holds future children.
 
-    `kinds` are syscalls.CLONE_NEW* flags; the user namespace is joined in any case, for the right to join the others.
+    `kinds` are syscalls.CLONE_NEW* flags. The user namespace is joined too, where that gives the right to join the
+    others, and always with the mount namespace: this process is root there then, and nothing more.
     The process must be single-threaded. Its root and working directory become those of the mount namespace.
     Raises `NotFoundError` when the process has ended, `UnsupportedError` when the kernel refuses.
     """
     try:
-        _join_user_namespace(pidfd)
-        syscalls.setns(pidfd, kinds)
+        if kinds & syscalls.CLONE_NEWNS or not _joined(pidfd, kinds):
+            joined = _join_user_namespace(pidfd)
+            syscalls.setns(pidfd, kinds)
+            # The host's root is nobody in the user namespace of a lab of its own, and loses its rights on execve(2).
+            if joined and os.geteuid() != 0:
+                userns.become_root()
     except OSError as error:
         if error.errno == errno.ESRCH:
             raise NotFoundError("the container or machine to be entered has ended meanwhile") from error
@@ -58,7 +63,7 @@ def run_joined(
     128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed. `env` is the
     whole environment; TERM is handed through to a terminal. The command has the place's resource limits, and of the
     caller only its standard streams, its terminal, and whether it ignores that terminal's signals, as nohup(1) has it.
-    With `contained` it has the capabilities of a container and no more. This process stays in the namespaces.
+    With `contained` it has the powers of a container and no more. This process stays in the namespaces.
     Raises as `join` does.
     """
     environment = dict(env)
@@ -79,7 +84,7 @@ def run_joined(
             syscalls.set_parent_death_signal(signal.SIGKILL)
             _leave_behind(limits)
             if contained:
-                capabilities.drop_capabilities()
+                container.confine()
             _become(program, argv, environment, cwd)
         finally:
             os._exit(_NOT_EXECUTABLE)
@@ -124,13 +129,25 @@ def _set_limit(number: int, wanted: tuple[int, int]) -> None:
             resource.setrlimit(number, (soft, most))
 
 
-def _join_user_namespace(pidfd: int) -> None:
+def _joined(pidfd: int, kinds: int) -> bool:
+    """Join namespaces by the rights that this process has: the host's root has all of them, and keeps them."""
+    try:
+        syscalls.setns(pidfd, kinds)
+    except PermissionError:
+        return False
+    return True
+
+
+def _join_user_namespace(pidfd: int) -> bool:
+    """Join the user namespace; whether it was another than the present one."""
     try:
         syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
     except OSError as error:
-        # setns(2): EINVAL is the answer when it is the caller's own user namespace: root's labs have no other.
+        # setns(2): EINVAL is the answer when it is the caller's own user namespace: a privileged lab has no other.
         if error.errno != errno.EINVAL:
             raise
+        return False
+    return True
 
 
 def _become(program: images.Program | None, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:

@@ -127,6 +127,18 @@ def code() -> list[str]:
     return [*found, sys.executable]
 
 
+def protect_host(lab_dir: str) -> None:
+    """Make all of this mount namespace read-only but for the lab's directory. Raises `OSError`."""
+    real = os.path.realpath(lab_dir)
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount(real, real, None, syscalls.MS_BIND | syscalls.MS_REC)
+    syscalls.set_read_only("/", recursive=True)
+    syscalls.set_read_only(real, read_only=False, recursive=True)
+    # The kernel shows a new /proc or /sys only to who may write to an old one; what is in them is root's of the host.
+    for path in ("/proc", "/sys"):
+        syscalls.set_read_only(path, read_only=False)
+
+
 def open_sources(wanted: Plan, lab_dir: str) -> dict[str, int]:
     """A descriptor of everything that is bound, and of the lab's directory.
 
@@ -225,9 +237,11 @@ def mount_sysfs(target: str = "/sys") -> bool:
     old one stays, and only /sys/class/net is not this namespace's.
     """
     try:
-        syscalls.mount("sysfs", target, "sysfs", _QUIET | syscalls.MS_RDONLY)
+        syscalls.mount("sysfs", target, "sysfs", _QUIET)
     except OSError:
         return False
+    # The mount, and not the file system: `ip netns exec` mounts a writable one, which takes one to be in sight.
+    syscalls.set_read_only(target)
     return True
 
 
@@ -307,7 +321,8 @@ def _bind(source: int, target: str) -> None:
 
 def _mount_first_sysfs() -> None:
     target = f"{_STAGE}/sys"
-    if not mount_sysfs(target):
+    # Twice: `ip netns exec` takes /sys away before it mounts its own, which is allowed only where one is still seen.
+    if not (mount_sysfs(target) and mount_sysfs(target)):
         syscalls.mount("/sys", target, None, syscalls.MS_BIND | syscalls.MS_REC)
         syscalls.set_read_only(target, recursive=True)
 

@@ -23,6 +23,8 @@ GUARD = "monitor.sock"
 _SO_PEERPIDFD = 77  # include/uapi/asm-generic/socket.h (Linux 6.5)
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
+_NOBODY = 65534
+"""Who has no number in this user namespace; of them only the host's root gets past a socket's mode."""
 _TRUSTED = b"\1"
 _PATIENCE = 2.0
 """Seconds in which the guard has to answer; it takes a tenth of a millisecond."""
@@ -90,7 +92,7 @@ def why_refused(connection: socket.socket, deepest: int, guard: str | None) -> s
                 return (
                     "" if guard is not None and _vouched(connection, guard) else "the caller is not on the lab's host"
                 )
-            return "" if peer.uid in (0, os.geteuid()) else f"the caller is uid {peer.uid}"
+            return "" if peer.uid in (0, os.geteuid(), _NOBODY) else f"the caller is uid {peer.uid}"
     except ProcessLookupError:
         return "the caller has ended"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from netlab.lab import ids
 from netlab.machine.client import Machine
 from netlab.machine.join import join
 from netlab.machine.protocol import ContainerSpec, ContainerStatus
@@ -55,6 +56,7 @@ class Lab:
         self.monitor.communicate()
         wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), "the lab's pid 1 ends")
         shutil.rmtree(self.directory)
+        ids.give_back(self.directory)
 
     def spec(self, name: str, *command: str, **fields: Any) -> ContainerSpec:
         """A container that runs a command of the host, or an image that `fields` name."""

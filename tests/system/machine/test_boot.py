@@ -134,7 +134,7 @@ def test_refused_user_namespaces_are_said_with_the_remedy() -> None:
 
 def test_a_dead_socket_is_replaced(shared_lab: Lab) -> None:
     stale = shared_lab.directory / "node-2.sock"
-    stale.write_text("")
+    shared_lab.on_fabric("touch", str(stale))
     shared_lab.fabric.spawn_machine("node-2", stale, "node-2")
     with Machine(stale) as machine:
         assert machine.state().name == "node-2"

@@ -77,6 +77,31 @@ def test_the_hosts_disks_and_terminals_are_not_there(attack: Attack) -> None:
     assert devices <= known | {"tty", "urandom", "zero", "net"}
 
 
+def test_the_hosts_settings_and_files_cannot_be_changed(attack: Attack) -> None:
+    """Not by root of a node either, whatever it mounts."""
+    settings = "/proc/sys/kernel/core_pattern /proc/sys/vm/overcommit_memory /proc/sysrq-trigger /proc/irq/*/smp_affinity"
+    script = f"for f in {settings} /sys/power/state; do (cat $f > $f) 2>/dev/null && echo wrote $f; done"
+    assert attack(f"{script}; true") == ""
+    for path in ("/usr", f"{sys.prefix}/bin", f"{ROOT}/netlab"):
+        remounted = f"mount -o remount,bind,rw {path} 2>/dev/null; mount -o remount,rw {path} 2>/dev/null"
+        assert attack(f"{remounted}; (: > {path}/netlab-probe) 2>/dev/null && echo wrote; true") == ""
+        assert not Path(path, "netlab-probe").exists()
+
+
+def test_root_of_a_lab_is_nobody_on_the_host(two_labs: tuple[Lab, Lab], attack: Attack) -> None:
+    """Root's labs have ids of their own, which no two of them share; an ordinary user's have the user's alone."""
+    maps = attack("cat /proc/self/uid_map").split()
+    pids = [two_labs[0].pid, two_labs[1].pid]
+    owners = [int(Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0]) for pid in pids]
+    if os.geteuid() == 0:
+        assert maps[0] == "0"
+        assert int(maps[2]) == 65536
+        assert len({0, *owners}) == 3
+    else:
+        assert maps[::2] == ["0", "1"]
+        assert set(owners) == {os.geteuid()}
+
+
 def test_labs_in_a_folder_that_is_shown_are_hidden() -> None:
     """As a NETLAB_HOME within the interpreter's own folder would be."""
     home = Path(sys.prefix, "lib", f"labs-{os.getpid()}")
