@@ -6,7 +6,6 @@ nothing when the program runs (the pipe closes on execve(2), or before a built-i
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -16,16 +15,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from netlab.machine import host, images, rootfs, signals
+from netlab.machine import host, images, rootfs, seccomp, signals
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.protocol import ContainerSpec
 from netlab.net import syscalls
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STAGE = "/tmp"  # noqa: S108 - a tmpfs of the container's own
-_STAGE_OPTIONS = "mode=0755,size=256m"
-_READ_ONLY_PATHS = ("/proc/sys", "/proc/sysrq-trigger")
-"""As runtimes have it: as root, most of /proc/sys is the host's own."""
+_STAGE_OPTIONS = "mode=0755,size=64m"
+"""All that a container can write; it is memory."""
+_MASKED_PATHS = tuple(
+    path
+    for path in (
+        *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"),
+        *("/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
+    )
+    if os.path.exists(path)  # noqa: PTH110 - pid 1 stays small
+)
+_READ_ONLY_PATHS = tuple(
+    path
+    for path in ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+    if os.path.exists(path)  # noqa: PTH110
+)
+"""Both as runtimes have them (runtime-spec, config-linux.md; containerd's and Docker's defaults)."""
+_MOST_PROCESSES = "1024"
+_PROCESSES_LIMITED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (6, 14)
+"""Since Linux 6.14 each pid namespace has a pid_max of its own; before, it would be the host's."""
+_FIRST_TO_GO = "1000"
+"""When memory runs out, what is in a container is ended first, as of a pod without requests (QOSClass BestEffort)."""
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 """Those that Python and pid 1 have changed; pid 1 began with none."""
 _CLOSE_ALL = 0x7FFFFFFF
@@ -46,6 +63,12 @@ class Namespaces:
 def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
     """The whole environment of a container's processes."""
     return {"PATH": _DEFAULT_PATH, "HOME": "/root", "HOSTNAME": spec.hostname or machine_hostname, **spec.env}
+
+
+def confine() -> None:
+    """Leave this process, and all that comes of it, the powers that a container has by default and no more."""
+    drop_capabilities()
+    seccomp.confine()
 
 
 def run_container(
@@ -71,7 +94,8 @@ def run_container(
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
         _make_file_tree(spec)
-        drop_capabilities()
+        _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+        confine()
         os.umask(0o022)
         os.chdir(spec.cwd or "/")
 
@@ -108,7 +132,8 @@ def run_exec(
         namespaces = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNS
         syscalls.setns(pidfd, namespaces)
         close_all_but(report)
-        drop_capabilities()
+        _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+        confine()
         os.umask(0o022)
         os.chdir(cwd or "/")
 
@@ -173,11 +198,14 @@ def _make_file_tree(spec: ContainerSpec) -> None:
     """
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
     rootfs.mount_proc()
+    if _PROCESSES_LIMITED:
+        _write("/proc/sys/kernel/pid_max", _MOST_PROCESSES)
     for path in _READ_ONLY_PATHS:
-        with contextlib.suppress(FileNotFoundError):  # a kernel without CONFIG_MAGIC_SYSRQ
-            syscalls.mount(path, path, None, syscalls.MS_BIND)
-            syscalls.set_read_only(path)
+        syscalls.mount(path, path, None, syscalls.MS_BIND)
+        syscalls.set_read_only(path)
     rootfs.mount_sysfs()
+    for path in _MASKED_PATHS:
+        syscalls.mount("/var/empty" if os.path.isdir(path) else "/dev/null", path, None, syscalls.MS_BIND)  # noqa: PTH112
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
     for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777)):
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
@@ -193,6 +221,11 @@ def _make_file_tree(spec: ContainerSpec) -> None:
         if text is not None:
             _bind_file(name, text)
     _bind("tmp", "/tmp")  # noqa: S108
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
+        file.write(text)
 
 
 def _bind(name: str, target: str) -> None:

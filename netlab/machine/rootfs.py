@@ -38,9 +38,9 @@ _ETC = (
 _OWN_ETC = ("hosts", "resolv.conf", "hostname")
 """Files that a container has one of its own of: in the tree they are files, whatever they are on the host."""
 _OWN_TREES = {
-    "/run": "mode=0755",
-    "/tmp": "mode=1777",  # noqa: S108
-    "/dev/shm": "mode=1777",  # noqa: S108
+    "/run": "mode=0755,size=256m",
+    "/tmp": "mode=1777,size=256m",  # noqa: S108
+    "/dev/shm": "mode=1777,size=64m",  # noqa: S108
     "/dev/pts": "newinstance,ptmxmode=0666,mode=0620",
 }
 _LARGEST_COPY = 4 << 20  # bytes of one file of /etc

@@ -1,0 +1,192 @@
+"""The system calls that a container may not make: those that the default profile of Docker and containerd refuses.
+
+That profile (RuntimeDefault in Kubernetes) names what is allowed to root without capabilities beyond the default ones.
+Here are the others, by their numbers, compiled to a classic BPF program (seccomp(2)): a search by halves, so that a
+call is decided in some ten steps. A call newer than the profile is answered as by a kernel that does not know it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_REFUSED = (
+    # Mounts, namespaces, the host's name.
+    *("mount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount"),
+    *("fspick", "unshare", "setns", "sethostname", "setdomainname", "quotactl", "quotactl_fd", "open_by_handle_at"),
+    # The kernel itself: modules, another kernel, its clock, its log, its devices.
+    *("init_module", "finit_module", "delete_module", "create_module", "query_module", "get_kernel_syms"),
+    *("kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct", "settimeofday", "clock_settime"),
+    *("clock_adjtime", "syslog", "iopl", "ioperm", "vhangup", "lookup_dcookie", "nfsservctl", "_sysctl", "sysfs"),
+    *("uselib", "ustat", "afs_syscall", "tuxcall", "security", "getpmsg", "putpmsg", "vserver", "lsm_set_self_attr"),
+    # Ways into the kernel that were broken before: programs, events, keys, faults, rings.
+    *("bpf", "perf_event_open", "fanotify_init", "add_key", "request_key", "keyctl", "userfaultfd"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    # Other processes, and where memory lies.
+    *("kcmp", "pidfd_getfd", "process_madvise", "migrate_pages", "move_pages", "mbind", "get_mempolicy"),
+    *("set_mempolicy", "set_mempolicy_home_node"),
+)
+
+_COMMON = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "clone3": 435,
+    "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "set_mempolicy_home_node": 450,
+    "lsm_set_self_attr": 460,
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+}
+"""Since Linux 5.1 a call has the same number everywhere."""
+_X86_64 = {
+    "socket": 41, "clone": 56, "syslog": 103, "uselib": 134, "personality": 135, "ustat": 136, "sysfs": 139,
+    "vhangup": 153, "pivot_root": 155, "_sysctl": 156, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166,
+    "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173,
+    "create_module": 174, "init_module": 175, "delete_module": 176, "get_kernel_syms": 177, "query_module": 178,
+    "quotactl": 179, "nfsservctl": 180, "getpmsg": 181, "putpmsg": 182, "afs_syscall": 183, "tuxcall": 184,
+    "security": 185, "lookup_dcookie": 212, "clock_settime": 227, "vserver": 236, "mbind": 237, "set_mempolicy": 238,
+    "get_mempolicy": 239, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "migrate_pages": 256,
+    "unshare": 272, "move_pages": 279, "perf_event_open": 298, "fanotify_init": 300, "open_by_handle_at": 304,
+    "clock_adjtime": 305, "setns": 308, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320, "bpf": 321,
+    "userfaultfd": 323,
+}  # fmt: skip
+"""arch/x86/entry/syscalls/syscall_64.tbl"""
+_GENERIC = {
+    "lookup_dcookie": 18, "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "vhangup": 58, "quotactl": 60,
+    "acct": 89, "personality": 92, "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106,
+    "clock_settime": 112, "syslog": 116, "reboot": 142, "sethostname": 161, "setdomainname": 162, "settimeofday": 170,
+    "socket": 198, "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "swapon": 224, "swapoff": 225,
+    "mbind": 235, "get_mempolicy": 236, "set_mempolicy": 237, "migrate_pages": 238, "move_pages": 239,
+    "perf_event_open": 241, "fanotify_init": 262, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268,
+    "kcmp": 272, "finit_module": 273, "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294,
+}  # fmt: skip
+"""include/uapi/asm-generic/unistd.h, which arm64 and riscv64 follow."""
+_NEWEST = 462
+"""mseal, Linux 6.10: the last call that the profile knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What a filter has to know of the processor's kind."""
+
+    audit: int
+    """AUDIT_ARCH_* (include/uapi/linux/audit.h)"""
+    numbers: Mapping[str, int]
+
+
+ARCHITECTURES = {
+    "x86_64": Architecture(0xC000003E, _X86_64 | _COMMON),
+    "aarch64": Architecture(0xC00000B7, _GENERIC | _COMMON),
+    "riscv64": Architecture(0xC00000F3, _GENERIC | _COMMON),
+}
+
+# include/uapi/linux/seccomp.h, bpf_common.h, sched.h, socket.h
+_ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
+_LOAD, _EQUAL, _ABOVE, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NEW_NAMESPACES = 0x7E020000
+"""The flags CLONE_NEW* of clone(2)."""
+_AF_VSOCK = 40
+_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+"""None, UNAME26 and ADDR_NO_RANDOMIZE, and the question which it is."""
+_INSTRUCTION = struct.Struct("=HBBI")
+_FEW = 4
+
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
+_MODE_FILTER = 2
+
+_Step = tuple[int, int, int, int]
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def program(architecture: Architecture) -> bytes:
+    """The filter, as the kernel takes it: instructions of eight bytes."""
+    numbers = architecture.numbers
+    answers: dict[int, list[_Step]] = {numbers[name]: [_answer(errno.EPERM)] for name in _REFUSED if name in numbers}
+    # The C library tries clone3 first, whose flags a filter cannot see, and then clone.
+    answers[numbers["clone3"]] = [_answer(errno.ENOSYS)]
+    answers[numbers["clone"]] = [
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+        (_ANY_BIT, 0, 1, _NEW_NAMESPACES),
+        _answer(errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    answers[numbers["socket"]] = [
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+        (_EQUAL, 0, 1, _AF_VSOCK),
+        _answer(errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    answers[numbers["personality"]] = [
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+        *[(_EQUAL, len(_PERSONALITIES) - place, 0, each) for place, each in enumerate(_PERSONALITIES)],
+        _answer(errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    head: list[_Step] = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, architecture.audit),
+        _answer(errno.ENOSYS),  # 32-bit programs
+        (_LOAD, 0, 0, _NUMBER),
+        (_ABOVE, 0, 1, _NEWEST),
+        _answer(errno.ENOSYS),
+    ]
+    return b"".join(_INSTRUCTION.pack(*step) for step in [*head, *_search(sorted(answers.items()))])
+
+
+def confine() -> None:
+    """Refuse these calls to this process and all its descendants, for good, and new privileges by execve(2) too.
+
+    On a processor that is not in ARCHITECTURES only the latter. Raises `OSError`.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if _PROGRAM:
+        _prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(_FILTER))
+
+
+def _answer(number: int) -> _Step:
+    return (_RETURN, 0, 0, _ERRNO | number)
+
+
+def _search(answers: list[tuple[int, list[_Step]]]) -> list[_Step]:
+    """Steps that find the answer to a number, or allow it."""
+    if len(answers) <= _FEW:
+        steps: list[_Step] = []
+        for number, answer in answers:
+            steps += [(_EQUAL, 0, len(answer), number), *answer]
+        return [*steps, (_RETURN, 0, 0, _ALLOW)]
+    middle = len(answers) // 2
+    low, high = _search(answers[:middle]), _search(answers[middle:])
+    return [(_ABOVE, len(low), 0, answers[middle - 1][0]), *low, *high]
+
+
+def _prctl(option: int, *values: int) -> None:
+    arguments = [ctypes.c_ulong(each) for each in (*values, *[0] * (4 - len(values)))]
+    if _libc.prctl(ctypes.c_int(option), *arguments) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"prctl {option}")
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog"""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+_ARCHITECTURE_HERE = ARCHITECTURES.get(os.uname().machine)
+_PROGRAM = program(_ARCHITECTURE_HERE) if _ARCHITECTURE_HERE is not None else b""
+_BUFFER = ctypes.create_string_buffer(_PROGRAM, max(1, len(_PROGRAM)))
+_FILTER = _Filter(len(_PROGRAM) // _INSTRUCTION.size, ctypes.addressof(_BUFFER))
