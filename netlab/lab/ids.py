@@ -23,7 +23,7 @@ _POOL = range(0x40000000, 0x6FFF0000, _COUNT)
 """Where systemd has containers' ids (systemd.io/UIDS-GIDS), above what shadow-utils hands out (login.defs(5))."""
 _ROOTS = frozenset({"lock", "monitor.pid", "machine.pid", "ids"})
 """Files of a lab that are this host's root's alone."""
-_DIRECTORIES = ("logs", "machines", "nodes")
+_DIRECTORIES = ("logs", "machines", "nodes", "revisions")
 
 _Ranges = list[tuple[str, int, int]]
 """Owner, first, and the one after the last."""

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from netlab.machine import privileges
-from netlab.machine.boot import enter_user_namespace
 from netlab.machine.capabilities import drop_capabilities
+from netlab.machine.userns import enter_user_namespace
 from netlab.net import syscalls
 
 _ORDINARY = 1000

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from netlab.machine.client import Machine
+from netlab.machine.container import _PROCESSES_LIMITED as LIMITED
 from netlab.machine.join import join
 from netlab.machine.replies import MachineError
 from netlab.net import syscalls
@@ -79,7 +80,9 @@ def test_the_hosts_disks_and_terminals_are_not_there(attack: Attack) -> None:
 
 def test_the_hosts_settings_and_files_cannot_be_changed(attack: Attack) -> None:
     """Not by root of a node either, whatever it mounts."""
-    settings = "/proc/sys/kernel/core_pattern /proc/sys/vm/overcommit_memory /proc/sysrq-trigger /proc/irq/*/smp_affinity"
+    settings = (
+        "/proc/sys/kernel/core_pattern /proc/sys/vm/overcommit_memory /proc/sysrq-trigger /proc/irq/*/smp_affinity"
+    )
     script = f"for f in {settings} /sys/power/state; do (cat $f > $f) 2>/dev/null && echo wrote $f; done"
     assert attack(f"{script}; true") == ""
     for path in ("/usr", f"{sys.prefix}/bin", f"{ROOT}/netlab"):
@@ -172,3 +175,66 @@ def test_without_its_guard_a_machine_serves_nobody_from_outside() -> None:
         (lab.directory / GUARD).unlink()
         with Machine(lab.directory / "node-1.sock") as late, pytest.raises(MachineError, match="not on the lab's host"):
             late.state()
+
+
+REFUSED_TO_A_CONTAINER = [
+    "unshare -r true",
+    "unshare -n true",
+    "mount -t tmpfs x /mnt",
+    "mount -o remount,rw /",
+    "umount /proc/sys",
+    "hostname other",
+    "ip link add v0 type veth",
+    "nft list tables",
+    "dmesg",
+    "chroot /nonexistent true",
+    "cat /proc/kcore",
+    "cat /sys/firmware/*",
+    "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    "echo 1 > /proc/sys/kernel/pid_max",
+    "echo b > /proc/sysrq-trigger",
+    "mknod /tmp/disk b 8 0 && cat /tmp/disk",
+]
+
+
+@pytest.mark.parametrize("command", REFUSED_TO_A_CONTAINER)
+def test_a_container_is_refused(two_labs: tuple[Lab, Lab], command: str) -> None:
+    assert two_labs[0].node.exec("pod", ["sh", "-c", command], 30).exit_code != 0
+
+
+def test_system_calls_of_a_container_are_filtered(two_labs: tuple[Lab, Lab]) -> None:
+    """In what a container starts with, and in what is run in it later; programs with threads go on."""
+    lab = two_labs[0]
+    status = lab.on_node("cat", f"/proc/{lab.status('pod').pid}/status") + lab.node.exec(
+        "pod", ["cat", "/proc/self/status"], 30
+    ).output.decode("ascii")
+    fields = [line.split() for line in status.splitlines()]
+    assert [each[1] for each in fields if each[0] in ("NoNewPrivs:", "Seccomp:")] == ["1", "2"] * 2
+    script = """
+import ctypes, errno, subprocess, threading
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(*arguments):
+    return errno.errorcode.get(ctypes.get_errno()) if libc.syscall(*arguments) < 0 else "done"
+thread = threading.Thread(target=print, args=("thread",), kwargs={"flush": True}); thread.start(); thread.join()
+subprocess.run(["echo", "child"])
+print(tried(435, 0, 0), tried(425, 1, 0), tried(9999))
+"""
+    said = lab.node.exec("pod", [sys.executable, "-c", script], 30).output.decode().split()
+    assert said[:5] == ["thread", "child", "ENOSYS", "EPERM", "ENOSYS"]
+
+
+def test_a_fork_bomb_ends_with_its_container() -> None:
+    """It fills its own pid namespace, or the lab's share of the host; the machine and other containers go on."""
+    with Lab() as lab:
+        lab.node.run_container(lab.spec("bomb", "bash", "-c", "f() { f | f & }; f; f; sleep 1000"))
+        if LIMITED:
+            lab.node.run_container(lab.spec("other", image="pause", command=[]))
+            assert lab.node.exec("other", ["echo", "goes on"], 60).output == b"goes on\n"
+            assert int(lab.on_node("sh", "-c", "ls /proc | grep -c '^[0-9]'")) < 1200
+        lab.node.kill("bomb", 9)
+        assert lab.ended("bomb").exit_code == 137
+
+
+def test_what_a_container_writes_is_bounded(two_labs: tuple[Lab, Lab]) -> None:
+    done = two_labs[0].node.exec("pod", ["sh", "-c", "head -c 100m /dev/zero > /tmp/x; s=$?; rm /tmp/x; exit $s"], 60)
+    assert (done.exit_code, b"No space left" in done.output) == (1, True)
