@@ -1,6 +1,6 @@
 """kube-proxy at scale: a cold start, one endpoint changed, the first packet, memory; beside floors of the same run.
 
-    python -m benchmarks.proxy [--services N] [--endpoints M] [--rounds K] [--json] [--curves FILE.svg]
+    python -m benchmarks.proxy [--services N] [--endpoints M] [--rounds K] [--flows F] [--json] [--curves FILE.svg]
 
 Every Service has one port and M endpoints on a hundred nodes, a hundredth of them on this one. "From the list" is from
 the bytes of the API's answer, already read, to rules in force; "from the process" begins with the interpreter and asks
@@ -8,6 +8,8 @@ the embedded API server. The floors are the same elements as one raw netlink bat
 framing, and as text for `nft -f`. The start from the list and the raw batch are medians of seven, and so is the ratio
 of such pairs. One endpoint changed is from the event to the kernel's next generation; from the write is from the API's
 PUT to the first connection that a pod makes through a Service which had no endpoint.
+With flows, connection tracking holds F of UDP, of which three fifths become stale at once: how long until they are
+gone, and how long changes of other Services take meanwhile.
 With --curves cold start and first packet are measured from 10 Services to N, in both modes, and plotted.
 It runs in namespaces of its own.
 """
@@ -18,6 +20,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import math
 import multiprocessing
@@ -204,6 +207,153 @@ def change_times(services: bytes, slices: bytes, endpoints: int, rounds: int) ->
     return asyncio.run(follow())
 
 
+# --- Stale flows -----------------------------------------------------------------------------------------------------
+
+CLIENT = "10.244.1.9"
+"""A pod's address, which is not masqueraded."""
+FLOW_CHANGE = 0.02
+"""Seconds between two changes while stale flows are deleted."""
+
+
+def udp_service(number: int) -> Service:
+    """The Service of that number, of UDP."""
+    service = make_service(number)
+    service.spec.ports[0].protocol = "UDP"
+    return service
+
+
+def udp_slice(number: int, *addresses: str) -> EndpointSlice:
+    """The slice of such a Service."""
+    one = make_slice(number, [(address, NODE) for address in addresses])
+    one.ports[0].protocol = "UDP"
+    return one
+
+
+def send_from(address: str, ports: range) -> None:
+    """A datagram to port 80 of an address from each of these ports."""
+    for port in ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((CLIENT, port))
+            client.sendto(b"x", (address, 80))
+
+
+def tracked() -> int:
+    """How many connections are tracked in this network namespace."""
+    return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
+
+
+class Flows:
+    """A proxy of many Services and two of UDP, the endpoints of one of which are replaced under its flows."""
+
+    def __init__(self, services: bytes, slices: bytes, endpoints: int, flows: int) -> None:
+        self._proxy = proxy_of(services, slices, "nftables")
+        self._count = len(decoding.listed(SERVICES, services)[0])
+        self._endpoints = endpoints
+        self._flows = flows
+        self._kept = flows * 2 // 5
+        self._steady, self._changing = self._count, self._count + 1
+        self._slice = udp_slice(self._changing, "10.244.1.4")
+        self._netlink = Nfnetlink()
+        self.gone: list[float] = []
+        self.gone_by_program: list[float] = []
+        """The same by the program conntrack."""
+        self.changes: list[float] = []
+        self.undisturbed: list[float] = []
+        """Changes with as many flows, none of which is stale."""
+
+    async def measure(self, rounds: int) -> None:
+        """Fill `gone` and `changes`."""
+        for number in (self._steady, self._changing):
+            self._proxy.service_changed(None, udp_service(number))
+        self._proxy.slice_changed(None, udp_slice(self._steady, "10.244.1.2"))
+        synced = asyncio.Event()
+        serving = asyncio.create_task(self._proxy.serve(synced.set))
+        await synced.wait()
+        gc.freeze()
+        gc.enable()
+        send_from(cluster_ip(self._steady), range(10000, 10000 + self._kept))
+        for _ in range(rounds):
+            await self._round()
+        serving.cancel()
+
+    async def _round(self) -> None:
+        await self._replace("10.244.1.3")
+        self._fill()
+        began = time.perf_counter()
+        argv = ["conntrack", "-D", "-p", "udp", "-d", cluster_ip(self._changing)]
+        nowhere = asyncio.subprocess.DEVNULL
+        deleting = await asyncio.create_subprocess_exec(*argv, stdout=nowhere, stderr=nowhere)
+        await deleting.wait()
+        self.gone_by_program.append(time.perf_counter() - began)
+        self._fill()
+        gone = asyncio.Event()
+        others = asyncio.create_task(self._change_others(gone, self.undisturbed))
+        await asyncio.sleep(1)
+        gone.set()
+        await others
+        gone.clear()
+        began = time.perf_counter()
+        replacing = asyncio.create_task(self._replace("10.244.1.4"))
+        others = asyncio.create_task(self._change_others(gone, self.changes))
+        async with asyncio.timeout(120):
+            while tracked() > self._kept:  # noqa: ASYNC110  # the kernel has no event to wait for
+                await asyncio.sleep(0.002)
+        self.gone.append(time.perf_counter() - began)
+        gone.set()
+        await replacing
+        await others
+
+    def _fill(self) -> None:
+        send_from(cluster_ip(self._changing), range(10000 + self._kept, 10000 + self._flows))
+        if tracked() < self._flows:
+            raise SystemExit(
+                f"the kernel tracks {tracked()} connections instead of {self._flows}: see nf_conntrack_max"
+            )
+
+    async def _replace(self, address: str) -> None:
+        old, self._slice = self._slice, udp_slice(self._changing, address)
+        await self._in_kernel(old, self._slice)
+
+    async def _change_others(self, gone: asyncio.Event, times: list[float]) -> None:
+        for turn in itertools.count():
+            if gone.is_set() and turn % 2 == 0:
+                return
+            number = turn // 2 * 7 % self._count
+            listed = addresses_of(number, self._endpoints)
+            both = make_slice(number, listed), make_slice(number, listed[1:])
+            times.append(await self._in_kernel(*(both if turn % 2 == 0 else both[::-1])))
+            await asyncio.sleep(FLOW_CHANGE)
+
+    async def _in_kernel(self, old: EndpointSlice, new: EndpointSlice) -> float:
+        """Seconds until the kernel has a change."""
+        seen, began = self._netlink.generation(), time.perf_counter()
+        self._proxy.slice_changed(old, new)
+        while self._netlink.generation() == seen:  # noqa: ASYNC110
+            await asyncio.sleep(0.0005)
+        return time.perf_counter() - began
+
+
+def flow_times(services: bytes, slices: bytes, endpoints: int, flows: int, rounds: int) -> dict[str, Any]:
+    """While flows are stale: seconds until they are gone, by round, and from a Service's event to the kernel."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "addr", "replace", f"{CLIENT}/32", "dev", "lo"], check=True)
+    subprocess.run(["ip", "route", "replace", "default", "dev", "lo"], check=True)
+    Path("/proc/sys/net/netfilter/nf_conntrack_udp_timeout").write_text("3600")
+    gc.disable()
+    measured = Flows(services, slices, endpoints, flows)
+    asyncio.run(measured.measure(rounds))
+    gone, changes = (measured.gone, measured.gone_by_program), (measured.changes, measured.undisturbed)
+    return {
+        "flows": flows,
+        "stale": flows * 3 // 5,
+        "gone": dict(zip(("proxy", "program"), map(statistics.median, gone), strict=True)),
+        "change": {
+            name: {"p50": percentile(times, 0.5), "p99": percentile(times, 0.99)}
+            for name, times in zip(("meanwhile", "undisturbed"), changes, strict=True)
+        },
+    }
+
+
 def contents_of(services: bytes, slices: bytes) -> Contents:
     """What the table is to hold."""
     by_name = {one.metadata.name.removesuffix("-a"): one for one in decoding.listed(SLICES, slices)[0]}
@@ -377,7 +527,14 @@ def with_packets(hosts: dict[str, Host], services: int, endpoints: int, rounds: 
 # --- Report ----------------------------------------------------------------------------------------------------------
 
 
-def measure(hosts: dict[str, Host], services: int, endpoints: int, rounds: int, mode: Mode) -> dict[str, Any]:
+def percentile(times: Sequence[float], part: float) -> float:
+    """The least of the times that so large a part of them does not exceed."""
+    return sorted(times)[math.ceil(part * len(times)) - 1]
+
+
+def measure(
+    hosts: dict[str, Host], services: int, endpoints: int, rounds: int, flows: int, mode: Mode
+) -> dict[str, Any]:
     """All figures of one size, in seconds and MiB."""
     lists = (
         listed([make_service(number) for number in range(services)]),
@@ -397,9 +554,12 @@ def measure(hosts: dict[str, Host], services: int, endpoints: int, rounds: int, 
         text = in_child(text_floor, *lists)
         clean()
         found["floors"] = {"raw": statistics.median(raws), "text": text, "raw ratios": ratios}
-        times = sorted(in_child(change_times, *lists, endpoints, rounds))
-        found["change"] = {"p50": statistics.median(times), "p99": times[math.ceil(0.99 * len(times)) - 1]}
+        times = in_child(change_times, *lists, endpoints, rounds)
+        found["change"] = {"p50": statistics.median(times), "p99": percentile(times, 0.99)}
         clean()
+        if flows:
+            found["flows"] = in_child(flow_times, *lists, endpoints, flows, max(rounds // 5, 1))
+            clean()
     found |= with_packets(hosts, services, endpoints, rounds, mode)
     if "write" in found:
         found["write"] = {"p50": statistics.median(found["write"]), "worst": max(found["write"])}
@@ -422,6 +582,14 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         change, write = ({name: seconds * 1e3 for name, seconds in times.items()} for times in (change, write))
         yield f"  one endpoint, event to kernel {change['p50']:8.2f} ms p50, {change['p99']:.2f} p99   goal 10"
         yield f"  API write to connection       {write['p50']:8.2f} ms p50, {write['worst']:.2f} worst   goal 50"
+    if "flows" in found:
+        flows = found["flows"]
+        gone, change = flows["gone"], flows["change"]
+        times = {name: f"{each['p50'] * 1e3:8.2f} ms p50, {each['p99'] * 1e3:.2f} p99" for name, each in change.items()}
+        yield f"  {flows['stale']} of {flows['flows']} UDP flows gone   {gone['proxy']:8.3f} s   goal 0.5"
+        yield f"    floor: conntrack -D         {gone['program']:8.3f} s   ratio {gone['proxy'] / gone['program']:.2f}"
+        yield f"    one change meanwhile        {times['meanwhile']}   goal 20"
+        yield f"    floor: none of them stale   {times['undisturbed']}"
     through = found["connect"]
     yield f"  connect through the Service   {through['through'] * 1e6:8.1f} us, {through['ratio']:.3f} of direct"
     yield f"  memory                        {found['memory']['now']:8.0f} MiB, at most {found['memory']['most']:.0f}"
@@ -445,6 +613,7 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=5000)
     parser.add_argument("--endpoints", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--flows", type=int, default=50_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--curves", type=Path)
     arguments = parser.parse_args()
@@ -454,7 +623,7 @@ def main() -> None:
     found = []
     for mode in ("nftables", "iptables") if arguments.curves else ("nftables",):
         for size in sizes if mode == "nftables" else [size for size in sizes if size <= SLOWEST_IPTABLES]:
-            found.append(measure(hosts, size, arguments.endpoints, arguments.rounds, mode))
+            found.append(measure(hosts, size, arguments.endpoints, arguments.rounds, arguments.flows, mode))
             if not arguments.json:
                 print("\n".join(report(found[-1])), flush=True)
     if arguments.json:

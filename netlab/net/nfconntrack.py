@@ -6,23 +6,36 @@ Constants are the kernel's (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from netlab.net.conntrack import (
+    DELETE,
+    GET,
+    HEADER,
+    IP_V4_DST,
+    IP_V4_SRC,
+    IP_V6_DST,
+    IP_V6_SRC,
+    NETLINK_NETFILTER,
+    PROTO_DST_PORT,
+    PROTO_NUM,
+    PROTO_SRC_PORT,
+    STATUS,
+    TUPLE_IP,
+    TUPLE_ORIG,
+    TUPLE_PROTO,
+    TUPLE_REPLY,
+    ZONE,
+)
 from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, Message, Netlink, attributes, messages
 from netlab.net.notices import Notices
 
-_NETLINK_NETFILTER = 12
+_NEW = 1 << 8 | 0  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW
 _NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP = 1, 2, 3
-_NEW, _GET, _DELETE = 1 << 8 | 0, 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
-_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ZONE = 1, 2, 3, 18
-_TUPLE_IP, _TUPLE_PROTO = 1, 2
-_V4_SOURCE, _V4_DESTINATION, _V6_SOURCE, _V6_DESTINATION = 1, 2, 3, 4
-_NUMBER, _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID = 1, 2, 3, 4, 7
+_ICMP_ID, _ICMPV6_ID = 4, 7
 _SEEN_REPLY, _ASSURED = 1 << 1, 1 << 2  # enum ip_conntrack_status
-_HEADER = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
 _RECEIVE_BUFFER = 8 << 20
 """Bytes: room for some 10,000 events, each of which the kernel counts as more than its length."""
 
@@ -58,8 +71,8 @@ class Event(NamedTuple):
 
 def entries(family: int = socket.AF_UNSPEC) -> list[Entry]:
     """What the current network namespace tracks, for one family or both. Raises `NetlinkError`."""
-    with Netlink(_NETLINK_NETFILTER) as netlink:
-        answers = netlink.ask(Message("connections", _GET, NLM_F_DUMP, _HEADER.pack(family, 0, 0)))
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        answers = netlink.ask(Message("connections", GET, NLM_F_DUMP, HEADER.pack(family, 0, 0)))
     return [_entry(answer) for answer in answers]
 
 
@@ -82,29 +95,29 @@ class Events(Notices):
 
 def _events(data: bytes, now: int) -> Iterator[Event]:
     for kind, flags, _, payload in messages(data):
-        if kind == _DELETE:
+        if kind == DELETE:
             yield Event("destroy", _entry(payload), now)
         elif kind == _NEW:
             yield Event("new" if flags & NLM_F_CREATE else "update", _entry(payload), now)
 
 
 def _entry(payload: bytes) -> Entry:
-    found = dict(attributes(payload, _HEADER.size))
-    protocol, original = _ends(found[_TUPLE_ORIG])
-    _, reply = _ends(found[_TUPLE_REPLY])
-    status = int.from_bytes(found.get(_STATUS, b""), "big")
-    zone = int.from_bytes(found.get(_ZONE, b""), "big")
+    found = dict(attributes(payload, HEADER.size))
+    protocol, original = _ends(found[TUPLE_ORIG])
+    _, reply = _ends(found[TUPLE_REPLY])
+    status = int.from_bytes(found.get(STATUS, b""), "big")
+    zone = int.from_bytes(found.get(ZONE, b""), "big")
     return Entry(protocol, original, reply, bool(status & _SEEN_REPLY), bool(status & _ASSURED), zone)
 
 
 def _ends(value: bytes) -> tuple[int, Ends]:
     found = dict(attributes(value))
-    ip, transport = dict(attributes(found[_TUPLE_IP])), dict(attributes(found[_TUPLE_PROTO]))
+    ip, transport = dict(attributes(found[TUPLE_IP])), dict(attributes(found[TUPLE_PROTO]))
     query = transport.get(_ICMP_ID) or transport.get(_ICMPV6_ID) or b""
-    source = int.from_bytes(transport.get(_SOURCE_PORT, query), "big")
-    destination = int.from_bytes(transport.get(_DESTINATION_PORT, query), "big")
-    if _V4_SOURCE in ip:
-        ends = (ip[_V4_SOURCE], source, ip[_V4_DESTINATION], destination)
+    source = int.from_bytes(transport.get(PROTO_SRC_PORT, query), "big")
+    destination = int.from_bytes(transport.get(PROTO_DST_PORT, query), "big")
+    if IP_V4_SRC in ip:
+        ends = (ip[IP_V4_SRC], source, ip[IP_V4_DST], destination)
     else:
-        ends = (ip[_V6_SOURCE], source, ip[_V6_DESTINATION], destination)
-    return transport[_NUMBER][0], ends
+        ends = (ip[IP_V6_SRC], source, ip[IP_V6_DST], destination)
+    return transport[PROTO_NUM][0], ends

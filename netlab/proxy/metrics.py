@@ -78,6 +78,9 @@ class Metrics:
         self._forgotten = self._counter(
             "conntrack_reconciler_deleted_entries_total", "Cumulative conntrack flows deleted by the reconciler"
         )
+        self._reconciling = self._histogram(
+            "conntrack_reconciler_sync_duration_seconds", "ReconcileConntrackFlowsLatency latency in seconds"
+        )
         self.service_changes, self.endpoint_changes = Changes(), Changes()
         self.registry.register(_ChangesCollector({"Service": self.service_changes, "Endpoint": self.endpoint_changes}))
         self.healthz = self._counter("proxy_healthz_total", "Cumulative proxy healthz HTTP status", labels=("code",))
@@ -121,8 +124,9 @@ class Metrics:
         """The kernel refused a batch."""
         self._failures.labels(family).inc()
 
-    def forgot(self, family: Family, flows: int) -> None:
-        """Stale flows were deleted from the connection tracking."""
+    def reconciled(self, family: Family, seconds: float, flows: int) -> None:
+        """Stale flows were looked for in the connection tracking, for so long, and so many deleted."""
+        self._reconciling.labels(family).observe(seconds)
         self._forgotten.labels(family).inc(flows)
 
     def render(self) -> bytes:

@@ -8,13 +8,11 @@ import logging
 import time
 from collections.abc import Iterable
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
-from netlab.proxy import conntrack
 from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
+from netlab.proxy.conntrack import Reconciler
 from netlab.proxy.executor import Filling, executor_for
 from netlab.proxy.health import Health
 from netlab.proxy.kernel import ProgramError
@@ -45,6 +43,7 @@ class Plane:
         """When the changes for the next sync were made, if known, in seconds since the epoch."""
         self._retry_at = 0.0
         self._errors: dict[str, set[str]] = {}
+        self.flows = Reconciler(family, metrics)
         metrics.follow(family, lambda: self._book.plan)
 
     @property
@@ -95,7 +94,7 @@ class Plane:
                 self._filling = None
                 self._failed(error)
 
-    async def sync(self, node_addresses: frozenset[str]) -> bool:
+    async def sync(self) -> bool:
         """Bring the kernel to the plan; returns whether it changed. A failure is logged; a later call repairs it."""
         now = asyncio.get_running_loop().time()
         full = not self.in_force
@@ -136,7 +135,10 @@ class Plane:
                 seconds=seconds,
             ),
         )
-        await self._forget_stale(node_addresses)
+        if full:
+            self.flows.replaced(self._book.plan)
+        else:
+            self.flows.changed(transaction)
         return True
 
     async def check(self) -> bool:
@@ -157,18 +159,3 @@ class Plane:
         self._metrics.programmed(self.family, time.time(), self.triggers)
         self.triggers.clear()
         self._health.updated(self.family)
-
-    async def _forget_stale(self, node_addresses: frozenset[str]) -> None:
-        try:
-            forgotten = await conntrack.forget_stale(self.family, self._book.plan, node_addresses)
-        except (OSError, NetlinkError) as error:
-            log.error(
-                "%s connection tracking: could not delete stale UDP flows: %s",
-                self.family,
-                error,
-                extra=fields(family=self.family),
-            )
-            return
-        self._metrics.forgot(self.family, forgotten)
-        if forgotten:
-            log.info("deleted stale UDP flows", extra=fields(family=self.family, flows=forgotten))

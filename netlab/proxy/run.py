@@ -7,7 +7,7 @@ import datetime
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from netlab.api import events
@@ -229,13 +229,19 @@ class Proxy:
                 self._make_planes(config)
         if node != self._node:
             self._node = node
+            for plane in self._planes:
+                plane.flows.node(node.addresses)
             for service in self._services:
                 self._touch(service)
 
     def _make_planes(self, config: ProxyConfig) -> None:
         """Begin anew with a configuration: what is in force is taken over by the first sync."""
         self._resolved = config
+        for plane in self._planes:
+            plane.flows.close()
         self._planes = [Plane(family, config, self.metrics, self.health) for family in config.families]
+        for plane in self._planes:
+            plane.flows.node(self._node.addresses)
         self._service_health.node_ports = config.node_port_addresses
         for service in self._services:
             self._touch(service)
@@ -286,13 +292,17 @@ class Proxy:
                 verify = loop.time() >= verify_at
                 if verify:
                     verify_at = loop.time() + self._config.resync_seconds
+                    for plane in self._planes:
+                        plane.flows.look_around()
                 await self._check(thoroughly=verify)
         finally:
             self._service_health.close()
+            for plane in self._planes:
+                plane.flows.close()
 
     async def _sync(self) -> None:
         before, made = self._netlink.generation(), self._batches()
-        changed = [await plane.sync(frozenset(self._node.addresses)) for plane in self._planes]
+        changed = [await plane.sync() for plane in self._planes]
         if not any(changed) or self._generation not in (0, before):
             return
         after = self._netlink.generation()
@@ -301,10 +311,22 @@ class Proxy:
             self._generation = after
 
     def _tell_progress(self) -> None:
-        """All that has been planned is in force."""
+        """All that has been planned is in force: say so as soon as no flow of the old rules is left."""
         done, self._unsynced = self._unsynced, []
-        for work in done:
-            self.progress.end(work)
+        forgetting = [pending for plane in self._planes if (pending := plane.flows.pending())]
+
+        def forgotten(each: Iterable[BaseException | None]) -> None:
+            if any(each):  # cancelled: other planes have taken over, and begun to look for them
+                self._unsynced += done
+                return
+            for work in done:
+                self.progress.end(work)
+
+        if not done or not forgetting:
+            forgotten(())
+            return
+        gathered = asyncio.gather(*forgetting, return_exceptions=True)
+        gathered.add_done_callback(lambda all_: forgotten(all_.result()))
 
     def _batches(self) -> int:
         return sum(plane.batches for plane in self._planes)

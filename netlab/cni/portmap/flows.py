@@ -26,7 +26,9 @@ def forget(ports: Iterable[tuple[int, bytes, int]]) -> None:
         kernel.close()
     with Conntrack() as conntrack:
         for bits, dialled, port in ports:
+            stale = []
             for flow in conntrack.udp_flows(AF_INET if bits == 32 else AF_INET6, port):
-                to = flow.destination
+                to = flow.sent_to[:-2]
                 if to == dialled or (not dialled and (to in own or (bits == 32 and to[0] == _LOOPBACK))):
-                    conntrack.forget(flow)
+                    stale.append(flow)
+            conntrack.forget(stale)

@@ -79,8 +79,7 @@ def test_a_translated_connection_is_told_and_listed_and_told_again_when_it_goes(
                 assert entries() == entries(AF[family])
                 if protocol == "UDP":
                     with Conntrack() as conntrack:
-                        for flow in conntrack.udp_flows(AF[family], 80):
-                            conntrack.forget(flow)
+                        conntrack.forget(conntrack.udp_flows(AF[family], 80))
                     hear(events, "destroy", wanted)
                     assert entries() == []
             assert events.lost == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import itertools
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 from pyroute2 import AsyncNFCTSocket
 
 from netlab.api.discovery_types import EndpointConditions
-from netlab.proxy import conntrack
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.executor import Executor, executor_for
+from netlab.proxy.conntrack import Reconciler
+from netlab.proxy.executor import executor_for
+from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import Family, Plan, Transaction, Verdict, difference
 from netlab.proxy.planner import plan_service
 from netlab.proxy.run import cleanup
@@ -52,20 +54,54 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 # --- What runs on the node ---------------------------------------------------------------------------------------
 
-_planes: list[Executor] = []
+
+class _Plane:
+    """A family's data plane: its rules, and its UDP flows."""
+
+    def __init__(self, family: Family, config: ProxyConfig) -> None:
+        self.executor = executor_for(family, config)
+        self.metrics = Metrics(config.mode)
+        self.flows = Reconciler(family, self.metrics)
+        self.flows.node(NODE_INFO.addresses)
+
+    async def settled(self) -> bool:
+        """Whether the kernel holds what is planned, once no flow is to be forgotten any more."""
+        while (pending := self.flows.pending()) is not None:
+            await pending
+        return await self.executor.intact()
+
+
+_planes: list[_Plane] = []
 
 
 async def load(family: Family, config: ProxyConfig, plan: Plan) -> bool:
     """Start a data plane with a plan; whether the kernel holds it."""
-    _planes[:] = [executor_for(family, config)]
-    await _planes[0].replace(plan)
-    return await _planes[0].intact()
+    plane = _Plane(family, config)
+    _planes[:] = [plane]
+    await plane.executor.replace(plan)
+    plane.flows.replaced(plan)
+    return await plane.settled()
 
 
 async def change(transaction: Transaction) -> bool:
     """Carry a transaction out in the data plane that was started last; whether the kernel holds the result."""
-    await _planes[0].apply(transaction)
-    return await _planes[0].intact()
+    (plane,) = _planes
+    await plane.executor.apply(transaction)
+    plane.flows.changed(transaction)
+    return await plane.settled()
+
+
+async def look_around() -> None:
+    """Look through all flows, as is done in the background."""
+    _planes[0].flows.look_around()
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+
+def forgotten() -> int:
+    """How many flows the data plane that was started last has forgotten."""
+    name = "kubeproxy_conntrack_reconciler_deleted_entries_total"
+    samples = [each for family in _planes[0].metrics.registry.collect() for each in family.samples]
+    return int(sum(each.value for each in samples if each.name == name))
 
 
 async def forget_all() -> None:
@@ -228,24 +264,28 @@ class _Client:
 
     def change(self, backends: dict[str, EndpointConditions]) -> int:
         """Give the Service other endpoints; how many flows were forgotten."""
+        before = self._hosts[NODE].call(forgotten)
         plan = small_plan(self._family, backends, self._name)
         assert self._hosts[NODE].call(run_async, change, difference(self._plan, plan))
         self._plan = plan
-        return self._clean()
+        return self._hosts[NODE].call(forgotten) - before
 
-    def restart(self) -> int:
-        """Start the proxy anew; how many flows were forgotten."""
+    def restart(self, backends: dict[str, EndpointConditions] | None = None) -> int:
+        """Start the proxy anew, with other endpoints if they are given; how many flows were forgotten."""
+        if backends is not None:
+            self._plan = small_plan(self._family, backends, self._name)
         self._start()
-        return self._clean()
+        return self._hosts[NODE].call(forgotten)
+
+    def look_around(self) -> int:
+        """Have all flows looked through; how many were forgotten."""
+        before = self._hosts[NODE].call(forgotten)
+        self._hosts[NODE].call(run_async, look_around)
+        return self._hosts[NODE].call(forgotten) - before
 
     def _start(self) -> None:
         config = config_of(Setting(), self._family, self._mode)
         assert self._hosts[NODE].call(run_async, load, self._family, config, self._plan)
-
-    def _clean(self) -> int:
-        own = frozenset(NODE_INFO.addresses)
-        forgotten: int = self._hosts[NODE].call(run_async, conntrack.forget_stale, self._family, self._plan, own)
-        return forgotten
 
 
 @each_family
@@ -270,6 +310,10 @@ def test_a_udp_flow_lives_as_long_as_its_endpoint(mode: Mode, family: Family) ->
         assert client.ask() == "reject", kind
         client.change({"a": READY})
         assert client.ask() == "a", kind
+        assert client.look_around() == 0, kind
+        # What became stale while no proxy ran is found at the start of the next one.
+        assert client.restart({"b": READY}) == 1, kind
+        assert client.ask() == "b", kind
         client.change({})
 
 

@@ -37,7 +37,7 @@ def test_a_sync_is_counted_under_upstreams_names(mode: Mode, failures: str) -> N
     metrics.synced("IPv4", 1003.0, 0.5, full=True)
     metrics.synced("IPv4", 1005.0, 0.003, full=False)
     metrics.programmed("IPv4", 1005.0, [1004.4, 1005.5])
-    metrics.forgot("IPv4", 2)
+    metrics.reconciled("IPv4", 0.003, 2)
     metrics.healthz.labels("200").inc()
     found = read(metrics)
     expected = {
@@ -56,6 +56,7 @@ def test_a_sync_is_counted_under_upstreams_names(mode: Mode, failures: str) -> N
         "kubeproxy_sync_proxy_rules_endpoint_changes_total": 1,
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending": 1,
         "kubeproxy_conntrack_reconciler_deleted_entries_total ip_family=IPv4": 2,
+        "kubeproxy_conntrack_reconciler_sync_duration_seconds_sum ip_family=IPv4": 0.003,
         "kubeproxy_proxy_healthz_total code=200": 1,
         f"{failures} ip_family=IPv4": 1,
     }
