@@ -38,5 +38,9 @@ class EndpointSlice(discovery_types.EndpointSlice, kw_only=True):
 SLICES: Resource[discovery_types.EndpointSlice] = dataclasses.replace(ENDPOINTSLICES, type=EndpointSlice)
 """What a proxy reads from an API server."""
 
-OURS = f"!{PROXY_NAME_LABEL},!{discovery_types.HEADLESS_LABEL}"
-"""Which Services and EndpointSlices: those that no other proxy handles."""
+OUR_SERVICES = f"!{PROXY_NAME_LABEL}"
+"""Those that no other proxy handles. That a Service is headless its ClusterIP says, not a label."""
+
+OUR_SLICES = f"!{discovery_types.HEADLESS_LABEL}"
+"""Those of Services with a ClusterIP: the label is the EndpointSlice controller's. Which proxy handles a Service, only
+the Service says."""

@@ -23,7 +23,7 @@ from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.explain import Explanation, explain
 from netlab.proxy.fake import Packet
-from netlab.proxy.objects import OURS, SLICES
+from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
 from netlab.proxy.plan import family_of
 from netlab.proxy.planner import node_info
 from netlab.proxy.snapshot import Objects, plan_of
@@ -38,9 +38,9 @@ _PAUSE = 0.7
 
 async def read(client: Client, node_name: str) -> Objects:
     """The objects as they are now. Raises ApiError, ApiUnavailableError and UsageError as the client does."""
-    services = {service.key: service for service in await listed(client, SERVICES, labels=OURS)}
+    services = {service.key: service for service in await listed(client, SERVICES, labels=OUR_SERVICES)}
     slices: dict[str, list[EndpointSlice]] = {}
-    for one in await listed(client, SLICES, labels=OURS):
+    for one in await listed(client, SLICES, labels=OUR_SLICES):
         name = one.metadata.labels.get(SERVICE_NAME_LABEL, "")
         slices.setdefault(f"{one.metadata.namespace}/{name}", []).append(one)
     nodes = await listed(client, NODES, fields=f"metadata.name={node_name}")

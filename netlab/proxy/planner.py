@@ -77,6 +77,15 @@ class _Found:
     hints: list[EndpointHints | None] = dataclasses.field(default_factory=list)
     """Of the ready ones."""
 
+    def withdraw(self, address: str, port: int) -> None:
+        """Forget an endpoint."""
+        for index, endpoint in enumerate(self.ready):
+            if endpoint[:2] == (address, port):
+                del self.ready[index], self.hints[index]
+                break
+        self.draining = [endpoint for endpoint in self.draining if endpoint[:2] != (address, port)]
+        self.serving.discard((address, port))
+
 
 def node_info(node: Node) -> NodeInfo:
     """The properties of a Node that affect plans. Invalid addresses are left out."""
@@ -93,7 +102,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
     errors: list[PlanError] = []
     frontends: dict[Frontend, Target] = {}
     cluster_addresses = cluster_ips(service)
-    if not (cluster_addresses and _is_ours(service)):
+    if not cluster_addresses or service.spec.type == "ExternalName" or PROXY_NAME_LABEL in service.metadata.labels:
         return Planned(frontends, errors)
     slices = [s for s in slices if s.addressType == family and HEADLESS_LABEL not in s.metadata.labels]
     addresses = _addresses(service, cluster_addresses, node, family, errors)
@@ -112,7 +121,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                 ready = [endpoint for endpoint in found.ready if endpoint.local]
                 local = tuple(sorted(ready or [endpoint for endpoint in found.draining if endpoint.local]))
                 ready_here.update(endpoint.address for endpoint in ready)
-            affinity_seconds = _affinity_seconds(service)
+            affinity_seconds, serving = _affinity_seconds(service), frozenset(found.serving)
             for frontend, (scope, sources) in _frontends(service, port, protocol, addresses):
                 if frontend in frontends:
                     errors.append(PlanError(f"Service {name}: {frontend} is declared twice; the first holds"))
@@ -127,7 +136,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                     cluster=cluster if everywhere or not local else (),
                     local=local if policy == "Local" else (),
                     affinity_seconds=affinity_seconds,
-                    serving=frozenset(found.serving),
+                    serving=serving,
                     sources=sources,
                 )
         except PlanError as error:
@@ -139,11 +148,6 @@ def cluster_ips(service: Service) -> list[str]:
     """The Service's ClusterIPs, the primary first; empty for a headless one or an ExternalName."""
     listed = service.spec.clusterIPs or [service.spec.clusterIP]
     return [address for address in listed if address not in ("", "None")]
-
-
-def _is_ours(service: Service) -> bool:
-    labels = service.metadata.labels
-    return not (service.spec.type == "ExternalName" or PROXY_NAME_LABEL in labels or HEADLESS_LABEL in labels)
 
 
 def _affinity_seconds(service: Service) -> int:
@@ -163,14 +167,14 @@ def _affinity_seconds(service: Service) -> int:
 def _addresses(
     service: Service, cluster_addresses: Sequence[str], node: NodeInfo, family: Family, errors: list[PlanError]
 ) -> dict[str, _Reach]:
-    """A Service's addresses of a family.
+    """A Service's addresses of a family: none unless it has a ClusterIP of that family, as upstream.
 
     Load balancers' addresses come before external IPs, so that an address that is both keeps its source ranges.
     """
     status = service.status.loadBalancer.ingress if service.spec.type == "LoadBalancer" else []
     internal = _normal(service, "clusterIP", cluster_addresses, family, errors)
     found: dict[str, _Reach] = dict.fromkeys(internal, _INSIDE)
-    if not (status or service.spec.externalIPs):
+    if not internal or not (status or service.spec.externalIPs):
         return found
     # ipMode Proxy: the load balancer delivers to the node's own address, so its own must still reach it (KEP-1860).
     balanced = _normal(service, "ingress ip", [i.ip for i in status if i.ip and i.ipMode != "Proxy"], family, errors)
@@ -255,7 +259,7 @@ def _frontends(
     number = _port_number(port.port, service, "port")
     for address, reach in addresses.items():
         yield Frontend(address, protocol, number), reach
-    if port.nodePort and any(reach.scope is Scope.INTERNAL for reach in addresses.values()):
+    if port.nodePort and addresses:
         node_port = _port_number(port.nodePort, service, "nodePort")
         yield Frontend(None, protocol, node_port), _OUTSIDE
 
@@ -266,17 +270,21 @@ def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, er
     The port is matched by name; its number is the pod's (a named targetPort may differ from pod to pod).
     """
     found = _Found()
-    seen: dict[int, set[str]] = {}
+    seen: dict[int, dict[str, bool | None]] = {}
+    """By number and address, whether it terminates."""
     flows_outlive_peers = port.protocol == "UDP"
     for endpoint_slice in slices:
-        for number in _numbers(endpoint_slice, port):
-            known = seen.setdefault(number, set())
+        for number in _numbers(endpoint_slice, port, errors):
+            known = seen.setdefault(number, {})
             for listed, address in _addressed(endpoint_slice, errors):
-                # While moving between slices, a pod can briefly be in both.
-                if address in known:
-                    continue
-                known.add(address)
                 conditions, node = listed.conditions, listed.nodeName
+                if address in known:
+                    # While moving between slices, a pod can briefly be in both: one of them has not heard that it is
+                    # about to be replaced by another of the same address, or that it is.
+                    if conditions.terminating or not known[address]:
+                        continue
+                    found.withdraw(address, number)
+                known[address] = conditions.terminating
                 # Like Endpoint(...), in half the time.
                 endpoint = _new(Endpoint, (address, number, None if node is None else node == node_name))
                 ready = conditions.ready is not False  # unknown counts as ready (EndpointSlice API)
@@ -291,11 +299,14 @@ def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, er
     return found
 
 
-def _numbers(endpoint_slice: EndpointSlice, port: ServicePort) -> Iterator[int]:
+def _numbers(endpoint_slice: EndpointSlice, port: ServicePort, errors: list[PlanError]) -> Iterator[int]:
     for slice_port in endpoint_slice.ports:
         same = (slice_port.name or "") == port.name and (slice_port.protocol or "TCP") == (port.protocol or "TCP")
         if same and slice_port.port is not None:
-            yield _port_number(slice_port.port, endpoint_slice, "port")
+            try:
+                yield _port_number(slice_port.port, endpoint_slice, "port")
+            except PlanError as error:
+                errors.append(error)
 
 
 def _addressed(endpoint_slice: EndpointSlice, errors: list[PlanError]) -> Iterator[tuple[ApiEndpoint, str]]:

@@ -25,7 +25,7 @@ from netlab.proxy.health import Health, ServiceHealth, health_handler, keep_serv
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.objects import OURS, SLICES
+from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
 from netlab.proxy.pace import Pace
 from netlab.proxy.plan import Family, HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
@@ -60,9 +60,8 @@ async def run(
     await _remove_other_mode(config)
     if config.conntrack_be_liberal:
         _be_liberal()
-    services = Informer(client, SERVICES, labels=OURS)
-    # The EndpointSlice controller gives a Service's labels to its slices.
-    slices = Informer(client, SLICES, labels=OURS)
+    services = Informer(client, SERVICES, labels=OUR_SERVICES)
+    slices = Informer(client, SLICES, labels=OUR_SLICES)
     nodes = Informer(client, NODES, fields=f"metadata.name={config.node_name}")
     async with asyncio.TaskGroup() as tasks:
 

@@ -25,7 +25,7 @@ from netlab.lab.spec import LabSpec
 from netlab.net import nfconntrack
 from netlab.net.rtnl import AF_INET, AF_INET6
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.objects import OURS, SLICES
+from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
 from netlab.proxy.plan import Family, Plan
 from netlab.proxy.snapshot import Objects, plan_of
 from netlab.trace.affinity import remembered, sticky
@@ -82,9 +82,9 @@ class _Objects:
     def __init__(self, lab: Lab) -> None:
         self._client = lab.client()
         self.nodes = self._list(NODES, list[Node])
-        self._services = {service.key: service for service in self._list(SERVICES, list[Service], OURS)}
+        self._services = {service.key: service for service in self._list(SERVICES, list[Service], OUR_SERVICES)}
         self._slices: dict[str, list[EndpointSlice]] = {}
-        for one in self._list(SLICES, list[EndpointSlice], OURS):
+        for one in self._list(SLICES, list[EndpointSlice], OUR_SLICES):
             name = one.metadata.labels.get(SERVICE_NAME_LABEL, "")
             self._slices.setdefault(f"{one.metadata.namespace}/{name}", []).append(one)
 

@@ -247,10 +247,13 @@ def network() -> dict[str, Host]:
         "route add 10.244.0.0/16 via 192.0.2.1\nroute add fd00:10:244::/48 via 2001:db8::1\n"
         f"route add {second4}/32 via 192.0.2.1\nroute add {second6}/128 via 2001:db8::1\n"
     )
-    # A load balancer that is a proxy is a server of its own, at the address that its Service has from it.
-    balancer = [dialled(VARIANTS["proxied"], "loadBalancer", family)[0] for family in FAMILIES]
-    hosts["world"].ip(f"addr add {balancer[0]}/32 dev lo\naddr add {balancer[1]}/128 dev lo nodad\n")
-    hosts["world"].call(serve, "w", 80, balancer)
+    # A load balancer that is a proxy is a server of its own, at the address that its Service has from it; and addresses
+    # of a family that a Service leaves alone are somebody's.
+    served = [("proxied", "loadBalancer"), ("other-family", "loadBalancer"), ("other-family", "externalIP")]
+    worlds = [dialled(VARIANTS[name], kind, family)[0] for name, kind in served for family in FAMILIES]
+    addresses = (f"{each}/128 dev lo nodad" if ":" in each else f"{each}/32 dev lo" for each in worlds)
+    hosts["world"].ip("".join(f"addr add {address}\n" for address in addresses))
+    hosts["world"].call(serve, "w", 80, worlds)
     for pod in ("a", "b"):
         hosts[pod].call(serve, pod)
     # At its own address alone: a UDP server of all addresses would answer from the one next to the client.

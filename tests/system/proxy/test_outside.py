@@ -119,9 +119,12 @@ async def serve_outside(folder: Path, mode: Mode) -> None:
             process = await asyncio.create_subprocess_exec(*command(config, mode), stderr=asyncio.subprocess.PIPE)
             try:
                 await until_answered("first")
-                ours = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless"
-                for plural in ("services", "endpointslices"):
-                    assert ours in {params.get("labelSelector") for params in api.queries(plural)}
+                ours = {
+                    "services": "!service.kubernetes.io/service-proxy-name",
+                    "endpointslices": "!service.kubernetes.io/headless",
+                }
+                for plural, labels in ours.items():
+                    assert labels in {params.get("labelSelector") for params in api.queries(plural)}
                 assert {"metadata.name=node-1"} == {params.get("fieldSelector") for params in api.queries("nodes")} - {
                     None
                 }

@@ -22,6 +22,7 @@ from netlab.api.core_types import (
     ServiceStatus,
 )
 from netlab.api.discovery_types import (
+    HEADLESS_LABEL,
     Endpoint,
     EndpointConditions,
     EndpointHints,
@@ -34,7 +35,7 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.proxy.book import Book
 from netlab.proxy.config import DetectLocal, Mode, ProxyConfig
 from netlab.proxy.plan import Family, Frontend, NodeInfo, Policy, Target, Verdict
-from netlab.proxy.planner import plan_service
+from netlab.proxy.planner import PROXY_NAME_LABEL, plan_service
 
 NODE = "node-1"
 FAMILIES: tuple[Family, Family] = ("IPv4", "IPv6")
@@ -95,6 +96,14 @@ class Variant:
     ranges: tuple[str, ...] = ()
     ip_mode: str | None = None
     hints: dict[str, EndpointHints] = dataclasses.field(default_factory=dict)
+    also: dict[str, EndpointConditions] = dataclasses.field(default_factory=dict)
+    """The endpoints of a second slice."""
+    also_port: int = TARGET_PORT
+    labels: tuple[str, ...] = ()
+    """Of the Service and its slices."""
+    slice_labels: tuple[str, ...] = ()
+    other_family: bool = False
+    """Its ClusterIP is of the other family alone."""
 
 
 BOTH = {"a": READY, "b": READY}
@@ -116,6 +125,13 @@ VARIANTS = {
         Variant("draining-away", 23, {"a": BROKEN, "b": DRAINING}, external="Local", internal="Local"),
         Variant("host", 24, {"n": READY}),
         Variant("host-local", 25, {"n": READY, "b": READY}, external="Local", internal="Local"),
+        # While a pod moves between slices, it is in both: the one that does not terminate wins.
+        Variant("moving", 26, {"a": READY, "b": DRAINING}, also={"a": DRAINING, "b": READY}),
+        Variant("moved", 27, {"a": BROKEN}, "Local", also={"a": DRAINING}),
+        Variant("port-zero", 28, {"a": READY}, also={"b": READY}, also_port=0),
+        # A Service is headless by its ClusterIP, and another proxy's by its own label (KEP-1959).
+        Variant("labelled", 29, BOTH, labels=(HEADLESS_LABEL,), slice_labels=(PROXY_NAME_LABEL,)),
+        Variant("other-family", 30, BOTH, other_family=True),
         Variant("ranges", 31, BOTH, ranges=("192.0.2.128/25", "2001:db8::80/121")),
         Variant("ranges-node", 32, BOTH, ranges=("192.0.2.0/29", "2001:db8::/125")),
         Variant("ranges-local", 33, BOTH, "Local", ranges=(
@@ -149,10 +165,13 @@ def dialled(variant: Variant, kind: str, family: Family) -> tuple[str, int]:
     return ADDRESSES[family]["node" if kind == "nodePort" else kind], 30000 + variant.number
 
 
-def service_of(variant: Variant) -> Service:
+def service_of(variant: Variant, family: Family = "IPv4") -> Service:
+    """The Service, made for a plan of that family if its own is the other one."""
     ips = {kind: [dialled(variant, kind, f)[0] for f in FAMILIES] for kind in PREFIXES["IPv4"]}
+    if variant.other_family:
+        del ips["clusterIP"][FAMILIES.index(family)]
     return Service(
-        metadata=ObjectMeta(name=variant.name, namespace="default"),
+        metadata=ObjectMeta(name=variant.name, namespace="default", labels=dict.fromkeys(variant.labels, "")),
         spec=ServiceSpec(
             type="LoadBalancer",
             clusterIP=ips["clusterIP"][0],
@@ -201,12 +220,25 @@ def slices_of(
     ]
 
 
+def all_slices_of(variant: Variant) -> list[EndpointSlice]:
+    slices = slices_of(variant.name, variant.backends, variant.hints)
+    if variant.also:
+        more = slices_of(variant.name, variant.also)
+        for each in more:
+            each.metadata.name += "-also"
+            for port in each.ports:
+                port.port = variant.also_port
+        slices += more
+    for each in slices:
+        each.metadata.labels |= dict.fromkeys(variant.slice_labels, "")
+    return slices
+
+
 def plan_of_all(family: Family) -> dict[Frontend, Target]:
     book = Book()
     for variant in VARIANTS.values():
-        slices = slices_of(variant.name, variant.backends, variant.hints)
-        planned = plan_service(service_of(variant), slices, NODE_INFO, family)
-        assert planned.errors == []
+        planned = plan_service(service_of(variant, family), all_slices_of(variant), NODE_INFO, family)
+        assert bool(planned.errors) == (variant.also_port == 0)
         assert book.set_service(f"default/{variant.name}", "", planned.frontends) == []
     return book.plan
 
@@ -290,6 +322,17 @@ host             nodePort      n!      .       n!      n!      .
 host             externalIP    n!      .       n!      n!      .
 host-local       clusterIP     n       n       n!      n!      .
 host-local       external      bn      .       bn!     n       .
+moving           clusterIP    ab      ab      ab!     ab!     .
+moving           external     ab!     .       ab!     ab!     .
+moved            clusterIP    reject  .       .       .       .
+port-zero        clusterIP    a       a       a!      a!      .
+port-zero        external     a!      .       .       a!      .
+labelled         clusterIP    ab      .       .       ab!     .
+labelled         nodePort     .       .       .       ab!     .
+other-family     clusterIP    drop    .       drop    drop    .
+other-family     externalIP   >world  .       >world  >world  .
+other-family     loadBalancer >world  .       >world  >world  .
+other-family     nodePort     >nobody .       >nobody >nobody .
 # loadBalancerSourceRanges: the balancer's address alone, for everybody, before anything else is decided.
 ranges           clusterIP     ab      .       .       ab!     ab!
 ranges           externalIP    ab!     .       .       ab!     ab!

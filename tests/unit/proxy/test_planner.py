@@ -123,9 +123,8 @@ def test_what_decides_of_a_node() -> None:
         service(clusterIP="", clusterIPs=[]),
         service(type="ExternalName", externalName="example.com"),
         service(labels={"service.kubernetes.io/service-proxy-name": "another"}),
-        service(labels={"service.kubernetes.io/headless": ""}),
     ],
-    ids=["headless", "not allocated", "ExternalName", "service-proxy-name", "labelled headless"],
+    ids=["headless", "not allocated", "ExternalName", "service-proxy-name"],
 )
 def test_services_of_others_have_no_frontends(ignored: Service) -> None:
     assert planned(ignored, slice_of(endpoint(A))) == Planned({}, [])
