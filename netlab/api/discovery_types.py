@@ -10,7 +10,7 @@ from netlab.api.meta_types import Object, Struct
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 """On an EndpointSlice: the Service it belongs to."""
 HEADLESS_LABEL = "service.kubernetes.io/headless"
-"""On a Service or an EndpointSlice: no proxy handles it."""
+"""On an EndpointSlice of a Service without a ClusterIP: no proxy handles it."""
 
 
 class EndpointConditions(Struct):

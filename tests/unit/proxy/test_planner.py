@@ -591,3 +591,37 @@ def test_the_older_service_holds_a_frontend_and_the_other_is_told() -> None:
     assert str(conflict) == "Service default/new: 198.51.100.1:80/tcp belongs to Service default/old; ignored"
     book.set_service("default/old", "", {})
     assert book.plan == {frontend: new}
+
+
+def test_a_port_of_a_slice_that_cannot_be_is_named_and_the_others_are_served() -> None:
+    bad = [{"name": "http", "port": 0}, {"name": "http", "port": 65536}]
+    result = planned(service(), slice_of(endpoint(A), name="web-1", ports=bad), slice_of(endpoint(B), name="web-2"))
+    assert addresses(result.frontends[Frontend("10.96.0.1", "tcp", 80)].cluster) == [B]
+    assert messages(result) == [
+        "EndpointSlice default/web-1: port 0 is not in 1..65535",
+        "EndpointSlice default/web-1: port 65536 is not in 1..65535",
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize(
+    ("states", "ready", "serving"),
+    [
+        (("draining", "ready"), [A], {A}),
+        (("gone", "ready"), [A], {A}),
+        # It has been replaced by another that is not ready yet.
+        (("draining", "broken"), [], set()),
+        (("published", "broken"), [], set()),
+    ],
+)
+def test_of_an_endpoint_in_two_slices_the_one_that_does_not_terminate_counts(
+    states: tuple[str, str], ready: list[str], serving: set[str], protocol: str
+) -> None:
+    ports = [{"name": "http", "port": 8080, "protocol": protocol}]
+    first, second = (slice_of(endpoint(A, each), name=each, ports=ports) for each in states)
+    of = service(ports=[{"name": "http", "port": 80, "protocol": protocol}])
+    frontend = Frontend("10.96.0.1", protocol.lower(), 80)
+    for slices in ((first, second), (second, first)):
+        target = planned(of, *slices).frontends[frontend]
+        assert addresses(target.cluster) == ready
+        assert {address for address, _ in target.serving} == (serving if protocol == "UDP" else set())
