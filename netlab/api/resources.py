@@ -11,6 +11,7 @@ from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
+from netlab.api.networking_types import ServiceCIDR
 from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
@@ -107,6 +108,21 @@ ENDPOINTSLICES = Resource(
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, has_status=False)
 NODE_LEASES = "kube-node-lease"
 """The namespace of the nodes' leases, each with the name of its node: a kubelet's heartbeat (KEP-589)."""
+
+_SERVICECIDRS_V1BETA1 = Resource(
+    "networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs", ServiceCIDR, namespaced=False
+)
+"""For servers before 1.33."""
+SERVICECIDRS = Resource(
+    "networking.k8s.io",
+    "v1",
+    "ServiceCIDR",
+    "servicecidrs",
+    ServiceCIDR,
+    namespaced=False,
+    older=_SERVICECIDRS_V1BETA1,
+)
+"""Read from other API servers; ours does not have it."""
 
 ALL: tuple[Resource[Object], ...] = (
     NAMESPACES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import socket
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from netlab.api.core_types import Node
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
-from netlab.api.resources import NODES, SERVICES, Resource
+from netlab.api.resources import NODES, SERVICECIDRS, SERVICES, Resource
 from netlab.errors import NotFoundError, UsageError
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
@@ -26,6 +27,7 @@ from netlab.proxy.fake import Packet
 from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
 from netlab.proxy.plan import family_of
 from netlab.proxy.planner import node_info
+from netlab.proxy.ranges import ABSENT, ranges
 from netlab.proxy.snapshot import Objects, plan_of
 
 T = TypeVar("T", bound=Object)
@@ -45,6 +47,18 @@ async def read(client: Client, node_name: str) -> Objects:
         slices.setdefault(f"{one.metadata.namespace}/{name}", []).append(one)
     nodes = await listed(client, NODES, fields=f"metadata.name={node_name}")
     return Objects(services, slices, nodes[0] if nodes else None)
+
+
+async def with_ranges(client: Client, config: ProxyConfig) -> ProxyConfig:
+    """The configuration with the API server's ranges of ClusterIPs, unless it has its own or the server has none."""
+    if config.service_cidrs:
+        return config
+    try:
+        return dataclasses.replace(config, service_cidrs=ranges(await listed(client, SERVICECIDRS)))
+    except ApiError as error:
+        if error.code not in ABSENT:
+            raise
+        return config
 
 
 async def listed(client: Client, resource: Resource[T], *, labels: str = "", fields: str = "") -> list[T]:
@@ -80,7 +94,7 @@ async def differences(client: Client, config: ProxyConfig) -> list[str]:
         if attempt:
             await asyncio.sleep(_PAUSE)
         objects = await read(client, config.node_name)
-        settled = resolved(config, objects.node)
+        settled = resolved(await with_ranges(client, config), objects.node)
         lines = []
         for family in config.families:
             executor = executor_for(family, settled)
@@ -101,7 +115,7 @@ async def explained(client: Client, config: ProxyConfig, packet: Packet) -> Expl
         raise UsageError(f"{packet.destination}: the proxy only serves {' and '.join(config.families)}")
     differing = await differences(client, config)
     objects = await read(client, config.node_name)
-    settled = resolved(config, objects.node)
+    settled = resolved(await with_ranges(client, config), objects.node)
     plan = plan_of(objects, settled, family)
     executor = executor_for(family, settled)
     await executor.assume(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import gc
 import logging
@@ -30,6 +31,7 @@ from netlab.proxy.pace import Pace
 from netlab.proxy.plan import Family, HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
 from netlab.proxy.planner import node_info
+from netlab.proxy.ranges import ServiceRanges
 
 __all__ = ["ProxyConfig", "cleanup", "run"]
 
@@ -94,6 +96,12 @@ async def run(
             handler = metrics_handler(proxy.metrics, config.mode)
             tasks.create_task(keep_serving(config.metrics, handler, "metrics"))
 
+        ranges = ServiceRanges(client, proxy.ranges_changed)
+        if config.service_cidrs:
+            ranges.known.set()
+        else:
+            tasks.create_task(ranges.follow())
+
         def synced() -> None:
             # What was made until now stays for as long as its Service does.
             gc.freeze()
@@ -105,7 +113,7 @@ async def run(
         for informer in (services, slices, nodes):
             tasks.create_task(informer.run())
         # A plan from half of the objects would cut off what is in force from before a restart.
-        await asyncio.gather(services.synced.wait(), slices.synced.wait(), nodes.synced.wait())
+        await asyncio.gather(services.synced.wait(), slices.synced.wait(), nodes.synced.wait(), ranges.known.wait())
         await proxy.serve(synced)
 
 
@@ -162,6 +170,7 @@ class Proxy:
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         self._node = NodeInfo(config.node_name)
+        self._pod_cidrs: list[str] = []
         self._dirty: dict[str, None] = {}
         """Services, in the order in which they changed."""
         self._waiting: Work | None = None
@@ -179,8 +188,7 @@ class Proxy:
         """None while something of the Node's is missing that the configuration needs."""
         self._checks: dict[str, HealthCheck] = {}
         self._service_health = ServiceHealth(self.health, (), port_taken)
-        if not config.needs_node:
-            self._make_planes(config)
+        self._resolve(self._node)
 
     # --- What informers call -----------------------------------------------------------------------------------
 
@@ -221,17 +229,27 @@ class Proxy:
             return
         self.health.node(new)
         node = node_info(new)
-        if self._config.needs_node:
-            pod_cidrs = new.spec.podCIDRs or [cidr for cidr in [new.spec.podCIDR] if cidr]
-            config = self._config.on_node(node.addresses, pod_cidrs)
-            if config is not None and config != self._resolved:
-                self._make_planes(config)
+        self._pod_cidrs = new.spec.podCIDRs or [cidr for cidr in [new.spec.podCIDR] if cidr]
+        self._resolve(node)
         if node != self._node:
             self._node = node
             for plane in self._planes:
                 plane.flows.node(node.addresses)
             for service in self._services:
                 self._touch(service)
+
+    def ranges_changed(self, service_cidrs: tuple[str, ...]) -> None:
+        """The API server's ranges of ClusterIPs were read, or changed."""
+        self._config = dataclasses.replace(self._config, service_cidrs=service_cidrs)
+        self._resolve(self._node)
+
+    def _resolve(self, node: NodeInfo) -> None:
+        """Fill the configuration in from the Node, and begin anew if that changes it."""
+        config: ProxyConfig | None = self._config
+        if self._config.needs_node:
+            config = self._config.on_node(node.addresses, self._pod_cidrs)
+        if config is not None and config != self._resolved:
+            self._make_planes(config)
 
     def _make_planes(self, config: ProxyConfig) -> None:
         """Begin anew with a configuration: what is in force is taken over by the first sync."""

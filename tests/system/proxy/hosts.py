@@ -251,8 +251,10 @@ def network() -> dict[str, Host]:
     # of a family that a Service leaves alone are somebody's.
     served = [("proxied", "loadBalancer"), ("other-family", "loadBalancer"), ("other-family", "externalIP")]
     worlds = [dialled(VARIANTS[name], kind, family)[0] for name, kind in served for family in FAMILIES]
-    addresses = (f"{each}/128 dev lo nodad" if ":" in each else f"{each}/32 dev lo" for each in worlds)
-    hosts["world"].ip("".join(f"addr add {address}\n" for address in addresses))
+    for address in worlds:
+        hosts["world"].ip(
+            f"addr add {address}/128 dev lo nodad\n" if ":" in address else f"addr add {address}/32 dev lo\n"
+        )
     hosts["world"].call(serve, "w", 80, worlds)
     for pod in ("a", "b"):
         hosts[pod].call(serve, pod)

@@ -611,7 +611,6 @@ def test_a_port_of_a_slice_that_cannot_be_is_named_and_the_others_are_served() -
         (("gone", "ready"), [A], {A}),
         # It has been replaced by another that is not ready yet.
         (("draining", "broken"), [], set()),
-        (("published", "broken"), [], set()),
     ],
 )
 def test_of_an_endpoint_in_two_slices_the_one_that_does_not_terminate_counts(
