@@ -9,6 +9,7 @@ import os
 import resource
 import select
 import signal
+import stat
 from functools import partial
 from typing import NoReturn
 
@@ -41,6 +42,8 @@ def start(
     """
     config = MachineConfig(name, os.fspath(socket), hostname, os.path.realpath(lab_dir))
     wanted = rootfs.plan(os.fspath(lab_dir))
+    if ids is not None and ids.first:
+        _require_readable()
     # Loaded by the parent: the child is short of nothing, and an import that fails is the caller's to see.
     from netlab.machine import init  # noqa: F401
 
@@ -81,6 +84,19 @@ def start(
         raise UnsupportedError(f"machine {name}: {failure['error']}: {allow}; `netlab doctor` shows more")
     kind = UnsupportedError if failure["errno"] == errno.ENODEV else NetlabError
     raise kind(f"machine {name}: {failure['error']}; `netlab doctor` tells what this host lacks")
+
+
+def _require_readable() -> None:
+    """Raise `NetlabError` if netlab's code is its owner's alone, whom root of a lab is not."""
+    for path in rootfs.code():
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(path).st_mode  # noqa: PTH116
+            needed = 0o5 if stat.S_ISDIR(mode) else 0o4
+            if mode & needed != needed:
+                raise NetlabError(
+                    f"{path} is not readable for others, and root of a lab is another user here: "
+                    f"`chmod -R o+rX {path}`, or `netlab up --privileged`"
+                )
 
 
 _MOST_PROCESSES = 16384

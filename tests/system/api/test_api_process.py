@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -25,6 +26,63 @@ from tests.system.api.serving import Server, mode, pod, serving
 
 def test_only_its_owner_may_talk_to_it(server: Server) -> None:
     assert [mode(path) for path in (server.socket, server.database)] == ["0o600", "0o600"]
+
+
+def test_silent_clients_hold_nobody_back(server: Server) -> None:
+    """More than one process may have: the oldest that have said nothing, or half of something, have to go."""
+    silent = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(600)]
+    for number, client in enumerate(silent):
+        client.connect(str(server.socket))
+        client.settimeout(30)
+        if number % 2:
+            client.send(b"GET /api HTT")
+    assert server.answers()
+    assert silent[0].recv(1) == b""
+    for client in silent:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nhost: api\r\nx: " + b"y" * 70_000, b"431"),
+        (b"GET /" + b"y" * 70_000, b"431"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"\0" * 100, b"400"),
+    ],
+)
+def test_nonsense_is_answered_and_given_up(server: Server, sent: bytes, status: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(30)
+        client.connect(str(server.socket))
+        client.sendall(sent)
+        assert client.recv(12) == b"HTTP/1.1 " + status
+    assert server.answers()
+
+
+def test_a_caller_in_a_container_is_refused(server: Server) -> None:
+    """Two pid namespaces beneath the server's: in a lab the first is a node, and the second a container of it."""
+
+    def ask(depth: int) -> bytes:
+        if depth:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+            read_end, write_end = os.pipe()
+            if os.fork() == 0:
+                os.write(write_end, ask(depth - 1))
+                os._exit(0)
+            return os.read(read_end, 64)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(30)
+            client.connect(str(server.socket))
+            client.sendall(b"GET /healthz HTTP/1.1\r\nhost: api\r\n\r\n")
+            return client.recv(12)
+
+    @isolated
+    def asked(depth: int, status: bytes) -> None:
+        assert ask(depth) == b"HTTP/1.1 " + status
+
+    for depth, status in ((0, b"200"), (1, b"200"), (2, b"403")):
+        asked(depth, status)
 
 
 def test_sigterm_ends_it_cleanly_with_watches_open(server: Server) -> None:

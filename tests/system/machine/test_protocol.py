@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -20,8 +21,8 @@ _RUN = {"op": "container.run", "id": "c", "image": "x", "log": "/l"}
 @contextlib.contextmanager
 def connection(lab: Lab) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
         client.connect(str(lab.directory / "node-1.sock"))
+        client.settimeout(30)
         yield client
 
 
@@ -36,7 +37,9 @@ def ask(client: socket.socket, line: bytes) -> Any:
     [
         (b"\n", "not JSON"),
         (b"\xff\xfe\n", "not JSON"),
-        (b"[" * 100000 + b"\n", ""),
+        (b"[" * 100000 + b"\n", "not JSON"),
+        (b'{"op": ' + b"[" * 500 + b"]" * 500 + b"}\n", "op: a string without NUL expected, not a list"),
+        (b'{"op": "' + b"x" * 100000 + b'"}\n', "is unknown"),
         (b"[]\n", "a JSON object expected"),
         (b"{}\n", "op: a string"),
         (b'{"op": 1}\n', "op: a string"),
@@ -67,6 +70,7 @@ def test_bad_requests_are_answered(shared_lab: Lab, line: bytes, message: str) -
         reply = ask(client, line)
         assert message in reply["error"]
         assert "\n" not in reply["error"]
+        assert len(reply["error"]) < 400
         assert ask(client, b'{"op": "state"}\n')["ok"]["name"] == "node-1"
 
 
@@ -103,3 +107,24 @@ def test_a_slow_client_blocks_nobody(lab: Lab) -> None:
         assert "ok" in ask(half, b'ate"}\n')
         with watcher.makefile("rb") as reader:
             assert [json.loads(reader.readline())["ok"]["id"] for _ in range(2)] == ["c", "d"]
+
+
+def test_silent_callers_hold_nobody_back(shared_lab: Lab) -> None:
+    """More than one process may have: the oldest that have said nothing, or half of something, have to go."""
+    with contextlib.ExitStack() as stack, more_descriptors():
+        silent = [stack.enter_context(connection(shared_lab)) for _ in range(1100)]
+        for client in silent[::2]:
+            with contextlib.suppress(OSError):
+                client.send(b'{"op"')
+        with connection(shared_lab) as client:
+            assert ask(client, b'{"op": "state"}\n')["ok"]["name"] == "node-1"
+        assert silent[0].recv(1) == b""
+
+
+@contextlib.contextmanager
+def more_descriptors() -> Iterator[None]:
+    """As many as this process may have at all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
