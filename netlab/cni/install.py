@@ -9,7 +9,6 @@ import ast
 import errno
 import hashlib
 import importlib.util
-import ipaddress
 import json
 import marshal
 import os
@@ -25,6 +24,7 @@ import netlab.net
 from netlab.cni.call import PLUGINS
 from netlab.cni.networks import read_networks
 from netlab.cni.plugin import is_identifier
+from netlab.cni.subnets import parse_subnets, refuse_in_use, refuse_overlap, subnets_of
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
 RECORD = ".netlab-installed"
@@ -117,8 +117,8 @@ def install(
 ) -> list[Path]:
     """`install_plugins`, and a network's configuration list in `conf_dir`, recorded for `uninstall`; their paths.
 
-    Changes nothing and raises `ConflictError` if a file, or a network of that name, is not as it was installed, unless
-    `force` is given.
+    Changes nothing and raises `ConflictError` if a file, or a network of that name, is not as it was installed, if a
+    subnet belongs to another network, or if containers would lose theirs, unless `force` is given.
     """
     executables = _executables(client)
     modules = _modules()
@@ -129,6 +129,9 @@ def install(
         if configuration and network:
             _refuse_foreign([configuration])
             _refuse_name(configuration, network["name"])
+            given = list(subnets_of(network["plugins"]))
+            refuse_overlap(configuration, given)
+            refuse_in_use(configuration, given)
     # Recorded before it is written, so that a half-done installation can be removed after a kill.
     _record(bin_dir, {BUNDLE: modules, **executables})
     _write(bin_dir / BUNDLE, modules, _READABLE)
@@ -177,11 +180,7 @@ def network_list(
             f"network {name!r}: must consist of letters, digits, '_', '.' and '-', and start with a letter or digit"
         )
     ranges: dict[int, list[Object]] = {}
-    for text in subnets:
-        try:
-            subnet = ipaddress.ip_network(text)
-        except ValueError as error:
-            raise UsageError(f"subnet {text}: {error}; write it like 10.22.0.0/16") from error
+    for subnet in parse_subnets(subnets):
         ranges.setdefault(subnet.version, []).append({"subnet": str(subnet)})
     main: Object = {"type": "netlab", "mode": mode}
     if mode != "routed":

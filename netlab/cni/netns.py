@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+from fcntl import LOCK_EX, LOCK_SH, flock, ioctl
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from netlab.cni.plugin import Request
 
 _CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
 
 
 def open_netns(request: Request) -> int:
@@ -32,10 +34,25 @@ def open_netns(request: Request) -> int:
     if same and request.environment.get("CNI_NETNS_OVERRIDE", "").upper() not in {"1", "TRUE"}:
         posix.close(netns)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is the plugin's own, not a container's")
-    if own.st_dev != other.st_dev:
+    # All kinds of namespaces are files of one file system (ioctl_ns(2)).
+    if own.st_dev != other.st_dev or ioctl(netns, _NS_GET_NSTYPE) != _CLONE_NEWNET:
         posix.close(netns)
-        raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is not a namespace")
+        raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is not a network namespace")
     return netns
+
+
+class Locked:
+    """A lock of the node's network namespace for a block: of one holder, or `shared`. It ends with the process."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._operation = LOCK_SH if shared else LOCK_EX
+
+    def __enter__(self) -> None:
+        self._file = posix.open("/proc/thread-self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        flock(self._file, self._operation)
+
+    def __exit__(self, *_: object) -> None:
+        posix.close(self._file)
 
 
 class Entered:

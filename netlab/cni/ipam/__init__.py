@@ -51,7 +51,7 @@ def add(request: Request) -> Object:
 
         raise upkeep.disk_failure(request, error) from error
     for address, item in given:
-        gateway = format_address(item.gateway, item.subnet.bits)
+        gateway = format_address(item.gateway.address, item.gateway.bits)
         result["ips"].append({"address": f"{address}/{item.subnet.length}", "gateway": gateway})
     return result
 

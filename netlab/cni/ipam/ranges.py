@@ -22,20 +22,22 @@ if TYPE_CHECKING:
 class Range:
     """Addresses of one subnet for containers: `spans` in order, both ends inclusive.
 
-    They lie between `first` and `last`, without `gateway` and the `excluded` addresses.
+    They lie between `first` and `last`, without `gateway` and the `excluded` addresses. The gateway may be outside the
+    subnet, and even of the other family.
     """
 
     __slots__ = ("excluded", "first", "gateway", "last", "spans", "subnet")
 
     def __init__(
-        self, subnet: Prefix, first: int, last: int, gateway: int, excluded: Sequence[tuple[int, int]] = ()
+        self, subnet: Prefix, first: int, last: int, gateway: Prefix, excluded: Sequence[tuple[int, int]] = ()
     ) -> None:
         self.subnet = subnet
         self.first = first
         self.last = last
         self.gateway = gateway
         self.excluded = excluded
-        self.spans = _without(first, last, [(gateway, gateway), *excluded])
+        own = [(gateway.address, gateway.address)] if gateway.bits == subnet.bits else []
+        self.spans = _without(first, last, [*own, *excluded])
 
     @property
     def size(self) -> int:
@@ -105,6 +107,8 @@ def _parse_range(item: Object, path: str) -> Range:
         subnet = parse_prefix(text)
     except ValueError as error:
         raise CniError(errors.INVALID_CONFIG, f"{path}subnet: {error}") from error
+    if _is_mapped(subnet.address, subnet.bits):
+        raise invalid(f"{path}subnet", text, "is an IPv4 subnet written as IPv6; write it as IPv4")
     if subnet.address != subnet.first:
         raise invalid(
             f"{path}subnet", text, f"has host bits set; its network is {format_address(subnet.first, subnet.bits)}"
@@ -123,17 +127,30 @@ def _parse_range(item: Object, path: str) -> Range:
         _parse_excluded(value, subnet, f"{path}exclude[{number}]")
         for number, value in enumerate(option(item, "exclude", list, [], path))
     ]
-    made = Range(subnet, first, last, within("gateway", lowest), excluded)
+    made = Range(subnet, first, last, _parse_gateway(item, subnet, path, lowest), excluded)
     if not made.spans:
         raise CniError(errors.INVALID_CONFIG, f"{path}rangeStart: the range {made} is empty")
     return made
 
 
-def _parse_end(text: str, subnet: Prefix, path: str) -> int:
+def _parse_gateway(item: Object, subnet: Prefix, path: str, default: int) -> Prefix:
+    """It need not be of the subnet: a router may have the same address on every link, such as fe80::1."""
+    text = option(item, "gateway", str, "", path)
+    address, bits = _parse(text, f"{path}gateway") if text else (default, subnet.bits)
+    return Prefix(address, bits, bits)
+
+
+def _parse(text: str, path: str) -> tuple[int, int]:
+    """An address, and its number of bits. An IPv4 address may be written as IPv6, as for the Go plugins."""
     try:
         address, bits = parse_address(text)
     except ValueError as error:
         raise CniError(errors.INVALID_CONFIG, f"{path}: {error}") from error
+    return (address & 0xFFFFFFFF, 32) if _is_mapped(address, bits) else (address, bits)
+
+
+def _parse_end(text: str, subnet: Prefix, path: str) -> int:
+    address, bits = _parse(text, path)
     if bits != subnet.bits or address not in subnet:
         raise invalid(path, text, f"is not in the subnet {subnet}")
     return address
@@ -157,6 +174,11 @@ def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
     if last < first:
         raise invalid(path, value, "ends before it starts")
     return first, last
+
+
+def _is_mapped(address: int, bits: int) -> bool:
+    """Whether it is an IPv4 address written as IPv6: ::ffff:0:0/96 (RFC 4291, 2.5.5.2)."""
+    return bits == 128 and address >> 32 == 0xFFFF
 
 
 def invalid(path: str, value: Any, reason: str) -> CniError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from netlab.cni.ipam.ranges import Range
     from netlab.cni.plugin import Request
 
-_NAMED = 3
+_NAMED = 8
 """How many holders the message for an exhausted range names."""
 _REMEDIES = {
     errno.ENOSPC: "free space or inodes there, or set another ipam.dataDir",
@@ -107,15 +107,17 @@ def status(request: Request) -> None:
 
 def exhausted(request: Request, store: Store, ranges: Sequence[Range], code: int) -> CniError:
     """The error for a range set without a free address."""
-    held = [one for one in store.reservations()[0] if range_of(ranges, one.address)]
-    held.sort(key=lambda one: one.since)
-    said = [f"{one.address} by {one.ifname} of {one.container_id}" for one in held[:_NAMED]]
+    reservations, foreign = store.reservations()
+    reservations.sort(key=lambda one: (one.since, parse_address(one.address)))
+    said = {one.address: f"{one.address} by {one.ifname} of {one.container_id}" for one in reservations}
+    said |= {name: f"{name} by the file {store.folder}/{name}" for name in sorted(foreign)}
+    held = [text for name, text in said.items() if range_of(ranges, name)]
     more = [f"{len(held) - _NAMED} more"] if len(held) > _NAMED else []
     return CniError(
         code,
         f"network {request.network}: all {sum(item.size for item in ranges)} addresses of"
-        f" {', '.join(map(str, ranges))} are reserved ({', '.join(said + more)}); `netlab cni ipam list` shows who"
-        " holds them; delete containers or widen ipam.ranges",
+        f" {', '.join(map(str, ranges))} are reserved ({', '.join(held[:_NAMED] + more)});"
+        " `netlab cni ipam list` shows who holds them; delete containers or widen ipam.ranges",
     )
 
 
@@ -130,7 +132,7 @@ def not_given(value: str, address: int, bits: int, sets: Sequence[Sequence[Range
     """The error for a requested address that no range set gives."""
     reason = f"is in none of the ranges {', '.join(str(item) for ranges in sets for item in ranges)}"
     for item in (item for ranges in sets for item in ranges if item.subnet.bits == bits):
-        if address == item.gateway:
+        if (address, bits) == (item.gateway.address, item.gateway.bits):
             reason = f"is the gateway of {item.subnet}"
         elif any(first <= address <= last for first, last in item.excluded):
             reason = f"is excluded from {item}"

@@ -95,17 +95,20 @@ def add(request: Request) -> Object:
 
 def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], object]]) -> Object:
     """The steps of ADD; each adds what it makes to `undo` before it can fail half-way."""
+    from netlab.cni.netns import Locked
     from netlab.cni.network.container import configure
     from netlab.cni.network.mode import make_host_end
 
     request, config = mode.request, mode.config
-    shared = mode.prepare(kernel)
     reserved = delegate.add(request)
     undo.append(lambda: delegate.release(request))
     addressing = mode.address(reserved)
     if config.has_ipam and not addressing.addresses:
         raise CniError(errors.DECODING_FAILURE, "result of the IPAM plugin: no ips")
-    host = make_host_end(kernel, mode, netns, request.requested_mac or addressing.mac())
+    undo.append(lambda: _abandon(mode, kernel))
+    with Locked(shared=True):  # until it has a port, so that a failing ADD does not remove the bridge meanwhile
+        shared = mode.prepare(kernel)
+        host = make_host_end(kernel, mode, netns, request.requested_mac or addressing.mac())
     undo.append(lambda: kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV))
     mode.connect(kernel, host, addressing)
     pod, addressing.routes = configure(netns, request.ifname, config, addressing)
@@ -113,6 +116,13 @@ def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], o
         undo.append(_removal(table, request.owner))
         table.add(request.environment, elements)
     return _result(mode, [*shared, host], pod, addressing, reserved)
+
+
+def _abandon(mode: Mode, kernel: Rtnetlink) -> None:
+    from netlab.cni.netns import Locked
+
+    with Locked(shared=False):
+        mode.abandon(kernel)
 
 
 def _removal(table: Table, owner: str) -> Callable[[], None]:

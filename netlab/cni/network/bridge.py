@@ -25,6 +25,8 @@ class Bridge(Mode):
     """Containers share a bridge."""
 
     bridge: Link
+    made = False
+    """Whether this ADD has made the bridge."""
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """The bridge: created if needed, and up."""
@@ -33,6 +35,12 @@ class Bridge(Mode):
         # A port with a larger MTU than the bridge would send what the others cannot take.
         self.mtu = self.mtu or self.bridge.mtu
         return [self.bridge]
+
+    def abandon(self, kernel: Rtnetlink) -> None:
+        """The bridge goes if it was made by this ADD and has no port."""
+        bridge = kernel.link(self.config.bridge) if self.made else None
+        if bridge is not None and not any(link.master == bridge.index for link in kernel.links()):
+            kernel.send(rtnl.link_deletion(bridge.name), tolerate=errno.ENODEV)
 
     def address(self, reserved: Object) -> Addressing:
         """Gateways are addresses of the bridge."""
@@ -91,9 +99,9 @@ class Bridge(Mode):
         config = self.config
         link = kernel.link(config.bridge)
         if link is None:
-            kernel.send(
-                rtnl.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST
-            )  # another ADD got there first
+            self.made = True  # even if the answer gets lost
+            # EEXIST: another ADD got there first.
+            (self.made,) = kernel.send(rtnl.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST)
             # Otherwise any container could redirect the node's packets with a router advertisement (CVE-2020-10749).
             write_ipv6_sysctl(f"conf/{config.bridge}/accept_ra", "0")
             link = get(kernel, config.bridge)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Mode:
     """How containers of a network are attached to the node: the base of `MODE` in the modules bridge, routed, vxlan.
 
-    ADD calls `prepare`, `address` and `connect`, in this order. What `connect` makes must disappear with the host end,
-    or be undone by `connect` itself when it fails. What `prepare` makes is shared by the node's containers, and stays
-    after a failed ADD as it does after the last DEL: another ADD may already rely on it. Every method raises
+    ADD calls `address`, `prepare` and `connect`, in this order. What `connect` makes must disappear with the host end,
+    or be undone by `connect` itself when it fails. What `prepare` makes is shared by the node's containers. It stays
+    after the last DEL; after a failed ADD, `abandon` removes it unless another container uses it. Every method raises
     `CniError` and `NetlinkError`.
     """
 
@@ -41,6 +41,9 @@ class Mode:
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """Set up what the containers share on this node; returns the links that come first in the result."""
         raise NotImplementedError
+
+    def abandon(self, kernel: Rtnetlink) -> None:
+        """Remove what `prepare` made, if no container uses it. Called while no other ADD is about to use it."""
 
     def address(self, reserved: Object) -> Addressing:
         """The addressing for the IPAM plugin's result, which is empty without one."""

@@ -91,6 +91,7 @@ class Vxlan(Bridge):
     device: Link
     is_fresh = False
     """Whether this ADD has already set up the device."""
+    made_device = False
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
@@ -106,12 +107,19 @@ class Vxlan(Bridge):
         """The device and its peers, and the bridge."""
         self.settings.read_peers()
         device = kernel.link(self.settings.name)
+        self.made_device = device is None
         self.is_fresh = device is None or not device.flags & rtnl.IFF_UP or device.alias != self.settings.mark()
         if device is None or self.is_fresh:
             device = self._ensure_device(kernel)
         self.device = device
         self.mtu = self.mtu or device.mtu
         return super().prepare(kernel)
+
+    def abandon(self, kernel: Rtnetlink) -> None:
+        """The device goes if it was made by this ADD, and no container is behind the bridge."""
+        super().abandon(kernel)
+        if self.made_device and kernel.link(self.config.bridge) is None:
+            kernel.send(rtnl.link_deletion(self.settings.name), tolerate=errno.ENODEV)
 
     def address(self, reserved: Object) -> Addressing:
         """Each node has a subnet of its own, whose first address is that of its VXLAN device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import concurrent.futures
 import fcntl
 import itertools
 import json
@@ -183,8 +184,8 @@ def test_an_add_that_fails_at_any_step_leaves_nothing(tmp_path: Path, mode: str,
 @pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it was done"])
 @pytest.mark.parametrize("mode", MODES)
 @isolated
-def test_on_a_fresh_node_only_what_containers_share_may_stay(tmp_path: Path, mode: str, after: bool) -> None:
-    """Another ADD may rely on it already, so that it stays as it does after the last DEL."""
+def test_on_a_fresh_node_the_bridge_goes_too(tmp_path: Path, mode: str, after: bool) -> None:
+    """The tables of nftables stay: they are empty, and another ADD may rely on them already."""
     given = config(tmp_path, mode)
     faults = Faults()
     with sandboxes(1) as (one,):
@@ -199,13 +200,42 @@ def test_on_a_fresh_node_only_what_containers_share_may_stay(tmp_path: Path, mod
                 break
             if status == 0:
                 answer("DEL", "one", one, given)
-            assert pods.links() <= {"lo", "cni0"}, (number, name)
+            assert pods.links() <= {"lo", *(["cni0"] if status == 0 else [])}, (number, name)
             assert _in(one) == empty, (number, name)
             assert "elements" not in pods.ruleset(), (number, name)
             assert not [path for path in (tmp_path / "net").glob("**/*") if path.is_symlink()], (number, name)
             subprocess.run(["nft", "flush", "ruleset"], check=True)
             if "cni0" in pods.links():
                 pods.ip("link", "del", "cni0")
+
+
+@pytest.mark.usefixtures("way")
+@isolated
+def test_a_failure_takes_no_bridge_away_on_which_another_add_relies(tmp_path: Path) -> None:
+    runtime(tmp_path / "runtime")
+    given = config(tmp_path / "data", "bridge")
+    wrong = {**given, "name": "wrong", "ipam": {"type": "netlab-ipam", "dataDir": str(tmp_path / "data")}}
+    wrong["ipam"]["ranges"] = [[{"subnet": "10.244.1.0/29", "gateway": "10.244.1.2"}]]  # not the bridge's address
+    with sandboxes(8) as paths, concurrent.futures.ThreadPoolExecutor(8) as pool:
+
+        def add(number: int) -> int:
+            chosen = wrong if number % 2 else given
+            return pods.execute("netlab", "ADD", chosen, **environment("ADD", f"c{number}", paths[number]))[0]
+
+        for _ in range(5):
+            statuses = list(pool.map(add, range(8)))
+            # Whoever is first gives the bridge its address.
+            assert set(statuses[::2]) | set(statuses[1::2]) <= {0, 1}
+            assert 0 in statuses
+            with Rtnetlink() as kernel:
+                links = kernel.links()
+            bridge = next(link.index for link in links if link.name == "cni0")
+            assert [link.master for link in links if link.kind == "veth"] == [bridge] * statuses.count(0)
+            for number in range(8):
+                chosen = wrong if number % 2 else given
+                environment_ = environment("DEL", f"c{number}", paths[number])
+                assert pods.execute("netlab", "DEL", chosen, **environment_) == (0, None)
+            pods.ip("link", "del", "cni0")
 
 
 @pytest.mark.parametrize("step", range(1, 60, 2))

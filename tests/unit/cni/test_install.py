@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netlab.cni import install
 from netlab.cni.call import PLUGINS
 from netlab.cni.client import SOURCE, build
+from netlab.cni.ipam.store import Store
 from netlab.cni.networks import find_network
 from netlab.errors import ConflictError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
@@ -220,10 +223,52 @@ def test_every_network_has_a_bridge_of_its_own_with_a_name_that_fits() -> None:
     assert max(map(len, names)) <= 15
 
 
-@pytest.mark.parametrize("subnet", ["10.0.0.1/24", "x", "10.0.0.0/33"])
-def test_a_wrong_subnet(subnet: str) -> None:
-    with pytest.raises(UsageError, match=f"subnet {subnet}"):
-        install.network_list("n", [subnet])
+@pytest.mark.parametrize(
+    ("subnets", "said"),
+    [
+        (["10.0.0.1/24"], "subnet 10.0.0.1/24: 10.0.0.1/24 has host bits set"),
+        (["x"], "subnet x: it has no prefix length"),
+        (["10.22.0.0"], "subnet 10.22.0.0: it has no prefix length; give it like 10.22.0.0/16"),
+        (["fd00::"], "subnet fd00::: it has no prefix length"),
+        (["10.0.0.0/33"], "subnet 10.0.0.0/33: '10.0.0.0/33' does not appear to be"),
+        (["10.0.0.0/31"], "subnet 10.0.0.0/31: too small for a gateway and a pod; /30 is the smallest"),
+        (["fd00::/127"], "subnet fd00::/127: too small for a gateway and a pod; /126 is the smallest"),
+        (["224.0.0.0/8"], "subnet 224.0.0.0/8: pods cannot have such addresses"),
+        (["127.0.0.0/8"], "subnet 127.0.0.0/8: pods cannot have such addresses"),
+        (["10.0.0.0/8", "10.1.0.0/16"], "subnet 10.1.0.0/16: overlaps 10.0.0.0/8"),
+    ],
+)
+def test_a_wrong_subnet(subnets: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        install.network_list("n", subnets)
+
+
+def test_a_subnet_of_another_network_is_not_given_twice(tmp_path: Path) -> None:
+    other = {"cniVersion": "1.0.0", "name": "other", "type": "bridge", "ipam": {"subnet": "10.22.5.0/24"}}
+    (tmp_path / "50-other.conf").write_text(json.dumps(other))
+    (tmp_path / "60-odd.conf").write_text('{"name": "odd", "type": "x", "ipam": {"ranges": [[{"subnet": 7}], 5]}}')
+    with pytest.raises(ConflictError, match=r"10\.22\.0\.0/16: overlaps 10\.22\.5\.0/24 of network 'other'"):
+        install.install(tmp_path / "bin", tmp_path, NETWORK)
+    assert not (tmp_path / "bin").exists(), "nothing is changed"
+    assert install.install(tmp_path / "bin", tmp_path, NETWORK, force=True)[-1].exists()
+
+
+def test_a_network_in_use_keeps_its_subnets(tmp_path: Path) -> None:
+    def network(*subnets: str) -> dict[str, Any]:
+        made = install.network_list("lan", subnets)
+        made["plugins"][0]["ipam"]["dataDir"] = str(tmp_path / "data")
+        return made
+
+    *_, path = install.install(tmp_path / "bin", tmp_path / "net.d", network("10.22.0.0/16"))
+    with Store(f"{tmp_path}/data/lan", create=True) as store:
+        store.reserve(["10.22.0.7"], "c1", "eth0")
+    before = path.read_bytes()
+    with pytest.raises(ConflictError, match=r"it is in use, and 10\.22\.0\.7 is in none of 10\.23\.0\.0/16; delete"):
+        install.install(tmp_path / "bin", tmp_path / "net.d", network("10.23.0.0/16"))
+    assert path.read_bytes() == before
+    install.install(tmp_path / "bin", tmp_path / "net.d", network("10.22.0.0/17", "fd00::/64"))
+    install.install(tmp_path / "bin", tmp_path / "net.d", network("10.23.0.0/16"), force=True)
+    assert path.read_bytes() != before
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-a"])

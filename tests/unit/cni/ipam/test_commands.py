@@ -30,13 +30,14 @@ def refused(request: Any, code: int) -> str:
 
 def test_an_exhausted_range_says_which_how_many_and_who(tmp_path: Path) -> None:
     ranges = [[{"subnet": "10.0.0.0/29"}]]
-    for name in "abcde":
+    for name in "abcd":
         ipam.add(ask(tmp_path, name, ranges=ranges))
+    (tmp_path / "net" / "10.0.0.6").write_text("somebody else's\n")
     said = refused(ask(tmp_path, "f", ranges=ranges), errors.ADDRESSES_EXHAUSTED)
     assert said == (
         "network net: all 5 addresses of 10.0.0.1-10.0.0.6 are reserved (10.0.0.2 by eth0 of a, 10.0.0.3 by eth0 of b,"
-        " 10.0.0.4 by eth0 of c, 2 more); `netlab cni ipam list` shows who holds them; delete containers or widen"
-        " ipam.ranges"
+        f" 10.0.0.4 by eth0 of c, 10.0.0.5 by eth0 of d, 10.0.0.6 by the file {tmp_path}/net/10.0.0.6);"
+        " `netlab cni ipam list` shows who holds them; delete containers or widen ipam.ranges"
     )
     assert refused(ask(tmp_path, command="STATUS", ranges=ranges), errors.NOT_AVAILABLE) == said
 

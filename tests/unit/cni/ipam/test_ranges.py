@@ -26,7 +26,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"subnet": "10.0.0.0/31"}, "ipam.subnet: '10.0.0.0/31' is too small"),
     ({"subnet": "fd00::/127"}, "is too small; the smallest is /126"),
     ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.1.1"}, "ipam.rangeStart: '10.0.1.1' is not in the subnet"),
-    ({"subnet": "10.0.0.0/24", "gateway": "fd00::1"}, "ipam.gateway: 'fd00::1' is not in the subnet"),
+    ({"subnet": "10.0.0.0/24", "gateway": "10.0.0"}, "ipam.gateway: '10.0.0' is not an IP address"),
+    ({"subnet": "::ffff:10.0.0.0/120"}, "ipam.subnet: '::ffff:10.0.0.0/120' is an IPv4 subnet written as IPv6"),
+    ({"subnet": "10.0.0.0/24", "rangeStart": "::ffff:10.0.1.1"}, "rangeStart: '::ffff:10.0.1.1' is not in the subnet"),
     ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.8"}, "is empty"),
     ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.1", "rangeEnd": "10.0.0.1"}, "is empty"),
     ({"subnet": "10.0.0.0/29", "exclude": ["10.0.0.2-10.0.0.6"]}, "is empty"),
@@ -77,6 +79,9 @@ HOST_LOCAL: list[tuple[dict[str, Any], list[list[tuple[str, int]]]]] = [
         [[("10.0.0.1-10.0.0.6", 5)], [("10.1.0.1-10.1.0.6", 5)]],
     ),
     ({"subnet": "fd00::/126"}, [[("fd00::1-fd00::3", 2)]]),
+    ({"subnet": "10.0.0.0/29", "gateway": "169.254.1.1"}, [[("10.0.0.1-10.0.0.6", 6)]]),
+    ({"subnet": "fd00::/126", "gateway": "fe80::1"}, [[("fd00::1-fd00::3", 3)]]),
+    ({"subnet": "10.0.0.0/29", "rangeStart": "::ffff:10.0.0.3"}, [[("10.0.0.3-10.0.0.6", 4)]]),
 ]
 
 
@@ -105,7 +110,7 @@ def test_excluded_addresses_and_the_gateway_are_never_given() -> None:
 @given(st.integers(1, 30), st.integers(1, 30), st.lists(st.tuples(st.integers(0, 31), st.integers(0, 6)), max_size=5))
 def test_spans_are_the_range_without_its_holes(first: int, last: int, holes: list[tuple[int, int]]) -> None:
     excluded = [(low, min(low + length, 31)) for low, length in holes]
-    item = Range(Prefix(0, 27, 32), first, last, 1, excluded)
+    item = Range(Prefix(0, 27, 32), first, last, Prefix(1, 32, 32), excluded)
     wanted = [n for n in range(first, last + 1) if n != 1 and not any(low <= n <= high for low, high in excluded)]
     assert [address for address, _ in candidates([item], None)] == wanted
     assert item.size == len(wanted)
@@ -115,7 +120,7 @@ def test_spans_are_the_range_without_its_holes(first: int, last: int, holes: lis
 @given(st.integers(0, 20) | st.none())
 def test_candidates_go_once_round_through_all_ranges(last: int | None) -> None:
     subnet = Prefix(0, 24, 32)
-    ranges = [Range(subnet, 2, 6, 1), Range(subnet, 10, 14, 12)]
+    ranges = [Range(subnet, 2, 6, Prefix(1, 32, 32)), Range(subnet, 10, 14, Prefix(12, 32, 32))]
     pool = [2, 3, 4, 5, 6, 10, 11, 13, 14]
     start = pool.index(last) + 1 if last in pool else 0
     assert [address for address, _ in candidates(ranges, last)] == pool[start:] + pool[:start]
