@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -310,3 +311,21 @@ def test_a_delete_of_what_never_was_is_a_success(tmp_path: Path, version: str) -
             assert said == (0, None), (json.dumps(extra), variables)
     assert pods.links() == {"lo"}
     assert not re.search("netlab", pods.ruleset())
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/proc/{pid}/ns/mnt", "is not a network namespace"),
+        ("/proc/{pid}/ns/user", "is not a network namespace"),
+        ("/etc/hostname", "is not a network namespace"),
+        ("/nonexistent", "No such file or directory"),
+    ],
+)
+@isolated
+def test_what_is_no_network_namespace_is_refused_and_nothing_is_left(tmp_path: Path, path: str, said: str) -> None:
+    subject = runtime(tmp_path)
+    with pytest.raises(CniError, match=said) as caught:
+        subject.add(network(tmp_path), Attachment("one", path.format(pid=os.getpid())))
+    assert caught.value.code == errors.INVALID_ENVIRONMENT
+    assert pods.links() == {"lo"}
