@@ -71,7 +71,7 @@ def parse_ranges(ipam: Object, runtime_config: Object) -> list[list[Range]]:
     """
     sets = _parse_sets(runtime_config, "ipRanges", "runtimeConfig.")
     if ipam.get("subnet") is not None:
-        sets.append([_parse_range(ipam, "ipam.")])
+        sets.append(_not_empty([_parse_range(ipam, "ipam.")], "ipam.subnet"))
     sets += _parse_sets(ipam, "ranges", "ipam.")
     if not sets:
         raise CniError(errors.INVALID_CONFIG, "ipam.ranges: empty; give at least one subnet")
@@ -97,7 +97,7 @@ def _parse_sets(config: Object, key: str, parent: str) -> list[list[Range]]:
             ranges.append(_parse_range(item, f"{path}[{position}]."))
         if len({item.subnet.bits for item in ranges}) > 1:
             raise CniError(errors.INVALID_CONFIG, f"{path}: IPv4 and IPv6 each need a set of ranges")
-        sets.append(ranges)
+        sets.append(_not_empty(ranges, path))
     return sets
 
 
@@ -128,9 +128,16 @@ def _parse_range(item: Object, path: str) -> Range:
         for number, value in enumerate(option(item, "exclude", list, [], path))
     ]
     made = Range(subnet, first, last, _parse_gateway(item, subnet, path, lowest), excluded)
-    if not made.spans:
+    if first > last:
         raise CniError(errors.INVALID_CONFIG, f"{path}rangeStart: the range {made} is empty")
     return made
+
+
+def _not_empty(ranges: list[Range], path: str) -> list[Range]:
+    """A range may be empty (its one address is the gateway's) where another of its set is not."""
+    if not any(item.spans for item in ranges):
+        raise CniError(errors.INVALID_CONFIG, f"{path}: {', '.join(map(str, ranges))} has no address to give")
+    return ranges
 
 
 def _parse_gateway(item: Object, subnet: Prefix, path: str, default: int) -> Prefix:

@@ -30,8 +30,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"subnet": "::ffff:10.0.0.0/120"}, "ipam.subnet: '::ffff:10.0.0.0/120' is an IPv4 subnet written as IPv6"),
     ({"subnet": "10.0.0.0/24", "rangeStart": "::ffff:10.0.1.1"}, "rangeStart: '::ffff:10.0.1.1' is not in the subnet"),
     ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.8"}, "is empty"),
-    ({"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.1", "rangeEnd": "10.0.0.1"}, "is empty"),
-    ({"subnet": "10.0.0.0/29", "exclude": ["10.0.0.2-10.0.0.6"]}, "is empty"),
+    (
+        {"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.1", "rangeEnd": "10.0.0.1"},
+        "ipam.subnet: 10.0.0.1-10.0.0.1 has no",
+    ),
+    (
+        {"ranges": [[{"subnet": "10.0.0.0/29", "exclude": ["10.0.0.2-10.0.0.6"]}]]},
+        "ipam.ranges[0]: 10.0.0.1-10.0.0.6 has",
+    ),
     ({"subnet": "10.0.0.0/24", "exclude": "10.0.0.2"}, "ipam.exclude: '10.0.0.2' must be a list"),
     ({"subnet": "10.0.0.0/24", "exclude": [7]}, "ipam.exclude[0]: 7 must be an address"),
     ({"subnet": "10.0.0.0/24", "exclude": ["10.0.0.2", "10.0.1.0/24"]}, "ipam.exclude[1]: '10.0.1.0/24' is not in the"),
@@ -79,6 +85,10 @@ HOST_LOCAL: list[tuple[dict[str, Any], list[list[tuple[str, int]]]]] = [
         [[("10.0.0.1-10.0.0.6", 5)], [("10.1.0.1-10.1.0.6", 5)]],
     ),
     ({"subnet": "fd00::/126"}, [[("fd00::1-fd00::3", 2)]]),
+    (
+        {"ranges": [[{"subnet": "10.0.0.0/29", "rangeEnd": "10.0.0.1"}, {"subnet": "10.1.0.0/30"}]]},
+        [[("10.0.0.1-10.0.0.1", 0), ("10.1.0.1-10.1.0.2", 1)]],
+    ),
     ({"subnet": "10.0.0.0/29", "gateway": "169.254.1.1"}, [[("10.0.0.1-10.0.0.6", 6)]]),
     ({"subnet": "fd00::/126", "gateway": "fe80::1"}, [[("fd00::1-fd00::3", 3)]]),
     ({"subnet": "10.0.0.0/29", "rangeStart": "::ffff:10.0.0.3"}, [[("10.0.0.3-10.0.0.6", 4)]]),
