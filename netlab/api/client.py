@@ -11,11 +11,13 @@ import dataclasses
 import os
 import socket
 import ssl
+import time
 import types
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -75,6 +77,14 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         self.writes = 0
         """How many changes of objects, other than Events, have been asked for."""
+        self.observe: Callable[[str, str, float], None] = lambda *_: None
+        """Called for each request: its method, the answer's status (`<error>`: there was none), and after how many
+        seconds it began."""
+
+    @property
+    def host(self) -> str:
+        """The API server, for people."""
+        return urlsplit(self._endpoint.url).netloc
 
     async def __aenter__(self) -> Self:
         path = self._endpoint.socket
@@ -270,7 +280,7 @@ class Client:
             sent = dict(headers or {})
             if access.identity.token:
                 sent["Authorization"] = f"Bearer {access.identity.token}"
-            async with self._session.request(
+            request = self._session.request(
                 method,
                 f"{self._endpoint.url}{path}",
                 headers=sent,
@@ -278,7 +288,8 @@ class Client:
                 server_hostname=self._endpoint.server_name,
                 allow_redirects=False,  # would send our credentials anywhere
                 **options,
-            ) as response:
+            )
+            async with self._observed(method, request) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED and again and await self._endpoint.renew(access):
                     again = False
                     continue
@@ -287,6 +298,19 @@ class Client:
                     raise ApiError.from_response(response.status, body, response.headers.get("Retry-After", ""))
                 yield response
                 return
+
+    @contextlib.asynccontextmanager
+    async def _observed(
+        self, method: str, request: contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with contextlib.AsyncExitStack() as stack:
+            began, code = time.monotonic(), "<error>"
+            try:
+                response = await stack.enter_async_context(request)
+                code = str(response.status)
+            finally:
+                self.observe(method, code, time.monotonic() - began)
+            yield response
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:

@@ -26,7 +26,8 @@ from netlab.proxy.config import (
     ProxyConfig,
 )
 
-_API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
+CONFIG_GROUP = "kubeproxy.config.k8s.io"
+_API_VERSION = f"{CONFIG_GROUP}/v1alpha1"
 _KIND = "KubeProxyConfiguration"
 _LOCALHOST = ("127.0.0.0/8", "::1/128")
 _ALL = ("0.0.0.0/0", "::/0")
@@ -154,6 +155,34 @@ def parse(document: dict[str, Any]) -> Loaded:
         log_format=(file.logging and file.logging.format) or "text",
         ignored=tuple(_ignored(document, file, "")),
     )
+
+
+def document(config: ProxyConfig) -> dict[str, Any]:
+    """The KubeProxyConfiguration that says the same: for a configuration that one can say, `parse` gives it back."""
+    detect = config.detect_local
+    rules = {
+        "masqueradeBit": config.masquerade_bit,
+        "masqueradeAll": config.masquerade_all,
+        "syncPeriod": f"{config.resync_seconds:g}s",
+        "minSyncPeriod": f"{config.min_sync_seconds:g}s",
+    }
+    return {
+        "apiVersion": _API_VERSION,
+        "kind": _KIND,
+        "mode": config.mode,
+        "hostnameOverride": config.node_name,
+        "healthzBindAddress": str(config.healthz or ""),
+        "metricsBindAddress": str(config.metrics or ""),
+        "detectLocalMode": "ClusterCIDR" if detect.mode == "none" else detect.mode,
+        "detectLocal": {
+            "bridgeInterface": detect.interface if detect.mode == "BridgeInterface" else "",
+            "interfaceNamePrefix": detect.interface if detect.mode == "InterfaceNamePrefix" else "",
+        },
+        "clusterCIDR": ",".join(detect.cidrs),
+        "nodePortAddresses": list(config.node_port_addresses or _ALL),
+        config.mode: rules,
+        "conntrack": {"tcpBeLiberal": config.conntrack_be_liberal},
+    }
 
 
 def _listen(text: str | None, path: str, default: Listen) -> Listen:

@@ -70,8 +70,15 @@ class IptablesExecutor:
         self.family = family
         self.batches = 0
         self._config = config
+        self.written: dict[str, int] = {}
+        """How many rules the last change wrote, by table."""
         self._plan: Plan = {}
         self._tables: iptables.Tables = {}
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """How many rules are in force, by table."""
+        return {table: sum(map(len, chains.values())) for table, chains in self._tables.items()}
 
     async def begin(self) -> Filling | None:
         """See Executor."""
@@ -139,6 +146,10 @@ class IptablesExecutor:
     async def _load(self, plan: Plan) -> None:
         new = iptables.tables(plan, self.family, self._config)
         await self._change(self._tables, new)
+        self.written = {
+            table: sum(len(rules) for name, rules in chains.items() if self._tables.get(table, {}).get(name) != rules)
+            for table, chains in new.items()
+        }
         self._plan, self._tables = plan, new
 
     async def _change(self, old: iptables.Tables, new: iptables.Tables) -> None:

@@ -13,7 +13,8 @@ from http import HTTPStatus
 from ipaddress import ip_network
 
 from netlab.api.core_types import Node
-from netlab.proxy.config import Listen, Mode
+from netlab.proxy.config import Listen, ProxyConfig
+from netlab.proxy.configfile import CONFIG_GROUP, document
 from netlab.proxy.httpd import NOT_FOUND, Handler, Request, Response, json_answer, serving, text
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import CONTENT_TYPE, Metrics
@@ -43,8 +44,13 @@ class Health:
         """Since when the oldest change has been waiting."""
         self.node_eligible = True
 
+    def follow(self, family: Family) -> None:
+        """Report on a family from now on."""
+        self._updated.setdefault(family, 0.0)
+
     def queued(self, family: Family) -> None:
         """A change to a family's rules is waiting."""
+        self.follow(family)
         self._waiting.setdefault(family, self._clock())
 
     def updated(self, family: Family) -> None:
@@ -57,16 +63,31 @@ class Health:
         tainted = any(taint.key == TO_BE_DELETED for taint in node.spec.taints)
         self.node_eligible = not tainted and node.metadata.deletionTimestamp is None
 
-    def is_healthy(self) -> bool:
-        """Whether no change has waited too long; true before the first sync as well."""
+    def is_healthy(self, family: Family | None = None) -> bool:
+        """Whether no change (of one family) has waited too long; true before the first sync as well."""
         now = self._clock()
-        return all(now - since < self._timeout for since in self._waiting.values())
+        waiting = [self._waiting.get(family, now)] if family else self._waiting.values()
+        return all(now - since < self._timeout for since in waiting)
 
-    def report(self) -> dict[str, str]:
-        """When rules were last up to date (for a healthy proxy that is now, as upstream says), and the time."""
+    def report(self) -> dict[str, object]:
+        """When rules were last up to date (for a healthy proxy that is now, as upstream says), and the time.
+
+        The same for each family, under `status`.
+        """
         now = self._clock()
-        last = now if self.is_healthy() else min(self._updated.get(family, 0.0) for family in self._waiting)
-        return {"lastUpdated": _moment(last), "currentTime": _moment(now)}
+        families: dict[Family, float] = {
+            family: now if self.is_healthy(family) else updated for family, updated in self._updated.items()
+        }
+        return {
+            **_state(min(families.values(), default=now), now, healthy=self.is_healthy()),
+            "status": {
+                family: _state(updated, now, healthy=self.is_healthy(family)) for family, updated in families.items()
+            },
+        }
+
+
+def _state(updated: float, now: float, *, healthy: bool) -> dict[str, object]:
+    return {"lastUpdated": _moment(updated), "currentTime": _moment(now), "healthy": healthy}
 
 
 def health_handler(health: Health, metrics: Metrics) -> Handler:
@@ -75,9 +96,9 @@ def health_handler(health: Health, metrics: Metrics) -> Handler:
     def answer(request: Request) -> Response:
         if request.path == "/healthz":
             good, count = health.is_healthy() and health.node_eligible, metrics.healthz
-            body: dict[str, object] = {**health.report(), "nodeEligible": health.node_eligible}
+            body = {**health.report(), "nodeEligible": health.node_eligible}
         elif request.path == "/livez":
-            good, count, body = health.is_healthy(), metrics.livez, {**health.report()}
+            good, count, body = health.is_healthy(), metrics.livez, health.report()
         else:
             return NOT_FOUND
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
@@ -87,13 +108,15 @@ def health_handler(health: Health, metrics: Metrics) -> Handler:
     return answer
 
 
-def metrics_handler(metrics: Metrics, mode: Mode) -> Handler:
-    """Answers /metrics, /proxyMode, and /healthz with `ok`, as upstream's metrics server does."""
+def metrics_handler(metrics: Metrics, config: ProxyConfig) -> Handler:
+    """Answers /metrics, /proxyMode, /configz, and /healthz with `ok`, as upstream's metrics server does."""
 
     def answer(request: Request) -> Response:
         if request.path == "/metrics":
             return Response(HTTPStatus.OK, metrics.render(), CONTENT_TYPE)
-        texts = {"/proxyMode": mode, "/healthz": "ok"}
+        if request.path == "/configz":
+            return json_answer({CONFIG_GROUP: document(config)}, HTTPStatus.OK)
+        texts = {"/proxyMode": config.mode, "/healthz": "ok"}
         return text(texts[request.path]) if request.path in texts else NOT_FOUND
 
     return answer
@@ -186,4 +209,5 @@ def _reason(error: OSError) -> str:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(" ", "microseconds")
+    """As RFC 3339 has it."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="microseconds")[:-6] + "Z"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from netlab import __version__
 from netlab.proxy.config import Mode
 from netlab.proxy.plan import Family, Plan, Scope
 
@@ -18,6 +20,15 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 
 _SYNC_BUCKETS = [0.001 * 2**power for power in range(15)]
 _PROGRAMMING_BUCKETS = [0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)]
+
+_REQUEST_BUCKETS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60]
+_BUILD = {
+    "compiler": platform.python_implementation(),
+    "git_version": f"v{__version__}",
+    "major": __version__.split(".")[0],
+    "minor": __version__.split(".")[1],
+    "platform": f"{platform.system().lower()}/{platform.machine()}",
+}
 
 # No time series per metric for its creation time: upstream has none.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -50,7 +61,7 @@ class _ChangesCollector(Collector):
 class Metrics:
     """One proxy's metrics, in a registry of their own.
 
-    The counts of failures are those of the mode; those of the other mode would always be 0.
+    Those that only one mode has are there in that mode alone.
     """
 
     def __init__(self, mode: Mode) -> None:
@@ -85,11 +96,41 @@ class Metrics:
         self.registry.register(_ChangesCollector({"Service": self.service_changes, "Endpoint": self.endpoint_changes}))
         self.healthz = self._counter("proxy_healthz_total", "Cumulative proxy healthz HTTP status", labels=("code",))
         self.livez = self._counter("proxy_livez_total", "Cumulative proxy livez HTTP status", labels=("code",))
+        self._requests = Counter(
+            "rest_client_requests_total",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            ("code", "host", "method"),
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "rest_client_request_duration_seconds",
+            "Request latency in seconds. Broken down by verb, and host.",
+            ("host", "verb"),
+            registry=self.registry,
+            buckets=_REQUEST_BUCKETS,
+        )
+        Gauge("kubernetes_build_info", "What runs here", tuple(_BUILD), registry=self.registry).labels(**_BUILD).set(1)
+        if mode == "iptables":
+            self._iptables(sync)
         self._no_local = self._gauge(
             f"{sync}_no_local_endpoints_total",
             "Number of services with a Local traffic policy and no endpoints",
             labels=("ip_family", "traffic_policy"),
         )
+
+    def _iptables(self, sync: str) -> None:
+        labels = ("ip_family", "table")
+        self._rules = self._gauge(f"{sync}_iptables_total", "Number of iptables rules owned by kube-proxy", labels)
+        self._rules_last = self._gauge(
+            f"{sync}_iptables_last", "Number of iptables rules written by kube-proxy in last sync", labels
+        )
+        # For dashboards made for upstream: no rule of ours drops invalid packets, or accepts a NodePort on loopback.
+        for name in ("ct_state_invalid_dropped", "localhost_nodeports_accepted"):
+            Counter(
+                f"kubeproxy_iptables_{name}_packets_total",
+                f"Packets {name.rpartition('_')[2]} by rules that netlab does not have",
+                registry=self.registry,
+            )
 
     def follow(self, family: Family, plan: Callable[[], Plan]) -> None:
         """Report a family from now on; its ports without local endpoints are counted at each scrape."""
@@ -104,6 +145,17 @@ class Metrics:
         """Tell the resourceVersion for which the rules in force stand. Upstream has nothing like it."""
         name, text = "netlab_in_force_resource_version", "The API's resourceVersion for which the rules in force stand"
         Gauge(name, text, registry=self.registry).set_function(acted)
+
+    def request(self, host: str, method: str, code: str, seconds: float) -> None:
+        """The API server answered a request, or did not; see `Client.observe`."""
+        self._requests.labels(code, host, method).inc()
+        self._request_seconds.labels(host, method).observe(seconds)
+
+    def rules(self, family: Family, total: Mapping[str, int], written: Mapping[str, int]) -> None:
+        """How many rules iptables has of ours after a sync, by table, and how many of them the sync wrote."""
+        for table, number in total.items():
+            self._rules.labels(family, table).set(number)
+            self._rules_last.labels(family, table).set(written.get(table, 0))
 
     def queued(self, family: Family, now: float) -> None:
         """A sync was requested; `now` is in seconds since the epoch, as everywhere here."""

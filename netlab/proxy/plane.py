@@ -13,7 +13,7 @@ from netlab.api.discovery_types import EndpointSlice
 from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.conntrack import Reconciler
-from netlab.proxy.executor import Filling, executor_for
+from netlab.proxy.executor import Filling, IptablesExecutor, executor_for
 from netlab.proxy.health import Health
 from netlab.proxy.kernel import ProgramError
 from netlab.proxy.logs import fields
@@ -45,6 +45,7 @@ class Plane:
         self._errors: dict[str, set[str]] = {}
         self.flows = Reconciler(family, metrics)
         metrics.follow(family, lambda: self._book.plan)
+        health.follow(family)
 
     @property
     def batches(self) -> int:
@@ -123,6 +124,8 @@ class Plane:
         self.in_force = True
         seconds = time.monotonic() - began
         self._metrics.synced(self.family, time.time(), seconds, full=full)
+        if isinstance(self._executor, IptablesExecutor):
+            self._metrics.rules(self.family, self._executor.rules, self._executor.written)
         self._done()
         log.info(
             "%s rules are in force",

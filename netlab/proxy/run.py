@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import functools
 import gc
 import logging
 import time
@@ -16,6 +17,7 @@ from netlab.api.client import Client
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
+from netlab.api.meta_types import ObjectMeta
 from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
@@ -93,9 +95,10 @@ async def run(
             handler = health_handler(proxy.health, proxy.metrics)
             tasks.create_task(keep_serving(config.healthz, handler, "healthz"))
         if config.metrics is not None:
-            handler = metrics_handler(proxy.metrics, config.mode)
+            handler = metrics_handler(proxy.metrics, config)
             tasks.create_task(keep_serving(config.metrics, handler, "metrics"))
 
+        client.observe = functools.partial(proxy.metrics.request, client.host)
         ranges = ServiceRanges(client, proxy.ranges_changed)
         if config.service_cidrs:
             ranges.known.set()
@@ -114,7 +117,14 @@ async def run(
             tasks.create_task(informer.run())
         # A plan from half of the objects would cut off what is in force from before a restart.
         await asyncio.gather(services.synced.wait(), slices.synced.wait(), nodes.synced.wait(), ranges.known.wait())
+        tasks.create_task(_say_starting(client, nodes.items.get(config.node_name), config))
         await proxy.serve(synced)
+
+
+async def _say_starting(client: Client, node: Node | None, config: ProxyConfig) -> None:
+    """As upstream: an Event on the Node, or on what it will be called."""
+    subject = node or Node(kind=NODES.kind, metadata=ObjectMeta(name=config.node_name))
+    await events.record(client, subject, events.NORMAL, "Starting", "", component="kube-proxy", host=config.node_name)
 
 
 def _be_liberal() -> None:
@@ -222,6 +232,13 @@ class Proxy:
             self._touch(service)
         if new is not None:
             self._note_trigger(old, new)
+            if new.addressType not in ("IPv4", "IPv6") and old is None:
+                log.warning(
+                    "EndpointSlice %s: addressType %s is not served; ignored",
+                    new.key,
+                    new.addressType,
+                    extra=fields(slice=new.key),
+                )
 
     def node_changed(self, _old: Node | None, new: Node | None) -> None:
         """This node appeared, changed or went away; of one that is gone what was known last holds on."""

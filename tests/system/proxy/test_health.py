@@ -13,6 +13,7 @@ import pytest
 from netlab.api.core_types import Node, NodeAddress, NodeSpec, NodeStatus, Taint
 from netlab.api.meta_types import ObjectMeta
 from netlab.proxy.config import Listen, ProxyConfig
+from netlab.proxy.configfile import document
 from netlab.proxy.health import (
     TO_BE_DELETED,
     Health,
@@ -92,13 +93,16 @@ async def kept_serving(listen: Listen, handler: Handler) -> AsyncIterator[None]:
 async def ask_about_the_proxy() -> None:
     now = [1_000_000.0]
     health, metrics = Health(60, lambda: now[0]), Metrics("nftables")
+    health.follow("IPv4")
+    moment = "1970-01-12T13:46:40.000000Z"
+    state = {"lastUpdated": moment, "currentTime": moment, "healthy": True}
     async with kept_serving(Listen("0.0.0.0", 10256), health_handler(health, metrics)):
         for host in ("127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"):
             answer = await eventually(lambda host=host: get(host, 10256, "/healthz"))  # type: ignore[misc]
             assert answer.status == 200
             assert answer.json() == {
-                "lastUpdated": "1970-01-12 13:46:40.000000+00:00",
-                "currentTime": "1970-01-12 13:46:40.000000+00:00",
+                **state,
+                "status": {"IPv4": state},
                 "nodeEligible": True,
             }
             assert answer.headers["content-type"].startswith("application/json")
@@ -121,11 +125,13 @@ async def ask_about_the_proxy() -> None:
         assert (await get("::1", 10256, "/" + 9000 * "x")).status == 400
         assert (await get("::1", 10256, "/healthz", "HEAD")).body == b""
 
-    async with kept_serving(Listen("127.0.0.1", 10249), metrics_handler(metrics, "nftables")):
+    async with kept_serving(Listen("127.0.0.1", 10249), metrics_handler(metrics, ProxyConfig(NODE))):
         answer = await eventually(lambda: get("127.0.0.1", 10249, "/metrics"))
         assert b'kubeproxy_proxy_healthz_total{code="503"} 2.0' in answer.body
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert (await get("127.0.0.1", 10249, "/proxyMode")).body == b"nftables"
+        configured = (await get("127.0.0.1", 10249, "/configz")).json()
+        assert configured == {"kubeproxy.config.k8s.io": document(ProxyConfig(NODE))}
         with pytest.raises(OSError):  # noqa: PT011  # the address is refused
             await get("192.0.2.1", 10249, "/metrics")
 
@@ -139,7 +145,7 @@ def test_a_proxy_tells_of_itself() -> None:
 async def bind_late(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("netlab.proxy.health._RETRY_SECONDS", 0.05)
     listen = Listen("203.0.113.7", 10249)
-    async with kept_serving(listen, metrics_handler(Metrics("iptables"), "iptables")):
+    async with kept_serving(listen, metrics_handler(Metrics("iptables"), ProxyConfig(NODE, mode="iptables"))):
         async with asyncio.timeout(30):
             while "cannot serve" not in caplog.text:
                 await asyncio.sleep(0.01)

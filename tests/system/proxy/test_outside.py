@@ -16,7 +16,7 @@ from netlab.api.client import Client
 from netlab.api.core_types import Node, NodeAddress, NodeStatus, Service, ServicePort, ServiceSpec
 from netlab.api.discovery_types import Endpoint, EndpointPort, EndpointSlice
 from netlab.api.meta_types import ObjectMeta
-from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
+from netlab.api.resources import ENDPOINTSLICES, EVENTS, NODES, SERVICES
 from netlab.proxy.config import Mode
 from tests.sandbox import isolated
 from tests.system.api import secure
@@ -128,6 +128,12 @@ async def serve_outside(folder: Path, mode: Mode) -> None:
                 assert {"metadata.name=node-1"} == {params.get("fieldSelector") for params in api.queries("nodes")} - {
                     None
                 }
+
+                while not (started := (await root.pages(EVENTS)).items):
+                    await asyncio.sleep(0.02)
+                assert [(each.reason, each.type, each.involvedObject.name) for each in started] == [
+                    ("Starting", "Normal", "node-1")
+                ]
 
                 # The API goes away; traffic does not. Meanwhile the proxy's token is replaced.
                 await listener.aclose()

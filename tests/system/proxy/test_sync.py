@@ -78,6 +78,11 @@ async def follow(mode: Mode) -> None:
     proxy.service_changed(None, service)
     await until("198.51.100.77")
 
+    named = slices_of("cluster", {})[0]
+    named.addressType = "FQDN"
+    proxy.slice_changed(None, named)
+    proxy.slice_changed(named, named)
+
     proxy.service_changed(service, None)
     await until("198.51.100.77", there=False)
     serving.cancel()
@@ -95,6 +100,9 @@ def test_the_rules_follow_the_objects_and_are_repaired(mode: Mode) -> None:
     asyncio.run(follow(mode))
     wrong = [m for m in messages if "not an address" in m]
     assert len(wrong) == 1, "logged once"
+    assert [m for m in messages if "FQDN" in m] == [
+        "EndpointSlice default/cluster-ipv4: addressType FQDN is not served; ignored"
+    ]
     assert wrong[0] == "Service default/cluster: externalIPs 'not an address' is not an IP address"
 
 

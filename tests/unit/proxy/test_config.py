@@ -9,7 +9,7 @@ import pytest
 
 from netlab.errors import UsageError
 from netlab.proxy.config import DetectLocal, Listen, ProxyConfig
-from netlab.proxy.configfile import load, parse
+from netlab.proxy.configfile import document, load, parse
 
 HEADER = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
 
@@ -248,3 +248,25 @@ def test_what_only_the_node_knows(
     else:
         assert resolved is not None
         assert {name: getattr(resolved, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("mode", ["nftables", "iptables"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"hostnameOverride": "node-1", "clusterCIDR": "10.244.0.0/16,fd00:10:244::/48"},
+        {"detectLocalMode": "NodeCIDR", "nodePortAddresses": ["primary", "198.18.0.0/15"]},
+        {"detectLocalMode": "BridgeInterface", "detectLocal": {"bridgeInterface": "cni0"}},
+        {"nodePortAddresses": ["all"], "conntrack": {"tcpBeLiberal": True}},
+        {"nftables": {"syncPeriod": "1m30s", "minSyncPeriod": "100ms", "masqueradeBit": 3}},
+        {"iptables": {"syncPeriod": "1m30s", "minSyncPeriod": "100ms", "masqueradeAll": True}},
+        {"healthzBindAddress": "192.0.2.1", "metricsBindAddress": "[2001:db8::1]:9000"},
+    ],
+)
+def test_a_configuration_reads_back_from_what_it_writes(given: dict[str, object], mode: str) -> None:
+    header = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": mode}
+    loaded = parse(header | given)
+    written = document(loaded.config)
+    assert parse(written).config == loaded.config
+    assert parse(written).ignored == ()

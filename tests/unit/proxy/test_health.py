@@ -36,9 +36,11 @@ def test_a_change_that_waits_too_long_is_a_failure_of_its_family_alone_until_it_
     assert health.is_healthy(), "it waits, but not too long"
     clock.now += 1
     assert not health.is_healthy(), "the oldest change counts"
+    now = "1970-01-12T14:47:40.000000Z"
+    old = {"lastUpdated": "1970-01-12T13:46:40.000000Z", "currentTime": now, "healthy": False}
     assert health.report() == {
-        "lastUpdated": "1970-01-12 13:46:40.000000+00:00",
-        "currentTime": "1970-01-12 14:47:40.000000+00:00",
+        **old,
+        "status": {"IPv4": old, "IPv6": {"lastUpdated": now, "currentTime": now, "healthy": True}},
     }
     health.updated("IPv4")
     assert health.is_healthy()
@@ -51,7 +53,7 @@ def test_a_proxy_that_never_synced_says_so() -> None:
     health.queued("IPv4")
     clock.now += 61
     assert not health.is_healthy()
-    assert health.report()["lastUpdated"] == "1970-01-01 00:00:00.000000+00:00"
+    assert health.report()["lastUpdated"] == "1970-01-01T00:00:00.000000Z"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ def test_a_sync_is_counted_under_upstreams_names(mode: Mode, failures: str) -> N
     metrics.programmed("IPv4", 1005.0, [1004.4, 1005.5])
     metrics.reconciled("IPv4", 0.003, 2)
     metrics.healthz.labels("200").inc()
+    metrics.request("api", "GET", "200", 0.01)
+    if mode == "iptables":
+        metrics.rules("IPv4", {"nat": 7, "filter": 3}, {"nat": 2})
     found = read(metrics)
     expected = {
         "kubeproxy_sync_proxy_rules_duration_seconds_count ip_family=IPv4": 2,
@@ -59,7 +62,17 @@ def test_a_sync_is_counted_under_upstreams_names(mode: Mode, failures: str) -> N
         "kubeproxy_conntrack_reconciler_sync_duration_seconds_sum ip_family=IPv4": 0.003,
         "kubeproxy_proxy_healthz_total code=200": 1,
         f"{failures} ip_family=IPv4": 1,
+        "rest_client_requests_total code=200 host=api method=GET": 1,
+        "rest_client_request_duration_seconds_sum host=api verb=GET": 0.01,
     }
+    if mode == "iptables":
+        expected |= {
+            "kubeproxy_sync_proxy_rules_iptables_total ip_family=IPv4 table=nat": 7,
+            "kubeproxy_sync_proxy_rules_iptables_last ip_family=IPv4 table=nat": 2,
+            "kubeproxy_sync_proxy_rules_iptables_last ip_family=IPv4 table=filter": 0,
+            "kubeproxy_iptables_ct_state_invalid_dropped_packets_total": 0,
+            "kubeproxy_iptables_localhost_nodeports_accepted_packets_total": 0,
+        }
     assert {name: found.get(name) for name in expected} == pytest.approx(expected)
     assert found["process_resident_memory_bytes"] > 0
     assert not [name for name in found if "_created" in name]
