@@ -137,6 +137,7 @@ class Metrics:
         # Counters start at 0, so that the first event is an increase.
         self._failures.labels(family)
         self._forgotten.labels(family)
+        self._reconciling.labels(family)
         for scope in Scope:
             count = functools.partial(_without_local_endpoints, plan, scope)
             self._no_local.labels(family, scope.value).set_function(count)
