@@ -115,13 +115,13 @@ class Engine:
         """
         with source.socket:
             if self._stopped:
-                raise NetlabError(f"{source.tap.name}: the capture has ended: begin a new one")
+                raise NetlabError(f"{source.tap.name}: the capture has ended; start a new one")
             self._start([source])
 
     def _start(self, sources: Sequence[Source]) -> None:
         count = len(self._taps) + len(sources)
         if count > MOST_RINGS:
-            raise ExhaustedError(f"no more than {MOST_RINGS} taps can be watched by one capture: begin a new one")
+            raise ExhaustedError(f"one capture can watch at most {MOST_RINGS} taps; start another")
         shape = ring.layout(max(count, 1), self._memory, self._snaplen)
         # Each spends some 15 ms waiting for the kernel.
         with ThreadPoolExecutor(min(len(sources), _STARTING) or 1) as threads:
@@ -130,7 +130,7 @@ class Engine:
                 try:
                     socket.send_fds(self._control, [request], [source.socket.fileno()])
                 except OSError as error:
-                    raise NetlabError(f"{source.tap.name}: the capture has ended: begin a new one") from error
+                    raise NetlabError(f"{source.tap.name}: the capture has ended; start a new one") from error
                 self._taps.append(source.tap)
         # Not before all are known to who empties them: all begin together, and nothing comes too late to be in order.
         for source in sources:
@@ -241,7 +241,7 @@ class Engine:
         self._request(STOP)
         # The answer stays where it is, for whoever else waits for it.
         if not _readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):
-            raise TimedOutError("the capture does not end: the machine is overloaded, try again")
+            raise TimedOutError("the capture does not end; the machine is overloaded, try again")
 
     def close(self) -> None:
         """End it at once, and give up what was not read. Repeated, it does nothing."""
@@ -268,7 +268,7 @@ class Engine:
             try:
                 (number,) = FAILURE.unpack(self._control.recv(FAILURE.size))
             except (OSError, struct.error):
-                self._failure = NetlabError("the process that captures was killed: what it had taken before is whole")
+                self._failure = NetlabError("the capturing process was killed; what it captured before is complete")
             else:
                 self._failure = _failed(number)
         return self._failure

@@ -48,7 +48,9 @@ def compile_filter(expression: str) -> Program:
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise TimedOutError(f"filter {expression!r}: a name in it is not resolved in time: use its address") from None
+        raise TimedOutError(
+            f"filter {expression!r}: a name in it could not be resolved in time; use its address"
+        ) from None
     except ValueError as error:  # a NUL among the arguments
         raise UsageError(f"filter {expression!r}: {error}") from None
     if compiled.returncode:
@@ -56,7 +58,9 @@ def compile_filter(expression: str) -> Program:
     given = parse(compiled.stdout)
     program = wherever(in_tunnel_too(given), given)
     if len(program) > _LONGEST:
-        raise UsageError(f"filter {expression!r}: is too long: {len(program)} instructions of at most {_LONGEST}")
+        raise UsageError(
+            f"filter {expression!r}: too long: {len(program)} instructions, at most {_LONGEST} are possible"
+        )
     return program
 
 
@@ -88,7 +92,7 @@ def attach(taker: socket.socket, program: Program, snaplen: int) -> None:
         taker.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
     except OSError as error:
         if error.errno in (errno.ENOMEM, errno.EINVAL):
-            reason = f"{len(program)} instructions are more than this kernel takes: name less in it"
+            reason = f"{len(program)} instructions are more than this kernel accepts; shorten it"
             raise UsageError(f"the filter is refused: {reason}") from error
         raise
 
@@ -148,7 +152,7 @@ def _tcpdump() -> str:
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     program = shutil.which("tcpdump", path=path)
     if program is None:
-        raise UnsupportedError("filters are compiled by tcpdump, which is not installed: install the package tcpdump")
+        raise UnsupportedError("filters need tcpdump, which is not installed; install the package tcpdump")
     return program
 
 

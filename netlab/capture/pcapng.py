@@ -237,7 +237,7 @@ def read(path: Path) -> Recording:
                     if code == _DROPPED:
                         (found.drops[interfaces[number].tap],) = struct.unpack(order + "Q", value)
     except (struct.error, IndexError, ValueError) as error:
-        raise NetlabError(f"{path}: is not a pcapng file, or is damaged: {error}") from error
+        raise NetlabError(f"{path}: not a pcapng file, or damaged: {error}") from error
     return found
 
 
@@ -299,7 +299,7 @@ def _blocks(content: bytes) -> Iterator[tuple[int, str, memoryview]]:
             (magic,) = struct.unpack_from("<I", view, offset + 8)
             order = "<" if magic == _BYTE_ORDER else ">"
             if struct.unpack_from(order + "I", view, offset + 8) != (_BYTE_ORDER,):
-                raise ValueError("it has no byte-order magic")
+                raise ValueError("no byte-order magic")
         if not order:
             raise ValueError("it does not begin with a section")
         kind, length = struct.unpack_from(order + "II", view, offset)
@@ -326,7 +326,7 @@ def _options(order: str, view: memoryview) -> Iterator[tuple[int, bytes]]:
 def _interface(order: str, body: memoryview, number: int) -> _Interface:
     link, _, snaplen = struct.unpack_from(order + "HHI", body)
     if link != _ETHERNET:
-        raise ValueError(f"interface {number} has the link type {link}: only Ethernet's (1) is read")
+        raise ValueError(f"interface {number} has the link type {link}; only Ethernet (1) can be read")
     options: dict[int, bytes] = {}
     comments: list[str] = []
     for code, value in _options(order, body[8:]):

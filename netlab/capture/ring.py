@@ -98,7 +98,7 @@ def prepare(taker: socket.socket, interface: str, program: Program, shape: Layou
     with _naming(interface):
         _, hardware = _HARDWARE.unpack(fcntl.ioctl(taker, _SIOCGIFHWADDR, _HARDWARE.pack(interface.encode(), 0)))
     if hardware not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
-        raise UnsupportedError(f"{interface}: it is no Ethernet interface, and no others can be watched")
+        raise UnsupportedError(f"{interface}: not an Ethernet interface; only those can be watched")
     attach(taker, program, shape.snaplen)
     # A frame's size means nothing where frames are back to back, but the numbers must agree.
     request = _REQUEST.pack(shape.block, shape.blocks, shape.block, shape.blocks, shape.retire, 0, 0)
@@ -111,8 +111,8 @@ def prepare(taker: socket.socket, interface: str, program: Program, shape: Layou
     except OSError as error:
         if error.errno == errno.ENOMEM:
             size = shape.block * shape.blocks >> 10
-            raise NetlabError(f"{interface}: there is no memory for its packets ({size} KiB): watch fewer") from error
-        raise UnsupportedError(f"{interface}: this kernel has no rings of packets: {error.strerror}") from error
+            raise NetlabError(f"{interface}: no memory for its packets ({size} KiB); watch fewer interfaces") from error
+        raise UnsupportedError(f"{interface}: this kernel does not support packet rings: {error.strerror}") from error
 
 
 def begin(taker: socket.socket, interface: str) -> None:
@@ -132,7 +132,7 @@ def _naming(interface: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
-            raise NotFoundError(f"there is no interface {interface!r} there; `ip link` lists them") from error
+            raise NotFoundError(f"no interface {interface!r} there; `ip link` lists them") from error
         raise NetlabError(f"{interface}: packets cannot be taken there: {error.strerror}") from error
 
 

@@ -61,8 +61,8 @@ _INTERRUPTED = 130
 @click.option(
     "--service", shell_complete=suggest(services), help="Packets of a Service, before its translation and after."
 )
-@click.option("--all", "everything", is_flag=True, help="All packets of the lab (so without any of these).")
-@click.option("-f", "--filter", "expression", default="", help="Only these: a pcap-filter(7), as tcpdump takes it.")
+@click.option("--all", "everything", is_flag=True, help="All packets of the lab; excludes the options above.")
+@click.option("-f", "--filter", "expression", default="", help="Only packets that match a pcap-filter(7).")
 @click.option(
     "-w",
     "--write",
@@ -70,10 +70,10 @@ _INTERRUPTED = 130
     type=click.Path(path_type=Path),
     help="Write a pcapng file, for Wireshark and others; - is standard output, without lines.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="A line for each packet, its addresses, and its way tap by tap.")
-@click.option("--follow", is_flag=True, help="A line for each tap that a packet passes, at once.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many lines.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each packet with its addresses and its path, tap by tap.")
+@click.option("--follow", is_flag=True, help="Show a line for each tap a packet passes, at once.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many lines.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds.")
 @output_option("json")
 def capture(
     lab: Lab,
@@ -146,9 +146,9 @@ def _writer(path: Path, watch: Watch, what: str) -> Writer:
     from netlab.capture.pcapng import Writer
 
     if path.is_dir():
-        raise UsageError(f"-w {path}: is a directory: name a file in it")
+        raise UsageError(f"-w {path}: is a directory; name a file in it")
     if not path.parent.is_dir():
-        raise UsageError(f"-w {path}: there is no directory {path.parent}")
+        raise UsageError(f"-w {path}: no directory {path.parent}")
     return Writer(
         path,
         sorted(watch.taps, key=lambda tap: tap.name),
@@ -201,7 +201,7 @@ class _Capture:
         try:
             self._read()
         except KeyboardInterrupt:
-            failure = NetlabError("interrupted again: what had been captured but not read yet is left out")
+            failure = NetlabError("interrupted again: packets that were captured but not read yet are missing")
             failure.exit_status = _INTERRUPTED
         except NetlabError as error:
             failure = error

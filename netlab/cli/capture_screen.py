@@ -188,11 +188,11 @@ class Screen(AbstractContextManager["Screen"]):
             self._tap_by_tap(received, drops, gone)
         if session.unfollowed:
             warn(
-                f"{session.unfollowed} frames came faster than they could be followed: they are not shown"
+                f"{session.unfollowed} frames came faster than they could be followed and are not shown"
                 f"{' but written, without comments' if path else ''}; the first {FOLLOWED} of each connection are"
             )
         if lost:
-            warn(f"{lost} FRAMES WERE LOST for want of room: watch less (a filter by -f, fewer taps)")
+            warn(f"{lost} FRAMES WERE LOST for lack of buffer space; watch less (a filter with -f, fewer taps)")
         return lost
 
     def _tap_by_tap(self, received: Mapping[Tap, int], drops: Mapping[Tap, int], gone: Collection[Tap]) -> None:

@@ -21,7 +21,7 @@ def require_writable(folder: Path, option: str) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"{folder}: {error.strerror}: nothing can be written there; name another folder with {option}"
+            f"{folder}: {error.strerror}: cannot write there; choose another folder with {option}"
         ) from None
     finally:
         for each in missing:

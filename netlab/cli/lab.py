@@ -82,7 +82,7 @@ def down(lab: Lab, every: bool) -> None:
     """Stop a lab and remove all its processes, namespaces, mounts and files."""
     for each in all_labs() if every else [lab]:
         progress = Progress()
-        progress(f"taking lab {each.name} down")
+        progress(f"stopping lab {each.name}")
         try:
             there = each.down()
         finally:

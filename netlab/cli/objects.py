@@ -55,7 +55,7 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...], wait: bool, timeout
         raise UsageError("apply: give the manifests with -f FILE, or -f - for standard input")
     documents = load_documents(list(files))
     if not documents:
-        raise UsageError(f"{', '.join(map(str, files))}: there is no object in it")
+        raise UsageError(f"{', '.join(map(str, files))}: contains no objects")
     client = lab.client()
     done = apply_documents(client, documents, namespace, output.warn)
     for applied in done:
@@ -101,7 +101,7 @@ def get(
     wanted = objects_named(kind, names)
     named = [name for _, name in wanted if name is not None]
     if named and (all_namespaces or selector):
-        raise UsageError(f"get: objects are chosen by name or by {'-A' if all_namespaces else '-l'}, not by both")
+        raise UsageError(f"get: choose objects by name or with {'-A' if all_namespaces else '-l'}, not both")
     paths = [(resource, resource.object_path(namespace, name)) for resource, name in wanted if name is not None]
     client = lab.client()
     listings: dict[str, tuple[Resource[Object], list[Any]]] = {}
@@ -227,7 +227,7 @@ def _named_targets(
     if not ways:
         raise UsageError("delete: name the objects, or select them with -l SELECTOR or --all")
     if len(ways) > 1:
-        raise UsageError(f"delete: objects are chosen by {ways[0]} or by {ways[1]}, not by both")
+        raise UsageError(f"delete: choose objects by {ways[0]} or by {ways[1]}, not both")
     targets = []
     for resource, name in wanted:
         chosen = [name] if name is not None else _names(client, resource, namespace, selector)
@@ -284,7 +284,7 @@ def objects_named(kind: str, names: tuple[str, ...]) -> list[tuple[Resource[Obje
 def _one_wanted(text: str) -> tuple[Resource[Object], str]:
     kind, slash, name = text.partition("/")
     if not slash:
-        raise UsageError(f"{text!r}: name each object as KIND/NAME, as the first one")
+        raise UsageError(f"{text!r}: write each object as KIND/NAME, like the first one")
     return _resource(kind), name
 
 

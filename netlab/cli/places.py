@@ -44,7 +44,7 @@ def exec(lab: Lab, namespace: str, container: str | None, place: str, command: t
     """
     argv = list(command[1:] if command[0] == "--" else command)
     if not argv:
-        raise click.UsageError("give the command after --")
+        raise click.UsageError("write the command after --")
     sys.exit(_run(lab, place, namespace, container, argv))
 
 

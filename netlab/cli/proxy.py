@@ -283,7 +283,7 @@ def _enter(lab: Lab, node: str) -> None:
 
     if node not in lab.spec().node_names:
         # The lab's other machines have tables too, but no proxy.
-        raise UsageError(f"--node: lab {lab.name} has no node {node!r}: it has {', '.join(lab.spec().node_names)}")
+        raise UsageError(f"--node: lab {lab.name} has no node {node!r}; it has {', '.join(lab.spec().node_names)}")
     with lab.machine(node) as machine:
         pidfd = machine.open(None)
     try:

@@ -114,8 +114,8 @@ def new(folder: Path) -> None:
 @click.option("--matrix", is_flag=True, help="In a lab for each network, proxy and family (12).")
 @click.option("--network", type=click.Choice(["vxlan", "routed", "bridge"]), help="The temporary lab's pod network.")
 @click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="The temporary lab's kube-proxy mode.")
-@click.option("--ipv6", "families", flag_value="IPv6", help="A temporary lab of IPv6 only.")
-@click.option("--dual-stack", "families", flag_value="IPv4,IPv6", help="A temporary lab of IPv4 and IPv6.")
+@click.option("--ipv6", "families", flag_value="IPv6", help="Use a temporary lab with IPv6 only.")
+@click.option("--dual-stack", "families", flag_value="IPv4,IPv6", help="Use a temporary lab with IPv4 and IPv6.")
 @click.option("--keep", is_flag=True, help="Keep the scenarios' objects, and a temporary lab, for inspection.")
 @click.option(
     "--pcap-dir",

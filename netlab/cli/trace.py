@@ -22,12 +22,14 @@ _SMALLEST, _LARGEST = 64, 65535
 @lab_option
 @namespace_option
 @output_option("json", "yaml")
-@click.option("-v", "--verbose", is_flag=True, help="Each interface, with the routes and rules in full.")
-@click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), default="tcp", show_default=True, help="Of what.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each interface, with routes and rules in full.")
+@click.option(
+    "--proto", type=click.Choice(["tcp", "udp", "icmp"]), default="tcp", show_default=True, help="The probe's protocol."
+)
 @click.option(
     "--size",
     type=click.IntRange(_SMALLEST, _LARGEST),
-    help="Bytes of the IP packet, which may then not be fragmented; not for tcp.",
+    help="Size of the IP packet in bytes, unfragmented; not for tcp.",
 )
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Seconds to wait for the answer."
@@ -35,7 +37,7 @@ _SMALLEST, _LARGEST = 64, 65535
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw it too: a self-contained HTML page, or with the suffix .svg its map alone.",
+    help="Draw it too: a self-contained HTML page, or with suffix .svg only its map.",
 )
 @source_argument
 @destination_argument
@@ -71,7 +73,7 @@ def trace(
       11  it was refused, rejected or dropped, there or on the way back, as predicted
     """
     if size and proto == "tcp":
-        raise UsageError("--size: TCP chooses the sizes of its packets itself: take --proto udp or icmp")
+        raise UsageError("--size: TCP chooses the sizes of its packets itself; use --proto udp or icmp")
     from netlab.report.files import require_writable, write_page
     from netlab.trace.run import Request
     from netlab.trace.run import trace as follow

@@ -1,4 +1,4 @@
-"""What every plugin shares: it reads the request, answers on standard output, and turns failures into error objects.
+"""What every plugin shares: reading the request, answering on standard output, and turning failures into error objects.
 
 The checks and the codes are those of SPEC.md, sections 2 and 5. Nothing here imports more than C modules need.
 """
@@ -59,7 +59,7 @@ _ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 class Request:
     """One execution of a plugin: what CNI_COMMAND asks for, for which interface, with which configuration.
 
-    `config` is the whole configuration as it was given, `stderr` the descriptor of the caller's standard error.
+    `config` is the whole configuration as given, `stderr` the descriptor of the caller's standard error.
     Raises `CniError` if CNI_ARGS or a key that SPEC.md defines cannot be understood; so do the properties for what they
     read.
     A DEL has to free what it can, and reads CNI_ARGS and the previous result as far as they make sense.
@@ -110,7 +110,7 @@ class Request:
 
     @property
     def requested_ips(self) -> list[str]:
-        """The addresses asked for, with or without a prefix length: args.cni.ips, runtimeConfig.ips, CNI_ARGS's IP."""
+        """The requested addresses, with or without a prefix length: args.cni.ips, runtimeConfig.ips, CNI_ARGS's IP."""
         asked = strings(self._args, "ips", "args.cni.") or strings(self.runtime_config, "ips", "runtimeConfig.")
         where, code = "args.cni.ips or runtimeConfig.ips", errors.INVALID_CONFIG
         if not asked and self.cni_args.get("IP"):
@@ -125,7 +125,7 @@ class Request:
 
     @property
     def requested_mac(self) -> bytes:
-        """The hardware address asked for: runtimeConfig.mac, args.cni.mac, CNI_ARGS's MAC; empty if there is none."""
+        """The requested hardware address: runtimeConfig.mac, args.cni.mac, CNI_ARGS's MAC; empty if there is none."""
         for where, text, code in (
             ("runtimeConfig.mac", option(self.runtime_config, "mac", str, "", "runtimeConfig."), errors.INVALID_CONFIG),
             ("args.cni.mac", option(self._args, "mac", str, "", "args.cni."), errors.INVALID_CONFIG),
@@ -137,11 +137,11 @@ class Request:
 
     @property
     def valid_attachments(self) -> frozenset[tuple[str, str]]:
-        """GC: what is to be kept, as (container id, interface name)."""
+        """GC: what to keep, as (container id, interface name)."""
         key = next((key for key in _ATTACHMENTS if key in self.config), None)
         if key is None:
-            # To take this for "nothing is valid" would remove every container's network.
-            raise CniError(errors.INVALID_CONFIG, f"{_ATTACHMENTS[0]}: GC needs the list of what is to be kept")
+            # Reading this as "nothing is valid" would remove every container's network.
+            raise CniError(errors.INVALID_CONFIG, f"{_ATTACHMENTS[0]}: GC needs the list of what to keep")
         found = set()
         for number, item in enumerate(option(self.config, key, list, [])):  # null: libcni's for an empty list
             path = f"{key}[{number}]"
@@ -156,7 +156,7 @@ class Request:
 
     @property
     def owner(self) -> str:
-        """The label of this attachment on objects of the kernel that have no name of their own."""
+        """The label of this attachment on kernel objects that have no name of their own."""
         return owner(self.network, self.container_id, self.ifname)
 
     @property
@@ -198,7 +198,7 @@ def respond(
     send: Callable[[int, str], object],
     stderr: int = 2,
 ) -> int:
-    """`answer`, and send the answer; the exit status. An ADD whose caller has gone is undone: nobody knows of it."""
+    """`answer`, and send the answer; the exit status. An ADD whose caller is gone is undone: nothing knows about it."""
     given = b""
 
     def remember() -> bytes:
@@ -217,7 +217,7 @@ def respond(
 
 
 def read_all(descriptor: int) -> bytes:
-    """A caller's standard input up to its end; nothing from a terminal, at which nobody types a configuration."""
+    """A caller's standard input up to its end; nothing from a terminal, where no configuration is typed."""
     if posix.isatty(descriptor):
         return b""
     chunks = []
@@ -266,11 +266,11 @@ def answer(
     except RecursionError:
         return 1, _failure(version, CniError(errors.DECODING_FAILURE, "standard input is nested too deeply"))
     except Exception as error:
-        return 1, _failure(version, CniError(errors.INTERNAL, "the plugin is at fault; please report it", repr(error)))
+        return 1, _failure(version, CniError(errors.INTERNAL, "a bug in the plugin; please report it", repr(error)))
 
 
 def _version_asked_for(text: bytes) -> str:
-    """VERSION echoes `cniVersion`, and never fails for what it was given: the Go plugins do not even read it."""
+    """VERSION echoes `cniVersion`, and never fails because of its input: the Go plugins do not even read it."""
     try:
         asked = codec.loads(text)["cniVersion"]
     except (ValueError, KeyError, TypeError):
@@ -294,7 +294,8 @@ def read_config(text: bytes) -> Object:
     name = config.get("name")
     if not isinstance(name, str) or not is_identifier(name):
         raise CniError(
-            errors.INVALID_CONFIG, f"name: {name!r} must be letters, digits, '_', '.' and '-', the first not a mark"
+            errors.INVALID_CONFIG,
+            f"name: {name!r} must be letters, digits, '_', '.' and '-', with a letter or digit first",
         )
     if isinstance(config.get("runtimeConfig"), dict):
         config["runtimeConfig"] = {key: _respelled(value) for key, value in config["runtimeConfig"].items()}
@@ -315,7 +316,7 @@ def _respelled(capability: Any, depth: int = 2) -> Any:
 
 
 def check_environment(command: str, environment: Mapping[str, str]) -> None:
-    """Refuse an environment that lacks what the command needs. Raises `CniError`."""
+    """Refuse an environment without what the command needs. Raises `CniError`."""
     required = _REQUIRED[command]
     missing = [name for name in required if not environment.get(name)]
     if missing:
@@ -326,7 +327,7 @@ def check_environment(command: str, environment: Mapping[str, str]) -> None:
         )
     if "CNI_IFNAME" in required and not is_interface_name(environment["CNI_IFNAME"]):
         raise CniError(
-            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {environment['CNI_IFNAME']!r} is not a valid name of an interface"
+            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {environment['CNI_IFNAME']!r} is not a valid interface name"
         )
 
 
@@ -364,7 +365,7 @@ def _parse_args(text: str, *, strict: bool) -> dict[str, str]:
             raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_ARGS: IgnoreUnknown: {ignores!r} must be 1 or 0")
         for key in args:
             if key not in {"IP", "MAC", "IgnoreUnknown"} and not key.startswith("K8S_POD_"):
-                raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_ARGS: {key!r} is not known; add IgnoreUnknown=1")
+                raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_ARGS: {key!r} is unknown; add IgnoreUnknown=1")
     return args
 
 
@@ -380,9 +381,9 @@ def _parse_mac(where: str, text: str, code: int) -> bytes:
 
 
 def is_interface_name(text: str) -> bool:
-    """Whether the kernel takes it as the name of a link: dev_valid_name() in net/core/dev.c."""
+    """Whether the kernel accepts it as a link's name: dev_valid_name() in net/core/dev.c."""
     return (
-        text.isprintable()  # so that it can be encoded, too
+        text.isprintable()  # so that it can be encoded as well
         and 0 < len(text.encode()) < _IFNAMSIZ
         and text not in {".", ".."}
         and not any(mark in "/:" or mark.isspace() for mark in text)
@@ -432,7 +433,7 @@ def _text(value: Object) -> str:
 
 
 def _failure(version: str, error: CniError) -> str:
-    # One line, whatever names it repeats: a message ends in logs and at terminals.
+    # Always one line: messages end up in logs and terminals.
     msg = error.msg if error.msg.isprintable() else repr(error.msg)[1:-1]
     value: Object = {"cniVersion": version, "code": error.code, "msg": msg}
     if error.details:

@@ -1,4 +1,4 @@
-"""The runtime's side of CNI: what libcni is to kubelets and container engines.
+"""The runtime's side of CNI: the counterpart of libcni for kubelets and container engines.
 
 `Runtime` executes a network's chain of plugins with the environment and standard input of SPEC.md, section 3.
 """
@@ -66,14 +66,14 @@ class Runtime:
         """Add the container to the network; the last plugin's result. Raises `CniError`.
 
         libcni leaves the cleaning after a failed add to its callers, all of which then call delete; here the failed
-        add does it itself, so that nothing is left behind. An attachment that was added before is refused untouched;
+        add does it itself, so that nothing is left behind. A repeated add is refused and changes nothing;
         two adds of the same attachment at once are the caller's to avoid, as in libcni.
         """
         attachment.check()
         if self._cache.holds(network, attachment):
             raise CniError(
                 errors.ALREADY_RESERVED,
-                f"container {attachment.container_id} is on network {network.name} as {attachment.ifname} already;"
+                f"container {attachment.container_id} is already on network {network.name} as {attachment.ifname};"
                 " delete that first",
             )
         result: Object | None = None
@@ -94,7 +94,7 @@ class Runtime:
                 self._execute("DEL", network, plugin, attachment, result if network.since(0, 4, 0) else None)
 
     def delete(self, network: NetworkList, attachment: Attachment) -> None:
-        """Remove the container from the network; true also if it never was on it. Raises `CniError`."""
+        """Remove the container from the network; succeeds even if it never was on it. Raises `CniError`."""
         attachment.check()
         result = None
         with contextlib.suppress(CniError):  # a result that cannot be read must not keep the container's addresses
@@ -104,7 +104,7 @@ class Runtime:
         self._cache.forget(network, attachment)
 
     def check(self, network: NetworkList, attachment: Attachment) -> None:
-        """Have every plugin see that its work still stands. Raises `CniError` naming what is broken."""
+        """Let every plugin check that its work is intact. Raises `CniError` naming what is broken."""
         attachment.check()
         if network.disable_check:
             return
@@ -118,7 +118,7 @@ class Runtime:
             raise CniError(
                 errors.UNKNOWN_CONTAINER,
                 f"container {attachment.container_id} is not on network {network.name} as {attachment.ifname}:"
-                " no result of an add is kept",
+                " no result of an add is stored",
             )
         for plugin in network.plugins:
             self._execute("CHECK", network, plugin, attachment, result)

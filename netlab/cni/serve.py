@@ -1,4 +1,4 @@
-"""A resident process that answers CNI calls: what an executable would do, without loading anything first.
+"""A resident process that answers CNI calls: the work of an executable, without loading anything first.
 
 The executables in cni_plugins/ look for its socket first. They hand over their standard streams, their network
 namespace and their environment; a thread of this process then runs the very code that the executable would have run,

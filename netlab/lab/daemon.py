@@ -157,7 +157,7 @@ class Supervisor:
             child.pid, child.due = None, time.monotonic() + child.delay
             code = os.waitstatus_to_exitcode(status)
             child.last_exit_code = code if code >= 0 else 128 - code
-            log.warning("%s ended (%s); starting it again in %.1f s", child.component.name, code, child.delay)
+            log.warning("%s ended (%s); restarting it in %.1f s", child.component.name, code, child.delay)
 
     def _fork(self, child: _Child) -> None:
         component = child.component
@@ -225,7 +225,7 @@ class Supervisor:
             files.replace(self.paths.components, json.dumps(listed))
             self._published = listed
         except OSError as error:
-            log.warning("cannot tell the components' state: %s", error)
+            log.warning("cannot write the components' state: %s", error)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -91,7 +91,7 @@ class Lab:
         self.require_up()
         if not self.paths.machine_socket(name).exists():
             known = sorted(path.stem for path in self.paths.machine_socket(FABRIC).parent.glob("*.sock"))
-            raise NotFoundError(f"lab {self.name} has no machine {name!r}: it has {', '.join(known)}")
+            raise NotFoundError(f"lab {self.name} has no machine {name!r}; it has {', '.join(known)}")
         return Machine(self.paths.machine_socket(name))
 
     def require_up(self) -> None:
@@ -99,7 +99,7 @@ class Lab:
         if not self.exists():
             others = ", ".join(lab.name for lab in all_labs())
             raise NotFoundError(
-                f"there is no lab {self.name!r}{f' (there is {others})' if others else ''}: `netlab up` makes one"
+                f"there is no lab {self.name!r}{f' (there is {others})' if others else ''}; `netlab up` starts one"
             )
         if not self.is_up():
             raise UnavailableError(
@@ -149,7 +149,7 @@ class Lab:
             if self.paths.spec.exists():
                 if spec is not None and spec != self.spec():
                     raise ConflictError(
-                        f"lab {self.name} is down but was made otherwise: `netlab up` without options starts it again "
+                        f"lab {self.name} is down and has other options: `netlab up` without options starts it again "
                         "with its objects, `netlab down` removes it"
                     )
                 limits.require(self.spec().nodes)
@@ -175,7 +175,7 @@ class Lab:
         """Raise `UsageError` when the directory is there and no lab's: it is not netlab's to remove."""
         if os.path.lexists(self.paths.directory) and not self.paths.is_labs():
             raise UsageError(
-                f"{self.paths.directory} is there and is no lab: it is left as it is; take another --name, or set "
+                f"{self.paths.directory} exists but is not a lab, and is left alone; use another --name, or set "
                 "NETLAB_HOME to a directory of netlab's own"
             )
 
@@ -242,7 +242,9 @@ class Lab:
             # Between the monitor's first breath and its pid on disk: it is there any moment, or fails.
             self._end_recorded()
             if time.monotonic() > deadline:
-                raise NetlabError(f"lab {self.name}: its lock {self.paths.lock} is still held; by whom tells `fuser`")
+                raise NetlabError(
+                    f"lab {self.name}: its lock {self.paths.lock} is still held; `fuser` shows by which process"
+                )
             time.sleep(_POLL)
 
     def _end_recorded(self) -> None:

@@ -97,7 +97,7 @@ def _hold_lock(paths: LabPaths) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConflictError("it is up already: take another --name, or `netlab down` first") from None
+        raise ConflictError("it is already up; use another --name, or run `netlab down` first") from None
 
 
 def _begin_boot(paths: LabPaths) -> None:

@@ -196,7 +196,7 @@ def _opened(machine: int, path: str, owner: str) -> int:
     thread.start()
     thread.join()
     if isinstance(opened[0], OSError):
-        raise NotFoundError(f"{owner} is gone: its network cannot be entered ({opened[0].strerror})") from opened[0]
+        raise NotFoundError(f"{owner} is gone; cannot enter its network ({opened[0].strerror})") from opened[0]
     return opened[0]
 
 

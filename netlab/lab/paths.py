@@ -54,7 +54,7 @@ class LabPaths:
         `require_home` does.
         """
         if not _NAME.fullmatch(name):
-            raise UsageError(f"lab name {name!r} is not a DNS label: use lower-case letters, digits and '-', up to 32")
+            raise UsageError(f"lab name {name!r} is not a DNS label; use lower-case letters, digits and '-', up to 32")
         paths = cls(require_home() / name)
         longest = os.fsencode(paths.machine_socket("outside-or-node-100"))
         if len(longest) > _LONGEST_SOCKET_PATH:
@@ -201,9 +201,11 @@ def require_home() -> Path:
     directory = home()
     existing = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
     if not existing.is_dir():
-        raise UsageError(f"{existing} is no directory, so labs cannot be kept in {directory}: set NETLAB_HOME to one")
+        raise UsageError(
+            f"{existing} is not a directory, so there can be no labs in {directory}; set NETLAB_HOME to one"
+        )
     if not os.access(existing, os.R_OK | os.X_OK):
-        raise UsageError(f"{existing} is not readable for uid {os.geteuid()}: set NETLAB_HOME to a directory of yours")
+        raise UsageError(f"{existing} is not readable for uid {os.geteuid()}; set NETLAB_HOME to a directory of yours")
     return directory
 
 

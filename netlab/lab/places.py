@@ -51,11 +51,11 @@ def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Plac
     kind, _, name = place.rpartition("/")
     if place in (OUTSIDE, FABRIC) or kind == "node":
         if container is not None:
-            raise UsageError(f"{place} is a machine: it has no containers, so leave -c out")
+            raise UsageError(f"{place} is a machine and has no containers; leave out -c")
         lab.machine(name).close()
         return Place(name)
     if kind not in ("", "pod", "pods", "po"):
-        raise UsageError(f"{place!r}: name a POD, node/NAME, {OUTSIDE} or {FABRIC}")
+        raise UsageError(f"{place!r}: must be a POD, node/NAME, {OUTSIDE} or {FABRIC}")
     pod = find_pod(lab.client(), name, namespace)
     return _container(pod, container)
 
@@ -79,7 +79,7 @@ def choose_container(pod: Pod, container: str | None) -> str:
     if container is None:
         return names[0]
     if container not in names:
-        raise NotFoundError(f"pod {pod.metadata.name} has no container {container!r}: it has {', '.join(names)}")
+        raise NotFoundError(f"pod {pod.metadata.name} has no container {container!r}; it has {', '.join(names)}")
     return container
 
 
@@ -88,7 +88,7 @@ def _container(pod: Pod, container: str | None) -> Place:
     status = next((s for s in pod.status.containerStatuses if s.name == chosen), None)
     if status is None or status.state.running is None or not pod.spec.nodeName:
         raise UnavailableError(
-            f"container {chosen} of pod {pod.metadata.name} does not run ({_why(pod, status)}); see `netlab get pods`"
+            f"container {chosen} of pod {pod.metadata.name} is not running ({_why(pod, status)}); see `netlab get pods`"
         )
     return Place(pod.spec.nodeName, status.containerID.removeprefix(CONTAINER_ID_SCHEME))
 

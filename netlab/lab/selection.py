@@ -70,7 +70,7 @@ def select(
     """
     given = [f"--{kind}" for kind, name in (("pod", pod), ("node", node), ("service", service)) if name is not None]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)}: give one of them, or --all")
+        raise UsageError(f"{' and '.join(given)}: use only one of them, or --all")
     if node is not None:
         machines = [each.metadata.name for each in objects.nodes] + [OUTSIDE, FABRIC]
         name = node.removeprefix("node/")
@@ -81,7 +81,7 @@ def select(
         key = _named("pod", pod.removeprefix("pod/"), namespace, objects.pods, objects.services)
         found = _of(objects.pods, key)
         if found.spec.hostNetwork:
-            raise UsageError(f"pod {key} is in the network of its node: use --node {found.spec.nodeName}")
+            raise UsageError(f"pod {key} uses its node's network; use --node {found.spec.nodeName}")
         if not _addresses_of(found):
             raise UnavailableError(
                 f"pod {key} has no address yet (it is {found.status.phase or 'Pending'}); see `netlab get pods`"
@@ -90,7 +90,7 @@ def select(
     if service is not None:
         key = _named("Service", service.removeprefix("svc/"), namespace, objects.services, objects.pods)
         if _of(objects.services, key).spec.externalName:
-            raise UsageError(f"Service {key} is a name in DNS (ExternalName): no packet is ever sent to it")
+            raise UsageError(f"Service {key} is only a DNS name (ExternalName); no packets are sent to it")
         return Selection("service", key)
     return Selection("all")
 
@@ -197,13 +197,13 @@ def _named(
     """The NAMESPACE/NAME that is meant; `others` are the objects of the other kind, which might have been."""
     within, _, name = text.rpartition("/")
     if within and namespace not in (None, within):
-        raise UsageError(f"{what} {text!r} names a namespace, and so does -n {namespace}: leave one of them out")
+        raise UsageError(f"{what} {text!r} names a namespace, and so does -n {namespace}; leave out one of them")
     namespace = within or namespace
     keys = [each.key for each in listed if each.metadata.name == name and namespace in (None, each.metadata.namespace)]
     if len(keys) == 1:
         return keys[0]
     if keys:
-        raise UsageError(f"{what} {name!r} could be {' or '.join(sorted(keys))}: say by -n which namespace is meant")
+        raise UsageError(f"{what} {name!r} could be {' or '.join(sorted(keys))}; choose a namespace with -n")
     names = sorted({each.metadata.name for each in listed if namespace in (None, each.metadata.namespace)})
     where = f" in namespace {namespace}" if namespace else ""
     hint = _near(name, names)

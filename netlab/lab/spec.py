@@ -110,7 +110,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             if 2 ** (mask - pods.prefixlen) < self.nodes:
                 raise UsageError(
                     f"podCIDRs[{index}]: {pods} has {2 ** (mask - pods.prefixlen)} subnets of /{mask}, too few for "
-                    f"{self.nodes} nodes: make it larger, or nodeCIDRMaskSizes longer"
+                    f"{self.nodes} nodes; make it larger, or use a longer nodeCIDRMaskSizes"
                 )
             networks += [(f"podCIDRs[{index}]", pods), (f"serviceCIDRs[{index}]", services)]
         _refuse_overlaps(networks)

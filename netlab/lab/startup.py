@@ -36,7 +36,7 @@ def explained(error: OSError, directory: Path) -> NetlabError:
     """A failure to read or write the lab's files, with its remedy."""
     path = error.filename or directory
     if error.errno in _DISK_FULL and not _has_room(directory, _LEAST_ROOM):
-        return ExhaustedError(f"{path}: no space is left on the disk: free some, or set NETLAB_HOME to another disk")
+        return ExhaustedError(f"{path}: no space left on the disk; free some, or set NETLAB_HOME to another disk")
     if error.errno in _FORBIDDEN:
         return UnsupportedError(f"{path}: {error.strerror}: {_ELSEWHERE}")
     if error.errno in _NO_DIRECTORY:
@@ -74,7 +74,7 @@ def raise_failed(paths: LabPaths) -> None:
     for name, code in _failed_services(paths) or _failed_components(paths):
         with contextlib.suppress(OSError):
             require_room(paths.directory, 0)
-        reason = last_words(paths, name) or f"it exits with status {code} and says nothing"
+        reason = last_words(paths, name) or f"it exited with status {code} and no message"
         failure = NetlabError(f"lab {paths.name}: its {name} failed: {reason}")
         failure.exit_status = code
         raise failure
@@ -125,4 +125,4 @@ def last_words(paths: LabPaths, component: str) -> str:
 def raise_ended(paths: LabPaths) -> None:
     """Raise `UnavailableError`: the whole lab has ended while it started."""
     reason = last_words(paths, "monitor") or last_words(paths, "daemon") or "it was killed"
-    raise UnavailableError(f"lab {paths.name}: it ended while it started: {reason}")
+    raise UnavailableError(f"lab {paths.name}: it ended during start-up: {reason}")

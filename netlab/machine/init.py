@@ -158,7 +158,7 @@ class Init:
         name = request.name("name")
         config = host.MachineConfig(name, request.path("socket"), request.text("hostname"), self._config.lab_dir)
         if name in self._machines:
-            raise Refusal(errno.EEXIST, f"machine {name}: it exists already")
+            raise Refusal(errno.EEXIST, f"machine {name} already exists")
 
         def failed(failure: Failure) -> None:
             del self._machines[name]
@@ -181,7 +181,7 @@ class Init:
     def _create_sandbox(self, request: Request, reply: Reply) -> None:
         name = request.name("id")
         if name in self._sandboxes:
-            raise Refusal(errno.EEXIST, f"sandbox {name}: it exists already")
+            raise Refusal(errno.EEXIST, f"sandbox {name} already exists")
         path = f"{_NETNS_DIR}/cni-{name}"
         os.makedirs(_NETNS_DIR, exist_ok=True)  # noqa: PTH103
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444))
@@ -217,7 +217,7 @@ class Init:
     def _run_container(self, request: Request, reply: Reply) -> None:
         spec = request.container_spec()
         if spec.id in self._containers:
-            raise Refusal(errno.EEXIST, f"container {spec.id}: it exists already")
+            raise Refusal(errno.EEXIST, f"container {spec.id} already exists")
         sandbox = None
         if spec.sandbox is not None:
             sandbox = self._sandboxes.get(spec.sandbox)
@@ -270,7 +270,7 @@ class Init:
     def _running_container(self, name: str) -> _Container:
         record = self._container(name)
         if record.wait_status is not None or not record.started:
-            raise Refusal(errno.ESRCH, f"container {name}: it is not running")
+            raise Refusal(errno.ESRCH, f"container {name} is not running")
         return record
 
     def _kill_container(self, request: Request, reply: Reply) -> None:
@@ -285,7 +285,7 @@ class Init:
         record = self._containers.get(request.name("id"))
         if record is not None:
             if record.wait_status is None:
-                raise Refusal(errno.EBUSY, f"container {record.spec.id}: it is running")
+                raise Refusal(errno.EBUSY, f"container {record.spec.id} is running")
             del self._containers[record.spec.id]
         reply.ok()
 
@@ -293,7 +293,7 @@ class Init:
         record = self._running_container(request.name("id"))
         argv, limit = request.texts("command"), request.seconds("timeout")
         if not argv:
-            raise InvalidRequestError("command: a program expected")
+            raise InvalidRequestError("command: expected a program")
         output_read, output_write = os.pipe()
         os.set_blocking(output_read, False)
         run = _Exec(output_read)

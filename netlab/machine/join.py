@@ -44,9 +44,9 @@ def join(pidfd: int, kinds: int = ALL_BUT_USER) -> None:
                 userns.become_root()
     except OSError as error:
         if error.errno == errno.ESRCH:
-            raise NotFoundError("the container or machine to be entered has ended meanwhile") from error
+            raise NotFoundError("the container or machine ended in the meantime") from error
         raise UnsupportedError(
-            f"its namespaces cannot be entered ({error.strerror}); be root, or the user who started the lab"
+            f"cannot enter its namespaces ({error.strerror}); become root, or the user who started the lab"
         ) from error
 
 

@@ -161,7 +161,7 @@ class Request:
 
     def __init__(self, value: Any) -> None:
         if not isinstance(value, dict):
-            raise InvalidRequestError("request: a JSON object expected")
+            raise InvalidRequestError("request: expected a JSON object")
         self._value: dict[str, Any] = value
 
     def text(self, key: str) -> str:

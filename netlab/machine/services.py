@@ -62,10 +62,10 @@ class Services:
         """Answer `service.run`."""
         name = request.name("name")
         if name in self._services:
-            raise Refusal(errno.EEXIST, f"service {name}: it exists already")
+            raise Refusal(errno.EEXIST, f"service {name} already exists")
         argv = request.texts("argv")
         if not argv:
-            raise InvalidRequestError("argv: a program expected")
+            raise InvalidRequestError("argv: expected a program")
         service = _Service(
             name,
             argv,

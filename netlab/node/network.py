@@ -205,7 +205,7 @@ async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], N
             try:
                 applied = await _sync(client, config, nodes.items, applied)
             except (NetlabError, OSError) as error:
-                log.error("pod network: %s; trying again in %.0f s", error, _RETRY)
+                log.error("pod network: %s; retrying in %.0f s", error, _RETRY)
                 await _report(client, config.node_name, type(error).__name__, str(error))
                 failed, applied = True, None
                 await asyncio.sleep(_RETRY)
@@ -268,7 +268,7 @@ async def _report(client: Client, node: str, reason: str, message: str) -> None:
     try:
         await client.patch(NODES, node, None, patch, subresource="status", patch_type=STRATEGIC_MERGE_PATCH)
     except NetlabError as error:
-        log.warning("node %s: its condition cannot be told: %s", node, error)
+        log.warning("node %s: cannot publish its condition: %s", node, error)
 
 
 def _write_conflist(config: NetworkConfig, pod_cidrs: Collection[str]) -> None:

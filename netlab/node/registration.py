@@ -143,7 +143,7 @@ class Registration:
                 await self._register()
                 return
             except NetlabError as error:
-                log.warning("node %s: registration: %s; trying again in %g s", self._name, error, _RETRY)
+                log.warning("node %s: registration: %s; retrying in %g s", self._name, error, _RETRY)
                 await asyncio.sleep(_RETRY)
 
     async def _register(self) -> None:

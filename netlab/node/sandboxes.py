@@ -137,7 +137,7 @@ class Sandboxes:
     def _addresses(self, result: dict[str, Any]) -> list[str]:
         ips = [str(ipaddress.ip_interface(each["address"]).ip) for each in result.get("ips", [])]
         if not ips:
-            raise NetlabError("the CNI plugin's result has no addresses: its configuration lacks ipam")
+            raise NetlabError("the CNI plugin's result has no addresses; its configuration lacks ipam")
         return sorted(ips, key=lambda ip: ipaddress.ip_address(ip).version != self._primary)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

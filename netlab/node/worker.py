@@ -119,12 +119,12 @@ class PodWorker:
                     return
                 await self._do(action)
         except (NetlabError, OSError) as error:
-            log.warning("pod %s: %s; trying again in %g s", self.pod.key, error, _RETRY)
+            log.warning("pod %s: %s; retrying in %g s", self.pod.key, error, _RETRY)
             await asyncio.sleep(_RETRY)
             return
         except Exception:
             # A fault that one pod brings to light must not end the others' kubelet.
-            log.exception("pod %s: trying again in %g s", self.pod.key, _RETRY)
+            log.exception("pod %s: retrying in %g s", self.pod.key, _RETRY)
             await asyncio.sleep(_RETRY)
             return
         self._reporter.report()

@@ -106,7 +106,7 @@ async def run(
             tasks.create_task(ranges.follow())
 
         def synced() -> None:
-            # What was made until now stays for as long as its Service does.
+            # What was made so far stays as long as its Service does.
             gc.freeze()
             gc.enable()
             on_synced()
@@ -131,22 +131,22 @@ def _be_liberal() -> None:
     try:
         _BE_LIBERAL.write_text("1\n", encoding="ascii")
     except OSError as error:
-        log.warning("tcpBeLiberal: %s cannot be written: %s", _BE_LIBERAL, error.strerror)
+        log.warning("tcpBeLiberal: cannot write %s: %s", _BE_LIBERAL, error.strerror)
 
 
 async def _remove_other_mode(config: ProxyConfig) -> None:
-    """Two modes in force at once would translate by whichever comes first: remove the other's rules."""
+    """With two modes in force, whichever comes first would translate: remove the other's rules."""
     if generation() == FRESH_GENERATION:
         return
     try:
         await cleanup("iptables" if config.mode == "nftables" else "nftables", ("IPv4", "IPv6"))
     except (ProgramError, UnsupportedError) as error:
-        # Its program may well not be installed, and then its rules are not there.
-        log.info("the other mode's rules were not looked for: %s", error)
+        # If its program is not installed, there are no rules of it.
+        log.info("could not look for the other mode's rules: %s", error)
 
 
 async def cleanup(mode: Mode, families: Sequence[Family]) -> None:
-    """Remove what a kube-proxy of this mode made in this network namespace; that there is nothing is no error.
+    """Remove what a kube-proxy in this mode made in this network namespace, if anything.
 
     Raises ProgramError when the kernel refuses.
     """
@@ -159,7 +159,7 @@ async def cleanup(mode: Mode, families: Sequence[Family]) -> None:
 class Proxy:
     """The objects as they are known, the plan they make, and the families' data planes.
 
-    `port_taken` is told of health check node ports that cannot be opened, and why.
+    `port_taken` is called with health check node ports that cannot be opened, and why.
     """
 
     def __init__(
@@ -269,7 +269,7 @@ class Proxy:
             self._make_planes(config)
 
     def _make_planes(self, config: ProxyConfig) -> None:
-        """Begin anew with a configuration: what is in force is taken over by the first sync."""
+        """Start again with a configuration: the first sync takes over what is in force."""
         self._resolved = config
         for plane in self._planes:
             plane.flows.close()
@@ -340,7 +340,7 @@ class Proxy:
         if not any(changed) or self._generation not in (0, before):
             return
         after = self._netlink.generation()
-        # If there were more changes than ours, the next check sees what somebody else did.
+        # If there were more changes than ours, the next check sees what another program did.
         if after <= before + self._batches() - made:
             self._generation = after
 
@@ -366,7 +366,7 @@ class Proxy:
         return sum(plane.batches for plane in self._planes)
 
     async def _check(self, *, thoroughly: bool) -> None:
-        """Notice that somebody changed the rules of this network namespace, and have ours rebuilt if they suffered."""
+        """Notice changes to this network namespace's rules by others, and rebuild ours if they are affected."""
         seen = self._netlink.generation()
         if seen != self._generation or thoroughly:
             self._generation = seen
@@ -381,7 +381,7 @@ class Proxy:
             return
 
     async def _plan(self) -> None:
-        """Plan again the Services that changed, and those only. What is not in force yet is filled meanwhile."""
+        """Plan again only the Services that changed. What is not in force yet is filled meanwhile."""
         dirty, self._dirty = self._dirty, {}
         if self._waiting is not None:
             self._unsynced.append(self._waiting)

@@ -44,7 +44,7 @@ def require_writable(path: Path) -> None:
     except OSError as error:
         raise _unwritable(path, error) from error
     if head and not any(mark.encode() in head for mark in _MARKS):
-        raise UsageError(f"{path}: is not a report of netlab's, and would be replaced: name another file or directory")
+        raise UsageError(f"{path}: not one of netlab's reports, so it is not overwritten; choose another place")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -61,4 +61,4 @@ def copy(source: Path, target: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> NetlabError:
-    return NetlabError(f"{error.filename or path}: {error.strerror}: the report cannot be written there")
+    return NetlabError(f"{error.filename or path}: {error.strerror}: cannot write the report there")

@@ -151,7 +151,7 @@ def _decisions(hop: Hop) -> Markup:
 def _comparison(trace: Trace, expected: Path | None) -> Markup:
     title = element("h2", "Prediction beside observation")
     if expected is None:
-        return element("section", title, element("p", "The lab's state foretold no way for this packet."))
+        return element("section", title, element("p", "The lab's state predicted no path for this packet."))
     others = [path for path in trace.predicted if path is not expected]
     alternatives = element(
         "details",

@@ -122,7 +122,7 @@ class Context:
     def node(self, name: str) -> Machine:
         """A node by name. Raises `NotFoundError`."""
         if name not in self._spec.node_names:
-            raise NotFoundError(f"the lab has no node {name!r}: it has {', '.join(self._spec.node_names)}")
+            raise NotFoundError(f"the lab has no node {name!r}; it has {', '.join(self._spec.node_names)}")
         addresses = self._spec.node_addresses(self._spec.node_names.index(name) + 1)
         return self._machine(name, addresses)
 
@@ -308,7 +308,7 @@ class Context:
         except ApiError as error:
             if error.code == HTTPStatus.NOT_FOUND:
                 known = ", ".join(pod.metadata.name for pod in self._list_pods("")) or "none"
-                raise NotFoundError(f"the scenario has no pod {name!r}: it has {known}") from None
+                raise NotFoundError(f"the scenario has no pod {name!r}; it has {known}") from None
             raise
 
     def _list_pods(self, selector: str) -> list[PodObject]:

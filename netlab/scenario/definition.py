@@ -126,7 +126,7 @@ def _is_folder(name: str) -> bool:
 def _header(path: Path) -> Header:
     documents = load_documents([path])
     if len(documents) != 1:
-        raise UsageError(f"{path}: holds {len(documents)} documents, not one")
+        raise UsageError(f"{path}: expected one document, found {len(documents)}")
     try:
         return convert(documents[0], Header)
     except UsageError as error:
@@ -143,9 +143,9 @@ def _manifests(folder: Path) -> tuple[dict[str, Any], ...]:
     for document, (name, _) in zip(documents, names, strict=True):
         resource = resources.by_kind(document["apiVersion"], document["kind"])
         if resource is None or not resource.namespaced:
-            raise UsageError(f"{path}: {name}: only objects within a Namespace can belong to a scenario")
+            raise UsageError(f"{path}: {name}: a scenario can only have namespaced objects")
         if document["metadata"].get("namespace"):
-            raise UsageError(f"{path}: {name}: metadata.namespace: leave it out, each run has a Namespace of its own")
+            raise UsageError(f"{path}: {name}: metadata.namespace: leave it out; each run has a Namespace of its own")
     return tuple(documents)
 
 
@@ -183,4 +183,4 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not a text file in UTF-8") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; it tells what the scenario shows") from None
+        raise UsageError(f"{path}: {error.strerror}; it explains what the scenario shows") from None

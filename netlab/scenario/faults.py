@@ -80,6 +80,6 @@ class Faults:
             self._made = [fault for fault in self._made if not fault.undone]
         if failed:
             raise NetlabError(
-                f"not undone: {'; '.join(failed)}. The lab stays broken there until it is put right by hand, or by "
+                f"not undone: {'; '.join(failed)}. This part of the lab stays broken until repaired by hand, or by "
                 "`netlab down` and `netlab up`"
             )

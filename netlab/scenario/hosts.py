@@ -186,9 +186,9 @@ class Host:
             ended = commands.run(namespaces, argv, env, timeout)
         command = f"{self.name}: `{shlex.join(argv)}`"
         if ended.status is None:
-            raise TimedOutError(f"{command} has not ended after {timeout:g} s")
+            raise TimedOutError(f"{command} did not end within {timeout:g} s")
         if ended.status != 0:
-            raise NetlabError(f"{command}: {ended.text or 'said nothing'} (exit status {ended.status})")
+            raise NetlabError(f"{command}: {ended.text or 'no message'} (exit status {ended.status})")
         return ended.text
 
     def _ways(self) -> list[tuple[Place, int]]:
@@ -269,7 +269,7 @@ class Service:
         self.name = service.metadata.name
         address = of_family(spec.clusterIPs, family)
         if address is None:
-            raise NetlabError(f"Service {self.name} has no {family} address: set ipFamilyPolicy: PreferDualStack")
+            raise NetlabError(f"Service {self.name} has no {family} address; set ipFamilyPolicy: PreferDualStack")
         self.address = address
         self.external_address = of_family(spec.externalIPs, family) or ""
         self.port = spec.ports[0].port

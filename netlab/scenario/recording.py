@@ -35,7 +35,7 @@ class Recording:
         found = pcapng.read(self.path)
         lost = found.drops.get(self.tap, 0)
         if lost:
-            raise NetlabError(f"{self.path}: {lost} packets of {self.tap.name} were lost while capturing")
+            raise NetlabError(f"{self.path}: {lost} packets of {self.tap.name} were lost during the capture")
         decoded = (decode(frame.data, frame.time) for frame in found.frames if frame.tap == self.tap)
         return [packet for packet in decoded if packet is not None]
 
@@ -75,7 +75,7 @@ def find(taps: Mapping[tuple[str, str], Tap], owner: str, interface: str) -> Tap
     tap = taps.get((owner, interface))
     if tap is None:
         known = ", ".join(sorted(name for of, name in taps if of == owner)) or "none"
-        raise NotFoundError(f"{owner} has no interface {interface!r} that is up: it has {known}")
+        raise NotFoundError(f"{owner} has no interface {interface!r} that is up; it has {known}")
     return tap
 
 

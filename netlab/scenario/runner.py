@@ -155,4 +155,4 @@ def _delete(client: BlockingClient, namespace: str) -> None:
         if error.code == HTTPStatus.NOT_FOUND:
             return
         raise
-    raise TimedOutError(f"namespace {namespace} is not gone {_DELETE_TIMEOUT:.0f} s after its deletion")
+    raise TimedOutError(f"namespace {namespace} still exists {_DELETE_TIMEOUT:.0f} s after its deletion")

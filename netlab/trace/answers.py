@@ -22,7 +22,7 @@ def answered(namespace: Namespace, packet: Packet) -> tuple[Outcome, str, Packet
     if any(_takes(one, packet) for one in namespace.listeners):
         return "delivered", f"reached {where}", answer
     refusal = answer if packet.protocol == "tcp" else error_about(namespace, packet)
-    return "refused", f"nobody listens at {where}", refusal
+    return "refused", f"nothing listens at {where}", refusal
 
 
 def error_about(namespace: Namespace, packet: Packet) -> Packet:

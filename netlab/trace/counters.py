@@ -61,4 +61,4 @@ def reasons(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str
             yield f"{reason} (counter {name.split()[-1]})"
     for name in sorted(risen):
         if name.endswith(" dropped"):
-            yield f"interface {name.split()[0]} threw it away"
+            yield f"interface {name.split()[0]} dropped it"

@@ -63,7 +63,7 @@ class Fate:
             return self._error(headers, headers.quoted, owner, machine)
         who = f"{_end(headers.source, headers.sport)} of {owner}"
         if headers.protocol == TCP and headers.flags & _RST:
-            return Verdict("refused", machine, f"nobody listens at {who}: it answers with a reset")
+            return Verdict("refused", machine, f"nothing listens at {who}: it answers with a reset")
         return Verdict("delivered", machine, f"{who} answers")
 
     def _error(self, headers: Headers, about: Headers, owner: str, machine: str) -> Verdict:
@@ -74,7 +74,7 @@ class Fate:
         unreachable = (headers.protocol, headers.icmp_type, headers.icmp_code) in _PORT_UNREACHABLE
         if unreachable and self._has(owner, address_text(about.destination)):
             where = f"{_end(about.destination, about.dport)} of {owner}"
-            return Verdict("refused", machine, f"nobody listens at {where}: it answers with {said}")
+            return Verdict("refused", machine, f"nothing listens at {where}: it answers with {said}")
         why = self._foreseen(machine)
         return Verdict("rejected", machine, f"{f'{why}; ' if why else ''}{said}, from {address_text(headers.source)}")
 
@@ -84,7 +84,7 @@ class Fate:
         if stop := self._stop(self._source, []):
             return _by(stop, machine)
         if result.outcome == "refused":
-            return Verdict("refused", machine, f"nobody listens there: {result.reason}")
+            return Verdict("refused", machine, f"nothing listens there: {result.reason}")
         if result.outcome == "answered":
             return Verdict("delivered", machine, "it was answered, but no tap saw it")
         why = [result.reason, self._foreseen(machine)]
@@ -102,8 +102,8 @@ class Fate:
                 return Verdict("dropped", last.tap.machine, f"{reached}{_LOST}{lost}")
             # Nothing counts these by namespace; with accept_local it is another reason that nobody hears the answer.
             martian = self._has(owner, address_text(headers.source)) and last.tap.kind != "loopback"
-            why = f": {address_text(headers.source)} is its own address, too (martian source)" if martian else ""
-            return Verdict("delivered", last.tap.machine, f"{reached}; nobody answered{why}")
+            why = f": {address_text(headers.source)} is also its own address (martian source)" if martian else ""
+            return Verdict("delivered", last.tap.machine, f"{reached}; there was no answer{why}")
         return self._lost(self._forward)
 
     def _lost(self, journey: Journey) -> Verdict:
@@ -121,7 +121,7 @@ class Fate:
             if why := self._foreseen(machine):
                 return Verdict("dropped", machine, f"{why}; {where}")
         thrown = [reason for owner in owners for reason in self._observed.thrown.get(owner, [])]
-        return Verdict("dropped", last.tap.machine, f"{'; '.join(thrown) or 'nothing says why'}; {where}")
+        return Verdict("dropped", last.tap.machine, f"{'; '.join(thrown) or 'no evidence why'}; {where}")
 
     def _stop(self, owner: str, sightings: Sequence[Sighting]) -> Decision | None:
         """The rule of a namespace that ended a packet which was seen so; of none, any packet of the probe's."""

@@ -65,11 +65,11 @@ class Links:
             if (entry.address, entry.link) == (address, link.name) and entry.mac and entry.state in _USABLE:
                 return entry.mac
         if link.kind == "vxlan" and not any(e.link == link.name and e.mac == _ALL_ZERO for e in namespace.forwarding):
-            why = f"no neighbour entry for {address} on {link.name}, and nothing in its FDB that could be asked"
+            why = f"no neighbour entry for {address} on {link.name}, and nothing in its FDB to ask"
             raise self._drop(namespace, why)
         asked = answerer(self._state, namespace, link, address)
         if asked is None:
-            raise self._drop(namespace, f"no neighbour {address}: nobody answers for it on {link.name}")
+            raise self._drop(namespace, f"no neighbour {address}: nothing answers for it on {link.name}")
         station, end = asked
         # By arp_solicit the packet's source asks if it is an address of this namespace, and arp_process answers nobody
         # whose packets would be thrown away; who has no address is always answered (RFC 5227, 1.1).
@@ -97,7 +97,7 @@ class Links:
         """To the other end of a veth pair. What that does not take was last seen here."""
         other = self._state.namespaces.get(link.peer[0]) if link.peer else None
         if link.peer is None or other is None:
-            raise self._drop(namespace, f"where {link.name} leads is not known")
+            raise self._drop(namespace, f"it is not known where {link.name} leads")
         end = link_named(other, link.peer[1])
         if not end.up:
             raise self._drop(namespace, f"{end.name} of {other.owner}, where {link.name} leads, is down")
@@ -118,7 +118,7 @@ class Links:
         listed = [entry for entry in namespace.forwarding if entry.link == link.name and entry.destination]
         entries = [e for e in listed if e.mac == frame.to] or [e for e in listed if e.mac == _ALL_ZERO]
         if not entries:
-            raise self._drop(namespace, f"no FDB entry for {frame.to} on {link.name}: it has no tunnel to go by")
+            raise self._drop(namespace, f"no FDB entry for {frame.to} on {link.name}: there is no tunnel for it")
         entry: Forwarding = self._way.choose(entries)
         self._way.because(f"FDB {entry.mac} dst {entry.destination} dev {link.name}")
         route = lookup(namespace, entry.destination, source=vxlan.local, outgoing=vxlan.link)
@@ -133,7 +133,7 @@ class Links:
 
     def _decapsulate(self, namespace: Namespace, link: Link, carrier: Carrier) -> Arrival:
         if not is_local(namespace, carrier.destination):
-            raise self._drop(namespace, f"the tunnel's end {carrier.destination} is none of its addresses")
+            raise self._drop(namespace, f"the tunnel's end {carrier.destination} is not one of its addresses")
         self._validate_source(namespace, link, carrier.source, carrier.destination)
         wanted = (carrier.vxlan.vni, carrier.vxlan.port)
         for end in namespace.links:
@@ -231,7 +231,7 @@ class Links:
 
 
 def _too_long(frame: Frame, link: Link, namespace: Namespace) -> str:
-    return f"{frame.size} bytes exceed the MTU {link.mtu} of {link.name} of {namespace.owner}: dropped without a word"
+    return f"{frame.size} bytes exceed the MTU {link.mtu} of {link.name} of {namespace.owner}: dropped silently"
 
 
 def _is_own(namespace: Namespace, bridge: Link, mac: str) -> bool:

@@ -55,7 +55,7 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """A packet that was followed, beside what the lab's state foretold.
+    """A packet that was followed, beside the prediction from the lab's state.
 
     `predicted` are the ways that the state allows (one for each endpoint that a Service may choose); `agrees` says
     whether the observed way is one of them, and `differences` at which hop it is not. `notes` say what else is to be

@@ -74,7 +74,7 @@ class Watch:
                             Events(make(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER))
                         )
                 except NetlinkError as error:
-                    raise UnsupportedError(f"{network.owner}: its rules cannot be traced: {error}") from error
+                    raise UnsupportedError(f"{network.owner}: cannot trace its rules: {error}") from error
             sources = [Source(tap, make_socket(networks, network)) for tap, network in taps.items()]
             self._engine = stack.enter_context(Engine(sources, expression(signature)))
             self._before = {network: networks.run(network, counters.read) for network in self._namespaces}

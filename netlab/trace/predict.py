@@ -29,7 +29,7 @@ def predict(state: State, probe: Probe) -> list[Path]:
     Ports that the kernel chooses at random are ANY_PORT. Raises `NotFoundError` if the source is not in the state.
     """
     if probe.source not in state.namespaces:
-        raise NotFoundError(f"{probe.source} has no network in the lab: is it running?")
+        raise NotFoundError(f"{probe.source} has no network in the lab; is it running?")
     found: list[Path] = []
     pending: list[tuple[int, ...]] = [()]
     while pending:
@@ -101,7 +101,7 @@ class _Walk:
         hop = self._way.choose(route.hops) if route.hops else NextHop("", "lo")
         source = packet.source or source_address(namespace, route, hop, packet.destination)
         if not source:
-            raise self._way.end(namespace, "dropped", f"no address to speak to {packet.destination} by")
+            raise self._way.end(namespace, "dropped", f"no source address for {packet.destination}")
         self._way.because(f"route {route}")
         return dataclasses.replace(packet, source=source), route, hop
 

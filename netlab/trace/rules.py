@@ -255,7 +255,7 @@ def _service(kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, 
 
 def _nobody(kind: Kind, frontend: Frontend, plan: Plan) -> str:
     if kind == "rejected" and any(each.address == frontend.address for each in plan):
-        return f"{frontend.address} is a Service's, which has no port {frontend.port}/{frontend.protocol}"
+        return f"{frontend.address} is a Service's address, and it has no port {frontend.port}/{frontend.protocol}"
     return f"no Service has the address {frontend.address}" if kind == "dropped" else "kube-proxy"
 
 

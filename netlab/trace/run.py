@@ -1,4 +1,4 @@
-"""`netlab trace`: one packet is foretold, sent, seen, and accounted for."""
+"""`netlab trace`: one packet is predicted, sent, observed and explained."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _owner(address: str, found: Ends, nodes: Iterable[Node], pods: Iterable[Pod]
             return f"{pod.metadata.namespace}/{pod.metadata.name}"
     if address in outside:
         return OUTSIDE
-    raise UsageError(f"SOURCE {address}: nobody in the lab has this address, so nothing can be sent from there")
+    raise UsageError(f"SOURCE {address}: nothing in the lab has this address, so no probe can be sent from it")
 
 
 def _concerns(tap: Tap, network: Network, concerned: Iterable[str]) -> bool:

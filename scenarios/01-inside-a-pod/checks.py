@@ -20,7 +20,7 @@ def reach_at_localhost(ctx: Context) -> None:
     ctx.expect("connected", connect(pair, "sidecar", localhost(ctx), PRIVATE, "udp"), "UDP")
 
 
-@check("What they say to each other stays on the pod's loopback: none of it is seen on eth0")
+@check("Their traffic stays on the pod's loopback: none of it appears on eth0")
 def stay_on_loopback(ctx: Context) -> None:
     pair = ctx.pod("pair")
     with ctx.capture(pair.interface("lo"), pair, expression=f"udp port {PRIVATE}") as (inside, outside):
@@ -30,7 +30,7 @@ def stay_on_loopback(ctx: Context) -> None:
     ctx.expect(0, len(outside.packets), "packets on eth0")
 
 
-@check("Both containers are in one network namespace: they have one address and one set of ports")
+@check("Both containers are in one network namespace: they share one address and one set of ports")
 def one_set_of_ports(ctx: Context) -> None:
     pair = ctx.pod("pair")
     namespaces = [pair.run(["readlink", "/proc/self/ns/net"], container) for container in ("server", "sidecar")]
@@ -41,7 +41,7 @@ def one_set_of_ports(ctx: Context) -> None:
     )
 
 
-@check("Another pod does not reach what listens on localhost, neither at the pod's address nor at its own localhost")
+@check("Another pod cannot reach what listens on localhost, neither at the pod's address nor at its own localhost")
 def unreachable_from_another_pod(ctx: Context) -> None:
     pair, stranger = ctx.pod("pair"), ctx.pod("stranger")
     ctx.expect("pair", stranger.get(pair.url(HTTP, "/hostname")).text, "the port open to all")
@@ -49,7 +49,7 @@ def unreachable_from_another_pod(ctx: Context) -> None:
     ctx.expect(REFUSED, stranger.udp(localhost(ctx), PRIVATE, "hostname").text, "the private port, at localhost")
 
 
-@check("They share the hostname, but neither processes nor files")
+@check("They share the hostname, but not processes or files")
 def processes_and_files_of_their_own(ctx: Context) -> None:
     pair = ctx.pod("pair")
     names = [pair.run(["cat", "/proc/sys/kernel/hostname"], container) for container in ("server", "sidecar")]

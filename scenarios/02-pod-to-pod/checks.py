@@ -35,7 +35,7 @@ def same_packet_at_both_ends(ctx: Context) -> None:
         ctx.expect(sent.first(flags=flags), received.first(flags=flags), what)
 
 
-@check("On one node the packet is bridged, across nodes each router takes one from its TTL")
+@check("On one node the packet is bridged; across nodes each router takes one off its TTL")
 def routers_on_the_way(ctx: Context) -> None:
     client = ctx.pod("client")
     for server, expected in ((ctx.pod("near"), 0), (ctx.pod("far"), ROUTERS[ctx.network])):
@@ -45,7 +45,7 @@ def routers_on_the_way(ctx: Context) -> None:
         ctx.expect(f"{expected} routers", f"{ttl[0] - ttl[1]} routers", f"to {server.name} ({ttl[0]} -> {ttl[1]})")
 
 
-@check("Between the nodes the pods' packet travels unchanged: in VXLAN, routed as it is, or on one segment")
+@check("Between the nodes the pods' packet travels unchanged: inside VXLAN, routed, or on one segment")
 def seen_on_the_wire(ctx: Context) -> None:
     client, far, node, peer = ctx.pod("client"), ctx.pod("far"), ctx.node("node-1"), ctx.node("node-2")
     wires = [each.interface("eth1" if ctx.network == "bridge" else "eth0") for each in (node, peer)]
@@ -60,7 +60,7 @@ def seen_on_the_wire(ctx: Context) -> None:
     ctx.expect(f"{answer.client} > {far.endpoint(UDP)} UDP", str(pods_packet), "the pods' packet")
 
 
-@check("A packet as large as the pods' MTU passes whole, and a larger one does not leave the pod")
+@check("A packet of exactly the pods' MTU passes whole, and a larger one does not leave the pod")
 def largest_packet(ctx: Context) -> None:
     client, far = ctx.pod("client"), ctx.pod("far")
     room = ctx.mtu - HEADERS[ctx.family] - len("echo ")

@@ -42,7 +42,7 @@ def fair_share(ctx: Context) -> None:
     )
 
 
-@check("The destination is rewritten on the way there, and the source on the way back; the client keeps its address")
+@check("The destination is rewritten on the way there, the source on the way back; the client keeps its address")
 def rewritten_and_back(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("web")
     pods = backends(ctx)
@@ -67,7 +67,7 @@ def udp(ctx: Context) -> None:
     ctx.expect(names, seen, "who answers")
 
 
-@check("A pod reaches itself through its Service: its node lends its address, so that the answer finds the way back")
+@check("A pod reaches itself through its Service: it sees its node's address, so the answer goes back through the node")
 def hairpin(ctx: Context) -> None:
     mirror, service = ctx.pod("mirror"), ctx.service("mirror")
     ctx.expect("mirror", mirror.get(service.url("/hostname")).text, "who answers")
@@ -81,7 +81,7 @@ def hairpin(ctx: Context) -> None:
     ctx.expect("once", "once" if len(returning) == 1 else f"{len(returning)} times", "comes back to its own port 8080")
 
 
-@check("A node reaches the Service too; the world outside does not know its address")
+@check("A node reaches the Service too; the outside world has no route to its address")
 def from_elsewhere(ctx: Context) -> None:
     service, node = ctx.service("web"), ctx.node("node-1")
     ctx.expect({pod.name for pod in backends(ctx)}, set(answers(node, service, SAMPLE)), "from node-1")

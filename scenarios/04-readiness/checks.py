@@ -12,7 +12,7 @@ def who_answers(ctx: Context) -> set[str]:
     return {client.get(service.url("/hostname")).text for _ in range(SAMPLE)}
 
 
-@check("A Service without a ready pod refuses connections, though its pod would answer")
+@check("A Service without a ready pod refuses connections, even though its pod would answer")
 def no_ready_pod(ctx: Context) -> None:
     client, never, service = ctx.pod("client"), ctx.unready_pod("never"), ctx.service("never")
     direct = ctx.eventually(lambda: client.get(never.url(8080, "/hostname")).text, lambda text: text == "never")
@@ -36,7 +36,7 @@ def refusal_on_the_wire(ctx: Context) -> None:
     ctx.expect("ICMP type 3, ICMPv6 type 1 or a TCP reset", said[0] if said else "nothing", holds=bool(said))
 
 
-@check("A pod that turns unready leaves the Service, and the other one gets everything")
+@check("A pod that becomes unready leaves the Service, and the other one gets everything")
 def leaves(ctx: Context) -> None:
     ctx.pods("app=web", 2)
     ctx.expect({"web-1", "web-2"}, who_answers(ctx), "at first")
@@ -45,7 +45,7 @@ def leaves(ctx: Context) -> None:
     ctx.expect({"web-2"}, who_answers(ctx), "web-1 being unready")
 
 
-@check("When it is ready again, it is back")
+@check("When it is ready again, it returns")
 def comes_back(ctx: Context) -> None:
     ctx.unready_pod("web-1").run(["rm", "-f", "/tmp/unready"])
     ctx.pods("app=web", 2)

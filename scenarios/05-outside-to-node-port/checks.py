@@ -16,13 +16,13 @@ def client_of(answer: Answer) -> str:
     return answer.text.rpartition(":")[0].strip("[]")
 
 
-@check("Every node answers at the Service's port, with a backend of its own or without")
+@check("Every node answers on the Service's port, with or without a backend of its own")
 def every_node_answers(ctx: Context) -> None:
     for node in (WITH, WITHOUT):
         ctx.expect("backend", ask(ctx, "anywhere", node, "/hostname").text, node)
 
 
-@check("Under the policy Cluster the server sees the node's address: the node lends it, so that answers return by it")
+@check("Under policy Cluster the server sees the node's address, so that answers return through the node")
 def policy_cluster_masquerades(ctx: Context) -> None:
     for node in (WITH, WITHOUT):
         answer = ask(ctx, "anywhere", node, "/clientip")
@@ -48,13 +48,13 @@ def translated_back(ctx: Context) -> None:
     ctx.expect(f"{node.endpoint(port)} > {answer.client} TCP [SA]", at_client.first(flags="SA"), "reaches the client")
 
 
-@check("Under the policy Local the server sees the client's own address, on the node that has the backend")
+@check("Under policy Local the server sees the client's own address, on the node that has the backend")
 def policy_local_keeps_the_source(ctx: Context) -> None:
     answer = ask(ctx, "local", WITH, "/clientip")
     ctx.expect(ctx.outside.address, client_of(answer), f"through {WITH}")
 
 
-@check("Under the policy Local a node without a backend does not answer")
+@check("Under policy Local a node without a backend does not answer")
 def policy_local_without_backend(ctx: Context) -> None:
     ctx.pod("backend")
     url = ctx.node(WITHOUT).url(ctx.service("local").node_port, "/hostname")

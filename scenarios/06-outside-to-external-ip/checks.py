@@ -9,21 +9,21 @@ def ask(ctx: Context, client: Host, path: str, source_port: int = 0) -> Answer:
     return client.get(ctx.service("shop").external_url(path), source_port=source_port)
 
 
-@check("The world reaches the Service at its external address, which no interface has")
+@check("The outside reaches the Service at its external address, which no interface has")
 def reached_from_outside(ctx: Context) -> None:
     ctx.expect("shop", ask(ctx, ctx.outside, "/hostname").text, "who answers")
     address = ctx.service("shop").external_address
     ctx.expect([], [host.name for host in [*ctx.nodes, ctx.outside] if host.owns(address)], "who has the address")
 
 
-@check("The server sees a node's address: the one that the packet came by")
+@check("The server sees the address of the node that the packet came through")
 def masqueraded(ctx: Context) -> None:
     seen = ask(ctx, ctx.outside, "/clientip").text
     owner = ctx.owner(seen.rpartition(":")[0].strip("[]"))
     ctx.expect("a node", owner, f"the client it sees ({seen})", holds=owner in [node.name for node in ctx.nodes])
 
 
-@check("The answer comes from the external address; at the server the pod's own address stands in its place")
+@check("The answer comes from the external address; at the server it has the pod's own")
 def translated_and_back(ctx: Context) -> None:
     shop, service, outside = ctx.pod("shop"), ctx.service("shop"), ctx.outside
     external = service.external_endpoint

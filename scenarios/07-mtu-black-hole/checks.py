@@ -80,7 +80,7 @@ def lost_errors(node: Host) -> int:
     )
 
 
-@check("As it should be: pods know what the overlay leaves of the underlay's MTU, and no packet is larger")
+@check("As it should be: pods know the MTU that the overlay leaves, and no packet is larger")
 def healthy(ctx: Context) -> None:
     client, far = ctx.pod("client"), ctx.pod("far")
     packets_as_on_a_wire(ctx, client, far)
@@ -91,9 +91,7 @@ def healthy(ctx: Context) -> None:
     ctx.expect([], errors(sent, client), "errors")
 
 
-@check(
-    "Pods that believe in the underlay's MTU are told: the router drops a packet too large, and says what would pass"
-)
+@check("Pods that assume the underlay's MTU learn better: the router drops what is too large, and says what would pass")
 def told(ctx: Context) -> None:
     client, far = ctx.pod("client"), ctx.pod("far")
     for pod in (client, far):
@@ -108,7 +106,7 @@ def told(ctx: Context) -> None:
     ctx.expect(str(ctx.mtu), known_mtu(client, far), "the MTU that the client learns")
 
 
-@check("Where that error is lost there is a black hole: the connection opens, small requests pass, large ones vanish")
+@check("If that error is lost there is a black hole: the connection opens, small requests pass, large ones vanish")
 def black_hole(ctx: Context) -> None:
     client, far = ctx.pod("client"), ctx.pod("far")
     for node in ctx.nodes:

@@ -60,7 +60,7 @@ def masqueraded(ctx: Context) -> None:
     )
 
 
-@check("Without it the pod gets a packet from itself, and there is no answer; everybody else is served as before")
+@check("Without it the pod gets a packet from itself, and there is no answer; other pods are served as before")
 def own_packet(ctx: Context) -> None:
     mirror, other, service = ctx.pod("mirror"), ctx.pod("other"), ctx.service("mirror")
     take_masquerade_away(ctx, mirror)
@@ -77,7 +77,7 @@ def own_packet(ctx: Context) -> None:
     ctx.expect("answered", "answered" if ask(ctx, other).ok else "not answered", "to another pod")
 
 
-@check("If it believes the packet, it answers itself past the rules: from an address that its client has not dialled")
+@check("If it accepts the packet, its answer bypasses the rules, and comes from an address that it did not dial")
 def answers_itself(ctx: Context) -> None:
     mirror = ctx.pod("mirror")
     believe_own_source(ctx, mirror)

@@ -54,7 +54,7 @@ def healths(ctx: Context) -> list[str]:
 HERE, GONE = "200, 1 local", "503, 0 local"
 
 
-@check("Under the policy Cluster any node serves: it passes the connection on to the pod's node, and hides the client")
+@check("Under policy Cluster any node serves: it forwards the connection to the pod's node, and hides the client")
 def cluster(ctx: Context) -> None:
     shop, node = open_shop(ctx, "shop-1"), ctx.node("node-2")
     external = ctx.service("anywhere").external_endpoint
@@ -66,7 +66,7 @@ def cluster(ctx: Context) -> None:
     ctx.expect(f"{answer.text} > {shop.endpoint(PORT)} TCP [S]", at_shop.first(flags="S"), "reaches the pod")
 
 
-@check("Under the policy Local a node serves by its own pods, which see the client's own address")
+@check("Under policy Local a node only uses its own pods, which see the client's own address")
 def local(ctx: Context) -> None:
     shop = open_shop(ctx, "shop-1")
     points = [ctx.outside, ctx.node("node-1"), shop]
@@ -76,7 +76,7 @@ def local(ctx: Context) -> None:
     ctx.expect(f"{answer.client} > {shop.endpoint(PORT)} TCP [S]", at_shop.first(flags="S"), "reaches the pod")
 
 
-@check("A load balancer that does not ask the nodes loses connections: the other one takes the packet, and is silent")
+@check("A load balancer that does not check the nodes loses connections: the other node drops the packet silently")
 def wrong_node(ctx: Context) -> None:
     node_1, node_2 = ctx.node("node-1"), ctx.node("node-2")
     external = ctx.service("local").external_endpoint
@@ -93,12 +93,12 @@ def wrong_node(ctx: Context) -> None:
     ctx.expect([], at_node_1.packets, "at node-1")
 
 
-@check("A node says whether it has backends at the health check node port: 200 with, 503 without")
+@check("The health check node port says whether a node has backends: 200 with, 503 without")
 def health_check(ctx: Context) -> None:
     ctx.expect([f"node-1 {HERE}", f"node-2 {GONE}"], healths(ctx))
 
 
-@check("When the backend moves, the answers change places: a load balancer that follows them serves on")
+@check("When the backend moves, the answers swap: a load balancer that follows them keeps serving")
 def moved(ctx: Context) -> None:
     ctx.pod("shop-1").run(["rm", "/tmp/open"])
     open_shop(ctx, "shop-2")

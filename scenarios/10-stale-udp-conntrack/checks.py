@@ -63,7 +63,7 @@ def take_away(ctx: Context, bell: Pod) -> None:
     ctx.until_gone(bell)
 
 
-@check("A UDP flow keeps the backend that its first packet got: connection tracking knows it by the client's port")
+@check("A UDP flow keeps its first packet's backend: connection tracking recognises it by the client's port")
 def kept(ctx: Context) -> None:
     bells(ctx)
     first = ring(ctx).text
@@ -71,7 +71,7 @@ def kept(ctx: Context) -> None:
     ctx.expect(first, ctx.owner(tracked(ctx)), "who is tracked")
 
 
-@check("A backend goes while kube-proxy hangs: the flow goes on to its address, and its packets to nobody")
+@check("A backend goes while kube-proxy hangs: the flow still goes to its address, where nothing answers")
 def stale(ctx: Context) -> None:
     client, bell = ctx.pod("client"), ctx.pod(ring(ctx).text)
     node = ctx.node(client.node)
@@ -88,7 +88,7 @@ def stale(ctx: Context) -> None:
     ctx.expect(bell.address, tracked(ctx), "who is tracked")
 
 
-@check("kube-proxy goes on: it changes the rules and then forgets the flow, whose next packet gets another backend")
+@check("kube-proxy resumes: it changes the rules, then deletes the flow, whose next packet gets another backend")
 def forgotten(ctx: Context) -> None:
     client = ctx.pod("client")
     ctx.repair()
@@ -100,7 +100,7 @@ def forgotten(ctx: Context) -> None:
     ctx.expect(left.name, ctx.owner(tracked(ctx)), "who is tracked")
 
 
-@check("Right rules are not enough: with such an entry back, fresh ports are served, and the flow is not")
+@check("Right rules are not enough: with such an entry back, new ports are served, but the flow is not")
 def rules_are_not_asked(ctx: Context) -> None:
     client, (left,) = ctx.pod("client"), ctx.pods("app=bell", 1)
     node, gone = ctx.node(client.node), free_address(left)
@@ -123,7 +123,7 @@ def rules_are_not_asked(ctx: Context) -> None:
     ctx.expect(gone, tracked(ctx), "who is tracked")
 
 
-@check("Forgetting the one entry cures it")
+@check("Deleting that one entry cures it")
 def cured(ctx: Context) -> None:
     ctx.repair()
     (left,) = ctx.pods("app=bell", 1)

@@ -92,7 +92,7 @@ def two_ways(ctx: Context) -> None:
     ctx.expect(f"{service.external_endpoint} > {client} TCP [SA]", straight.first(flags="SA"), "goes back straight")
 
 
-@check("Strict on the tunnel: the request reaches the node, and no further; nobody is told, one counter counts")
+@check("Strict on the tunnel: the request reaches the node and no further; there is no error, only a counter")
 def request_dropped(ctx: Context) -> None:
     node, outside, shop = ctx.node("node-1"), ctx.outside, ctx.pod("shop")
     external = ctx.service("shop").external_endpoint
@@ -111,7 +111,7 @@ def request_dropped(ctx: Context) -> None:
     ctx.expect("1 or more", dropped, "packets dropped for where they come from", holds=dropped >= 1)
 
 
-@check("Strict at the client instead: the answer arrives, and the client's kernel does not believe it")
+@check("Strict at the client instead: the answer arrives, and the client's kernel drops it")
 def reply_dropped(ctx: Context) -> None:
     outside, external = ctx.outside, ctx.service("shop").external_endpoint
     with (
@@ -129,7 +129,7 @@ def reply_dropped(ctx: Context) -> None:
     ctx.expect("1 or more", dropped, "packets dropped for where they come from", holds=dropped >= 1)
 
 
-@check("Strict does no harm where request and answer take the same way: a node port, asked directly")
+@check("Strict does no harm where request and answer take the same path: a node port, dialled directly")
 def same_way(ctx: Context) -> None:
     node, outside, service = ctx.node("node-1"), ctx.outside, ctx.service("shop")
     ctx.pod("shop")
@@ -138,7 +138,7 @@ def same_way(ctx: Context) -> None:
     ctx.expect("shop", text, "who answers")
 
 
-@check("Loose is the repair: a source to which there is any way at all is believed, and the answer is there again")
+@check("Loose is the repair: it accepts any source that has a route, and the answer is back")
 def repaired(ctx: Context) -> None:
     node, outside, shop = ctx.node("node-1"), ctx.outside, ctx.pod("shop")
     client, external = outside.endpoint(CLIENT_PORT), ctx.service("shop").external_endpoint

@@ -75,7 +75,7 @@ def no_address_left(ctx: Context) -> None:
     ctx.expect(f"{said} (by whom)", told.partition("; ")[0], "why", holds=told.startswith(said))
 
 
-@check("`netlab cni ipam list` on the node tells who holds them: the sandboxes of the two")
+@check("`netlab cni ipam list` on the node shows who holds them: the sandboxes of the two")
 def who_holds_them(ctx: Context) -> None:
     held, trouble = reservations(ctx.node("node-1")), no_address(ctx)
     for pod in ctx.pods("app=early", 2):
@@ -83,7 +83,7 @@ def who_holds_them(ctx: Context) -> None:
         ctx.expect("yes", "yes" if held[pod.address] in trouble else "no", "as the waiting pod says")
 
 
-@check("A pod without an address is no endpoint: its Service refuses, and there is nothing else to capture")
+@check("A pod without an address is not an endpoint: its Service refuses, and there is nothing else to capture")
 def refused_meanwhile(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("late")
     with ctx.capture(client, expression=f"host {service.address} or {ERRORS}") as (packets,):
@@ -93,7 +93,7 @@ def refused_meanwhile(ctx: Context) -> None:
     ctx.expect("ICMP unreachable", said[0] if said else "nothing", "the client is told", holds=bool(said))
 
 
-@check("When one of the two ends, its address comes free, and the third gets it: who still dials it meets a stranger")
+@check("When one of the two ends, the third gets its address: a client that still dials it reaches a stranger")
 def freed(ctx: Context) -> None:
     client, service, node = ctx.pod("client"), ctx.service("late"), ctx.node("node-1")
     before = pair_of(ctx, node)
@@ -112,7 +112,7 @@ def freed(ctx: Context) -> None:
     ctx.expect(late.name, client.get(late.url(8080, "/hostname")).text, "who answers at the address")
 
 
-@check("With the whole range again, there is an address for everybody")
+@check("With the whole range back, there are addresses for all")
 def repaired(ctx: Context) -> None:
     node = ctx.node("node-1")
     pair = pair_of(ctx, node)

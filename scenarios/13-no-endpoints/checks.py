@@ -32,7 +32,7 @@ def refusals(recording: Recording, client: Pod) -> list[Packet]:
     return [packet for packet in to_client if packet.icmp_type == UNREACHABLE.get(packet.protocol, -1)]
 
 
-@check("A Service without endpoints refuses: the client's own node says so, and nothing leaves it")
+@check("A Service without endpoints refuses: the client's own node answers, and nothing leaves it")
 def no_endpoints(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
     node = ctx.node(client.node)
@@ -56,7 +56,7 @@ def wrong_port(ctx: Context) -> None:
     ctx.expect("ICMP unreachable", said[0] if said else "nothing", "the client is told", holds=bool(said))
 
 
-@check("An address that no Service has is dropped: the SYN passes the client's interface, and then nothing comes, ever")
+@check("An address that no Service has is dropped: the SYN leaves the client, and nothing ever comes back")
 def wrong_address_dropped(ctx: Context) -> None:
     client, address = ctx.pod("client"), wrong_address(ctx)
     node = ctx.node(client.node)
@@ -69,9 +69,7 @@ def wrong_address_dropped(ctx: Context) -> None:
     ctx.expect([], underlay.select(destination=address), "leaves the node")
 
 
-@check(
-    "With endpoints and the right address and port there is an answer; the other two mistakes are still what they were"
-)
+@check("With endpoints and the right address and port there is an answer; the other two mistakes still fail")
 def repaired(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("shop")
     ctx.scale("shop", 1)

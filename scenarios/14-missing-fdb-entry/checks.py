@@ -58,7 +58,7 @@ def carried(underlay: Recording, source: Pod) -> list[str]:
     return sorted({str(packet) for packet in inner if packet.source == source.address and packet.flags == "S"})
 
 
-@check("What enters the VXLAN device leaves by the underlay, within a packet from node to node")
+@check("What enters the VXLAN device leaves on the underlay, inside a packet from node to node")
 def whole(ctx: Context) -> None:
     near, far, node = ctx.pod("near"), ctx.pod("far"), ctx.node("node-1")
     with ctx.capture(node.interface("vxlan0"), node, expression=TRAFFIC) as (overlay, underlay):
@@ -88,7 +88,7 @@ def vanishes(ctx: Context) -> None:
     ctx.expect("1 or more", lost, "packets that vxlan0 had to drop", holds=lost >= 1)
 
 
-@check("Route and neighbour entry are as they were: only the third table knows")
+@check("Route and neighbour entry are unchanged: only the third table shows the fault")
 def hard_to_see(ctx: Context) -> None:
     node, far = ctx.node("node-1"), ctx.pod("far")
     before = way(node, far.address)
@@ -100,7 +100,7 @@ def hard_to_see(ctx: Context) -> None:
     ctx.expect(0, len(after.endpoints), "and after")
 
 
-@check("The other way round the request arrives, and it is the answer that dies: the fault is on the node that answers")
+@check("The other way round the request arrives, and the answer dies: the fault is on the node that answers")
 def one_way(ctx: Context) -> None:
     near, far = ctx.pod("near"), ctx.pod("far")
     with entry_removed(ctx), ctx.capture(near, far, expression=TRAFFIC) as (at_near, at_far):
@@ -112,7 +112,7 @@ def one_way(ctx: Context) -> None:
     ctx.expect("nothing", at_far.first(flags="SA"), "reaches far")
 
 
-@check("With the entry put back, the next packet is on the underlay again, both ways")
+@check("With the entry back, the next packet is on the underlay again, in both directions")
 def repaired(ctx: Context) -> None:
     near, far, node = ctx.pod("near"), ctx.pod("far"), ctx.node("node-1")
     with entry_removed(ctx):

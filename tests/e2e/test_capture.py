@@ -371,7 +371,7 @@ def test_a_name_in_two_namespaces_must_be_told_apart(stall: Netlab) -> None:
     stall.ok("apply", "-f", "-", stdin=TWIN)
     try:
         said = stall.fails(2, "capture", "--pod", "buyer")
-        assert "pod 'buyer' could be default/buyer or other/buyer: say by -n which namespace is meant" in said
+        assert "pod 'buyer' could be default/buyer or other/buyer; choose a namespace with -n" in said
         wait_running(stall, "buyer", "-n", "other")
         for arguments in (["--pod", "other/buyer"], ["--pod", "buyer", "-n", "other"]):
             assert stall.run("capture", *arguments, "--duration", "0.2").returncode == 0

@@ -29,6 +29,6 @@ def test_a_page_of_somebodys_own_is_not_replaced_and_nothing_is_run(lab: Netlab,
     (tmp_path / "index.html").write_text("mine")
     pcaps = tmp_path / "out"
     arguments = ("scenario", "run", "all", "--pcap-dir", str(pcaps), "--report", str(tmp_path))
-    assert "is not a report of netlab's" in lab.fails(2, *arguments)
+    assert "not one of netlab's reports" in lab.fails(2, *arguments)
     assert (tmp_path / "index.html").read_text() == "mine"
     assert not pcaps.exists()

@@ -231,7 +231,7 @@ def test_a_refused_manifest_is_one_line_and_leaves_nothing(lab: Netlab, tmp_path
     [
         (3, ["run", "02-pod-to-pdo"], "did you mean 02-pod-to-pod"),
         (3, ["show", "nosuch"], "there is no scenario 'nosuch'"),
-        (2, ["run", "./nosuch"], "nosuch: is not a folder"),
+        (2, ["run", "./nosuch"], "nosuch: not a folder"),
         (3, ["run", "all", "--name", "nosuch"], "there is no lab 'nosuch'"),
         (2, ["run", "all", "--name", "default", "--ipv6"], "--name runs in an existing lab"),
         (2, ["run", "all", "--matrix", "--ipv6"], "--matrix makes its own labs"),

@@ -188,9 +188,9 @@ def test_who_translated_a_packet_is_named(lab: Lab, family: str) -> None:
 
 _LOST = [
     ("client", "{svc/empty}:80", "tcp", "rejected", "node-1", "internalTrafficPolicy Cluster: there are no endpoints"),
-    ("client", "{svc/far}:99", "tcp", "rejected", "node-1", "is a Service's, which has no port 99/tcp"),
-    ("client", "{far}:99", "tcp", "refused", "node-2", "nobody listens at"),
-    ("client", "{far}:99", "udp", "refused", "node-2", "nobody listens at"),
+    ("client", "{svc/far}:99", "tcp", "rejected", "node-1", "is a Service's address, and it has no port 99/tcp"),
+    ("client", "{far}:99", "tcp", "refused", "node-2", "nothing listens at"),
+    ("client", "{far}:99", "udp", "refused", "node-2", "nothing listens at"),
     ("outside", "{node-1}:{local port}", "tcp", "dropped", "node-1", "there are endpoints, but none on this node"),
 ]  # fmt: skip
 

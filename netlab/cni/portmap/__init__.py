@@ -1,12 +1,12 @@
-"""The chained plugin `netlab-portmap`: ports of the node lead to the container, `docker run -p` and `hostPort`.
+"""The chained plugin `netlab-portmap`: forwards ports of the node to the container, as for `hostPort`.
 
 Keys and runtimeConfig.portMappings are those of the Go plugin `portmap`. What differs, and why:
 
 - Every mapping is some elements of maps in one table, `inet netlab_cni_portmap`, marked with their owner; chains and
   rules stay as they are, whatever the number of containers (see table.py).
-- Of two containers that want one port, the second is refused; with the Go plugin the first is served, or the last.
-- Who deletes looks for its owner's elements, and needs neither the mappings nor the result of the ADD.
-- The node's own addresses 127.0.0.0/8 stay out of reach of others (see `guard` in table.py).
+- If two containers want one port, the second is refused; with the Go plugin the first one or the last one wins.
+- DEL looks for its owner's elements, and needs neither the mappings nor the result of the ADD.
+- Other hosts still cannot reach the node's 127.0.0.0/8 (see `guard` in table.py).
 
 A mapping takes IPv4 and IPv6, as far as the container has addresses, and is reached from other hosts, other
 containers, the container itself, and from the node, there at 127.0.0.1 too; not at ::1, whose packets the kernel lets
@@ -57,12 +57,12 @@ def add(request: Request) -> Object:
 
 
 def delete(request: Request) -> None:
-    """DEL: the owner's mappings go; true also if there are none. Raises `CniError`, `OSError`."""
+    """DEL: remove the owner's mappings, if there are any. Raises `CniError`, `OSError`."""
     _remove_and_forget(request.owner.__eq__)
 
 
 def collect_garbage(request: Request) -> None:
-    """GC: mappings of this network whose attachment is no more go. Raises `CniError`, `OSError`."""
+    """GC: remove mappings of this network whose attachment no longer exists. Raises `CniError`, `OSError`."""
     mine = owner_prefix(request.network)
     valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
     _remove_and_forget(lambda comment: comment.startswith(mine) and comment not in valid)
@@ -86,7 +86,7 @@ HANDLERS = {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect_garbage, "S
 
 
 def _remove(unwanted: Callable[[str], bool]) -> list[tuple[Set, Element]]:
-    """Delete the elements of such owners, and no others: which they were. Raises `NetlinkError`."""
+    """Delete the elements of such owners, and no others; returns them. Raises `NetlinkError`."""
     with Nfnetlink() as kernel:
         return kernel.remove(SETS, lambda _, element: unwanted(element.comment))
 
@@ -101,7 +101,7 @@ def _remove_and_forget(unwanted: Callable[[str], bool]) -> None:
 def _forget_flows(elements: list[tuple[Set, Element]]) -> None:
     """Forget the UDP flows to host ports that lead elsewhere from now on: to the container, or no longer to it.
 
-    To be done after the rules are in force; a flow forgotten earlier comes back by the old ones.
+    Call it after the rules are in force; a flow deleted earlier comes back through the old ones.
     """
     ports = {port for where, element in elements for port in forwarded(where, element)}
     if ports:

@@ -38,11 +38,11 @@ def check(request: Request) -> None:
         if element is None:
             raise _failed(f"{item.subject}: its element of map {item.where.name} is missing")
         if element.comment != request.owner:
-            raise _failed(f"{item.subject}: map {item.where.name} has it as {element.comment or 'nobody'}'s")
+            raise _failed(f"{item.subject}: map {item.where.name} has it as {element.comment or 'an unknown owner'}'s")
         if element != item.element:
-            raise _failed(f"{item.subject}: its element of map {item.where.name} is another")
+            raise _failed(f"{item.subject}: its element of map {item.where.name} differs")
     if closed:
-        raise _failed(f"{closed}: it is not 1")
+        raise _failed(f"{closed}: not 1")
 
 
 def _failed(what: str) -> CniError:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 _BACKENDS = ("iptables", "nftables")
 _MARK_BIT = 13
 """The Go plugin's; kube-proxy has 14 and 15."""
-# They speak of iptables' chains and matches; to pass over them would map ports that are not to be mapped so.
+# These name iptables chains and matches; ignoring them would map ports that must not be mapped.
 _UNSUPPORTED = ("externalSetMarkChain", "conditionsV4", "conditionsV6")
 
 
 class Config:
-    """`snat`: masquerade who would not get the answer otherwise; `masquerade_all`: everybody; by the mark `mark_bit`.
+    """`snat`: masquerade clients that otherwise get no answer; `masquerade_all`: all clients; with the mark `mark_bit`.
 
     `backend` chooses between two ways to the same end, of which there is one here: both values are accepted.
     """
@@ -33,10 +33,11 @@ class Config:
         for key in _UNSUPPORTED:
             if config.get(key):
                 raise CniError(
-                    errors.UNSUPPORTED_FIELD, f"{key}: {config[key]!r} is for iptables, and this is nftables; remove it"
+                    errors.UNSUPPORTED_FIELD,
+                    f"{key}: {config[key]!r} is for iptables, but this is nftables; remove it",
                 )
         if not 0 <= self.mark_bit <= 31:
-            raise CniError(errors.INVALID_CONFIG, f"markMasqBit: {self.mark_bit} must be 0 to 31")
+            raise CniError(errors.INVALID_CONFIG, f"markMasqBit: {self.mark_bit} must be between 0 and 31")
         backend = option(config, "backend", str, _BACKENDS[1])
         if backend not in _BACKENDS:
             raise CniError(errors.INVALID_CONFIG, f"backend: {backend!r} must be {' or '.join(_BACKENDS)}")
@@ -47,6 +48,7 @@ def previous_result(request: Request) -> Object:
     result = request.prev_result
     if result is None:
         raise CniError(
-            errors.INVALID_CONFIG, "prevResult: there is none; netlab-portmap must come after the plugin that connects"
+            errors.INVALID_CONFIG,
+            "prevResult: missing; netlab-portmap must come after the main plugin",
         )
     return result

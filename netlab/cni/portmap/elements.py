@@ -1,4 +1,4 @@
-"""Elements of the table, added to it; of two containers that want one port, the second is told of the first."""
+"""Adding elements to the table. If two containers want one port, the second gets an error that names the first."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def commit(plan: list[Wanted], mark_bit: int, environment: Mapping[str, str]) ->
 
 
 def _taken(kernel: Nfnetlink, plan: list[Wanted]) -> CniError:
-    """Which host port somebody has, and who."""
+    """The error that says which host port is taken, and by whom."""
     holders = {(where, element.key): element.comment for where in SETS for element in kernel.elements(where)}
     for item in plan:
         holder = holders.get((item.where, item.element.key))
@@ -46,5 +46,5 @@ def _taken(kernel: Nfnetlink, plan: list[Wanted]) -> CniError:
                 f"{item.subject} is taken by {holder or 'an element without a comment'}"
                 " (network/container/interface); choose another, or delete that",
             )
-    # Gone since, or a range that overlaps.
-    return CniError(errors.TRY_AGAIN, f"{plan[0].subject}: it, or one with it, was taken at this moment; try again")
+    # Gone in the meantime, or an overlapping range.
+    return CniError(errors.TRY_AGAIN, f"{plan[0].subject}: it was taken just now, or one with it was; try again")

@@ -93,7 +93,7 @@ def test_a_terminal_can_be_had(shared_lab: Lab) -> None:
 
 
 def test_a_machine_has_one_name(shared_lab: Lab) -> None:
-    with pytest.raises(MachineError, match="machine node-1: it exists already"):
+    with pytest.raises(MachineError, match="machine node-1 already exists"):
         shared_lab.fabric.spawn_machine("node-1", shared_lab.directory / "other.sock", "node-1")
 
 

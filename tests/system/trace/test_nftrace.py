@@ -124,7 +124,7 @@ _CASES = [
         "rejected",
         "Service default/empty:http, internalTrafficPolicy Cluster: there are no endpoints",
     ),
-    ("tcp", _SERVICE, 82, "refused", "rejected", f"{_SERVICE} is a Service's, which has no port 82/tcp"),
+    ("tcp", _SERVICE, 82, "refused", "rejected", f"{_SERVICE} is a Service's address, and it has no port 82/tcp"),
     ("udp", "10.96.0.99", 82, "failed silent", "dropped", "no Service has the address 10.96.0.99"),
 ]
 

@@ -96,7 +96,7 @@ def test_so_many_bytes_are_kept(expression: str) -> None:
         ("-w /tmp/elsewhere", "syntax error"),
         ("host 10.0.0.256", "10.0.0.256"),
         ("tcp\0", "null byte"),
-        (" or ".join(f"(tcp src port {n} and host 10.{n}.0.1)" for n in range(250)), "of at most 4096"),
+        (" or ".join(f"(tcp src port {n} and host 10.{n}.0.1)" for n in range(250)), "at most 4096 are possible"),
     ],
 )
 def test_a_refusal_says_why_in_tcpdumps_words(expression: str, says: str) -> None:
@@ -121,5 +121,5 @@ def test_what_the_kernel_knows_of_a_packet_is_not_looked_for_inside() -> None:
 
 def test_a_program_that_the_kernel_refuses_is_a_filter_too_long() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(UsageError, match="more than this kernel takes"):
+    with ours, theirs, pytest.raises(UsageError, match="more than this kernel accepts"):
         attach(theirs, (Instruction(6, 0, 0, 1),) * 5000, 100)

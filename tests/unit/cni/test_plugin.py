@@ -95,7 +95,7 @@ def test_every_key_of_the_specification_has_its_type(command: str, key: str, val
         ("WHAT", {}, "CNI_COMMAND: 'WHAT' must be ADD, DEL, CHECK, GC, STATUS or VERSION"),
         ("", {}, "CNI_COMMAND"),
         ("ADD", {"CNI_ARGS": "IP"}, "CNI_ARGS: 'IP' must be KEY=VALUE"),
-        ("ADD", {"CNI_ARGS": "A=B;IP=10.0.0.1"}, "CNI_ARGS: 'A' is not known; add IgnoreUnknown=1"),
+        ("ADD", {"CNI_ARGS": "A=B;IP=10.0.0.1"}, "CNI_ARGS: 'A' is unknown; add IgnoreUnknown=1"),
         ("CHECK", {"CNI_ARGS": "A=B;IgnoreUnknown=0"}, "CNI_ARGS: 'A'"),
         ("ADD", {"CNI_ARGS": "IgnoreUnknown=perhaps"}, "CNI_ARGS: IgnoreUnknown"),
     ],
@@ -167,7 +167,7 @@ def test_results_are_of_the_version_asked_for(version: str) -> None:
         (
             ZeroDivisionError("x"),
             errors.INTERNAL,
-            ("the plugin is at fault; please report it", "ZeroDivisionError('x')"),
+            ("a bug in the plugin; please report it", "ZeroDivisionError('x')"),
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_failed_add_deletes_and_tells(subject: Runtime, plugins: Path) -> None
 
 def test_an_attachment_is_not_added_twice_nor_hurt_by_the_attempt(subject: Runtime, plugins: Path) -> None:
     subject.add(NETWORK, A)
-    with pytest.raises(CniError, match="already; delete that first"):
+    with pytest.raises(CniError, match="already on network net as eth0; delete that first"):
         subject.add(NETWORK, A)
     assert names(plugins) == ["ADD first", "ADD second"]
 

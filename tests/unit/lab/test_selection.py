@@ -115,7 +115,7 @@ def test_a_missing_name_is_answered_with_what_might_be_meant() -> None:
         select(OBJECTS, pod="idle", node=None, service=None, namespace=None)
     with pytest.raises(NotFoundError, match="did you mean web"):
         select(OBJECTS, pod=None, node=None, service="wep", namespace=None)
-    with pytest.raises(UsageError, match="default/twin or other/twin: say by -n"):
+    with pytest.raises(UsageError, match="default/twin or other/twin; choose a namespace with -n"):
         select(OBJECTS, pod="twin", node=None, service=None, namespace=None)
 
 

@@ -59,5 +59,5 @@ def test_no_request_breaks_the_reader(value: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 86401, float("nan"), float("inf"), True, "1", None])
 def test_what_is_no_time(value: object) -> None:
-    with pytest.raises(InvalidRequestError, match="timeout: seconds"):
+    with pytest.raises(InvalidRequestError, match="timeout: expected seconds"):
         Request({"timeout": value}).seconds("timeout")

@@ -46,4 +46,4 @@ def test_troubles_are_told(tmp_path: Path, files: list[Path]) -> None:
     assert found.taps == [CLIENT]
     assert found.journeys == []
     assert found.troubles[0] == "client.pcapng: 7 packets were lost at lesson/client eth0"
-    assert "is not a pcapng file" in found.troubles[1]
+    assert "not a pcapng file" in found.troubles[1]

@@ -173,7 +173,7 @@ def test_a_report_is_whole_for_its_owner_alone_and_can_be_moved(scenario: Scenar
     caption = tree.one("figcaption").text
     assert caption.startswith("Packets: a.pcapng, junk.pcapng (no packets; ")
     assert "gone.pcapng: No such file" in caption
-    assert "junk.pcapng: is not a pcapng file" in caption
+    assert "junk.pcapng: not a pcapng file" in caption
 
 
 def test_a_report_replaces_a_report_and_nothing_else(scenario: Scenario, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_report_replaces_a_report_and_nothing_else(scenario: Scenario, tmp_pat
     index = site.write(tmp_path / "report", [scenario], [result], 2.0)
     assert "in 2 s" in index.read_text()
     index.write_text("<!DOCTYPE html><p>Mine")
-    with pytest.raises(UsageError, match=r"index\.html: is not a report of netlab's"):
+    with pytest.raises(UsageError, match=r"index\.html: not one of netlab's reports"):
         site.write(tmp_path / "report", [scenario], [result], 3.0)
     assert index.read_text() == "<!DOCTYPE html><p>Mine"
     assert list(index.parent.glob(".*")) == []
@@ -190,7 +190,7 @@ def test_a_report_replaces_a_report_and_nothing_else(scenario: Scenario, tmp_pat
 
 def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(NetlabError, match=r"index\.html: Not a directory: the report cannot be written there"):
+    with pytest.raises(NetlabError, match=r"index\.html: Not a directory: cannot write the report there"):
         write_page(tmp_path / "file" / "index.html", "x")
     (tmp_path / "index.html").mkdir()
     with pytest.raises(NetlabError, match=r"index\.html: Is a directory"):

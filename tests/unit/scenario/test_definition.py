@@ -82,7 +82,7 @@ def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
         ),
         (
             {"manifest": "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"},
-            "namespace/a: only objects within a Namespace can belong to a scenario",
+            "namespace/a: a scenario can only have namespaced objects",
         ),
         ({"checks": None}, "checks.py: No such file or directory; it holds"),
         ({"checks": "def f(:\n"}, "checks.py:1: invalid syntax"),
@@ -90,7 +90,7 @@ def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
         ({"checks": "import nosuchmodule\n"}, "checks.py:1: ModuleNotFoundError: No module named 'nosuchmodule'"),
         ({"checks": "open('/nosuch')\n"}, "checks.py:1: [Errno 2] No such file or directory: '/nosuch'"),
         ({"checks": "def f(ctx): ...\n"}, "checks.py: has no function with @check(...)"),
-        ({"text": None}, "README.md: No such file or directory; it tells"),
+        ({"text": None}, "README.md: No such file or directory; it explains"),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_its_place(
@@ -104,7 +104,7 @@ def test_a_mistake_is_told_in_one_line_with_its_place(
 
 
 def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nosuch: is not a folder"):
+    with pytest.raises(UsageError, match="nosuch: not a folder"):
         load(tmp_path / "nosuch")
 
 

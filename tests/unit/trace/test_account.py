@@ -72,12 +72,12 @@ def _error(kind: int, code: int, source: bytes = _NODE, mtu: int = 0) -> Headers
         (_journey(_BACK, *_CAME, reply=True), Verdict("delivered", "m", "10.0.1.1 port 80 of ns/b answers")),
         (
             _journey(_BACK._replace(flags=RST | ACK), *_CAME, reply=True),
-            Verdict("refused", "m", "nobody listens at 10.0.1.1 port 80 of ns/b: it answers with a reset"),
+            Verdict("refused", "m", "nothing listens at 10.0.1.1 port 80 of ns/b: it answers with a reset"),
         ),
         (
             _journey(_error(3, 3, _SERVER)._replace(quoted=_THERE._replace(protocol=UDP)), *_CAME, reply=True),
             Verdict(
-                "refused", "m", "nobody listens at 10.0.1.1 port 80 of ns/b: it answers with ICMP port unreachable"
+                "refused", "m", "nothing listens at 10.0.1.1 port 80 of ns/b: it answers with ICMP port unreachable"
             ),
         ),
         (
@@ -93,7 +93,7 @@ def _error(kind: int, code: int, source: bytes = _NODE, mtu: int = 0) -> Headers
             Verdict(
                 "dropped",
                 "n",
-                "10.0.1.1 port 80 of ns/b answers, but the answer is lost: nothing says why; last seen at n veth0 (in)",
+                "10.0.1.1 port 80 of ns/b answers, but the answer is lost: no evidence why; last seen at n veth0 (in)",
             ),
         ),
     ],
@@ -103,7 +103,7 @@ def test_what_came_back_tells_what_became_of_it(reply: Journey, expected: Verdic
 
 
 def test_what_arrived_without_an_answer_was_delivered_unless_something_threw_it_away() -> None:
-    assert _verdict(_ARRIVED) == Verdict("delivered", "m", "reached 10.0.1.1 port 80 of ns/b; nobody answered")
+    assert _verdict(_ARRIVED) == Verdict("delivered", "m", "reached 10.0.1.1 port 80 of ns/b; there was no answer")
     lost = _verdict(_ARRIVED, thrown={"ns/b": ["rp_filter: so it is"]})
     assert lost == Verdict("dropped", "m", "rp_filter: so it is; last seen at ns/b eth0 (in)")
 
@@ -135,7 +135,7 @@ def test_the_state_tells_why_at_either_end_of_the_last_wire() -> None:
             Verdict("dropped", "n", "1500 bytes"),
             Verdict("dropped", "n", "Message too long: 1500 bytes"),
         ),
-        ("refused", "no", None, Verdict("refused", "n", "nobody listens there: no")),
+        ("refused", "no", None, Verdict("refused", "n", "nothing listens there: no")),
         ("silent", "", None, Verdict("dropped", "n", "it was never seen to leave")),
         ("answered", "", None, Verdict("delivered", "n", "it was answered, but no tap saw it")),
     ],

@@ -13,7 +13,7 @@ from netlab.trace.counters import read, reasons
         ("TcpExt IPReversePathFilter", "rp_filter: "),
         ("Ip OutNoRoutes", "there is no route"),
         ("Ip6InTooBigErrors", "it is larger than the MTU"),
-        ("vxlan0 dropped", "interface vxlan0 threw it away"),
+        ("vxlan0 dropped", "interface vxlan0 dropped it"),
     ],
 )
 def test_what_has_risen_is_a_reason(name: str, reason: str) -> None:

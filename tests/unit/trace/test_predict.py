@@ -157,7 +157,7 @@ def test_a_flow_that_is_known_goes_where_it_went() -> None:
     assert fresh.hops[-1].owner == "default/a"
     (path,) = predict(world, Probe("outside", NODE, "udp", 53, 5000))
     assert path.verdict.outcome == "dropped"
-    assert path.verdict.reason == "no neighbour 10.244.1.9: nobody answers for it on cni0"
+    assert path.verdict.reason == "no neighbour 10.244.1.9: nothing answers for it on cni0"
 
 
 REFUSALS = [
@@ -236,7 +236,7 @@ FAULTS = {
     "eth0 of default/b, where veth-b leads, is down": (changed_link(POD_B, "eth0", up=False), 3),
     "eth0 has no carrier": (changed_link(POD_A, "eth0", carrier=False), 1),
     "eth0 is down": (changed_link(POD_A, "eth0", up=False), 0),
-    "nobody listens": (pod("b", B, "02:00:00:00:00:0b", listeners=()), 4),
+    "nothing listens": (pod("b", B, "02:00:00:00:00:0b", listeners=()), 4),
     "martian source": (
         namespace("default/b", "node-1", POD_B.links[1:], [Address(B, 24, "eth0"), Address(A, 32, "lo")]),
         4,

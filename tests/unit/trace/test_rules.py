@@ -76,7 +76,7 @@ _PLAN: Plan = {
         ("198.51.100.1", 80, "kube-proxy", "firewall", _DROP, "drop", "dropped",
          "Service ns/web:http, externalTrafficPolicy Cluster: 10.0.0.1 is not in loadBalancerSourceRanges"),
         ("10.96.0.1", 81, "kube-proxy", "refuse", _DROP, "reject", "rejected",
-         "10.96.0.1 is a Service's, which has no port 81/tcp"),
+         "10.96.0.1 is a Service's address, and it has no port 81/tcp"),
         ("10.96.0.9", 80, "kube-proxy", "refuse", _DROP, "ip daddr 10.96.0.0/16 drop", "dropped",
          "no Service has the address 10.96.0.9"),
         ("203.0.113.9", 80, "netlab-egress", "postrouting", _ACCEPT, "masquerade fully-random", "SNAT",

@@ -50,7 +50,7 @@ def refused(code: int, said: str, call: Any, *arguments: Any, **keys: Any) -> No
     [
         ({"snat": "yes"}, errors.INVALID_CONFIG, "snat: 'yes' must be true or false"),
         ({"masqAll": 1}, errors.INVALID_CONFIG, "masqAll: 1"),
-        ({"markMasqBit": 32}, errors.INVALID_CONFIG, "markMasqBit: 32 must be 0 to 31"),
+        ({"markMasqBit": 32}, errors.INVALID_CONFIG, "markMasqBit: 32 must be between 0 and 31"),
         ({"markMasqBit": -1}, errors.INVALID_CONFIG, "markMasqBit: -1"),
         ({"backend": "ebpf"}, errors.INVALID_CONFIG, "backend: 'ebpf' must be iptables or nftables"),
         (
