@@ -332,7 +332,7 @@ def test_what_is_lost_is_counted_and_said_loudly(stall: Netlab, tmp_path: Path) 
     assert capture.status == 1
     lost = sum(pcapng.read(path).drops.values())
     assert lost > 0
-    assert f"Warning: {lost} FRAMES WERE LOST for want of room" in capture.err
+    assert f"Warning: {lost} FRAMES WERE LOST for lack of buffer space" in capture.err
 
 
 def test_it_stops_after_so_many_lines_or_seconds(stall: Netlab) -> None:
@@ -350,14 +350,14 @@ def test_it_stops_after_so_many_lines_or_seconds(stall: Netlab) -> None:
         (["--pod", "stal", "-n", "nowhere"], 3, "there is no pod 'stal' in namespace nowhere"),
         (["--service", "buyer"], 3, "a pod has that name: --pod"),
         (["--node", "node-3"], 3, "there is no node 'node-3'; did you mean node-"),
-        (["--pod", "stall"], 2, "pod default/stall is in the network of its node: use --node node-1"),
-        (["--pod", "a", "--service", "b"], 2, "--pod and --service: give one of them"),
+        (["--pod", "stall"], 2, "pod default/stall uses its node's network; use --node node-1"),
+        (["--pod", "a", "--service", "b"], 2, "--pod and --service: use only one of them"),
         (["--all", "--node", "node-1"], 2, "--all is everything"),
-        (["-n", "x", "--pod", "y/z"], 2, "leave one of them out"),
+        (["-n", "x", "--pod", "y/z"], 2, "leave out one of them"),
         (["-f", "tcp prot 80"], 2, "filter 'tcp prot 80': can't parse filter expression: syntax error"),
         (["-w", "-", "-o", "json"], 2, "leave one of them out"),
         (["-w", "/"], 2, "is a directory"),
-        (["-w", "/nowhere/at/all"], 2, "there is no directory /nowhere/at"),
+        (["-w", "/nowhere/at/all"], 2, "no directory /nowhere/at"),
         (["-w", "/proc/packets"], 1, "packets cannot be written there"),
         (["--name", "none"], 3, "there is no lab 'none'"),
     ],

@@ -111,7 +111,7 @@ REFUSED = [
     (2, ["install", "--subnet", "10.0.0.1/8"], "subnet 10.0.0.1/8"),
     (2, ["install", "--network", "a b"], "network 'a b'"),
     (2, ["install", "--mode", "vxlan"], "--device"),
-    (3, ["uninstall", "--bin-dir", "/nonexistent"], "/nonexistent: netlab has installed nothing there"),
+    (3, ["uninstall", "--bin-dir", "/nonexistent"], "/nonexistent: netlab installed nothing there"),
 ]
 
 

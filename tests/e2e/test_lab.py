@@ -96,9 +96,9 @@ def test_what_cannot_be_is_refused_in_one_line(netlab: Netlab, arguments: list[s
 
 
 HOMES = [
-    ("file", "is no directory"),
-    ("file/beneath", "is no directory"),
-    ("nowhere", "is no directory"),
+    ("file", "is not a directory"),
+    ("file/beneath", "is not a directory"),
+    ("nowhere", "is not a directory"),
     ("x" * 200, "too long for a Unix socket"),
 ]
 

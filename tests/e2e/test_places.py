@@ -161,7 +161,7 @@ NOT_FOUND = [
     (["exec", "talkr", "--", "true"], 3, "did you mean talker?"),
     (["exec", "node/node-9", "--", "true"], 3, "node-9"),
     (["exec", "talker", "-c", "nobody", "--", "true"], 3, "it has web, shell"),
-    (["exec", "outside", "-c", "web", "--", "true"], 2, "leave -c out"),
+    (["exec", "outside", "-c", "web", "--", "true"], 2, "leave out -c"),
     (["exec", "deploy/web", "--", "true"], 2, "name a POD"),
     (["logs", "absent"], 3, "there is no pod 'absent'"),
     (["logs", "talker", "-c", "shell", "-p"], 3, "no earlier run"),

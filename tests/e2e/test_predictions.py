@@ -524,7 +524,7 @@ FAULTS = [
         (("fabric", "ip link set node-2 mtu 1300"),),
         (("fabric", "ip link set node-2 mtu 1500"),),
         "dropped",
-        "without a word",
+        "silently",
         ("routed",),
     ),
     Fault(
@@ -542,7 +542,7 @@ FAULTS = [
         (("node-2", "ip link set eth0 mtu 1300"),),
         (("node-2", "ip link set eth0 mtu 1500"), ("node-2", "ip link set vxlan0 mtu 1450")),
         "dropped",
-        "without a word",
+        "silently",
         ("vxlan",),
     ),
     Fault(

@@ -205,7 +205,7 @@ def test_without_tcpdump_only_what_needs_it_is_skipped(lab: Netlab, tmp_path: Pa
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     (result,) = json.loads(done.stdout)
     skipped = [check["observed"] for check in result["checks"] if check["status"] == "skipped"]
-    assert skipped == ["filters are compiled by tcpdump, which is not installed: install the package tcpdump"]
+    assert skipped == ["filters need tcpdump, which is not installed; install the package tcpdump"]
     assert result["status"] == "passed"
 
 

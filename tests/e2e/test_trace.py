@@ -371,7 +371,7 @@ def test_ends_are_completed(lab: Lab, words: tuple[str, ...], offered: list[str]
         (3, ("client", "local:80"), "there is no pod 'local' in namespace default; did you mean svc/local?"),
         (2, ("client", "10.96.0.1"), "give ADDRESS:PORT"),
         (2, ("client", "far"), "which port? Write far:PORT, or in `netlab trace` --proto icmp"),
-        (2, ("203.0.113.9", "svc/near:80"), "nobody in the lab has this address"),
+        (2, ("203.0.113.9", "svc/near:80"), "nothing in the lab has this address"),
         (2, ("client", "far:8080", "--size", "1000"), "TCP chooses the sizes of its packets itself"),
         (2, ("client", "far:8080", "--proto", "icmp"), "ICMP has no ports"),
         (3, ("--name", "none", "client", "far:80"), "there is no lab 'none'"),

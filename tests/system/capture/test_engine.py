@@ -365,11 +365,11 @@ def test_hundreds_of_taps_begin_and_end_together() -> None:
 @pytest.mark.parametrize(
     ("interface", "expression", "error", "says"),
     [
-        ("nosuch0", "", NotFoundError, "default/web-1: there is no interface 'nosuch0' there"),
+        ("nosuch0", "", NotFoundError, "default/web-1: no interface 'nosuch0' there"),
         ("nosuch0", "udp", NotFoundError, "nosuch0"),
         ("an-interface-name-that-is-too-long", "", NotFoundError, "an-interface-name"),
         ("lo", "tcp prot 80", UsageError, "syntax error"),
-        ("tunnel", "", UnsupportedError, "is no Ethernet interface"),
+        ("tunnel", "", UnsupportedError, "not an Ethernet interface"),
     ],
 )
 def test_a_refusal_says_why_in_one_line_and_leaves_nothing(

@@ -468,7 +468,7 @@ def test_without_mappings_the_previous_result_passes_and_nothing_is_done(tmp_pat
         del config["prevResult"]
         status, answer = execute("ADD", config, **variables)
         assert (status, answer["code"]) == (1, errors.INVALID_CONFIG)
-        assert answer["msg"].startswith("prevResult: there is none")
+        assert answer["msg"].startswith("prevResult: missing")
         assert execute("DEL", config, **variables) == (0, {})
     assert table() == ""
 
@@ -487,7 +487,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "a mapping led elsewhere": (
         "delete element {0} ports6 {{ tcp . 8080 }}; add element {0} ports6 "
         '{{ tcp . 8080 comment "net/one/eth0" : fd00::9 . 80 }}',
-        "8080/tcp of any IPv6 .* of map ports6 is another",
+        "8080/tcp of any IPv6 .* of map ports6 differs",
     ),
     "a mapping of somebody else": (
         "delete element {0} ports4 {{ tcp . 8080 }}; add element {0} ports4 "

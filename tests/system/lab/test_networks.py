@@ -19,10 +19,10 @@ _BIND = 4096
 def test_a_file_that_is_no_namespace_yet_or_any_more_is_as_good_as_gone(tmp_path: Path) -> None:
     here, path = os.pidfd_open(os.getpid()), tmp_path / "cni-1"
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    with pytest.raises(NotFoundError, match=r"default/web is gone: its network cannot be entered \(No such file"):
+    with pytest.raises(NotFoundError, match=r"default/web is gone; cannot enter its network \(No such file"):
         _opened(here, str(path), "default/web")
     path.touch()
-    with pytest.raises(NotFoundError, match=r"default/web is gone: its network cannot be entered \("):
+    with pytest.raises(NotFoundError, match=r"default/web is gone; cannot enter its network \("):
         _opened(here, str(path), "default/web")
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     syscalls.mount("/proc/self/ns/net", path, flags=_BIND)

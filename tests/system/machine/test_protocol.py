@@ -47,18 +47,18 @@ def ask(client: socket.socket, line: bytes) -> Any:
         *(
             (json.dumps(request).encode() + b"\n", message)
             for request, message in (
-                ({"op": "sandbox.create"}, "id: a string"),
+                ({"op": "sandbox.create"}, "id: expected a string"),
                 ({"op": "sandbox.create", "id": "../../etc"}, "is not a name"),
                 ({"op": "sandbox.create", "id": "a\0b"}, "without NUL"),
                 ({"op": "container.kill", "id": "c", "signal": "TERM"}, "no such container"),
                 ({"op": "container.exec", "id": "c", "command": ["x"], "timeout": 1}, "no such container"),
                 ({"op": "service.stop", "name": "s", "grace": -1}, "grace: seconds"),
-                ({"op": "service.run", "name": "s", "argv": [], "log": "/l"}, "argv: a program"),
+                ({"op": "service.run", "name": "s", "argv": [], "log": "/l"}, "argv: expected a"),
                 ({"op": "service.run", "name": "s", "argv": "sh", "log": "/l"}, "argv: a list"),
                 ({**_RUN, "log": "relative"}, "not an absolute path"),
                 ({**_RUN, "env": {"A=B": "c"}}, "is not a valid variable name"),
-                ({**_RUN, "env": {"A": 1}}, "env[A]: a string"),
-                ({**_RUN, "command": ["a", None]}, "command[1]: a string"),
+                ({**_RUN, "env": {"A": 1}}, "env[A]: expected a string"),
+                ({**_RUN, "command": ["a", None]}, "command[1]: expected a string"),
                 ({**_RUN, "colour": "blue"}, "colour: no such field"),
                 ({"op": "open", "id": "nobody"}, "no such container"),
             )

@@ -75,7 +75,7 @@ def test_where_nobody_is_any_more_nothing_is_run() -> None:
     os.waitpid(child, 0)
     status, text = run([Namespaces(pidfd, ALL_BUT_USER)], ["echo", "here"], ENV, 10)
     assert status == 125
-    assert "has ended meanwhile" in text
+    assert "ended in the meantime" in text
 
 
 @isolated

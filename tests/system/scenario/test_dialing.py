@@ -115,5 +115,5 @@ def test_a_namespace_whose_process_has_ended_cannot_be_entered() -> None:
         os._exit(0)
     pidfd = os.pidfd_open(child)
     os.waitpid(child, 0)
-    with pytest.raises(NotFoundError, match="has ended meanwhile"):
+    with pytest.raises(NotFoundError, match="ended in the meantime"):
         SocketFactory(pidfd)

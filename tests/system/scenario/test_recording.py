@@ -85,7 +85,7 @@ def test_what_was_lost_is_told_of_its_interface_alone(tmp_path: Path) -> None:
 def test_an_interface_that_is_not_there_is_told_with_those_that_are() -> None:
     taps = {(tap.owner, tap.interface): tap for tap in (LO, VETH, Tap("node-1", "ns/pod", "eth0", "pod"))}
     assert find(taps, "node-1", "veth0") == VETH
-    with pytest.raises(NotFoundError, match=r"ns/pod has no interface 'eth1' that is up: it has eth0, lo"):
+    with pytest.raises(NotFoundError, match=r"ns/pod has no interface 'eth1' that is up; it has eth0, lo"):
         find(taps, "ns/pod", "eth1")
-    with pytest.raises(NotFoundError, match=r"ns/gone has no interface 'eth0' that is up: it has none"):
+    with pytest.raises(NotFoundError, match=r"ns/gone has no interface 'eth0' that is up; it has none"):
         find(taps, "ns/gone", "eth0")
