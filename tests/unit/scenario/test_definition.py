@@ -50,8 +50,8 @@ def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
     [
         ({"header": None}, "scenario.yaml: No such file or directory"),
         ({"header": "name: [\n"}, "scenario.yaml:2: "),
-        ({"header": ""}, "scenario.yaml: holds 0 documents, not one"),
-        ({"header": HEADER + "---\n" + HEADER}, "scenario.yaml: holds 2 documents, not one"),
+        ({"header": ""}, "scenario.yaml: expected one document, found 0"),
+        ({"header": HEADER + "---\n" + HEADER}, "scenario.yaml: expected one document, found 2"),
         ({"header": "name: mine\ntraffic: pod-to-pod\n"}, "scenario.yaml: title: is required"),
         (
             {"header": HEADER.replace("pod-to-pod", "pod-to-moon")},
