@@ -50,17 +50,15 @@ _INTERRUPTED = 130
     "--namespace",
     type=NamespaceType(),
     shell_complete=suggest(namespaces),
-    help="Of the pod or Service; all namespaces are searched without it.",
+    help="The namespace of the pod or Service.  [default: search all]",
 )
-@click.option("--pod", shell_complete=suggest(pods), help="Packets of one pod, wherever they are.")
+@click.option("--pod", shell_complete=suggest(pods), help="Packets of one pod, anywhere in the lab.")
 @click.option(
     "--node",
     shell_complete=suggest(machines),
     help="Packets of a node and its pods, or of the machines outside or fabric.",
 )
-@click.option(
-    "--service", shell_complete=suggest(services), help="Packets of a Service, before its translation and after."
-)
+@click.option("--service", shell_complete=suggest(services), help="Packets of a Service, before and after translation.")
 @click.option("--all", "everything", is_flag=True, help="All packets of the lab; excludes the options above.")
 @click.option("-f", "--filter", "expression", default="", help="Only packets that match a pcap-filter(7).")
 @click.option(

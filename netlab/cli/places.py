@@ -23,7 +23,7 @@ _POLL = 0.1
 
 
 _CONTAINER = click.option(
-    "-c", "--container", shell_complete=suggest(containers), help="The container; the pod's first if not given."
+    "-c", "--container", shell_complete=suggest(containers), help="The container.  [default: the pod's first]"
 )
 
 

@@ -111,7 +111,7 @@ def new(folder: Path) -> None:
 @scenario.command()
 @lab_option
 @click.argument("names", shell_complete=_complete, nargs=-1, required=True, metavar="NAME|all|PATH...")
-@click.option("--matrix", is_flag=True, help="In a lab for each network, proxy and family (12).")
+@click.option("--matrix", is_flag=True, help="Run in a lab for each network, proxy and family (12).")
 @click.option("--network", type=click.Choice(["vxlan", "routed", "bridge"]), help="The temporary lab's pod network.")
 @click.option("--proxy", type=click.Choice(["nftables", "iptables"]), help="The temporary lab's kube-proxy mode.")
 @click.option("--ipv6", "families", flag_value="IPv6", help="Use a temporary lab with IPv6 only.")
