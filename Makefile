@@ -17,10 +17,10 @@ help:
 	@echo 'make demo     setup, then every scenario'
 	@echo 'make test     setup, then the whole test suite'
 	@echo 'make lint     setup, then the style and type checkers'
-	@echo 'make format   setup, then mend the style'
+	@echo 'make format   setup, then fix the style'
 	@echo 'make bench    setup, then the measurements of docs/benchmarks.md'
 	@echo 'make install  put netlab on the PATH: a link in $(PREFIX)/bin (PREFIX=...)'
-	@echo 'make lock     setup/requirements.txt anew from pyproject.toml'
+	@echo 'make lock     update setup/requirements.txt from pyproject.toml'
 	@echo 'make clean    remove what the above made here'
 
 setup:

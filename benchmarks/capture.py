@@ -84,7 +84,7 @@ _receivers: list[socket.socket] = []
 
 
 def receive() -> None:
-    """Have the port open for good: nobody needs to read."""
+    """Keep the port open: nothing needs to read."""
     _receivers.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     _receivers[0].bind((ADDRESS, PORT))
 
@@ -134,7 +134,7 @@ def numbers(frames: list[Frame]) -> dict[Tap, list[int]]:
 
 
 def by_engine(hosts: dict[str, Host], work: Callable[[], Sent], folder: Path) -> dict[str, Any]:
-    """The work watched by the engine, while nobody reads; then all of it is read and written."""
+    """The work watched by the engine, without reading; then all of it is read and written."""
     with Engine([source(hosts, *each) for each in PATH], FILTER) as engine:
         sent = work()
         began = time.perf_counter()

@@ -173,7 +173,7 @@ class Correlator:
         return sent(headers.protocol, flow, seen.tap.owner)
 
     def _joined(self, groups: dict[Sent, list[Sighting]]) -> dict[Sent, list[Sighting]]:
-        """The groups, with those made one which can only be of one packet whose translation nobody told of."""
+        """The groups, with those made one which can only be of one packet whose translation is unknown."""
         while True:
             pairs = [
                 (origin, other)

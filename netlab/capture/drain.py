@@ -47,7 +47,7 @@ _LONGEST_END = 5.0
 _CLOSING = 32
 """Rings closed at once: the kernel waits for every processor, twice, before it frees one (packet_release)."""
 _LOOK_AGAIN = 0.1
-"""Seconds until an interface that is down is looked at again: that it is deleted after that, nobody tells."""
+"""Seconds until an interface that is down is looked at again: there is no notice if it is deleted after that."""
 
 
 class Progress:

@@ -239,7 +239,7 @@ class Engine:
         """
         self._stopped = True
         self._request(STOP)
-        # The answer stays where it is, for whoever else waits for it.
+        # The answer stays there for other waiters.
         if not _readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):
             raise TimedOutError("the capture does not end; the machine is overloaded, try again")
 
@@ -262,7 +262,7 @@ class Engine:
             self._control.send(request)
 
     def _why(self) -> NetlabError:
-        """Why the process that empties the rings has ended though nobody stopped it."""
+        """Why the process that empties the rings ended by itself."""
         if self._failure is None:
             self._control.setblocking(False)
             try:

@@ -1,7 +1,7 @@
 """The headers of a frame as one small value, read by struct at the offsets that the protocols fix.
 
 A capture of a few seconds holds 100,000s of frames: scapy takes a millisecond for one of them, this some microseconds.
-What a VXLAN packet carries is what is read (RFC 7348): the packet that somebody sent, and beside it who carries it.
+What a VXLAN packet carries is what is read (RFC 7348): the original packet, and beside it its carrier.
 """
 
 from __future__ import annotations

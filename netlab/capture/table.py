@@ -1,4 +1,4 @@
-"""How a followed packet is told: as a row for people, as plain values for programs."""
+"""The forms of a followed packet: a row for people, plain values for programs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from netlab.errors import NetlabError, UnsupportedError
 
 SOURCE = Path(__file__).with_suffix(".c")
 BUILT = Path(sys.prefix) / "libexec" / "netlab" / "cni-client"
-"""Part of this environment, so whoever builds it may write there."""
+"""Part of this environment, so the builder may write there."""
 _TIMEOUT = 60.0
 
 

@@ -126,8 +126,8 @@ class Runtime:
     def collect_garbage(self, network: NetworkList, valid: Collection[tuple[str, str]]) -> list[Attachment]:
         """Remove every attachment to the network but the valid ones, given as (container id, interface name).
 
-        What the cache knows is deleted; then, from cniVersion 1.1.0, each plugin is told what is valid, so that it can
-        remove what nobody knows. Returns what was deleted. Raises `CniError`, with all that failed, after the rest.
+        What the cache knows is deleted; then, from cniVersion 1.1.0, each plugin gets the list of valid attachments
+        and can remove unknown ones. Returns what was deleted. Raises `CniError`, with all that failed, after the rest.
         """
         if network.disable_gc:
             return []

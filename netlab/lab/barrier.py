@@ -2,7 +2,7 @@
 
 What is done by the API reaches the packets in two steps: controllers act upon it (a Deployment's pods, a Service's
 EndpointSlices), and every node's kube-proxy and agent of the pod network put in force what all of them wrote. Each
-tells the resourceVersion up to which it has done its part (netlab.lab.revisions): nobody guesses how long that takes.
+tells the resourceVersion up to which it has done its part (netlab.lab.revisions): no guess how long that takes.
 """
 
 from __future__ import annotations

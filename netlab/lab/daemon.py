@@ -117,7 +117,7 @@ class Supervisor:
 
     def start(self, component: Component) -> None:
         """Start a component for the first time."""
-        # From here on nothing that is loaded is garbage: children share these pages until somebody writes to them.
+        # From here on nothing that is loaded is garbage: children share these pages until one of them writes to them.
         gc.freeze()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         child = _Child(component, time.monotonic())

@@ -36,7 +36,7 @@ class _Ended(BaseException):
 
 
 def main() -> None:
-    """Run the monitor until the lab ends; the outcome of the start is told on READY_FD."""
+    """Run the monitor until the lab ends; the outcome of the start goes to READY_FD."""
     paths = LabPaths(Path(sys.argv[1]))
     ready = int(sys.argv[2])
     os.set_inheritable(ready, False)

@@ -21,7 +21,7 @@ class Names:
         self._owners: dict[bytes, str] = {}
         self._services: dict[tuple[bytes, int, str], str] = {}
         self._virtual: dict[bytes, str] = {}
-        """Services by those of their addresses that are nobody else's."""
+        """Services by the addresses that only they have."""
         for address in outside:
             self._owners[packed(address)] = OUTSIDE
         nodes = [

@@ -50,5 +50,5 @@ def restore(lab: Lab, file: Path | None) -> snapshots.Header:
     except OSError as error:
         raise startup.explained(error, lab.paths.directory) from error
     except sqlite3.Error as error:
-        raise NetlabError(f"lab {lab.name}: its database cannot be made anew: {error}") from error
+        raise NetlabError(f"lab {lab.name}: cannot rebuild its database: {error}") from error
     return snapshot.header

@@ -45,7 +45,7 @@ class AsyncMachine:
         return path
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
-        """Remove a sandbox; one that does not exist is no error, one with running containers is (EBUSY)."""
+        """Remove a sandbox, if it exists; one with running containers is an error (EBUSY)."""
         await self._call(protocol.SANDBOX_REMOVE, {"id": sandbox_id})
 
     async def run_container(self, spec: ContainerSpec) -> RunningContainer:
@@ -57,11 +57,11 @@ class AsyncMachine:
         return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, protocol.shallow(spec))))
 
     async def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to a container's pid 1; a container that has exited already is no error."""
+        """Send a signal to a container's pid 1, unless the container has already exited."""
         await self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
 
     async def remove(self, container_id: str) -> None:
-        """Forget a container that has exited; an unknown one is no error, a running one is (EBUSY)."""
+        """Forget a container that has exited, if it is known; a running one is an error (EBUSY)."""
         await self._call(protocol.CONTAINER_REMOVE, {"id": container_id})
 
     async def state(self) -> MachineState:

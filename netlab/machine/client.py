@@ -84,7 +84,7 @@ class Machine:
         return path
 
     def remove_sandbox(self, sandbox_id: str) -> None:
-        """Remove a sandbox; one that does not exist is no error, one with running containers is (EBUSY)."""
+        """Remove a sandbox, if it exists; one with running containers is an error (EBUSY)."""
         self._call(protocol.SANDBOX_REMOVE, {"id": sandbox_id})
 
     def run_container(self, spec: ContainerSpec) -> RunningContainer:
@@ -92,11 +92,11 @@ class Machine:
         return RunningContainer(**self._call(protocol.CONTAINER_RUN, protocol.shallow(spec)))
 
     def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to a container's pid 1; a container that has exited already is no error."""
+        """Send a signal to a container's pid 1, unless the container has already exited."""
         self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
 
     def remove(self, container_id: str) -> None:
-        """Forget a container that has exited; an unknown one is no error, a running one is (EBUSY)."""
+        """Forget a container that has exited, if it is known; a running one is an error (EBUSY)."""
         self._call(protocol.CONTAINER_REMOVE, {"id": container_id})
 
     def state(self) -> MachineState:

@@ -25,7 +25,7 @@ _IFREQ = struct.Struct("16sH22x")
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """What a machine is told when it is made. `lab_dir` stays writable within it."""
+    """A machine's configuration. `lab_dir` stays writable within it."""
 
     name: str
     socket: str

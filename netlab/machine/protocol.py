@@ -3,7 +3,7 @@
     -> {"op": "container.kill", "id": "web", "signal": 15}
     <- {"ok": null}   or   {"error": "container web: no such container", "errno": 2}
 
-A connection carries one request at a time; whoever wants several at once opens several. `open` passes a file
+A connection carries one request at a time; for several at once, open several. `open` passes a file
 descriptor with its reply (SCM_RIGHTS). After `events` the connection carries nothing but exits, one per line. Times
 are seconds since the epoch, as floats. pid 1 of every machine loads this module: its imports stay few.
 """

@@ -28,7 +28,7 @@ from netlab.node.sandboxes import Sandboxes, pod_uid
 from netlab.node.worker import NodeContext, PodWorker
 
 _RETRY = 2.0
-"""Seconds until the removal of a sandbox that nobody needs is tried again."""
+"""Seconds before retrying to remove an unused sandbox."""
 
 log = logging.getLogger(__name__)
 

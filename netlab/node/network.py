@@ -242,7 +242,7 @@ async def _sync(
         return applied
     wanted = plan(config, me, list(nodes.values()))
     if wanted.vtep and VTEP_MAC not in me.metadata.annotations:
-        applied = None  # the Node is new, or made anew: its peers must learn of the device
+        applied = None  # the Node is new, or was created again: its peers must learn about the device
     if wanted != applied:
         vtep_mac = await asyncio.to_thread(apply, config, wanted, applied)
         if vtep_mac and me.metadata.annotations.get(VTEP_MAC) != vtep_mac:

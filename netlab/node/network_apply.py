@@ -105,7 +105,7 @@ def _remove_strays(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> No
 
 
 def _masquerade(config: NetworkConfig, wanted: PodNetwork) -> None:
-    """What this node's pods send out of the cluster leaves with the node's address, as nobody outside knows theirs."""
+    """What this node's pods send out of the cluster leaves with the node's address, as theirs are unknown outside."""
     rules = []
     for cidr in wanted.pod_cidrs:
         version = ipaddress.ip_network(cidr).version

@@ -105,7 +105,7 @@ class PodState:
     sandbox_retry_at: float = 0.0
     runs: dict[str, Run] = field(default_factory=dict)
     gone: bool = False
-    """The object was removed from the API: nobody waits for this pod any more."""
+    """The object was removed from the API: nothing waits for this pod any more."""
     failed: tuple[str, str] | None = None
     """Reason and message why the whole pod is ended, such as DeadlineExceeded."""
 

@@ -182,7 +182,7 @@ class Registration:
                 next_heartbeat = loop.time() + HEARTBEAT
             except ApiError as error:
                 if error.reason == "NotFound":
-                    # Somebody deleted the Node: this node is still here, and says so (upstream's registerNode).
+                    # The Node was deleted: this node still exists, and registers again (upstream's registerNode).
                     await self.register()
                 else:
                     log.warning("node %s: status: %s", self._name, error)

@@ -1,4 +1,4 @@
-"""Reports of a pod's status to the API: few, and at once when somebody waits for them."""
+"""Reports of a pod's status to the API: few, and immediate if anything waits for them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class StatusReporter:
         return not any(run.exit or run.waiting for run in self._state.runs.values())
 
     def _contradicted(self) -> bool:
-        """Whether somebody else has overwritten, since the last report, a condition that is the kubelet's."""
+        """Whether one of the kubelet's conditions was overwritten since the last report."""
         if self._reported is None or int(self._pod.metadata.resourceVersion) <= self._reported_version:
             return False
         present = {each.type: each.status for each in self._pod.status.conditions}

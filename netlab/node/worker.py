@@ -215,7 +215,7 @@ class PodWorker:
                 await self._reporter.report_now()
                 await node.client.delete(PODS, meta.name, meta.namespace, grace_period_seconds=0, uid=meta.uid)
             except ApiError as error:
-                # NotFound: somebody was faster. Conflict: the name belongs to another pod by now.
+                # NotFound: another client got there first. Conflict: the name now belongs to another pod.
                 if error.reason not in ("NotFound", "Conflict"):
                     raise
         shutil.rmtree(logs.pod_dir(node.log_dir, self.pod), ignore_errors=True)
@@ -263,7 +263,7 @@ class PodWorker:
         assert sandbox is not None
         env = environment.environment(pod, spec, sandbox.ips, node.node_ips)
         path = logs.log_path(node.log_dir, pod, spec.name, run.attempt)
-        # Containers' output is theirs alone: nobody else's account may read it.
+        # Containers' output is private: other accounts may not read it.
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         old = logs.log_path(node.log_dir, pod, spec.name, run.attempt - _KEPT_LOGS)

@@ -19,7 +19,7 @@ _MARKS = (f'name="generator" content="{GENERATOR}"', f'data-generator="{GENERATO
 def write_page(path: Path, text: str) -> None:
     """Write a page in the place of one of netlab's own, or where there was nothing.
 
-    Raises `UsageError` when somebody else's file is there, `NetlabError` when it cannot be written.
+    Raises `UsageError` if another program's file is there, `NetlabError` when it cannot be written.
     """
     require_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -39,7 +39,7 @@ _LEGEND = element(
             ("key request", "", "asks"),
             ("key reply plain", "", "answers"),
             ("key bad", "", "refuses"),
-            ("key unwatched", "", "to or from where nobody watched"),
+            ("key unwatched", "", "to or from an unwatched place"),
             ("key dot", "", "translated by a node that was not watched"),
             ("sign bad", "✗", "not seen where it was to arrive"),
         )

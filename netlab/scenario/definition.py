@@ -88,7 +88,7 @@ class Scenario:
 def load(folder: Path) -> Scenario:
     """Read a scenario. Raises `UsageError` naming the file and the field or line that is wrong."""
     if not _is_folder(str(folder)):
-        raise UsageError(f"{folder}: is not a folder")
+        raise UsageError(f"{folder}: not a folder")
     header = _header(folder / _FILE)
     return Scenario(folder, header, _manifests(folder), _checks(folder / "checks.py"), _text(folder / "README.md"))
 

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Callable
 
 REFUSED = "connection refused"
-"""A closed port, or a rule that rejects: somebody said no."""
+"""A closed port, or a rule that rejects: there was a refusal."""
 
 NO_ANSWER = "no answer"
-"""Nobody said anything within the time: a rule that drops, or no way there or back."""
+"""No answer within the time: a rule that drops, or no path there or back."""
 
 TIMEOUT = 15.0
 """Seconds to wait for an answer that must come: it takes milliseconds, but all processors may be busy."""

@@ -67,7 +67,7 @@ class Host:
     """A place of the lab with a network of its own: requests are sent from there.
 
     `name` is what a person calls it, `address` its address in the family of the run. A request is sent when all nodes
-    have put in force what has been done until then. One that gets no answer is no error: its `Answer` says why.
+    have put in force what has been done until then. A missing answer is not an error: the `Answer` says why.
     `source_port` chooses the client's port (0: any), by which a connection can be found in a capture; `timeout` is in
     seconds.
     """
@@ -232,7 +232,7 @@ class Pod(Host):
         return f"{self.namespace}/{self.name}"
 
     def _ways(self) -> list[tuple[Place, int]]:
-        # Its container may have been started anew since the check asked for the pod.
+        # Its container may have restarted since the check asked for the pod.
         place = resolve(self._lab, self.name, self.namespace, None)
         return [(Place(self.node), ALL_BUT_USER), (place, syscalls.CLONE_NEWNET)]
 

@@ -30,7 +30,7 @@ _POLL = 0.02
 
 
 class Observer:
-    """Who is told what happens, while it happens. This one keeps it to itself."""
+    """Receives what happens, while it happens. This one ignores it."""
 
     def began(self, scenario: Scenario, lab: Lab, family: Family) -> None:
         """A scenario begins."""

@@ -1,1 +1,1 @@
-"""Following one packet through a lab: what ought to become of it, and what became of it."""
+"""Following one packet through a lab: what should happen to it, and what does."""

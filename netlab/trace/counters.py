@@ -17,8 +17,8 @@ _REASONS = {
     "Ip6InAddrErrors": "the destination is not for this host, and forwarding is off",
     "Ip6InTooBigErrors": "it is larger than the MTU",
     "Ip6InHdrErrors": "its hop limit is over, or its header is wrong",
-    "Udp NoPorts": "nobody listens at the port",
-    "Udp6NoPorts": "nobody listens at the port",
+    "Udp NoPorts": "nothing listens at the port",
+    "Udp6NoPorts": "nothing listens at the port",
     "TcpExt ListenOverflows": "the server does not accept connections as fast as they come",
 }
 _TRANSMIT = 8

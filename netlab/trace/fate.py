@@ -100,7 +100,7 @@ class Fate:
             reached = f"reached {_end(headers.destination, headers.dport)} of {owner}"
             if lost := self._answer_unsent(last.tap.machine):
                 return Verdict("dropped", last.tap.machine, f"{reached}{_LOST}{lost}")
-            # Nothing counts these by namespace; with accept_local it is another reason that nobody hears the answer.
+            # Nothing counts these by namespace; with accept_local it is another reason why no answer arrives.
             martian = self._has(owner, address_text(headers.source)) and last.tap.kind != "loopback"
             why = f": {address_text(headers.source)} is also its own address (martian source)" if martian else ""
             return Verdict("delivered", last.tap.machine, f"{reached}; there was no answer{why}")

@@ -250,7 +250,7 @@ def _sysctls(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[tuple[str,
 
 
 def _listeners() -> Iterator[state.Listener]:
-    """The sockets that take what nobody sent before; one of IPv6 that takes IPv4, too, is told as two."""
+    """The sockets that accept new peers; one of IPv6 that takes IPv4, too, is told as two."""
     with Netlink(_NETLINK_SOCK_DIAG) as kernel:
         for protocol, (number, waiting) in _WAITING.items():
             for family in (AF_INET, AF_INET6):

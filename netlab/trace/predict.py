@@ -1,4 +1,4 @@
-"""What ought to become of a packet, by the state of a lab: the way the kernel takes, hop by hop. Pure.
+"""What should happen to a packet in a lab's state: the path through the kernel, hop by hop. Pure.
 
 The walk goes where the kernel goes, in the order in which taps show it (Linux 6.x): from the IP layer of a namespace,
 which is here, over links (netlab.trace.links) to that of the next. Where the kernel may choose (an endpoint, an ECMP

@@ -18,7 +18,7 @@ from netlab.trace.nftrace import MakeSocket, Pattern, Signature
 from netlab.trace.state import Protocol
 
 Outcome = Literal["answered", "refused", "failed", "silent"]
-"""By data or a handshake; by a closed port or a rule that rejects; by the kernel, which says why; by nobody."""
+"""By data or a handshake; by a closed port or a rule that rejects; by the kernel, which says why; not at all."""
 
 # linux/tcp.h, linux/in.h, linux/in6.h: Python 3.11 has no names for them.
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21

@@ -1,4 +1,4 @@
-"""The State of a lab that is up: what its network namespaces have, and what its proxies ought to do.
+"""The State of a lab that is up: what its network namespaces have, and what its proxies should do.
 
 `observe` (netlab.trace.namespace) runs in every namespace in turn; what it tells is joined here.
 """

@@ -39,7 +39,7 @@ _NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What somebody wants to have traced, in the words of the command line.
+    """What to trace, in the words of the command line.
 
     `size` is of the IP packet in bytes (0: as small as can be); `timeout` in seconds.
     """

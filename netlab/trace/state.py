@@ -222,7 +222,7 @@ class Affinity(NamedTuple):
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A node's kube-proxy: what it ought to do, by the API, and the clients whose endpoints it remembers."""
+    """A node's kube-proxy: what it should do, according to the API, and the clients whose endpoints it remembers."""
 
     config: ProxyConfig
     plans: Mapping[Family, Plan]

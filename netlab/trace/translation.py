@@ -68,7 +68,7 @@ class Tracked:
                 self.original, self.answer, self.reply, self.new = flow.original, flow.reply, answers, False
                 break
         self.invalid = packet.quoted is not None and not self.reply
-        """An error about what is not known here: nobody translates it."""
+        """An error about an unknown connection: nothing translates it."""
 
     def flow(self, protocol: str) -> Flow:
         """The entry that remembers it."""

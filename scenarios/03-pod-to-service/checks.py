@@ -62,7 +62,7 @@ def rewritten_and_back(ctx: Context) -> None:
 def udp(ctx: Context) -> None:
     client, service = ctx.pod("client"), ctx.service("web")
     names = {pod.name for pod in ctx.pods("app=web", BACKENDS)}
-    # A connected socket takes datagrams of nobody else than the address it sent to.
+    # A connected socket only accepts datagrams from the address it sent to.
     seen = {client.udp(service.address, service.port, "hostname").text for _ in range(SAMPLE)}
     ctx.expect(names, seen, "who answers")
 

@@ -37,7 +37,7 @@ def load_balancer(ctx: Context) -> Iterator[None]:
             end.as_root(["ip", "link", "set", TUNNEL, "up"])
         # An interface without an address is strict even where it is to be loose (fib_validate_source's last resort).
         node.as_root(["ip", "address", "add", NODE_END[ctx.family], "dev", TUNNEL])
-        # Nobody has the address, so nobody would answer when asked for its MAC.
+        # No interface has the address, so nothing would answer for its MAC address.
         outside.as_root(["ip", "neighbour", "add", address, "lladdr", NODE_MAC, "dev", TUNNEL])
         outside.as_root(["ip", "route", "add", address, "dev", TUNNEL])
         yield

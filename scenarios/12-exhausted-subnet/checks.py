@@ -60,7 +60,7 @@ def no_address(ctx: Context) -> str:
     return ctx.eventually(lambda: ctx.trouble("app=late"), lambda text: "addresses" in text)
 
 
-@check("A node with two addresses runs two pods; the third waits in ContainerCreating, and says what there is none of")
+@check("A node with two addresses runs two pods; the third waits in ContainerCreating, and says why")
 def no_address_left(ctx: Context) -> None:
     ctx.pod("client")
     pair = narrow(ctx, ctx.node("node-1"))

@@ -24,7 +24,7 @@ Claim = tuple[str, int]
 class Pool:
     """Whole numbers from `first` to `last`, and who has which.
 
-    Free ones are found from a moving cursor on, so that one just released is not at once somebody else's (stale
+    Free ones are found from a moving cursor on, so that one just released is not reused at once (stale
     conntrack entries). The lower band is left to those who ask for a number, as long as the upper one lasts (KEP-3070).
     """
 
@@ -134,7 +134,7 @@ class Allocations:
             self._claims.pop(owner, None)
 
     def taken(self, claim: Claim, owner: str) -> bool:
-        """Whether somebody else has it."""
+        """Whether another owner has it."""
         pool, number = claim
         return self.pools[pool].owner(number) not in (None, owner)
 

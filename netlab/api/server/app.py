@@ -126,7 +126,7 @@ class _ResourceEndpoint:
                 body = await _read_body(request) if request.method != "GET" else b""
                 response = await self._answer(request, target, body)
         except ClientDisconnect:
-            return  # In the middle of its request: nothing was done, and nobody is there to be told.
+            return  # In the middle of its request: nothing was done, and there is no one to answer.
         except ApiError as error:
             response = _refuse(error)
         except UsageError as error:

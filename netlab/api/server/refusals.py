@@ -64,7 +64,7 @@ def already_exists(resource: Resource[Object], name: str) -> ApiError:
 
 
 def conflict(resource: Resource[Object], name: str, why: str) -> ApiError:
-    """409: somebody changed the object meanwhile, or it is another one of the same name."""
+    """409: the object changed in the meantime, or it is another one of the same name."""
     message = f'Operation cannot be fulfilled on {_qualified(resource, resource.plural)} "{name}": {why}'
     return _refusal(409, "Conflict", message, _about(resource, name))
 

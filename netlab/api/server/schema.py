@@ -81,7 +81,7 @@ def _shape(hint: Any) -> Shape:
 
 @dataclasses.dataclass
 class Findings:
-    """What a walk found: fields nobody knows, values of the wrong type, required fields absent, ignored fields used."""
+    """What a walk found: unknown fields, values of the wrong type, required fields absent, ignored fields used."""
 
     unreadable: list[StatusCause] = dataclasses.field(default_factory=list)
     missing: list[StatusCause] = dataclasses.field(default_factory=list)

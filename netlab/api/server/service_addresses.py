@@ -18,7 +18,7 @@ HEADLESS = "None"
 
 
 def claims(service: JSONObject, allocations: Allocations) -> frozenset[Claim]:
-    """All that a stored Service holds; addresses outside of the present ranges are nobody's."""
+    """All that a stored Service holds; addresses outside of the current ranges have no owner."""
     spec = service.get("spec", {})
     held = set()
     for address in _addresses(spec):
@@ -77,7 +77,7 @@ class _Completion:
         addresses = _addresses(spec)
         selectorless = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
         if selectorless and not asked and "ipFamilyPolicy" not in spec:
-            # Its endpoints are somebody else's work and may be of either family (alloc.go, initIPFamilyFields).
+            # Its endpoints are managed elsewhere and may be of either family (alloc.go, initIPFamilyFields).
             spec["ipFamilyPolicy"] = "RequireDualStack"
             spec["ipFamilies"] = [*available, *({"IPv4", "IPv6"} - set(available))]
             return

@@ -1,4 +1,4 @@
-"""What happened, and who is told: the recent events of each resource, and the watches that are open.
+"""The recent events of each resource, and the open watches that receive them.
 
 An event is encoded once and its bytes are shared by every watch that it concerns; the object inside it is the very
 bytes that were stored. Everything here runs in the event loop's thread.

@@ -98,7 +98,7 @@ def wait_for_client(servers: Sequence[socket.socket]) -> bool:
     """Sleep until one of the servers is called, or the container is told to end, which is True.
 
     An event loop is half of a container's start and a quarter of its memory, and most containers of a large lab are
-    never called: what nobody asks for is not paid for.
+    never called: unused features cost nothing.
     """
     told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signals.wake(tell)
