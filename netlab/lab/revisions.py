@@ -1,6 +1,6 @@
 """How far each component has followed the API: the resourceVersion that it has put in force.
 
-A component has a file in the lab's directory and writes two numbers into it: there is no asking, and it costs one system
+A component has a file in the lab's directory and writes two numbers into it: no one asks, and it costs one system
 call. It holds a lock (flock) on the file for as long as it lives, so that the number of one that has ended does not
 count; its successor begins with a file of its own, at 0. One that hangs no longer moves.
 """

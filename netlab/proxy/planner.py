@@ -229,7 +229,7 @@ def _sources(
             networks.append(network)
     if unread and not networks:
         raise PlanError(
-            f"Service {service.key}: loadBalancerSourceRanges has no valid range; its load balancer accepts no connections"
+            f"Service {service.key}: loadBalancerSourceRanges has no valid range; its load balancer is closed"
         )
     own = [ipaddress.ip_address(address) for address in node.addresses if family_of(address) == family]
     if any(address in network for address in own for network in networks):
