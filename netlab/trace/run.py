@@ -98,7 +98,7 @@ def _followed(
     taps = begun.taps
     namespaces = {network.owner: network for network in taps.values()}
     if owner not in namespaces:
-        raise NotFoundError(f"{owner} has no network: is it running? `netlab get pods -A` tells")
+        raise NotFoundError(f"{owner} has no network; `netlab get pods -A` shows whether it runs")
     make = partial(networks.socket, namespaces[owner])
     try:
         sender = Sender(request.protocol, destination, port, request.size, make)
