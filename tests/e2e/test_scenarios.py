@@ -187,7 +187,7 @@ def test_where_nothing_can_be_written_is_said_before_anything_starts(netlab: Net
     ):
         said = netlab.fails(2, "scenario", "run", "02-pod-to-pod", "--network", "routed", *arguments)
         assert said.startswith(f"netlab: {folder}: ")
-        assert said.endswith(f"nothing can be written there; name another folder with {arguments[-2]}")
+        assert said.endswith(f"cannot write there; choose another folder with {arguments[-2]}")
     assert [path.name for path in tmp_path.iterdir()] == ["02-pod-to-pod"]
 
 
