@@ -191,28 +191,28 @@ class Request:
         """An integer between `low` and `high`, both included."""
         value = self._value.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InvalidRequestError(f"{key}: an integer from {low} to {high} expected, not {shown(value)}")
+            raise InvalidRequestError(f"{key}: expected an integer from {low} to {high}, not {shown(value)}")
         return value
 
     def seconds(self, key: str) -> float:
         """A positive, finite number of seconds, at most a day."""
         value = self._value.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
-            raise InvalidRequestError(f"{key}: seconds from 0 to 86400 expected, not {shown(value)}")
+            raise InvalidRequestError(f"{key}: expected seconds from 0 to 86400, not {shown(value)}")
         return float(value)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, empty when absent."""
         value = self._value.get(key, [])
         if not isinstance(value, list):
-            raise InvalidRequestError(f"{key}: a list of strings expected, not {shown(value)}")
+            raise InvalidRequestError(f"{key}: expected a list of strings, not {shown(value)}")
         return [_text(f"{key}[{i}]", item) for i, item in enumerate(value)]
 
     def mapping(self, key: str) -> dict[str, str]:
         """A mapping of strings to strings, empty when absent."""
         value = self._value.get(key, {})
         if not isinstance(value, dict):
-            raise InvalidRequestError(f"{key}: a mapping of strings expected, not {shown(value)}")
+            raise InvalidRequestError(f"{key}: expected a mapping of strings, not {shown(value)}")
         return {_text(key, k): _text(f"{key}[{k}]", v) for k, v in value.items()}
 
     def environment(self, key: str) -> dict[str, str]:
@@ -254,7 +254,7 @@ def shown(value: Any) -> str:
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise InvalidRequestError(f"{key}: a string without NUL expected, not {shown(value)}")
+        raise InvalidRequestError(f"{key}: expected a string without NUL, not {shown(value)}")
     return value
 
 
