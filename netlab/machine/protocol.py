@@ -220,7 +220,7 @@ class Request:
         mapping = self.mapping(key)
         for name in mapping:
             if not name or "=" in name:
-                raise InvalidRequestError(f"{key}: {shown(name)} cannot be the name of a variable")
+                raise InvalidRequestError(f"{key}: {shown(name)} is not a valid variable name")
         return mapping
 
     def container_spec(self) -> ContainerSpec:
