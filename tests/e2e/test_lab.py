@@ -116,8 +116,8 @@ def test_a_directory_that_is_no_lab_is_left_as_it_is() -> None:
     program = Netlab(Path(tempfile.mkdtemp(prefix="netlab-")))
     (program.home / "documents/logs").mkdir(parents=True)
     (program.home / "documents/thesis").write_text("mine")
-    assert "is no lab" in program.fails(2, "up", "--name", "documents")
-    assert "is no lab" in program.fails(2, "down", "--name", "documents")
+    assert "is not a lab" in program.fails(2, "up", "--name", "documents")
+    assert "is not a lab" in program.fails(2, "down", "--name", "documents")
     assert (program.home / "documents/thesis").read_text() == "mine"
     shutil.rmtree(program.home)
 

@@ -162,7 +162,7 @@ NOT_FOUND = [
     (["exec", "node/node-9", "--", "true"], 3, "node-9"),
     (["exec", "talker", "-c", "nobody", "--", "true"], 3, "it has web, shell"),
     (["exec", "outside", "-c", "web", "--", "true"], 2, "leave out -c"),
-    (["exec", "deploy/web", "--", "true"], 2, "name a POD"),
+    (["exec", "deploy/web", "--", "true"], 2, "must be a POD"),
     (["logs", "absent"], 3, "there is no pod 'absent'"),
     (["logs", "talker", "-c", "shell", "-p"], 3, "no earlier run"),
 ]

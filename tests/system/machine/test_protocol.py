@@ -40,9 +40,9 @@ def ask(client: socket.socket, line: bytes) -> Any:
         (b"[" * 100000 + b"\n", "not JSON"),
         (b'{"op": ' + b"[" * 500 + b"]" * 500 + b"}\n", "op: expected a string without NUL, not a list"),
         (b'{"op": "' + b"x" * 100000 + b'"}\n', "is unknown"),
-        (b"[]\n", "a JSON object expected"),
-        (b"{}\n", "op: a string"),
-        (b'{"op": 1}\n', "op: a string"),
+        (b"[]\n", "expected a JSON object"),
+        (b"{}\n", "op: expected a string"),
+        (b'{"op": 1}\n', "op: expected a string"),
         (b'{"op": "reboot"}\n', "'reboot' is unknown"),
         *(
             (json.dumps(request).encode() + b"\n", message)

@@ -63,7 +63,7 @@ def test_checks_stand_in_the_order_of_the_file(tmp_path: Path) -> None:
         ),
         ({"header": HEADER + "node: 2\n"}, "scenario.yaml: node: there is no such field: did you mean nodes?"),
         ({"header": "[a]\n"}, "scenario.yaml: document 1 is not an object"),
-        ({"header": "1: 2\n"}, "scenario.yaml: expected fields, each with its value"),
+        ({"header": "1: 2\n"}, "scenario.yaml: '1': there is no such field"),
         ({"header": HEADER + "nodes: many\n"}, "scenario.yaml: nodes: expected int, got str"),
         ({"header": HEADER + "nodes: 0\n"}, "scenario.yaml: nodes: 0 is not between 1 and 100"),
         (
