@@ -23,7 +23,6 @@ _POOL = range(0x40000000, 0x6FFF0000, _COUNT)
 """Where systemd has containers' ids (systemd.io/UIDS-GIDS), above what shadow-utils hands out (login.defs(5))."""
 _ROOTS = frozenset({"lock", "monitor.pid", "machine.pid", "ids"})
 """Files of a lab that are this host's root's alone."""
-_DIRECTORIES = ("logs", "machines", "nodes", "revisions")
 
 _Ranges = list[tuple[str, int, int]]
 """Owner, first, and the one after the last."""
@@ -90,13 +89,15 @@ def hand_over(directory: Path, ids: IdRange) -> None:
 
 
 def require_intact(directory: Path) -> None:
-    """Raise `UsageError` when a lab that is down has a link where its directories were.
+    """Raise `UsageError` when a link stands in the directory of a lab that is down, which netlab never makes.
 
-    Its root could make one; this host's root, who starts it again, would write where it leads.
+    The lab's root could make one; this host's root, who starts the lab again, would write where it leads. A directory
+    that cannot be read has no links for anybody.
     """
-    for path in (directory, *(directory / name for name in _DIRECTORIES)):
-        if path.is_symlink():
-            raise UsageError(f"{path} is a link, which no lab has: `netlab down` removes the lab")
+    with contextlib.suppress(OSError):
+        for path in (directory, *directory.iterdir()):
+            if path.is_symlink():
+                raise UsageError(f"{path} is a link, which no lab has: `netlab down` removes the lab")
 
 
 def _remembered(directory: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from netlab.api.resources import SNAPSHOT
 from netlab.api.server import snapshots, store
 from netlab.errors import ConflictError, NetlabError, NotFoundError
-from netlab.lab import startup
+from netlab.lab import ids, startup
 from netlab.lab.lab import Lab
 
 
@@ -35,6 +35,7 @@ def restore(lab: Lab, file: Path | None) -> snapshots.Header:
     """
     if not lab.exists():
         raise NotFoundError(f"there is no lab {lab.name!r}: `netlab list` shows those there are")
+    ids.require_intact(lab.paths.directory)
     snapshot = snapshots.read(file or store.snapshot_of(lab.paths.database))
     try:
         # Its own lock, as a monitor does: no lab is started meanwhile.

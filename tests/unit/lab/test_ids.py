@@ -99,7 +99,7 @@ def test_root_of_a_few_ids_has_none_to_give(host: Path, monkeypatch: pytest.Monk
     assert ids.take(lab(host, "one")) == IdRange(0, 1)
 
 
-@pytest.mark.parametrize("name", ["logs", "machines", "nodes", "revisions"])
+@pytest.mark.parametrize("name", ["logs", "machines", "nodes", "cluster.db", "lock"])
 def test_a_link_that_a_lab_left_is_not_followed(host: Path, name: str) -> None:
     (lab(host, "one") / name).symlink_to("/etc")
     with pytest.raises(UsageError, match=f"{name} is a link"):
