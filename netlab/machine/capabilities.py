@@ -29,28 +29,27 @@ _KEPT = {
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_DROP = 24
 
-_DROPPED = tuple(number for number in range(64) if number not in _KEPT.values())
-
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+# Made once, for every container's start: to convert the arguments of so many calls takes longer than the calls.
+_ZERO = ctypes.c_ulong(0)
+_DROP = ctypes.c_int(_PR_CAPBSET_DROP)
+_DROPPED = tuple(ctypes.c_ulong(number) for number in range(64) if number not in _KEPT.values())
+_HEADER = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+_SUM = sum(1 << number for number in _KEPT.values())
+_SETS = (ctypes.c_uint32 * 6)(_SUM, _SUM, 0, 0, 0, 0)
+"""Two sets of effective, permitted, inheritable: capabilities 0-31, and 32-63, of which none is kept."""
 
 
 def drop_capabilities() -> None:
     """Give up, for good and for all descendants, every capability that a container does not have by default."""
+    prctl = _libc.prctl
     for number in _DROPPED:
-        if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+        if prctl(_DROP, number, _ZERO, _ZERO, _ZERO) < 0:
             if ctypes.get_errno() == errno.EINVAL:
                 break  # the kernel knows no more
             _fail("dropping a capability")
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
-    # Two sets of effective, permitted, inheritable: capabilities 0-31, and 32-63, of which none is kept.
-    sets = (ctypes.c_uint32 * 6)()
-    if _libc.capget(header, sets) < 0:
-        _fail("reading the capabilities")
-    # A lab's root may itself have fewer, as in a container.
-    kept = sum(1 << number for number in _KEPT.values()) & sets[1]
-    sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
-    if _libc.capset(header, sets) < 0:
+    if _libc.capset(_HEADER, _SETS) < 0:
         _fail("setting the capabilities")
 
 

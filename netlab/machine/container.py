@@ -25,7 +25,7 @@ _STAGE = "/tmp"  # noqa: S108 - a tmpfs of the container's own
 _STAGE_OPTIONS = "mode=0755,size=64m"
 """All that a container can write; it is memory."""
 _MASKED_PATHS = tuple(
-    path
+    (path, "/var/empty" if os.path.isdir(path) else "/dev/null")  # noqa: PTH112 - pid 1 stays small
     for path in (
         *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"),
         *("/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
@@ -204,8 +204,8 @@ def _make_file_tree(spec: ContainerSpec) -> None:
         syscalls.mount(path, path, None, syscalls.MS_BIND)
         syscalls.set_read_only(path)
     rootfs.mount_sysfs()
-    for path in _MASKED_PATHS:
-        syscalls.mount("/var/empty" if os.path.isdir(path) else "/dev/null", path, None, syscalls.MS_BIND)  # noqa: PTH112
+    for path, empty in _MASKED_PATHS:
+        syscalls.mount(empty, path, None, syscalls.MS_BIND)
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
     for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777)):
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
@@ -224,8 +224,9 @@ def _make_file_tree(spec: ContainerSpec) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write(text)
+    descriptor = os.open(path, os.O_WRONLY)
+    os.write(descriptor, text.encode("ascii"))
+    os.close(descriptor)
 
 
 def _bind(name: str, target: str) -> None:

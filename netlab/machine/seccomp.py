@@ -105,8 +105,9 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 _INSTRUCTION = struct.Struct("=HBBI")
 _FEW = 4
 
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
-_MODE_FILTER = 2
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = ctypes.c_int(22), ctypes.c_int(38)
+_MODE_FILTER = ctypes.c_ulong(2)
+_ZERO, _ONE = ctypes.c_ulong(0), ctypes.c_ulong(1)
 
 _Step = tuple[int, int, int, int]
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -152,9 +153,9 @@ def confine() -> None:
 
     On a processor that is not in ARCHITECTURES only the latter. Raises `OSError`.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_NO_NEW_PRIVS, _ONE, _ZERO)
     if _PROGRAM:
-        _prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(_FILTER))
+        _prctl(_PR_SET_SECCOMP, _MODE_FILTER, _FILTER_AT)
 
 
 def _answer(number: int) -> _Step:
@@ -173,11 +174,10 @@ def _search(answers: list[tuple[int, list[_Step]]]) -> list[_Step]:
     return [(_ABOVE, len(low), 0, answers[middle - 1][0]), *low, *high]
 
 
-def _prctl(option: int, *values: int) -> None:
-    arguments = [ctypes.c_ulong(each) for each in (*values, *[0] * (4 - len(values)))]
-    if _libc.prctl(ctypes.c_int(option), *arguments) < 0:
+def _prctl(option: ctypes.c_int, first: ctypes.c_ulong, second: ctypes.c_ulong) -> None:
+    if _libc.prctl(option, first, second, _ZERO, _ZERO) < 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), f"prctl {option}")
+        raise OSError(number, os.strerror(number), f"prctl {option.value}")
 
 
 class _Filter(ctypes.Structure):
@@ -190,3 +190,4 @@ _ARCHITECTURE_HERE = ARCHITECTURES.get(os.uname().machine)
 _PROGRAM = program(_ARCHITECTURE_HERE) if _ARCHITECTURE_HERE is not None else b""
 _BUFFER = ctypes.create_string_buffer(_PROGRAM, max(1, len(_PROGRAM)))
 _FILTER = _Filter(len(_PROGRAM) // _INSTRUCTION.size, ctypes.addressof(_BUFFER))
+_FILTER_AT = ctypes.c_ulong(ctypes.addressof(_FILTER))
