@@ -1,6 +1,7 @@
 """kube-proxy at scale: a cold start, one endpoint changed, the first packet, memory; beside floors of the same run.
 
     python -m benchmarks.proxy [--services N] [--endpoints M] [--rounds K] [--flows F] [--json] [--curves FILE.svg]
+    python -m benchmarks.proxy [--services N] [--endpoints M] [--rounds K] --against 'CMD …'
 
 Every Service has one port and M endpoints on a hundred nodes, a hundredth of them on this one. "From the list" is from
 the bytes of the API's answer, already read, to rules in force; "from the process" begins with the interpreter and asks
@@ -40,7 +41,7 @@ import msgspec
 from benchmarks._plot import plot
 from netlab.api import decoding
 from netlab.api.client import Client
-from netlab.api.core_types import Node, Service, ServicePort, ServiceSpec
+from netlab.api.core_types import Node, NodeAddress, NodeStatus, Service, ServicePort, ServiceSpec
 from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
@@ -441,7 +442,8 @@ def api_server(folder: Path) -> Iterator[Path]:
 async def fill(api: Path, services: int, endpoints: int) -> None:
     """Make the Services and their slices; the last Service's one endpoint is pod a."""
     async with Client(api) as client:
-        await client.create(NODES, Node(metadata=ObjectMeta(name=NODE)))
+        address = NodeAddress(type="InternalIP", address=ADDRESSES["IPv4"]["node"])
+        await client.create(NODES, Node(metadata=ObjectMeta(name=NODE), status=NodeStatus(addresses=[address])))
         limit = asyncio.Semaphore(16)
 
         async def make(number: int) -> None:
@@ -477,15 +479,15 @@ def until_connected(address: str, port: int, *, connected: bool = True) -> float
     return time.monotonic()
 
 
-async def write_times(api: Path, pod: Host, number: int, rounds: int) -> list[float]:
-    """Seconds from the write of a Service's endpoint to a connection through the Service."""
+async def write_times(api: Path, pod: Host, number: int, rounds: int, pause: float = 0.05) -> list[float]:
+    """Seconds from the write of a Service's endpoint to a connection through the Service; `pause` before each."""
     times = []
     async with Client(api) as client:
         await client.create(SERVICES, make_service(number))
         await client.create(ENDPOINTSLICES, make_slice(number, []))
         for _ in range(rounds):
             await asyncio.to_thread(pod.call, disconnected, cluster_ip(number), 80)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
             asking = asyncio.create_task(asyncio.to_thread(pod.call, until_connected, cluster_ip(number), 80))
             await asyncio.sleep(0.01)
             began = time.monotonic()
@@ -616,9 +618,16 @@ def main() -> None:
     parser.add_argument("--flows", type=int, default=50_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--curves", type=Path)
+    parser.add_argument("--against", metavar="CMD", help="Measure ours beside another proxy: see benchmarks/beside.py")
     arguments = parser.parse_args()
     enter()
     hosts = network()
+    if arguments.against:
+        from benchmarks.beside import beside, shown  # which imports this
+
+        both = beside(hosts, arguments.services, arguments.endpoints, arguments.rounds, arguments.against)
+        print(json.dumps(both, indent=2) if arguments.json else "\n".join(shown(both)))
+        return
     sizes = [size for size in SIZES if size <= arguments.services] if arguments.curves else [arguments.services]
     found = []
     for mode in ("nftables", "iptables") if arguments.curves else ("nftables",):
