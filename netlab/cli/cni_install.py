@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from netlab.errors import UsageError
+from netlab.errors import NetlabError, UsageError
 
 CONF_DIR = Path("/etc/cni/net.d")
 BIN_DIR = Path("/opt/cni/bin")
@@ -40,9 +40,9 @@ BIN_DIR = Path("/opt/cni/bin")
 @click.option("--device", default="", help="For mode vxlan: the link to the other nodes.")
 @click.option("--peers-file", type=click.Path(path_type=Path), help="For mode vxlan: lists the other nodes.")
 @click.option(
-    "--compiled",
-    is_flag=True,
-    help="Install compiled executables, for a host that runs `netlab cni serve`; needs cc.",
+    "--compiled/--no-compiled",
+    default=None,
+    help="Executables in C, which start at once and need cc to be built; by default where they can be had.",
 )
 @click.option("--force", is_flag=True, help="Replace files that netlab did not install.")
 def install(
@@ -53,7 +53,7 @@ def install(
     mode: str,
     device: str,
     peers_file: Path | None,
-    compiled: bool,
+    compiled: bool | None,
     force: bool,
 ) -> None:
     """Install the plugins, and a network.
@@ -64,7 +64,6 @@ def install(
     import tempfile
 
     from netlab.cni import install as installation
-    from netlab.cni.client import build
 
     if (mode == "vxlan") != bool(device) or (peers_file and mode != "vxlan"):
         raise UsageError(
@@ -73,9 +72,26 @@ def install(
     peers = str(peers_file.absolute()) if peers_file else ""
     wanted = installation.network_list(network, subnets, mode, device=device, peers_file=peers)
     with tempfile.TemporaryDirectory() as folder:
-        client = build(Path(folder) / "client") if compiled else None
+        client = _client(Path(folder), compiled)
         for path in installation.install(bin_dir, conf_dir, wanted, client=client, force=force):
             click.echo(path)
+
+
+def _client(folder: Path, compiled: bool | None) -> Path | None:
+    """The compiled executable, if it is wanted, or can be had where nobody said what is wanted."""
+    from netlab.cni.client import ready
+
+    if compiled is False:
+        return None
+    try:
+        client = ready(folder)
+    except NetlabError as error:
+        if compiled:
+            raise
+        click.echo(f"executables in Python, which start more slowly than compiled ones: {error}", err=True)
+        return None
+    click.echo("compiled executables, and those in Python that do the work beside them", err=True)
+    return client
 
 
 @click.command()

@@ -1,5 +1,8 @@
 """What an executable of cni_plugins/ does: hand the call to a resident process, or run it here.
 
+The resident process is `netlab cni serve`, or the agent that an earlier call of an installed plugin has left behind
+(netlab/cni/stay.py).
+
 Every pod's start pays for everything that a plugin does: until it is known that no resident process answers, this
 imports C modules only (not even __future__, which is a file).
 """
@@ -14,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from netlab.cni.bundle import Bundle
     from netlab.cni.plugin import Handler
 
 SOCKET = "/run/netlab/cni.sock"
@@ -35,27 +39,45 @@ PROTOCOL = b"netlab-cni-1"
 DECLINED = b"\xff"
 """The resident process cannot take the call and has changed nothing."""
 _SCM_RIGHTS = 1
+_SO_PEERCRED = 17
 _ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":%s}\n'
 
 
-def call(name: str) -> "NoReturn":
-    """Answer the call of the plugin `name`, and exit."""
+def call(name: str, bundle: "Bundle | None" = None) -> "NoReturn":
+    """Answer the call of the plugin `name`, and exit. An installed plugin has a `bundle`."""
     if name not in PLUGINS:  # of the link or the copy that was executed
         posix._exit(_fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS)))
-    status = _ask_resident(name)
-    posix._exit(_run_here(name) if status is None else status)
+    status = _ask_resident(name, bundle)
+    posix._exit(_run_here(name, bundle) if status is None else status)
 
 
-def _ask_resident(name: str) -> int | None:
-    """The exit status of the call, or None if this process must do it."""
+def agent_socket(folder: str) -> str:
+    """Where the agent of the plugins in a folder serves. Raises `OSError`."""
+    found = posix.stat(folder)
+    return f"/run/netlab/cni-{found.st_dev:x}-{found.st_ino:x}.sock"
+
+
+def _connect(path: str) -> Socket | None:
+    """A connection to a process of this user, or root's."""
     connection = Socket(AF_UNIX, SOCK_STREAM)
-    netns = posix.environ.get(b"CNI_NETNS", b"")
-    # The socket took the number of a closed standard stream, or another process has something at that path.
-    if connection.fileno() <= 2 or netns.startswith((b"/proc/self", b"/proc/thread-self")):
+    if connection.fileno() <= 2:  # the socket took the number of a closed standard stream
         return None
     try:
-        connection.connect(SOCKET)
+        connection.connect(path)
+        credentials = connection.getsockopt(SOL_SOCKET, _SO_PEERCRED, 12)  # struct ucred: pid, uid, gid
     except OSError:
+        return None
+    return connection if int.from_bytes(credentials[4:8], sys.byteorder) in {0, posix.geteuid()} else None
+
+
+def _ask_resident(name: str, bundle: "Bundle | None") -> int | None:
+    """The exit status of the call, or None if this process must do it."""
+    if posix.environ.get(b"CNI_NETNS", b"").startswith((b"/proc/self", b"/proc/thread-self")):
+        return None  # another process's there
+    connection = _connect(SOCKET)
+    if connection is None and bundle is not None:
+        connection = _connect(agent_socket(bundle.path.rpartition("/")[0]))
+    if connection is None:
         return None
     namespace = posix.open("/proc/self/ns/net", posix.O_RDONLY)
     descriptors = b"".join([number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, namespace)])
@@ -81,7 +103,7 @@ def _ask_resident(name: str) -> int | None:
     return status[0]
 
 
-def _run_here(name: str) -> int:
+def _run_here(name: str, bundle: "Bundle | None") -> int:
     # Nothing that a call allocates becomes garbage before it ends, a few milliseconds later.
     gc.disable()
     try:
@@ -90,7 +112,12 @@ def _run_here(name: str) -> int:
         found = handlers(name)
     except Exception as error:
         return _fail(100, f"the plugin cannot be loaded: {error}; install netlab again")
-    return plugin.main(found)
+    status, config = plugin.main(found)
+    if bundle is not None and status == 0 and posix.environ[b"CNI_COMMAND"] != b"VERSION":
+        from netlab.cni.stay import stay
+
+        stay(bundle, config)
+    return status
 
 
 def _fail(code: int, msg: str) -> int:

@@ -1,14 +1,17 @@
-/* The executable of a CNI plugin where a resident process serves: netlab/cni/call.py in a language that starts at once.
+/* The executable of a CNI plugin in a language that starts at once: netlab/cni/call.py in C.
  *
- * It hands its call to the resident process (`netlab cni serve`), as call.py does and describes. Whatever hinders that, and
- * is no answer, is left to the executable of the same plugin in Python, beside it, with .py to its name: what a plugin does
- * is written once. SOCKET and PROTOCOL are call.py's, given by the compiler's command line (netlab/cni/client.py).
+ * It hands its call to the resident process (`netlab cni serve`, or the agent that an earlier call has left behind), as
+ * call.py does and describes. Whatever hinders that, and is no answer, is left to the executable of the same plugin in
+ * Python, beside it, with .py to its name: what a plugin does is written once. SOCKET and PROTOCOL are call.py's, given
+ * by the compiler's command line (netlab/cni/client.py).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -81,16 +84,47 @@ static int send_request(int connection, int netns)
     return sent > 0;
 }
 
-/* The exit status of the call, or -1 if it is to be done by the plugin in Python. */
-static int ask_resident(const char *plugin)
+/* A connection to a process of this user, or root's; -1 if there is none. */
+static int connect_to(const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SOCKET};
-    int connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    unsigned char status;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
+    /* Without a path it would be an abstract address. */
+    int connection = *path ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    if (connection < 0)
+        return -1;
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
     /* 2 or less: in the place of a standard stream that is closed. */
-    if (connection <= STDERR_FILENO || netns < 0 || !write_request(plugin) ||
-        connect(connection, (struct sockaddr *)&address, sizeof address) < 0 || !send_request(connection, netns))
+    if (connection > STDERR_FILENO && connect(connection, (struct sockaddr *)&address, sizeof address) == 0 &&
+        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == geteuid()))
+        return connection;
+    close(connection);
+    return -1;
+}
+
+/* Where the agent of the plugins in a folder serves: agent_socket() of call.py. */
+static const char *agent_socket(const char *folder)
+{
+    static char path[64];
+    struct stat found;
+    if (stat(folder, &found) < 0)
+        return "";
+    snprintf(path, sizeof path, "/run/netlab/cni-%jx-%jx.sock", (uintmax_t)found.st_dev, (uintmax_t)found.st_ino);
+    return path;
+}
+
+/* The exit status of the call, or -1 if it is to be done by the plugin in Python. */
+static int ask_resident(const char *folder, const char *plugin)
+{
+    int connection = connect_to(SOCKET);
+    unsigned char status;
+    if (connection < 0)
+        connection = connect_to(agent_socket(folder));
+    if (connection < 0)
+        return -1;
+    int netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (netns < 0 || !write_request(plugin) || !send_request(connection, netns))
         return -1;
     if (recv(connection, &status, 1, 0) == 1)
         return status == DECLINED ? -1 : status;
@@ -108,9 +142,12 @@ int main(int argc, char **argv)
         perror("/proc/self/exe");
         return 1;
     }
-    int status = ask_resident(strrchr(path, '/') + 1);
+    char *slash = strrchr(path, '/');
+    *slash = '\0';
+    int status = ask_resident(path, slash + 1);
     if (status >= 0)
         return status;
+    *slash = '/';
     strcpy(path + end, ".py");
     argv[0] = path;
     execv(path, argv);

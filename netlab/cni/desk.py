@@ -13,6 +13,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -108,11 +109,23 @@ class Call:
             raise ValueError("the configuration is too long")
         return not piece
 
-    def answer(self) -> None:
-        """Do what is asked for. Raises `OSError` when the caller does not take its answer."""
-        _, stdout, stderr, namespace = self._received
-        # The thread stays there until its next call, which says anew where it is to work.
-        setns(namespace)
+    def answer(self, home: int) -> None:
+        """Do what is asked for in the caller's network namespace, and go `home`, the process's own.
+
+        A thread that stayed there would keep that namespace. Raises `OSError` when the caller does not take its answer.
+        """
+        namespace = self._received[3]
+        there = not os.path.sameopenfile(home, namespace)
+        if there:
+            setns(namespace)
+        try:
+            self._answer()
+        finally:
+            if there:
+                setns(home)
+
+    def _answer(self) -> None:
+        _, stdout, stderr, _ = self._received
         config = b"".join(self._input)
 
         def send(status: int, output: str) -> None:
@@ -130,7 +143,9 @@ class DeclinedError(Exception):
 class Desk:
     """Accepts calls, and hands on those that are here as a whole."""
 
-    def __init__(self, listener: socket.socket, calls: SimpleQueue[Call | None]) -> None:
+    def __init__(self, listener: socket.socket, calls: SimpleQueue[Call | None], admit: Callable[[], bool]) -> None:
+        """Asks `admit` about each call, before anything is read that its executable could not read again."""
+        self._admit = admit
         self._listener = listener
         self._calls = calls
         self._poll = select.poll()
@@ -214,6 +229,8 @@ class Desk:
             if call.stdin < 0:
                 if not call.receive():
                     return
+                if not self._admit():
+                    raise DeclinedError
                 self._forget(descriptor)
                 if os.isatty(call.stdin):
                     self._calls.put(call)  # nobody types a configuration there

@@ -15,13 +15,15 @@ import os
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import netlab.cni
 import netlab.net
-from netlab.cni.call import PLUGINS
+from netlab.cni.agent import dismiss
+from netlab.cni.call import PLUGINS, agent_socket
 from netlab.cni.networks import read_networks
 from netlab.cni.plugin import is_identifier
 from netlab.cni.subnets import parse_subnets, refuse_in_use, refuse_overlap, subnets_of
@@ -41,7 +43,7 @@ _IFNAMSIZ = 16
 Object = dict[str, Any]
 
 BUNDLE = ".netlab-modules"
-"""The plugins' modules in one file beside them: finding each one separately takes a tenth of a call."""
+"""The plugins' modules in one file beside them (netlab/cni/bundle.py)."""
 
 # It imports nothing from netlab until it knows where netlab is, and does not leave that folder first on the path, where
 # a backport in site-packages could shadow the standard library.
@@ -50,37 +52,24 @@ _LAUNCHER = '''\
 """The CNI plugin {name} of {root}, as `netlab cni install` wrote it for this interpreter."""
 
 import sys
-from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER
 from marshal import loads
 from posix import O_CLOEXEC, O_RDONLY, close, open, pread
 
-
-class Bundle:
-    def __init__(self, path):
-        self.file = open(path, O_RDONLY | O_CLOEXEC)
-        head = pread(self.file, 8, 0)
-        if head[:4] != MAGIC_NUMBER or self.file <= 2:  # another Python's; or the number of a closed standard stream
-            close(self.file)
-            raise ImportError
-        size = int.from_bytes(head[4:], "little")
-        self.places = loads(pread(self.file, size, 8))
-        self.start = 8 + size
-
-    def find_spec(self, name, path=None, target=None):
-        if name in self.places:
-            return ModuleSpec(name, self, is_package=self.places[name][2])
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module):
-        offset, size, _ = self.places[module.__name__]
-        exec(loads(pread(self.file, size, self.start + offset)), module.__dict__)
-
-
+bundle = None
 try:
-    sys.meta_path.insert(0, Bundle(__file__.rpartition("/")[0] + "/{bundle}"))
+    path = __file__.rpartition("/")[0] + "/{bundle}"
+    file = open(path, O_RDONLY | O_CLOEXEC)
+    head = pread(file, 8, 0)
+    if head[:4] != MAGIC_NUMBER or file <= 2:  # another Python's; or the number of a closed standard stream
+        close(file)
+        raise ImportError
+    size = int.from_bytes(head[4:], "little")
+    code, places = loads(pread(file, size, 8))
+    names = {{"__name__": "netlab.cni.bundle"}}
+    exec(code, names)
+    bundle = names["Bundle"](__file__, path, file, 8 + size, places)
+    sys.meta_path.insert(0, bundle)
 except Exception:  # missing, or changed
     sys.path.insert(0, {root!r})
 try:
@@ -92,7 +81,7 @@ if sys.path[0] == {root!r}:
     del sys.path[0]
 sys.path += {packages!r}
 
-call({name!r})
+call({name!r}, bundle)
 '''
 
 
@@ -153,6 +142,7 @@ def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
     if not recorded:
         raise NotFoundError(f"{folder}: netlab installed nothing there (there is no {RECORD})")
     removed, kept = [], []
+    agent = agent_socket(str(folder))
     try:
         for name, digest in recorded.items():
             path = folder / name
@@ -164,6 +154,7 @@ def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
         (folder / RECORD).unlink()
     except OSError as error:
         raise _refused(folder, error) from error
+    dismiss(agent)
     return removed, kept
 
 
@@ -224,7 +215,7 @@ def _write_all(bin_dir: Path, executables: Mapping[str, bytes]) -> list[Path]:
 
 
 def _modules() -> bytes:
-    """Everything of netlab that a plugin can import: Python's magic number, where each module is, and their code.
+    """Everything of netlab that a plugin can import, as netlab/cni/bundle.py reads it.
 
     Leaves out what only readers of the source need: what -OO drops, and annotations of functions. `__future__`, which
     modules import, is Python's own.
@@ -235,15 +226,25 @@ def _modules() -> bytes:
     places: dict[str, tuple[int, int, bool]] = {}
     code = b""
     for name in names:
-        spec = importlib.util.find_spec(name)
-        assert spec is not None
-        assert isinstance(spec.loader, SourceFileLoader), "netlab is installed as files"
-        source = _Unannotated().visit(ast.parse(spec.loader.get_data(str(spec.origin))))
-        packed = marshal.dumps(compile(source, str(spec.origin), "exec", dont_inherit=True, optimize=2))
+        spec = _spec(name)
+        packed = marshal.dumps(_compiled(spec))
         places[name] = (len(code), len(packed), spec.submodule_search_locations is not None)
         code += packed
-    index = marshal.dumps(places)
+    index = marshal.dumps((_compiled(_spec("netlab.cni.bundle")), places))
     return importlib.util.MAGIC_NUMBER + len(index).to_bytes(4, "little") + index + code
+
+
+def _spec(name: str) -> ModuleSpec:
+    found = importlib.util.find_spec(name)
+    assert found is not None
+    return found
+
+
+def _compiled(spec: ModuleSpec) -> CodeType:
+    assert isinstance(spec.loader, SourceFileLoader), "netlab is installed as files"
+    source = _Unannotated().visit(ast.parse(spec.loader.get_data(str(spec.origin))))
+    code: CodeType = compile(source, str(spec.origin), "exec", dont_inherit=True, optimize=2)
+    return code
 
 
 class _Unannotated(ast.NodeTransformer):

@@ -50,8 +50,11 @@ _TYPES = {
     "capabilities": dict,
     "runtimeConfig": dict,
     "prevResult": dict,
+    "lingerSeconds": int,
 }
-"""Of the configuration's keys that SPEC.md, section 1, defines, beside cniVersion and name."""
+"""Of the configuration's keys that SPEC.md, section 1, defines, beside cniVersion and name; and of our own."""
+LONGEST_LINGER = 3600
+"""The most seconds that an agent may wait for another call (netlab/cni/stay.py)."""
 _ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 """SPEC.md's key, and the one that libcni sends beside it (containernetworking/cni#1101)."""
 
@@ -180,11 +183,19 @@ def _hash(text: str) -> str:
     return "#" + blake2s(text.encode(), digest_size=16).hexdigest()  # no identifier begins with it
 
 
-def main(handlers: Mapping[str, Handler]) -> int:
-    """Answer one execution of this process on standard output; its exit status."""
+def main(handlers: Mapping[str, Handler]) -> tuple[int, bytes]:
+    """Answer one execution of this process on standard output; its exit status, and its standard input."""
     # os.environ without importing os, which costs a tenth of an ADD.
     environment = {_text_of(key): _text_of(value) for key, value in posix.environ.items()}
-    return respond(handlers, environment, lambda: read_all(0), lambda _, output: write_all(1, output))
+    given = b""
+
+    def read() -> bytes:
+        nonlocal given
+        given = read_all(0)
+        return given
+
+    status = respond(handlers, environment, read, lambda _, output: write_all(1, output))
+    return status, given
 
 
 def _text_of(value: bytes) -> str:
@@ -335,6 +346,11 @@ def _check_types(config: Object) -> None:
     """Refuse a value of another type than SPEC.md gives to its key. Raises `CniError`."""
     for key, kind in _TYPES.items():
         option(config, key, kind, None)
+    seconds = option(config, "lingerSeconds", int, 0)
+    if not 0 <= seconds <= LONGEST_LINGER:
+        raise CniError(
+            errors.INVALID_CONFIG, f"lingerSeconds: {seconds} must be 0 (leave no process) to {LONGEST_LINGER}"
+        )
     plugin = option(config, "type", str, "")
     if "/" in plugin:
         raise CniError(errors.INVALID_CONFIG, f"type: {plugin!r} must be the name of an executable, not a path")

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from netlab.cni.call import PLUGINS, SOCKET, handlers
@@ -28,17 +29,23 @@ def main(path: Path = Path(SOCKET)) -> None:
 
     The socket is replaced if it is there. Only its owner may use it, and root. Raises `OSError`.
     """
+    stop, _ = signalled(signal.SIGTERM, signal.SIGINT)
+    serve(path, stop)
+
+
+def serve(path: Path, stop: int, admit: Callable[[], bool] = lambda: True) -> None:
+    """`main`, until `stop` is readable, for calls that `admit` takes."""
     for name in PLUGINS:
         handlers(name)
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     listener = _listen(path)
     mine = path.stat().st_ino
-    stop = _signalled(signal.SIGTERM, signal.SIGINT)
     calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
     with listener:
-        threads = [threading.Thread(target=_work, args=(calls,)) for _ in range(_THREADS)]
+        threads = [threading.Thread(target=_work, args=(calls, home)) for _ in range(_THREADS)]
         for thread in threads:
             thread.start()
-        desk = Desk(listener, calls)
+        desk = Desk(listener, calls, admit)
         desk.serve(stop)
         # A successor may have put its own there meanwhile.
         if path.exists() and path.stat().st_ino == mine:
@@ -50,26 +57,27 @@ def main(path: Path = Path(SOCKET)) -> None:
             calls.put(None)
         for thread in threads:
             thread.join()
+    os.close(home)
 
 
-def _work(calls: queue.SimpleQueue[Call | None]) -> None:
+def _work(calls: queue.SimpleQueue[Call | None], home: int) -> None:
     """Answer calls that have arrived as a whole, until there is None."""
     while (call := calls.get()) is not None:
         with call:
             try:
-                call.answer()
+                call.answer(home)
             except Exception as error:
                 print(f"a call was not answered: {error}", file=sys.stderr, flush=True)
 
 
-def _signalled(*signals: signal.Signals) -> int:
-    """A descriptor that becomes readable with one of the signals: an exception could come between any two lines."""
+def signalled(*signals: signal.Signals) -> tuple[int, int]:
+    """A pipe that becomes readable with one of the signals: an exception could come between any two lines."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)
     for number in signals:
         signal.signal(number, lambda *_: None)
-    return read_end
+    return read_end, write_end
 
 
 def _listen(path: Path) -> socket.socket:

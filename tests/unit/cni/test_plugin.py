@@ -72,9 +72,13 @@ def test_wrong_input(text: bytes, code: int, said: str) -> None:
         ("dns", {"domain": 1}, "dns.domain: 1 must be a string"),
         ("dns", {"search": [1]}, "dns.search[0]: 1 must be a printable string"),
         ("dns", {"options": {}}, "dns.options: {} must be a list"),
+        ("lingerSeconds", "5", "lingerSeconds: '5' must be a number"),
+        ("lingerSeconds", True, "lingerSeconds: True must be a number"),
+        ("lingerSeconds", -1, "lingerSeconds: -1 must be 0 (leave no process) to 3600"),
+        ("lingerSeconds", 3601, "lingerSeconds: 3601 must be 0 (leave no process) to 3600"),
     ],
 )
-def test_every_key_of_the_specification_has_its_type(command: str, key: str, value: object, said: str) -> None:
+def test_every_key_of_all_plugins_has_its_type(command: str, key: str, value: object, said: str) -> None:
     status, error = answer(command, {"cniVersion": "1.1.0", "name": "net", key: value})
     assert (status, error["code"], error["msg"]) == (1, errors.INVALID_CONFIG, said)
 
