@@ -22,7 +22,9 @@ from netlab.api.resources import EVENTS, NODES, PODS
 from netlab.lab.paths import cni_plugin_dir
 from netlab.machine.client import Machine
 from netlab.machine.protocol import ContainerStatus
-from tests.system.machine.lab import ROOT, Lab, wait_until
+from netlab.net.peers import GUARD
+from tests.system.machine.lab import Lab, wait_until
+from tests.system.node import serve
 
 NODE_IPS = ["192.0.2.1", "2001:db8::1"]
 PATIENCE = 20.0
@@ -48,7 +50,8 @@ class Cluster:
         socket = self.directory / "api.sock"
         argv = [sys.executable, "-m", "netlab.api.server", "--socket", str(socket)]
         argv += ["--database", str(self.directory / "db"), "--config", str(self.directory / "api.json")]
-        self.lab.fabric.run_service("api", argv, log=self.directory / "api.log", cwd=ROOT)
+        argv += ["--guard", str(self.directory / GUARD)]
+        self.lab.fabric.run_service("api", argv, log=self.directory / "api.log")
         self.client = await Client(socket).__aenter__()
         await self.until(self._api_answers, "the API server answers")
         return self
@@ -96,8 +99,10 @@ class Cluster:
         }
         path = self.directory / "kubelet.json"
         path.write_text(json.dumps(config))
-        argv = [sys.executable, "-m", "tests.system.node.serve", str(path)]
-        self.node.run_service("kubelet", argv, log=self.directory / "kubelet.log", cwd=ROOT)
+        # A machine does not see the tests.
+        program = self.directory / "serve.py"
+        program.write_text(Path(serve.__file__).read_text())
+        self.node.run_service("kubelet", [sys.executable, str(program), str(path)], log=self.directory / "kubelet.log")
         await self.until(self._registered, "the node registers")
 
     async def ready(self) -> None:
