@@ -14,6 +14,7 @@ import posix
 import sys
 
 from netlab.cni import codec
+from netlab.cni.plugin import LONGEST_LINGER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def identity(found: posix.stat_result) -> Identity:
 
 def _seconds(config: bytes) -> int:
     """The key lingerSeconds, which the plugin has checked unless this is a DEL."""
-    if b"lingerSeconds" not in config:
+    value = codec.loads(config).get("lingerSeconds")
+    if value is None:
         return DEFAULT_SECONDS
-    value = codec.loads(config).get("lingerSeconds", DEFAULT_SECONDS)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and 0 < value <= LONGEST_LINGER else 0
 
 
 def _is_at_home() -> bool:

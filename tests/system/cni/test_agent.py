@@ -223,6 +223,7 @@ NOTHING: dict[str, Callable[[], object]] = {
     "another network namespace": lambda: who_answers("unshare", "--net"),
     "a network that wants none": lambda: who_answers(config={**CONFIG, "lingerSeconds": 0}),
     "a DEL with nonsense": lambda: who_answers(config={**CONFIG, "lingerSeconds": "x"}),
+    "a DEL with too much": lambda: who_answers(config={**CONFIG, "lingerSeconds": 1 << 40}),
     "a failure": lambda: finish(start("ADD")),
     "VERSION": lambda: finish(start("VERSION")),
     "no configuration": lambda: finish(start("STATUS", {})),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from netlab.cni import install
+from netlab.cli import cni_install
+from netlab.cni import client, install
 from netlab.cni.call import PLUGINS
 from netlab.cni.client import SOURCE, build
 from netlab.cni.ipam.store import Store
@@ -59,8 +62,8 @@ def test_a_bundle_has_all_that_a_plugin_imports(tmp_path: Path, name: str) -> No
         assert done.stderr == b""
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Path:
+@pytest.fixture(name="compiled")
+def _compiled(tmp_path: Path) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     return build(tmp_path / "client")
@@ -68,9 +71,9 @@ def client(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_compiled_client_executes_the_plugin_beside_it_where_nobody_serves(
-    tmp_path: Path, client: Path, name: str
+    tmp_path: Path, compiled: Path, name: str
 ) -> None:
-    paths = install.install_plugins(tmp_path / "bin", client)
+    paths = install.install_plugins(tmp_path / "bin", compiled)
     assert sorted(path.name for path in paths) == sorted([*PLUGINS, *(f"{each}.py" for each in PLUGINS)])
     argv, environment = [tmp_path / "bin" / name], {"CNI_COMMAND": "VERSION"}
     done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, check=True)
@@ -82,8 +85,8 @@ def test_a_compiled_client_executes_the_plugin_beside_it_where_nobody_serves(
     assert f"{name}.py" in json.loads(done.stdout)["msg"]
 
 
-def test_the_compiled_client_is_installed_and_removed_like_the_others(tmp_path: Path, client: Path) -> None:
-    installed = install.install(tmp_path / "bin", client=client)
+def test_the_compiled_client_is_installed_and_removed_like_the_others(tmp_path: Path, compiled: Path) -> None:
+    installed = install.install(tmp_path / "bin", client=compiled)
     assert install.uninstall(tmp_path / "bin") == (installed, [])
     assert not list((tmp_path / "bin").iterdir())
 
@@ -118,6 +121,25 @@ def test_a_client_that_cannot_be_built_says_why(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UnsupportedError, match="gcc"):
         build(tmp_path / "client")
     assert not list(tmp_path.iterdir())
+
+
+def test_executables_are_compiled_where_that_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "BUILT", tmp_path / "built")
+    arguments = ["--bin-dir", str(tmp_path / "bin")]
+    monkeypatch.setenv("PATH", str(tmp_path))  # which has no compiler
+    done = CliRunner().invoke(cni_install.install, arguments)
+    assert (done.exit_code, "there is no C compiler" in done.stderr) == (0, True)
+    assert (tmp_path / "bin" / "netlab").read_bytes().startswith(b"#!")
+    refused = CliRunner().invoke(cni_install.install, [*arguments, "--compiled"])
+    assert isinstance(refused.exception, UnsupportedError)
+    # One that this environment has built, and then one that is older than its source.
+    (tmp_path / "built").write_bytes(b"compiled")
+    for option, found in ((["--no-compiled"], b"#!"), ([], b"compiled")):
+        assert CliRunner().invoke(cni_install.install, [*arguments, *option]).exit_code == 0
+        assert (tmp_path / "bin" / "netlab").read_bytes().startswith(found)
+    os.utime(tmp_path / "built", (1, 1))
+    assert CliRunner().invoke(cni_install.install, arguments).exit_code == 0
+    assert (tmp_path / "bin" / "netlab").read_bytes().startswith(b"#!")
 
 
 def test_a_plugin_whose_netlab_was_moved_says_so(tmp_path: Path) -> None:
