@@ -4,8 +4,14 @@
 
 Every round adds and deletes containers with each pair of plugins, with ipMasq and without, one at a time and eight at
 once; the figures are medians in milliseconds (of eight at once: of the whole batch) and ratios to the Go pair with the
-same setting (package containernetworking-plugins; left out where it is not installed). "resident" is the executable
-with `netlab cni serve` running, "one-shot" without. The floor is what it takes to start the interpreter and do nothing.
+same setting (package containernetworking-plugins; left out where it is not installed).
+
+    installed   as `netlab cni install` leaves them, with nothing started by hand: an agent serves after the first call
+    first       the same, when no agent serves: the call leaves one behind
+    one-shot    with lingerSeconds 0, in Python: each call is a process of its own
+    resident    with `netlab cni serve` running
+
+The floor is what it takes to start the interpreter and do nothing.
 It runs in namespaces of its own.
 """
 
@@ -27,7 +33,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from netlab.cni.call import SOCKET
+from netlab.cni.agent import dismiss
+from netlab.cni.call import SOCKET, agent_socket
 from netlab.cni.client import build
 from netlab.cni.install import install
 from netlab.net import syscalls
@@ -36,6 +43,10 @@ from tests.sandbox import enter
 GO = Path("/usr/lib/cni")
 AT_ONCE = 8
 GOALS = {
+    ("installed", "ADD", True): 0.4,
+    ("installed", "ADD", False): 0.7,
+    ("installed", "DEL", True): 0.5,
+    ("installed", "DEL", False): 1.0,
     ("one-shot", "ADD", True): 1.0,
     ("one-shot", "ADD", False): 1.2,
     ("one-shot", "DEL", True): 0.7,
@@ -46,15 +57,18 @@ GOALS = {
 """Ratios to the Go pair, by way, command and ipMasq."""
 GOAL_AT_ONCE = 0.6
 """Of the resident's ADDs, eight at once."""
+_LONG = 600
+"""Seconds: an agent that serves waits for the rounds of the others."""
 
 
 class Pair(NamedTuple):
-    """A main plugin and its IPAM, and the folder that has them."""
+    """A main plugin and its IPAM, the folder that has them, and their lingerSeconds."""
 
     way: str
     main: str
     ipam: str
     folder: Path
+    linger: int = 0
 
 
 class Case(NamedTuple):
@@ -75,6 +89,7 @@ def network(pair: Pair, number: int, *, masquerade: bool, data_dir: Path) -> dic
         "bridge": f"br{number}",
         "isGateway": True,
         "ipMasq": masquerade,
+        "lingerSeconds": pair.linger,
         "ipam": {
             "type": pair.ipam,
             "dataDir": str(data_dir),
@@ -116,10 +131,11 @@ def measure(rounds: int) -> dict[Case, list[float]]:
     times: dict[Case, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as text, resident():
         folder = Path(text)
-        install(folder / "bin")
-        install(folder / "resident", client=build(folder / "client"))
-        pairs = [Pair("one-shot", "netlab", "netlab-ipam", folder / "bin")]
-        pairs.append(Pair("resident", "netlab", "netlab-ipam", folder / "resident"))
+        client = build(folder / "client")
+        pairs = []
+        for way, linger in (("installed", _LONG), ("first", _LONG), ("one-shot", 0), ("resident", 0)):
+            install(folder / way, client=None if way == "one-shot" else client)
+            pairs.append(Pair(way, "netlab", "netlab-ipam", folder / way, linger))
         if (GO / "bridge").exists():
             pairs.insert(0, Pair("Go", "bridge", "host-local", GO))
         kinds = [(pair, masquerade) for pair in pairs for masquerade in (True, False)]
@@ -128,7 +144,11 @@ def measure(rounds: int) -> dict[Case, list[float]]:
                 for number, (pair, masquerade) in enumerate(kinds):
                     config = network(pair, number, masquerade=masquerade, data_dir=folder / "state")
                     with serving(pair.way == "resident"), sandboxes(at_once, f"c{turn + 1}") as namespaces:
-                        spent = {command: batch(command, pair, config, namespaces) for command in ("ADD", "DEL")}
+                        spent = {}
+                        for command in ("ADD", "DEL"):
+                            spent[command] = batch(command, pair, config, namespaces)
+                            if pair.way == "first":
+                                end_agent(agent_socket(str(pair.folder)))
                     for command, seconds in spent.items() if turn >= 0 else ():
                         times[Case(pair.way, masquerade, at_once, command)].append(seconds)
     return times
@@ -191,6 +211,22 @@ def sandboxes(number: int, name: str) -> Iterator[list[tuple[str, str]]]:
             os.waitpid(child, 0)
 
 
+def become_pid_1() -> None:
+    """Go on as pid 1 of a pid namespace: an agent stays only in the namespaces of pid 1, and ends with it."""
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    syscalls.mount("proc", "/proc", "proc")
+
+
+def end_agent(path: str) -> None:
+    """End the agent that has just been left behind, once it has come so far as to serve."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    dismiss(path)
+
+
 def floor(rounds: int) -> float:
     """Starting the interpreter as the executables do, for nothing: seconds."""
     interpreter = os.path.realpath(sys.executable)
@@ -223,6 +259,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     enter()
+    become_pid_1()
     least = round(floor(options.rounds) * 1e3, 1)
     rows = figures(measure(options.rounds))
     if options.json:
