@@ -123,9 +123,9 @@ def test_a_directory_that_is_no_lab_is_left_as_it_is() -> None:
 
 
 LAB_FILES = [
-    ("spec: {nodes: three}", "$.nodes"),
+    ("spec: {nodes: three}", "spec.nodes"),
     ("spec: {nods: 3}", "nods"),
-    ("spec: {network: geneve}", "$.network"),
+    ("spec: {network: geneve}", "spec.network"),
     ("spec: {podCIDRs: [10.244.0.0/33]}", "podCIDRs[0]"),
     ("spec: {podCIDRs: [10.96.0.0/16]}", "overlaps"),
     ("spec: {podCIDRs: [10.244.0.0/24], nodes: 3}", "too few"),
