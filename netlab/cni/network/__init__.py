@@ -106,6 +106,7 @@ def _attach(kernel: Rtnetlink, mode: Mode, netns: int, undo: list[Callable[[], o
     if config.has_ipam and not addressing.addresses:
         raise CniError(errors.DECODING_FAILURE, "result of the IPAM plugin: no ips")
     undo.append(lambda: _abandon(mode, kernel))
+    mode.prepare_node(kernel)
     with Locked(shared=True):  # until it has a port, so that a failing ADD does not remove the bridge meanwhile
         shared = mode.prepare(kernel)
         host = make_host_end(kernel, mode, netns, request.requested_mac or addressing.mac())

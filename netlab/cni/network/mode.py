@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Mode:
     """How containers of a network are attached to the node: the base of `MODE` in the modules bridge, routed, vxlan.
 
-    ADD calls `address`, `prepare` and `connect`, in this order. What `connect` makes must disappear with the host end,
-    or be undone by `connect` itself when it fails. What `prepare` makes is shared by the node's containers. It stays
-    after the last DEL; after a failed ADD, `abandon` removes it unless another container uses it. Every method raises
-    `CniError` and `NetlinkError`.
+    ADD calls `address`, `prepare_node`, `prepare` and `connect`, in this order. What `connect` makes must disappear
+    with the host end, or be undone by `connect` itself when it fails. What `prepare_node` and `prepare` make is shared
+    by the node's containers. It stays after the last DEL; after a failed ADD, `abandon` removes it unless another
+    container uses it. Every method raises `CniError` and `NetlinkError`.
     """
 
     master = 0
@@ -37,6 +37,9 @@ class Mode:
         self.config = Config(request.config)
         self.mtu = self.config.mtu
         """MTU of both ends, 0 for the kernel's default; `prepare` may change it."""
+
+    def prepare_node(self, kernel: Rtnetlink) -> None:
+        """Set up how this node reaches the others, where the mode does that. It takes the node's lock by itself."""
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """Set up what the containers share on this node; returns the links that come first in the result."""

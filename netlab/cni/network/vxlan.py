@@ -103,8 +103,8 @@ class Vxlan(Bridge):
         self.config.is_gateway = True
         self.config.is_default_gateway = request.config.get("isDefaultGateway") is not False
 
-    def prepare(self, kernel: Rtnetlink) -> list[Link]:
-        """The device and its peers, and the bridge."""
+    def prepare_node(self, kernel: Rtnetlink) -> None:
+        """The device and its peers."""
         self.settings.read_peers()
         device = kernel.link(self.settings.name)
         self.made_device = device is None
@@ -113,7 +113,6 @@ class Vxlan(Bridge):
             device = self._ensure_device(kernel)
         self.device = device
         self.mtu = self.mtu or device.mtu
-        return super().prepare(kernel)
 
     def abandon(self, kernel: Rtnetlink) -> None:
         """The device goes if it was made by this ADD, and no container is behind the bridge."""
