@@ -72,7 +72,7 @@ def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
     if interface["sandbox"] != request.netns:
         raise CniError(
             errors.CHECK_FAILED,
-            f"CNI_NETNS: {request.netns}: {request.ifname} prevResult says it was added to {interface['sandbox']}",
+            f"CNI_NETNS: {request.netns}: by prevResult {request.ifname} was added to {interface['sandbox']}",
         )
     own = {**result, "ips": [ip for ip in result.get("ips", []) if ip.get("interface") == number]}
     ips, routes = parse(own)

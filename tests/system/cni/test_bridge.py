@@ -295,7 +295,7 @@ def test_an_interface_is_added_once(tmp_path: Path) -> None:
         with pytest.raises(CniError, match=f"CNI_IFNAME: eth0 already exists in {one}"):
             subject.add(other, Attachment("one", one))
         subject.check(net, Attachment("one", one))
-        assert pods.links() == {"lo", "cni0", "cni1", host_end(result).name}
+        assert pods.links() == {"lo", "cni0", host_end(result).name}
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])

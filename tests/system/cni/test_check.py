@@ -250,7 +250,12 @@ def test_the_result_is_for_this_container(tmp_path: Path) -> None:
         for change, netns, code, said in (
             ({}, one, errors.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD"),
             ({"prevResult": {"cniVersion": "1.1.0"}}, one, errors.INVALID_CONFIG, "prevResult.interfaces: no eth0"),
-            ({"prevResult": result}, two, errors.CHECK_FAILED, f"CNI_NETNS: {two}: eth0 was added to {one}"),
+            (
+                {"prevResult": result},
+                two,
+                errors.CHECK_FAILED,
+                f"CNI_NETNS: {two}: by prevResult eth0 was added to {one}",
+            ),
         ):
             variables = {"CNI_CONTAINERID": "one", "CNI_IFNAME": "eth0", "CNI_NETNS": netns}
             status, answer = pods.execute("netlab", "CHECK", config | change, **variables)

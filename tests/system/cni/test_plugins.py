@@ -190,7 +190,7 @@ FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
     "no addresses": (
         {"ranges": [pods.V4, [{"subnet": "fd00::/126", "rangeStart": "fd00::1", "rangeEnd": "fd00::1"}]]},
         errors.INVALID_CONFIG,
-        "is empty",
+        "has no address to give",
     ),
 }
 

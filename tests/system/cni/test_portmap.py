@@ -524,7 +524,7 @@ def test_check_names_the_sysctl(tmp_path: Path) -> None:
         node()
         subject.add(net, attachment(one, TCP))
         Path("/proc/sys/net/ipv4/conf/cni0/route_localnet").write_text("0")
-        fails(lambda: subject.check(net, attachment(one, TCP)), errors.CHECK_FAILED, "cni0/route_localnet: it is not 1")
+        fails(lambda: subject.check(net, attachment(one, TCP)), errors.CHECK_FAILED, "cni0/route_localnet: not 1")
 
 
 @pytest.mark.parametrize("step", ["table", "record", "elements", "sysctl", "flows"])
