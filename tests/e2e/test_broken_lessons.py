@@ -137,7 +137,7 @@ def test_what_cannot_be_undone_is_told_and_ends_the_run(warm: Netlab, tmp_path: 
     (lesson / "checks.py").write_text(UNREPAIRED)
     told = warm.fails(1, "scenario", "run", str(lesson), "02-pod-to-pod", "--pcap-dir", str(tmp_path))
     assert "not undone: outside: `sysctl -qw net.ipv4.conf.eth0.arp_announce=1`: " in told
-    assert "`false`: said nothing (exit status 1)" in told
+    assert "`false`: no message (exit status 1)" in told
     settings = ["net.ipv4.conf.eth0.arp_ignore", "net.ipv4.conf.eth0.arp_announce"]
     assert warm.ok("exec", "outside", "--", "sysctl", "-n", *settings).split() == ["0", "1"]
     warm.ok("exec", "outside", "--", "sysctl", "-qw", f"{settings[1]}=0")

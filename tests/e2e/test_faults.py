@@ -61,7 +61,7 @@ def test_a_lab_whose_monitor_was_killed_is_down_and_comes_back_with_its_objects(
     eventually(lambda: broken.processes() == {})
     assert "lab default is down" in broken.fails(6, "get", "pods")
     assert "lab default is down" in broken.fails(6, "status")
-    assert "was made otherwise" in broken.fails(4, "up", "--nodes", "3")
+    assert "has other options" in broken.fails(4, "up", "--nodes", "3")
     broken.ok("up")
     eventually(lambda: _ready(broken, "web"))
     assert _container(broken, "web").endswith(" 1")

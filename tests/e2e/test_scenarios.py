@@ -159,7 +159,7 @@ def test_a_folder_of_ones_own_runs_the_same_way(lab: Netlab, tmp_path: Path) -> 
         "It has another name": ("failed", "the name: a, b", "the name: web", ""),
         "Not proven here": ("skipped", "Not proven here", "no reason", ""),
         "It knows a pod that is not there": (
-            "error", "", "", f"the scenario has no pod 'wbe': it has web ({folder}/checks.py:18)",
+            "error", "", "", f"the scenario has no pod 'wbe'; it has web ({folder}/checks.py:18)",
         ),
         "A mistake of the author's": ("error", "", "", f"KeyError: 'x' ({folder}/checks.py:22)"),
         "It says nothing": ("error", "", "", "the check states no expectation (ctx.expect)"),

@@ -369,7 +369,7 @@ def test_ends_are_completed(lab: Lab, words: tuple[str, ...], offered: list[str]
         (3, ("nobody", "svc/far:80"), "there is no pod 'nobody' in namespace default"),
         (3, ("client", "svc/faar:80"), "there is no Service 'faar' in namespace default; did you mean far?"),
         (3, ("client", "local:80"), "there is no pod 'local' in namespace default; did you mean svc/local?"),
-        (2, ("client", "10.96.0.1"), "which port? Write 10.96.0.1:PORT"),
+        (2, ("client", "10.96.0.1"), "must be ADDRESS:PORT"),
         (2, ("client", "far"), "which port? Write far:PORT, or in `netlab trace` --proto icmp"),
         (2, ("203.0.113.9", "svc/near:80"), "nothing in the lab has this address"),
         (2, ("client", "far:8080", "--size", "1000"), "TCP chooses the sizes of its packets itself"),

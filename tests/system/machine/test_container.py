@@ -222,7 +222,7 @@ def test_exec_refuses(lab: Lab) -> None:
     assert caught.value.errno == errno.ENOENT
     lab.node.kill("c", signal.SIGKILL)
     lab.ended("c")
-    with pytest.raises(MachineError, match="container c: it is not running"):
+    with pytest.raises(MachineError, match="container c is not running"):
         lab.node.exec("c", ["true"], 5)
     with pytest.raises(MachineError, match="container d: no such container"):
         lab.node.exec("d", ["true"], 5)
