@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ def map_ids(pid: int, ids: IdRange) -> None:
 
 def become_root() -> None:
     """Be root of the user namespace that this process has entered from outside, and in no group but root's."""
-    os.setgroups([])
+    # user_namespaces(7): where an outer user namespace has given up setgroups(2), root here may not change its groups.
+    with contextlib.suppress(PermissionError):
+        os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     # The change of user has made /proc/PID of this process, and of all its forks, the host's root's.
