@@ -26,18 +26,19 @@ from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERG
 from netlab.api.meta_types import Object, Status, StatusDetails
 from netlab.api.resources import ALL, NAMESPACES, PODS, PROGRESS, SNAPSHOT, Resource
 from netlab.api.server import bodies, discovery, field_selectors, patch, refusals, schema, snapshots
-from netlab.api.server.registry import FINALIZE, STATUS, DeleteOptions, Outcome, Registry, patched_object
-from netlab.api.server.watch import Selection, Watch, encode_line
+from netlab.api.server.registry import FINALIZE, STATUS, DeleteOptions, Draft, Outcome, Registry, patched_object
+from netlab.api.server.watch import Selection, Stored, Watch, encode_line
 from netlab.errors import UsageError
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes: apiserver's own limit for a request's body (server.Config.MaxRequestBodyBytes)."""
 
 AT_ONCE = 64 * 1024
-"""Bytes of a patch that is applied between two other requests; a larger one is applied in a thread."""
+"""Bytes, of a request's body and the object that it is about, of a write that is done between two other requests. A
+larger one is prepared in a thread."""
 
-PATCH_ATTEMPTS = 5
-"""How often a patch is applied anew to an object that changed meanwhile, as upstream."""
+ATTEMPTS = 5
+"""How often a write is prepared anew because its object changed meanwhile, as upstream's patches."""
 
 BOOKMARK_INTERVAL = 60.0
 """Seconds between the bookmarks of a watch that asks for them, as upstream."""
@@ -165,48 +166,65 @@ class _ResourceEndpoint:
         found = self._registry.list(target.resource, _selection(target, request.query_params))
         return self._json_list(target.resource, [stored.raw for stored in found])
 
-    def _create(self, request: Request, target: Target, body: bytes) -> Response:
+    async def _create(self, request: Request, target: Target, body: bytes) -> Response:
         if target.resource.namespaced and not target.namespace:
             raise refusals.method_not_allowed("POST")
-        sent = _decode(request, body)
-        outcome = self._registry.create(target.resource, target.namespace, sent, dry_run=_dry_run(request))
-        return _json(outcome.raw, 201, outcome.warnings)
 
-    def _update(self, request: Request, target: Target, body: bytes) -> Response:
-        sent = _decode(request, body)
-        return _answer_with(
-            self._registry.update(
-                target.resource,
-                target.namespace,
-                target.name,
-                sent,
-                subresource=target.subresource,
-                dry_run=_dry_run(request),
-            )
-        )
+        def draft() -> Draft:
+            return self._registry.draft_of_new(target.resource, target.namespace, _decode(request, body))
+
+        return _answer_with(await self._write(request, target, draft, aside=len(body) > AT_ONCE), 201)
+
+    async def _update(self, request: Request, target: Target, body: bytes) -> Response:
+        return await self._change(request, target, body, lambda present: _decode(request, body))
 
     async def _patch(self, request: Request, target: Target, body: bytes) -> Response:
-        change = bodies.decode(body)
         struct = target.resource.type
-        ways: dict[str, Callable[[schema.JSONObject], Any]] = {
-            MERGE_PATCH: lambda present: patch.json_merge(present, change),
-            JSON_PATCH: lambda present: patch.json_patch(present, change),
-            STRATEGIC_MERGE_PATCH: lambda present: patch.strategic_merge(present, change, struct),
+        ways: dict[str, Callable[[schema.JSONObject, Any], Any]] = {
+            MERGE_PATCH: patch.json_merge,
+            JSON_PATCH: patch.json_patch,
+            STRATEGIC_MERGE_PATCH: lambda present, change: patch.strategic_merge(present, change, struct),
         }
         kind = _media_type(request)
         if kind not in ways:
             raise refusals.unsupported_media_type(kind, tuple(ways))
-        options: dict[str, Any] = {"subresource": target.subresource, "dry_run": _dry_run(request)}
+
+        def patched(present: Stored) -> schema.JSONObject:
+            change = bodies.decode(body)
+            return patched_object(target.resource, present, lambda obj: ways[kind](obj, change))
+
+        # How long a JSON patch takes is not to be seen from its length.
+        return await self._change(request, target, body, patched, aside=kind == JSON_PATCH)
+
+    async def _change(
+        self,
+        request: Request,
+        target: Target,
+        body: bytes,
+        make: Callable[[Stored], schema.JSONObject],
+        *,
+        aside: bool = False,
+    ) -> Response:
+        """Update an object with what is made of the present one."""
         place = (target.resource, target.namespace, target.name)
-        if kind == JSON_PATCH or len(body) > AT_ONCE:
-            # May take long: meanwhile others are served, and so the object may have changed when it is done.
-            for _ in range(PATCH_ATTEMPTS):
-                stored = self._registry.get(*place)
-                patched = await asyncio.to_thread(patched_object, target.resource, stored, ways[kind])
-                if self._registry.get(*place).revision == stored.revision:
-                    return _answer_with(self._registry.update(*place, patched, **options))
-            raise refusals.modified(target.resource, target.name)
-        return _answer_with(self._registry.patch(*place, ways[kind], **options))
+
+        def draft() -> Draft:
+            present = self._registry.get(*place)
+            return self._registry.draft_of_changed(target.resource, present, make(present), target.subresource)
+
+        aside = aside or len(body) + len(self._registry.get(*place).raw) > AT_ONCE
+        return _answer_with(await self._write(request, target, draft, aside=aside))
+
+    async def _write(self, request: Request, target: Target, draft: Callable[[], Draft], *, aside: bool) -> Outcome:
+        """Commit what `draft` prepares; `aside` from the event loop, so that others are served meanwhile."""
+        dry_run = _dry_run(request)
+        if not aside:
+            return self._registry.commit(draft(), dry_run=dry_run)
+        for _ in range(ATTEMPTS):
+            made = await asyncio.to_thread(draft)
+            if self._registry.is_current(made):
+                return self._registry.commit(made, dry_run=dry_run)
+        raise refusals.modified(target.resource, target.name)
 
     def _delete(self, request: Request, target: Target, body: bytes) -> Response:
         options = _delete_options(request, body)
@@ -438,8 +456,8 @@ def _json(body: bytes, code: int = 200, warnings: tuple[str, ...] = ()) -> Respo
     return response
 
 
-def _answer_with(outcome: Outcome) -> Response:
-    return _json(outcome.raw, 200, outcome.warnings)
+def _answer_with(outcome: Outcome, code: int = 200) -> Response:
+    return _json(outcome.raw, code, outcome.warnings)
 
 
 def _status(status: Status) -> Response:

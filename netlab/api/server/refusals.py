@@ -119,8 +119,13 @@ def unsupported_media_type(sent: str, supported: Sequence[str]) -> ApiError:
 
 
 def too_large(limit: int) -> ApiError:
-    """413: no object is that big."""
+    """413: no request is that big."""
     return _refusal(413, "RequestEntityTooLarge", f"the request is too large: the limit is {limit} bytes")
+
+
+def object_too_large(size: int, limit: int) -> ApiError:
+    """413: the object would be larger than what is stored of one."""
+    return _refusal(413, "RequestEntityTooLarge", f"the object is too large: it has {size} bytes, the limit is {limit}")
 
 
 def patch_too_large(error: Exception) -> ApiError:

@@ -1,7 +1,8 @@
 """What can be done with objects: Kubernetes' generic registry (apiserver pkg/registry/generic) without HTTP.
 
 Every method is one uninterrupted step of the event loop, from reading the present object to storing the new one:
-there is nothing to lock, and nothing is half done when it raises. All raise `ApiError`.
+there is nothing to lock, and nothing is half done when it raises. All raise `ApiError`. Only drafts may be made in a
+thread, because they change nothing: a write that takes long is committed if what it was made from is still there.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ SYSTEM_NAMESPACES = ("default", NODE_LEASES, "kube-system")
 
 DEFAULT_GRACE = 30
 """Seconds: v1.DefaultTerminationGracePeriodSeconds."""
+
+OBJECT_LIMIT = 1536 * 1024
+"""Bytes of an object's JSON: etcd's limit for a request (--max-request-bytes)."""
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words (apimachinery pkg/util/rand)
 _LONGEST_GENERATED_BASE = 58
@@ -121,6 +125,18 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """An object as it is to be stored, complete and valid, and what it is to replace."""
+
+    resource: Resource[Object]
+    obj: JSONObject
+    before: Stored | None
+    """The object that it was made from; None if it is new."""
+    changed: bool
+    warnings: tuple[str, ...]
+
+
 class Registry:
     """The objects of one cluster."""
 
@@ -150,6 +166,10 @@ class Registry:
 
     def create(self, resource: Resource[Object], namespace: str, sent: JSONObject, *, dry_run: bool = False) -> Outcome:
         """Create an object; a name is made up from generateName when there is none."""
+        return self.commit(self.draft_of_new(resource, namespace, sent), dry_run=dry_run)
+
+    def draft_of_new(self, resource: Resource[Object], namespace: str, sent: JSONObject) -> Draft:
+        """What `create` is to store. May run in a thread; uses up `sent`."""
         warnings = (*_read(resource, sent), *effects.warnings(resource, sent))
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
@@ -163,10 +183,7 @@ class Registry:
             problems = Problems()
             problems.required("metadata.name", "name or generateName is required")
             raise refusals.invalid(resource, name, problems)
-        if resource.namespaced:
-            self._check_namespace(resource, namespace, name)
-        if self.store.get(resource, namespace, name) is not None:
-            raise refusals.already_exists(resource, name)
+        self._check_free(resource, namespace, name)
         for field in _SYSTEM_METADATA[2:]:
             meta.pop(field, None)
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
@@ -182,7 +199,7 @@ class Registry:
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
         self._complete(resource, obj, None)
-        return Outcome(self._put(resource, obj, dry_run=dry_run), warnings)
+        return Draft(resource, obj, None, changed=True, warnings=warnings)
 
     def update(
         self,
@@ -196,6 +213,13 @@ class Registry:
     ) -> Outcome:
         """Replace an object, or only its status (`status`) or a namespace's finalizers (`finalize`)."""
         stored = self.get(resource, namespace, name)
+        return self.commit(self.draft_of_changed(resource, stored, sent, subresource), dry_run=dry_run)
+
+    def draft_of_changed(
+        self, resource: Resource[Object], stored: Stored, sent: JSONObject, subresource: str = ""
+    ) -> Draft:
+        """What `update` is to store in the place of an object. May run in a thread; uses up `sent`."""
+        namespace, name = stored.namespace, stored.name
         warnings = _read_status(resource, sent) if subresource == STATUS else _read(resource, sent)
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
@@ -214,25 +238,31 @@ class Registry:
             if resource is NAMESPACES:
                 new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
             self._complete(resource, new, old)
-        if _is_finished(new):
-            return Outcome(self._remove(resource, stored, dry_run=dry_run), warnings)
-        if new == old:
-            return Outcome(stored.raw, warnings)
-        return Outcome(self._put(resource, new, dry_run=dry_run), warnings)
+        return Draft(resource, new, stored, changed=new != old, warnings=warnings)
 
-    def patch(
-        self,
-        resource: Resource[Object],
-        namespace: str,
-        name: str,
-        apply: Callable[[JSONObject], Any],
-        *,
-        subresource: str = "",
-        dry_run: bool = False,
-    ) -> Outcome:
-        """Update an object with what `apply` makes of the present one."""
-        patched = patched_object(resource, self.get(resource, namespace, name), apply)
-        return self.update(resource, namespace, name, patched, subresource=subresource, dry_run=dry_run)
+    def is_current(self, draft: Draft) -> bool:
+        """Whether the draft is still made from what is there."""
+        meta = draft.obj["metadata"]
+        namespace, name = meta.get("namespace", ""), meta["name"]
+        if draft.before is not None and self.store.get(draft.resource, namespace, name) is not draft.before:
+            return False
+        if draft.resource is SERVICES:
+            claims = service_addresses.claims(draft.obj, self._allocations)
+            return not any(self._allocations.taken(claim, f"{namespace}/{name}") for claim in claims)
+        return True
+
+    def commit(self, draft: Draft, *, dry_run: bool = False) -> Outcome:
+        """Store a draft that is current."""
+        resource, obj, before = draft.resource, draft.obj, draft.before
+        if before is None:
+            self._check_free(resource, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+        elif _is_finished(obj):
+            return Outcome(self._remove(resource, before, dry_run=dry_run), draft.warnings)
+        elif not draft.changed:
+            return Outcome(before.raw, draft.warnings)
+        if (size := len(msgspec.json.encode(obj))) > OBJECT_LIMIT:
+            raise refusals.object_too_large(size, OBJECT_LIMIT)
+        return Outcome(self._put(resource, obj, dry_run=dry_run), draft.warnings)
 
     def bind(self, namespace: str, name: str, node: str) -> None:
         """Assign a pod to a node."""
@@ -278,6 +308,13 @@ class Registry:
         return Outcome(self._put(resource, obj, dry_run=dry_run)), False
 
     # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _check_free(self, resource: Resource[Object], namespace: str, name: str) -> None:
+        """Refuse what is to be created where it cannot be."""
+        if resource.namespaced:
+            self._check_namespace(resource, namespace, name)
+        if self.store.get(resource, namespace, name) is not None:
+            raise refusals.already_exists(resource, name)
 
     def _check_namespace(self, resource: Resource[Object], namespace: str, name: str) -> None:
         stored = self.store.get(_NAMESPACES, "", namespace)
@@ -339,7 +376,7 @@ class Registry:
 
 
 def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[JSONObject], Any]) -> JSONObject:
-    """What a patch makes of a stored object. Touches nothing else, and so may run in a thread."""
+    """What a patch makes of a stored object. May run in a thread."""
     try:
         patched = apply(stored.decode())
     except patch.TooMuchError as error:

@@ -77,6 +77,13 @@ class Server:
     def client(self) -> Client:
         return Client(self.socket)
 
+    def connection(self) -> socket.socket:
+        """A connection, for what is to be sent byte for byte."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(START_TIMEOUT)
+        connection.connect(str(self.socket))
+        return connection
+
     def http(self) -> aiohttp.ClientSession:
         """Plain HTTP, for what the client would never send."""
         return aiohttp.ClientSession("http://api", connector=aiohttp.UnixConnector(path=str(self.socket)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from typing import Any
 
 import msgspec
@@ -13,11 +15,13 @@ from netlab.api.client import Client
 from netlab.api.core_types import Event, Namespace, Node, ObjectReference, PodStatus, Service, ServicePort, ServiceSpec
 from netlab.api.errors import ApiError
 from netlab.api.informer import Informer
-from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ALL, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SERVICES
 from netlab.api.server.registry import SYSTEM_NAMESPACES
 from tests.system.api.serving import Json, Server, pod
+
+_PODS = "/api/v1/namespaces/default/pods"
 
 
 async def _refusal(awaitable: Any) -> tuple[int, str]:
@@ -130,6 +134,52 @@ def test_increments_by_many_at_once_all_count(server: Server) -> None:
     asyncio.run(live())
 
 
+def _answer(connection: socket.socket) -> bytes:
+    """One answer in JSON."""
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += connection.recv(1 << 16)
+    return answer
+
+
+_MANY = [{"name": "", "image": "x"}] * 60_000
+"""Containers, each with something wrong: the most that is to be said about a body."""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "kind"),
+    [
+        ("POST", _PODS, {"metadata": {"name": "big"}, "spec": {"containers": _MANY}}, JSON),
+        ("PUT", f"{_PODS}/p", {"metadata": {"name": "p"}, "spec": {"containers": _MANY}}, JSON),
+        ("PATCH", f"{_PODS}/p", {"spec": {"containers": _MANY}}, MERGE_PATCH),
+    ],
+)
+def test_a_large_body_gives_way_to_other_requests(
+    server: Server, method: str, path: str, body: Json, kind: str
+) -> None:
+    content = msgspec.json.encode(body)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
+    get = f"GET {_PODS}/p HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+    async def create() -> None:
+        async with server.client() as client:
+            await client.create(PODS, pod("p"))
+
+    def is_overtaken() -> bool:
+        """Whether requests that are sent after the whole body are answered before it."""
+        with server.connection() as large, server.connection() as small:
+            large.sendall(head.encode() + content)
+            for _ in range(4):
+                small.sendall(get)
+                assert b" 200 " in _answer(small)
+            overtaken = not select.select([large], [], [], 0)[0]
+            assert b" 422 " in _answer(large)
+            return overtaken
+
+    asyncio.run(create())
+    assert any(is_overtaken() for _ in range(4))
+
+
 # --- watches -------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +244,6 @@ def test_informers_live_through_a_restart(server: Server) -> None:
 # --- plain HTTP ----------------------------------------------------------------------------------------------------
 
 _POD = '{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"%s}]%s}}'
-_PODS = "/api/v1/namespaces/default/pods"
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import msgspec
 import pytest
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import ALL, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, NODES, PODS, REPLICASETS
+from netlab.api.resources import ALL, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES
 from netlab.api.server import patch
-from netlab.api.server.registry import DeleteOptions, Preconditions, Registry
+from netlab.api.server.registry import OBJECT_LIMIT, DeleteOptions, Preconditions, Registry, patched_object
 from netlab.api.server.watch import Selection
-from tests.unit.api.cluster import create, deployment, endpoint_slice, pod, refused, update
+from tests.unit.api.cluster import create, deployment, endpoint_slice, pod, refused, service, update
 
 
 def _delete(registry: Registry, resource: Any, name: str, namespace: str = "default", **options: Any) -> bool:
@@ -181,8 +182,9 @@ def test_a_patch_goes_the_way_of_an_update(registry: Registry) -> None:
     resource: Any = DEPLOYMENTS
 
     def apply(change: Any) -> Any:
-        outcome = registry.patch(resource, "default", "d", lambda present: patch.json_merge(present, change))
-        return msgspec.json.decode(outcome.raw)
+        present = registry.get(resource, "default", "d")
+        patched = patched_object(resource, present, lambda obj: patch.json_merge(obj, change))
+        return msgspec.json.decode(registry.update(resource, "default", "d", patched).raw)
 
     assert apply({"spec": {"replicas": 4}})["metadata"]["generation"] == 2
     assert apply({"metadata": {"uid": None, "generation": 77}})["metadata"]["generation"] == 2
@@ -315,3 +317,36 @@ def test_junk_is_refused_and_never_a_fault(registry: Registry, resource: Any) ->
             with pytest.raises(ApiError):
                 create(registry, resource, {"metadata": {}, field: value})
     assert registry.store.revision == revision
+
+
+def test_a_draft_is_current_while_what_it_was_made_from_is_there(registry: Registry) -> None:
+    resource: Any = PODS
+    made = create(registry, PODS, pod())
+    changed = registry.draft_of_changed(resource, registry.get(resource, "default", "p"), copy.deepcopy(made))
+    assert registry.is_current(changed)
+    update(registry, PODS, made | {"metadata": made["metadata"] | {"labels": {"a": "b"}}})
+    assert not registry.is_current(changed)
+    new = registry.draft_of_new(resource, "default", pod("q"))
+    assert registry.is_current(new)
+    create(registry, PODS, pod("q"))
+    with refused(409, "already exists"):
+        registry.commit(new)
+
+
+def test_a_draft_of_a_service_whose_address_was_given_away_is_not_current(registry: Registry) -> None:
+    resource: Any = SERVICES
+    draft = registry.draft_of_new(resource, "default", service("a"))
+    assert registry.is_current(draft)
+    create(registry, SERVICES, service("b", clusterIP=draft.obj["spec"]["clusterIP"]))
+    assert not registry.is_current(draft)
+
+
+def test_an_object_has_a_largest_size(registry: Registry) -> None:
+    """What is there can always be deleted."""
+    containers = [pod()["spec"]["containers"][0] | {"args": ["x" * (OBJECT_LIMIT - 2000)]}]
+    made = create(registry, PODS, pod(containers=containers) | {"metadata": {"name": "p", "finalizers": ["a/b"]}})
+    with refused(413, "the object is too large"):
+        update(registry, PODS, made | {"metadata": made["metadata"] | {"annotations": {"a": "x" * 2000}}})
+    assert not _delete(registry, PODS, "p")
+    with refused(413, "the object is too large"):
+        create(registry, PODS, pod("q", containers=[containers[0] | {"args": containers[0]["args"] * 2}]))

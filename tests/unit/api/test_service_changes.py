@@ -70,7 +70,8 @@ def _manifest(spec: Json) -> Json:
 
 
 def _patched(registry: Registry, change: Callable[[Json], Any]) -> Json:
-    found: Json = msgspec.json.decode(registry.patch(_ANY, "default", "s", change).raw)
+    changed = change(registry.get(_ANY, "default", "s").decode())
+    found: Json = msgspec.json.decode(registry.update(_ANY, "default", "s", changed).raw)
     return found
 
 
