@@ -10,8 +10,9 @@ import pytest
 
 from tests import host
 
-# Tests are not timed, and a shared machine takes its time.
-hypothesis.settings.register_profile("netlab", deadline=None)
+# Tests are not timed, and a shared machine takes its time: neither an example's run nor its making (a second for the
+# first ten) decides.
+hypothesis.settings.register_profile("netlab", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("netlab")
 
 

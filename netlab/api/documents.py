@@ -331,7 +331,7 @@ class _Builder:
             raise self._wrong(f"the tag {_short(tag)} means nothing in JSON")
         value = self._resolved(text)
         if not wanted[tag](value):
-            raise self._wrong(f"{_short(tag)} {text[:40]!r}: it is none")
+            raise self._wrong(f"{text[:40]!r} is not a valid {_short(tag)}")
         return value
 
     def _resolved(self, text: str) -> Any:

@@ -6,7 +6,7 @@ import random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netlab.capture.changes import changes
@@ -359,7 +359,6 @@ def test_journeys_come_when_they_have_settled() -> None:
     assert correlator.flush() == []
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50))
 def test_memory_is_bounded(capacity: int) -> None:
     """A flood of packets that are all alike, with no time between them, is let go of in parts."""

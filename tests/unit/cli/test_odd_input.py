@@ -215,3 +215,24 @@ def test_scenario_files(nowhere: Path, value: Any) -> None:
     (folder / "scenario.yaml").write_text(dumped(value), encoding="utf-8", errors="surrogatepass")
     with contextlib.suppress(UsageError):
         definition.load(folder)
+
+
+@pytest.mark.parametrize("value", ["!!int abc", "!!timestamp 9999-99-99", "!!float x", "!!bool maybe", "!!binary x"])
+def test_values_that_are_not_of_their_tag(nowhere: Path, tmp_path: Path, value: str) -> None:
+    """A YAML library's own constructors raise whatever int() or datetime() raise of them."""
+    header = f"name: mine\ntitle: {value}\ntraffic: pod-to-pod\n"
+    files = {
+        "pod.yaml": f"apiVersion: v1\nkind: Pod\nmetadata:\n  name: {value}\n",
+        "lab.yaml": f"apiVersion: netlab/v1\nkind: Lab\nspec:\n  nodes: {value}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    commands = [
+        ["apply", "-f", str(tmp_path / "pod.yaml")],
+        ["up", "-f", str(tmp_path / "pod.yaml")],
+        ["up", "-f", str(tmp_path / "lab.yaml")],
+        ["scenario", "show", str(make(tmp_path / "mine", header=header))],
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert [status_of(command) for command in commands] == [UsageError.exit_status] * len(commands)
+    assert not (nowhere / "labs").exists()

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netlab.machine.protocol import (
@@ -45,7 +45,6 @@ def test_a_state_survives_the_wire() -> None:
     assert MachineState.from_json(json.loads(json.dumps(asdict(state)))) == state
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # tests are never timed
 @given(st.dictionaries(st.sampled_from(_FIELDS), _ANY))
 def test_no_request_breaks_the_reader(value: dict[str, Any]) -> None:
     try:
