@@ -41,8 +41,8 @@ def _option(incomplete: str) -> str:
     return incomplete[: incomplete.index("=") + 1] if incomplete.startswith("--") and "=" in incomplete else ""
 
 
-class _Zsh(ZshComplete):
-    """Zsh replaces the whole word, --option=VALUE."""
+class _WholeWord(ShellComplete):
+    """For shells that replace the whole word, --option=VALUE."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         words, incomplete = super().get_completion_args()
@@ -54,19 +54,14 @@ class _Zsh(ZshComplete):
         return super().format_completion(item)
 
 
-class _Fish(FishComplete):
+class _Zsh(_WholeWord, ZshComplete):
+    """Zsh replaces the whole word."""
+
+
+class _Fish(_WholeWord, FishComplete):
     """Fish too; and click's script takes what stands before a value's first comma for all of it."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
-
-    def get_completion_args(self) -> tuple[list[str], str]:
-        words, incomplete = super().get_completion_args()
-        self._option = _option(incomplete)
-        return words, incomplete
-
-    def format_completion(self, item: CompletionItem[str]) -> str:
-        item.value = self._option + item.value
-        return super().format_completion(item)
 
 
 _KINDS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import ipaddress
 import os
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netlab.cni import errors
 from netlab.cni.errors import CniError
+from netlab.cni.netns import Locked
 from netlab.cni.network import peers
 from netlab.errors import NetlabError
 from netlab.net import links, overlay_apply
@@ -55,7 +55,7 @@ class _Underlay:
 
 def ensure(settings: Settings) -> None:
     """Ensure that the device exists, is up, and has exactly the peers of the peers file. Raises `CniError`."""
-    with _one_at_a_time(), _naming(settings), IPRoute() as ip:
+    with Locked(shared=False), _naming(settings), IPRoute() as ip:
         # The file may have been replaced while this ADD waited for another one; the new one counts.
         settings.read_peers()
         underlay = _underlay(ip, settings)
@@ -141,17 +141,6 @@ def status(settings: Settings) -> None:
             _plan(settings, listed, underlay)
         if links.index_of(ip, settings.name) is not None:
             _refuse_another(ip, settings, underlay)
-
-
-@contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Let in one ADD of this node at a time. The lock is on its network namespace, which needs no agreed file."""
-    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(namespace, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(namespace)
 
 
 @contextlib.contextmanager
