@@ -10,7 +10,7 @@ from typing import Self
 class Backoff:
     """How long to wait after a failure: nothing after the first, then `first` seconds, doubling up to `last`.
 
-    A failure that comes more than twice `last` seconds after the previous start is a first one again (client-go's
+    A failure more than twice `last` seconds after the previous start counts as a first one again (client-go's
     flowcontrol.Backoff: 10 minutes for a container's 300 s).
     """
 
@@ -20,7 +20,7 @@ class Backoff:
     since: float = 0.0
 
     def ready_at(self, failed_at: float) -> float:
-        """When the next attempt may be made after a failure at `failed_at`, in the same clock's seconds."""
+        """The earliest time of the next attempt after a failure at `failed_at`, in seconds of the same clock."""
         return failed_at + (0.0 if self._expired(failed_at) else self.delay)
 
     def next(self, failed_at: float, now: float) -> Self:
@@ -34,7 +34,7 @@ class Backoff:
 
 
 CRASH_LOOP = Backoff(first=10, last=300)
-"""Of a container that ends again and again (CrashLoopBackOff)."""
+"""For a container that keeps exiting (CrashLoopBackOff)."""
 
 SANDBOX = Backoff(first=0.5, last=10)
-"""Of a pod whose sandbox cannot be made. Shorter than upstream's: people wait in front of a lab."""
+"""For a pod whose sandbox cannot be made. Shorter than upstream's: a person is waiting for the lab."""

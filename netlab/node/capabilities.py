@@ -1,7 +1,7 @@
 """What a pod asks of the chained CNI plugins: `runtimeConfig`, by the capabilities that they declare.
 
-A plugin of netlab's own that does nothing but what a pod asks for is not executed for one that asks for nothing: most
-pods do not, and each execution would be part of their start.
+A netlab plugin that only does what a pod asks for is skipped for a pod that asks for nothing. That is most pods, and
+each execution would delay their start.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from netlab.errors import UsageError
 BANDWIDTH, PORT_MAPPINGS = "bandwidth", "portMappings"
 
 CHAINED = {"netlab-portmap": PORT_MAPPINGS, "netlab-bandwidth": BANDWIDTH}
-"""netlab's plugins behind the one that connects a pod, in their order, and the capability of each."""
+"""netlab's plugins chained after the one that connects a pod, in order, with the capability of each."""
 
 _ANNOTATIONS = {"ingress": "kubernetes.io/ingress-bandwidth", "egress": "kubernetes.io/egress-bandwidth"}
 
 _LEAST, _MOST = 1_000, 10**15
-"""Bits a second (pkg/util/bandwidth, validateBandwidthIsReasonable)."""
+"""Bits per second (pkg/util/bandwidth, validateBandwidthIsReasonable)."""
 
 _BURST = 0.1
-"""Seconds of the rate that may come at once. Other runtimes give 2³² bits, so that half a gigabyte passes unshaped."""
+"""The burst, in seconds of the rate. Other runtimes allow 2³² bits, so that half a gigabyte passes unshaped."""
 
 _LEAST_BURST = 8 * 32 * 1024
 
 
 def runtime_config(pod: Pod) -> dict[str, Any]:
-    """The capability arguments of a pod; raises `UsageError` that names the annotation that makes no sense."""
+    """The capability arguments of a pod. Raises `UsageError` naming an annotation that is not valid."""
     found: dict[str, Any] = {}
     if bandwidth := _bandwidth(pod):
         found[BANDWIDTH] = bandwidth

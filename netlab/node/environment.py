@@ -13,7 +13,7 @@ _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
-    """Replace $(NAME); `$$` is a dollar sign, and a name that is not in `env` stays as it is written.
+    """Replace $(NAME); `$$` is a dollar sign, and a name that is not in `env` stays as written.
 
     Kubernetes' own rules (third_party/forked/golang/expansion), which are not a shell's.
     """
@@ -29,7 +29,7 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 def environment(pod: Pod, container: Container, pod_ips: list[str], host_ips: list[str]) -> dict[str, str]:
     """The container's variables, in order: each may refer to those before it.
 
-    Raises `UsageError` naming the variable whose value cannot be had.
+    Raises `UsageError` naming a variable whose value cannot be determined.
     """
     env: dict[str, str] = {}
     for index, variable in enumerate(container.env):

@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KubeletConfig:
-    """One node as its kubelet needs to know it.
+    """What a kubelet needs to know about its node.
 
-    `node_ips` has the primary family's address first; `cluster_dns` may be empty: pods have no name service then.
-    `boot_id` names this boot of the node in its nodeInfo. `on_registered` is called once the Node object is there.
+    `node_ips` has the primary family's address first. If `cluster_dns` is empty, pods have no name service.
+    `boot_id` names this boot of the node in its nodeInfo. `on_registered` is called once the Node object exists.
     """
 
     node_name: str
@@ -60,14 +60,14 @@ class KubeletConfig:
 async def run(config: KubeletConfig) -> None:
     """Run a node's kubelet, in a process that is in the node's namespaces, until cancelled.
 
-    What it started goes on without it; the next kubelet takes it over. Raises `UnavailableError` when the machine's
-    pid 1 does not answer: there is nothing to run pods on.
+    Pods keep running after it ends; the next kubelet takes them over. Raises `UnavailableError` when the machine's
+    pid 1 does not answer: nothing else can run pods.
     """
     config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with (
         Client(config.api_socket, user_agent=f"kubelet/{config.node_name}") as client,
         AsyncMachine(config.machine_socket) as machine,
-        # A probe is a connection of its own: a kept one would outlive what it should find out.
+        # Each probe opens a new connection: a kept one can still work when the server accepts no new ones.
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
     ):
         sandboxes = Sandboxes(
@@ -129,14 +129,14 @@ class _Kubelet:
                 self._recover(await node.machine.state())
                 self._tasks.create_task(self._follow_exits())
         except BaseExceptionGroup as group:
-            # The first failure ended the others; it says all that there is to say.
+            # The first failure cancelled the other tasks: it is the cause to report.
             errors = group.subgroup(NetlabError)
             if errors is not None:
                 raise errors.exceptions[0] from None
             raise
 
     async def _follow_exits(self) -> None:
-        # The stream begins with what has exited already: between the state and the stream nothing is lost.
+        # The stream begins with the containers that have already exited, so none is missed after reading the state.
         async for event in self._node.machine.events():
             self._exited(event)
 
@@ -192,8 +192,8 @@ class _Kubelet:
         self._forget(worker.pod.metadata.uid)
 
     def _forget(self, uid: str) -> None:
-        # A worker that is done waits for its object to go (finalizers may hold it), so that no second one is started;
-        # one whose object is gone goes on until it is done.
+        # A worker that is done stays until its object is removed (finalizers may hold it), so that no second one is
+        # started. A worker whose object is removed first continues until it is done.
         worker = self._workers[uid]
         present = self._pods.items.get(worker.pod.key)
         if worker.done and (present is None or present.metadata.uid != uid):

@@ -1,6 +1,6 @@
 """A node's lease: the heartbeat of its kubelet (KEP-589).
 
-In the Node itself, every heartbeat would be an event for every node that watches its peers.
+If heartbeats were written to the Node, each would be an event for every node that watches its peers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from netlab.api.meta_types import ObjectMeta, OwnerReference, now_micro
 from netlab.api.resources import LEASES, NODE_LEASES, NODES
 
 _DURATION = 40
-"""Seconds: upstream's nodeLeaseDurationSeconds. Nobody acts upon it; the controller has its own grace period."""
+"""Seconds: upstream's nodeLeaseDurationSeconds. Nothing acts on it; the controller has its own grace period."""
 
 
 async def renew(client: Client, node: Node) -> None:
-    """Renew the node's lease, which is made if there is none. Raises `ApiError` and `ApiUnavailableError`."""
+    """Renew the node's lease, or create it. Raises `ApiError` and `ApiUnavailableError`."""
     name, moment = node.metadata.name, now_micro()
     try:
         change = {"spec": {"holderIdentity": name, "leaseDurationSeconds": _DURATION, "renewTime": moment}}

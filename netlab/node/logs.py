@@ -1,4 +1,4 @@
-"""Where a container's output lies, in the layout of a kubelet's /var/log/pods."""
+"""Where a container's output is stored, in the layout of a kubelet's /var/log/pods."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from netlab.api.core_types import Pod
 
 
 def pod_dir(log_dir: Path, pod: Pod) -> Path:
-    """The directory of all that a pod's containers print: NAMESPACE_POD_UID."""
+    """The directory of a pod's container logs: NAMESPACE_POD_UID."""
     meta = pod.metadata
     return log_dir / f"{meta.namespace}_{meta.name}_{meta.uid}"
 
 
 def earlier(path: Path) -> Path:
-    """Where the end of a log file is kept that grew too large and was emptied."""
+    """Where the end of a log file is kept when the file has grown too large and is emptied."""
     return path.with_name(f"{path.name}.1")
 
 

@@ -40,18 +40,18 @@ VXLAN_ID = 1
 CONF_FILE = "10-netlab.conflist"
 
 _RETRY = 1.0
-"""Seconds until what failed is tried again."""
+"""Seconds before a retry."""
 
 _REST_OF_A_NODE, _LONGEST_REST = 0.01, 1.0
-"""Seconds of rest after a change for each node there is, and at most: a change is planned from all nodes, and while a
-lab starts all of them change. Changes that come together are carried out together."""
+"""Seconds to rest after a change: per node in the cluster, and at most. Each plan reads all nodes, and while a lab
+starts all of them change. Changes that arrive during a rest are applied together."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """The pod network as one node's agent needs to know it.
+    """What a node's agent needs to know about the pod network.
 
     `cluster_cidrs` are the pods' ranges, the primary family first; `underlay` is the interface to the other nodes and
     `segment` the one to the flat segment of the `bridge` network; `mtu` is the pods', in bytes.
@@ -77,7 +77,7 @@ class Vtep:
 
 @dataclasses.dataclass(frozen=True)
 class PodRoute:
-    """Pods of a peer node are reached through `gateway`, its address on `link`."""
+    """A route to a peer node's pods through `gateway`, the peer's address on `link`."""
 
     destination: str
     gateway: str
@@ -86,15 +86,15 @@ class PodRoute:
 
 @dataclasses.dataclass(frozen=True)
 class PodNetwork:
-    """What the kernel of one node is to have for the pod network."""
+    """What one node's kernel should have for the pod network."""
 
     pod_cidrs: tuple[str, ...]
     vtep: Vtep | None
     bridge_addresses: tuple[str, ...]
-    """Addresses of the node's bridge, where the agent makes it (the flat segment); the CNI plugin does otherwise."""
+    """Addresses of the node's bridge if the agent makes it (the flat segment); otherwise the CNI plugin makes it."""
     routes: frozenset[PodRoute]
     overlay: Overlay
-    """What the VXLAN device is to know of its peers."""
+    """What the VXLAN device should know about its peers."""
 
 
 def plan(config: NetworkConfig, me: Node, nodes: Collection[Node]) -> PodNetwork:
@@ -168,7 +168,7 @@ def _flat_gateway(config: NetworkConfig, pod_cidr: str) -> str:
 
 def _flat_range(config: NetworkConfig, pod_cidr: str) -> dict[str, str]:
     subnet = ipaddress.ip_network(pod_cidr)
-    # All nodes share the segment's subnet, each giving out only the addresses of its own part of it.
+    # All nodes share the segment's subnet; each gives out only addresses from its own part.
     return {
         "subnet": str(_cluster_cidr_of(config, pod_cidr)),
         "rangeStart": str(subnet.network_address + 2),
@@ -178,9 +178,9 @@ def _flat_range(config: NetworkConfig, pod_cidr: str) -> dict[str, str]:
 
 
 async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], None] = lambda _: None) -> None:
-    """Keep the node's pod network true until cancelled; what fails is logged, named, and tried again.
+    """Keep the node's pod network up to date until cancelled. Failures are logged and retried.
 
-    `in_force` is called with the resourceVersion for which what is in force stands, whenever that has grown.
+    `in_force` is called with the resourceVersion that the node now follows, whenever it grows.
     """
     nodes = Informer(client, NODES)
     progress = Progress(in_force)
@@ -222,7 +222,7 @@ async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], N
 
 
 def _matters(old: Node | None, new: Node | None) -> bool:
-    """Whether a change of a Node can change the plan: heartbeats come every few seconds and do not."""
+    """Whether a change of a Node can change the plan: the frequent heartbeats cannot."""
     return _facts(old) != _facts(new)
 
 

@@ -1,4 +1,4 @@
-"""Making one node's kernel agree with its PodNetwork, over pyroute2 and nft."""
+"""Makes one node's kernel match its PodNetwork, through pyroute2 and nft."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from netlab.net import links, overlay_apply
 from netlab.node.network import BRIDGE, VXLAN, VXLAN_ID, NetworkConfig, PodNetwork, PodRoute
 
 VXLAN_PORT = 4789
-"""IANA's port (RFC 7348), so that every packet tool decodes it unasked; flannel uses the kernel's older 8472."""
+"""IANA's port (RFC 7348), which packet tools decode by default; flannel uses the kernel's older 8472."""
 
 _TABLE = "netlab-egress"
 
 
 def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None) -> str | None:
-    """Make the kernel have `wanted`, removing what `applied` had beyond it; the VXLAN device's MAC, if looked at.
+    """Apply `wanted`, and remove what only `applied` had. Returns the VXLAN device's MAC, or None if it was not read.
 
-    With `applied` None (a fresh start, or a try that failed) everything is looked at, and what an earlier agent left
-    for peers that are gone is removed too; otherwise only the difference is carried out. Blocking. Raises
-    `NetlabError` naming the object.
+    With `applied` None (at the start, or after a failure) everything is checked, and what an earlier agent left for
+    former peers is removed too; otherwise only the difference is applied. Blocking. Raises `NetlabError` naming the
+    object.
     """
     if applied is None or _own_part(applied) != _own_part(wanted):
         return _apply_all(config, wanted)
@@ -33,7 +33,7 @@ def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None)
 
 
 def _own_part(network: PodNetwork) -> object:
-    """What is of the node itself and not of its peers."""
+    """The part that concerns the node itself, not its peers."""
     return (network.pod_cidrs, network.vtep, network.bridge_addresses)
 
 
@@ -69,7 +69,7 @@ def _ensure_vtep(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> str:
         "vxlan",
         vxlan_id=VXLAN_ID,
         vxlan_port=VXLAN_PORT,
-        # Every endpoint is known from the API, so nothing is flooded and nothing is learnt.
+        # The API names every endpoint, so the device need not flood or learn.
         vxlan_learning=0,
         vxlan_link=links.index_of(ip, config.underlay),
         mtu=config.mtu,
@@ -90,7 +90,7 @@ def _ensure_segment(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> N
 
 
 def _remove_strays(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> None:
-    """Remove routes into the pods' ranges that go through a peer that is no longer one."""
+    """Remove routes into the pods' ranges through former peers."""
     expected = {route.destination for route in wanted.routes}
     ranges = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
     underlay = links.index_of(ip, config.underlay)
@@ -105,7 +105,7 @@ def _remove_strays(ip: IPRoute, config: NetworkConfig, wanted: PodNetwork) -> No
 
 
 def _masquerade(config: NetworkConfig, wanted: PodNetwork) -> None:
-    """What this node's pods send out of the cluster leaves with the node's address, as theirs are unknown outside."""
+    """Masquerade what this node's pods send out of the cluster: outside, their addresses are unknown."""
     rules = []
     for cidr in wanted.pod_cidrs:
         version = ipaddress.ip_network(cidr).version
@@ -119,7 +119,7 @@ def _masquerade(config: NetworkConfig, wanted: PodNetwork) -> None:
         f"delete table inet {_TABLE}",
         f"table inet {_TABLE} {{",
         "  chain postrouting {",
-        # After kube-proxy's own (srcnat), which masquerades for reasons of its own.
+        # After kube-proxy's chain (srcnat), which masquerades for other reasons.
         "    type nat hook postrouting priority srcnat + 10; policy accept;",
         *rules,
         "  }",

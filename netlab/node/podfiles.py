@@ -9,7 +9,7 @@ from netlab.api.core_types import HostAlias, Pod, PodDNSConfig
 
 _MAX_NAMESERVERS = 3
 _MAX_SEARCHES = 32
-"""Of /etc/resolv.conf, as Kubernetes validates it (glibc's MAXNS; no limit on searches since glibc 2.26)."""
+"""Kubernetes' limits for /etc/resolv.conf (glibc's MAXNS; glibc has no limit on searches since 2.26)."""
 
 _HEADER = "# Kubernetes-managed hosts file{}.\n"
 _LOCAL = """\
@@ -31,7 +31,7 @@ class ClusterDNS:
 
 
 def hostname(pod: Pod, domain: str, node_name: str) -> tuple[str, str]:
-    """What the pod calls itself, and its fully qualified name ("" when it has none: no subdomain).
+    """The pod's hostname, and its fully qualified name ("" without a subdomain).
 
     A pod in its node's network has the node's name.
     """
@@ -64,8 +64,8 @@ def _aliases(aliases: list[HostAlias]) -> str:
 def resolv_conf(pod: Pod, dns: ClusterDNS) -> str:
     """The text of /etc/resolv.conf by dnsPolicy and dnsConfig.
 
-    The lab's nodes have no name server of their own, so that policy Default, and ClusterFirst in a cluster without
-    DNS, give what dnsConfig says and nothing else.
+    The lab's nodes have no name server, so policy Default, and ClusterFirst in a cluster without DNS, give only what
+    dnsConfig says.
     """
     policy = pod.spec.dnsPolicy or "ClusterFirst"
     if policy == "ClusterFirst" and pod.spec.hostNetwork:

@@ -1,6 +1,6 @@
-"""What a kubelet knows of a pod beyond its object, and what is to be done next: pure, no input or output.
+"""What a kubelet knows about a pod beyond its object, and what to do next. Pure: no input or output.
 
-Times are seconds since the epoch: deadlines are compared with times that the API server wrote.
+Times are seconds since the epoch, because deadlines are compared with times that the API server wrote.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from netlab.node.backoff import CRASH_LOOP, SANDBOX, Backoff
 TERMINAL = ("Succeeded", "Failed")
 
 LOST_EXIT_CODE = 137
-"""Of a container that is gone without a trace: upstream's ContainerStatusUnknown."""
+"""For a container that is gone without a trace: upstream's ContainerStatusUnknown."""
 START_ERROR_EXIT_CODE = 128
-"""Of a container whose command could not be executed: containerd's StartError."""
+"""For a container whose command could not be executed: containerd's StartError."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Stop:
-    """A container is being stopped since `since`, and killed `grace` seconds later."""
+    """A container has been stopping since `since`, and is killed `grace` seconds after that."""
 
     since: float
     grace: float
@@ -49,7 +49,7 @@ class Stop:
 
 @dataclass
 class Run:
-    """A container of a pod over its restarts: the present run, and how the one before it ended."""
+    """A container of a pod across restarts: the current run, and how the one before it ended."""
 
     attempt: int = 0
     """Which run this is, from 0: Kubernetes' restartCount."""
@@ -57,13 +57,13 @@ class Run:
     exit: Exit | None = None
     last: ContainerStateTerminated | None = None
     waiting: tuple[str, str] | None = None
-    """Reason and message why a run could not even be attempted."""
+    """Reason and message if a run could not even be attempted."""
     started: bool = False
     """Past its startup probe."""
     ready: bool = False
     """What its readiness probe says."""
     unhealthy: str = ""
-    """What its liveness or startup probe, or its postStart hook, found: it is to be stopped and started again."""
+    """What its liveness or startup probe, or its postStart hook, found wrong: the container must be restarted."""
     stop: Stop | None = None
     killed: bool = False
     backoff: Backoff = CRASH_LOOP
@@ -71,17 +71,17 @@ class Run:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is alive."""
         return self.started_at is not None and self.exit is None
 
     def ended(self, exit: Exit) -> None:
-        """Note the end of the present run; from then on the back-off counts."""
+        """Record the end of the current run; the back-off counts from then on."""
         self.exit = exit
         self.started = self.ready = False
         self.retry_at = self.backoff.ready_at(exit.finished_at)
 
     def renew(self, last: ContainerStateTerminated | None, now: float) -> None:
-        """Make ready for the next run."""
+        """Prepare for the next run."""
         failed_at = self.exit.finished_at if self.exit else now
         self.backoff = self.backoff.next(failed_at, now)
         self.attempt += 1
@@ -93,13 +93,13 @@ class Run:
 
 @dataclass
 class PodState:
-    """A pod as this node has it."""
+    """What this node knows about a pod."""
 
     sandbox: Sandbox | None = None
     sandbox_attempt: int = 0
-    """The number of the next sandbox: its id is used once."""
+    """The number of the next sandbox: ids are not reused."""
     ips: list[str] = field(default_factory=list)
-    """The addresses of the present sandbox, or of the last one."""
+    """The addresses of the current sandbox, or of the last one."""
     sandbox_error: str = ""
     sandbox_backoff: Backoff = SANDBOX
     sandbox_retry_at: float = 0.0
@@ -107,7 +107,7 @@ class PodState:
     gone: bool = False
     """The object was removed from the API: nothing waits for this pod any more."""
     failed: tuple[str, str] | None = None
-    """Reason and message why the whole pod is ended, such as DeadlineExceeded."""
+    """Reason and message if the whole pod must end, such as DeadlineExceeded."""
 
     def run(self, name: str) -> Run:
         """The run of the container called `name`."""
@@ -121,7 +121,7 @@ class MakeSandbox:
 
 @dataclass(frozen=True)
 class Start:
-    """Start a container; when it has run before, once more."""
+    """Start a container, for the first time or again."""
 
     container: str
 
@@ -156,7 +156,7 @@ class Fail:
 
 @dataclass(frozen=True)
 class Finish:
-    """Delete the pod from the API: nothing of it is left here."""
+    """Delete the pod from the API: nothing of it is left on this node."""
 
 
 Action = MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | Fail | Finish
@@ -164,7 +164,7 @@ Action = MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | Fail | Fin
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done now, and when to look again though nothing happened (None: never)."""
+    """What to do now, and when to look again if nothing happens (None: never)."""
 
     actions: list[Action] = field(default_factory=list)
     wake_at: float | None = None
@@ -181,7 +181,7 @@ def will_restart(pod: Pod, run: Run, *, init: bool = False) -> bool:
 
 
 def terminal(pod: Pod, state: PodState) -> bool:
-    """Whether the pod has ended for good, of itself."""
+    """Whether the pod has ended for good, without being deleted."""
     if pod.status.phase in TERMINAL or state.failed is not None:
         return True
     for spec in pod.spec.initContainers:
@@ -275,7 +275,7 @@ def _plan_end(pod: Pod, state: PodState, now: float) -> Plan:
 def grace_period(pod: Pod, state: PodState) -> float:
     """How long the pod's containers have between SIGTERM and SIGKILL, in seconds."""
     if state.gone and pod.metadata.deletionTimestamp is None:
-        # Deleted by force. Upstream's minimum: a second to say goodbye.
+        # Deleted by force. Upstream's minimum is a second.
         return 1.0
     if pod.metadata.deletionGracePeriodSeconds is not None:
         return max(1.0, float(pod.metadata.deletionGracePeriodSeconds))

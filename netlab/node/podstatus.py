@@ -19,7 +19,7 @@ from netlab.api.meta_types import Condition, format_time
 from netlab.node.podstate import TERMINAL, Exit, PodState, Run, terminal, will_restart
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
-"""The conditions that the kubelet writes; others are the scheduler's and the readiness gates' owners'."""
+"""The conditions that the kubelet writes; the scheduler and the owners of readiness gates write others."""
 
 
 def container_id(pod_uid: str, container: str, attempt: int) -> str:
@@ -33,7 +33,7 @@ def pod_status(pod: Pod, state: PodState, host_ips: list[str], now: float) -> Po
     main = [_container_status(pod, spec, state, now) for spec in pod.spec.containers]
     phase = _phase(pod, state)
     reason, message = state.failed or (pod.status.reason, pod.status.message)
-    # A pod that has ended keeps the addresses that it had: its logs and events speak of them.
+    # A pod that has ended keeps its addresses: its logs and events mention them.
     over = phase in TERMINAL or pod.metadata.deletionTimestamp is not None
     ips = [PodIP(ip=ip) for ip in state.ips] if state.sandbox is not None or over else []
     return PodStatus(
@@ -53,7 +53,7 @@ def pod_status(pod: Pod, state: PodState, host_ips: list[str], now: float) -> Po
 
 
 def terminated(pod: Pod, name: str, run: Run) -> ContainerStateTerminated:
-    """How a container's present run ended."""
+    """How a container's current run ended."""
     assert run.exit is not None
     return _terminated(container_id(pod.metadata.uid, name, run.attempt), run.exit, run.started_at)
 

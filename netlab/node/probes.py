@@ -17,8 +17,8 @@ _QUICK_FIRST = 0.01
 _QUICK_LAST = 1.0
 """Seconds between the probes of a container that has only just started, doubled from the first to the last.
 
-A server listens some milliseconds after its process starts; with the bare period (10 s) the first probe, which is too
-early, would decide that the pod is ready 10 s late. These extra probes can only succeed: their failures do not count.
+A server listens some milliseconds after its process starts. With only the normal period (10 s), the first probe would
+come too early and make the pod ready 10 s late. These extra probes can only help: their failures do not count.
 """
 
 _OUTPUT_SHOWN = 200
@@ -26,7 +26,7 @@ _OUTPUT_SHOWN = 200
 
 @dataclasses.dataclass
 class Verdict:
-    """The consecutive answers of a probe, against its thresholds."""
+    """A probe's consecutive answers, judged by its thresholds."""
 
     success_threshold: int
     failure_threshold: int
@@ -36,7 +36,7 @@ class Verdict:
     _streak: int = 0
 
     def count(self, ok: bool) -> bool:
-        """Add one answer; whether the verdict changed by it."""
+        """Add one answer. Returns whether it changed the verdict."""
         self._streak = self._streak + 1 if ok == self._last else 1
         self._last = ok
         needed = self.success_threshold if ok else self.failure_threshold
@@ -92,7 +92,7 @@ class Asker:
         path = action.path if action.path.startswith("/") else f"/{action.path}"
         url = f"{action.scheme.lower()}://{host}:{port_number(self.container, action.port)}{path}"
         headers = {each.name: each.value for each in action.httpHeaders}
-        # Kubernetes verifies no certificate in probes, and a redirect elsewhere is a success.
+        # Kubernetes does not verify certificates in probes, and counts a redirect to another host as a success.
         async with self.http.get(url, headers=headers, ssl=False, allow_redirects=False) as response:
             if 200 <= response.status < 400:
                 return ""

@@ -1,7 +1,7 @@
-"""What a kubelet that has just started makes of what it finds: pure.
+"""How a kubelet that has just started takes over what it finds. Pure.
 
-The machine tells what runs and what has exited; the API tells what was reported before. Labels of the containers carry
-what only the kubelet knew, so that a kubelet killed at any moment goes on where it was.
+The machine says what runs and what has exited; the API says what was reported before. Container labels hold what only
+the kubelet knew, so that after a kubelet is killed, at any moment, the next one continues where it was.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def labels(pod: Pod, container: str, attempt: int, pod_ips: list[str]) -> dict[s
 
 @dataclass(frozen=True)
 class Recovered:
-    """A pod's state as it was found, and what of it is of no use any more (by id)."""
+    """A pod's state as found, and the ids of what is no longer needed."""
 
     state: PodState
     unused_sandboxes: list[str]
@@ -51,9 +51,9 @@ class Recovered:
 def orphans(
     bound: Collection[str], sandboxes: Mapping[str, ObjectMeta | None], containers: Iterable[MachineContainer]
 ) -> list[Pod]:
-    """Pods of which something is here though the API has them no longer on this node: as much as is known of them.
+    """Pods that the API no longer has on this node, but that left something here: what is known about them.
 
-    `bound` are the uids of those that it has; `sandboxes` gives their pods' names as far as they were noted.
+    `bound` are the uids of the pods that the API has here; `sandboxes` has the pods' names, where they were noted.
     """
     metas: dict[str, ObjectMeta] = {}
     names: dict[str, dict[str, None]] = {}
@@ -72,7 +72,7 @@ def orphans(
 
 
 def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[MachineContainer], now: float) -> Recovered:
-    """What has become of a pod."""
+    """The state of a pod, from what is left of it."""
     uid = pod.metadata.uid
     mine = [each for each in containers if each.labels.get(UID_LABEL) == uid]
     state = PodState()
@@ -111,7 +111,7 @@ def _known(uid: str, spec: Container, found: MachineContainer, status: Container
     if found.exit_code is not None:
         run.ended(Exit(found.exit_code, found.finished_at or found.started_at, found.signal or 0))
         return run
-    # What the probes had found holds until they find otherwise: a restarted kubelet takes no pod out of service.
+    # Probe results hold until there are new ones: a kubelet's restart takes no pod out of service.
     same = status is not None and status.containerID == f"netlab://{container_id(uid, spec.name, run.attempt)}"
     run.started = spec.startupProbe is None or bool(same and status and status.started)
     run.ready = run.started and (spec.readinessProbe is None or bool(same and status and status.ready))
@@ -122,7 +122,7 @@ def _unknown(status: ContainerStatus, now: float) -> Run:
     run = Run(attempt=status.restartCount, last=status.lastState.terminated)
     ended = status.state.terminated
     if ended is None and status.state.waiting is not None and status.containerID:
-        # It was waiting for its next run: how it had ended was reported as its last state.
+        # It was waiting for its next run: its end was reported as its last state.
         ended, run.last = run.last, None
     if ended is not None:
         finished = parse_time(ended.finishedAt) if ended.finishedAt else now

@@ -1,4 +1,4 @@
-"""The Node object: what a kubelet says of its node, and its heartbeat."""
+"""The Node object: what a kubelet says about its node, and its heartbeat."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from netlab.node import lease
 HEARTBEAT = 10.0
 """Seconds between two heartbeats: upstream's nodeStatusUpdateFrequency, and how often it renews a lease."""
 REPORT = 300.0
-"""Seconds after which a status is written that has not changed (nodeStatusReportFrequency)."""
+"""Seconds after which an unchanged status is written again (nodeStatusReportFrequency)."""
 _FIRST_POLL, _POLL_GROWTH = 0.025, 1.2
 _READY_POLL = 5.0
-"""Seconds between two looks for the CNI configuration, before there is one (growing) and after."""
+"""Seconds between checks for the CNI configuration: before there is one (growing), and after."""
 _RETRY = 0.5
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
@@ -110,7 +110,7 @@ def _os_image() -> str:
 
 
 class Registration:
-    """Creates or adopts the Node object, and keeps its status true."""
+    """Creates or adopts the Node object, and keeps its status up to date."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Registration:
         network_error: Callable[[], str],
         network_ready: asyncio.Event,
     ) -> None:
-        """`network_error` says why there is no pod network ("" when there is one); `network_ready` is set by it."""
+        """`network_error` says why there is no pod network ("" when there is one); `network_ready` is set then."""
         self._client = client
         self._name = node_name
         self._ips = node_ips
@@ -137,7 +137,7 @@ class Registration:
         """When the status was last written, on the monotonic clock."""
 
     async def register(self) -> None:
-        """Make the Node object say what this node is; tries until the API server answers."""
+        """Create or update the Node object; retries until the API server answers."""
         while True:
             try:
                 await self._register()
@@ -150,7 +150,7 @@ class Registration:
         status = self._status()
         node = Node(metadata=ObjectMeta(name=self._name, labels=self._labels), status=status)
         try:
-            # The server keeps the status of a Node that is created, as upstream's does: one request, not two.
+            # Like upstream's, the server accepts the status with the creation of a Node: one request, not two.
             created = await self._client.create(NODES, node)
             if created.status.conditions:
                 self._reported = time.monotonic()
@@ -224,7 +224,7 @@ class Registration:
 
     async def _patch_status(self) -> None:
         patch = msgspec.to_builtins(self._status())
-        # Two InternalIPs are one to a merge by type (kubernetes/kubernetes#79391): the list is replaced.
+        # A merge by type would join two InternalIPs (kubernetes/kubernetes#79391), so the list is replaced.
         patch["addresses"].insert(0, {"$patch": "replace"})
         await self._client.patch(
             NODES, self._name, None, {"status": patch}, subresource="status", patch_type=STRATEGIC_MERGE_PATCH

@@ -19,15 +19,15 @@ from netlab.node.podstate import PodState
 from netlab.node.podstatus import pod_status
 
 _SOON = 1.0
-"""Seconds for which a step on the way (creating, started but not ready) may wait to be reported with the next one."""
+"""Seconds that an intermediate state (creating, started but not ready) may wait to be reported with the next one."""
 _RETRY = 1.0
-"""Seconds until a report that did not arrive is made again."""
+"""Seconds before a failed report is retried."""
 
 log = logging.getLogger(__name__)
 
 
 class StatusReporter:
-    """Keeps the status in the API what `state` makes of it. Methods belong to the event loop's thread."""
+    """Keeps the status in the API in line with `state`. Call its methods in the event loop's thread."""
 
     def __init__(self, client: Client, node_ips: list[str], pod: Pod, state: PodState) -> None:
         self._client = client
@@ -45,14 +45,14 @@ class StatusReporter:
         """The object has changed: others write conditions too, and readiness gates are among them."""
         old, self._pod = self._pod, pod
         if self._contradicted():
-            # Such as the node controller's Ready=False, of a node that was silent for a while.
+            # For example, the node controller sets Ready=False on the pods of a node that was silent for a while.
             self._reported = None
             self.report()
         elif pod.spec.readinessGates and old.status.conditions != pod.status.conditions:
             self.report()
 
     def report(self) -> None:
-        """The state may have changed: report it, at once or (a step on the way) together with what comes next."""
+        """The state may have changed: report it at once, or (an intermediate state) together with the next."""
         status = self._status()
         if status != self._reported and not self._state.gone:
             self._report_in(_SOON if self._on_its_way(status) else 0.0)
@@ -96,7 +96,7 @@ class StatusReporter:
         try:
             await self.report_now()
         except ApiError as error:
-            # NotFound, Conflict: the pod is another one or gone, and the informer is about to say so.
+            # NotFound, Conflict: the pod is gone or replaced, and the informer is about to say so.
             if error.reason not in ("NotFound", "Conflict"):
                 log.warning("pod %s: status: %s", self._pod.key, error)
                 self._report_in(_RETRY)
@@ -123,7 +123,7 @@ class StatusReporter:
     def _status(self) -> PodStatus:
         status = pod_status(self._pod, self._state, self._node_ips, time.time())
         if self._reported is not None:
-            # The informer's copy may be older than the last report: what that report dated stays as it was dated.
+            # The informer's copy may be older than the last report: keep the times of that report.
             status.startTime = self._reported.startTime
             dated = {each.type: each for each in self._reported.conditions}
             for condition in status.conditions:
@@ -139,10 +139,10 @@ _OWN_FIELDS = (
 
 
 def status_patch(status: PodStatus) -> dict[str, Any]:
-    """A strategic merge patch that makes the kubelet's part of a status this one.
+    """A strategic merge patch that sets the kubelet's part of a status to this one.
 
-    What is empty is removed by name: a patch without it would leave what was there. podIPs and hostIPs would be
-    merged by address, and keep those of a sandbox that is gone.
+    Empty fields are removed explicitly: a patch that omits them would keep their old values. podIPs and hostIPs are
+    replaced: merged by address, they would keep those of a sandbox that is gone.
     """
     patch: dict[str, Any] = {name: getattr(status, name) or None for name in _OWN_FIELDS}
     patch["conditions"] = [

@@ -23,16 +23,16 @@ from netlab.node.podstate import Sandbox
 T = TypeVar("T")
 
 CONCURRENT = 4
-"""Plugin executables run at once: more than the processors of a small machine only queue in the kernel."""
+"""How many plugins run at once: more than a small machine has processors would only queue in the kernel."""
 
 
 def sandbox_id(pod_uid: str, attempt: int) -> str:
-    """The name of a pod's sandbox, which is CNI's container id: it tells the pod to whoever lists namespaces."""
+    """The name of a pod's sandbox, which is CNI's container id: a list of namespaces shows the pod."""
     return f"{pod_uid}_{attempt}"
 
 
 def pod_uid(identity: str) -> str:
-    """The pod of a sandbox or a container."""
+    """The uid of the pod that a sandbox or container belongs to."""
     return identity.partition("_")[0]
 
 
@@ -43,10 +43,10 @@ def sandbox_attempt(identity: str) -> int:
 
 
 class Sandboxes:
-    """Makes and removes sandboxes: all of one or nothing of it.
+    """Makes and removes sandboxes, each as a whole or not at all.
 
-    A note on disk is made before a sandbox and removed after it, so that a sandbox whose kubelet was killed half-way,
-    or whose machine is gone, still gives its addresses back.
+    A note on disk is written before a sandbox is made and deleted after it is removed. So the addresses of a sandbox
+    are given back even if its kubelet was killed half-way or its machine is gone.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Sandboxes:
         self._notes = cache_dir / "sandboxes"
         self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._primary = primary
-        # CNI plugins are processes to be waited for; their environment needs no event loop.
+        # Calling a CNI plugin blocks until its process ends.
         self._threads = ThreadPoolExecutor(CONCURRENT, thread_name_prefix="cni")
         self.slots = asyncio.Semaphore(CONCURRENT)
         """Held while a sandbox is made."""
@@ -73,7 +73,7 @@ class Sandboxes:
         return ""
 
     def noted(self) -> dict[str, ObjectMeta]:
-        """The sandboxes that were made here and not yet removed, whole or not, by id: each with its pod's names."""
+        """The sandboxes made here and not yet removed, complete or not, by id: each with its pod's names."""
         found = {}
         for path in self._notes.glob("*_*[0-9]"):
             namespace, _, name = path.read_text().partition("/")
@@ -81,7 +81,7 @@ class Sandboxes:
         return found
 
     async def make(self, meta: ObjectMeta, attempt: int, asked: Mapping[str, Any]) -> Sandbox:
-        """A new sandbox with addresses. Raises `NetlabError`; nothing is left then.
+        """A new sandbox with addresses. Raises `NetlabError` and leaves nothing behind.
 
         `asked` is what the pod asks of chained plugins (`capabilities.runtime_config`).
         """
@@ -104,9 +104,9 @@ class Sandboxes:
             raise
 
     async def remove(self, identity: str, meta: ObjectMeta) -> None:
-        """Release a sandbox's addresses and remove it; nothing is wrong when it is gone already.
+        """Release a sandbox's addresses and remove it; it may be gone already.
 
-        Raises `NetlabError` when the plugin refuses: the sandbox is kept, so that it can be tried again.
+        Raises `NetlabError` when the plugin refuses; the sandbox is kept, so that the removal can be retried.
         """
         attachment = _attachment(identity, f"/run/netns/cni-{identity}", meta)
         await self._in_thread(lambda: self._delete(attachment))
@@ -120,7 +120,7 @@ class Sandboxes:
             raise NetlabError(f"sandbox {identity}: {self._notes}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Wait for the plugins that run."""
+        """Wait for running plugins."""
         self._threads.shutdown(cancel_futures=True)
 
     def _add(self, attachment: Attachment) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _attachment(identity: str, netns: str, meta: ObjectMeta, asked: Mapping[str,
     return Attachment(
         container_id=identity,
         netns=netns,
-        # The names that every kubelet's runtime gives: plugins such as Calico's read them.
+        # The names that every kubelet's runtime passes: plugins such as Calico's read them.
         args={
             "IgnoreUnknown": "1",
             "K8S_POD_NAMESPACE": meta.namespace,

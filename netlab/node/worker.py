@@ -1,4 +1,4 @@
-"""One pod on its node: a task that looks at what is, does what the plan says, and reports what has become of it."""
+"""One pod on its node: a task that carries out the plan for its current state, and reports the result."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from netlab.node.reporter import StatusReporter
 from netlab.node.sandboxes import Sandboxes
 
 _RETRY = 1.0
-"""Seconds until what failed unexpectedly is tried again."""
+"""Seconds before a retry after an unexpected failure."""
 _KEPT_LOGS = 2
-"""Runs of a container whose output is kept: the present one and, for `logs --previous`, the one before."""
+"""Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
 
 _NOT_EXECUTABLE = {
     errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeContext:
-    """What the pods of a node share."""
+    """What all pods of a node share."""
 
     node_name: str
     node_ips: list[str]
@@ -61,7 +61,7 @@ class NodeContext:
 
 
 class PodWorker:
-    """Keeps one pod as its object says, until it is deleted. All methods belong to the event loop's thread."""
+    """Keeps one pod as its object says, until it is deleted. Call its methods in the event loop's thread."""
 
     def __init__(self, node: NodeContext, pod: Pod, state: PodState) -> None:
         self.pod = pod
@@ -99,7 +99,7 @@ class PodWorker:
                 self._wake.set()
 
     async def run(self) -> None:
-        """Work until nothing of the pod is left, or cancelled (then everything of it is left running)."""
+        """Work until nothing of the pod is left, or until cancelled: then the pod keeps running."""
         try:
             while not self.done:
                 await self._step()
@@ -123,7 +123,7 @@ class PodWorker:
             await asyncio.sleep(_RETRY)
             return
         except Exception:
-            # A fault that one pod brings to light must not end the others' kubelet.
+            # A bug that one pod triggers must not stop the kubelet for the others.
             log.exception("pod %s: retrying in %g s", self.pod.key, _RETRY)
             await asyncio.sleep(_RETRY)
             return
@@ -166,7 +166,7 @@ class PodWorker:
         if not node.network_ready.is_set():
             state.sandbox_error = f"network is not ready: {node.sandboxes.network_error()}"
             self._reporter.report()
-            # A pod that is deleted meanwhile does not wait for a network.
+            # A pod that is deleted in the meantime does not wait for a network.
             waits = [asyncio.create_task(each.wait()) for each in (node.network_ready, self._wake)]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -177,7 +177,7 @@ class PodWorker:
         attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
         try:
             async with node.sandboxes.slots:
-                # Not before its turn: in a burst every pod would tell, and most are ready soon after they begin.
+                # Not before its turn: in a burst every pod would report, and most are ready soon after they begin.
                 self._reporter.report()
                 asked = capabilities.runtime_config(self.pod)
                 state.sandbox = await node.sandboxes.make(self.pod.metadata, attempt, asked)
@@ -301,7 +301,7 @@ class PodWorker:
         if hook is not None and (wrong := await self._asker(spec)(hook, run.stop.grace)):
             self._event("FailedPreStopHook", f"PreStopHook failed: {wrong}")
         with contextlib.suppress(NetlabError):
-            # When it does not arrive, the SIGKILL at the end of the grace period does.
+            # If it fails, the SIGKILL at the end of the grace period still comes.
             await self._node.machine.kill(identity, signal.SIGTERM)
 
     # --- probes ----------------------------------------------------------------------------------------------------
