@@ -1,1 +1,1 @@
-"""A host made of namespaces: its pid 1, the containers it runs, the built-in images, and the clients of it."""
+"""A host made of namespaces: its pid 1, the containers it runs, the built-in images, and its clients."""

@@ -1,4 +1,4 @@
-"""The client of a machine for asyncio, for the kubelet: errors are those of `netlab.machine.replies`."""
+"""The asyncio client of a machine, used by the kubelet. `netlab.machine.replies` defines its errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from netlab.machine.replies import decode, encode, exec_result, raise_unavailabl
 class AsyncMachine:
     """Connections to one machine for asyncio. Use it as an asynchronous context manager.
 
-    Calls may be made concurrently: each uses a connection of its own, kept for the next call. A cancelled call
-    closes its connection; what it asked for may have been done.
+    Calls may be concurrent: each uses its own connection, which is kept for the next call. A cancelled call closes
+    its connection; the machine may have carried it out.
     """
 
     def __init__(self, socket_path: str | os.PathLike[str]) -> None:
@@ -51,8 +51,8 @@ class AsyncMachine:
     async def run_container(self, spec: ContainerSpec) -> RunningContainer:
         """Start a container; its command runs when this returns.
 
-        MachineError's errno: ENOENT the command (or, ESRCH, the sandbox) is not there, EACCES it cannot be executed,
-        EEXIST the id is taken, ENOPKG no such image and no command, ENOSPC a full disk.
+        MachineError's errno: ENOENT there is no such command, ESRCH there is no such sandbox, EACCES the command
+        cannot be executed, EEXIST the id is taken, ENOPKG no such image and no command, ENOSPC a full disk.
         """
         return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, protocol.shallow(spec))))
 
@@ -74,10 +74,9 @@ class AsyncMachine:
         return exec_result(await self._call(protocol.CONTAINER_EXEC, arguments))
 
     async def events(self) -> AsyncIterator[ContainerExit]:
-        """The exits of containers, without end; `UnavailableError` when the machine goes.
+        """The exits of containers, as an endless stream. Raises `UnavailableError` when the machine is gone.
 
-        It begins with the containers that have exited already and were not removed: whoever reads it misses none,
-        whenever it starts reading.
+        It begins with the containers that have exited and are not yet removed, so that a new reader misses none.
         """
         reader, writer = await self._open_connection()
         try:

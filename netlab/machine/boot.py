@@ -1,4 +1,4 @@
-"""The first machine of a lab: made by an ordinary process of the host, and ended with it."""
+"""The first machine of a lab: an ordinary process of the host starts it, and it ends with that process."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def start(
     lab_dir: str | os.PathLike[str],
     ids: IdRange | None = None,
 ) -> int:
-    """Start a machine on this host and return the pid of its pid 1; it serves `socket` by then.
+    """Start a machine on this host and return the pid of its pid 1, once it serves `socket`.
 
-    It is in a user namespace: root there is the first of `ids`, which only root can give, or else the present user.
+    It is in a user namespace. Root there is the first of `ids`, which only root can give, or else the current user.
     Root without `ids` starts it without a user namespace.
 
-    The machine dies with the calling thread (PR_SET_PDEATHSIG), and everything in it with the machine: a child of the
-    caller stands between the two, for a process cannot come back from the namespaces in which a machine begins. The
-    caller must be single-threaded.
+    The machine dies with the calling thread (PR_SET_PDEATHSIG), and everything in it with the machine. A child of the
+    caller enters the namespaces and forks the machine, because a process cannot leave them again. The caller must be
+    single-threaded.
 
     Raises `UnsupportedError` when the kernel refuses the namespaces, `NetlabError` when anything else fails.
     """
@@ -44,7 +44,7 @@ def start(
     wanted = rootfs.plan(os.fspath(lab_dir))
     if ids is not None and ids.first:
         _require_readable()
-    # Loaded by the parent: the child is short of nothing, and an import that fails is the caller's to see.
+    # Loaded by the parent, so that the child need not, and the caller sees an import that fails.
     from netlab.machine import init  # noqa: F401
 
     lifeline_read, lifeline_write = os.pipe()
@@ -63,7 +63,7 @@ def start(
                 os.write(lifeline_write, b"\0")
             pid, _, answer = report.read().partition(b"\n")
     except BaseException:
-        # A signal's handler that raises must not leave a machine that nobody knows of.
+        # A signal handler that raises must not leave a machine that nothing can end.
         os.kill(keeper, signal.SIGKILL)
         os.waitpid(keeper, 0)
         raise
@@ -83,27 +83,27 @@ def start(
             allow += "; `netlab up --privileged` does without user namespaces"
         raise UnsupportedError(f"machine {name}: {failure['error']}: {allow}; `netlab doctor` shows more")
     kind = UnsupportedError if failure["errno"] == errno.ENODEV else NetlabError
-    raise kind(f"machine {name}: {failure['error']}; `netlab doctor` tells what this host lacks")
+    raise kind(f"machine {name}: {failure['error']}; `netlab doctor` shows what this host lacks")
 
 
 def _require_readable() -> None:
-    """Raise `NetlabError` if netlab's code is its owner's alone, whom root of a lab is not."""
+    """Raise `NetlabError` if only its owner can read netlab's code: a lab's root is another user."""
     for path in rootfs.code():
         with contextlib.suppress(FileNotFoundError):
             mode = os.stat(path).st_mode  # noqa: PTH116
             needed = 0o5 if stat.S_ISDIR(mode) else 0o4
             if mode & needed != needed:
                 raise NetlabError(
-                    f"{path} is not readable for others, and root of a lab is another user here: "
+                    f"{path} is not readable by others, and a lab's root is another user on this host: "
                     f"`chmod -R o+rX {path}`, or `netlab up --privileged`"
                 )
 
 
 _MOST_PROCESSES = 16384
-"""Processes and threads of a lab: several times what a thousand pods have."""
+"""The limit of a lab's processes and threads: several times what a thousand pods have."""
 _UNSHARED = b"u"
 _REFUSED = b"refused"
-"""In the place of a pid: what follows is why user namespaces cannot be had."""
+"""Reported instead of a pid, before the reason why there can be no user namespace."""
 
 
 def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifeline: int, report: int) -> NoReturn:
@@ -119,7 +119,7 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
             userns.enter_user_namespace()
         syscalls.unshare(syscalls.CLONE_NEWNS)
         rootfs.protect_host(config.lab_dir)
-        # What is read-only by now stays so in a user namespace within, whatever root there does (mount_namespaces(7)).
+        # In a user namespace below, even root cannot make these mounts writable again (mount_namespaces(7)).
         if ordinary:
             userns.enter_user_namespace()
         elif ids is not None:
@@ -127,17 +127,17 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
             os.write(report, _UNSHARED)
             os.read(lifeline, 1)
         syscalls.unshare(syscalls.CLONE_NEWNS)
-        # Before this becomes another user, who may not go where the present one may.
+        # Before this process becomes another user, who may have no access to these paths.
         sources = rootfs.open_sources(wanted, config.lab_dir)
         if ids is not None:
             userns.become_root()
-            _die_with_parent(lifeline)  # the change of user has made the kernel forget
+            _die_with_parent(lifeline)  # again: the kernel clears it when the user changes
         syscalls.unshare(syscalls.CLONE_NEWPID)
         alive_read, alive_write = os.pipe()
         machine = os.fork()
         if machine == 0:
             os.close(alive_write)
-            os.read(alive_read, 1)  # the pid is told before whatever this tells
+            os.read(alive_read, 1)  # the parent reports the pid first
             _die_with_parent(alive_read)
             _limit_processes()
             init.main(config, report, partial(rootfs.enter, wanted, sources, config.lab_dir))
@@ -155,9 +155,9 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
 
 
 def _limit_processes() -> None:
-    """Bound what a lab may fork, all of it together (per user namespace since Linux 5.14): not the host's processes.
+    """Limit the processes of the lab as a whole; the host's do not count (per user namespace since Linux 5.14).
 
-    A lab without a user namespace has no such bound (getrlimit(2): root's processes are not counted).
+    A lab without a user namespace has no such limit (getrlimit(2): root's processes are not counted).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     most = min(each for each in (soft, hard, _MOST_PROCESSES) if each != resource.RLIM_INFINITY)
@@ -165,9 +165,9 @@ def _limit_processes() -> None:
 
 
 def _die_with_parent(lifeline: int) -> None:
-    """Have the kernel end this process when its parent ends, which alone holds the other end of `lifeline`."""
+    """Have the kernel end this process when its parent ends. Only the parent holds the other end of `lifeline`."""
     syscalls.set_parent_death_signal(signal.SIGKILL)
-    # A parent that died before the line above sends no signal.
+    # There is no signal if the parent died before the call above.
     poll = select.poll()
     poll.register(lifeline, 0)
     if poll.poll(0):

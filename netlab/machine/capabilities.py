@@ -1,4 +1,4 @@
-"""What root may do in a container: the capabilities that Docker and containerd leave it, and no more.
+"""What root may do in a container: only the capabilities that Docker and containerd leave it.
 
 Without this, root of a lab that runs as the host's root could mount the host's file tree writable again.
 """
@@ -31,18 +31,18 @@ _PR_CAPBSET_DROP = 24
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# Made once, for every container's start: to convert the arguments of so many calls takes longer than the calls.
+# Made once for all containers: converting the arguments of so many calls takes longer than the calls.
 _ZERO = ctypes.c_ulong(0)
 _DROP = ctypes.c_int(_PR_CAPBSET_DROP)
 _DROPPED = tuple(ctypes.c_ulong(number) for number in range(64) if number not in _KEPT.values())
 _HEADER = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
 _SUM = sum(1 << number for number in _KEPT.values())
 _SETS = (ctypes.c_uint32 * 6)(_SUM, _SUM, 0, 0, 0, 0)
-"""Two sets of effective, permitted, inheritable: capabilities 0-31, and 32-63, of which none is kept."""
+"""Two sets of effective, permitted, inheritable: capabilities 0-31, and 32-63, all of which are dropped."""
 
 
 def drop_capabilities() -> None:
-    """Give up, for good and for all descendants, every capability that a container does not have by default."""
+    """Drop every capability that a container does not have by default, permanently and for all descendants."""
     prctl = _libc.prctl
     for number in _DROPPED:
         if prctl(_DROP, number, _ZERO, _ZERO, _ZERO) < 0:

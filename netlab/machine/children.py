@@ -1,4 +1,4 @@
-"""pid 1's children: forked into namespaces, heard when they have started, and reaped."""
+"""pid 1's children: it forks them into namespaces, reads whether they have started, and reaps them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netlab.machine.loop import Loop, guarded
 from netlab.net import syscalls
 
 READY = b"ready"
-"""What a machine's pid 1 reports to its maker, once its socket answers."""
+"""What a machine's pid 1 reports to the process that made it, once its socket answers."""
 
 NEW_PID_NAMESPACE = -1
 
@@ -68,9 +68,9 @@ class Children:
     ) -> int:
         """Fork; the child calls `become` with the pipe for its report.
 
-        Either `on_start` is called when the program runs, and `on_exit` with its wait status in the end; or
-        `on_failure` alone, once the child that could not start is gone. `pid_namespace` is a pidfd whose pid
-        namespace the child is born in, or NEW_PID_NAMESPACE.
+        If the program runs, `on_start` is called, and `on_exit` with its wait status when it ends. If it could not
+        start, only `on_failure` is called, once the child is gone. `pid_namespace` is a pidfd in whose pid namespace
+        the child starts, or NEW_PID_NAMESPACE.
         """
         report_read, report_write = os.pipe()
         os.set_blocking(report_read, False)
@@ -82,7 +82,7 @@ class Children:
             try:
                 pid = os.fork()
             finally:
-                # The child comes by here too, where it is refused: its own children stay in its namespace.
+                # The child runs this too; the kernel refuses it, so that the child's children stay in its namespace.
                 if pid_namespace is not None:
                     with contextlib.suppress(OSError):
                         syscalls.setns(self._own_pid_namespace, syscalls.CLONE_NEWPID)
@@ -103,7 +103,7 @@ class Children:
             try:
                 answer = os.read(report_read, select.PIPE_BUF)  # a report is written at once, and fits
             except BlockingIOError:
-                answer = b""  # it died without a word, and another child just forked holds the pipe for a moment
+                answer = b""  # it died without a report, and another child just forked holds the pipe for a moment
             os.close(report_read)
             if answer in (b"", READY):
                 on_start()
@@ -117,7 +117,7 @@ class Children:
         return pid
 
     def open_pidfd(self, pid: int) -> int:
-        """A pidfd of a child just forked; without one (EMFILE) the child is given up."""
+        """A pidfd of a child just forked. Without one (EMFILE) the child is killed."""
         try:
             return os.pidfd_open(pid)
         except OSError:
@@ -128,7 +128,7 @@ class Children:
 
 
 def kill_group(pid: int) -> None:
-    """End a process group, if there is one."""
+    """Kill a process group, if it exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

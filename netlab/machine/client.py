@@ -1,4 +1,4 @@
-"""The blocking client of a machine, for the command line and the lab: errors are those of `netlab.machine.replies`."""
+"""The blocking client of a machine, used by the command line and the lab. Errors: see `netlab.machine.replies`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REPLY_TIMEOUT = 30.0  # a machine answers in milliseconds, unless the host is o
 class Machine:
     """A blocking connection to one machine. Use it as a context manager.
 
-    It serves one thread.
+    Only one thread may use it.
     """
 
     def __init__(self, socket_path: str | os.PathLike[str]) -> None:
@@ -45,7 +45,7 @@ class Machine:
         self._received = b""
 
     def spawn_machine(self, name: str, socket_path: str | os.PathLike[str], hostname: str) -> int:
-        """Start a child machine; it serves `socket_path` when this returns. Its pid in this machine's pid namespace."""
+        """Start a child machine, which serves `socket_path` by the return. Its pid in this machine's pid namespace."""
         arguments = {"name": name, "socket": str(socket_path), "hostname": hostname}
         pid: int = self._call(protocol.MACHINE_SPAWN, arguments)["pid"]
         return pid
@@ -59,10 +59,10 @@ class Machine:
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
     ) -> int:
-        """Start a supervised process: it is started again, with a growing delay, whenever it ends. Returns its pid.
+        """Start a supervised process: it is restarted, with a growing delay, whenever it ends. Returns its pid.
 
         `env` is the whole environment (PATH and HOME are added when absent). Output is appended to `log`. A program
-        that cannot be executed at all is an error at once, and is not supervised.
+        that cannot be executed is an error at once, and is not supervised.
         """
         arguments = {"name": name, "argv": list(argv), "env": dict(env or {}), "log": str(log)}
         if cwd is not None:
@@ -138,7 +138,7 @@ class Machine:
 
     def _connect(self) -> socket.socket:
         if self._socket is not None and _hung_up(self._socket):
-            self.close()  # a machine gives up who keeps silent
+            self.close()  # a machine closes silent connections
         if self._socket is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -154,11 +154,11 @@ class Machine:
         connection = self._connect()
         try:
             connection.settimeout(timeout)
-            with contextlib.suppress(BrokenPipeError):  # a machine that refuses a caller says so before it is asked
+            with contextlib.suppress(BrokenPipeError):  # a machine refuses a caller before it reads a request
                 connection.sendall(request)
             line = self._read_line(connection)
         except BaseException as error:
-            # Whatever stopped us (a signal too), the reply may still come: this connection has lost its place.
+            # After any interruption, such as a signal, the reply may still come and be taken for that of the next call.
             self.close()
             if isinstance(error, OSError):
                 raise_unavailable(self._path, error)

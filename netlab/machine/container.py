@@ -21,9 +21,9 @@ from netlab.machine.protocol import ContainerSpec
 from netlab.net import syscalls
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_STAGE = "/tmp"  # noqa: S108 - a tmpfs of the container's own
+_STAGE = "/tmp"  # noqa: S108 - the container's own tmpfs
 _STAGE_OPTIONS = "mode=0755,size=64m"
-"""All that a container can write; it is memory."""
+"""For everything that a container can write; it is memory."""
 _MASKED_PATHS = tuple(
     (path, "/var/empty" if os.path.isdir(path) else "/dev/null")  # noqa: PTH112 - pid 1 stays small
     for path in (
@@ -40,20 +40,20 @@ _READ_ONLY_PATHS = tuple(
 """Both as runtimes have them (runtime-spec, config-linux.md; containerd's and Docker's defaults)."""
 _MOST_PROCESSES = "1024"
 _PROCESSES_LIMITED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (6, 14)
-"""Since Linux 6.14 each pid namespace has a pid_max of its own; before, it would be the host's."""
+"""Since Linux 6.14 each pid namespace has its own pid_max; before that, it would be the host's."""
 _FIRST_TO_GO = "1000"
-"""When memory runs out, what is in a container is ended first, as of a pod without requests (QOSClass BestEffort)."""
+"""When memory runs out, containers are killed first, like those of a pod without requests (QOSClass BestEffort)."""
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
-"""Those that Python and pid 1 have changed; pid 1 began with none."""
+"""The signals whose handling Python and pid 1 have changed; pid 1 itself began with the defaults."""
 _CLOSE_ALL = 0x7FFFFFFF
 
 EXIT_NOT_EXECUTED = 128
-"""The exit status of a container that never ran, as runtimes give it (StartError)."""
+"""The exit status that runtimes give a container that never ran (StartError)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """What a container is made from: a mount namespace to copy; None is the machine's own network, or IPC."""
+    """What a container is made from: a mount namespace to copy, and network and IPC (None: the machine's)."""
 
     mount_template: int
     network: str | None
@@ -66,7 +66,7 @@ def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
 
 
 def confine() -> None:
-    """Leave this process, and all that comes of it, the powers that a container has by default and no more."""
+    """Leave this process and all its descendants only the powers that a container has by default."""
     drop_capabilities()
     seccomp.confine()
 
@@ -99,7 +99,7 @@ def run_container(
         os.umask(0o022)
         os.chdir(spec.cwd or "/")
 
-        # Until a built-in has handlers: a pid 1 without them loses these signals, and its end takes the whole grace.
+        # Until a built-in has handlers: pid 1 would lose these signals, and run until the grace period is over.
         if images.program(argv[0]) is not None:
             signals.block((signal.SIGTERM, signal.SIGINT))
 
@@ -159,12 +159,12 @@ def _execute(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
     try:
         os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is the point
     except OSError as error:
-        # execvpe(3) tried every folder of PATH; its last attempt's file name tells nothing.
+        # execvpe(3) tried every folder of PATH; the file name of the last attempt does not help.
         raise OSError(error.errno, f"exec {argv[0]!r}: {error.strerror}") from error
 
 
 def tell_failure(report: int, error: BaseException) -> None:
-    """Write an error down for the one that waits at the other end of `report`."""
+    """Write an error to `report`, for the process that waits at the other end."""
     if isinstance(error, OSError) and error.errno is not None:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
         message = {"error": text, "errno": error.errno}
@@ -182,7 +182,7 @@ def _join_network(path: str) -> None:
 
 
 def close_all_but(*kept: int) -> None:
-    """Close what was pid 1's, beginning with the pipes on which other children report by closing them."""
+    """Close pid 1's descriptors, among them pipes on which other children report by closing them."""
     low = 3
     for descriptor in sorted(kept):
         os.closerange(low, descriptor)
@@ -191,10 +191,10 @@ def close_all_but(*kept: int) -> None:
 
 
 def _make_file_tree(spec: ContainerSpec) -> None:
-    """The lab's root file system, with what is the container's own: /run, /tmp, /proc, /sys and three files of /etc.
+    """Give the container its own /run, /tmp, /proc, /sys and three files of /etc, over the lab's root file system.
 
-    One tmpfs carries all that is writable: it is mounted at /tmp, its parts are bound to their places, and its /tmp
-    over itself at last.
+    One tmpfs holds everything writable. It is mounted at /tmp, its parts are bound to their places, and last its own
+    /tmp is bound over it.
     """
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
     rootfs.mount_proc()

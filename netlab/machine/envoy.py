@@ -1,4 +1,4 @@
-"""An object in a child process: it enters other namespaces in place of this process, which moves nowhere."""
+"""An object in a child process, which enters other namespaces so that this process need not."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LENGTH = struct.Struct("=I")
 
 
 class Envoy:
-    """A child process that has an object, whose methods are called from here.
+    """A child process that holds an object, whose methods are called from here.
 
-    Who enters a user namespace cannot leave it again, and a socket stays in the namespace of its making: so a child
-    goes there, and hands over what it makes. Make it while the process is single-threaded, and `close` it.
+    A process that enters a user namespace cannot leave it, and a socket stays in the namespace it was made in. So a
+    child goes there, and hands over what it makes. Make it while the process is single-threaded, and `close` it.
     """
 
     def __init__(self, sent: object, purpose: str) -> None:
-        """`purpose` completes `the process that ...` for people."""
+        """`purpose` completes `the process that ...` in messages."""
         self._purpose = purpose
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.pid = os.fork()
@@ -34,7 +34,7 @@ class Envoy:
         theirs.close()
 
     def close(self) -> None:
-        """End the child; sockets that were made live on. Repeated, it does nothing."""
+        """End the child; sockets that it made stay open. May be called again."""
         self._connection.close()
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
@@ -44,10 +44,10 @@ class Envoy:
             self.pid = 0
 
     def call(self, method: str, *args: Any, descriptor: int | None = None) -> Any:
-        """What a method of the object returns there; whatever it raises is raised here.
+        """Call a method of the object in the child; return what it returns, raise what it raises.
 
-        Arguments and result are pickled; a result that is a socket arrives as one, and so does a `descriptor`, which
-        is the last argument there. Raises `UnavailableError` when the child has ended.
+        Arguments and result are pickled, but a socket can be returned, and a `descriptor` can be passed: it becomes
+        the method's last argument. Raises `UnavailableError` when the child has ended.
         """
         request = pickle.dumps((method, args))
         try:
@@ -62,9 +62,9 @@ class Envoy:
 
 
 def _serve(sent: object, connection: socket.socket) -> NoReturn:
-    """Answer until the connection ends. It leaves by _exit, for it is a copy of everything its parent holds."""
+    """Answer until the connection ends, then leave by _exit: the child is a copy of its parent, with its handlers."""
     try:
-        # What a terminal or timeout(1) sends to the group is for the parent, which then ends this process.
+        # Signals that a terminal or timeout(1) sends to the group are for the parent, which then ends this process.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         syscalls.set_parent_death_signal(signal.SIGKILL)
@@ -92,7 +92,7 @@ def _answer(connection: socket.socket, done: bool, value: Any) -> None:
         return
     try:
         reply = pickle.dumps((done, value))
-    except Exception as error:  # a foreign exception that pickle refuses
+    except Exception as error:  # pickle cannot handle some libraries' exceptions
         reply = pickle.dumps((False, NetlabError(f"{type(value).__name__}: {value} ({error})")))
     _send(connection, reply)
 

@@ -1,7 +1,7 @@
-"""What makes a process a host: namespaces of its own, loopback up, and a file tree that it cannot harm.
+"""What makes a process a host: its own namespaces, loopback up, and a file tree that it cannot harm.
 
 A machine sees the lab's root file system (`rootfs`), read-only, with three exceptions: /run and /tmp are its own, and
-the lab's directory is writable. As root and as an ordinary user in a user namespace the result is the same.
+the lab's directory is writable. The result is the same for root and for an ordinary user in a user namespace.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _IFREQ = struct.Struct("16sH22x")
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """A machine's configuration. `lab_dir` stays writable within it."""
+    """A machine's configuration. `lab_dir` stays writable in it."""
 
     name: str
     socket: str
@@ -39,12 +39,12 @@ class MachineConfig:
 
 
 def make_host(config: MachineConfig, enter_root: Callable[[], None] | None = None) -> int:
-    """Turn the calling process, pid 1 of a new pid namespace, into a host of its own.
+    """Turn the calling process, pid 1 of a new pid namespace, into a host.
 
-    The lab's first machine is in a mount namespace of its own already, in which `enter_root` makes the file tree; the
-    others take that of their parent. Returns a descriptor of the mount namespace that containers are copied from. It
-    never sees what is mounted later: a container that copied the pins of other pods' network namespaces would keep
-    them alive, and to unmount them costs each container a grace period of RCU (1-4 ms).
+    The lab's first machine is already in its own mount namespace, in which `enter_root` makes the file tree; the
+    others copy their parent's. Returns a descriptor of the mount namespace that containers are copied from. That
+    namespace never sees what is mounted later: a container that copied the pins of other pods' network namespaces
+    would keep them alive, and unmounting them would cost each container an RCU grace period (1-4 ms).
 
     Raises `OSError` naming what could not be made.
     """
@@ -74,14 +74,14 @@ def bring_up_loopback() -> None:
 
 
 def forget_signals(numbers: Iterable[int]) -> None:
-    """In a forked child: handle these signals as a new process does; an ignored one stays so over execve(2)."""
+    """In a forked child: give these signals their default handling; execve(2) would keep an ignored one ignored."""
     signals.wake(-1)
     signals.handle_by_default(numbers)
     signals.unblock_all()
 
 
 def open_log(path: str) -> None:
-    """In a forked child: append standard output and error to a private file, and read nothing."""
+    """In a forked child: append standard output and error to a private file; standard input is empty."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     try:
         log = os.open(path, flags, 0o600)

@@ -1,8 +1,8 @@
 """pid 1 of a machine: one thread, one loop. It reaps, forks containers, supervises services, and answers its socket.
 
-It never ends on its own: the kernel ends everything beneath it when it goes. Whatever a request asks for, an error
-is an answer. What takes time (a container's mounts, a command's run) happens in forked children that report over a
-pipe, so that no request waits for another's.
+It never ends on its own: when it ends, the kernel ends everything below it. A request that fails gets an error as its
+answer. Slow work (a container's mounts, a command's run) happens in forked children that report over a pipe, so that
+no request waits for another.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _NETNS_DIR = "/run/netns"
 
 
 def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None] | None = None) -> NoReturn:
-    """Be pid 1 of a machine; the caller has forked into a new pid namespace. Tells READY or an error to `report`.
+    """Be pid 1 of a machine; the caller has forked into a new pid namespace. Writes READY or an error to `report`.
 
     `enter_root` makes the lab's file tree, in the lab's first machine.
     """
     try:
-        # nohup(1) and its like have us begin with ignored signals.
+        # Under nohup(1) and the like, some signals start out ignored.
         host.forget_signals(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
         template = host.make_host(config, enter_root)
         container.close_all_but(report, template)
         os.setsid()
-        # Ctrl-C and kill are for programs that can end: this one's end is the power switch.
+        # Ctrl-C must not end this process: that would end the whole machine.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         syscalls.set_process_name(f"machine {config.name}")
@@ -55,7 +55,7 @@ def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None]
         container.tell_failure(report, error)
         os._exit(1)
     try:
-        # After the report: the maker goes on while this is loaded, and child machines find it loaded.
+        # After the report, so that the caller does not wait for it. Child machines find it loaded.
         images.preload()
         gc.collect()
         gc.freeze()  # a collection in a container would write to, and so copy, every page with an object
@@ -142,7 +142,7 @@ class Init:
         self._server = Server(self._loop, config.socket, config.guard, self._handle)
 
     def serve(self) -> NoReturn:
-        """Serve for ever."""
+        """Serve forever."""
         self._loop.run()
 
     def _handle(self, request: Request, reply: Reply) -> None:
@@ -312,7 +312,7 @@ class Init:
             reply.fail(failure["errno"], f"container {record.spec.id}: {failure['error']}")
 
         def ended(status: int) -> None:
-            kill_group(pid)  # a probe that left something running must not gather processes
+            kill_group(pid)  # processes that a probe leaves running must not pile up
             self._read_output(run)
             close()
             code, _ = decode_status(status)
@@ -338,12 +338,12 @@ class Init:
         timer = self._loop.after(limit, expired)
 
     def _read_output(self, run: _Exec) -> None:
-        """Take what a pipe can hold, once: a command that writes without end must not hold the loop."""
+        """Read once, as much as a pipe can hold: a command that writes endlessly must not block the loop."""
         with contextlib.suppress(BlockingIOError):
             chunk = os.read(run.output, 65536)
             run.kept += chunk[: max(0, protocol.OUTPUT_LIMIT - len(run.kept))]
             if not chunk:
-                # A command may close its output and go on: the pipe would be readable for ever.
+                # A command may close its output and keep running: the pipe would be readable forever.
                 self._loop.unwatch(run.output)
 
     def _environment(self, request: Request, reply: Reply) -> None:

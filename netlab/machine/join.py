@@ -1,4 +1,4 @@
-"""Entering a machine or a container from outside, as `netlab exec` and the components of a node do."""
+"""Enters a machine or a container from outside, for `netlab exec` and the components of a node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL_BUT_USER = (
 )
 _CLOSE_ALL = 0x7FFFFFFF
 _TERMINALS_SIGNALS = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
-"""Which the command shares with its caller: who ignores them has a reason."""
+"""If the caller ignores these, the command does too."""
 
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
@@ -30,8 +30,8 @@ _NOT_EXECUTABLE = 126
 def join(pidfd: int, kinds: int = ALL_BUT_USER) -> None:
     """Move this process into the namespaces of the process behind `pidfd`; its pid namespace holds future children.
 
-    `kinds` are syscalls.CLONE_NEW* flags. The user namespace is joined too, where that gives the right to join the
-    others, and always with the mount namespace: this process is root there then, and nothing more.
+    `kinds` are syscalls.CLONE_NEW* flags. The user namespace is joined too if the others need it, and always with the
+    mount namespace: this process is then root in that namespace only.
     The process must be single-threaded. Its root and working directory become those of the mount namespace.
     Raises `NotFoundError` when the process has ended, `UnsupportedError` when the kernel refuses.
     """
@@ -39,7 +39,7 @@ def join(pidfd: int, kinds: int = ALL_BUT_USER) -> None:
         if kinds & syscalls.CLONE_NEWNS or not _joined(pidfd, kinds):
             joined = _join_user_namespace(pidfd)
             syscalls.setns(pidfd, kinds)
-            # The host's root is nobody in the user namespace of a lab of its own, and loses its rights on execve(2).
+            # The host's root is an unknown user in the user namespace of a lab, and loses its rights on execve(2).
             if joined and os.geteuid() != 0:
                 userns.become_root()
     except OSError as error:
@@ -58,19 +58,19 @@ def run_joined(
     cwd: str | None = None,
     contained: bool = False,
 ) -> int:
-    """Join a container or machine, run a command there on the present terminal, and return its exit status.
+    """Join a container or machine, run a command there on the current terminal, and return its exit status.
 
-    128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed. `env` is the
-    whole environment; TERM is handed through to a terminal. The command has the place's resource limits, and of the
-    caller only its standard streams, its terminal, and whether it ignores that terminal's signals, as nohup(1) has it.
-    With `contained` it has the powers of a container and no more. This process stays in the namespaces.
-    Raises as `join` does.
+    The status is 128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed.
+    `env` is the whole environment; on a terminal, TERM is added. The command has the resource limits of the container
+    or machine. From the caller it has only the standard streams, the terminal, and whether to ignore the terminal's
+    signals, as under nohup(1). With `contained` it has only the powers of a container. This process stays in the
+    namespaces. Raises what `join` raises.
     """
     environment = dict(env)
     if os.isatty(0) or os.isatty(1):
         environment.setdefault("TERM", os.environ.get("TERM", "dumb"))
     limits = _limits(pidfd)
-    # Here, for there the files of netlab need not be in sight: a container has a /tmp of its own.
+    # Before joining: netlab's files may not be visible there, as a container has its own /tmp.
     program = images.program(argv[0])
     join(pidfd)
     sys.stdout.flush()
@@ -92,7 +92,7 @@ def run_joined(
 
 
 def _limits(pidfd: int) -> dict[int, tuple[int, int]]:
-    """The resource limits of the process behind a pidfd, soft and hard, as far as they may be seen."""
+    """The resource limits, soft and hard, of the process behind a pidfd, without those that the kernel hides."""
     found = {}
     for name in (name for name in dir(resource) if name.startswith("RLIMIT_")):
         number = getattr(resource, name)
@@ -107,7 +107,7 @@ def _pid_of(pidfd: int) -> int:
 
 
 def _leave_behind(limits: Mapping[int, tuple[int, int]]) -> None:
-    """In the child: drop what is the caller's and not the command's."""
+    """In the child: drop what belongs to the caller and not to the command."""
     os.closerange(3, _CLOSE_ALL)
     os.umask(0o022)
     for number, wanted in limits.items():
@@ -121,7 +121,7 @@ def _set_limit(number: int, wanted: tuple[int, int]) -> None:
     try:
         resource.setrlimit(number, wanted)
     except (OSError, ValueError):
-        # An ordinary user cannot go beyond the hard limit that he came with.
+        # An ordinary user cannot raise the hard limit.
         _, most = resource.getrlimit(number)
         beyond = most != resource.RLIM_INFINITY and not 0 <= wanted[0] <= most
         soft = most if beyond else wanted[0]
@@ -130,7 +130,7 @@ def _set_limit(number: int, wanted: tuple[int, int]) -> None:
 
 
 def _joined(pidfd: int, kinds: int) -> bool:
-    """Join namespaces by the rights that this process has: the host's root has all of them, and keeps them."""
+    """Join namespaces with this process's own rights; the host's root has the right, and keeps all its rights."""
     try:
         syscalls.setns(pidfd, kinds)
     except PermissionError:
@@ -139,11 +139,11 @@ def _joined(pidfd: int, kinds: int) -> bool:
 
 
 def _join_user_namespace(pidfd: int) -> bool:
-    """Join the user namespace; whether it was another than the present one."""
+    """Join the user namespace. Returns False if this process is in it already."""
     try:
         syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
     except OSError as error:
-        # setns(2): EINVAL is the answer when it is the caller's own user namespace: a privileged lab has no other.
+        # setns(2): EINVAL if it is the caller's own user namespace, as with a privileged lab.
         if error.errno != errno.EINVAL:
             raise
         return False
@@ -162,7 +162,7 @@ def _become(program: images.Program | None, argv: Sequence[str], env: Mapping[st
 
 
 def _wait(child: int) -> int:
-    """Wait as a shell does: the terminal's signals are the command's, those sent to us are handed on."""
+    """Wait as a shell does: the terminal's signals go to the command, and those sent to us are passed on."""
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has just ended

@@ -17,7 +17,7 @@ WRITE = selectors.EVENT_WRITE
 
 @dataclass(slots=True, order=True)
 class Timer:
-    """A call at a point in time, unless it is cancelled before."""
+    """A call at a point in time, unless it is cancelled first."""
 
     deadline: float
     number: int
@@ -29,7 +29,7 @@ class Timer:
 
 
 class Loop:
-    """Calls what is due. A fault in one call is written down; the others go on."""
+    """Makes the calls that are due. An exception in one call is printed and does not stop the others."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -37,26 +37,26 @@ class Loop:
         self._timer_count = 0
 
     def watch(self, descriptor: int, action: Callable[[], None], events: int = READ) -> None:
-        """Call `action` whenever the descriptor is ready; replaces an earlier watch of it."""
+        """Call `action` whenever the descriptor is ready; this replaces an earlier watch of it."""
         try:
             self._selector.modify(descriptor, events, action)
         except KeyError:
             self._selector.register(descriptor, events, action)
 
     def unwatch(self, descriptor: int) -> None:
-        """Stop watching, if it is watched; to be called before the descriptor is closed."""
+        """Stop watching, if it is watched. Call this before closing the descriptor."""
         with contextlib.suppress(KeyError):
             self._selector.unregister(descriptor)
 
     def after(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """Call `action` once, in `seconds`."""
+        """Call `action` once, after `seconds`."""
         self._timer_count += 1
         timer = Timer(time.monotonic() + seconds, self._timer_count, action)
         heapq.heappush(self._timers, timer)
         return timer
 
     def run(self) -> NoReturn:
-        """Serve for ever."""
+        """Serve forever."""
         while True:
             for key, _ in self._selector.select(self._time_to_next_timer()):
                 guarded(key.data)
@@ -73,7 +73,7 @@ class Loop:
 
 
 def guarded(action: Callable[[], None]) -> None:
-    """Call; a fault is written down and goes no further."""
+    """Call `action`; an exception is printed and goes no further."""
     try:
         action()
     except Exception:

@@ -1,4 +1,4 @@
-"""What stands in the way of a lab's namespaces, and what removes it: capabilities, settings, a container's runtime."""
+"""What prevents a lab's namespaces, and the remedy: capabilities, settings, a container's runtime."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 # include/uapi/linux/capability.h
 _NEEDED = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_CHROOT": 18, "SETPCAP": 8}
-"""What root makes a lab with: namespaces and mounts, networks, packet sockets, setns(2) into a mount namespace, and
-containers with fewer capabilities."""
+"""What root needs for a lab: namespaces and mounts, networks, packet sockets, setns(2) into a mount namespace, and
+dropping the capabilities of containers."""
 
 _SWITCHES = {
     "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu 23.10 and later
@@ -18,20 +18,20 @@ _LIMITS = {f"user.max_{kind}_namespaces": ("0", "15000") for kind in ("pid", "ne
 _USUAL = "user.max_user_namespaces=15000"
 
 _CONTAINERS = ("/run/.containerenv", "/.dockerenv")
-"""Files by which podman and Docker show that this is a container."""
+"""Files that podman and Docker put into every container."""
 
 _UNMASKED = "--security-opt unmask=ALL (Docker: systempaths=unconfined)"
 _NO_FILTER = "--security-opt seccomp=unconfined"
 
 
 def missing() -> list[str]:
-    """The capabilities that root needs for a lab and this process does not have."""
+    """The capabilities that root needs for a lab and this process lacks."""
     effective = int(_status("CapEff"), 16)
     return [name for name, number in _NEEDED.items() if not effective >> number & 1]
 
 
 def remedy(*, ordinary: bool) -> str:
-    """What allows a lab where namespaces or mounts are refused, to an ordinary user or to root."""
+    """What to do where the kernel refuses namespaces or mounts, for an ordinary user or for root."""
     if ordinary:
         setting = _refusing(_SWITCHES | _LIMITS)
         if setting is None and _is_confined():
@@ -53,12 +53,12 @@ def _container(flags: list[str]) -> str:
 
 
 def _is_confined() -> bool:
-    """Whether this is a container, or a filter of system calls is on."""
+    """Whether this process is in a container or under a seccomp filter."""
     return any(Path(mark).exists() for mark in _CONTAINERS) or _status("Seccomp") == "2"
 
 
 def _confinement() -> list[str]:
-    """The flags that take away what confines a root that has the capabilities."""
+    """The flags that remove what confines root beyond missing capabilities."""
     flags = [_NO_FILTER] if _status("Seccomp") == "2" else []
     label = _label()
     if label:
@@ -67,7 +67,7 @@ def _confinement() -> list[str]:
 
 
 def _label() -> str:
-    """The SELinux context or the AppArmor profile that confines this process; nothing if none does."""
+    """The SELinux context or the AppArmor profile that confines this process, or ""."""
     try:
         label = Path("/proc/self/attr/current").read_text(encoding="ascii").strip("\0\n ")
     except (OSError, UnicodeDecodeError):
@@ -76,7 +76,7 @@ def _label() -> str:
 
 
 def _refusing(settings: dict[str, tuple[str, str]]) -> str | None:
-    """The sysctl that refuses namespaces, as the assignment that allows them."""
+    """The sysctl assignment that allows namespaces, if a sysctl refuses them."""
     for name, (refusing, allowing) in settings.items():
         try:
             value = Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").strip()

@@ -1,11 +1,11 @@
-"""What is said over a machine's socket: newline-delimited JSON, one reply for each request, in order.
+"""The protocol of a machine's socket: newline-delimited JSON, one reply for each request, in order.
 
     -> {"op": "container.kill", "id": "web", "signal": 15}
     <- {"ok": null}   or   {"error": "container web: no such container", "errno": 2}
 
-A connection carries one request at a time; for several at once, open several. `open` passes a file
-descriptor with its reply (SCM_RIGHTS). After `events` the connection carries nothing but exits, one per line. Times
-are seconds since the epoch, as floats. pid 1 of every machine loads this module: its imports stay few.
+A connection carries one request at a time; for several at once, open several. `open` passes a file descriptor with
+its reply (SCM_RIGHTS). After `events` the connection carries only exits, one per line. Times are seconds since the
+epoch, as floats. pid 1 of every machine loads this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ OPEN = "open"
 EVENTS = "events"
 
 LINE_LIMIT = 4 * 1024 * 1024
-"""The longest request or reply, in bytes: /etc/hosts and the environment of one container, the state of thousands."""
+"""The longest request or reply, in bytes: room for a container's /etc/hosts and environment, or the state of
+thousands."""
 
 OUTPUT_LIMIT = 64 * 1024
 """How much output of an exec is kept, in bytes; the rest is read and dropped."""
@@ -40,17 +41,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class InvalidRequestError(ValueError):
-    """A request that cannot be understood; nothing was done."""
+    """An invalid request; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """A container to be run.
+    """A container to run.
 
     `sandbox` is the id of the sandbox whose network (and IPC) namespace it joins; None is the machine's own
-    (hostNetwork). `command` and `args` are Kubernetes': either or both may be empty, the image's own defaults apply
-    then. Texts of /etc/hosts and /etc/resolv.conf that are None leave the host's file in place. `log` is an absolute
-    path; output is appended to it. `labels` are kept and given back by `state`; they mean nothing to the machine.
+    (hostNetwork). `command` and `args` are Kubernetes': if either or both are empty, the image's defaults apply. If
+    the text of /etc/hosts or /etc/resolv.conf is None, the host's file stays. `log` is an absolute path; output is
+    appended to it. `labels` mean nothing to the machine; `state` returns them.
     """
 
     id: str
@@ -87,13 +88,13 @@ class ContainerStatus:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is alive."""
         return self.exit_code is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerExit:
-    """The end of a container, as the event stream tells it."""
+    """The end of a container, as reported by the event stream."""
 
     id: str
     exit_code: int
@@ -103,7 +104,7 @@ class ContainerExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningContainer:
-    """A container that has just been started: its command runs."""
+    """A container that has just been started; its command is running."""
 
     pid: int
     started_at: float
@@ -120,7 +121,7 @@ class ExecResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """A supervised process of the machine. `pid` is None while it waits to be started again."""
+    """A supervised process of the machine. `pid` is None while it waits to be restarted."""
 
     name: str
     pid: int | None
@@ -141,7 +142,7 @@ class MachineState:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The reply to `state`, read."""
+        """Read the reply to `state`."""
         return cls(
             name=value["name"],
             sandboxes=value["sandboxes"],
@@ -157,7 +158,7 @@ def shallow(value: Any) -> dict[str, Any]:
 
 
 class Request:
-    """A request as it came from a client, read field by field; every misfit is an `InvalidRequestError`."""
+    """A request from a client, read field by field; every invalid field is an `InvalidRequestError`."""
 
     def __init__(self, value: Any) -> None:
         if not isinstance(value, dict):
@@ -165,7 +166,7 @@ class Request:
         self._value: dict[str, Any] = value
 
     def text(self, key: str) -> str:
-        """A string; it may not hold NUL, which no path, argument or variable of the kernel's can."""
+        """A string without NUL, which the kernel allows in no path, argument or variable."""
         return _text(key, self._value.get(key))
 
     def optional_text(self, key: str) -> str | None:
@@ -245,7 +246,7 @@ class Request:
 
 
 def shown(value: Any) -> str:
-    """A value for a message of one line, however large or deep it is."""
+    """A value in a form that fits a message of one line, however large or deep it is."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     text = repr(value)

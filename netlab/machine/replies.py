@@ -1,6 +1,6 @@
-"""What the clients of a machine share: requests as lines, and what is made of the replies.
+"""What the two clients of a machine share: they encode requests and decode replies.
 
-Both raise `MachineError` when the machine refuses (its `errno` tells why: ENOENT no such container, EEXIST it exists
+Both raise `MachineError` when the machine refuses (its `errno` says why: ENOENT no such container, EEXIST it exists
 already, EINVAL a bad request, ENOSPC a full disk ...) and `UnavailableError` when the machine does not answer.
 """
 
@@ -27,12 +27,12 @@ class MachineError(NetlabError):
 
 
 def encode(op: str, arguments: Mapping[str, Any]) -> bytes:
-    """A request, as the line that it is sent as."""
+    """A request as a line."""
     return json.dumps({"op": op, **arguments}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Any:
-    """What a machine's reply brings. Raises `MachineError`."""
+    """The value in a machine's reply. Raises `MachineError`."""
     with contextlib.suppress(ValueError):
         reply = json.loads(line)
         if "ok" in reply:
@@ -42,7 +42,7 @@ def decode(line: bytes) -> Any:
 
 
 def exec_result(value: dict[str, Any]) -> ExecResult:
-    """The result of a command, from what its reply brought."""
+    """The result of a command, from the value in the reply."""
     return ExecResult(exit_code=value["exit_code"], output=a2b_base64(value["output"]), timed_out=value["timed_out"])
 
 

@@ -1,7 +1,7 @@
-"""The root file system of a lab's machines and containers: of the host's, only what programs need, and read-only.
+"""The root file system of a lab's machines and containers: only what programs need of the host's, and read-only.
 
-It is a tmpfs. The host's programs and libraries are bound to their places in it, netlab's own code and interpreter to
-theirs, and a list of /etc is copied. Nothing else of the host is there: no home directory, no secret, no other lab.
+It is a tmpfs. The host's programs and libraries, and netlab's own code and interpreter, are bound to their usual paths
+in it, and some files of /etc are copied. It has nothing else of the host: no home directory, no secret, no other lab.
 The lab's first machine makes it; the others and their containers copy its mount namespace.
 """
 
@@ -24,19 +24,19 @@ _EMPTY = (
 )
 _LINKS = {"/var/run": "/run", "/var/lock": "/run/lock"}
 _ETC = (
-    # Names: of users, of this host, of services and numbers.
+    # Names: users, this host, services and numbers.
     *("passwd", "group", "nsswitch.conf", "hosts", "resolv.conf", "hostname", "host.conf", "gai.conf", "networks"),
     *("protocols", "services", "rpc", "ethertypes", "netconfig", "iproute2", "machine-id", "os-release"),
     # The loader, the language, the time, the terminal, the shells.
     *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "locale.conf", "locale.alias", "localtime"),
     *("timezone", "adjtime", "terminfo", "inputrc", "profile", "profile.d", "bash.bashrc", "bashrc", "shells"),
     *("environment", "login.defs", "magic", "mime.types", "debian_version", "redhat-release", "system-release"),
-    # Languages' own, certificates that are trusted, and what tools of the network read.
+    # Configuration of languages, trusted certificates, and what network tools read.
     *("python3", "perl", "ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "pki/tls", "pki/ca-trust"),
     *("crypto-policies", "xtables.conf", "ebtables.conf", "libnl", "libnl-3", "wireshark", "bpf_pinning", "mtab"),
 )
 _OWN_ETC = ("hosts", "resolv.conf", "hostname")
-"""Files that a container has one of its own of: in the tree they are files, whatever they are on the host."""
+"""Files of which each container has its own: in the tree they are regular files, even if they are links on the host."""
 _OWN_TREES = {
     "/run": "mode=0755,size=256m",
     "/tmp": "mode=1777,size=256m",  # noqa: S108
@@ -50,9 +50,9 @@ _STAGE = "/tmp"  # noqa: S108 - every host has it, and it is a directory
 
 @dataclass(slots=True)
 class Plan:
-    """What of the host's files the tree has: real paths bound to their places, and the symbolic links to them.
+    """Which of the host's files the tree has: the real paths to bind, and the symbolic links to them.
 
-    `masked` is a directory within what is bound that is to be seen empty, or None.
+    `masked` is a directory inside a bound one that must appear empty, or None.
     """
 
     bound: list[str] = field(default_factory=list)
@@ -60,23 +60,23 @@ class Plan:
     masked: str | None = None
 
     def has(self, path: str) -> bool:
-        """Whether a real path lies within what is bound, and not within what is masked."""
+        """Whether a real path is bound and not masked."""
         owner = max((each for each in self.bound if _within(path, each)), key=len, default=None)
         if owner is None:
             return False
         return self.masked is None or not _within(path, self.masked) or _within(owner, self.masked)
 
     def expose(self, path: str) -> None:
-        """Have a path in the tree, if the host has it: what it leads to, and every link on the way."""
+        """Add a path to the tree, if the host has it: its real path, and every link on the way."""
         real = self.follow(path)
         if os.path.exists(real) and not self.has(real):  # noqa: PTH110
             self.bound.append(real)
 
     def follow(self, path: str) -> str:
-        """The real path, as os.path.realpath gives it; links on the way that no bound directory has are noted."""
+        """The real path, as os.path.realpath gives it. Records the links on the way that no bound directory has."""
         done = "/"
         left = [part for part in path.split("/") if part not in ("", ".")][::-1]
-        for _ in range(1000):  # a loop of links leads nowhere: its last path will not exist
+        for _ in range(1000):  # a loop of links ends in a path that does not exist
             if not left:
                 break
             part = left.pop()
@@ -97,7 +97,7 @@ class Plan:
 
 
 def plan(lab_dir: str) -> Plan:
-    """The tree of a lab in `lab_dir`. The directory of all its user's labs is masked where a part of it would show.
+    """The tree of a lab in `lab_dir`. The directory of all the user's labs is masked if any of it would be visible.
 
     Raises `UsageError` for labs among the host's programs, which could not be hidden.
     """
@@ -117,7 +117,7 @@ def plan(lab_dir: str) -> Plan:
 
 
 def code() -> list[str]:
-    """The interpreter, the libraries and netlab itself, wherever they lie, and nothing beside them."""
+    """The paths of the interpreter, its libraries and netlab itself, and nothing beside them."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     found = [package, f"{os.path.dirname(package)}/cni_plugins"]  # noqa: PTH120
     for prefix in (sys.prefix, sys.base_prefix):
@@ -128,30 +128,30 @@ def code() -> list[str]:
 
 
 def protect_host(lab_dir: str) -> None:
-    """Make all of this mount namespace read-only but for the lab's directory. Raises `OSError`."""
+    """Make everything in this mount namespace read-only except the lab's directory. Raises `OSError`."""
     real = os.path.realpath(lab_dir)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount(real, real, None, syscalls.MS_BIND | syscalls.MS_REC)
     syscalls.set_read_only("/", recursive=True)
     syscalls.set_read_only(real, read_only=False, recursive=True)
-    # The kernel shows a new /proc or /sys only to who may write to an old one; what is in them is root's of the host.
+    # The kernel allows a new /proc or /sys only where the old one is writable; their files belong to the host's root.
     for path in ("/proc", "/sys"):
         syscalls.set_read_only(path, read_only=False)
 
 
 def open_sources(wanted: Plan, lab_dir: str) -> dict[str, int]:
-    """A descriptor of everything that is bound, and of the lab's directory.
+    """A descriptor of everything to bind, and of the lab's directory.
 
-    To be called in the mount namespace in which the tree is made, by a process that may reach all of it: afterwards
-    paths no longer matter. Raises `OSError`.
+    Call this in the mount namespace in which the tree is made, in a process with access to all of it; from then on
+    paths do not matter. Raises `OSError`.
     """
     return {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*wanted.bound, os.path.realpath(lab_dir)]}
 
 
 def enter(wanted: Plan, sources: dict[str, int], lab_dir: str) -> None:
-    """Make the tree and move into it: the calling process, and all others of its mount namespace with this root.
+    """Make the tree, and make it the root of all processes in this mount namespace that share the caller's root.
 
-    The caller has a mount namespace of its own, and new pid and network namespaces. The lab's directory is writable.
+    The caller must have its own mount namespace, and new pid and network namespaces. The lab's directory is writable.
     Raises `OSError`.
     """
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -159,7 +159,7 @@ def enter(wanted: Plan, sources: dict[str, int], lab_dir: str) -> None:
     mask = os.umask(0o022)
     _make_skeleton(wanted)
     _make_devices(f"{_STAGE}/dev", _DEVICES_OF_MACHINES)
-    # Before what is bound: the lab, or netlab itself, may live beneath /tmp.
+    # Before the bound paths: the lab, or netlab itself, may be below /tmp.
     mount_own_trees(_STAGE)
     for path in wanted.bound:
         _bind(sources[path], f"{_STAGE}{path}")
@@ -181,7 +181,7 @@ def enter(wanted: Plan, sources: dict[str, int], lab_dir: str) -> None:
 
 
 def mount_own_trees(root: str) -> None:
-    """What every machine has of its own: /run, /tmp, /dev/shm and /dev/pts, empty."""
+    """Mount what each machine has for itself: an empty /run, /tmp, /dev/shm and /dev/pts."""
     for path in _OWN_TREES:
         _mount_own_tree(path, f"{root}{path}")
 
@@ -189,7 +189,7 @@ def mount_own_trees(root: str) -> None:
 def renew_own_trees(lab_dir: str) -> None:
     """Replace the parent machine's /run, /tmp, /dev/shm, /dev/pts, /proc and /sys by this machine's own.
 
-    The lab's directory and netlab's code stay in sight if /tmp or /run hold them.
+    The lab's directory and netlab's code stay visible if they are in /tmp or /run.
     """
     for tree in _OWN_TREES:
         _mount_own_tree(tree, _ASIDE)
@@ -208,7 +208,7 @@ def renew_own_trees(lab_dir: str) -> None:
 
 
 def umount_own_trees() -> None:
-    """Take away what `mount_own_trees` made, and all that is mounted in it."""
+    """Unmount what `mount_own_trees` mounted, and everything mounted in it."""
     for path in _OWN_TREES:
         syscalls.umount(path, syscalls.MNT_DETACH)
 
@@ -220,35 +220,35 @@ def _mount_own_tree(path: str, target: str) -> None:
 
 
 def _put_in_place(path: str) -> None:
-    """Have what was mounted aside in the place of what is mounted at `path`."""
+    """Replace what is mounted at `path` by what is mounted at _ASIDE."""
     syscalls.umount(path, syscalls.MNT_DETACH)
     syscalls.mount(_ASIDE, path, None, syscalls.MS_MOVE)
 
 
 def mount_proc(target: str = "/proc") -> None:
-    """A /proc of the current pid namespace."""
+    """Mount /proc for the current pid namespace."""
     syscalls.mount("proc", target, "proc", _QUIET)
 
 
 def mount_sysfs(target: str = "/sys") -> bool:
-    """Show the current network namespace in /sys, read-only; whether it is allowed.
+    """Mount /sys for the current network namespace, read-only. Returns whether the kernel allows it.
 
-    The kernel refuses when something is mounted over parts of the /sys at hand (as container engines do): then the
-    old one stays, and only /sys/class/net is not this namespace's.
+    It refuses when something is mounted over parts of the old /sys (as container engines do). Then the old one stays,
+    and only /sys/class/net is wrong: it shows another network namespace.
     """
     try:
         syscalls.mount("sysfs", target, "sysfs", _QUIET)
     except OSError:
         return False
-    # The mount, and not the file system: `ip netns exec` mounts a writable one, which takes one to be in sight.
+    # The mount, not the file system: `ip netns exec` mounts a writable one, which needs a visible writable one.
     syscalls.set_read_only(target)
     return True
 
 
 def make_template(lab_dir: str) -> None:
-    """Take from this mount namespace what is a machine's, and not for its containers.
+    """Remove from this mount namespace what belongs to the machine and not to its containers.
 
-    /dev has the devices that every container may have, as runtimes make it.
+    /dev gets only the devices that every container may have, as runtimes do.
     """
     umount_own_trees()
     if os.path.ismount(lab_dir):
@@ -268,7 +268,7 @@ def _within(path: str, directory: str) -> bool:
 
 
 def _program_folders() -> list[str]:
-    """Where programs are found; a directory that holds one of them is not masked."""
+    """Where programs are found; a directory that contains one of these is not masked."""
     return [os.path.realpath(f"{top}/{name}") for top in ("/", "/usr") for name in ("bin", "sbin", "lib")]
 
 
@@ -284,7 +284,7 @@ def _make_skeleton(wanted: Plan) -> None:
 
 
 def copy_etc(source: str, target: str) -> None:
-    """Copy what programs need of /etc; files that not everybody may read are left out."""
+    """Copy what programs need of /etc, without files that are not readable by all users."""
     for name in _ETC:
         made = f"{target}/{name}"
         os.makedirs(os.path.dirname(made), exist_ok=True)  # noqa: PTH103, PTH120
@@ -305,7 +305,7 @@ def _copy(source: str, target: str, *, follow: bool = False) -> None:
             with contextlib.suppress(OSError):
                 _copy(f"{source}/{name}", f"{target}/{name}")
     elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= _LARGEST_COPY:
-        # Not shutil, whose import maps libraries that every container would pay for.
+        # Not shutil: importing it maps libraries that every container would pay for.
         with open(source, "rb") as original, open(target, "wb") as copy:  # noqa: PTH123
             copy.write(original.read())
 
@@ -321,7 +321,7 @@ def _bind(source: int, target: str) -> None:
 
 def _mount_first_sysfs() -> None:
     target = f"{_STAGE}/sys"
-    # Twice: `ip netns exec` takes /sys away before it mounts its own, which is allowed only where one is still seen.
+    # Twice: `ip netns exec` unmounts /sys before it mounts its own, which the kernel allows only if one is visible.
     if not (mount_sysfs(target) and mount_sysfs(target)):
         syscalls.mount("/sys", target, None, syscalls.MS_BIND | syscalls.MS_REC)
         syscalls.set_read_only(target, recursive=True)

@@ -1,8 +1,8 @@
 """The system calls that a container may not make: those that the default profile of Docker and containerd refuses.
 
-That profile (RuntimeDefault in Kubernetes) names what is allowed to root without capabilities beyond the default ones.
-Here are the others, by their numbers, compiled to a classic BPF program (seccomp(2)): a search by halves, so that a
-call is decided in some ten steps. A call newer than the profile is answered as by a kernel that does not know it.
+That profile (RuntimeDefault in Kubernetes) lists the calls allowed to root with only the default capabilities. This
+module has the others, by number, and compiles them to a classic BPF program (seccomp(2)): a binary search, which
+decides a call in about ten steps. A call newer than the profile gets ENOSYS, as from a kernel that does not know it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _REFUSED = (
     # Mounts, namespaces, the host's name.
     *("mount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount"),
     *("fspick", "unshare", "setns", "sethostname", "setdomainname", "quotactl", "quotactl_fd", "open_by_handle_at"),
-    # The kernel itself: modules, another kernel, its clock, its log, its devices.
+    # The kernel: modules, kexec, clock, log, devices.
     *("init_module", "finit_module", "delete_module", "create_module", "query_module", "get_kernel_syms"),
     *("kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct", "settimeofday", "clock_settime"),
     *("clock_adjtime", "syslog", "iopl", "ioperm", "vhangup", "lookup_dcookie", "nfsservctl", "_sysctl", "sysfs"),
     *("uselib", "ustat", "afs_syscall", "tuxcall", "security", "getpmsg", "putpmsg", "vserver", "lsm_set_self_attr"),
-    # Ways into the kernel that were broken before: programs, events, keys, faults, rings.
+    # Parts of the kernel with past vulnerabilities: bpf, perf events, keys, userfaultfd, io_uring.
     *("bpf", "perf_event_open", "fanotify_init", "add_key", "request_key", "keyctl", "userfaultfd"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
-    # Other processes, and where memory lies.
+    # Other processes, and memory placement.
     *("kcmp", "pidfd_getfd", "process_madvise", "migrate_pages", "move_pages", "mbind", "get_mempolicy"),
     *("set_mempolicy", "set_mempolicy_home_node"),
 )
@@ -79,7 +79,7 @@ _NEWEST = 462
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a filter has to know of the processor's kind."""
+    """What a filter must know about the processor architecture."""
 
     audit: int
     """AUDIT_ARCH_* (include/uapi/linux/audit.h)"""
@@ -101,7 +101,7 @@ _NEW_NAMESPACES = 0x7E020000
 """The flags CLONE_NEW* of clone(2)."""
 _AF_VSOCK = 40
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-"""None, UNAME26 and ADDR_NO_RANDOMIZE, and the question which it is."""
+"""The default, UNAME26 (0x20000), PER_LINUX32 (8), both, and the query for the current one."""
 _INSTRUCTION = struct.Struct("=HBBI")
 _FEW = 4
 
@@ -114,10 +114,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def program(architecture: Architecture) -> bytes:
-    """The filter, as the kernel takes it: instructions of eight bytes."""
+    """The filter in the kernel's form: instructions of eight bytes."""
     numbers = architecture.numbers
     answers: dict[int, list[_Step]] = {numbers[name]: [_answer(errno.EPERM)] for name in _REFUSED if name in numbers}
-    # The C library tries clone3 first, whose flags a filter cannot see, and then clone.
+    # A filter cannot see the flags of clone3. The C library tries it first, and falls back to clone.
     answers[numbers["clone3"]] = [_answer(errno.ENOSYS)]
     answers[numbers["clone"]] = [
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
@@ -149,9 +149,9 @@ def program(architecture: Architecture) -> bytes:
 
 
 def confine() -> None:
-    """Refuse these calls to this process and all its descendants, for good, and new privileges by execve(2) too.
+    """Permanently refuse these calls, and new privileges by execve(2), to this process and all its descendants.
 
-    On a processor that is not in ARCHITECTURES only the latter. Raises `OSError`.
+    On an architecture that is not in ARCHITECTURES, only new privileges are refused. Raises `OSError`.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, _ONE, _ZERO)
     if _PROGRAM:
@@ -163,7 +163,7 @@ def _answer(number: int) -> _Step:
 
 
 def _search(answers: list[tuple[int, list[_Step]]]) -> list[_Step]:
-    """Steps that find the answer to a number, or allow it."""
+    """Steps that find the answer to a call's number, or allow the call."""
     if len(answers) <= _FEW:
         steps: list[_Step] = []
         for number, answer in answers:

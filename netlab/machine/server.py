@@ -1,4 +1,4 @@
-"""pid 1's socket: many clients, one request at a time for each, and none that can make another wait."""
+"""pid 1's socket: many clients, one request at a time for each, and no client can delay another."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from netlab.machine.protocol import LINE_LIMIT, InvalidRequestError, Request
 from netlab.net.peers import Peer, why_refused
 
 _PATIENCE = 10.0
-"""Seconds in which a new connection has to bring its first request, and a request that has begun its end."""
-_MOST_BUFFERED = 64 * 1024 * 1024  # bytes of requests that have not yet arrived as a whole, of all callers together
+"""Seconds for a new connection to send its first request, and for a request that has begun to be complete."""
+_MOST_BUFFERED = 64 * 1024 * 1024  # bytes of incomplete requests, of all callers together
 _MOST_OF_ONE = 1024
-"""Connections of one process: a kubelet has one for each container that it starts at the time."""
-_BACKLOG_LIMIT = 8 * 1024 * 1024  # bytes not read by a client, after which it is given up
+"""Connections of one process: a kubelet has one for each container that it is starting."""
+_BACKLOG_LIMIT = 8 * 1024 * 1024  # bytes that a client has not read, after which it is disconnected
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """A request that cannot be carried out, said to the client with an errno."""
+    """A request that cannot be carried out; the client gets the message and an errno."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class Connection:
-    """A client: requests come in, one at a time is worked on, replies go out."""
+    """A client's connection; one request at a time is in progress."""
 
     def __init__(self, peer: socket.socket, pid: int) -> None:
         self.peer = peer
@@ -46,7 +46,7 @@ class Connection:
 
 
 class Reply:
-    """The one answer to a request; it may be given later than the request's handler returns."""
+    """The only answer to a request; it may be given after the request's handler returns."""
 
     def __init__(self, server: Server, connection: Connection) -> None:
         self._server = server
@@ -54,31 +54,31 @@ class Reply:
         self._given = False
 
     def ok(self, value: Any = None, descriptor: int | None = None) -> None:
-        """It is done; `descriptor` is passed along."""
+        """Report success; `descriptor` is passed along."""
         self._give({"ok": value}, descriptor)
 
     def fail(self, number: int, message: str) -> None:
-        """It could not be done."""
+        """Report failure."""
         self._give({"error": message, "errno": number}, None)
 
     def stream(self) -> Connection:
-        """Give no answer; the connection carries what is sent to it by `Server.send` from now on."""
+        """Give no answer; from now on the connection carries what `Server.send` sends."""
         self._given = True
         self._connection.streaming = True
         self._connection.busy = False
         return self._connection
 
     def _give(self, message: dict[str, Any], descriptor: int | None) -> None:
-        # The first answer counts: after a fault in the middle of a handler, what it had begun may answer too.
+        # Only the first answer counts: when a handler fails half-way, the work that it began may answer too.
         if not self._given:
             self._given = True
             self._server.answer(self._connection, message, descriptor)
 
 
 class Server:
-    """A listening socket; `handle` is called with every request and must see to an answer.
+    """A listening socket; `handle` is called with every request and must have it answered.
 
-    `Refusal`, `InvalidRequestError` and `OSError` that it raises are answers too.
+    If it raises `Refusal`, `InvalidRequestError` or `OSError`, that is the answer.
     """
 
     def __init__(self, events: loop.Loop, path: str, guard: str, handle: Callable[[Request, Reply], None]) -> None:
@@ -88,7 +88,7 @@ class Server:
         self._handle_request = handle
         self._held: dict[int, int] = {}
         self._silent: dict[Connection, None] = {}
-        """Those that have not yet brought a request, the oldest first."""
+        """The connections without a request so far, oldest first."""
         self._buffered = 0
         self._listener = _listen(path)
         self._loop.watch(self._listener.fileno(), self._accept)
@@ -112,8 +112,8 @@ class Server:
         self._watch(connection)
 
     def _admit(self, peer: socket.socket) -> int:
-        """The pid of a caller that may have a connection; 0 of one from outside. Raises `Refusal`."""
-        # What a machine runs is beneath it, its containers too: only what is in the machine itself may command it.
+        """The pid of a caller that may connect; 0 for one from outside. Raises `Refusal`."""
+        # Containers and child machines are below the machine: only processes of the machine itself may control it.
         if why := why_refused(peer, 0, self._guard):
             raise Refusal(errno.EPERM, f"refused: {why}")
         try:
@@ -126,14 +126,14 @@ class Server:
         return pid
 
     def _drop_silent(self, pid: int) -> bool:
-        """Give up the caller's oldest connection that has not yet brought a request; whether there was one."""
+        """Close the caller's oldest connection without a request so far. Returns whether there was one."""
         silent = next((each for each in self._silent if each.pid == pid), None)
         if silent is not None:
             self._close(silent)
         return silent is not None
 
     def _expect(self, connection: Connection) -> None:
-        """Give a connection up if it does not bring a whole request in time."""
+        """Close a connection if it does not send a complete request in time."""
         if connection.timer is None:
             connection.timer = self._loop.after(_PATIENCE, lambda: self._expired(connection))
 
@@ -143,7 +143,7 @@ class Server:
         self._close(connection)
 
     def _attend(self, connection: Connection) -> None:
-        """Read or write, whatever the socket is ready for; then work on the next request if there is a whole one."""
+        """Read or write, as the socket is ready; then handle the next request if it is complete."""
         if connection.unsent:
             self._flush(connection)
         if not connection.unsent and not connection.busy and not connection.closed:
@@ -206,15 +206,15 @@ class Server:
             reply.fail(0, f"internal error of the machine: {error!r}")
 
     def answer(self, connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
-        """Send a reply, and take up the connection's next request."""
+        """Send a reply, and go on to the connection's next request."""
         connection.busy = False
         self.send(connection, message, descriptor)
         if connection.received:
-            # Not here: an answer may be given from within the handler of this very connection.
+            # Not directly: the handler of this same connection may be the caller.
             self._loop.after(0, lambda: self._work(connection))
 
     def send(self, connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
-        """Send a line; a client that does not read is given up at last."""
+        """Send a line; a client that does not read is disconnected in the end."""
         if connection.closed:
             return
         line = _line(message)
@@ -251,7 +251,7 @@ class Server:
         if connection.unsent:
             self._loop.watch(connection.peer.fileno(), lambda: self._attend(connection), loop.WRITE)
         elif connection.busy:
-            # Level-triggered: a pipelined request, or a hangup, would wake the loop again and again.
+            # The poll is level-triggered: a pipelined request, or a hangup, would wake the loop repeatedly.
             self._loop.unwatch(connection.peer.fileno())
         else:
             self._loop.watch(connection.peer.fileno(), lambda: self._attend(connection))
@@ -276,7 +276,7 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 def _listen(path: str) -> socket.socket:
-    """A Unix socket that only its owner can connect to; a dead predecessor's file is replaced."""
+    """A Unix socket that only its owner can connect to; it replaces the file of a dead predecessor."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108

@@ -1,4 +1,4 @@
-"""The supervised processes of a machine: started again, with a growing delay, whenever they end."""
+"""The supervised processes of a machine: restarted, with a growing delay, whenever they end."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Services:
 
     def _service_ended(self, service: _Service, status: int) -> None:
         assert service.pid is not None
-        # What a service leaves behind would serve beside its successor.
+        # Processes that a service leaves behind would run beside its successor.
         kill_group(service.pid)
         service.pid = None
         service.last_exit_code, _ = decode_status(status)

@@ -1,6 +1,6 @@
-"""Signals as the C functions beneath the signal module handle them.
+"""The C functions below Python's signal module.
 
-That module turns every answer, which nobody here reads, into enums: 0.4 ms and 80 copied pages of a container's start.
+That module converts every result to unneeded enums: 0.4 ms and 80 copied pages of a container's start.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ def handle(numbers: Iterable[int], handler: Handler) -> None:
 
 
 def handle_by_default(numbers: Iterable[int]) -> None:
-    """Leave these signals to the kernel."""
+    """Give these signals the kernel's default handling."""
     for number in numbers:
         _signal.signal(number, _signal.SIG_DFL)
 
 
 def block(numbers: Iterable[int]) -> None:
-    """Keep these signals waiting."""
+    """Hold these signals back."""
     _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
 
 
 def unblock(numbers: Iterable[int]) -> None:
-    """Deliver these signals, those that wait first."""
+    """Deliver these signals, including those held back."""
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
 
 
@@ -40,5 +40,5 @@ def unblock_all() -> None:
 
 
 def wake(descriptor: int) -> None:
-    """Write each signal that has a handler to a descriptor, a byte each; -1 is none."""
+    """Write a byte to a descriptor for each signal that has a handler; -1 turns this off."""
     _signal.set_wakeup_fd(descriptor)

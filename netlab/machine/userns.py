@@ -1,4 +1,4 @@
-"""User namespaces: what makes root of a lab nobody on this host."""
+"""User namespaces: they make a lab's root an unprivileged user on this host."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PR_SET_DUMPABLE = 4
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """Ids of this host that belong to nothing but one lab: `first` is its root, `count` how many it has."""
+    """Ids of this host that belong to one lab alone: `first` is its root, `count` how many it has."""
 
     first: int
     count: int = 65536
 
 
 def enter_user_namespace() -> None:
-    """Become root of a new user namespace, in which root is the present user and nobody else exists.
+    """Become root of a new user namespace, in which root is the current user and there are no other users.
 
     Raises `UnsupportedError` when the kernel refuses.
     """
@@ -40,7 +40,7 @@ def enter_user_namespace() -> None:
 
 
 def unshare() -> None:
-    """Move into a new user namespace, in which nobody exists yet. Raises `UnsupportedError` when the kernel refuses."""
+    """Move into a new user namespace without users so far. Raises `UnsupportedError` when the kernel refuses."""
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
     except OSError as error:
@@ -48,19 +48,19 @@ def unshare() -> None:
 
 
 def map_ids(pid: int, ids: IdRange) -> None:
-    """Give the user namespace of a process its users and groups. Raises `OSError` if the caller is not root."""
+    """Map users and groups into a process's user namespace. Raises `OSError` if the caller is not root."""
     for kind in ("uid", "gid"):
         Path(f"/proc/{pid}/{kind}_map").write_text(f"0 {ids.first} {ids.count}", encoding="ascii")
 
 
 def become_root() -> None:
-    """Be root of the user namespace that this process has entered from outside, and in no group but root's."""
-    # user_namespaces(7): where an outer user namespace has given up setgroups(2), root here may not change its groups.
+    """Become root of the user namespace that this process has entered from outside, with root's group only."""
+    # user_namespaces(7): if an outer user namespace has disabled setgroups(2), root here cannot change its groups.
     with contextlib.suppress(PermissionError):
         os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    # The change of user has made /proc/PID of this process, and of all its forks, the host's root's.
+    # After the change of user, /proc/PID of this process and of its forks belongs to the host's root.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, *map(ctypes.c_ulong, (1, 0, 0, 0)))
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 from netlab.net import syscalls
 
 Program = Callable[[Sequence[str], Mapping[str, str]], int]
-"""What runs in the container: it is given argv and the environment, and returns the exit status."""
+"""What runs in the container: it takes argv and the environment, and returns the exit status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def name_of(reference: str) -> str:
 
 
 def command_line(reference: str, command: Sequence[str], args: Sequence[str]) -> list[str]:
-    """What to run: Kubernetes' rule, by which `command` replaces ENTRYPOINT and CMD, and `args` CMD."""
+    """What to run, by Kubernetes' rule: `command` replaces ENTRYPOINT and CMD, and `args` replaces CMD."""
     if command:
         return [*command, *args]
     image = IMAGES.get(name_of(reference))
@@ -70,15 +70,15 @@ def program(path: str) -> Program | None:
 
 
 def preload() -> None:
-    """Load every built-in program, so that the containers forked from now on share its memory."""
-    # asyncio does without ssl, as in a Python built without it; every fork would pay for the mappings of libcrypto.
+    """Load every built-in program, so that containers forked later share its memory."""
+    # asyncio works without ssl, as in a Python built without it; every fork would pay for libcrypto's mappings.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # the documented way to forbid an import
     for path in _PROGRAMS:
         program(path)
 
 
 def run(main: Program, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-    """Run a built-in program as this process, to its end."""
+    """Run a built-in program in this process, and exit with its status."""
     status = 1
     try:
         syscalls.set_process_name(os.path.basename(argv[0]))  # noqa: PTH119 - pid 1 stays small

@@ -16,7 +16,7 @@ from netlab.machine.images.http import Request, Response
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run a subcommand; its exit status."""
+    """Run a subcommand; returns its exit status."""
     name, arguments = (argv[1], argv[2:]) if len(argv) > 1 else ("", ())
     command = _COMMANDS.get(name)
     try:
@@ -111,7 +111,7 @@ def _tell_over_http(close: bool) -> Any:
 
 
 def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Print nothing and return 0, or why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
+    """Return 0, or print why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
     values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
     host, colon, port = targets[0].rpartition(":") if len(targets) == 1 else ("", "", "")
     if not colon or not port.isdecimal():

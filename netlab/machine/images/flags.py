@@ -1,4 +1,4 @@
-"""Command-line flags in Go's form, as the real images' programs take them: --name value, --name=value, --switch.
+"""Command-line flags in Go's form, as in the real images' programs: --name value, --name=value, --switch.
 
 Not argparse: it loads shutil with three compression libraries when used, 7 ms and 3 MB in every container.
 """
@@ -16,7 +16,7 @@ class FlagError(Exception):
 def parse(
     arguments: Sequence[str], flags: Mapping[str, tuple[Callable[[str], Any], Any]]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Values of the flags, and the other arguments. `flags` maps a name to its parser and its default.
+    """The values of the flags, and the other arguments. `flags` maps a name to its parser and its default.
 
     A parser raises `ValueError`. A flag parsed by `boolean` needs no value, and takes one only after "=".
     """

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server and client for the built-in images: enough for tests of a network, strict about its input.
+"""A small HTTP/1.1 server and client for the built-in images: enough to test a network, strict about its input.
 
 Not for anything else: no TLS, no chunked requests, bodies in memory.
 """
@@ -40,7 +40,7 @@ class Response:
 
 
 class BadRequestError(Exception):
-    """What came is not HTTP, or too large."""
+    """The input is not HTTP, or too large."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -89,7 +89,7 @@ def encode_response(response: Response, *, body: bool, keep_alive: bool) -> byte
 async def serve_connection(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str, handler: Handler
 ) -> None:
-    """Answer the requests of one connection until it is closed, idle for long, or not HTTP."""
+    """Answer the requests of one connection until it is closed, idle for too long, or not HTTP."""
     port = writer.get_extra_info("sockname")[1]
     keep_alive = True
     try:
@@ -115,7 +115,7 @@ async def serve_connection(
             writer.write(encode_response(response, body=method != "HEAD", keep_alive=keep_alive))
             await writer.drain()
     except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
-        pass  # the client went, sent nothing for long, or sent a target that is no URL
+        pass  # the client left, was silent for too long, or sent a target that is no URL
     finally:
         writer.close()
 

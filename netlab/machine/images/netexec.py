@@ -1,8 +1,8 @@
-"""agnhost netexec: a server that tells its pod's name, and the client's address as it saw it, over HTTP, UDP and TCP.
+"""agnhost netexec: a server that reports its pod's name and the client's address as it sees it (HTTP, UDP, TCP).
 
-Endpoints, flags and answers are those of Kubernetes' agnhost (test/images/agnhost, README: netexec). SCTP, TLS and
-/upload are not here. `--tcp-port` is an extension: agnhost speaks plain TCP nowhere beside HTTP; the commands are
-those of UDP, one a line.
+Endpoints, flags and answers are those of Kubernetes' agnhost (test/images/agnhost, README: netexec), without SCTP,
+TLS and /upload. `--tcp-port` is an extension: agnhost's netexec has no plain TCP beside HTTP. It takes the commands of
+UDP, one per line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The flags; a port of -1 is a server that is not started."""
+    """The flags; a server whose port is -1 is not started."""
 
     http_port: int = 8080
     udp_port: int = 8081
@@ -56,20 +56,20 @@ def parse_duration(text: str) -> float:
 
 
 def format_address(address: tuple[Any, ...]) -> str:
-    """An address of a socket as Go prints it: an IPv4 client of a dual-stack socket is an IPv4 client."""
+    """A socket's address as Go prints it: an IPv4 client of a dual-stack socket keeps its IPv4 address."""
     host, port = str(address[0]).partition("%")[0].removeprefix("::ffff:"), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(kind: socket.SocketKind, port: int, address: str = "") -> socket.socket:
-    """A socket on all addresses of both families, or of IPv4 alone where the kernel has no IPv6."""
+    """A socket on all addresses of both families, or only IPv4 if the kernel has no IPv6."""
     if address:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return _bind(family, kind, address, port)
     try:
         return _bind(socket.AF_INET6, kind, "::", port)
     except OSError:
-        return _bind(socket.AF_INET, kind, "0.0.0.0", port)  # noqa: S104 - a server of the pod's own network
+        return _bind(socket.AF_INET, kind, "0.0.0.0", port)  # noqa: S104 - a server in the pod's network
 
 
 def _bind(family: socket.AddressFamily, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
@@ -90,15 +90,15 @@ def _bind(family: socket.AddressFamily, kind: socket.SocketKind, address: str, p
 
 
 def log(line: str) -> None:
-    """A line of the container's log, as Go's log package writes it."""
+    """Write a line to the container's log, in the format of Go's log package."""
     print(time.strftime("%Y/%m/%d %H:%M:%S"), ascii(line)[1:-1], file=sys.stderr, flush=True)
 
 
 def wait_for_client(servers: Sequence[socket.socket]) -> bool:
-    """Sleep until one of the servers is called, or the container is told to end, which is True.
+    """Sleep until a client calls one of the servers (False), or the container is told to end (True).
 
-    An event loop is half of a container's start and a quarter of its memory, and most containers of a large lab are
-    never called: unused features cost nothing.
+    An event loop takes half of a container's start and a quarter of its memory, and most containers of a large lab are
+    never called.
     """
     told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signals.wake(tell)
@@ -108,7 +108,7 @@ def wait_for_client(servers: Sequence[socket.socket]) -> bool:
     for each in (told, *(server.fileno() for server in servers)):
         called.register(each, select.POLLIN)
     called.poll()
-    # on_end_signals unblocks them: in between, none is lost.
+    # on_end_signals unblocks them, so that none is lost in between.
     signals.block(_END_SIGNALS)
     signals.wake(-1)
     os.close(tell)
@@ -127,7 +127,7 @@ def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]
     """
 
     def notice(number: int, frame: FrameType | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the end is here already
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the program is already ending
             loop.call_soon_threadsafe(action)
 
     signals.handle(_END_SIGNALS, notice)
@@ -135,7 +135,7 @@ def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]
 
 
 def answer_command(command: str, client: str) -> str | None:
-    """The answer to a UDP or TCP command; None is no answer."""
+    """The answer to a UDP or TCP command, or None."""
     word, space, rest = command.partition(" ")
     match word.lower():
         case "hostname":
@@ -152,11 +152,11 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
-        # asyncio's own class of it is no DatagramTransport before Python 3.12.
+        # asyncio's own transport is no DatagramTransport before Python 3.12.
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """Answer a command; an unknown one gets no answer, as of agnhost."""
+        """Answer a command; as in agnhost, an unknown one gets no answer."""
         client = format_address(addr)
         command = data.decode(errors="replace").strip()
         log(f"Received {command[:80]} from {client}")
@@ -168,7 +168,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 async def serve_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The TCP server: a line with a command gets a line with the answer."""
+    """The TCP server: it answers each line, a command, with a line."""
     try:
         client = format_address(writer.get_extra_info("peername"))
         while line := await reader.readline():
@@ -176,13 +176,13 @@ async def serve_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             writer.write(f"{'unknown command' if answer is None else answer}\n".encode())
             await writer.drain()
     except (OSError, ValueError):
-        pass  # the client went, or sent a line without end
+        pass  # the client left, or sent an endless line
     finally:
         writer.close()
 
 
 def run(options: Options, env: Mapping[str, str]) -> int:
-    """Serve until told to end; the exit status."""
+    """Serve until told to end; returns the exit status."""
     try:
         sockets = Sockets(options)
     except OSError as error:
@@ -235,7 +235,7 @@ class Netexec:
         }
 
     async def serve(self, sockets: Sockets, *, ending: bool) -> int:
-        """Serve until told to end, which may have been before (`ending`); the exit status."""
+        """Serve until told to end, perhaps already before (`ending`); returns the exit status."""
         loop = asyncio.get_running_loop()
         self._end = loop.create_future()
 
@@ -272,7 +272,7 @@ class Netexec:
             request = Request(
                 "GET", path, path, http.parse_form(query), request.headers, request.client, request.server_port
             )
-        # As of Go's ServeMux with a handler for "/": it takes every path that no other takes.
+        # As in Go's ServeMux, the handler of "/" takes every path that no other handler takes.
         route = self._routes.get(request.path, self._now)
         return await route(request)
 
@@ -338,7 +338,7 @@ class Netexec:
         return Response(headers={"Connection": "close"})
 
     async def _close(self, connections: set[asyncio.Task[None]], seconds: float, code: int) -> None:
-        """Graceful shutdown: no new connections; the present ones may end."""
+        """Graceful shutdown: accept no new connections, and let the current ones finish."""
         for server in self._servers:
             server.close()
         if connections:
