@@ -36,6 +36,13 @@ async def record(
         await _create_or_count(client, event)
     except NetlabError as error:
         log.debug("event %s of %s: %s", reason, involved.key, error)
+    except Exception:
+        log.exception("event %s of %s was not recorded", reason, involved.key)
+
+
+def explained(error: Exception) -> str:
+    """What an event says of an error: a fault of the program's own is named by its type."""
+    return str(error) if isinstance(error, NetlabError) else f"{type(error).__name__}: {error}"
 
 
 def new_event(involved: Object, type: str, reason: str, message: str, *, component: str, host: str = "") -> Event:
@@ -44,7 +51,8 @@ def new_event(involved: Object, type: str, reason: str, message: str, *, compone
     client-go remembers which events it sent; a name derived from the contents survives restarts.
     """
     meta = involved.metadata
-    message = message[:MESSAGE_LIMIT]
+    # JSON cannot hold half of a surrogate pair, as a file's name that is not UTF-8 has it.
+    message = message[:MESSAGE_LIMIT].encode(errors="backslashreplace").decode()
     # A resourceVersion is left out of the identity: the same failure of a changed object is still a repeat.
     identity = "\0".join((involved.kind, meta.uid, meta.name, type, reason, message, component, host))
     digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()

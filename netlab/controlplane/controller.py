@@ -6,13 +6,12 @@ import abc
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from netlab.api.events import WARNING, record
+from netlab.api.events import WARNING, explained, record
 from netlab.api.meta_types import Object
 from netlab.api.progress import Work
 from netlab.api.resources import Resource
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.workqueue import WorkQueue
-from netlab.errors import NetlabError
 
 
 class Controller(abc.ABC):
@@ -48,8 +47,7 @@ class Controller(abc.ABC):
     async def _tell(self, key: str, error: Exception) -> None:
         subject = self.subject(key)
         if subject is not None:
-            said = str(error) if isinstance(error, NetlabError) else f"{type(error).__name__}: {error}"
-            await record(self.client, subject, WARNING, "ReconcileError", said, self.name)
+            await record(self.client, subject, WARNING, "ReconcileError", explained(error), self.name)
 
     async def run(self) -> None:
         """Work until cancelled. May be called again after it raises."""

@@ -38,3 +38,6 @@ CRASH_LOOP = Backoff(first=10, last=300)
 
 SANDBOX = Backoff(first=0.5, last=10)
 """For a pod whose sandbox cannot be made. Shorter than upstream's: a person is waiting for the lab."""
+
+SYNC = Backoff(first=1, last=30)
+"""For a pod on which the kubelet fails unexpectedly."""

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from netlab.api.client import Client
 from netlab.api.core_types import Pod, PodStatus
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import PODS
-from netlab.errors import NetlabError
+from netlab.node.backoff import SYNC
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import pod_status
 
 _SOON = 1.0
 """Seconds that an intermediate state (creating, started but not ready) may wait to be reported with the next one."""
 _RETRY = 1.0
-"""Seconds before a failed report is retried."""
+"""Seconds before a report is retried when the API server was unavailable."""
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,16 @@ log = logging.getLogger(__name__)
 class StatusReporter:
     """Keeps the status in the API in line with `state`. Call its methods in the event loop's thread."""
 
-    def __init__(self, client: Client, node_ips: list[str], pod: Pod, state: PodState) -> None:
+    def __init__(
+        self, client: Client, node_ips: list[str], pod: Pod, state: PodState, failed: Callable[[Exception], None]
+    ) -> None:
+        """`failed` gets each error that stopped a report, but not that the server is unavailable or the pod is gone."""
         self._client = client
         self._node_ips = node_ips
         self._pod = pod
         self._state = state
+        self._failed = failed
+        self._backoff = SYNC
         self._reported: PodStatus | None = None
         self._reported_version = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -95,14 +101,15 @@ class StatusReporter:
     async def _report_and_retry(self) -> None:
         try:
             await self.report_now()
-        except ApiError as error:
-            # NotFound, Conflict: the pod is gone or replaced, and the informer is about to say so.
-            if error.reason not in ("NotFound", "Conflict"):
-                log.warning("pod %s: status: %s", self._pod.key, error)
-                self._report_in(_RETRY)
-        except NetlabError as error:
+        except ApiUnavailableError as error:
             log.debug("pod %s: status: %s", self._pod.key, error)
             self._report_in(_RETRY)
+        except Exception as error:
+            # NotFound, Conflict: the pod is gone or replaced, and the informer is about to say so.
+            if not isinstance(error, ApiError) or error.reason not in ("NotFound", "Conflict"):
+                self._failed(error)
+                self._backoff = self._backoff.next(time.time(), time.time())
+                self._report_in(self._backoff.delay)
 
     def _on_its_way(self, status: PodStatus) -> bool:
         if self._state.sandbox_error or status.phase not in ("Pending", "Running"):

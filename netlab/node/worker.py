@@ -20,21 +20,21 @@ import aiohttp
 from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Container, Pod
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.resources import PODS
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, ContainerSpec
 from netlab.machine.replies import MachineError
 from netlab.node import capabilities, environment, logs, podfiles, podstate, probes, recovery
-from netlab.node.backoff import SANDBOX
+from netlab.node.backoff import SANDBOX, SYNC
 from netlab.node.podstate import Exit, PodState, Run, Sandbox, Stop
 from netlab.node.podstatus import container_id, terminated
 from netlab.node.reporter import StatusReporter
 from netlab.node.sandboxes import Sandboxes
 
 _RETRY = 1.0
-"""Seconds before a retry after an unexpected failure."""
+"""Seconds before a retry when the API server was unavailable."""
 _KEPT_LOGS = 2
 """Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
 
@@ -72,7 +72,8 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[str, asyncio.Task[None]] = {}
-        self._reporter = StatusReporter(node.client, node.node_ips, pod, state)
+        self._reporter = StatusReporter(node.client, node.node_ips, pod, state, self._failed)
+        self._backoff = SYNC
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:
             if state.run(spec.name).running:
                 self._probe(spec)
@@ -83,7 +84,10 @@ class PodWorker:
         # Most changes are this worker's own reports coming back.
         if _deadlines(old) != _deadlines(pod):
             self._wake.set()
-        self._reporter.update(pod)
+        try:
+            self._reporter.update(pod)
+        except Exception as error:
+            self._failed(error)
 
     def gone(self) -> None:
         """The object is no longer there: stop, clean up, report nothing."""
@@ -110,26 +114,29 @@ class PodWorker:
 
     async def _step(self) -> None:
         self._wake.clear()
-        plan = podstate.plan(self.pod, self._state, time.time())
         try:
-            for action in plan.actions:
-                if isinstance(action, podstate.Finish):
-                    await self._finish()
-                    self.done = True
-                    return
-                await self._do(action)
-        except (NetlabError, OSError) as error:
-            log.warning("pod %s: %s; retrying in %g s", self.pod.key, error, _RETRY)
+            plan = podstate.plan(self.pod, self._state, time.time())
+            await self._carry_out(plan.actions)
+        except ApiUnavailableError as error:
+            log.debug("pod %s: %s", self.pod.key, error)
             await asyncio.sleep(_RETRY)
-            return
-        except Exception:
+        except Exception as error:
             # A bug that one pod triggers must not stop the kubelet for the others.
-            log.exception("pod %s: retrying in %g s", self.pod.key, _RETRY)
-            await asyncio.sleep(_RETRY)
-            return
+            self._failed(error)
+            self._backoff = self._backoff.next(time.time(), time.time())
+            await self._sleep_until(time.time() + self._backoff.delay)
+        else:
+            if not plan.actions:
+                await self._sleep_until(plan.wake_at)
+
+    async def _carry_out(self, actions: list[podstate.Action]) -> None:
+        for action in actions:
+            if isinstance(action, podstate.Finish):
+                await self._finish()
+                self.done = True
+                return
+            await self._do(action)
         self._reporter.report()
-        if not plan.actions:
-            await self._sleep_until(plan.wake_at)
 
     async def _sleep_until(self, moment: float | None) -> None:
         timeout = None if moment is None else max(0.0, moment - time.time())
@@ -313,16 +320,25 @@ class PodWorker:
 
     def _probe(self, spec: Container) -> None:
         if spec.startupProbe or spec.livenessProbe or spec.readinessProbe:
-            self._probes[spec.name] = asyncio.create_task(self._probe_container(spec, self._state.run(spec.name)))
+            self._probes[spec.name] = asyncio.create_task(self._keep_probing(spec, self._state.run(spec.name)))
 
     def _stop_probing(self, name: str) -> None:
         if (task := self._probes.pop(name, None)) is not None:
             task.cancel()
 
+    async def _keep_probing(self, spec: Container, run: Run) -> None:
+        backoff = SYNC
+        while True:
+            try:
+                await self._probe_container(spec, run)
+            except Exception as error:
+                self._failed(error)
+            backoff = backoff.next(time.time(), time.time())
+            await asyncio.sleep(backoff.delay)
+
     async def _probe_container(self, spec: Container, run: Run) -> None:
         ask = self._asker(spec)
         if spec.startupProbe is not None and not run.started:
-            begun = asyncio.Event()
 
             def on_startup(ok: bool, wrong: str, changed: bool) -> None:
                 if not ok:
@@ -331,13 +347,15 @@ class PodWorker:
                     run.started = True
                     run.ready = spec.readinessProbe is None
                     self._reporter.report()
-                    begun.set()
+                    starting.cancel()
 
             starting = asyncio.create_task(probes.watch(spec.startupProbe, ask, on_startup, quick=True, initial=None))
             try:
-                await begun.wait()
+                await asyncio.wait([starting])
             finally:
                 starting.cancel()
+            if not starting.cancelled():
+                starting.result()
 
         def on_liveness(ok: bool, wrong: str, changed: bool) -> None:
             if not ok:
@@ -350,13 +368,12 @@ class PodWorker:
                 run.ready = ok
                 self._reporter.report()
 
-        watches: list[Coroutine[Any, Any, None]] = []
-        if spec.livenessProbe is not None:
-            watches.append(probes.watch(spec.livenessProbe, ask, on_liveness, quick=False, initial=True))
-        if spec.readinessProbe is not None:
-            watch = partial(probes.watch, spec.readinessProbe, ask, on_readiness)
-            watches.append(watch(quick=not run.ready, initial=run.ready))
-        await asyncio.gather(*watches)
+        async with asyncio.TaskGroup() as watches:
+            if spec.livenessProbe is not None:
+                watches.create_task(probes.watch(spec.livenessProbe, ask, on_liveness, quick=False, initial=True))
+            if spec.readinessProbe is not None:
+                watch = partial(probes.watch, spec.readinessProbe, ask, on_readiness)
+                watches.create_task(watch(quick=not run.ready, initial=run.ready))
 
     def _unhealthy(self, spec: Container, run: Run, kind: str, wrong: str, changed: bool) -> None:
         self._event("Unhealthy", f"{kind} probe failed: {wrong}")
@@ -376,10 +393,23 @@ class PodWorker:
         node = self._node
         self._spawn(events.record(node.client, self.pod, kind, reason, message, "kubelet", node.node_name))
 
+    def _failed(self, error: Exception) -> None:
+        """Say what failed unexpectedly; the worker goes on."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        fault = None if isinstance(error, NetlabError | OSError) else error
+        log.warning("pod %s: %s", self.pod.key, error, exc_info=fault)
+        self._event("FailedSync", f"error syncing pod: {events.explained(error)}")
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._failed(error)
 
 
 def _deadlines(pod: Pod) -> tuple[str | int | None, ...]:

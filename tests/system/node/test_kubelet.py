@@ -9,7 +9,9 @@ import pytest
 
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS
+from netlab.node import recovery
 from netlab.node.logs import log_path
+from netlab.node.podstatus import container_id
 from tests.system.machine.lab import Lab
 from tests.system.node.cluster import NODE_IPS, Cluster
 
@@ -268,6 +270,39 @@ def test_killed_kubelet_restarts_and_leaks_nothing() -> None:
             assert pod.status.containerStatuses[0].restartCount == 0
         for name in ["stays", *(f"new-{i}" for i in range(6))]:
             await cluster.client.delete(PODS, name, "default")
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+def test_pods_on_which_the_kubelet_fails_say_so_and_do_not_hold_up_others() -> None:
+    """What it finds on the machine is not as it wrote it: an address that is no text, and no address at all."""
+
+    async def scenario(cluster: Cluster) -> None:
+        cluster.configure_network()
+        found = {"step": ("false", "[1]"), "probe": ("sleep", "[]")}
+        for name, (program, addresses) in found.items():
+            probe = {"tcpSocket": {"port": 1}, "periodSeconds": 1}
+            pod = await cluster.create(name, {**SLEEP, "readinessProbe": probe}, hostNetwork=True)
+            labels = recovery.labels(pod, "c0", 0, []) | {recovery.POD_IPS_LABEL: addresses}
+            identity = container_id(pod.metadata.uid, "c0", 0)
+            cluster.node.run_container(cluster.lab.spec(identity, program, "1000", labels=labels))
+        await cluster.create("good", SLEEP)
+        await cluster.start_kubelet()
+        await cluster.running("good")
+
+        async def repeated() -> bool:
+            told = await cluster.events("FailedSync")
+            return {each.involvedObject.name for each in told if each.count > 1} == set(found)
+
+        await cluster.until(repeated, "both pods' events are there, and the work is tried again")
+        for event in await cluster.events("FailedSync"):
+            assert event.message.startswith("error syncing pod: "), event.message
+            assert event.type == "Warning"
+            assert (event.source.component, event.source.host) == ("kubelet", "node-1")
+        assert [each.restarts for each in cluster.node.services()] == [0]
+        for name in (*found, "good"):
+            await cluster.client.delete(PODS, name, "default", grace_period_seconds=0)
         await cluster.nothing_left()
 
     play(scenario)
