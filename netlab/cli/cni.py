@@ -199,7 +199,7 @@ def ipam() -> None:
 @output_option("json", "yaml")
 def list_reservations(network: str | None, data_dir: Path, output: str | None) -> None:
     """List which container holds which address, and since when."""
-    from netlab.cni.ipam import listing
+    from netlab.cni.plugins.ipam import listing
 
     try:
         networks = listing.networks(data_dir)
@@ -240,8 +240,8 @@ def serve() -> None:
     The executables hand their calls over at /run/netlab/cni.sock instead of loading what they need each time, and work
     without it when it is gone. Runs until interrupted.
     """
-    from netlab.cni.call import SOCKET
-    from netlab.cni.serve import main
+    from netlab.cni.plugins.call import SOCKET
+    from netlab.cni.plugins.resident.serve import main
 
     try:
         click.echo(f"answering CNI calls at {SOCKET} until interrupted", err=True)

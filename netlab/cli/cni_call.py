@@ -13,10 +13,10 @@ import click
 
 from netlab.cli.cni_install import BIN_DIR, CONF_DIR
 from netlab.cli.output import say, value
-from netlab.cni import errors
-from netlab.cni.changes import Change, Line, compare, snapshot, snapshot_of
-from netlab.cni.errors import CniError
-from netlab.cni.networks import find_network, read_networks
+from netlab.cni.runtime.changes import Change, Line, compare, snapshot, snapshot_of
+from netlab.cni.runtime.configurations import find_network, read_networks
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from netlab.errors import (
     ChecksFailedError,
     ConflictError,
@@ -29,8 +29,8 @@ from netlab.errors import (
 from netlab.visible import visible
 
 if TYPE_CHECKING:
-    from netlab.cni.networks import NetworkList
-    from netlab.cni.runtime import Runtime
+    from netlab.cni.runtime.configurations import NetworkList
+    from netlab.cni.runtime.runtime import Runtime
 
 _DEBIANS = Path("/usr/lib/cni")
 """Where Debian's package of the reference plugins puts them."""
@@ -178,7 +178,7 @@ class Call:
         pairs: tuple[str, ...],
         capability_args: str,
     ) -> None:
-        from netlab.cni.runtime import Attachment
+        from netlab.cni.runtime.runtime import Attachment
 
         self.network = chosen_network(conf_dir, network)
         self.runtime = runtime_of(bin_dirs, cache_dir)
@@ -191,7 +191,7 @@ class Call:
 
 def runtime_of(bin_dirs: tuple[Path, ...], cache_dir: Path) -> Runtime:
     """The runtime with these plugins, or netlab's own and the host's if none are given."""
-    from netlab.cni.runtime import Runtime
+    from netlab.cni.runtime.runtime import Runtime
     from netlab.lab.paths import cni_plugin_dir
 
     return Runtime(bin_dirs or (cni_plugin_dir(), BIN_DIR, _DEBIANS), cache_dir)
@@ -251,7 +251,7 @@ class Watch:
     """What changes in the kernel from now on, on the node and in the container, if one is given."""
 
     def __init__(self, network: NetworkList, netns: str = "") -> None:
-        from netlab.cni.ipam.store import DATA_DIR
+        from netlab.cni.plugins.ipam.store import DATA_DIR
 
         plugins = [plugin.get("ipam") for plugin in network.plugins]
         chosen = [ipam["dataDir"] for ipam in plugins if isinstance(ipam, dict) and ipam.get("dataDir")]

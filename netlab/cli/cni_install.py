@@ -63,7 +63,7 @@ def install(
     """
     import tempfile
 
-    from netlab.cni import install as installation
+    from netlab.cni.runtime import install as installation
 
     if (mode == "vxlan") != bool(device) or (peers_file and mode != "vxlan"):
         raise UsageError(
@@ -79,7 +79,7 @@ def install(
 
 def _client(folder: Path, compiled: bool | None) -> Path | None:
     """The compiled executable, if it is wanted, or can be had where nobody said what is wanted."""
-    from netlab.cni.client import ready
+    from netlab.cni.plugins.resident.client import ready
 
     if compiled is False:
         return None
@@ -104,7 +104,7 @@ def uninstall(bin_dir: Path, conf_dir: Path | None) -> None:
 
     Keeps, and lists, files that have changed since.
     """
-    from netlab.cni import install as installation
+    from netlab.cni.runtime import install as installation
 
     # The networks first: a runtime must not find a network whose plugins are gone.
     for folder in [conf_dir, bin_dir] if conf_dir else [bin_dir]:

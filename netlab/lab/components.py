@@ -34,8 +34,8 @@ class Component:
 
 def preload_cni() -> None:
     """Load what the resident CNI processes need, and no more: they are forked before the daemon grows."""
-    from netlab.cni.call import PLUGINS, handlers
-    from netlab.cni.serve import main  # noqa: F401
+    from netlab.cni.plugins.call import PLUGINS, handlers
+    from netlab.cni.plugins.resident.serve import main  # noqa: F401
 
     for name in PLUGINS:
         handlers(name)
@@ -45,7 +45,7 @@ def preload() -> None:
     """Load what the other components need, once, before they are forked."""
     import uvloop  # noqa: F401
 
-    import netlab.cni.install
+    import netlab.cni.runtime.install
     import netlab.controlplane.manager
     import netlab.node.kubelet
     import netlab.node.network_apply
@@ -91,9 +91,12 @@ def resident_cni(node: str) -> Component:
     def body() -> None:
         if "uvloop" in sys.modules:
             # Started again, when the daemon has preloaded and is ten times its first size: not a fork of that.
-            code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); from netlab.cni.serve import main; main()"
+            code = (
+                f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
+                "from netlab.cni.plugins.resident.serve import main; main()"
+            )
             os.execv(sys.executable, [sys.executable, "-IS", "-c", code])  # noqa: S606 - no shell is the point
-        from netlab.cni.serve import main
+        from netlab.cni.plugins.resident.serve import main
 
         main()
 
@@ -145,8 +148,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
 
 def _install_cni_plugins() -> Path:
     """The node's CNI_PATH, in its own /run: executables that name this interpreter start a sixth faster."""
-    from netlab.cni.client import BUILT
-    from netlab.cni.install import install_plugins
+    from netlab.cni.plugins.resident.client import BUILT
+    from netlab.cni.runtime.install import install_plugins
 
     try:
         install_plugins(CNI_BIN_DIR, BUILT if BUILT.exists() else None)

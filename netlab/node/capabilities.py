@@ -13,7 +13,7 @@ from typing import Any
 
 from netlab.api import quantities
 from netlab.api.core_types import Pod
-from netlab.cni.networks import NetworkList
+from netlab.cni.runtime.configurations import NetworkList
 from netlab.errors import UsageError
 
 BANDWIDTH, PORT_MAPPINGS = "bandwidth", "portMappings"

@@ -25,8 +25,8 @@ from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, now
 from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES
-from netlab.cni.network.peers import Peer, gateway
-from netlab.cni.network.peers import plan as plan_overlay
+from netlab.cni.plugins.main.peers import Peer, gateway
+from netlab.cni.plugins.main.peers import plan as plan_overlay
 from netlab.errors import NetlabError
 from netlab.net.overlay import Overlay
 from netlab.node import capabilities

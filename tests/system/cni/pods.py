@@ -16,8 +16,8 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from netlab.cni import call
-from netlab.cni.runtime import NetworkList, Runtime, parse_network
+from netlab.cni.plugins import call
+from netlab.cni.runtime.runtime import NetworkList, Runtime, parse_network
 from netlab.net import links as net_links
 from netlab.net import namespaces, syscalls
 from tests import sandbox
@@ -68,7 +68,7 @@ def start_resident() -> None:
     syscalls.mount("tmpfs", "/run", "tmpfs")
     if os.fork() == 0:
         syscalls.set_parent_death_signal(signal.SIGKILL)
-        os.execv(sys.executable, [sys.executable, "-m", "netlab.cni.serve"])
+        os.execv(sys.executable, [sys.executable, "-m", "netlab.cni.plugins.resident.serve"])
     deadline = time.monotonic() + 30
     while not Path(call.SOCKET).exists():
         assert time.monotonic() < deadline, "the resident process does not serve"

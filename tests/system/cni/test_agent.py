@@ -23,8 +23,10 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import client, errors, install
-from netlab.cni.call import agent_socket
+from netlab.cni.plugins.call import agent_socket
+from netlab.cni.plugins.resident import client
+from netlab.cni.runtime import install
+from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
 from tests.system.cni import pods

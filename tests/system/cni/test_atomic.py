@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import network, nft, plugin
+from netlab.cni.plugins import main as network
+from netlab.cni.plugins import nft, plugin
 from netlab.net.nfelements import Nfnetlink
 from netlab.net.rtnl import AF_INET, AF_INET6, IFF_PROMISC, IFF_UP, Rtnetlink
 from tests.sandbox import isolated

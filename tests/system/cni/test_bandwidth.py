@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import bandwidth, errors, plugin
-from netlab.cni.errors import CniError
-from netlab.cni.plugin import Request
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.plugins import bandwidth, plugin
+from netlab.cni.plugins.plugin import Request
+from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.rtnl import Rtnetlink
 from netlab.net.tc import TrafficControl

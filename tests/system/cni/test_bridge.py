@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import errors
-from netlab.cni.errors import CniError
-from netlab.cni.runtime import Attachment, NetworkList, Runtime
+from netlab.cni.runtime.runtime import Attachment, NetworkList, Runtime
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl
 from netlab.net.rtnl import Link, Rtnetlink
 from tests.sandbox import isolated

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import errors
-from netlab.cni.errors import CniError
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import inside, ip, runtime, sandboxes

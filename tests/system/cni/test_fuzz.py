@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
-from netlab.cni import call, errors, ipam, plugin
-from netlab.cni.plugin import VERSIONS
+from netlab.cni.plugins import call, ipam, plugin
+from netlab.cni.plugins.plugin import VERSIONS
+from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
 from tests.system.cni import pods

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import errors
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
 from tests.system.cni import pods

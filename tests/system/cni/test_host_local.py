@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.cni import ipam, plugin
+from netlab.cni.plugins import ipam, plugin
 from tests.system.cni.pods import GO_PLUGINS
 
 pytestmark = pytest.mark.skipif(

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import errors, ipam
-from netlab.cni.runtime import Attachment
+from netlab.cni.plugins import ipam
+from netlab.cni.runtime.runtime import Attachment
+from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
 from tests.system.cni import pods

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import layout
-from netlab.cni.runtime import Attachment, NetworkList, parse_network
+from netlab.cni.plugins import layout
+from netlab.cni.runtime.runtime import Attachment, NetworkList, parse_network
 from netlab.net.nfelements import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import errors
-from netlab.cni.addresses import parse_prefix
-from netlab.cni.errors import CniError
-from netlab.cni.network import masquerade
-from netlab.cni.network.addressing import Addressing
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.plugins.main import masquerade
+from netlab.cni.plugins.main.addressing import Addressing
+from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import parse_prefix
+from netlab.cni.spec.errors import CniError
 from netlab.net.nfelements import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from netlab.cni import errors, ipam
-from netlab.cni.errors import CniError
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.plugins import ipam
+from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import GO_PLUGINS, PLUGINS, addresses, network, runtime, sandboxes
@@ -174,9 +175,9 @@ def test_an_ordinary_call_imports_no_more_than_it_needs(tmp_path: Path) -> None:
                 check=True,
             )
             imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
-            assert "netlab.cni.network" in imported
-            assert not imported & (SLOW_TO_IMPORT | {f"netlab.cni.network.{name}" for name in NOT_FOR_EVERY_POD})
-            assert "netlab.cni.network.mode" not in imported or command == "ADD"
+            assert "netlab.cni.plugins.main" in imported
+            assert not imported & (SLOW_TO_IMPORT | {f"netlab.cni.plugins.main.{name}" for name in NOT_FOR_EVERY_POD})
+            assert "netlab.cni.plugins.main.mode" not in imported or command == "ADD"
 
 
 FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from netlab.cni import errors, nft, portmap
-from netlab.cni.errors import CniError
-from netlab.cni.plugin import Request
-from netlab.cni.portmap import flows, localhost
-from netlab.cni.runtime import Attachment, NetworkList, Runtime, parse_network
+from netlab.cni.plugins import nft, portmap
+from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins.portmap import flows, localhost
+from netlab.cni.runtime.runtime import Attachment, NetworkList, Runtime, parse_network
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from netlab.net.conntrack import Conntrack
 from netlab.net.nfelements import Nfnetlink
 from tests.sandbox import isolated

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab.cni.call import DECLINED, PROTOCOL, SOCKET
+from netlab.cni.plugins.call import DECLINED, PROTOCOL, SOCKET
 from netlab.net import syscalls
 from tests.sandbox import isolated
 from tests.system.cni import pods

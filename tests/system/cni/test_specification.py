@@ -18,11 +18,13 @@ from typing import Any
 
 import pytest
 
-from netlab.cni import call, client, delegate, errors, results
-from netlab.cni.call import PLUGINS as NAMES
-from netlab.cni.errors import CniError
-from netlab.cni.install import install_plugins
-from netlab.cni.plugin import VERSIONS, Request
+from netlab.cni.plugins import call, delegate
+from netlab.cni.plugins.call import PLUGINS as NAMES
+from netlab.cni.plugins.plugin import VERSIONS, Request
+from netlab.cni.plugins.resident import client
+from netlab.cni.runtime.install import install_plugins
+from netlab.cni.spec import errors, results
+from netlab.cni.spec.errors import CniError
 from netlab.net import syscalls
 from tests import sandbox
 from tests.sandbox import isolated
@@ -114,10 +116,10 @@ def test_a_python_that_is_too_old_is_a_cni_error(plugin: str) -> None:
 
 
 def test_an_installation_that_is_broken_is_a_cni_error(tmp_path: Path) -> None:
-    for module in ("__init__.py", "cni/__init__.py", "cni/call.py"):
+    for module in ("__init__.py", "cni/__init__.py", "cni/plugins/__init__.py", "cni/plugins/call.py"):
         path = tmp_path / "netlab" / module
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes((Path(call.__file__).parents[1] / module).read_bytes())
+        path.write_bytes((Path(call.__file__).parents[2] / module).read_bytes())
     (tmp_path / "cni_plugins").mkdir()
     executable = tmp_path / "cni_plugins" / "netlab"
     executable.write_bytes((PLUGINS / "netlab").read_bytes())
@@ -322,7 +324,7 @@ def resident() -> Iterator[subprocess.Popen[bytes]]:
     """A resident process in this isolated test, which it starts as a host's administrator would."""
     assert sandbox.entered(), "its socket would be the host's"
     syscalls.mount("tmpfs", "/run", "tmpfs")
-    process = subprocess.Popen([sys.executable, "-m", "netlab.cni.serve"], stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "netlab.cni.plugins.resident.serve"], stderr=subprocess.PIPE)
     try:
         wait_for(Path(call.SOCKET).exists)
         yield process
@@ -531,5 +533,5 @@ def test_what_every_container_waits_for_imports_little(tmp_path: Path, version: 
                 check=True,
             )
             imported = {line.rpartition("|")[2].strip() for line in answer.stderr.decode().splitlines()}
-            assert "netlab.cni.network" in imported
+            assert "netlab.cni.plugins.main" in imported
             assert number == 0 or not imported & SLOW

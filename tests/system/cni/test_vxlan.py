@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from netlab.cni import errors
-from netlab.cni.errors import CniError
-from netlab.cni.network import peers
-from netlab.cni.runtime import Attachment, NetworkList
+from netlab.cni.plugins.main import peers
+from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
 from netlab.net import links, overlay_apply
 from netlab.net.overlay import Overlay
 from tests.sandbox import isolated

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.ipam.ranges import parse_ranges
-from netlab.cni.network import mode_of
-from netlab.cni.network.peers import parse_peers
-from netlab.cni.networks import parse_network
-from netlab.cni.plugin import Request
+from netlab.cni.plugins.ipam.ranges import parse_ranges
+from netlab.cni.plugins.main import mode_of
+from netlab.cni.plugins.main.peers import parse_peers
+from netlab.cni.plugins.plugin import Request
+from netlab.cni.runtime.configurations import parse_network
 
 TEXT = (Path(__file__).parents[3] / "docs" / "cni.md").read_text(encoding="utf-8")
 EXAMPLES: list[Any] = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]

@@ -6,7 +6,7 @@ import pytest
 
 from netlab.api.core_types import Container, ContainerPort, Pod, PodSpec
 from netlab.api.meta_types import ObjectMeta
-from netlab.cni.networks import NetworkList
+from netlab.cni.runtime.configurations import NetworkList
 from netlab.errors import UsageError
 from netlab.node.capabilities import needed, runtime_config
 

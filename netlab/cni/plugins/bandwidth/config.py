@@ -1,0 +1,81 @@
+"""The configuration of `netlab-bandwidth`.
+
+Directions are the container's: `ingress` is what it receives. `unshapedSubnets` and `shapedSubnets` refer to the far
+end of a connection: the sender for ingress, the receiver for egress. (The Go plugin compares the receiver in both
+directions, which for `ingress` is the container itself.)
+"""
+
+from __future__ import annotations
+
+from netlab.cni.plugins.plugin import option
+from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import parse_prefix
+from netlab.cni.spec.errors import CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.net.tc import Shape, Subnet
+
+_KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")
+_LARGEST_RATE = (1 << 64) - 1
+_LARGEST_BURST = 8 * 0xFFFFFFFF - 1
+"""In bits; the same as the Go plugin's."""
+
+
+def limits(request: Request) -> tuple[Shape | None, Shape | None]:
+    """The limits of what the container receives and of what it sends; None for no limit. Raises `CniError`.
+
+    The network's own configuration takes precedence over the whole of `runtimeConfig.bandwidth`, as in the Go plugin:
+    a pod's annotation cannot lift a limit that the administrator set.
+    """
+    entry, path = request.config, ""
+    if all(entry.get(key) is None for key in _KEYS):
+        entry = option(request.runtime_config, "bandwidth", dict, {}, "runtimeConfig.")
+        path = "runtimeConfig.bandwidth."
+    spared, meant = (_subnets(entry, key, path) for key in ("unshapedSubnets", "shapedSubnets"))
+    if spared and meant:
+        raise CniError(
+            errors.INVALID_CONFIG,
+            f"{path}shapedSubnets: {entry['shapedSubnets']!r} excludes {path}unshapedSubnets; choose one",
+        )
+    ingress, egress = (
+        _shape(entry, direction, path, meant or spared, only=bool(meant)) for direction in ("ingress", "egress")
+    )
+    return ingress, egress
+
+
+def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, only: bool) -> Shape | None:
+    rate = _number(entry, f"{direction}Rate", path, _LARGEST_RATE)
+    burst = _number(entry, f"{direction}Burst", path, _LARGEST_BURST)
+    if bool(rate) != bool(burst):
+        given, missing = ("Rate", "Burst") if rate else ("Burst", "Rate")
+        raise CniError(
+            errors.INVALID_CONFIG, f"{path}{direction}{given}: {rate or burst} needs {direction}{missing} too, in bits"
+        )
+    if not rate:
+        return None
+    from netlab.net.tc import Shape  # most pods have no limits
+
+    # The kernel counts bytes; a rate of 0 would mean no limit.
+    return Shape(max(rate // 8, 1), max(burst // 8, 1), subnets, only=only, source=direction == "ingress")
+
+
+def _number(entry: Object, key: str, path: str, largest: int) -> int:
+    number: int = option(entry, key, int, 0, path)
+    if not 0 <= number <= largest:
+        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {number} must be between 0 (no limit) and {largest}")
+    return number
+
+
+def _subnets(entry: Object, key: str, path: str) -> list[Subnet]:
+    found = []
+    for number, text in enumerate(option(entry, key, list, [], path)):
+        try:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is not a string")
+            subnet = parse_prefix(text)
+        except ValueError as error:
+            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {error}") from error
+        found.append((subnet.packed, subnet.length))
+    return found

@@ -1,0 +1,89 @@
+"""CHECK, GC and STATUS: what is in force, what is left over, and what is possible."""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni.plugins.bandwidth import device_name, not_chained, shaping
+from netlab.cni.plugins.bandwidth.config import limits
+from netlab.cni.plugins.plugin import owner, owner_prefix
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
+from netlab.net.netlink import NetlinkError
+from netlab.net.rtnl import IFF_UP, Link, Rtnetlink, link_deletion
+from netlab.net.tc import Shape, TrafficControl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netlab.cni.plugins.plugin import Request
+
+
+def check(request: Request) -> None:
+    """Raises `CniError` naming everything that is missing or changed."""
+    ingress, egress = limits(request)
+    result = request.prev_result
+    if result is None:
+        raise not_chained()
+    try:
+        with TrafficControl() as kernel:
+            host = shaping.host_end(kernel, request, result)
+            found = list(kernel.differences(host.name, host.index, ingress)) if ingress is not None else []
+            if egress is not None:
+                found += _egress_differences(kernel, host, request, egress)
+    except NetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    if found:
+        raise CniError(errors.CHECK_FAILED, "; ".join(found))
+
+
+def _egress_differences(kernel: TrafficControl, host: Link, request: Request, shape: Shape) -> Iterator[str]:
+    name = device_name(request)
+    device = kernel.link(name)
+    if device is None:
+        yield f"link {name}: missing"
+        return
+    if device.kind != "ifb" or device.alias != request.owner:
+        yield f"link {name}: it is not the ifb device of {request.owner}"
+        return
+    if not device.flags & IFF_UP:
+        yield f"link {name}: down"
+    yield from kernel.differences(name, device.index, shape)
+    if not kernel.redirects(host.index, device.index):
+        yield f"link {host.name}: the filter that redirects what it receives to {name} is missing"
+
+
+def collect_garbage(request: Request) -> None:
+    """Goes on after a failure, and raises `CniError` for all of them at the end."""
+    valid = {owner(request.network, container_id, ifname) for container_id, ifname in request.valid_attachments}
+    failures = []
+    with Rtnetlink() as kernel:
+        for link in kernel.links():
+            if link.kind != "ifb" or not link.alias.startswith(owner_prefix(request.network)) or link.alias in valid:
+                continue
+            try:
+                kernel.send(link_deletion(link.name), tolerate=errno.ENODEV)
+            except NetlinkError as error:
+                failures.append(str(error))
+    if failures:
+        raise CniError(errors.KERNEL_REFUSED, "; ".join(failures))
+
+
+def status(request: Request) -> None:
+    """Set limits on the loopback link of a throwaway network namespace."""
+    from netlab.net.namespaces import thrown_away
+
+    limits(request)
+    subnets = [(bytes(4), 8), (bytes(16), 8)]
+    try:
+        with thrown_away(), TrafficControl() as kernel:
+            loopback = shaping.existing(kernel, "lo")
+            shaping.limit_sending(kernel, loopback, Shape(1, 1), [])
+            shaping.limit_receiving(kernel, loopback, Shape(1, 1, subnets), "bwp", "", [])
+    except OSError as error:
+        raise CniError(
+            errors.NOT_AVAILABLE,
+            f"bandwidth cannot be limited here: {error.filename}: {error.strerror};"
+            " it needs CAP_SYS_ADMIN and CAP_NET_ADMIN, and sch_htb, sch_ingress, cls_u32, act_mirred and ifb",
+        ) from error

@@ -1,0 +1,137 @@
+"""CHECK: whether everything that ADD made is still there, going by its result.
+
+What other plugins of the chain or the container's own processes add (routes, addresses) is not checked; what a later
+plugin changed (a MAC address, an MTU) is in the result.
+"""
+
+from __future__ import annotations
+
+import os
+
+from netlab.cni.plugins import delegate
+from netlab.cni.plugins.main import host_name, mode_of, tables_of
+from netlab.cni.plugins.main.addressing import Addressing, Route, parse, text
+from netlab.cni.plugins.main.mode import get
+from netlab.cni.plugins.netns import Entered, open_netns
+from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import Prefix
+from netlab.cni.spec.errors import CniError
+from netlab.net import rtnl
+from netlab.net.netlink import NetlinkError
+from netlab.net.rtnl import Rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugins.main.config import Config
+    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.net.rtnl import Link
+
+_RT_TABLE_MAIN = 254
+_RTN_UNICAST = 1
+
+
+def check(request: Request) -> None:
+    """Check that the attachment is whole. Raises `CniError` naming the first fault, `OSError`."""
+    mode = mode_of(request)
+    result = request.prev_result
+    if result is None:
+        raise CniError(errors.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD")
+    interface, addressing = _of_result(result, request)
+    delegate.check(request)
+    netns = open_netns(request)
+    kernel = Rtnetlink()
+    try:
+        host = get(kernel, host_name(request))
+        with Entered(netns) as inside:
+            pod = get(inside, request.ifname)
+            _check_container(inside, pod, interface, mode.config, addressing)
+        _check_pair(host, pod, request)
+        mode.check(kernel, host, addressing)
+        for table, elements in tables_of(mode, host, pod, addressing):
+            table.check(request.environment, elements)
+    except NetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    finally:
+        kernel.close()
+        os.close(netns)
+
+
+def broken(what: str, how: str) -> CniError:
+    """The answer of CHECK: the object, and what is wrong with it."""
+    return CniError(errors.CHECK_FAILED, f"{what}: {how}")
+
+
+def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
+    """The container's interface according to the result, its addresses, and all routes."""
+    interfaces = result.get("interfaces", [])
+    number = next(
+        (n for n, item in enumerate(interfaces) if item["name"] == request.ifname and item.get("sandbox")), -1
+    )
+    if number < 0:
+        raise CniError(errors.INVALID_CONFIG, f"prevResult.interfaces: no {request.ifname} of a container")
+    interface = interfaces[number]
+    if interface["sandbox"] != request.netns:
+        raise CniError(
+            errors.CHECK_FAILED,
+            f"CNI_NETNS: {request.netns}: by prevResult {request.ifname} was added to {interface['sandbox']}",
+        )
+    own = {**result, "ips": [ip for ip in result.get("ips", []) if ip.get("interface") == number]}
+    ips, routes = parse(own)
+    addresses = [address for address, _ in ips]
+    return interface, Addressing(addresses, addresses, [gateway for _, gateway in ips], routes)
+
+
+def _check_container(kernel: Rtnetlink, link: Link, interface: Object, config: Config, addressing: Addressing) -> None:
+    if link.kind != "veth":
+        raise broken(f"link {link.name}", f"it is of kind {link.kind or 'none'!r}, not veth")
+    if bool(link.flags & rtnl.IFF_UP) != config.container_interface:
+        raise broken(f"link {link.name}", "down" if config.container_interface else "up")
+    if interface.get("mac") and interface["mac"].lower() != link.mac:
+        raise broken(f"link {link.name}", f"its address is {link.mac}, not {interface['mac']}")
+    mtu = interface.get("mtu") or config.mtu
+    if mtu and mtu != link.mtu:
+        raise broken(f"link {link.name}", f"its MTU is {link.mtu}, not {mtu}")
+    present = {(item.packed, item.length): item.flags for item in kernel.addresses(link.index)}
+    for address in addressing.addresses:
+        flags = present.get((address.packed, address.length))
+        if flags is None:
+            raise broken(f"link {link.name}", f"missing address {address}")
+        if flags & rtnl.IFA_F_DADFAILED:
+            raise broken(f"link {link.name}", f"address {address} is also in use elsewhere")
+    for bits, family in ((32, rtnl.AF_INET), (128, rtnl.AF_INET6)):
+        wanted = [route for route in addressing.routes if route.destination.bits == bits]
+        if wanted:
+            found = kernel.routes(family)
+            for route in wanted:
+                _check_route(route, found)
+
+
+def _check_route(wanted: Route, present: list[rtnl.Route]) -> None:
+    table = wanted.numbers.get("table") or _RT_TABLE_MAIN
+    to = (wanted.destination.packed, wanted.destination.length, table)
+    found = [route for route in present if (route.packed, route.length, route.table) == to]
+    gateway = wanted.gateway.packed if wanted.gateway else b""
+    # Where the result names no gateway, another plugin may have taken that of the address.
+    if any(route.type == _RTN_UNICAST and (not gateway or route.gateway == gateway) for route in found):
+        return
+    if not found:
+        raise broken(f"route to {wanted.destination}", "missing")
+    ways = [
+        f"via {text(Prefix(int.from_bytes(route.gateway, 'big'), 0, len(route.gateway) * 8))}"
+        if route.gateway
+        else "on the link"
+        if route.type == _RTN_UNICAST
+        else "nowhere"
+        for route in found
+    ]
+    way = f"via {text(wanted.gateway)}" if wanted.gateway else "on the link"
+    raise broken(f"route to {wanted.destination}", f"it goes {' and '.join(ways)}, not {way}")
+
+
+def _check_pair(host: Link, pod: Link, request: Request) -> None:
+    if host.kind != "veth" or host.peer != pod.index or pod.peer != host.index:
+        raise broken(f"link {pod.name}", f"its other end is not {host.name}")
+    if not host.flags & rtnl.IFF_UP:
+        raise broken(f"link {host.name}", "down")
+    if host.alias != request.owner:
+        raise broken(f"link {host.name}", f"its alias is {host.alias!r}, not {request.owner!r}; GC goes by it")

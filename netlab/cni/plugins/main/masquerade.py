@@ -1,0 +1,83 @@
+"""`ipMasq`: what a container sends beyond its own subnets leaves with the node's address.
+
+The semantics are the Go plugin's, for either ipMasqBackend: traffic within the subnet of the container's address and
+multicast are not translated. An address is one element in each of a few sets; there are six rules, whatever the number
+of containers and networks.
+"""
+
+from __future__ import annotations
+
+from netlab.cni.plugins.main.tables import Table
+from netlab.net.nfelements import Element, Set
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugins.main.addressing import Addressing
+    from netlab.cni.plugins.main.tables import Elements
+
+_NAME = "netlab_cni_masquerade"
+_TEXT = f"""\
+table inet {_NAME} {{
+    set pods4 {{
+        type ipv4_addr
+    }}
+    set pods6 {{
+        type ipv6_addr
+    }}
+    set inside4 {{
+        type ipv4_addr . ipv4_addr
+        flags interval
+    }}
+    set inside6 {{
+        type ipv6_addr . ipv6_addr
+        flags interval
+    }}
+    set overlay4 {{
+        type ipv4_addr . ifname
+    }}
+    set overlay6 {{
+        type ipv6_addr . ifname
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+    }}
+}}
+flush chain inet {_NAME} postrouting
+table inet {_NAME} {{
+    chain postrouting {{
+        ip saddr . ip daddr @inside4 return
+        ip6 saddr . ip6 daddr @inside6 return
+        ip saddr . oifname @overlay4 return
+        ip6 saddr . oifname @overlay6 return
+        ip saddr @pods4 ip daddr != 224.0.0.0/4 masquerade
+        ip6 saddr @pods6 ip6 daddr != ff00::/8 masquerade
+    }}
+}}
+"""
+_PODS = {bits: Set("inet", _NAME, name) for bits, name in ((32, "pods4"), (128, "pods6"))}
+_INSIDE = {bits: Set("inet", _NAME, name) for bits, name in ((32, "inside4"), (128, "inside6"))}
+_OVERLAY = {bits: Set("inet", _NAME, name) for bits, name in ((32, "overlay4"), (128, "overlay6"))}
+
+TABLE = Table(
+    f"inet {_NAME}", _TEXT, {sets[bits]: bits // 8 for sets in (_PODS, _INSIDE, _OVERLAY) for bits in (32, 128)}
+)
+_IFNAMSIZ = 16
+
+
+def elements(owner: str, addressing: Addressing, overlay: str) -> Elements:
+    """The table's elements for a container; `overlay` is the link to other nodes' containers, if any.
+
+    For an address whose subnet is unknown (the result of a routed container), only the address itself is inside.
+    """
+    wanted: Elements = {}
+    for subnet in addressing.subnets:
+        first, last = (end.to_bytes(subnet.bits // 8, "big") for end in (subnet.first, subnet.last))
+        wanted.setdefault(_PODS[subnet.bits], []).append(Element(subnet.packed, comment=owner))
+        if first != last:
+            wanted.setdefault(_INSIDE[subnet.bits], []).append(
+                Element(subnet.packed + first, comment=owner, key_end=subnet.packed + last)
+            )
+        if overlay:
+            link = overlay.encode().ljust(_IFNAMSIZ, b"\0")
+            wanted.setdefault(_OVERLAY[subnet.bits], []).append(Element(subnet.packed + link, comment=owner))
+    return wanted

@@ -1,0 +1,151 @@
+"""Mode `routed`: the host's end is a link of its own, and the node routes between its containers and everything else.
+
+A container has only its own addresses (/32, /128), and a gateway that is the same everywhere: 169.254.1.1 and fe80::1,
+on the host's end. They are real addresses of that link and not proxy ARP, which answers only after a random delay
+(proxy_delay), and for any sender. The node has a route to each address through that end. Since the kernel accepts a
+route only once, no address can be in use twice on a node, whichever network gave it out.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni.plugins.main.addressing import Addressing, Route, add_default_routes, parse, text
+from netlab.cni.plugins.main.mode import Mode, forwarding, read_sysctl, write_sysctl
+from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import Prefix
+from netlab.cni.spec.errors import CniError
+from netlab.net import rtnl
+from netlab.net.netlink import NetlinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.net.rtnl import Link, Rtnetlink
+
+_GATEWAYS = {32: Prefix(0xA9FE0101, 32, 32), 128: Prefix(0xFE80 << 112 | 1, 64, 128)}
+# What only a bridge can do. `bridge`, `forceAddress` and `hairpinMode` are accepted: nothing is lost without them, and
+# a container reaches itself through a router anyway.
+_OF_A_BRIDGE = ("promiscMode", "macspoofchk", "portIsolation")
+
+
+class Routed(Mode):
+    """Each container is on a link of its own."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        for key in _OF_A_BRIDGE:
+            if request.config.get(key):
+                raise CniError(
+                    errors.UNSUPPORTED_FIELD, f"{key}: {request.config[key]!r} is for a bridge, but mode is 'routed'"
+                )
+        if not self.config.has_ipam:
+            raise CniError(errors.INVALID_CONFIG, "ipam.type: mode 'routed' needs addresses; name an IPAM plugin")
+
+    def prepare(self, kernel: Rtnetlink) -> list[Link]:
+        """Containers share nothing."""
+        return []
+
+    def address(self, reserved: Object) -> Addressing:
+        """Each address on its own, and routes to everything else through the host's end.
+
+        There is a default route unless isDefaultGateway is false: without any route nothing can be reached.
+        """
+        ips, given = parse(reserved)
+        addresses = [Prefix(address.address, address.bits, address.bits) for address, _ in ips]
+        gateways: list[Prefix | None] = [_GATEWAYS[address.bits] for address in addresses]
+        # To the gateway itself; IPv6's is a link-local address, to which every link has a route.
+        routes = [Route(_GATEWAYS[32], None, {"scope": rtnl.SCOPE_LINK})] if _GATEWAYS[32] in gateways else []
+        for route in given:
+            if route.gateway and all(gateway is None or text(gateway) != text(route.gateway) for _, gateway in ips):
+                raise CniError(
+                    errors.UNSUPPORTED_FIELD,
+                    f"ipam.routes: gw {text(route.gateway)!r} cannot be reached in mode 'routed',"
+                    " where the node is the only gateway; leave gw out",
+                )
+            gateway = _GATEWAYS[route.destination.bits]
+            routes.append(Route(route.destination, gateway, route.numbers))
+        if self.request.config.get("isDefaultGateway") is not False:
+            add_default_routes(routes, gateways)
+        return Addressing(addresses, [address for address, _ in ips], gateways, routes)
+
+    def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """Set the host's end up, with the gateways' addresses, and the route to each of the container's."""
+        kernel.send(
+            rtnl.no_ipv6_address(host.name, host.index),  # only the gateway's is given, and without IPv6 none at all
+            rtnl.link_flags(host.name, host.index, rtnl.IFF_UP),
+            tolerate=errno.EAFNOSUPPORT,
+        )
+        families = {address.bits for address in addressing.addresses}
+        for bits in families:
+            write_sysctl(forwarding(bits), "1")
+            for name, value in _sysctls(host.name, bits).items():
+                write_sysctl(name, value)
+        # Scope "host" keeps the kernel from using 169.254.1.1 as the source of what the node itself sends, which must
+        # be the address that the node is known by. (For IPv6 it prefers a global address anyway.)
+        kernel.send(
+            *(
+                rtnl.address(
+                    host.name,
+                    host.index,
+                    _GATEWAYS[bits].packed,
+                    _GATEWAYS[bits].length,
+                    scope=rtnl.SCOPE_HOST if bits == 32 else rtnl.SCOPE_LINK,
+                )
+                for bits in families
+            )
+        )
+        for address in addressing.addresses:
+            try:
+                kernel.send(rtnl.route(str(address), address.packed, address.length, host.index))
+            except NetlinkError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+                raise CniError(
+                    errors.KERNEL_REFUSED,
+                    f"address {text(address)}: this node has a route to it already, so it is in use;"
+                    f" see `ip route show {address}`",
+                ) from error
+
+    def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
+        """The host's end's addresses, the routes to the container's, and forwarding."""
+        present = {item.packed for item in kernel.addresses(host.index)}
+        for address in addressing.addresses:
+            gateway = _GATEWAYS[address.bits]
+            if gateway.packed not in present:
+                raise CniError(errors.CHECK_FAILED, f"link {host.name}: missing address {gateway}")
+            for name in (forwarding(address.bits), _forwarding_of(host.name, address.bits)):
+                if read_sysctl(name) != "1":
+                    raise CniError(errors.CHECK_FAILED, f"sysctl {name}: must be 1")
+            routes = kernel.routes(rtnl.AF_INET if address.bits == 32 else rtnl.AF_INET6)
+            if not any(
+                (route.packed, route.length, route.index, route.table)
+                == (address.packed, address.length, host.index, _MAIN)
+                for route in routes
+            ):
+                raise CniError(errors.CHECK_FAILED, f"route to {address} through {host.name}: missing")
+
+    def status(self, kernel: Rtnetlink) -> None:
+        """Nothing can be in the way."""
+
+
+MODE = Routed
+
+_MAIN = 254
+
+
+def _sysctls(link: str, bits: int) -> dict[str, str]:
+    """How the node treats what comes from the container."""
+    if bits == 32:
+        # Strict: a packet whose source is not the container's own address is dropped (RFC 3704).
+        return {_forwarding_of(link, bits): "1", f"net/ipv4/conf/{link}/rp_filter": "1"}
+    # A container is no router: the node must ignore what it announces (the default may be to listen).
+    return {
+        f"net/ipv6/conf/{link}/disable_ipv6": "0",
+        f"net/ipv6/conf/{link}/accept_ra": "0",
+        _forwarding_of(link, bits): "1",
+    }
+
+
+def _forwarding_of(link: str, bits: int) -> str:
+    return f"net/ipv{4 if bits == 32 else 6}/conf/{link}/forwarding"

@@ -1,0 +1,44 @@
+"""`macspoofchk`: a container can only send from the MAC address of its interface."""
+
+from __future__ import annotations
+
+from netlab.cni.plugins.main.tables import Table
+from netlab.net.nfelements import Element, Set, concatenated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugins.main.tables import Elements
+
+_NAME = "netlab_cni_macspoofchk"
+_IFNAMSIZ = 16
+_TEXT = f"""\
+table bridge {_NAME} {{
+    set ports {{
+        type ifname
+    }}
+    set senders {{
+        type ifname . ether_addr
+    }}
+    chain prerouting {{
+        type filter hook prerouting priority dstnat; policy accept;
+    }}
+}}
+flush chain bridge {_NAME} prerouting
+table bridge {_NAME} {{
+    chain prerouting {{
+        iifname . ether saddr @senders return
+        iifname @ports drop
+    }}
+}}
+"""
+_PORTS = Set("bridge", _NAME, "ports")
+_SENDERS = Set("bridge", _NAME, "senders")
+
+TABLE = Table(f"bridge {_NAME}", _TEXT, {_PORTS: _IFNAMSIZ, _SENDERS: _IFNAMSIZ})
+
+
+def elements(owner: str, port: str, mac: str) -> Elements:
+    """The table's elements for a container: its bridge port, and its MAC address with that port."""
+    name = port.encode().ljust(_IFNAMSIZ, b"\0")
+    sender = concatenated(name, bytes.fromhex(mac.replace(":", "")))
+    return {_PORTS: [Element(name, comment=owner)], _SENDERS: [Element(sender, comment=owner)]}

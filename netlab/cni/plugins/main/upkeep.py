@@ -1,0 +1,77 @@
+"""GC and STATUS of the main plugin."""
+
+from __future__ import annotations
+
+import errno
+
+from netlab.cni.plugins import delegate
+from netlab.cni.plugins.main import masquerade, mode_of, spoofing
+from netlab.cni.plugins.nft import nft
+from netlab.cni.plugins.plugin import owner, owner_prefix
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
+from netlab.net import rtnl
+from netlab.net.nfelements import Nfnetlink
+from netlab.net.rtnl import Rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netlab.cni.plugins.plugin import Request
+
+
+def collect_garbage(request: Request) -> None:
+    """Remove host ends and elements of this network's invalid attachments; forward the GC to the IPAM plugin.
+
+    The alias of a link and the comment of an element say whose they are; names say nothing. Goes on after failures, and
+    raises all of them as one `CniError` (SPEC.md, section 2, GC).
+    """
+    prefix = owner_prefix(request.network)
+    valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
+
+    def stale(label: str) -> bool:
+        return label.startswith(prefix) and label not in valid
+
+    failures: list[str] = []
+
+    def attempt(step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (CniError, OSError) as error:
+            failures.append(str(error))
+
+    def clear_tables() -> None:
+        # Regardless of the configuration, which may have masqueraded before and not now.
+        with Nfnetlink() as kernel:
+            attempt(lambda: spoofing.TABLE.remove(kernel, stale))
+            attempt(lambda: masquerade.TABLE.remove(kernel, stale))
+
+    attempt(lambda: _delete_links(stale, attempt))
+    attempt(clear_tables)
+    attempt(lambda: delegate.collect_garbage(request))
+    if failures:
+        raise CniError(errors.GARBAGE_LEFT, f"network {request.network}: garbage remains: {'; '.join(failures)}")
+
+
+def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], object]], None]) -> None:
+    with Rtnetlink() as kernel:
+        for link in kernel.links():
+            if link.kind == "veth" and stale(link.alias):
+                deletion = rtnl.link_deletion(link.name)
+                attempt(lambda deletion=deletion: kernel.send(deletion, tolerate=errno.ENODEV))  # type: ignore[misc]
+
+
+def status(request: Request) -> None:
+    """Whether an ADD can succeed. Raises `CniError`, with code 50 unless the configuration is wrong."""
+    mode = mode_of(request)
+    try:
+        with Rtnetlink() as kernel:
+            mode.status(kernel)
+        if mode.config.masquerade or mode.config.spoof_check:
+            nft(request.environment, "list", "tables")
+    except CniError as error:
+        raise CniError(errors.NOT_AVAILABLE, error.msg, error.details) from error
+    except OSError as error:
+        raise CniError(errors.NOT_AVAILABLE, str(error)) from error
+    delegate.status(request)

@@ -1,0 +1,60 @@
+"""CHECK and STATUS of the plugin."""
+
+from __future__ import annotations
+
+from netlab.cni.plugins.nft import difference, nft
+from netlab.cni.plugins.portmap import localhost
+from netlab.cni.plugins.portmap.config import Config, previous_result
+from netlab.cni.plugins.portmap.mappings import SETS, TABLE, container_addresses, parse_mappings, wanted
+from netlab.cni.plugins.portmap.table import text
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
+from netlab.net.netlink import NetlinkError
+from netlab.net.nfelements import Nfnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netlab.cni.plugins.plugin import Request
+
+
+def check(request: Request) -> None:
+    """Every element with its owner's mark, the table's chains and rules, and route_localnet. Raises `CniError`."""
+    config = Config(request)
+    result = previous_result(request)
+    mappings = parse_mappings(request.runtime_config)
+    if not mappings:
+        return
+    addresses = container_addresses(result, request.ifname)
+    if said := difference(request.environment, f"inet {TABLE}", text([config.mark_bit])):
+        raise _failed(f"table inet {TABLE}: {said}")
+    try:
+        with Nfnetlink() as kernel:
+            found = {(where, element.key): element for where in SETS for element in kernel.elements(where)}
+        closed = localhost.closed(addresses) if config.snat else ""
+    except NetlinkError as error:
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    for item in wanted(mappings, addresses, config, request.owner):
+        element = found.get((item.where, item.element.key))
+        if element is None:
+            raise _failed(f"{item.subject}: its element of map {item.where.name} is missing")
+        if element.comment != request.owner:
+            raise _failed(f"{item.subject}: map {item.where.name} has it as {element.comment or 'an unknown owner'}'s")
+        if element != item.element:
+            raise _failed(f"{item.subject}: its element of map {item.where.name} differs")
+    if closed:
+        raise _failed(f"{closed}: not 1")
+
+
+def _failed(what: str) -> CniError:
+    return CniError(errors.CHECK_FAILED, what)
+
+
+def status(request: Request) -> None:
+    """Whether nftables and its program are there, and may be used. Raises `CniError`."""
+    Config(request)
+    try:
+        nft(request.environment, "--version")
+        with Nfnetlink() as kernel:
+            kernel.generation()
+    except (CniError, OSError) as error:
+        raise CniError(errors.NOT_AVAILABLE, f"host ports cannot be mapped: {error}") from error

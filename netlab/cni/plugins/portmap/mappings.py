@@ -1,0 +1,188 @@
+"""From runtimeConfig.portMappings to elements of nftables maps. Pure."""
+
+from __future__ import annotations
+
+from netlab.cni.plugins.plugin import option
+from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import Prefix, parse_address, parse_prefix
+from netlab.cni.spec.errors import CniError
+from netlab.net.nfelements import Element, Set, concatenated, jump
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netlab.cni.plugins.plugin import Object
+    from netlab.cni.plugins.portmap.config import Config
+
+TABLE = "netlab_cni_portmap"
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_UDP = bytes([PROTOCOLS["udp"]])
+_PATH = "runtimeConfig.portMappings"
+_LOOPBACK = Prefix(127 << 24, 8, 32)
+
+
+class Maps:
+    """The maps of a family; what each is for, see table.py."""
+
+    __slots__ = ("addresses", "clients_of_addresses", "clients_of_ports", "ports")
+
+    def __init__(self, family: int) -> None:
+        self.addresses = Set("inet", TABLE, f"addresses{family}")
+        self.ports = Set("inet", TABLE, f"ports{family}")
+        self.clients_of_addresses = Set("inet", TABLE, f"clients-of-addresses{family}")
+        self.clients_of_ports = Set("inet", TABLE, f"clients-of-ports{family}")
+
+
+MAPS = {32: Maps(4), 128: Maps(6)}
+"""By the number of bits of the family's addresses."""
+SETS = tuple(
+    where
+    for maps in MAPS.values()
+    for where in (maps.addresses, maps.ports, maps.clients_of_addresses, maps.clients_of_ports)
+)
+
+
+class Mapping:
+    """One of the portMappings: `host` is the node's address it is limited to, in network byte order, if it is to one.
+
+    `bits` limits it to a family, 0 to none.
+    """
+
+    __slots__ = ("bits", "container_port", "host", "host_port", "path", "protocol")
+
+    def __init__(self, item: Object, path: str) -> None:
+        """Raises `CniError`."""
+        self.path = path
+        self.host_port = _port(item, "hostPort", path)
+        self.container_port = _port(item, "containerPort", path)
+        self.protocol: str = option(item, "protocol", str, "", f"{path}.").lower()
+        if self.protocol not in PROTOCOLS:
+            raise CniError(
+                errors.INVALID_CONFIG,
+                f"{path}.protocol: {item.get('protocol')!r} must be one of {', '.join(PROTOCOLS)}",
+            )
+        address: str = option(item, "hostIP", str, "", f"{path}.")
+        self.host, self.bits = b"", 0
+        if address:
+            try:
+                number, self.bits = parse_address(address)
+            except ValueError as error:
+                raise CniError(errors.INVALID_CONFIG, f"{path}.hostIP: {error}") from error
+            if number:  # 0.0.0.0 and :: are any
+                self.host = number.to_bytes(self.bits // 8, "big")
+
+
+class Wanted:
+    """An element that a mapping needs, and what it is for, for errors."""
+
+    __slots__ = ("element", "subject", "where")
+
+    def __init__(self, subject: str, where: Set, element: Element) -> None:
+        self.subject = subject
+        self.where = where
+        self.element = element
+
+
+def parse_mappings(runtime_config: Object) -> list[Mapping]:
+    """The portMappings that the runtime asks for. Raises `CniError` that names the field."""
+    items = option(runtime_config, "portMappings", list, [], "runtimeConfig.")
+    found = []
+    for number, item in enumerate(items):
+        path = f"{_PATH}[{number}]"
+        if not isinstance(item, dict):
+            raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must be an object")
+        found.append(Mapping(item, path))
+    return found
+
+
+def _port(item: Object, key: str, path: str) -> int:
+    port: int = option(item, key, int, 0, f"{path}.")
+    if not 1 <= port <= 65535:
+        raise CniError(errors.INVALID_CONFIG, f"{path}.{key}: {item.get(key)!r} must be a port, 1 to 65535")
+    return port
+
+
+def container_addresses(result: Object, ifname: str) -> list[Prefix]:
+    """The container's first address of each family. Raises `CniError` if it has none at all.
+
+    Addresses of another interface, or of one outside the container, are not its.
+    """
+    interfaces = result.get("interfaces", [])
+    found: dict[int, Prefix] = {}
+    for ip in result.get("ips", []):
+        if "interface" in ip:
+            interface = interfaces[ip["interface"]]
+            if interface["name"] != ifname or not interface.get("sandbox"):
+                continue
+        address = parse_prefix(ip["address"])
+        found.setdefault(address.bits, address)
+    if not found:
+        raise CniError(
+            errors.INVALID_CONFIG,
+            f"prevResult.ips: {ifname} has no address for {_PATH} to lead to; remove the mappings",
+        )
+    return list(found.values())
+
+
+def wanted(mappings: list[Mapping], addresses: list[Prefix], config: Config, owner: str) -> list[Wanted]:
+    """The elements that lead the node's ports to the container. Raises `CniError` if two mappings contradict.
+
+    A mapping limited to a family that the container does not have leads nowhere: runtimes write 0.0.0.0 and :: both.
+    """
+    found: dict[tuple[str, bytes], Wanted] = {}
+    for mapping in mappings:
+        for address in addresses:
+            if mapping.bits not in {0, address.bits}:
+                continue
+            for item in _elements(mapping, address, config, owner):
+                other = found.setdefault((item.where.name, item.element.key), item)
+                if other.element.data != item.element.data:
+                    raise CniError(
+                        errors.INVALID_CONFIG, f"{item.subject} is {other.subject.split(':')[0]}'s too; leave one out"
+                    )
+    return list(found.values())
+
+
+def _elements(mapping: Mapping, address: Prefix, config: Config, owner: str) -> Iterator[Wanted]:
+    family = "IPv4" if address.bits == 32 else "IPv6"
+    where = "" if mapping.host else "any "
+    subject = f"{mapping.path}: host port {mapping.host_port}/{mapping.protocol} of {where}{family} address"
+    maps = MAPS[address.bits]
+    dialled, clients = maps.ports, maps.clients_of_ports
+    if mapping.host:
+        dialled, clients = maps.addresses, maps.clients_of_addresses
+    port = (bytes([PROTOCOLS[mapping.protocol]]), mapping.host_port.to_bytes(2, "big"))
+    key = (mapping.host, *port)
+    target = concatenated(address.packed, mapping.container_port.to_bytes(2, "big"))
+    yield Wanted(subject, dialled, Element(concatenated(*key), target, owner))
+    for source in _masqueraded(address, config):
+        first, last = (number.to_bytes(source.bits // 8, "big") for number in (source.first, source.last))
+        element = Element(concatenated(first, *key), jump(mark_chain(config.mark_bit)), owner, concatenated(last, *key))
+        yield Wanted(subject, clients, element)
+
+
+def _masqueraded(address: Prefix, config: Config) -> list[Prefix]:
+    """Whose packets must come back by this node.
+
+    Containers of the same subnet, this one included, would be answered directly, by an address that they did not dial
+    (unless bridges call netfilter); to the node's 127.0.0.1 a container cannot answer at all.
+    """
+    if not config.snat:
+        return []
+    if config.masquerade_all:
+        return [Prefix(0, 0, address.bits)]
+    return [address, _LOOPBACK] if address.bits == 32 else [address]
+
+
+def mark_chain(bit: int) -> str:
+    """The chain that marks a packet to be masqueraded."""
+    return f"mark-{bit}"
+
+
+def forwarded(where: Set, element: Element) -> Iterator[tuple[int, bytes, int]]:
+    """Of an element that leads to a container by UDP: its family's bits, the address dialled or b"", the port."""
+    for bits, maps in MAPS.items():
+        length = {maps.addresses.name: bits // 8, maps.ports.name: 0}.get(where.name)
+        if length is not None and element.key[length : length + 1] == _UDP:
+            yield bits, element.key[:length], int.from_bytes(element.key[length + 4 : length + 6], "big")

@@ -1,0 +1,153 @@
+"""The process that a call of an installed plugin leaves behind: it answers the next ones, and ends by itself.
+
+One serves for each folder of plugins. It ends after some seconds without a call, and as soon as a file that it was
+loaded from is no longer the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import threading
+import time
+from pathlib import Path
+
+from netlab.cni.plugins.call import agent_socket
+from netlab.cni.plugins.resident.serve import serve, signalled
+from netlab.cni.plugins.resident.stay import identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from netlab.cni.plugins.resident.stay import Identity
+
+_LOOK = 1.0
+"""Seconds between two looks at the files while nothing calls."""
+_PATIENCE = 15.0
+"""Seconds in which an agent that was asked to end answers the calls under way."""
+_CREDENTIALS = struct.Struct("3i")
+"""struct ucred: pid, uid, gid."""
+
+
+def run(bundle: str, files: Mapping[str, Identity], seconds: float) -> None:
+    """Serve until there was no call for some seconds, or one of the files has changed.
+
+    Returns at once where another agent serves already, or where no socket can be kept from others. Raises `OSError`.
+    """
+    path = Path(agent_socket(str(Path(bundle).parent)))
+    if not _is_private(path.parent):
+        return
+    with _locked(path.with_suffix(".lock")) as alone:
+        if alone:
+            Path("/proc/self/comm").write_text("netlab-cni", encoding="ascii")  # for ps(1)
+            stop, wake = signalled(signal.SIGTERM, signal.SIGINT)
+            rest = Rest(files, seconds, wake)
+            threading.Thread(target=rest.watch, daemon=True).start()
+            serve(path, stop, rest.admit)
+
+
+class Rest:
+    """Decides when the agent ends, and says so by the descriptor `wake`."""
+
+    def __init__(self, files: Mapping[str, Identity], seconds: float, wake: int) -> None:
+        self._files = files
+        self._seconds = seconds
+        self._wake = wake
+        self._last = time.monotonic()
+
+    def admit(self) -> bool:
+        """Whether to take a call: what has changed since it was loaded must not answer it."""
+        self._last = time.monotonic()
+        if self._is_current():
+            return True
+        self._end()
+        return False
+
+    def watch(self) -> None:
+        """Return when the agent is to end."""
+        while (left := self._last + self._seconds - time.monotonic()) > 0 and self._is_current():
+            time.sleep(min(left, _LOOK))
+        self._end()
+
+    def _is_current(self) -> bool:
+        try:
+            return all(identity(os.stat(path)) == known for path, known in self._files.items())  # noqa: PTH116
+        except OSError:
+            return False
+
+    def _end(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake, b".")
+
+
+def dismiss(path: str) -> None:
+    """Have the agent at a socket end, and wait until it has; calls under way are answered. Nothing if there is none."""
+    pid = _listener(path)
+    if not pid:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            if _listener(path) == pid:  # so the descriptor is the agent's, not that of a process with its old number
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+                poll = select.poll()
+                poll.register(process, select.POLLIN)
+                poll.poll(_PATIENCE * 1000)
+        finally:
+            os.close(process)
+
+
+def _listener(path: str) -> int:
+    """The process that listens at a socket, if it is this user's; 0 otherwise."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(path)
+        except OSError:
+            return 0
+        pid, uid, _ = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+    return pid if uid == os.geteuid() else 0
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else can put a file into a folder, which is made if needed."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock that ends with this process, whatever ends it; whether it was free. The file goes with it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one before may have removed it, and another made a new one.
+            alone = _is_at(path, descriptor)
+        except BlockingIOError:
+            alone = False
+        try:
+            yield alone
+        finally:
+            if alone:
+                path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether a path leads to an open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

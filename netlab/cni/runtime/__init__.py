@@ -1,0 +1,1 @@
+"""What calls plugins: networks' configurations, attachments, installation. The counterpart of libcni."""

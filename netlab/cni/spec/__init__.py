@@ -1,0 +1,1 @@
+"""What plugins and runtimes both need of the CNI specification: versions, results, error objects."""
