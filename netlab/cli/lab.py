@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from netlab.cli.options import lab_option, output_option
-from netlab.cli.output import Progress, table, value, warn
+from netlab.cli.output import Progress, raise_all, table, value, warn
+from netlab.errors import NetlabError
 from netlab.lab.lab import Lab, all_labs
 
 
@@ -80,14 +81,23 @@ def up(
 @click.option("--all", "every", is_flag=True, help="All labs of this user.")
 def down(lab: Lab, every: bool) -> None:
     """Stop a lab and remove all its processes, namespaces, mounts and files."""
+    failures = []
     for each in all_labs() if every else [lab]:
-        progress = Progress()
-        progress(f"stopping lab {each.name}")
         try:
-            there = each.down()
-        finally:
-            seconds = progress.done()
-        click.echo(f"lab {each.name}: down in {seconds:.1f} s" if there else f"lab {each.name}: no such lab")
+            _down(each)
+        except NetlabError as error:
+            failures.append(error)
+    raise_all(failures)
+
+
+def _down(lab: Lab) -> None:
+    progress = Progress()
+    progress(f"stopping lab {lab.name}")
+    try:
+        there = lab.down()
+    finally:
+        seconds = progress.done()
+    click.echo(f"lab {lab.name}: down in {seconds:.1f} s" if there else f"lab {lab.name}: no such lab")
 
 
 @click.command()
@@ -154,23 +164,34 @@ def _print_status(found: dict[str, Any], *, wide: bool) -> None:
 @click.command("list")
 @output_option("json", "yaml", "wide")
 def list_labs(output: str | None) -> None:
-    """List the labs of this user."""
-    labs = [
-        {
-            "name": lab.name,
-            "state": "up" if lab.is_up() else "down",
-            "nodes": lab.spec().nodes,
-            "network": lab.spec().network,
-            "proxy": lab.spec().proxy,
-            "families": list(lab.spec().families),
-            "directory": str(lab.paths.directory),
-        }
-        for lab in all_labs()
-    ]
+    """List the labs of this user.
+
+    Exits with status 1 if a lab's lab.json cannot be read; the others are listed.
+    """
+    labs, failures = [], []
+    for lab in all_labs():
+        try:
+            labs.append(_listed(lab))
+        except NetlabError as error:
+            failures.append(error)
     if output in ("json", "yaml"):
         value(labs, output)
-        return
-    _print_labs(labs, wide=output == "wide")
+    else:
+        _print_labs(labs, wide=output == "wide")
+    raise_all(failures)
+
+
+def _listed(lab: Lab) -> dict[str, Any]:
+    spec = lab.spec()
+    return {
+        "name": lab.name,
+        "state": "up" if lab.is_up() else "down",
+        "nodes": spec.nodes,
+        "network": spec.network,
+        "proxy": spec.proxy,
+        "families": list(spec.families),
+        "directory": str(lab.paths.directory),
+    }
 
 
 def _print_labs(labs: list[dict[str, Any]], *, wide: bool) -> None:

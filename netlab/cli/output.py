@@ -12,6 +12,7 @@ import click
 import msgspec
 from rich.cells import cell_len
 
+from netlab.errors import NetlabError
 from netlab.visible import visible
 
 _COLUMNS = 80
@@ -47,6 +48,14 @@ def warn(text: str) -> None:
 def say(text: str, *, err: bool = False) -> None:
     """Write a line in which there may be what a container, a manifest, an API or a packet said."""
     click.echo(visible(text), err=err)
+
+
+def raise_all(errors: Sequence[NetlabError]) -> None:
+    """Say what went wrong with several things, a line for each; the last one gives the exit status."""
+    for error in errors[:-1]:
+        say(f"netlab: {error}", err=True)
+    if errors:
+        raise errors[-1]
 
 
 def escaped_json(text: str) -> str:

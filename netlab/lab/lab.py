@@ -224,7 +224,10 @@ class Lab:
         """
         if not self.exists():
             return False
-        self._require_own()
+        try:
+            self._require_own()
+        except OSError as error:
+            raise startup.explained(error, self.paths.directory) from error
         self._end()
         shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
         ids.give_back(self.paths.directory)
@@ -336,9 +339,11 @@ class Lab:
 def all_labs() -> list[Lab]:
     """Every lab of this user, up or not, by name. Raises as `require_home` does."""
     try:
-        return [Lab(LabPaths(path)) for path in sorted(require_home().iterdir()) if (path / "lab.json").exists()]
+        folders = sorted(require_home().iterdir())
     except OSError:
         return []
+    # A link that leads nowhere is a damaged lab; a folder that may not be entered is another user's.
+    return [lab for lab in map(Lab, map(LabPaths, folders)) if os.path.lexists(lab.paths.spec)]
 
 
 def _raise_unless_gone(_function: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:

@@ -170,17 +170,19 @@ class LabPaths:
         return self.spec.exists() or all(_OWN.fullmatch(path.name) for path in self.directory.iterdir())
 
     def read_spec(self) -> LabSpec:
-        """The lab's specification. Raises `NetlabError` when it cannot be read."""
+        """The lab's specification. Raises `NetlabError` when it cannot be read, or is none that a lab can have."""
         import msgspec
 
         from netlab.lab.spec import LabSpec
 
         try:
-            return msgspec.json.decode(self.spec.read_bytes(), type=LabSpec)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise NetlabError(
-                f"lab {self.name}: {self.spec} cannot be read: {error}; `netlab down` removes it"
-            ) from None
+            spec = msgspec.json.decode(self.spec.read_bytes(), type=LabSpec)
+            spec.validate()
+        except (OSError, msgspec.MsgspecError, UsageError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            remedy = f"`netlab down --name {self.name}` removes the lab"
+            raise NetlabError(f"lab {self.name}: {self.spec} cannot be read: {reason}; {remedy}") from None
+        return spec
 
 
 def home() -> Path:
