@@ -1,1 +1,1 @@
-"""Following one packet through a lab: what should happen to it, and what does."""
+"""Follows one packet through a lab: what should happen to it, and what does."""

@@ -1,4 +1,4 @@
-"""From what was observed of a probe to an account of it: a line for each hop, who did what there, and the verdict."""
+"""Turns what was observed of a probe into a path: a line for each hop, who did what there, and the verdict."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _ECHO_REPLIES = {(1, 0), (58, 129)}
 
 
 class Account:
-    """What became of a probe from `source` (the owner of a network namespace), as it was observed.
+    """What was observed of a probe from `source` (the owner of a network namespace).
 
-    `state` is what the lab was when it was predicted.
+    `state` is the lab's state that the prediction used.
     """
 
     def __init__(self, source: str, observed: Observation, state: State) -> None:
@@ -45,8 +45,8 @@ class Account:
     def path(self, expected: Path | None = None) -> Path:
         """The way there and back, and the verdict.
 
-        `expected` is the predicted path that is most like it, if there is one: it knows routes, and what ends a packet
-        without a word.
+        `expected` is the predicted path that is most like it, if there is one: only it knows the routes, and what ends
+        a packet silently.
         """
         there = list(self._hops(self._forward, expected.hops if expected else []))
         back = list(self._hops(self._reply, expected.reply if expected else []))
@@ -67,7 +67,7 @@ class Account:
             if before:
                 changed = [self._credited(before, tap.owner, each, reply=journey.reply) for each in changed]
             by = list(self._by(before, tap.owner, changed, reply=journey.reply)) if before else _sent_by(headers)
-            # What a bridge redirects (br_netfilter) is behind its postrouting at the port only.
+            # A packet that a bridge redirects (br_netfilter) is past postrouting only at the port.
             bridged = before is not None and tap.kind == "bridge" and before.headers.ttl == headers.ttl
             if entered and tap.owner == entered and seen.outgoing and not bridged:
                 by += self._kept(tap.owner, journey)
@@ -104,7 +104,7 @@ class Account:
                 yield from decision.by
 
     def _decision(self, before: Sighting, owner: str, change: Change, *, reply: bool) -> Decision | None:
-        """The rule that made a change, or made what it undoes."""
+        """The rule that made a change, or that made the change it undoes."""
         found = [each for each in self._decided(owner) if each.kind == change.kind.removeprefix("un-")]
         if change.kind == "DNAT" and not reply:
             found = [each for each in found if each.flow == before.headers.flow]
@@ -116,7 +116,7 @@ class Account:
         return msgspec.structs.replace(change, service=decision.service) if decision else change
 
     def _kept(self, owner: str, journey: Journey) -> Iterator[str]:
-        """Who had a source be what it was: behind that rule no other can change it."""
+        """The rules that left a source as it was: after such a rule no other can change it."""
         leaving = [each.headers.flow for each in journey.sightings if each.tap.owner == owner and each.outgoing]
         for each in self._decided(owner):
             if each.kind == "SNAT" and leaving and each.flow == leaving[-1]:
@@ -131,7 +131,7 @@ class Account:
 
 
 def _dialled(journey: Journey) -> Sighting | None:
-    """The packet before its first tap, if it was translated there: a node's own is behind its output chains already."""
+    """The packet as it was before the first tap, if translated: a node's own packet has passed its output chains."""
     first = journey.sightings[0]
     source, sport, destination, dport = journey.client
     if first.headers.flow == journey.client:
@@ -142,7 +142,7 @@ def _dialled(journey: Journey) -> Sighting | None:
 
 
 def _is_reply(journey: Journey) -> bool:
-    """Of an echo to oneself both directions look alike but for the type."""
+    """When a host pings itself, the two directions differ only in the ICMP type."""
     headers = journey.sightings[0].headers
     return journey.reply or (headers.protocol, headers.icmp_type) in _ECHO_REPLIES
 

@@ -1,4 +1,4 @@
-"""Session affinity in the kernel: which clients a node remembers the endpoints of."""
+"""Session affinity in the kernel: for which clients a node remembers the endpoint."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _recent(chains: iptables.Chains, address: str, port: int) -> str:
 
 
 def remembered(mode: str, listed: Iterable[Sticky]) -> list[Affinity]:
-    """The clients that are remembered in the present namespace. What expired but was not reaped yet counts, too."""
+    """The clients remembered in the current namespace, including expired entries that are not reaped yet."""
     found = []
     for each in listed:
         for client in _clients(each.family, each.name) if mode == "nftables" else _recent_clients(each.name):

@@ -1,4 +1,4 @@
-"""What a network namespace answers: to what reaches it, and to what goes no further. Pure."""
+"""What a network namespace answers: to a packet that reaches it, or that ends there. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from netlab.trace.way import Outcome
 
 
 def answered(namespace: Namespace, packet: Packet) -> tuple[Outcome, str, Packet | None]:
-    """What becomes of a first packet that is for the namespace itself: the outcome, why, and the answer to it."""
+    """What happens to a first packet for the namespace itself: the outcome, why, and the answer."""
     if packet.protocol == "icmp":
         if namespace.sysctls.get("net/ipv4/icmp_echo_ignore_all", 0) and packet.version == 4:
             return "dropped", f"{namespace.owner} does not answer echo requests", None
@@ -26,7 +26,7 @@ def answered(namespace: Namespace, packet: Packet) -> tuple[Outcome, str, Packet
 
 
 def error_about(namespace: Namespace, packet: Packet) -> Packet:
-    """The ICMP error about a packet, as it is here (RFC 1812, 4.3.2.4: the source is who says it)."""
+    """The ICMP error about a packet as it is here, sent from this namespace's address (RFC 1812, 4.3.2.4)."""
     own = any(one.address == packet.destination for one in namespace.addresses)
     source = packet.destination if own else ""
     return Packet("icmp", source, 0, packet.source, 0, quoted=packet.ends)

@@ -1,4 +1,4 @@
-"""What was predicted beside what was observed: at which hop they differ. Pure."""
+"""Compares the prediction with the observation: at which hop they differ. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from netlab.trace.model import Hop, Path
 from netlab.trace.state import ANY_PORT
 
 OF_STATE = ("route ", "FDB ")
-"""What decides a way and is no rule: the kernel does not tell of it, the state does."""
+"""How decisions begin that are not made by rules: the kernel does not report these, so they come from the state."""
 
 
 def nearest(predicted: Sequence[Path], observed: Path) -> Path | None:
-    """Of the predicted paths, the one from which the observed one differs least and latest."""
+    """The predicted path with the fewest differences from the observed one, and of those the latest."""
 
     def distance(path: Path) -> tuple[int, int]:
         pairs = zip(path.hops, observed.hops, strict=False)
@@ -24,9 +24,9 @@ def nearest(predicted: Sequence[Path], observed: Path) -> Path | None:
 
 
 def differences(predicted: Path, observed: Path) -> Iterator[str]:
-    """At which hops the observed path is not the predicted one, and how; nothing if it is.
+    """Where and how the observed path differs from the predicted one; empty if it does not.
 
-    What leaves by loopback comes in there again: a tap shows it once.
+    A packet that leaves by loopback comes in there again: a tap shows it once.
     """
     yield from _along("hop", predicted.hops, observed.hops)
     yield from _along("hop of the reply", predicted.reply, observed.reply)
@@ -50,7 +50,7 @@ def _along(what: str, predicted: Sequence[Hop], observed: Sequence[Hop]) -> Iter
             yield f"{what} {number}: {how}"
         else:
             continue
-        # Behind the first difference nothing can be expected to be the same.
+        # After the first difference nothing need be the same.
         return
 
 

@@ -1,4 +1,4 @@
-"""What no rule tells: the kernel's own counters of packets that it threw away, before and after."""
+"""What no rule shows: the kernel's counters of packets that it dropped, before and after."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _REASONS = {
     "IpExt InNoRoutes": "there is no route to the destination, or none back to the source",
     "Ip OutNoRoutes": "there is no route to the destination",
     "Ip InAddrErrors": "the destination is not for this host, and forwarding is off",
-    "Ip InHdrErrors": "its TTL is over, or its header is wrong",
-    "Ip FragFails": "it is larger than the MTU and may not be taken apart",
+    "Ip InHdrErrors": "its TTL has expired, or its header is wrong",
+    "Ip FragFails": "it is larger than the MTU and may not be fragmented",
     "Ip6InNoRoutes": "there is no route to the destination",
     "Ip6OutNoRoutes": "there is no route to the destination",
     "Ip6InAddrErrors": "the destination is not for this host, and forwarding is off",
     "Ip6InTooBigErrors": "it is larger than the MTU",
-    "Ip6InHdrErrors": "its hop limit is over, or its header is wrong",
+    "Ip6InHdrErrors": "its hop limit is exceeded, or its header is wrong",
     "Udp NoPorts": "nothing listens at the port",
     "Udp6NoPorts": "nothing listens at the port",
-    "TcpExt ListenOverflows": "the server does not accept connections as fast as they come",
+    "TcpExt ListenOverflows": "the server does not accept connections as fast as they arrive",
 }
 _TRANSMIT = 8
-"""Fields of /proc/net/dev before those of transmission."""
+"""The number of receive fields in /proc/net/dev, which come before the transmit fields."""
 _DROPPED = 3
 
 
 def read() -> dict[str, int]:
-    """The counters of the present network namespace, by name; of interfaces, what they dropped: `NAME dropped`."""
+    """The counters of the current network namespace, by name. An interface's drops are named `NAME dropped`."""
     net = Path("/proc/thread-self/net")
     found: dict[str, int] = {}
     for name in ("snmp", "netstat"):
@@ -44,7 +44,7 @@ def read() -> dict[str, int]:
 
 
 def _paired(text: str) -> dict[str, int]:
-    """Of a file in which a line of names goes before each line of values."""
+    """The counters in a file with a line of names before each line of values."""
     lines = text.splitlines()
     found: dict[str, int] = {}
     for names, values in zip(lines[::2], lines[1::2], strict=True):
@@ -54,7 +54,7 @@ def _paired(text: str) -> dict[str, int]:
 
 
 def reasons(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str]:
-    """Why packets were thrown away in between, the most telling first."""
+    """Why packets were dropped in between, the most specific reason first."""
     risen = {name for name, value in after.items() if value > before.get(name, 0)}
     for name, reason in _REASONS.items():
         if name in risen:

@@ -1,4 +1,4 @@
-"""What became of a probe, and why: by the rules that it met, what came back, the kernel's counters, and the state."""
+"""What became of a probe, and why: from the rules that it met, the answer, the kernel's counters, and the state."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from netlab.trace.state import State
 _RST = 0x04
 _PORT_UNREACHABLE = {(1, 3, 3), (58, 1, 4)}
 _ANSWER = "; the answer: "
-"""Between what became of the probe and what became of its answer, in a predicted reason."""
+"""In a predicted reason, it separates what became of the probe from what became of its answer."""
 _LOST = ", but the answer is lost: "
-"""Between the same two in an observed one."""
+"""The same in an observed reason."""
 
 
 class Fate:
     """Where a probe from `source` (the owner of a network namespace) and its answer ended.
 
     `forward` and `reply` are their journeys, as far as they were seen; `expected` is the predicted path that is most
-    like theirs; `decided` gives the decisions of nftables in a namespace, by its owner.
+    like theirs; `decided` returns the decisions of nftables in a namespace, given its owner.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Fate:
         return Verdict("dropped", lost.node, f"{fate.reason}{_LOST}{lost.reason}")
 
     def _answered(self, first: Sighting) -> Verdict:
-        """By what came back, where it set out."""
+        """The verdict by the answer, as first seen."""
         headers, owner, machine = first.headers, first.tap.owner, first.tap.machine
         if headers.quoted is not None:
             return self._error(headers, headers.quoted, owner, machine)
@@ -100,16 +100,16 @@ class Fate:
             reached = f"reached {_end(headers.destination, headers.dport)} of {owner}"
             if lost := self._answer_unsent(last.tap.machine):
                 return Verdict("dropped", last.tap.machine, f"{reached}{_LOST}{lost}")
-            # Nothing counts these by namespace; with accept_local it is another reason why no answer arrives.
+            # No counter shows these by namespace, and with accept_local there is another reason for the silence.
             martian = self._has(owner, address_text(headers.source)) and last.tap.kind != "loopback"
             why = f": {address_text(headers.source)} is also its own address (martian source)" if martian else ""
             return Verdict("delivered", last.tap.machine, f"{reached}; there was no answer{why}")
         return self._lost(self._forward)
 
     def _lost(self, journey: Journey) -> Verdict:
-        """Why a packet was seen no more: by a rule, what the state says of there, or counters."""
+        """Why a packet was not seen again: a rule, the state of the last place, or counters."""
         last = journey.sightings[-1]
-        # What left by a wire may have been thrown away at either end of it.
+        # A packet that left by a veth pair may have been dropped at either end.
         owners = [last.tap.owner]
         if last.outgoing and last.tap.peer:
             owners.append(last.tap.peer.rpartition(" ")[0])
@@ -124,7 +124,7 @@ class Fate:
         return Verdict("dropped", last.tap.machine, f"{'; '.join(thrown) or 'no evidence why'}; {where}")
 
     def _stop(self, owner: str, sightings: Sequence[Sighting]) -> Decision | None:
-        """The rule of a namespace that ended a packet which was seen so; of none, any packet of the probe's."""
+        """The rule of a namespace that ended a packet seen as `sightings`; if empty, any of the probe's packets."""
         headers = [each.headers for each in sightings]
         flows = {each.flow for each in headers}
         carried = {(each.carrier.source, each.carrier.destination) for each in headers if each.carrier}
@@ -135,20 +135,20 @@ class Fate:
         return None
 
     def _filtered(self, owner: str) -> bool:
-        """Whether rp_filter may have thrown away what arrived: a server's own host looks behind the taps."""
+        """Whether rp_filter may have dropped what arrived: it acts after the taps."""
         return any(each.startswith("rp_filter") for each in self._observed.thrown.get(owner, []))
 
     # --- The state ---------------------------------------------------------------------------------------------------
 
     def _foreseen(self, machine: str) -> str:
-        """Why it was to end on that machine, by the state; empty if it was not."""
+        """Why, by the state, the packet must end on that machine; empty if it need not."""
         if self._expected is None or self._expected.verdict.node != machine:
             return ""
         verdict = self._expected.verdict
         return "" if verdict.outcome == "delivered" else verdict.reason.rpartition(_ANSWER)[2]
 
     def _answer_unsent(self, machine: str) -> str:
-        """Why the answer was to end on that machine before any tap, by the state; empty if it was not."""
+        """Why, by the state, the answer must end on that machine before any tap; empty if it need not."""
         if self._expected is None or self._expected.reply or _ANSWER not in self._expected.verdict.reason:
             return ""
         return self._foreseen(machine)

@@ -25,12 +25,12 @@ class Carrier(NamedTuple):
 
     @property
     def version(self) -> int:
-        """Of IP."""
+        """The IP version."""
         return 6 if ":" in self.destination else 4
 
 
 class Frame(NamedTuple):
-    """What a link carries: to which MAC address, the packet, and the VXLAN packet around it if there is one."""
+    """What a link carries: the destination MAC address, the packet, and the VXLAN packet around it, if any."""
 
     to: str
     packet: Packet
@@ -38,17 +38,17 @@ class Frame(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Of the outermost IP packet."""
+        """The size of the outermost IP packet, in bytes."""
         return self.packet.size + self._around if self.packet.size else 0
 
     @property
     def version(self) -> int:
-        """Of the outermost IP packet."""
+        """The IP version of the outermost packet."""
         return self.carrier.version if self.carrier else self.packet.version
 
     @property
     def fragmentable(self) -> bool:
-        """Whether it may be taken apart on the way: the kernel lets tunnels' own packets be."""
+        """Whether it may be fragmented on the way: the kernel allows it for tunnel packets."""
         return self.carrier is not None or self.packet.fragment
 
     def fragmented(self, mtu: int) -> Frame:

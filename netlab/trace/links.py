@@ -1,7 +1,7 @@
-"""The links' part in a way: from one IP layer to the next, by veth pairs, bridges and tunnels.
+"""The links' part of a path: from one IP layer to the next, by veth pairs, bridges and tunnels.
 
-A frame is seen before its link drops it; a bridge's own tap shows what is delivered to the node or sent by it, not what
-only crosses; br_netfilter translates before that tap (Linux 6.x).
+A tap sees a frame before its link drops it. The tap of a bridge shows what is delivered to the node or sent by it, not
+what only crosses; br_netfilter translates before that tap (Linux 6.x).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from netlab.trace.way import Ended, Way
 _ALL_ZERO = "00:00:00:00:00:00"
 _USABLE = ("reachable", "stale", "delay", "probe", "permanent", "noarp")
 _VLAN_TAG = 4
-"""A link takes frames that exceed its MTU by as much (is_skb_forwardable): veth and bridge ports drop larger ones."""
+"""By how many bytes a frame may exceed the MTU (is_skb_forwardable): veth and bridge ports drop larger ones."""
 
 
 class Departure(NamedTuple):
-    """A packet that leaves the IP layer of a namespace, and what conntrack there knows of it."""
+    """A packet that leaves the IP layer of a namespace, and what conntrack there knows about it."""
 
     namespace: Namespace
     packet: Packet
@@ -32,7 +32,7 @@ class Departure(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A packet that comes to the IP layer of a namespace. `translated`: prerouting is done, which the bridge did."""
+    """A packet that arrives at the IP layer of a namespace. `translated`: the bridge has already done prerouting."""
 
     namespace: Namespace
     link: Link
@@ -42,7 +42,7 @@ class Arrival(NamedTuple):
 
 
 class Links:
-    """All links of a lab, on one way. All of it raises `Ended` where the way ends."""
+    """All links of a lab, on one path. Every method raises `Ended` where the path ends."""
 
     def __init__(self, state: State, way: Way, netfilter: Netfilter) -> None:
         self._state = state
@@ -50,7 +50,7 @@ class Links:
         self._netfilter = netfilter
 
     def carry(self, departure: Departure) -> Arrival:
-        """Where a packet gets to."""
+        """Where a packet arrives."""
         namespace, packet, hop, tracked = departure
         link = link_named(namespace, hop.link)
         mac = self._neighbour(namespace, link, hop.gateway or packet.destination, packet.source)
@@ -60,7 +60,7 @@ class Links:
         return self._way.end(namespace, "dropped", reason)
 
     def _neighbour(self, namespace: Namespace, link: Link, address: str, source: str) -> str:
-        """The MAC address of a neighbour, to whom a packet from `source` is to be sent."""
+        """The MAC address of a neighbour, for sending a packet from `source`."""
         for entry in namespace.neighbours:
             if (entry.address, entry.link) == (address, link.name) and entry.mac and entry.state in _USABLE:
                 return entry.mac
@@ -71,8 +71,8 @@ class Links:
         if asked is None:
             raise self._drop(namespace, f"no neighbour {address}: nothing answers for it on {link.name}")
         station, end = asked
-        # By arp_solicit the packet's source asks if it is an address of this namespace, and arp_process answers nobody
-        # whose packets would be thrown away; who has no address is always answered (RFC 5227, 1.1).
+        # arp_solicit asks with the packet's source, if that is an address of this namespace. arp_process does not
+        # answer a source whose packets it would drop; a question without a source is always answered (RFC 5227, 1.1).
         own = bool(source) and is_local(namespace, source)
         asker = source if own else address_on(namespace, link.name, address, address)
         if asker and (trouble := source_trouble(station, end, asker, address)):
@@ -82,7 +82,7 @@ class Links:
     def _send(self, namespace: Namespace, link: Link, frame: Frame, tracked: Tracked | None) -> Arrival:
         if not link.up:
             raise self._drop(namespace, f"{link.name} is down")
-        # A second after the carrier went, the queueing discipline (noop) drops what a tap would have seen before.
+        # A second after the carrier is lost, the queueing discipline (noop) drops packets before a tap sees them.
         if link.carrier or self._way.choose((True, False)):
             self._way.see(namespace, link, "out", frame)
         if not link.carrier:
@@ -94,10 +94,10 @@ class Links:
         return self._wire(namespace, link, frame)
 
     def _wire(self, namespace: Namespace, link: Link, frame: Frame) -> Arrival:
-        """To the other end of a veth pair. What that does not take was last seen here."""
+        """To the other end of a veth pair. A packet that the other end does not take is last seen here."""
         other = self._state.namespaces.get(link.peer[0]) if link.peer else None
         if link.peer is None or other is None:
-            raise self._drop(namespace, f"it is not known where {link.name} leads")
+            raise self._drop(namespace, f"the other end of {link.name} is unknown")
         end = link_named(other, link.peer[1])
         if not end.up:
             raise self._drop(namespace, f"{end.name} of {other.owner}, where {link.name} leads, is down")
@@ -172,10 +172,10 @@ class Links:
         return self._cross(namespace, bridge, port, frame, tracked)
 
     def _redirected(self, namespace: Namespace, bridge: Link, frame: Frame) -> Frame:
-        """DNAT on a bridge port (br_nf_pre_routing_finish): the kernel asks its routes where the frame is to go now.
+        """DNAT on a bridge port (br_nf_pre_routing_finish): the kernel looks up the route of the new destination.
 
-        What goes back out of the same bridge is only bridged: no TTL is taken. Unless the kernel has the neighbour's
-        header at hand it sends it by way of the bridge's own device, where a tap sees it.
+        A frame that leaves by the same bridge is only bridged: its TTL stays. Unless the kernel has the neighbour's
+        header cached, it sends the frame through the bridge's own device, where a tap sees it.
         """
         packet = frame.packet
         route = lookup(namespace, packet.destination, source=packet.source, incoming=bridge.name)
@@ -188,7 +188,7 @@ class Links:
         address = hop.gateway or packet.destination
         frame = frame._replace(to=self._neighbour(namespace, bridge, address, packet.source))
         known = next((e.state for e in namespace.neighbours if (e.address, e.link) == (address, bridge.name)), "")
-        # The header of one that is stale, or not known before this packet, is not used as it stands.
+        # The cached header is not used if the neighbour is stale, or was not known before this packet.
         slow = known == "stale" or (not known and not self._way.answering)
         if self._way.choose((False, True) if known == "reachable" else (True,) if slow else (True, False)):
             self._way.see(namespace, bridge, "out", frame)
@@ -204,7 +204,7 @@ class Links:
             packet = self._netfilter.leave(namespace, frame.packet, tracked, NextHop("", bridge.name))
             frame = frame._replace(packet=packet)
         if _has_netfilter(namespace, frame.version) and frame.size > egress.mtu:
-            # br_netfilter, which puts fragments together, takes apart as a router would (br_nf_dev_queue_xmit).
+            # br_netfilter reassembles fragments, and fragments again as a router would (br_nf_dev_queue_xmit).
             if not frame.fragmentable:
                 raise self._drop(namespace, _too_long(frame, egress, namespace))
             self._way.because(f"fragmented for the MTU {egress.mtu} of {egress.name}")
@@ -244,11 +244,11 @@ def _is_own(namespace: Namespace, bridge: Link, mac: str) -> bool:
 
 
 def _calls(namespace: Namespace, frame: Frame) -> bool:
-    """Whether a frame that crosses a bridge meets the rules of IP; what a tunnel carries does not."""
+    """Whether a frame that crosses a bridge meets the rules of IP; the inner packets of a tunnel do not."""
     return frame.carrier is None and _has_netfilter(namespace, frame.version)
 
 
 def _has_netfilter(namespace: Namespace, version: int) -> bool:
-    """Whether br_netfilter works on bridges."""
+    """Whether br_netfilter is active on bridges."""
     suffix = "iptables" if version == 4 else "ip6tables"
     return bool(namespace.sysctls.get(f"net/bridge/bridge-nf-call-{suffix}", 0))

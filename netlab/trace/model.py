@@ -15,10 +15,10 @@ Direction = Literal["in", "out"]
 class Hop(msgspec.Struct, frozen=True):
     """A packet at one interface: the headers it had there, and what changed since the hop before.
 
-    `direction` is the interface's: `out` is what its owner sends there. Addresses and ports are those of the packet
-    that was sent; what carries it is `encapsulation` (`VXLAN 1 192.0.2.1 > 192.0.2.2`, empty on bare wires). `changed`
-    says how the headers differ from the hop before, `by` which named thing did it (a Service's port and policy with its
-    rule, a route). `nanoseconds` are since the first hop; in a prediction they are 0.
+    `direction` is `out` if the interface's owner sends the packet. Addresses and ports are those of the inner packet;
+    `encapsulation` is the tunnel around it (`VXLAN 1 192.0.2.1 > 192.0.2.2`, or empty). `changed` says how the headers
+    differ from the hop before, `by` what caused it (a Service's port and policy with its rule, a route). `nanoseconds`
+    are since the first hop; in a prediction they are 0.
     """
 
     node: str
@@ -39,7 +39,7 @@ class Hop(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of a packet: where it ended and why, one word for programs and a sentence for people."""
+    """Where a packet ended and why: a word for programs and a sentence for people."""
 
     outcome: Literal["delivered", "refused", "rejected", "dropped"]
     node: str
@@ -47,7 +47,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Path(msgspec.Struct, frozen=True):
-    """A way there, and the way of the reply."""
+    """The way there, and the way of the reply."""
 
     hops: list[Hop]
     reply: list[Hop]
@@ -55,11 +55,11 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """A packet that was followed, beside the prediction from the lab's state.
+    """A packet that was followed, and the prediction from the lab's state.
 
-    `predicted` are the ways that the state allows (one for each endpoint that a Service may choose); `agrees` says
-    whether the observed way is one of them, and `differences` at which hop it is not. `notes` say what else is to be
-    known: that what was dialled is not ready, that the lab changed meanwhile and the probe was sent again.
+    `predicted` are the paths that the state allows (one for each endpoint that a Service may choose); `agrees` says
+    whether the observed path is one of them, and `differences` where it is not. `notes` have further information: that
+    the destination is not ready, or that the lab changed in the meantime and the probe was sent again.
     """
 
     source: str

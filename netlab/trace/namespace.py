@@ -1,4 +1,4 @@
-"""What a network namespace tells of itself, by rtnetlink and sock_diag: all that decides where its packets go.
+"""Reads from a network namespace, by rtnetlink and sock_diag, everything that decides where its packets go.
 
 Constants are the kernel's (include/uapi/linux: rtnetlink.h, if_link.h, fib_rules.h, neighbour.h, netconf.h,
 inet_diag.h).
@@ -69,8 +69,8 @@ _SYSCTLS = (
     "net/bridge/bridge-nf-call-ip6tables",
 )
 _WAITING: dict[state.Protocol, tuple[int, int]] = {"tcp": (TCP, 10), "udp": (UDP, 7)}
-"""The numbers of protocols, and the states of their sockets that wait: TCP's listeners (TCP_LISTEN), and UDP's that are
-connected to nobody (TCP_CLOSE)."""
+"""Protocol numbers, and the states of sockets that accept new peers: TCP_LISTEN for TCP, TCP_CLOSE for an unconnected
+UDP socket."""
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _INET_DIAG_SKV6ONLY = 4, 20, 11
 _DIAG_REQUEST = struct.Struct("=BBxxI48x")
 _DIAG_ANSWER = struct.Struct("!4xH2x16s")
@@ -78,7 +78,7 @@ _DIAG_ANSWER_SIZE = 72
 
 
 class Observed(NamedTuple):
-    """A namespace as it tells of itself: `peers` are (number of the namespace, index) by a veth's name."""
+    """What was read from a namespace; `peers` has (namespace id, interface index) by a veth's name."""
 
     namespace: Namespace
     indexes: Mapping[int, str]
@@ -86,7 +86,7 @@ class Observed(NamedTuple):
 
 
 def observe(owner: str, machine: str) -> Observed:
-    """What the present network namespace has. Raises `NetlinkError`."""
+    """What the current network namespace has. Raises `NetlinkError`."""
     with Rtnetlink() as kernel:
         payloads = kernel.ask(
             Message(
@@ -211,7 +211,7 @@ def _rules(kernel: Rtnetlink) -> Iterator[state.Rule]:
 
 
 def _entries(kernel: Rtnetlink, family: int) -> Iterator[tuple[int, int, dict[int, bytes]]]:
-    """Of a family's table of neighbours: index, state and attributes of each."""
+    """The entries of a family's neighbour table: index, state and attributes of each."""
     request = Message("neighbours", _RTM_GETNEIGH, NLM_F_DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0))
     for payload in kernel.ask(request):
         _, index, nud, _, _ = _NEIGHBOUR.unpack_from(payload)
@@ -229,7 +229,7 @@ def _neighbour_entries(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[
 def _forwarding(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[state.Forwarding]:
     for index, nud, found in _entries(kernel, AF_BRIDGE):
         destination = address_text(found[_NDA_DST]) if _NDA_DST in found else ""
-        # What is neither a bridge's nor a tunnel's are the groups that a link listens to.
+        # Entries of neither a bridge nor a tunnel are the multicast groups that a link listens to.
         if index in names and (destination or _NDA_MASTER in found):
             local = bool(nud & _NUD_PERMANENT) and not destination
             yield state.Forwarding(found[_NDA_LLADDR].hex(":"), names[index], destination, local)
@@ -250,7 +250,7 @@ def _sysctls(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[tuple[str,
 
 
 def _listeners() -> Iterator[state.Listener]:
-    """The sockets that accept new peers; one of IPv6 that takes IPv4, too, is told as two."""
+    """The sockets that accept new peers; an IPv6 socket that also takes IPv4 is listed twice."""
     with Netlink(_NETLINK_SOCK_DIAG) as kernel:
         for protocol, (number, waiting) in _WAITING.items():
             for family in (AF_INET, AF_INET6):

@@ -1,4 +1,4 @@
-"""Netfilter's part in a way: what the hooks of a network namespace do to a packet, with conntrack and the proxy."""
+"""Netfilter's part of a path: what the hooks of a network namespace do to a packet, with conntrack and the proxy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from netlab.trace.way import Way
 
 
 class Netfilter:
-    """The hooks of every namespace on one way, and the flows that they know by now."""
+    """The hooks of every namespace on one path, and the flows that they know so far."""
 
     def __init__(self, state: State, way: Way) -> None:
         self._state = state
@@ -20,7 +20,7 @@ class Netfilter:
         self._flows = {owner: list(namespace.flows) for owner, namespace in state.namespaces.items()}
 
     def arrive(self, namespace: Namespace, packet: Packet, incoming: str) -> tuple[Tracked | None, Packet]:
-        """Prerouting, or output (`incoming` is empty): conntrack, and for the first packet of a flow the proxy."""
+        """Prerouting, or output (if `incoming` is empty): conntrack, and for a flow's first packet the proxy."""
         if not self._tracks(namespace):
             return None, packet
         tracked = Tracked(packet, self._flows[namespace.owner])
@@ -32,7 +32,7 @@ class Netfilter:
         return tracked, tracked.arriving(packet)
 
     def admit(self, namespace: Namespace, packet: Packet, tracked: Tracked | None) -> None:
-        """Input, forward or output: the proxy's filter chains, which only first packets meet. Raises `Ended`."""
+        """Input, forward or output: the proxy's filter chains, which see only first packets. Raises `Ended`."""
         if tracked is None or tracked.refusal is None or not tracked.new:
             return
         refusal, name = tracked.refusal
@@ -52,7 +52,7 @@ class Netfilter:
         return self.confirm(namespace, packet, tracked)
 
     def confirm(self, namespace: Namespace, packet: Packet, tracked: Tracked | None) -> Packet:
-        """The packet as the last hook leaves it; from then on its flow is known (nf_conntrack_confirm)."""
+        """The packet after the last hook; from then on its flow is known (nf_conntrack_confirm)."""
         if tracked is None:
             return packet
         packet = tracked.leaving(packet)

@@ -1,9 +1,9 @@
-"""What nftables does to one probe's packets in one network namespace: every rule that it meets, as the kernel tells.
+"""What nftables does to one probe's packets in one network namespace: every rule they meet, as the kernel reports it.
 
-The packets are told by what no translation changes (`Signature`), not by addresses and ports, so that the same rules
-find them before and behind every DNAT and masquerade, inside a tunnel, and on their way back. The table that marks them
-belongs to a socket (NFT_TABLE_F_OWNER, Linux 5.12): it is gone when the socket is, even if by kill -9, and `nft flush
-ruleset` leaves it alone. Constants are the kernel's (include/uapi/linux/netfilter/nf_tables.h).
+The packets are recognised by what no translation changes (`Signature`), not by addresses and ports. So the same rules
+find them before and after every DNAT and masquerade, inside a tunnel, and on their way back. The table that marks them
+belongs to a socket (NFT_TABLE_F_OWNER, Linux 5.12): it goes with the socket, even on kill -9, and `nft flush ruleset`
+leaves it alone. Constants are the kernel's (include/uapi/linux/netfilter/nf_tables.h).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from netlab.net.nfrules import FAMILIES, Chain
 from netlab.net.notices import Notices
 
 TABLE_PREFIX = "netlab-trace-"
-"""What the names of the tables of all traces begin with; the process's number follows."""
+"""The prefix of the table's name in every trace; the process id follows."""
 
 _NETLINK_NETFILTER = 12
 _GROUP_NFTRACE = 9
@@ -49,11 +49,11 @@ _IP_HEADERS = (20, 40)
 
 
 MakeSocket = Callable[[int, int, int], socket.socket]
-"""Makes a socket of a family, kind and protocol, in whatever network namespace; it may raise `OSError`."""
+"""Makes a socket of a family, kind and protocol, in some network namespace; it may raise `OSError`."""
 
 
 class Pattern(NamedTuple):
-    """Bytes at an offset from the transport header: at least `first` and at most `last`, as numbers on the wire."""
+    """Bytes at an offset from the transport header, from `first` to `last` as big-endian numbers."""
 
     offset: int
     first: bytes
@@ -61,18 +61,18 @@ class Pattern(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What tells the packets of a probe and of its answers: any of these patterns, under a protocol's number."""
+    """How to recognise the packets of a probe and of its answers: the protocol number, and any of these patterns."""
 
     protocol: int
     patterns: tuple[Pattern, ...]
 
 
 class Step(NamedTuple):
-    """A rule that matched, or the policy of a chain, and what it said about a packet.
+    """A rule that matched, or the policy of a chain, and its verdict on a packet.
 
     `packet` is the same number for all steps of a packet in a network namespace, as long as it is not encapsulated.
-    `network` and `transport` are the beginnings of its headers in the first step of each base chain, and else empty.
-    `handle` is the rule's number, 0 for a policy; `iif` and `oif` are the numbers of interfaces, 0 where there is none.
+    `network` and `transport` are the first bytes of its headers in the first step of each base chain, otherwise empty.
+    `handle` is the rule's number, 0 for a policy; `iif` and `oif` are the interfaces' indexes, 0 for none.
     """
 
     family: str
@@ -93,10 +93,10 @@ class Tracer:
 
     Raises `NetlinkError` and `OSError`.
 
-    With `tracked` it follows the connection too: whatever connection tracking says belongs to it, such as an answer
-    that shares no bytes with the question, or an ICMP error. That turns connection tracking on, so it is for namespaces
-    that have it anyway. `lost` tells that the kernel had more to say than was read in time; `table` is the name of the
-    table that marks the packets.
+    With `tracked` it also follows the connection: everything that conntrack assigns to it, such as an answer that
+    shares no bytes with the question, or an ICMP error. That turns conntrack on, so use it only in namespaces that
+    have it anyway. `lost` says that the kernel reported more than was read in time; `table` is the name of the table
+    that marks the packets.
     """
 
     def __init__(self, signature: Signature, make: MakeSocket = socket.socket, *, tracked: bool) -> None:
@@ -117,13 +117,13 @@ class Tracer:
         self.close()
 
     def close(self) -> None:
-        """Stop watching: the table goes with its socket."""
+        """Stop watching; the kernel removes the table with its socket."""
         self._owner.close()
         self._notices.close()
 
     @property
     def lost(self) -> bool:
-        """Whether more happened than there was room to tell."""
+        """Whether the kernel reported more than the socket's buffer could hold."""
         return self._notices.lost > 0
 
     def fileno(self) -> int:
@@ -131,7 +131,7 @@ class Tracer:
         return self._notices.fileno()
 
     def steps(self) -> list[Step]:
-        """What happened since the last call, in its order."""
+        """What happened since the last call, in order."""
         return [step for data in self._notices.datagrams() for step in decode(data)]
 
 
@@ -145,7 +145,7 @@ def _step(payload: bytes) -> Step:
     verdict = dict(attributes(found.get(5, b"")))
     code = _S32.unpack(verdict[_VERDICT_CODE])[0] if verdict else _S32.unpack(found[16])[0]
     return Step(
-        # The table's family; NFPROTO (15) is the packet's.
+        # The table's family; attribute NFPROTO (15) has the packet's.
         _FAMILY_NAMES.get(payload[0], str(payload[0])),
         _text(found.get(1, b"")),
         _text(found.get(2, b"")),
@@ -215,7 +215,7 @@ def _base_chain(chain: Chain, hook: int, priority: int) -> Message:
 
 
 def _flows(table: str) -> Message:
-    """The set of the numbers of connections to which packets of the signature belonged."""
+    """A set with the conntrack ids of the connections of matching packets."""
     fields = {3: _U32.pack(_SET_EVAL), 4: _U32.pack(0), 5: _U32.pack(4), 10: _U32.pack(1)}
     payload = _HEADER.pack(FAMILIES["inet"], 0, 0) + _name(1, table) + _name(2, "flows")
     payload += b"".join(attribute(kind, value) for kind, value in fields.items())

@@ -1,4 +1,4 @@
-"""What really becomes of a probe: it is sent while all taps, nftables and connection tracking are watched."""
+"""What really happens to a probe: sends it while watching all taps, nftables and connection tracking."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Observation(NamedTuple):
     """What was seen of a probe.
 
     `journeys` are those of its connection, in the order in which they began. `passages` are the ways through nftables,
-    `texts` what rules say and `networks` the CNI networks by the addresses that they masquerade, both by namespace.
-    `thrown` says why the kernel threw packets away meanwhile (anybody's), by namespace. `lost` says that the kernel had
-    more to tell than was read.
+    `texts` the text of rules and `networks` the CNI networks by the addresses that they masquerade, both by namespace.
+    `thrown` says why the kernel dropped packets in the meantime (not only the probe's), by namespace. `lost` says that
+    the kernel reported more than was read.
     """
 
     result: Result
@@ -49,9 +49,9 @@ class Observation(NamedTuple):
 
 
 class Watch:
-    """Watches the taps and namespaces given to it, from its making until `finish`. Use it as a block.
+    """Watches taps and their namespaces, from its creation until `finish`. Use it as a context manager.
 
-    `tracked` are the owners of the namespaces in which connection tracking is on. Raises as the engine does,
+    `tracked` are the owners of the namespaces in which connection tracking is on. Raises what the engine raises, and
     `UnsupportedError` where the kernel cannot trace.
     """
 
@@ -84,7 +84,7 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # For each table that goes with its socket the kernel waits until every processor has seen it go.
+        # In parallel: for each table that it removes with a socket, the kernel waits for every processor.
         with ThreadPoolExecutor(max(len(self._tracers), 1)) as threads:
             list(threads.map(Tracer.close, self._tracers.values()))
         self._stack.close()
@@ -92,14 +92,14 @@ class Watch:
     def finish(self, sender: Sender, result: Result, stations: Mapping[tuple[str, str], str]) -> Observation:
         """What was seen of the sender's probe.
 
-        `stations` are the interfaces that take only what is for them, by owner and name, with their MAC addresses.
+        `stations` are the interfaces that accept only frames for themselves: their MAC addresses, by owner and name.
         """
         time.sleep(_SETTLING)
         self._engine.stop()
         frames = _heeded(list(self._engine.frames()), stations)
         sightings = [each for frame in frames if (each := sighting(*frame[:4])) is not None]
         translations = [
-            # Not when it was told: it is heard later than its packets are seen.
+            # Without the event's time, which is later than that of its packets.
             known(network.owner, event.entry)
             for network, events in self._events.items()
             for event in events.read()
@@ -138,7 +138,7 @@ def _sources(passages: Iterable[Passage]) -> list[bytes]:
 
 
 def _heeded(frames: Sequence[Frame], stations: Mapping[tuple[str, str], str]) -> list[Frame]:
-    """The frames without those that nobody heeds.
+    """The frames without copies that their receivers ignore.
 
     A bridge that has not learnt a MAC address yet sends a frame to all its ports, so that others get copies.
     """
@@ -164,11 +164,11 @@ def _of(sender: Sender, found: Iterable[Journey]) -> list[Journey]:
 
 
 def expression(signature: Signature) -> str:
-    """What the taps take, in the language of pcap-filter(7): the probe, its answers, and any ICMP error."""
+    """What the taps record, as a pcap-filter(7) expression: the probe, its answers, and any ICMP error."""
     if signature.protocol in (1, 58):
         return "icmp or icmp6"
     if signature.protocol == 17:
-        # Answers have what bytes they like; tunnels are looked into by the filter itself.
+        # An answer may have any bytes; the filter itself looks into tunnels.
         return "(udp and not port 4789) or icmp or icmp6"
     tests = [test for pattern in signature.patterns for test in _tests(pattern)]
     return " or ".join([*tests, "icmp", "icmp6"])

@@ -1,8 +1,8 @@
 """What should happen to a packet in a lab's state: the path through the kernel, hop by hop. Pure.
 
-The walk goes where the kernel goes, in the order in which taps show it (Linux 6.x): from the IP layer of a namespace,
-which is here, over links (netlab.trace.links) to that of the next. Where the kernel may choose (an endpoint, an ECMP
-next hop) there is a path for each choice.
+The walk follows the kernel, in the order in which taps show it (Linux 6.x): from the IP layer of a namespace, in this
+module, over links (netlab.trace.links) to that of the next. Where the kernel may choose (an endpoint, an ECMP next
+hop) there is a path for each choice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from netlab.trace.way import Ended, Way
 
 
 def predict(state: State, probe: Probe) -> list[Path]:
-    """Every way that the probe may take, the likelier ones first.
+    """Every path that the probe may take, the likelier ones first.
 
     Ports that the kernel chooses at random are ANY_PORT. Raises `NotFoundError` if the source is not in the state.
     """
@@ -45,7 +45,7 @@ def predict(state: State, probe: Probe) -> list[Path]:
 
 
 class _Walk:
-    """The IP layers' part in one way."""
+    """The IP layers' part of one path."""
 
     def __init__(self, state: State, probe: Probe, way: Way) -> None:
         self._state = state
@@ -75,7 +75,7 @@ class _Walk:
             return ended
 
     def _originate(self, namespace: Namespace, packet: Packet) -> Departure:
-        """A packet of the namespace's own: output."""
+        """A packet that the namespace itself sends: output."""
         packet, route, hop = self._routed_out(namespace, packet)
         if self._sent is None:
             self._sent = packet
@@ -166,13 +166,13 @@ class _Walk:
         assert sent is not None
         expected = packet.quoted == sent.ends if packet.quoted else packet.ends == inverse(sent.ends)
         if namespace.owner == self._probe.source and expected:
-            return self._way.end(namespace, "delivered", "the answer came")
+            return self._way.end(namespace, "delivered", "the answer arrived")
         about = packet.quoted or packet.ends
         return self._way.end(namespace, "dropped", f"{namespace.owner} has no connection {about}")
 
 
 def _first(probe: Probe) -> Packet:
-    """The packet that the probe is, before the kernel gave it a source."""
+    """The probe's packet, before the kernel gives it a source."""
     return Packet(
         probe.protocol,
         probe.source_address,

@@ -1,7 +1,7 @@
-"""One real packet and its answer: a TCP connection, a datagram or an echo request that can be told from all others.
+"""One real packet and its answer: a TCP connection, a datagram or an echo request that differs from all others.
 
-What identifies it is where no translation reaches: the initial sequence number of a TCP connection (chosen by
-TCP_REPAIR, tcp(7)), or a word in the payload. See `netlab.trace.nftrace.Signature`.
+It is identified by what no translation changes: the initial sequence number of a TCP connection (chosen by TCP_REPAIR,
+tcp(7)), or a word in the payload. See `netlab.trace.nftrace.Signature`.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from netlab.trace.nftrace import MakeSocket, Pattern, Signature
 from netlab.trace.state import Protocol
 
 Outcome = Literal["answered", "refused", "failed", "silent"]
-"""By data or a handshake; by a closed port or a rule that rejects; by the kernel, which says why; not at all."""
+"""Data or a handshake came; a closed port or a rule rejected it; the kernel failed, and says why; nothing came."""
 
 # linux/tcp.h, linux/in.h, linux/in6.h: Python 3.11 has no names for them.
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
 _TCP_SEND_QUEUE = 2
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 _ICMP: dict[int, tuple[int, int, int]] = {socket.AF_INET: (1, 8, 0), socket.AF_INET6: (58, 128, 129)}
-"""By family: the protocol's number, and the types of an echo request and its reply."""
+"""By family: the protocol number, and the types of an echo request and its reply."""
 _NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _ECHO = struct.Struct("!BBHHH")
 _TRANSPORT_HEADER = 8
-"""Of UDP and of an echo."""
+"""The length of a UDP header, and of an echo's."""
 _COMMAND = b"echo "
-"""What agnhost's netexec answers with the rest of the line."""
+"""agnhost's netexec answers this command with the rest of the line."""
 _WORD = 8
 _POLL = 0.005
 _LARGEST = 1 << 16
 
 
 class Result(NamedTuple):
-    """How a probe ended, as its sender saw it; `reason` is the kernel's where it gives one."""
+    """How a probe ended for its sender; `reason` is the kernel's, if it gives one."""
 
     outcome: Outcome
     reason: str = ""
 
 
 class Sender:
-    """Sends one probe to an address and port from where `make` makes sockets, and waits for the answer.
+    """Sends one probe to an address and port, from the namespace in which `make` makes sockets; waits for the answer.
 
-    `size` is the length of the IP packet in bytes, headers and all; one that is given may not be taken apart on its
-    way. 0 is as small as can be. Of TCP it is the SYN, which has no size to choose. Raises `OSError` when there is no
-    such socket to be had.
+    `size` is the length of the IP packet in bytes, including headers; such a packet may not be fragmented on its way.
+    0 is the smallest possible. The probe of TCP is the SYN, which has a fixed size. Raises `OSError` when no such
+    socket can be made.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Sender:
         self._number = _ICMP[self.family][0] if protocol == "icmp" else _NUMBERS[protocol]
         self._payload = size - (40 if self.family == socket.AF_INET6 else 20) - _TRANSPORT_HEADER if size else 0
         self.source_port = 0
-        """Of ICMP the identifier of the echo."""
+        """For ICMP, the identifier of the echo."""
         kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "icmp": socket.SOCK_RAW}[protocol]
         self._socket = make(self.family, kind, self._number if protocol == "icmp" else 0)
         try:
@@ -87,7 +87,7 @@ class Sender:
             ):
                 self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
         elif self._payload and self.family == socket.AF_INET:
-            # An MTU that an earlier probe met is not obeyed, or the packet would not be sent at all.
+            # Ignore the path MTU that an earlier probe discovered, or the packet would not be sent at all.
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         elif self._payload:
             self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
@@ -104,15 +104,15 @@ class Sender:
         self.close()
 
     def close(self) -> None:
-        """Close the socket; of a connection that stands, in peace."""
+        """Close the socket, and so end an open connection in the normal way."""
         self._socket.close()
 
     @property
     def signature(self) -> Signature:
-        """What tells the probe and its answers from all other packets."""
+        """What distinguishes the probe and its answers from all other packets."""
         if self.protocol == "tcp":
             first = self._sequence.to_bytes(4, "big")
-            # The SYN and the FIN count.
+            # The SYN and the FIN each take a sequence number.
             last = (self._sequence + 2).to_bytes(4, "big")
             return Signature(self._number, (Pattern(4, first, last), Pattern(8, first, last)))
         begins = (
@@ -122,11 +122,11 @@ class Sender:
 
     @property
     def source(self) -> str:
-        """The address that it is sent from, once it is: until then, `0.0.0.0` or `::`."""
+        """The address that it was sent from; before that, `0.0.0.0` or `::`."""
         return str(self._socket.getsockname()[0])
 
     def send(self, timeout: float) -> Result:
-        """Send it, and wait for the answer for at most so many seconds."""
+        """Send it, and wait at most `timeout` seconds for the answer."""
         self._socket.settimeout(timeout)
         ask = {"tcp": self._connect, "udp": self._datagram, "icmp": self._echo}[self.protocol]
         try:
@@ -153,7 +153,7 @@ class Sender:
         _, request, reply = _ICMP[self.family]
         data = self._word.ljust(self._payload, b".")
         packet = _ECHO.pack(request, 0, 0, self.source_port, 1) + data
-        if self.family == socket.AF_INET:  # the kernel has its own way with ICMPv6 (RFC 3542, 3.1)
+        if self.family == socket.AF_INET:  # for ICMPv6 the kernel computes it (RFC 3542, 3.1)
             packet = _ECHO.pack(request, 0, _checksum(packet), self.source_port, 1) + data
         self._socket.connect((self.destination[0], 0))
         self._socket.send(packet)

@@ -1,6 +1,6 @@
-"""The State of a lab that is up: what its network namespaces have, and what its proxies should do.
+"""Reads the State of a running lab: what its network namespaces have, and what its proxies should do.
 
-`observe` (netlab.trace.namespace) runs in every namespace in turn; what it tells is joined here.
+`observe` (netlab.trace.namespace) runs in every namespace in turn; this module joins the results.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ T = TypeVar("T", bound=Object)
 
 _NUMBERS = {"tcp": TCP, "udp": UDP}
 _EGRESS, _UNDERLAY = "netlab-egress", "eth0"
-"""The pod network's own masquerading (netlab.node.network_apply)."""
+"""The masquerading of the pod network (netlab.node.network_apply)."""
 
 
 def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None) -> State:
-    """The state of a lab, now. With a `probe` that has a source port also the conntrack entries that concern it.
+    """The current state of a lab. With a `probe` that has a source port, also the conntrack entries that concern it.
 
-    `networks` is used if it is there already. Raises `NotFoundError` or `UnavailableError` when the lab is not up.
+    `networks` is used if given. Raises `NotFoundError` or `UnavailableError` when the lab is not up.
     """
     if networks is None:
         with Networks(lab) as made:
@@ -67,7 +67,7 @@ def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None)
 
 
 def read_namespaces(networks: Networks) -> dict[str, Namespace]:
-    """What every network namespace of the lab has, by owner: the machines' first. Raises `UnavailableError`."""
+    """What every network namespace of the lab has, by owner, machines first. Raises `UnavailableError`."""
     observed = {}
     for network in networks.listed():
         with contextlib.suppress(NotFoundError):  # a pod that has just gone
@@ -77,7 +77,7 @@ def read_namespaces(networks: Networks) -> dict[str, Namespace]:
 
 
 class _Objects:
-    """What of the API decides what proxies do."""
+    """The API objects that decide what proxies do."""
 
     def __init__(self, lab: Lab) -> None:
         self._client = lab.client()
@@ -107,7 +107,7 @@ def _masquerades(node: Node, spec: LabSpec) -> Iterator[Masquerade]:
 def _wires(networks: Networks, observed: Mapping[Network, Observed]) -> dict[tuple[Network, str], tuple[Network, str]]:
     """What is at the other end of each veth pair, by network and name.
 
-    Machines are asked, whose numbers for their pods' namespaces tell it for those, too.
+    Only machines are asked: the ids that they have for their pods' namespaces give the pods' side too.
     """
     found = {}
     machines = [network for network in observed if not network.sandbox]
@@ -124,7 +124,7 @@ def _wires(networks: Networks, observed: Mapping[Network, Observed]) -> dict[tup
 
 
 def _joined(network: Network, seen: Namespace, ends: Mapping[tuple[Network, str], tuple[Network, str]]) -> Namespace:
-    """The namespace with the other ends of its veth pairs."""
+    """The namespace, completed with the other ends of its veth pairs."""
     links = []
     for link in seen.links:
         other, name = ends.get((network, link.name), (None, ""))
@@ -133,7 +133,7 @@ def _joined(network: Network, seen: Namespace, ends: Mapping[tuple[Network, str]
 
 
 def flows_of(version: int, protocol: str, source_port: int) -> list[Flow]:
-    """The conntrack entries of the present namespace whose senders sent from that port. Raises `NetlinkError`."""
+    """The conntrack entries of the current namespace with that original source port. Raises `NetlinkError`."""
     return [
         Flow(protocol, _ends(each.original), _ends(each.reply))
         for each in nfconntrack.entries(AF_INET if version == 4 else AF_INET6)

@@ -1,4 +1,4 @@
-"""Which route a network namespace takes, and which address it speaks by. Pure."""
+"""Which route a network namespace takes, and which source address. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from netlab.trace.state import Link, Namespace, NextHop, Route, Rule
 
 _LOCAL, _MAIN, _DEFAULT = 255, 254, 253
 _RULES = (Rule(0, _LOCAL), Rule(32766, _MAIN), Rule(32767, _DEFAULT))
-"""Those of a new network namespace."""
+"""The rules of a new network namespace."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @functools.lru_cache(maxsize=4096)
 def network(text: str) -> Network:
-    """A network, or an address as the network of itself alone."""
+    """A network; an address becomes a network of one address."""
     return ipaddress.ip_network(text, strict=False)
 
 
 @functools.lru_cache(maxsize=4096)
 def within(address: str, networks: str) -> bool:
-    """Whether an address is of a network; of no network of the other family."""
+    """Whether an address is in a network of the same family."""
     wanted, given = network(networks), network(address)
     return wanted.version == given.version and given.subnet_of(wanted)  # type: ignore[arg-type]
 
@@ -31,9 +31,9 @@ def within(address: str, networks: str) -> bool:
 def lookup(
     namespace: Namespace, destination: str, *, source: str = "", incoming: str = "", outgoing: str = ""
 ) -> Route | None:
-    """The route to an address; None if there is none. Rules are asked in order, the longest prefix wins in a table.
+    """The route to an address, or None. Rules apply in order; in a table the longest prefix wins.
 
-    `incoming` is the link by which the packet came (empty: it is the namespace's own).
+    `incoming` is the link by which the packet arrived (empty: the namespace itself sends it).
     """
     version = network(destination).version
     for rule in sorted(namespace.rules or _RULES, key=lambda rule: rule.priority):
@@ -64,18 +64,18 @@ def _in_table(routes: Iterable[Route], table: int, destination: str) -> Route | 
 
 
 def no_way(route: Route | None, destination: str) -> str:
-    """Why a packet goes no further, where `lookup` found nothing that leads on."""
+    """Why a packet goes no further when `lookup` found no usable route."""
     return f"no route to {destination}" if route is None else f"route {route}"
 
 
 def is_local(namespace: Namespace, address: str) -> bool:
-    """Whether what is sent there is for the namespace itself."""
+    """Whether the address is one of the namespace itself."""
     route = lookup(namespace, address)
     return route is not None and route.kind == "local"
 
 
 def forwards(namespace: Namespace, link: Link, version: int) -> bool:
-    """Whether the namespace is a router to what comes by a link."""
+    """Whether the namespace forwards packets that arrive by a link."""
     if version == 4:
         general = namespace.sysctls.get("net/ipv4/ip_forward", 0)
         return bool(namespace.sysctls.get(f"net/ipv4/conf/{link.name}/forwarding", general))
@@ -83,9 +83,9 @@ def forwards(namespace: Namespace, link: Link, version: int) -> bool:
 
 
 def source_trouble(namespace: Namespace, link: Link, source: str, destination: str) -> str:
-    """Why a packet that came by a link is not believed its source (fib_validate_source); empty if it is.
+    """Why the kernel rejects the source of a packet from a link (fib_validate_source); empty if it does not.
 
-    IPv6 believes all.
+    IPv6 accepts every source.
     """
     if ":" in source:
         return ""
@@ -103,7 +103,7 @@ def source_trouble(namespace: Namespace, link: Link, source: str, destination: s
 
 
 def source_address(namespace: Namespace, route: Route, hop: NextHop, destination: str) -> str:
-    """The address that a packet of the namespace's own gets; empty if it has none that would do."""
+    """The source address of a packet that the namespace sends; empty if it has none that fits."""
     if route.source:
         return route.source
     if route.kind == "local":
@@ -112,7 +112,7 @@ def source_address(namespace: Namespace, route: Route, hop: NextHop, destination
 
 
 def address_on(namespace: Namespace, link: str, neighbour: str, destination: str) -> str:
-    """The address that speaks on a link to a neighbour there: what masquerading puts in, too."""
+    """The source address on a link towards a neighbour there; masquerading uses it too."""
     version = network(destination).version
     usable = [
         one
@@ -121,7 +121,7 @@ def address_on(namespace: Namespace, link: str, neighbour: str, destination: str
     ]
     here = [one for one in usable if one.link == link]
     if version == 6:
-        # RFC 6724: an address of the link it leaves by (rule 5), then the longest prefix in common (rule 8).
+        # RFC 6724: an address of the outgoing link (rule 5), then the longest common prefix (rule 8).
         return max(here or usable, key=lambda one: _in_common(one.address, destination)).address if usable else ""
     near = [one for one in here if within(neighbour, f"{one.address}/{one.length}")]
     return next((one.address for one in (*near, *here, *usable)), "")

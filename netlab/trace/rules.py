@@ -1,7 +1,7 @@
-"""From nftables' own words about a packet to names that a person gave: a Service's port and policy, a CNI network.
+"""Translates what nftables reports about a packet to names that people gave: a Service's port, a CNI network.
 
-`passages` groups what the kernel told of a namespace into one list for each time that the packet went through it;
-`decisions` are the rules among them that changed its fate; `read_texts` reads what those rules say.
+`passages` groups the reports of a namespace by packet, one list for each time that a packet went through it;
+`decisions` are the rules among them that changed its fate; `read_texts` reads the text of those rules.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CNI_PORTMAP = "netlab_cni_portmap"
 Chain = tuple[str, str, str]
 """Family, table and name."""
 Texts = Mapping[tuple[Chain, int], str]
-"""What rules say, as nft lists them, by chain and handle."""
+"""The text of rules, as nft lists them, by chain and handle."""
 
 
 class Passage(NamedTuple):
@@ -51,7 +51,7 @@ class Passage(NamedTuple):
 
     @property
     def flows(self) -> list[Flow]:
-        """Whom it was from and to at the beginning of each base chain."""
+        """The packet's source and destination at the beginning of each base chain."""
         return [flow(step) for step in self.steps if step.network]
 
     @property
@@ -63,8 +63,8 @@ class Passage(NamedTuple):
 class Decision(NamedTuple):
     """A rule that changed a packet's fate: what it did, the packet that it met, and why in words.
 
-    `by` begins with the named thing (a Service's port and policy, a network), if the rule is of one that is known here,
-    and goes on with the rule. `service` is that Service's port, NAMESPACE/NAME:PORT.
+    `by` begins with what the rule is for (a Service's port and policy, a network), if that is known here; the rule
+    follows. `service` is that Service's port, NAMESPACE/NAME:PORT.
     """
 
     kind: Kind
@@ -74,7 +74,7 @@ class Decision(NamedTuple):
 
 
 def flow(step: Step) -> Flow:
-    """Source, its port, destination, its port of the packet at a step that tells its headers."""
+    """The packet's source, source port, destination and destination port at a step that has its headers."""
     network, transport = step.network, step.transport
     addresses = (network[12:16], network[16:20]) if network[0] >> 4 == 4 else (network[8:24], network[24:40])
     if protocol(step) in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6):
@@ -85,14 +85,14 @@ def flow(step: Step) -> Flow:
 
 
 def protocol(step: Step) -> int:
-    """The number of the protocol above IP; extension headers are not looked behind."""
+    """The number of the protocol above IP. IPv6 extension headers are not skipped."""
     return step.network[9] if step.network[0] >> 4 == 4 else step.network[6]
 
 
 def passages(machine: str, steps: Iterable[Step], signature: Signature, table: str) -> list[Passage]:
     """The steps of a namespace, by packet. `table` is the one whose rules marked them; its own steps are left out.
 
-    A packet's number changes when its addresses do, on some of the kernel's paths: then its bytes tell.
+    On some of the kernel's paths a packet's number changes with its addresses; then its bytes identify it.
     """
     found: list[list[Step]] = []
     of: dict[int, list[Step]] = {}
@@ -114,7 +114,7 @@ def _matches(step: Step, signature: Signature) -> bool:
     if protocol(step) != signature.protocol:
         return False
     for pattern in signature.patterns:
-        # The kernel tells the first 20 bytes only.
+        # The kernel reports only the first 20 bytes.
         there = step.transport[pattern.offset :][: len(pattern.first)]
         if there and pattern.first[: len(there)] <= there <= pattern.last[: len(there)]:
             return True
@@ -122,9 +122,9 @@ def _matches(step: Step, signature: Signature) -> bool:
 
 
 def read_texts(passages: Iterable[Passage]) -> dict[tuple[Chain, int], str]:
-    """What the rules of the chains that packets met say; nft is asked in the present network namespace.
+    """The text of the rules in the chains that packets met, from nft in the current network namespace.
 
-    A chain that is gone meanwhile, or that nft cannot list, has none.
+    A chain that is gone by now, or that nft cannot list, has none.
     """
     texts: dict[tuple[Chain, int], str] = {}
     for chain in dict.fromkeys(chain for passage in passages for chain in passage.chains):
@@ -135,7 +135,7 @@ def read_texts(passages: Iterable[Passage]) -> dict[tuple[Chain, int], str]:
         ]
         family, table, name = chain
         if family in _IPTABLES and table in _IPTABLES_TABLES:
-            # iptables' rules are best told in its own words; nft 1.0.6 leaves their comments out.
+            # iptables' rules are clearest in its own syntax; nft 1.0.6 omits their comments.
             own = [line for line in _listing(_IPTABLES[family], "-t", table, "-S", name) if line.startswith("-A ")]
             if len(own) == len(listed):
                 listed = [(handle, text) for (handle, _), text in zip(listed, own, strict=True)]
@@ -144,7 +144,7 @@ def read_texts(passages: Iterable[Passage]) -> dict[tuple[Chain, int], str]:
 
 
 def _listing(*argv: str) -> list[str]:
-    """The lines that a program prints; none where there is no such program."""
+    """The lines that a program prints; none if there is no such program."""
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
@@ -155,9 +155,9 @@ def _listing(*argv: str) -> list[str]:
 
 
 def networks_of(addresses: Collection[bytes]) -> dict[bytes, str]:
-    """The CNI networks for whose sake addresses are masqueraded in the present network namespace.
+    """The CNI networks that masquerade these addresses in the current network namespace.
 
-    Elements of the plugin's sets say whose they are: NETWORK/CONTAINER/INTERFACE.
+    The comments of elements in the plugin's sets name the owner: NETWORK/CONTAINER/INTERFACE.
     """
     found = {}
     with Nfnetlink() as kernel:
@@ -172,8 +172,8 @@ def networks_of(addresses: Collection[bytes]) -> dict[bytes, str]:
 def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[bytes, str]) -> list[Decision]:
     """The rules that translated, rejected or dropped the packet.
 
-    `plan` is that of the machine's proxy (empty: it has none), `networks` the CNI networks by the addresses that they
-    masquerade.
+    `plan` is that of the machine's proxy (empty if it has none), `networks` the CNI networks by the addresses that
+    they masquerade.
     """
     found = []
     dialled: tuple[Flow, int] | None = None
@@ -212,7 +212,7 @@ def _is_of_proxy(step: Step) -> bool:
 
 
 def _target(step: Step, frontend: Frontend, plan: Plan) -> Target | None:
-    """What was dialled, if it is a proxy's rule."""
+    """The target that was dialled, if the rule is a proxy's."""
     if not _is_of_proxy(step):
         return None
     return plan.get(frontend) or plan.get(Frontend(None, frontend.protocol, frontend.port))
@@ -224,7 +224,7 @@ def _name(
     if _is_of_proxy(step):
         return _service(kind, frontend, target, plan, met)
     if step.table == _EGRESS:
-        return "egress of the pod network: what leaves the cluster has its node's address"
+        return "egress of the pod network: packets that leave the cluster get their node's address"
     if step.table == _CNI_MASQUERADE:
         return f"ipMasq of CNI network {network}" if network else "ipMasq of a CNI network"
     if step.table == _CNI_PORTMAP:
@@ -233,7 +233,7 @@ def _name(
 
 
 def _service(kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, met: Flow) -> str:
-    """What of a Service it was that decided."""
+    """Which part of a Service decided."""
     if target is None:
         return _nobody(kind, frontend, plan)
     internal = target.scope is Scope.INTERNAL
@@ -278,7 +278,7 @@ def _address(packed: bytes) -> str:
 
 
 def by_machine(found: Iterable[Passage]) -> dict[str, Sequence[Passage]]:
-    """Passages by the machine that they are of."""
+    """Passages by machine."""
     grouped: dict[str, list[Passage]] = {}
     for passage in found:
         grouped.setdefault(passage.machine, []).append(passage)

@@ -31,17 +31,17 @@ from netlab.trace.state import Probe, Protocol, State
 T = TypeVar("T", bound=Object)
 
 _ATTEMPTS = 3
-"""Probes that are sent at most, each because the one before met a change."""
+"""At most this many probes are sent, each because the lab changed during the one before."""
 
 _NAMED = 3
-"""Changes that are named."""
+"""At most this many changes are named."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to trace, in the words of the command line.
+    """What to trace, as given on the command line.
 
-    `size` is of the IP packet in bytes (0: as small as can be); `timeout` in seconds.
+    `size` is that of the IP packet in bytes (0: the smallest possible); `timeout` is in seconds.
     """
 
     source: str
@@ -53,10 +53,10 @@ class Request:
 
 
 def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _: None) -> Trace:
-    """Follow one packet. One that met a change of the lab, and is not delivered as predicted, is sent again.
+    """Follow one packet. If the lab changed in the meantime and it is not delivered as predicted, send it again.
 
-    Raises `NotFoundError` and `UsageError` for names that mean nothing, `UnavailableError` for a lab that is down,
-    `UnsupportedError` where this machine's kernel cannot do it.
+    Raises `NotFoundError` and `UsageError` for unknown names, `UnavailableError` for a lab that is down,
+    `UnsupportedError` if this machine's kernel cannot do it.
     """
     notes: list[str] = []
     with Networks(lab) as networks:
@@ -69,7 +69,7 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
             notes.append(
                 f"{what} while the packet was under way: it was sent again"
                 if left
-                else f"{what} while the packet was under way: try again when the lab is settled"
+                else f"{what} while the packet was under way: try again when the lab has settled"
             )
     return msgspec.structs.replace(found, notes=[*notes, *found.notes])
 
@@ -77,7 +77,7 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
 def _followed(
     lab: Lab, networks: Networks, request: Request, progress: Callable[[str], None]
 ) -> tuple[Trace, list[str]]:
-    """A packet that was followed, and what of the lab was not the same any more at its end."""
+    """A packet that was followed, and what had changed in the lab by the end."""
     client = lab.client()
     nodes = _listed(client.request("GET", NODES.path()), NODES)
     begun = scene(client, networks)
@@ -136,7 +136,7 @@ def _followed(
     path = account.path(expected)
     differences = list(compare.differences(expected, path)) if expected else ["nothing was predicted"]
     if differences and observed.lost:
-        differences.append("but the kernel had more to tell than was read: try again while less is going on")
+        differences.append("but the kernel reported more than could be read: try again when there is less traffic")
     ended = scene(client, networks)
     followed = Trace(
         source=_named(owner),
@@ -158,7 +158,7 @@ def _listed(answer: Mapping[str, object], resource: Resource[T]) -> list[T]:
 
 
 def _owner(address: str, found: Ends, nodes: Iterable[Node], pods: Iterable[Pod], outside: Iterable[str]) -> str:
-    """Whose network namespace the source is in: a pod in its node's own network has no other."""
+    """Whose network namespace the source is in. Nodes come first: a pod with hostNetwork has its node's addresses."""
     for node in nodes:
         if address in [each.address for each in node.status.addresses]:
             return node.metadata.name
@@ -171,14 +171,14 @@ def _owner(address: str, found: Ends, nodes: Iterable[Node], pods: Iterable[Pod]
 
 
 def _concerns(tap: Tap, network: Network, concerned: Iterable[str]) -> bool:
-    """Whether a packet that goes astray could still be seen there: at all machines, but not at every pod's door."""
+    """Whether to watch a tap: all taps of machines, as a packet may go astray, except veths to unconcerned pods."""
     if network.sandbox:
         return network.owner in concerned
     return tap.kind != "veth" or tap.peer.rpartition(" ")[0] in concerned
 
 
 def _stations(state: State) -> dict[tuple[str, str], str]:
-    """The interfaces that are no bridge's ports, with their MAC addresses."""
+    """The interfaces that are not bridge ports, with their MAC addresses."""
     return {
         (owner, link.name): link.mac
         for owner, namespace in state.namespaces.items()
@@ -188,7 +188,7 @@ def _stations(state: State) -> dict[tuple[str, str], str]:
 
 
 def _called(destination: str, address: str, port: int) -> str:
-    """The destination as it was given, with what that does not tell."""
+    """The destination as given, with the address and port if it does not contain them."""
     untold = [] if address in destination else [address]
     if port and not destination.endswith(f":{port}"):
         untold.append(f"port {port}")

@@ -1,4 +1,4 @@
-"""What of a lab a probe may meet, at two times: when it is not the same, what was seen of the probe proves little."""
+"""What a probe may meet in a lab, at two times: if it has changed, what was seen of the probe proves little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from netlab.net.nfelements import Nfnetlink
 
 
 class Scene(NamedTuple):
-    """The objects that decide a way, and the interfaces that are up, each with its network namespace."""
+    """The objects that decide a path, and the interfaces that are up, each with its network namespace."""
 
     pods: Sequence[Pod]
     services: Sequence[Service]
@@ -27,7 +27,7 @@ class Scene(NamedTuple):
 
 
 def scene(client: BlockingClient, networks: Networks) -> Scene:
-    """A lab as it is now. Raises as the client does, `UnavailableError` when the lab has ended."""
+    """A lab as it is now. Raises what the client raises, and `UnavailableError` when the lab has ended."""
     return Scene(
         msgspec.convert(client.request("GET", PODS.path())["items"], list[Pod]),
         msgspec.convert(client.request("GET", SERVICES.path())["items"], list[Service]),
@@ -37,21 +37,21 @@ def scene(client: BlockingClient, networks: Networks) -> Scene:
 
 
 def met(before: Scene, after: Scene) -> Iterator[str]:
-    """What is not the same at two times, in words. Pure."""
+    """What has changed between two times, in words. Pure."""
     was, now = _telling(before), _telling(after)
     for name in dict.fromkeys([*was, *now]):
         if name not in was:
-            yield f"{name} came"
+            yield f"{name} appeared"
         elif name not in now:
-            yield f"{name} went"
+            yield f"{name} disappeared"
         elif was[name] != now[name]:
             yield f"{name} changed"
-    yield from (f"interface {name} came" for name in _names(after.taps, before.taps))
-    yield from (f"interface {name} went" for name in _names(before.taps, after.taps))
+    yield from (f"interface {name} appeared" for name in _names(after.taps, before.taps))
+    yield from (f"interface {name} disappeared" for name in _names(before.taps, after.taps))
 
 
 def unready(now: Scene, address: str, port: int) -> Iterator[str]:
-    """What is dialled there and is not ready, in words. Pure."""
+    """The pods and Services at an address and port that are not ready, in words. Pure."""
     for pod in now.pods:
         if address in [each.ip for each in pod.status.podIPs] and not pod.spec.hostNetwork and not _is_ready(pod):
             yield f"pod {pod.key} is not ready ({pod.status.phase or 'Pending'})"
@@ -66,7 +66,7 @@ def unready(now: Scene, address: str, port: int) -> Iterator[str]:
 
 
 def _telling(one: Scene) -> dict[str, Any]:
-    """By name, what of each object decides a way."""
+    """By name, the part of each object that decides a path."""
     found: dict[str, Any] = {}
     for pod in one.pods:
         addresses = [each.ip for each in pod.status.podIPs]
@@ -75,7 +75,7 @@ def _telling(one: Scene) -> dict[str, Any]:
     for service in one.services:
         found[f"Service {service.key}"] = (service.spec, service.status.loadBalancer)
     for part in one.slices:
-        found.setdefault(f"the list of endpoints of {_service_of(part)}", {})[part.metadata.name] = (
+        found.setdefault(f"the endpoint list of {_service_of(part)}", {})[part.metadata.name] = (
             part.endpoints,
             part.ports,
         )
@@ -91,12 +91,12 @@ def _is_ready(pod: Pod) -> bool:
 
 
 def rules(networks: Networks, machines: Iterable[Network]) -> dict[str, int]:
-    """Which state of nftables each machine has: a number that every change makes another one."""
+    """The generation of each machine's nftables ruleset: every change makes it a new number."""
     return {machine.owner: networks.run(machine, _generation) for machine in machines}
 
 
 def rules_met(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str]:
-    """Whose rules are not the same at two times, in words. Pure."""
+    """Whose rules have changed between two times, in words. Pure."""
     return (f"the rules of {name} changed" for name, number in before.items() if after.get(name) != number)
 
 

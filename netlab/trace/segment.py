@@ -1,4 +1,4 @@
-"""Who is on a segment: what the veth pairs and bridges behind a link lead to. Pure."""
+"""Who is on a segment: what a link's veth pairs and bridges lead to. Pure."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from netlab.trace.state import Link, Namespace, State
 
 
 def link_named(namespace: Namespace, name: str) -> Link:
-    """A link that is there, as what names it was read with it."""
+    """The link of that name. It exists: the name was read together with it."""
     return next(link for link in namespace.links if link.name == name)
 
 
 def ports(namespace: Namespace, bridge: str) -> list[Link]:
-    """Those of a bridge."""
+    """The ports of a bridge."""
     return [link for link in namespace.links if link.master == bridge]
 
 
 def answerer(state: State, namespace: Namespace, link: Link, address: str) -> tuple[Namespace, Link] | None:
-    """Whose address it is that a question (ARP, NDP) from a link asks for, and the link there; None if nobody's."""
+    """The namespace and link that answer a question (ARP, NDP) for an address from a link; None if none does."""
     for station, end in _stations(state, namespace, link):
-        # Linux answers for any of its addresses on any link (arp_ignore 0); NDP for those of the link.
+        # Linux answers ARP for any of its addresses on any link (arp_ignore 0), but NDP only for those of the link.
         if any(one.address == address and (":" not in address or one.link == end.name) for one in station.addresses):
             return station, end
     return None
 
 
 def port_towards(state: State, namespace: Namespace, bridge: Link, mac: str) -> Link | None:
-    """A bridge's port for a frame: by the FDB; else it is flooded, and the port that leads to its addressee counts."""
+    """A bridge's port for a frame, from the FDB. If the frame is flooded: the port that leads to its destination."""
     own = ports(namespace, bridge.name)
     learned = {entry.link for entry in namespace.forwarding if entry.mac == mac and not entry.local}
     for port in own:
@@ -45,7 +45,7 @@ def _stations(state: State, namespace: Namespace, link: Link) -> Iterator[tuple[
 
 
 def _beyond(state: State, port: Link, passed: set[tuple[str, str]]) -> Iterator[tuple[Namespace, Link]]:
-    """Who is at the other end of a veth pair: a station, or a bridge and all behind its other ports."""
+    """Who is at the other end of a veth pair: a station, or a bridge and everything behind its other ports."""
     other = state.namespaces.get(port.peer[0]) if port.peer and port.up and port.carrier else None
     if other is None or port.peer is None or port.peer in passed:
         return

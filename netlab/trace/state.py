@@ -1,7 +1,7 @@
-"""What decides a packet's way through a lab, as values: a probe, and what every network namespace has.
+"""What decides a packet's path through a lab, as values: a probe, and what every network namespace has.
 
-All of it is what the kernel and the API say at one time; `netlab.trace.reading` gets it from a lab that is up, and
-`netlab.trace.predict` asks nothing else. Addresses and networks are text in their normal form.
+All of it is what the kernel and the API say at one time. `netlab.trace.reading` reads it from a running lab, and
+`netlab.trace.predict` needs nothing else. Addresses and networks are text in canonical form.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from netlab.proxy.plan import Family, Plan
 Protocol = Literal["tcp", "udp", "icmp"]
 
 ANY_PORT = 0
-"""The port of a hop of a prediction that the kernel chooses at random (`masquerade fully-random`): any is right."""
+"""In a prediction, a port that the kernel chooses at random (`masquerade fully-random`): it matches any."""
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """A packet to be followed: the first of a connection (TCP: the SYN; ICMP: an echo request).
+    """A packet to follow: the first of a connection (TCP: the SYN; ICMP: an echo request).
 
     `source` is the owner of the network namespace it starts in: NAMESPACE/NAME of a pod, a node's name, or `outside`.
-    `source_address` left empty is what the kernel chooses. Of ICMP `source_port` is the echo's identifier, and `port`
-    is 0. `size` is that of the IP packet in bytes, headers and all (0: it fits anywhere, as a SYN does in any case);
-    without `fragment` it may not be taken apart on its way (DF; IPv6's routers never do).
+    If `source_address` is empty, the kernel chooses it. For ICMP `source_port` is the echo's identifier, and `port`
+    is 0. `size` is that of the IP packet in bytes, including headers (0: it fits anywhere, as a SYN always does);
+    without `fragment` it may not be fragmented on its way (DF; IPv6 routers never fragment).
     """
 
     source: str
@@ -41,12 +41,12 @@ class Probe(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> int:
-        """Of IP: 4 or 6."""
+        """The IP version: 4 or 6."""
         return 6 if ":" in self.destination else 4
 
 
 class Vxlan(NamedTuple):
-    """What makes a link a tunnel; `link` is the underlay's, empty if any will do."""
+    """The tunnel of a VXLAN device; `link` is the underlay's, empty for any."""
 
     vni: int
     local: str
@@ -57,8 +57,8 @@ class Vxlan(NamedTuple):
 class Link(msgspec.Struct, frozen=True):
     """An interface. `peer` is the other end of a veth pair, (owner, name), where that namespace is known.
 
-    `carrier` is False of a veth whose peer is down. `master` is the bridge whose port it is; the rest is of such ports:
-    `blocked` when its state is other than forwarding.
+    `carrier` is False for a veth whose peer is down. `master` is the bridge that it is a port of; the other fields are
+    for such ports: `blocked` if its state is not forwarding.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Address(NamedTuple):
 
 
 class NextHop(NamedTuple):
-    """Where a route leads: a gateway (empty: the destination itself is on the link), and the link."""
+    """Where a route leads: a gateway (empty: the destination is on the link), and the link."""
 
     gateway: str
     link: str
@@ -98,7 +98,7 @@ RouteKind = Literal[
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A route; several next hops are ECMP's. `mtu` 0 is the link's."""
+    """A route; with ECMP it has several next hops. `mtu` 0 means the link's."""
 
     destination: str
     kind: RouteKind = "unicast"
@@ -115,9 +115,9 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A rule of the routing policy (ip rule): which table is asked about which packets, in the order of priority.
+    """A policy routing rule (ip rule): which table to use for which packets, in order of priority.
 
-    Empty fields match everything; `version` is that of IP, 0 both.
+    Empty fields match everything; `version` is that of IP, 0 for both.
     """
 
     priority: int
@@ -144,7 +144,7 @@ class Neighbour(NamedTuple):
 class Forwarding(NamedTuple):
     """An entry of a bridge's or a VXLAN device's forwarding database: frames for `mac` leave by `link`.
 
-    Of VXLAN `destination` is the tunnel's other end. `local` entries are the bridge's own addresses.
+    For VXLAN, `destination` is the tunnel's other end. `local` entries are the bridge's own addresses.
     """
 
     mac: str
@@ -154,7 +154,7 @@ class Forwarding(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """A socket that takes what comes to a port; `address` is `0.0.0.0` or `::` where any of the family will do."""
+    """A socket that accepts packets to a port; `address` is `0.0.0.0` or `::` for all addresses of the family."""
 
     protocol: Protocol
     address: str
@@ -162,13 +162,13 @@ class Listener(NamedTuple):
 
 
 def end_text(address: str, port: int) -> str:
-    """One end of a flow, as people write it; ANY_PORT is `*`."""
+    """One end of a flow in the usual notation; ANY_PORT is `*`."""
     host = f"[{address}]" if ":" in address else address
     return f"{host}:{'*' if port == ANY_PORT else port}"
 
 
 class Ends(NamedTuple):
-    """One direction of a flow. Of ICMP both ports are the echo's identifier."""
+    """One direction of a flow. For ICMP both ports are the echo's identifier."""
 
     source: str
     sport: int
@@ -180,7 +180,7 @@ class Ends(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """A conntrack entry: what was sent, and what an answer to it looks like here."""
+    """A conntrack entry: the original direction, and what an answer looks like here."""
 
     protocol: str
     original: Ends
@@ -188,9 +188,9 @@ class Flow(NamedTuple):
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """A network namespace. `owner` is whose it is (NAMESPACE/NAME of a pod, else the machine's name).
+    """A network namespace. `owner` is NAMESPACE/NAME of a pod, or the machine's name.
 
-    `sysctls` are named as beneath /proc/sys (`net/ipv4/ip_forward`); one that is not there is not known.
+    `sysctls` are named as under /proc/sys (`net/ipv4/ip_forward`); a missing one is unknown.
     """
 
     owner: str
@@ -207,12 +207,12 @@ class Namespace(msgspec.Struct, frozen=True):
 
     @property
     def is_pod(self) -> bool:
-        """Whether it is a pod's, and not a machine's own."""
+        """Whether it is a pod's, not a machine's."""
         return self.owner != self.machine
 
 
 class Affinity(NamedTuple):
-    """A client that a Service's port remembers the endpoint of."""
+    """A client whose endpoint a Service's port remembers."""
 
     service: str
     protocol: str
@@ -222,7 +222,7 @@ class Affinity(NamedTuple):
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A node's kube-proxy: what it should do, according to the API, and the clients whose endpoints it remembers."""
+    """A node's kube-proxy: what it should do according to the API, and the clients whose endpoints it remembers."""
 
     config: ProxyConfig
     plans: Mapping[Family, Plan]

@@ -1,4 +1,4 @@
-"""Connection tracking as far as it decides a way: who is translated to whom, and what an answer is changed back to."""
+"""Connection tracking as far as it decides a path: what is translated to what, and how answers are changed back."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from netlab.trace.state import ANY_PORT, Ends, Flow, Proxy
 
 @dataclasses.dataclass(frozen=True)
 class Packet:
-    """An IP packet at some point of its way.
+    """An IP packet at some point of its path.
 
-    Of ICMP both ports are the echo's identifier; `quoted` is the packet that an ICMP error is about, and the error has
-    no ports. `size` is in bytes, 0 that of one which fits anywhere.
+    For ICMP both ports are the echo's identifier; `quoted` is the packet that an ICMP error is about, and the error has
+    no ports. `size` is in bytes; 0 fits anywhere.
     """
 
     protocol: str
@@ -31,22 +31,22 @@ class Packet:
 
     @property
     def ends(self) -> Ends:
-        """Who sends to whom, as conntrack's tuples say it."""
+        """Source and destination, as in conntrack's tuples."""
         return Ends(self.source, self.sport, self.destination, self.dport)
 
     @property
     def version(self) -> int:
-        """Of IP."""
+        """The IP version."""
         return 6 if ":" in self.destination else 4
 
 
 def inverse(ends: Ends) -> Ends:
-    """The ends of an answer."""
+    """The ends of an answer to these."""
     return Ends(ends.destination, ends.dport, ends.source, ends.sport)
 
 
 class Tracked:
-    """What a network namespace knows of a packet's flow: an entry that is there, or one about to be made."""
+    """What a network namespace knows about a packet's flow: an existing entry, or one about to be made."""
 
     def __init__(self, packet: Packet, flows: Iterable[Flow]) -> None:
         self.reply = False
@@ -56,9 +56,9 @@ class Tracked:
         self.service = ""
         """`NAMESPACE/NAME:PORT` of the Service that redirected it."""
         self.masquerade: list[str] = []
-        """Why its source is to be rewritten when it leaves."""
+        """Why its source must be rewritten when it leaves."""
         self.refusal: tuple[Verdict, str] | None = None
-        """What the proxy has for it behind the routing, and why."""
+        """How the proxy refuses it after routing, and why."""
         self.new = packet.quoted is None
         for flow in flows:
             if flow.protocol != packet.protocol and packet.quoted is None:
@@ -71,12 +71,12 @@ class Tracked:
         """An error about an unknown connection: nothing translates it."""
 
     def flow(self, protocol: str) -> Flow:
-        """The entry that remembers it."""
+        """The conntrack entry of this flow."""
         return Flow(protocol, self.original, self.answer)
 
     @property
     def translated(self) -> bool:
-        """Whether anything of it is rewritten."""
+        """Whether anything in it is rewritten."""
         return self.answer != inverse(self.original)
 
     def redirect(self, address: str, port: int) -> None:
@@ -89,7 +89,7 @@ class Tracked:
         self.answer = Ends(source, ANY_PORT if self._echo else sport, address, ANY_PORT)
 
     def arriving(self, packet: Packet) -> Packet:
-        """The packet behind prerouting or output: its destination is rewritten."""
+        """The packet after prerouting or output: its destination is rewritten."""
         if self.invalid:
             return packet
         to = (self.original.source, self.original.sport) if self.reply else (self.answer.source, self.answer.sport)
@@ -98,7 +98,7 @@ class Tracked:
         return dataclasses.replace(packet, destination=to[0], dport=to[1], sport=to[1] if self._echo else packet.sport)
 
     def leaving(self, packet: Packet) -> Packet:
-        """The packet behind postrouting or input: its source is rewritten."""
+        """The packet after postrouting or input: its source is rewritten."""
         if self.invalid:
             return packet
         original, answer = self.original, self.answer
@@ -121,11 +121,11 @@ class Services:
 
     @property
     def drops_early(self) -> bool:
-        """nftables drops where it translates; iptables' nat table may not, so it does behind the routing."""
+        """nftables drops where it translates. iptables may not drop in its nat table, and does so after routing."""
         return self._proxy.config.mode == "nftables"
 
     def choices(self, packet: Packet, incoming: str, *, own: bool) -> tuple[Sequence[tuple[str, int]], Verdict | None]:
-        """The endpoints that a first packet may be sent to, or what it gets instead (None: it passes as it is).
+        """The endpoints that a first packet may be sent to, or the verdict instead (None: it passes unchanged).
 
         `own`: its destination is one of the node's addresses.
         """
@@ -143,13 +143,13 @@ class Services:
         return self._fake.trace(dialled, backend=chosen).masquerade
 
     def target(self, packet: Packet, incoming: str, *, own: bool) -> Target | None:
-        """What the packet dials; None if no Service has it."""
+        """The target that the packet dials; None if no Service has it."""
         dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
         frontend = self._fake.frontend(dialled)
         return self._fake.plan[frontend] if frontend else None
 
     def named(self, packet: Packet, incoming: str, *, own: bool) -> str:
-        """The Service's port and the policy that holds, for people; the address where no Service has it."""
+        """The Service's port and its policy, in words; if no Service has the address, that."""
         target = self.target(packet, incoming, own=own)
         if target is None:
             return f"no Service has {packet.destination} port {packet.dport}"

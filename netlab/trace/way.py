@@ -1,4 +1,4 @@
-"""One way of a packet as it is told: the choices on it, what each tap would show, and how it ends."""
+"""One path of a packet: the choices on it, what each tap would show, and how it ends."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 Outcome = Literal["delivered", "refused", "rejected", "dropped"]
 
 
-class Ended(Exception):  # noqa: N818  # not an error: every way ends
-    """The way has ended at `namespace`; `answer` is what is sent back from there, if anything."""
+class Ended(Exception):  # noqa: N818  # not an error: every path ends
+    """The path has ended at `namespace`; `answer` is what is sent back from there, if anything."""
 
     def __init__(self, verdict: Verdict, namespace: Namespace, answer: Packet | None) -> None:
         super().__init__(verdict.reason)
@@ -28,14 +28,14 @@ class Ended(Exception):  # noqa: N818  # not an error: every way ends
 
 
 class Way:
-    """One way there and back; choices beyond the prescribed ones are the first of what is offered."""
+    """One path there and back. After the prescribed choices, it takes the first option of each."""
 
     def __init__(self, state: State, prescribed: Sequence[int]) -> None:
         self.state = state
         self.taken: list[int] = []
         self.offered: list[int] = []
         self.answering = False
-        """Whether it is the way back."""
+        """Whether this is the way back."""
         self._prescribed = prescribed
         self._hops: list[Hop] = []
         self._by: list[str] = []
@@ -43,7 +43,7 @@ class Way:
         self._services: dict[str, str] = {}
 
     def choose(self, options: Sequence[T]) -> T:
-        """One of several; each of the others is on another way."""
+        """One of several options; the others are on other paths."""
         if len(options) == 1:
             return options[0]
         place = len(self.taken)
@@ -53,15 +53,15 @@ class Way:
         return options[chosen]
 
     def because(self, reason: str) -> None:
-        """Tell with the next hop what led to it."""
+        """Record a reason for the next hop."""
         self._by.append(reason)
 
     def translates(self, kind: Literal["DNAT", "SNAT"], service: str) -> None:
-        """Tell for which Service the flow is translated so, there and on the way back."""
+        """Record the Service for which the flow is translated, there and on the way back."""
         self._services[kind] = service
 
     def see(self, namespace: Namespace, link: Link, direction: Direction, frame: Frame) -> None:
-        """The frame passes a tap."""
+        """Record that the frame passes a tap."""
         packet, carrier = frame.packet, str(frame.carrier or "")
         hop = Hop(
             node=namespace.machine,
@@ -83,8 +83,8 @@ class Way:
         self._before, self._by = (packet, carrier), []
 
     def end(self, namespace: Namespace, outcome: Outcome, reason: str, answer: Packet | None = None) -> Ended:
-        """The end of the way, to be raised."""
-        # An error about an error, or about an answer, changes nothing any more.
+        """The end of the path, as an exception to raise."""
+        # An error about an error, or about an answer, makes no difference.
         return Ended(Verdict(outcome, namespace.machine, reason), namespace, None if self.answering else answer)
 
     def told(self) -> list[Hop]:
@@ -103,7 +103,7 @@ def _kind(state: State, namespace: Namespace, link: Link) -> Kind:
 def _changes(
     before: tuple[Packet, str] | None, packet: Packet, carrier: str, services: Mapping[str, str], *, reply: bool
 ) -> list[Change]:
-    """As netlab.capture.changes.changes has them. `services` are those that translate, by the kind of change."""
+    """The same as netlab.capture.changes.changes. `services` are those that translate, by the kind of change."""
     if before is None:
         return []
     was, carried = before

@@ -1,4 +1,4 @@
-"""The wires of a lab as they are: machines and pods, their interfaces, and what each leads to. Pure."""
+"""The wires of a lab: machines and pods, their interfaces, and what each is connected to. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Tunnel(msgspec.Struct, frozen=True):
-    """What makes an interface a VXLAN tunnel: it sends from `local` by `interface` (empty: any) to `remotes`."""
+    """The VXLAN tunnel of an interface: it sends from `local` by `interface` (empty: any) to `remotes`."""
 
     vni: int
     port: int
@@ -27,9 +27,9 @@ class Tunnel(msgspec.Struct, frozen=True):
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """An interface. `kind` is the kernel's (veth, bridge, vxlan, loopback ...), addresses are with their prefix length.
+    """An interface. `kind` is the kernel's (veth, bridge, vxlan, loopback ...); addresses have their prefix length.
 
-    `bridge` is the one whose port it is (empty: none), `ports` are those of a bridge.
+    `bridge` is the one that it is a port of (empty: none), `ports` are those of a bridge.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def machines(namespaces: Mapping[str, Namespace]) -> list[Machine]:
-    """The machines in the order in which they are given, each with its pods by name."""
+    """The machines in the order given, each with its pods by name."""
     pods: dict[str, list[Place]] = {}
     for owner, namespace in sorted(namespaces.items()):
         if namespace.is_pod:
@@ -73,7 +73,7 @@ def machines(namespaces: Mapping[str, Namespace]) -> list[Machine]:
 
 
 def interfaces(namespace: Namespace) -> list[Interface]:
-    """The interfaces of a namespace, as the kernel numbers them."""
+    """The interfaces of a namespace, in the order of the kernel's indexes."""
     return [_interface(namespace, link) for link in namespace.links]
 
 

@@ -339,7 +339,7 @@ def test_a_probe_that_meets_a_change_is_sent_again_and_says_so(lab: Lab) -> None
     again = [note for note in found["notes"] if note.endswith("it was sent again")]
     assert len(again) == 2
     assert all("the rules of node-1 changed" in note for note in found["notes"])
-    assert found["notes"][-1].endswith("try again when the lab is settled")
+    assert found["notes"][-1].endswith("try again when the lab has settled")
     assert lab.trace(11, "client", lab.target("{svc/empty}:80", "IPv4"), "--timeout", "0.3")["notes"] == []
 
 

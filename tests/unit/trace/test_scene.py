@@ -56,14 +56,14 @@ _CALM = _scene([_pod()], [_service()], [_slice()], _TAP)
         (_scene([_pod()], [_service()], [_slice(annotation="only that")], _TAP), []),
         (_scene([_pod("False")], [_service()], [_slice()], _TAP), ["pod default/web changed"]),
         (_scene([_pod(podIPs=[])], [_service()], [_slice()], _TAP), ["pod default/web changed"]),
-        (_scene([], [_service()], [_slice()]), ["pod default/web went", "interface node-1 veth1 went"]),
+        (_scene([], [_service()], [_slice()]), ["pod default/web disappeared", "interface node-1 veth1 disappeared"]),
         (_scene([_pod()], [_service(externalIPs=[])], [_slice()], _TAP), ["Service default/web changed"]),
-        (_scene([_pod()], [_service()], [_slice(False)], _TAP), ["the list of endpoints of default/web changed"]),
+        (_scene([_pod()], [_service()], [_slice(False)], _TAP), ["the endpoint list of default/web changed"]),
     ],
 )
 def test_what_decides_a_way_is_compared(now: Scene, words: list[str]) -> None:
     assert list(met(_CALM, now)) == words
-    turned = [word.replace("went", "came") for word in words]
+    turned = [word.replace("disappeared", "appeared") for word in words]
     assert list(met(now, _CALM)) == turned
 
 
