@@ -1,1 +1,1 @@
-"""Packets for the eye: self-contained HTML pages with ladder diagrams and paths."""
+"""Shows packets: self-contained HTML pages with ladder diagrams and paths."""

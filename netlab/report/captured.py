@@ -14,8 +14,8 @@ from netlab.errors import NetlabError
 
 
 class Captured(NamedTuple):
-    """What files have together: where was watched, the packets with all their sightings in the order in which they
-    began, and what is not as it should be: a file that cannot be read, packets that were lost."""
+    """The content of capture files: the taps that were watched, the packets with all their sightings in the order in
+    which they began, and problems: a file that cannot be read, packets that were lost."""
 
     taps: list[Tap]
     journeys: list[Journey]
@@ -23,7 +23,7 @@ class Captured(NamedTuple):
 
 
 def captured(paths: Sequence[Path]) -> Captured:
-    """Read pcapng files of one time: a packet that is in several of them is one packet."""
+    """Read pcapng files that were recorded together: a packet that is in several of them is one packet."""
     taps: dict[Tap, None] = {}
     seen: dict[Sighting, None] = {}
     troubles: list[str] = []
@@ -34,7 +34,7 @@ def captured(paths: Sequence[Path]) -> Captured:
             troubles.append(str(error))
             continue
         taps |= dict.fromkeys(recording.taps)
-        # Two captures at one tap have the same packet with the same stamp: it is the packet's own.
+        # Two captures at one tap have the same packet with the same timestamp, as the packet carries it.
         found = (sighting(frame.tap, frame.time, frame.outgoing, frame.data) for frame in recording.frames)
         seen |= dict.fromkeys(each for each in found if each is not None)
         troubles += [
@@ -44,9 +44,9 @@ def captured(paths: Sequence[Path]) -> Captured:
 
 
 def _directed(found: Iterable[Journey]) -> Iterator[Journey]:
-    """The journeys, those marked as replies that answer an earlier one.
+    """The journeys; those that answer an earlier one are marked as replies.
 
-    A file has no entries of conntrack, which say who is the client; but who was seen first is.
+    A file has no conntrack entries, which would say who is the client. The first packet seen is taken as the client's.
     """
     asked: set[tuple[int, Flow]] = set()
     for journey in found:

@@ -1,4 +1,4 @@
-"""What was done to a packet at a hop, and by what: sorted for people."""
+"""What was done to a packet at a hop, and by what, in an order for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from netlab.trace.model import Hop
 
 _COMMONPLACE = ("TTL ", "hop limit ")
-"""That each router takes one from the TTL is not what one looks for."""
+"""Every router decrements the TTL: that explains nothing."""
 
 _TRANSLATION = re.compile(r"((?:un-)?[DS]NAT) \S+ (?:->|→) (\S+)")
 _ROUTES = ("route ", "FDB ", "no route ", "neighbour ")
@@ -17,7 +17,7 @@ _RULES = ("rule ", "policy ", "because of ")
 
 
 class Decision(NamedTuple):
-    """Something that decided: `kind` is Cause (a Service, a connection that is tracked), Rule or Route."""
+    """Something that decided: `kind` is Cause (a Service, a tracked connection), Rule or Route."""
 
     kind: str
     text: str
@@ -29,7 +29,7 @@ def is_commonplace(change: str) -> bool:
 
 
 def deeds(hop: Hop) -> list[str]:
-    """What was done on the way to a hop that is worth a word, in full: `DNAT 10.96.0.10:80 → 10.244.2.3:8080`."""
+    """What was done to the packet before a hop, without the commonplace: `DNAT 10.96.0.10:80 → 10.244.2.3:8080`."""
     return [arrowed(change) for change in map(str, hop.changed) if not is_commonplace(change)]
 
 
@@ -39,14 +39,14 @@ def arrowed(change: str) -> str:
 
 
 def briefly(deed: str) -> str:
-    """A deed without what it was before: `DNAT to 10.244.2.3:8080`, `into VXLAN 1`."""
+    """A deed without the value before it: `DNAT to 10.244.2.3:8080`, `into VXLAN 1`."""
     if match := _TRANSLATION.fullmatch(deed):
         return f"{match[1]} to {match[2]}"
     return re.sub(r"(VXLAN \d+) .*", r"\1", deed)
 
 
 def in_a_word(deed: str) -> str:
-    """A deed without any figures: `DNAT`, `into VXLAN`."""
+    """A deed without values: `DNAT`, `into VXLAN`."""
     match = re.match(r"[^\d\[]*", deed)
     return match[0].strip() if match else deed
 

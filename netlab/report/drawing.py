@@ -1,4 +1,4 @@
-"""What drawings share: the room that text takes, texts, and lines with round corners."""
+"""What drawings share: text and its width, and lines with round corners."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _THIN = frozenset("iljtfrI.,:;'|!()[] ")
 
 
 class Point(NamedTuple):
-    """A place in a drawing, in pixels from its upper left corner."""
+    """A point in a drawing, in pixels from its upper left corner."""
 
     x: float
     y: float
 
 
 def width_of(text: str, size: float) -> float:
-    """An upper estimate of a text's width in pixels in a sans-serif font: an SVG does not make room by itself."""
+    """An upper estimate of a text's width in pixels in a sans-serif font: SVG has no automatic layout."""
     return size * sum(_NARROW if letter in _THIN else 1.0 if ord(letter) > 0x2FFF else _WIDE for letter in text)
 
 
 def shortened(text: str, size: float, width: float) -> str:
-    """The text, or as much of its two ends as there is room for: names differ at their ends."""
+    """The text, or as much of its two ends as fits: names differ at their ends."""
     if width_of(text, size) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -42,7 +42,7 @@ def label(x: float, y: float, *content: Child, class_: str = "", anchor: str | N
 
 
 def polyline(points: Sequence[Point], class_: str, radius: float = 8, marker: str | None = None) -> Markup:
-    """A line through points, its corners round."""
+    """A line through points, with round corners."""
     parts = [f"M{_n(points[0].x)} {_n(points[0].y)}"]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         bent = min(radius, _distance(before, corner) / 2, _distance(corner, after) / 2)
@@ -53,7 +53,7 @@ def polyline(points: Sequence[Point], class_: str, radius: float = 8, marker: st
 
 
 def strokes(lines: Iterable[tuple[Point, Point]], class_: str) -> Markup:
-    """Straight lines apart from one another, drawn as one."""
+    """Separate straight lines, drawn as one path."""
     d = "".join(f"M{_n(one.x)} {_n(one.y)}L{_n(other.x)} {_n(other.y)}" for one, other in lines)
     return element("path", d=d, class_=class_)
 
@@ -88,7 +88,7 @@ def cross(centre: Point, reach: float, class_: str) -> Markup:
 
 
 def drawing(size: Point, title: str, content: Iterable[Child], *, class_: str, id_: str, **attributes: str) -> Markup:
-    """An SVG that tells those who do not see it what it shows; `id_` is its own in the page."""
+    """An SVG with a title for screen readers; `id_` must be unique in the page."""
     width, height = size.x + 2 * _MARGIN, size.y + 2 * _MARGIN
     return element(
         "svg",
@@ -105,7 +105,7 @@ def drawing(size: Point, title: str, content: Iterable[Child], *, class_: str, i
 
 
 def miniature(size: Point, content: Iterable[Child], *, class_: str) -> Markup:
-    """An SVG as large as its style says, for the eye alone."""
+    """An SVG whose style sets its size; screen readers skip it."""
     margin = 3 * _MARGIN
     box = f"-{margin} -{margin} {_n(size.x + 2 * margin)} {_n(size.y + 2 * margin)}"
     return element("svg", content, viewBox=box, class_=class_, aria_hidden="true")

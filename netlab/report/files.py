@@ -1,4 +1,4 @@
-"""Writing a report: files as the umask has them, replaced as a whole."""
+"""Writes a report's files, with the umask's mode, and replaces each as a whole."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from netlab.report.page import GENERATOR
 _HEAD = 2048
 
 _MARKS = (f'name="generator" content="{GENERATOR}"', f'data-generator="{GENERATOR}"')
-"""What a page and a picture of netlab's have in their head."""
+"""What the head of netlab's pages and pictures contains."""
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page in the place of one of netlab's own, or where there was nothing.
+    """Write a new page, or replace one of netlab's.
 
     Raises `UsageError` if another program's file is there, `NetlabError` when it cannot be written.
     """
@@ -35,7 +35,7 @@ def write_page(path: Path, text: str) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise `UsageError` for a page that would replace a file which is not a report."""
+    """Raise `UsageError` if the page would replace a file that is not a report."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

@@ -1,4 +1,4 @@
-"""Ladder diagrams: a line for each place where packets were seen, an arrow for each packet, from top to bottom."""
+"""Ladder diagrams: a vertical line for each place where packets were seen, and an arrow for each packet."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from netlab.report.markup import Markup, element
 from netlab.report.messages import Lifeline, Message, Stop
 
 MOST = 80
-"""Messages that a diagram has at most: who wants more has the capture itself."""
+"""A diagram has at most this many messages; the capture has all."""
 
 _SILENCE = 100_000_000
-"""Nanoseconds without a packet that are worth a line of their own: retransmissions wait at least twice as long."""
+"""A pause of more nanoseconds gets its own line: retransmissions wait at least twice as long."""
 
 _MARGIN, _TIME = 10.0, 66.0
-"""Left of a row's text, and how far behind that the packet's time is."""
+"""The margin left of a row's text, and the width of the packet's time."""
 _HEAD, _BELOW_HEAD = 44.0, 14.0
 _LEAST_GAP, _LEAST_WIDTH = 150.0, 420.0
 _TEXT, _SMALL, _BOLD = 12.5, 11.0, 1.15
 _STRIP, _ABOVE_ARROW, _PILL, _LEG, _QUIET = 24.0, 18.0, 17.0, 26.0, 26.0
 _LOOP, _TURN = 34.0, 10.0
 _LONG = 46
-"""Letters of a change beyond which it takes two lines."""
+"""A change with more letters takes two lines."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Leg:
-    """Stops of one message that follow one another in one direction: one straight line."""
+    """Consecutive stops of one message in one direction: one straight line."""
 
     stops: tuple[Stop, ...]
 
     @property
     def is_loop(self) -> bool:
-        """Whether it comes back to the lifeline that it left."""
+        """Whether it returns to the lifeline that it left."""
         return len(self.stops) == 2 and self.stops[0].lifeline == self.stops[1].lifeline
 
     @property
     def height(self) -> float:
-        """Pixels beneath its line that its changes take, and a loop its way back."""
+        """The pixels below its line for its changes, and for the return of a loop."""
         lines = max((sum(len(_wrapped(change)) for change in stop.changes) for stop in self.stops[1:]), default=0)
         return max(lines * _PILL + 6, _LEG) if self.is_loop else lines * _PILL
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A message in the diagram: a strip with its text begins at `y`, beneath it are its legs, each at a height."""
+    """A message in the diagram: a strip with its text at `y`, and below it the legs, each with its height."""
 
     message: Message
     y: float
@@ -60,7 +60,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Where everything is; `columns` are the lifelines' places, from the left."""
+    """The layout; `columns` has the lifelines' positions from the left."""
 
     size: Point
     columns: dict[Lifeline, float]
@@ -68,7 +68,7 @@ class Plan:
 
 
 def order(messages: Sequence[Message]) -> list[Lifeline]:
-    """The lifelines such that packets go from neighbour to neighbour, those that ask first."""
+    """The lifelines in an order in which packets go from neighbour to neighbour, clients first."""
     placed: list[Lifeline] = []
     for message in messages:
         way = [stop.lifeline for stop in message.stops]
@@ -78,7 +78,7 @@ def order(messages: Sequence[Message]) -> list[Lifeline]:
             if index:
                 placed.insert(placed.index(way[index - 1]) + 1, lifeline)
                 continue
-            # Who sends is beside the first on the way: at its left who asks, at its right who answers.
+            # The sender goes beside the first known place on the path: a client to the left, a server to the right.
             known = next((placed.index(each) for each in way if each in placed), len(placed))
             placed.insert(known + (message.tone != "request"), lifeline)
     missed = dict.fromkeys(message.unseen for message in messages if message.unseen is not None)
@@ -86,7 +86,7 @@ def order(messages: Sequence[Message]) -> list[Lifeline]:
 
 
 def legs(stops: Sequence[Stop], columns: Sequence[Lifeline]) -> list[Leg]:
-    """A message's stops, parted where it turns round; a leg of one lifeline twice comes back to where it left."""
+    """A message's stops, divided where it turns round; a leg with the same lifeline twice is a loop."""
     found: list[list[Stop]] = [[stops[0]]]
     direction = 0
     for before, after in itertools.pairwise(stops):
@@ -99,7 +99,7 @@ def legs(stops: Sequence[Stop], columns: Sequence[Lifeline]) -> list[Leg]:
 
 
 def said_once(messages: Iterable[Message]) -> list[Message]:
-    """The messages without the changes that an earlier one had: of a connection, all packets are translated alike."""
+    """The messages without changes that an earlier one had: all packets of a connection are translated alike."""
     said: set[str] = set()
     found = []
     for message in messages:
@@ -112,7 +112,7 @@ def said_once(messages: Iterable[Message]) -> list[Message]:
 
 
 def plan(messages: Sequence[Message]) -> Plan:
-    """Lay out messages. There is room for every text, and lifelines are only where there is none."""
+    """Lay out messages, with room for every text. Lifelines are interrupted by text."""
     lifelines = order(messages)
     parts = [legs(message.stops, lifelines) for message in messages]
     columns = _columns(lifelines, messages, parts)
@@ -145,7 +145,7 @@ def plan(messages: Sequence[Message]) -> Plan:
 def _columns(
     lifelines: Sequence[Lifeline], messages: Sequence[Message], parts: Sequence[Sequence[Leg]]
 ) -> dict[Lifeline, float]:
-    """The lifelines' places: the gaps are as wide as the texts in them want."""
+    """The lifelines' positions: each gap has room for the texts in it."""
     gaps = [max(_LEAST_GAP, _half(one) + _half(other) + 14) for one, other in itertools.pairwise(lifelines)]
     for leg in itertools.chain.from_iterable(parts):
         for before, after in itertools.pairwise(leg.stops):
@@ -162,7 +162,7 @@ def _columns(
 
 
 def _pill_gap(one: int, other: int) -> int:
-    """The gap, by the lifeline at its left, where it is said what was done between two lifelines: beside the second."""
+    """The gap for what was done between two lifelines, beside the second; the index of the lifeline at its left."""
     return other - 1 if one < other else other
 
 
@@ -175,7 +175,7 @@ def _half(lifeline: Lifeline) -> float:
 
 
 def _reach(row: Row, columns: dict[Lifeline, float]) -> float:
-    """How far to the right a row's loops go, with what is said of them."""
+    """How far to the right a row's loops go, with their texts."""
     loops = [leg for leg, _ in row.legs if leg.is_loop]
     return max(
         (columns[leg.stops[0].lifeline] + _LOOP + 8 + _pills_width(leg.stops[1].changes) for leg in loops), default=0.0
@@ -193,7 +193,7 @@ def _missing(message: Message) -> str:
 
 
 def _spent(message: Message) -> str:
-    """How long it was on its way, as far as that was seen."""
+    """How long it was on its way, as far as it was seen."""
     spent = max(stop.after for stop in message.stops)
     return f"in {page.duration(spent)}" if spent else ""
 
@@ -213,7 +213,7 @@ def _wrapped(change: str) -> list[str]:
 
 
 def ladder(messages: Sequence[Message], title: str, id_: str) -> Markup:
-    """The diagram as an SVG; `id_` is its own in the page. There must be a message."""
+    """The diagram as an SVG; `id_` must be unique in the page. There must be at least one message."""
     laid = plan(said_once(messages[:MOST]))
     start = messages[0].time
     content = [
@@ -225,7 +225,7 @@ def ladder(messages: Sequence[Message], title: str, id_: str) -> Markup:
 
 
 def _lifeline(lifeline: Lifeline, x: float, rows: Sequence[Row]) -> Markup:
-    """Its head, and a line wherever packets go: where there is text, there is no line."""
+    """Its head, and a line beside packets, interrupted by text."""
     kind = "" if lifeline.watched else " unwatched"
     half = _half(lifeline)
     pieces = [(_HEAD, _HEAD + _BELOW_HEAD), *((row.y + _STRIP, row.y + row.height) for row in rows)]
@@ -286,12 +286,12 @@ def _leg(leg: Leg, y: float, laid: Plan, tone: str, arrow: str | None) -> Iterat
 
 
 def _is_known(stop: Stop) -> bool:
-    """Whether it is certain that the packet passed there."""
+    """Whether the packet certainly passed there."""
     return stop.lifeline.watched or stop.translates
 
 
 def _beside(before: Lifeline, after: Lifeline, laid: Plan) -> float:
-    """The middle of the gap beside the second lifeline, at the side of the first."""
+    """The middle of the gap beside the second lifeline, on the side of the first."""
     lifelines = list(laid.columns)
     gap = _pill_gap(lifelines.index(before), lifelines.index(after))
     return (laid.columns[lifelines[gap]] + laid.columns[lifelines[gap + 1]]) / 2
@@ -306,7 +306,7 @@ def _pill(lines: Sequence[str], x: float, y: float, anchor: str, class_: str) ->
 
 
 def _unseen(message: Message, laid: Plan, y: float) -> Iterator[Markup]:
-    """A packet that went on, and did not come to where it was to go."""
+    """A packet that went on, but did not reach its destination."""
     assert message.unseen is not None
     x = laid.columns[message.stops[-1].lifeline]
     goal = laid.columns.get(message.unseen, laid.size.x)

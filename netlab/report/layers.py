@@ -1,6 +1,6 @@
 """A packet's headers from the outermost to the innermost, and which of their fields are new.
 
-Those of Ethernet are left out: a hop does not say what they were.
+Ethernet is left out: a hop does not record its header.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _VXLAN_PORT = 4789
 
 
 class Field(NamedTuple):
-    """A part of a header; `new` if the hop before had another."""
+    """A part of a header; `new` if it differs from the hop before."""
 
     text: str
     new: bool = False
@@ -60,7 +60,7 @@ def layers(hop: Hop, before: Hop | None) -> list[Layer]:
 def _ports(hop: Hop, before: Hop | None) -> list[Field]:
     source = before is not None and before.sport != hop.sport
     if hop.protocol == "icmp":
-        # Its identifier stands where ports do.
+        # The echo's identifier is in the place of ports.
         return [Field(f"id {hop.sport}", source)]
     return [
         Field(str(hop.sport), source),
@@ -70,7 +70,7 @@ def _ports(hop: Hop, before: Hop | None) -> list[Field]:
 
 
 def draw(found: list[Layer]) -> Markup:
-    """The headers side by side, as in the frame."""
+    """The headers side by side, in the frame's order."""
     return element(
         "ol", (_draw_layer(layer) for layer in found), class_="layers", aria_label="headers, outermost first"
     )

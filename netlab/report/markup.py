@@ -1,4 +1,4 @@
-"""HTML and SVG as values: every text is escaped where it is put in, so that no name can become markup."""
+"""HTML and SVG as values: every text is escaped when it is inserted, so that no name can become markup."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _VOID = frozenset({"br", "link", "meta"})
 
 
 def escaped(text: object) -> Markup:
-    """A text as HTML that shows it, in content and in attributes alike; `Markup` as it is.
+    """A text escaped for content and for attributes; `Markup` stays as it is.
 
-    What a page must not hold (controls, HTML 13.2.3.5) or what turns the text around it is shown as an escape.
+    Characters that a page must not contain (controls, HTML 13.2.3.5), or that change the direction of the text around
+    them, are shown as escapes.
     """
     if isinstance(text, Markup):
         return text
@@ -31,12 +32,12 @@ def escaped(text: object) -> Markup:
 
 
 def by_line(text: str) -> str:
-    """A text of several lines in which everything can be seen; lines and tabs stay."""
+    """A text of several lines with its invisible characters escaped, except line ends and tabs."""
     return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
 
 
 def element(name: str, /, *children: Child, **attributes: object) -> Markup:
-    """An element. An attribute's `_` is a `-` (`class_` is `class`); those that are None or False are left out."""
+    """An element. `_` in an attribute's name becomes `-` (`class_` is `class`); None and False are omitted."""
     head = "".join(
         _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
     )

@@ -1,4 +1,4 @@
-"""Journeys in a reader's words: who sent what to whom, where it was seen, and what was done to it on the way."""
+"""Journeys in words: who sent what to whom, where it was seen, and what was done to it on the way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLAGS = {"S": "SYN", "A": "ACK", "F": "FIN", "R": "RST", "P": "PSH", "U": "URG"
 
 
 class Lifeline(NamedTuple):
-    """A place where packets were seen, or, not `watched`, one that sends, gets or translates them unseen."""
+    """A place where packets were seen. If not `watched`, it sends, receives or translates them unseen."""
 
     name: str
     where: str
@@ -32,7 +32,7 @@ class Lifeline(NamedTuple):
 class Stop(NamedTuple):
     """A packet at a lifeline, `after` nanoseconds since it was first seen, and how it differs from the stop before.
 
-    Where a node `translates` it, it is not seen: but it must have been there.
+    Where a node `translates` it, it is not seen, but must have been there.
     """
 
     lifeline: Lifeline
@@ -42,9 +42,9 @@ class Stop(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A packet: `time` in nanoseconds since the epoch, `who` it went from and to, and `what` it is, in short.
+    """A packet: `time` in nanoseconds since the epoch, `who` sent it to whom, and `what` it is, in short.
 
-    `unseen` is the watched place that it was for, and that did not see it. `exact` has the headers in full.
+    `unseen` is its destination, if that was watched and did not see it. `exact` has the headers in full.
     """
 
     time: int
@@ -57,11 +57,11 @@ class Message(NamedTuple):
 
 
 def messages(journeys: Iterable[Journey], names: Mapping[str, str], taps: Iterable[Tap] = ()) -> list[Message]:
-    """A message for each journey; `names` says whose an address is, `taps` where else was watched."""
+    """A message for each journey; `names` has the owners of addresses, `taps` all places that were watched."""
     listed = list(journeys)
     names = {**_own_names(listed), **names}
     places = dict.fromkeys(map(lifeline, [*(each.tap for journey in listed for each in journey.sightings), *taps]))
-    # A node has many interfaces: what one of them did not see has passed by another.
+    # A node has many interfaces: what one of them did not see may have passed through another.
     nodes = {place.name for place in places if place.machine and place.name != OUTSIDE}
     watched: dict[str, Lifeline] = {}
     for place in places:
@@ -72,7 +72,7 @@ def messages(journeys: Iterable[Journey], names: Mapping[str, str], taps: Iterab
 
 
 def _own_names(journeys: Iterable[Journey]) -> dict[str, str]:
-    """What the packets themselves tell: a pod forwards nothing, so that what it sends is its own, and what it gets."""
+    """Names learnt from the packets: a pod forwards nothing, so it sends from and receives at its own address."""
     found: dict[str, str] = {}
     for sighting in itertools.chain.from_iterable(journey.sightings for journey in journeys):
         tap, headers = sighting.tap, sighting.headers
@@ -124,7 +124,7 @@ def lifeline(tap: Tap) -> Lifeline:
 
 
 def short(owner: str) -> str:
-    """A pod's name without its Namespace, which in a scenario is the same for all."""
+    """A pod's name without its Namespace, which is the same for all pods of a scenario."""
     return owner.rpartition("/")[2]
 
 
@@ -134,7 +134,7 @@ def _name(address: bytes, names: Mapping[str, str]) -> str:
 
 
 def _party(address: bytes, tap: Tap, names: Mapping[str, str]) -> str:
-    """Whose an address is that was seen at a tap."""
+    """The owner of an address that was seen at a tap."""
     return short(tap.owner) if _is_loopback(address) else _name(address, names)
 
 

@@ -1,4 +1,4 @@
-"""The connection of a scenario that shows most, as a picture: what was seen of it, and what must have been between."""
+"""A picture of a scenario's most telling connection: what was seen of it, and what must have been in between."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from netlab.report.translators import is_node, is_translation, translator
 from netlab.trace.model import Direction, Hop
 
 NETFILTER = "netfilter"
-"""What stands for a node's rules and its connection tracking, where nothing can be captured."""
+"""Stands for a node's rules and connection tracking, where nothing can be captured."""
 
 _MOST = 500
-"""Packets that are looked at: each is compared with all that follow it."""
+"""At most this many packets are examined: each is compared with all later ones."""
 
 _ETHERNET = "eth0"
 """A machine's interface to the fabric."""
 
 _STACK = "IP stack"
-"""What stands for a machine that sends or gets a packet itself."""
+"""Stands for a machine that sends or receives a packet itself."""
 
 
 class Overview(NamedTuple):
-    """A packet, its answer if there is one, and their ways; `worth` says how much of the network they show."""
+    """A packet, its answer if there is one, and their paths; `worth` says how much of the network they show."""
 
     picture: Picture
     packet: Message
@@ -43,7 +43,7 @@ class Overview(NamedTuple):
 
 
 def overviews(found: Captured, told: Sequence[Message], names: Mapping[str, str]) -> Iterator[Overview]:
-    """One for each of the first packets that ask, with the first answer to it; `told` are the journeys' messages."""
+    """One for each of the first requests, with its first answer; `told` are the journeys' messages."""
     pairs = list(zip(found.journeys, told, strict=True))[:_MOST]
     for index, (journey, message) in enumerate(pairs):
         if journey.reply or message.tone != "request":
@@ -53,7 +53,7 @@ def overviews(found: Captured, told: Sequence[Message], names: Mapping[str, str]
 
 
 def most_telling(found: Iterable[Overview]) -> Overview | None:
-    """The first of those that show most of the network."""
+    """The one that shows most of the network; of equal ones, the first."""
     return max(found, key=lambda each: each.worth, default=None)
 
 
@@ -69,7 +69,7 @@ def _overview(
     back = rest[0] if rest else []
     watched = {(short(tap.owner), tap.interface) for tap in taps}
     if back and key_of(back[0]) != key_of(there[-1]) and key_of(back[0]) not in watched:
-        # An answer comes from where the packet went.
+        # The answer starts where the packet went.
         asked = msgspec.structs.replace(there[-1], direction="in", changed=[])
         there = list(
             _through_the_fabric([*there, _stand_in(asked, back[0].node, back[0].interface, back[0].kind, "in")])
@@ -96,7 +96,7 @@ def _answers(later: Journey, journey: Journey) -> bool:
 
 
 def _hops(journey: Journey, names: Mapping[str, str], *, arrives: bool) -> list[Hop]:
-    """The packet at each place that saw it, and at those that it must have passed between."""
+    """The packet at each place that saw it, and at those in between that it must have passed."""
     first, last = journey.sightings[0], journey.sightings[-1]
     found = [_hop(first, [])]
     for before, after in itertools.pairwise(journey.sightings):
@@ -123,12 +123,12 @@ def _hops(journey: Journey, names: Mapping[str, str], *, arrives: bool) -> list[
 
 
 def _own(machine: str, hop: Hop) -> tuple[str, Kind]:
-    """Where a machine sends or gets a packet that is at a hop: on the same machine it has no interface to itself."""
+    """Where a machine sends or receives the packet of a hop: within one machine there is no interface in between."""
     return (_STACK, "other") if hop.node == machine else (_ETHERNET, "underlay")
 
 
 def _through_the_fabric(hops: Sequence[Hop]) -> Iterator[Hop]:
-    """With the ports of the fabric, by which everything goes that leaves a machine."""
+    """The hops, with the ports of the fabric inserted: everything that leaves a machine passes them."""
     yield from hops[:1]
     for before, after in itertools.pairwise(hops):
         if before.node != after.node and FABRIC not in (before.node, after.node):
@@ -150,14 +150,14 @@ def _hop(seen: Sighting, changed: Sequence[Change]) -> Hop:
 def _stand_in(
     hop: Hop, machine: str, interface: str, kind: Kind, direction: Direction, changed: Sequence[Change] = ()
 ) -> Hop:
-    """The packet as it is at a hop, at another place that was not watched."""
+    """The packet of a hop at another place, which was not watched."""
     return msgspec.structs.replace(
         hop, node=machine, owner=machine, interface=interface, kind=kind, direction=direction, changed=list(changed)
     )
 
 
 def _at(hop: Hop, tap: Tap) -> Hop:
-    """The packet as it is at a hop, at a tap that it did not come to."""
+    """The packet of a hop at a tap that it did not reach."""
     return msgspec.structs.replace(
         hop,
         node=tap.machine,
@@ -170,7 +170,7 @@ def _at(hop: Hop, tap: Tap) -> Hop:
 
 
 def _tunnel() -> str:
-    """A node's tunnel to the others."""
+    """The name of a node's tunnel to the others."""
     from netlab.node.network import VXLAN  # with the API's client, 300 ms to import
 
     return VXLAN

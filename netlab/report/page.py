@@ -7,7 +7,7 @@ from netlab.report.markup import Child, Markup, element
 
 GENERATOR = "netlab"
 
-# A second line of defence behind the escaping: whatever got in could neither run nor call home.
+# A second line of defence after the escaping: injected markup could neither run scripts nor load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -32,10 +32,10 @@ def badge(text: str, kind: str) -> Markup:
 
 
 def scrolled(content: Markup, label: str, least: float | None = None) -> Markup:
-    """What may be wider than the page in a box of its own, which a keyboard can scroll too.
+    """Put content that may be wider than the page into a scrollable box, which a keyboard can scroll too.
 
-    As long as there is more at its right it says so, without a script: a cue sticks to the right edge, and what covers
-    it is at the end of the content. Content that shrinks with the page has a `least` width in pixels.
+    A cue at the right edge shows that there is more. It needs no script: it sticks to the edge, and the end of the
+    content covers it. Content that shrinks with the page has a `least` width in pixels.
     """
     cue = element("span", element("span", "›", class_="chevron"), class_="cue", aria_hidden="true")
     style = None if least is None else f"min-width:{least:.0f}px"
@@ -49,7 +49,7 @@ def words(count: int, what: str) -> str:
 
 
 def duration(nanoseconds: int) -> str:
-    """Nanoseconds as people read them: `47 µs`, `1.20 ms`, `3.05 s`."""
+    """Nanoseconds in a readable unit: `47 µs`, `1.20 ms`, `3.05 s`."""
     if abs(nanoseconds) < 1_000_000:
         return f"{nanoseconds / 1000:.0f} µs"
     if abs(nanoseconds) < 1_000_000_000:

@@ -21,14 +21,14 @@ _OUTCOMES = {
 
 
 def path_page(trace: Trace) -> str:
-    """One self-contained HTML file: the topology with the way on it, the packet at each hop, and the prediction."""
+    """One self-contained HTML file: the topology with the path, the packet at each hop, and the prediction."""
     expected = nearest(trace)
-    there = _hops("The packet's way, hop by hop", trace.hops, 1, "request")
-    back = _hops("The way of the reply", trace.reply, len(trace.hops) + 1, "reply")
+    there = _hops("The packet's path, hop by hop", trace.hops, 1, "request")
+    back = _hops("The reply's path, hop by hop", trace.reply, len(trace.hops) + 1, "reply")
     return page.document(
         f"{trace.source} → {trace.destination}",
         _header(trace),
-        element("section", element("h2", "The way"), _figure(trace, expected)) if trace.hops else None,
+        element("section", element("h2", "The path"), _figure(trace, expected)) if trace.hops else None,
         there,
         back,
         _comparison(trace, expected),
@@ -37,12 +37,12 @@ def path_page(trace: Trace) -> str:
 
 
 def path_picture(trace: Trace) -> str:
-    """An SVG file: the topology with the way on it, for light and dark pages."""
+    """An SVG file: the topology with the path, for light and dark pages."""
     return picture.standalone(picture_of(trace))
 
 
 def nearest(trace: Trace) -> Path | None:
-    """Of the predicted paths, the one most like what was observed."""
+    """The predicted path that is most like the observed one."""
 
     def likeness(path: Path) -> float:
         observed, expected = _places(trace.hops), _places(path.hops)
@@ -82,7 +82,7 @@ def picture_of(trace: Trace) -> Picture:
     expected = nearest(trace)
     lost: Literal["", "there", "back"] = ""
     if trace.verdict.outcome != "delivered":
-        # What is dropped with an answer on its way was that answer.
+        # If there was an answer and something was dropped, it was the answer.
         lost = "back" if trace.verdict.outcome == "dropped" and trace.reply else "there"
     return Picture(
         f"{trace.source} → {trace.destination}", trace.hops, trace.reply,
@@ -95,7 +95,7 @@ def _figure(trace: Trace, expected: Path | None) -> Markup:
     if trace.reply:
         keys.append(("reply", "the reply"))
     if not trace.agrees and expected:
-        keys.append(("expected", "the way predicted"))
+        keys.append(("expected", "the predicted path"))
     drawn = picture_of(trace)
     return picture.figure(
         drawn, keys, steps.steps(trace.hops, trace.reply, lost=drawn.lost, reason=trace.verdict.reason)
@@ -136,7 +136,7 @@ def _hop(number: int, hop: Hop, before: Hop | None) -> Markup:
 
 
 def _decisions(hop: Hop) -> Markup:
-    """What decided, under one word each: cause, rule, route."""
+    """What decided, each with its kind: cause, rule, route."""
     groups = itertools.groupby(decisions.decisions(hop.by), key=lambda each: each.kind)
     return element(
         "dl",
@@ -149,13 +149,13 @@ def _decisions(hop: Hop) -> Markup:
 
 
 def _comparison(trace: Trace, expected: Path | None) -> Markup:
-    title = element("h2", "Prediction beside observation")
+    title = element("h2", "Prediction and observation")
     if expected is None:
         return element("section", title, element("p", "The lab's state predicted no path for this packet."))
     others = [path for path in trace.predicted if path is not expected]
     alternatives = element(
         "details",
-        element("summary", f"{page.words(len(others), 'other way')} that the state allows"),
+        element("summary", f"{page.words(len(others), 'other path')} that the state allows"),
         element("ul", (element("li", _summary(path)) for path in others)),
     )
     return element(
@@ -227,7 +227,7 @@ def _cell(hop: Hop | None) -> list[Markup | str]:
 def _verdicts(expected: Path, trace: Trace) -> list[Markup]:
     same = expected.verdict.outcome == trace.verdict.outcome
     return [
-        element("tr", element("th", "The end", colspan="4", scope="rowgroup"), class_="part"),
+        element("tr", element("th", "The outcome", colspan="4", scope="rowgroup"), class_="part"),
         element(
             "tr",
             element("td", "✓" if same else "≠", class_="mark", aria_label="the same" if same else "different"),

@@ -1,4 +1,4 @@
-"""The picture of a packet's way: the machines, their interfaces, the lines through them, and what was done between."""
+"""The picture of a packet's path: the machines, their interfaces, lines through them, and what was done in between."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from netlab.trace.model import Hop
 
 _BOLD = 1.12
 _SHRINK, _GROW = 0.83, 1.3
-"""How far the picture may shrink and grow with the page before it scrolls, or stands in the middle."""
+"""How far the picture may shrink with the page before it scrolls, and grow before it is centred."""
 _NARROW, _BROAD = 500.0, 700.0
-"""A picture wider than that has its steps beneath it, or beside it on narrower pages too."""
+"""The steps are below pictures wider than the second, and even on narrow pages beside those narrower than the first."""
 _THUMBNAIL = Point(84.0, 52.0)
 """As in the style sheet."""
 _PADDING, _TITLE, _LEGEND = 20.0, 34.0, 220.0
@@ -27,9 +27,9 @@ _PADDING, _TITLE, _LEGEND = 20.0, 34.0, 220.0
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """What is drawn: the way there, the way of the reply, and the one that was expected where it was another.
+    """What is drawn: the way there, the way back, and the expected way if it was different.
 
-    `lost` says which of them ended too early. Of `unwatched` interfaces nothing was captured: the packet must have
+    `lost` says which of them ended too early. Nothing was captured at `unwatched` interfaces, but the packet must have
     passed them.
     """
 
@@ -41,12 +41,12 @@ class Picture:
     unwatched: frozenset[Key] = frozenset()
 
     def plan(self) -> Plan:
-        """Where everything is."""
+        """The layout."""
         return plan([self.there, self.back, self.expected])
 
 
 def draw(picture: Picture, *, linked: bool) -> Markup:
-    """The picture for a page, whose only one it is."""
+    """The picture for a page, which may have only one."""
     laid = picture.plan()
     return drawing.drawing(
         Point(laid.width, laid.height), _about(picture), _content(picture, laid, linked=linked), class_="topology",
@@ -55,15 +55,15 @@ def draw(picture: Picture, *, linked: bool) -> Markup:
 
 
 def figure(picture: Picture, keys: Sequence[tuple[str, str]], listed: Sequence[Step], *, linked: bool = True) -> Markup:
-    """The picture with its steps beside it; `keys` say which line is what.
+    """The picture with its steps beside it; `keys` explain the lines.
 
-    Numbers are `linked` where the page has an element `hop-N` for each hop.
+    Numbers are `linked` if the page has an element `hop-N` for each hop.
     """
     legend = element(
         "p", (element("span", element("span", class_=f"key {key}"), " ", name) for key, name in keys), class_="legend"
     )
     width = picture.plan().width
-    drawn = element("div", page.scrolled(draw(picture, linked=linked), "map of the way", width * _SHRINK), legend)
+    drawn = element("div", page.scrolled(draw(picture, linked=linked), "map of the path", width * _SHRINK), legend)
     return element("figure", drawn, steps.draw(listed, linked=linked), class_=f"map {_shape(width)}")
 
 
@@ -72,7 +72,7 @@ def _shape(width: float) -> str:
 
 
 def standalone(picture: Picture) -> str:
-    """The picture as an SVG file of its own, on a card, for light and dark pages."""
+    """The picture as an SVG file, on a card, for light and dark pages."""
     laid = picture.plan()
     width, height = laid.width + 2 * _PADDING, laid.height + 2 * _PADDING + _TITLE
     content = [
@@ -95,7 +95,7 @@ def standalone(picture: Picture) -> str:
 
 
 def _legend(picture: Picture, right: float) -> Iterator[Markup]:
-    """Which line is what, from the right."""
+    """The meaning of the lines, from the right."""
     keys = [("reply", "the reply")] if picture.back else []
     for name, said in [*keys, ("request", "the packet")]:
         left = right - drawing.width_of(said, 12) - 34
@@ -105,7 +105,7 @@ def _legend(picture: Picture, right: float) -> Iterator[Markup]:
 
 
 def thumbnail(picture: Picture) -> Markup:
-    """The picture as small as a word: boxes, the packet's way and where something was done to it; no text."""
+    """A very small picture without text: boxes, the packet's path, and where something was done to it."""
     laid = picture.plan()
     there, back = _ways(picture, laid)
     unit = max(laid.width, laid.height * _THUMBNAIL.x / _THUMBNAIL.y) / _THUMBNAIL.x
@@ -136,7 +136,7 @@ def _ways(picture: Picture, laid: Plan) -> tuple[Way, Way]:
 
 
 def _stacked(laid: Plan) -> list[Box]:
-    """The boxes, those beneath first."""
+    """The boxes, bottom first."""
     return sorted(laid.boxes, key=lambda box: box.kind == "pod")
 
 
@@ -164,7 +164,7 @@ def _line(way: Way, name: str) -> list[Markup]:
 
 
 def _end(picture: Picture, there: Way, back: Way, reach: float = 7) -> Markup:
-    """A cross behind the last hop, as seen from where the packet came."""
+    """A cross beyond the last hop, in the packet's direction."""
     way = back if picture.lost == "back" and back.places else there
     last = way.places[-1]
     behind = -1 if len(way.corners) > 1 and way.corners[-2].y > last.y else 1
@@ -172,7 +172,7 @@ def _end(picture: Picture, there: Way, back: Way, reach: float = 7) -> Markup:
 
 
 def _deeds(hop: Hop, place: Point, chip: Chip) -> Iterable[Markup]:
-    """What was done to the packet on the way to a hop, above it, as fully as there is room for."""
+    """What was done to the packet before a hop, above the hop, in as much detail as fits."""
     done = deeds(hop)
     if not done:
         return

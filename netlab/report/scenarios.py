@@ -49,8 +49,8 @@ _LEGEND = element(
 
 
 class Packets(NamedTuple):
-    """The packets of a check: its captures' files beside the page, what is in them, the places that saw nothing, what
-    is not as it should be, and the connection among them that shows most."""
+    """The packets of a check: the capture files beside the page, their messages, the places that saw nothing, problems,
+    and the connection that shows most."""
 
     links: Sequence[str] = ()
     messages: Sequence[Message] = ()
@@ -67,7 +67,7 @@ class Link(NamedTuple):
 
 
 def configuration(result: Result) -> str:
-    """In what a scenario ran: `vxlan, nftables, IPv4`."""
+    """The kind of lab in which a scenario ran: `vxlan, nftables, IPv4`."""
     return f"{result.network}, {result.proxy}, {result.family}"
 
 
@@ -84,7 +84,7 @@ def run_page(
     before: Link | None = None,
     after: Link | None = None,
 ) -> str:
-    """The page of one run. `packets` are those of each check, `others` the pages of its runs in other labs."""
+    """The page of one run. `packets` has those of each check, `others` the pages of its runs in other labs."""
     checks = [
         _check(number, check, its)
         for number, (check, its) in enumerate(zip(result.checks, packets, strict=True), 1)
@@ -122,19 +122,19 @@ def run_page(
 
 
 def _map(best: Overview, at: int, check: str, names: Mapping[str, str]) -> Markup:
-    """The picture of a connection, and where its packets are."""
+    """The picture of a connection, with a link to its packets."""
     keys = [("request", f"the packet ({best.packet.what})")]
     if best.answer:
         keys.append(("reply", f"the answer ({best.answer.what})"))
     if best.picture.expected:
-        keys.append(("expected", "the way that it should have gone"))
+        keys.append(("expected", "the path that it should have taken"))
     missed = best.packet.unseen
     reason = f"not seen at {missed.name} {missed.where}" if missed else ""
     listed = steps.steps(best.picture.there, best.picture.back, lost=best.picture.lost, reason=reason, names=names)
     unseen = " Dashed places were not watched: the packet must have passed them." if best.picture.unwatched else ""
     return element(
         "section",
-        element("h2", "The way of a packet"),
+        element("h2", "A packet's path"),
         picture.figure(best.picture, keys, listed, linked=False),
         element("p", "From the check ", element("a", check, href=f"#check-{at}"), ".", unseen, class_="facts"),
     )
@@ -176,7 +176,7 @@ def _statements(check: CheckResult) -> Markup:
         return element("p", "Skipped: ", check.observed, class_="facts")
     stated = [_statement(expected, observed) for expected, observed in check.statements]
     error = [element("dt", "error"), element("dd", check.error)]
-    # A check ends where it fails: the last statement is the one that does not hold.
+    # A check ends where it fails, so the last statement is the one that does not hold.
     return element(
         "dl",
         (
@@ -199,7 +199,7 @@ def _statement(expected: str, observed: str) -> list[Markup]:
 
 
 def _topic(expected: str, observed: str) -> str:
-    """What both say that they are about (`the server sees: `), if they do."""
+    """The topic that both texts begin with (`the server sees: `), if any."""
     topic, colon, _ = expected.partition(": ")
     return topic + colon if colon and observed.startswith(topic + colon) else ""
 
@@ -257,7 +257,7 @@ def _neighbour(link: Link | None, arrow: str, class_: str) -> Markup:
 
 
 class Row(NamedTuple):
-    """A scenario in the index: its runs with the addresses of their pages, and what is drawn beside its name."""
+    """A scenario in the index: its runs with links to their pages, and the drawing beside its name."""
 
     scenario: Scenario
     runs: Sequence[tuple[Result, str]]
@@ -265,7 +265,7 @@ class Row(NamedTuple):
 
 
 def index_page(rows: Sequence[Row], seconds: float, when: str) -> str:
-    """The index: for each scenario its runs. A column for each kind of lab."""
+    """The index: a row for each scenario, a column for each kind of lab."""
     results = [result for row in rows for result, _ in row.runs]
     labs = list(dict.fromkeys(map(configuration, results)))
     counts = {status: sum(result.status == status for result in results) for status in _VERDICTS}
@@ -305,7 +305,7 @@ def _verdicts(rows: Sequence[Row], labs: Sequence[str]) -> Markup:
 
 
 def _heads(labs: Sequence[str]) -> list[Markup]:
-    """A row each for network, proxy and family: what is the same for several columns stands above them once."""
+    """A row each for network, proxy and family; equal neighbouring columns share a head."""
     rows = []
     for depth in range(3):
         groups = itertools.groupby(labs, key=lambda lab: lab.split(", ")[: depth + 1])

@@ -1,4 +1,4 @@
-"""A report on disk: a directory that can be moved, for all that it needs is in it.
+"""A report on disk: a directory that can be moved, because it contains everything it needs.
 
 index.html
 NAME/NETWORK-PROXY-FAMILY.html       a run of a scenario
@@ -25,9 +25,9 @@ INDEX = "index.html"
 
 
 def write(directory: Path, scenarios: Sequence[Scenario], results: Sequence[Result], seconds: float) -> Path:
-    """Write the report of these runs, which took so long together; the path of its index.
+    """Write the report of these runs, which took `seconds` together. Returns the path of its index.
 
-    Raises `UsageError` where it would replace what is no report, `NetlabError` when it cannot be written.
+    Raises `UsageError` if it would replace something that is not a report, `NetlabError` when it cannot be written.
     """
     known = {scenario.name: scenario for scenario in scenarios}
     runs = {name: [result for result in results if result.name == name] for name in known}
@@ -61,7 +61,7 @@ def _write_run(
     before: Link | None,
     after: Link | None,
 ) -> Picture | None:
-    """Write the page of a run; what is drawn on its top."""
+    """Write the page of a run. Returns the picture at its top, if it has one."""
     packets = [_packets(directory, result, [Path(pcap) for pcap in check.pcaps]) for check in result.checks]
     text = run_page(
         result, scenario, packets,
@@ -76,7 +76,7 @@ def _write_run(
 
 
 def _packets(directory: Path, result: Result, pcaps: Sequence[Path]) -> Packets:
-    """Copy a check's captures into the report, and tell what is in them."""
+    """Copy a check's captures into the report, and read them."""
     copies, troubles = [], []
     for pcap in pcaps:
         copy = directory / result.name / _folder(result) / pcap.name
@@ -98,7 +98,7 @@ def _packets(directory: Path, result: Result, pcaps: Sequence[Path]) -> Packets:
 def _beside(
     known: Mapping[str, Scenario], runs: Mapping[str, Sequence[Result]], name: str | None, result: Result
 ) -> Link | None:
-    """The page of another scenario in the same lab, or else in any."""
+    """The page of another scenario in the same kind of lab, or else in any."""
     if name is None:
         return None
     same = [each for each in runs[name] if configuration(each) == configuration(result)]

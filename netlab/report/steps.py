@@ -1,4 +1,4 @@
-"""The few steps of a way that explain it, beside its picture."""
+"""The few steps that explain a path, beside its picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LAST = "sees the packet last"
 
 
 class Step(NamedTuple):
-    """A hop where something happened: its number in the picture, what, and why."""
+    """A hop where something happened: its number in the picture, what happened, and why."""
 
     number: int
     kind: str
@@ -30,9 +30,9 @@ def steps(
     reason: str = "",
     names: Mapping[str, str] | None = None,
 ) -> list[Step]:
-    """Where the packet begins, where it is changed, and where it ends; of the reply also what is changed back.
+    """Where the packet begins, where it is changed, and where it ends; for the reply, also what is changed back.
 
-    `lost` says which of the ways ended too early (`there` or `back`), `reason` why; `names` says whose an address is.
+    `lost` says which way ended too early (`there` or `back`), `reason` why; `names` has the owners of addresses.
     """
     ended = "refuses it" if back else _LAST
     return [
@@ -42,7 +42,7 @@ def steps(
 
 
 def draw(found: Sequence[Step], *, linked: bool) -> Markup:
-    """The steps as a list; `linked` ones lead to the page's element `hop-N`."""
+    """The steps as a list; if `linked`, to the page's element `hop-N`."""
     drawn = (_draw_step(step, linked=linked) for step in found)
     return element("ol", drawn, class_="steps", aria_label="what happened on the way")
 
@@ -53,7 +53,7 @@ def _steps(
     for index, hop in enumerate(hops):
         done = deeds(hop)
         if kind == "reply":
-            # It goes through the same tunnels; what is new is that translations are undone.
+            # The reply goes through the same tunnels; only the undone translations are new.
             done = [deed for deed in done if "NAT" in deed]
         why = next((each.text for each in decisions(hop.by) if each.kind == "Cause"), "") if done else ""
         if not index:
@@ -80,8 +80,8 @@ def _draw_step(step: Step, *, linked: bool) -> Markup:
 
 
 def headers(hop: Hop, names: Mapping[str, str] | None = None) -> str:
-    """The ends of a packet: `10.244.1.2:40000 → 10.96.0.10:80`; those that have a name in `names` by it."""
-    # Where a port would be, ICMP has an identifier.
+    """The ends of a packet: `10.244.1.2:40000 → 10.96.0.10:80`, with the names in `names` for addresses."""
+    # ICMP has an identifier in the place of a port.
     sport, dport = (0, 0) if hop.protocol.startswith("icmp") else (hop.sport, hop.dport)
     known = names or {}
     return f"{end(known.get(hop.src, hop.src), sport)} → {end(known.get(hop.dst, hop.dst), dport)}"

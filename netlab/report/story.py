@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def story(text: str) -> tuple[Markup, Markup]:
-    """Markdown as HTML, without its title, which the page has already: its first paragraph, and the rest.
+    """Markdown as HTML: its first paragraph, and the rest. The title is left out, as the page has it already.
 
-    HTML in it is shown as text. Links that leave the page and are no web addresses would lead nowhere once the report
-    is elsewhere, and pictures are fetched by nobody: of both the words stay.
+    HTML in it is shown as text. Links to files would be broken once the report is moved, and pictures are not copied:
+    only their text stays.
     """
     from markdown_it import MarkdownIt  # 30 ms to import
 
@@ -40,7 +40,7 @@ def _code(renderer: object, tokens: Sequence[Token], index: int, options: object
 
 
 def _lead(tokens: Sequence[Token]) -> int:
-    """Where the first paragraph ends. What it announces stands elsewhere: it ends with a full stop."""
+    """Where the first paragraph ends. Its final colon becomes a full stop, because what follows is elsewhere."""
     if [token.type for token in tokens[:1]] != ["paragraph_open"]:
         return 0
     last = (tokens[1].children or [])[-1:]

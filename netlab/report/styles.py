@@ -1,4 +1,4 @@
-"""The style sheets: one for drawings, which has the colours and suffices for an SVG alone, and one for pages."""
+"""The style sheets: one for drawings, which has the colours and is enough for an SVG alone, and one for pages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from importlib import resources
 
 
 def drawings() -> str:
-    """Colours, and what is in an SVG."""
+    """The style of an SVG, and the colours."""
     return _read("drawing.css")
 
 
 def pages() -> str:
-    """All that a page needs."""
+    """Everything that a page needs."""
     return drawings() + _read("style.css")
 
 

@@ -1,4 +1,4 @@
-"""Where the machines that a packet passed are in a picture, and its way through them: pods above, the fabric below."""
+"""Lays out the machines that a packet passed, and its path through them: pods above, the fabric below."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from netlab.trace.model import Hop
 
 CHIP_HEIGHT = 40.0
 _NAME = 134.0
-"""An interface's name has 15 characters at most (IFNAMSIZ)."""
+"""Room for an interface's name: at most 15 characters (IFNAMSIZ)."""
 _LANE, _FIRST_LANE = 25.0, 18.0
 _GAP = 16.0
 _ROW = 70.0
 _TOP = 62.0
-"""Above the first row of a machine: its name, and the names of its pods."""
+"""Room above the first row of a machine for its name and the names of its pods."""
 _BETWEEN = 28.0
-"""Between two machines, and between them and the fabric."""
+"""The gap between two machines, and between them and the fabric."""
 _LEAST_WIDTH, _WIDEST = 640.0, 300.0
-"""A picture is as wide as that, its interfaces at most so wide: room for what was done to the packet between them."""
+"""A picture's least width, to which its interfaces grow up to the second: room for what was done to the packet."""
 _TURN = 35.0
-"""How far beneath two ports of the fabric the way from one to the other is."""
+"""How far below two ports of the fabric the line from one to the other is."""
 
 _ROWS: dict[Kind, int] = {"pod": 0, "loopback": 0, "veth": 1, "bridge": 2, "other": 3, "vxlan": 4, "underlay": 5}
 
@@ -57,7 +57,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Where everything is."""
+    """The layout."""
 
     width: float
     height: float
@@ -66,7 +66,7 @@ class Plan:
 
 
 def plan(ways: Sequence[Sequence[Hop]]) -> Plan:
-    """Lay out the machines on these ways: each a column (or several, for its pods), the fabric a band beneath."""
+    """Lay out the machines on these paths: each a column (or several, for its pods), the fabric a band below."""
     hops = {key_of(hop): hop for way in ways for hop in way}
     visits = max((count for way in ways for count in Counter(map(key_of, way)).values()), default=1)
     machines = {
@@ -119,7 +119,7 @@ def _pod(name: str, chips: Sequence[Chip]) -> Box:
 
 
 def _anchors(ways: Sequence[Sequence[Hop]], chips: dict[Key, Chip]) -> dict[Key, float]:
-    """Where the fabric's ports are to be: beneath the machine that the packet came from, or went to."""
+    """The positions of the fabric's ports: below the machine that the packet came from, or went to."""
     anchors: dict[Key, float] = {}
     for one, other in itertools.chain.from_iterable(map(itertools.pairwise, ways)):
         for port, beside in ((one, other), (other, one)):
@@ -137,14 +137,14 @@ class Way:
 
 
 def way_through(laid: Plan, hops: Sequence[Hop], lane: int) -> Way:
-    """The way along `hops`. Lanes 1 (there) and 0 (back) keep ways apart, and so are the visits of one to a place."""
+    """The line along `hops`. Lanes 1 (there) and 0 (back) keep lines apart, and repeated visits get new lanes."""
     places: list[Point | None] = []
     visits: Counter[Key] = Counter()
     for hop in hops:
         chip = laid.chips[key_of(hop)]
         x = chip.x + chip.width - _FIRST_LANE - _LANE * (lane + 2 * visits[key_of(hop)])
         visits[key_of(hop)] += 1
-        # A bridge is crossed where its neighbour on the way is: the bar is as long as all of its ports.
+        # A bridge is as wide as all its ports: it is crossed above or below the neighbour on the path.
         places.append(None if chip.kind == "bridge" else Point(x, chip.y + CHIP_HEIGHT / 2))
     found: list[Point] = []
     for index, (hop, place) in enumerate(zip(hops, places, strict=True)):

@@ -1,4 +1,4 @@
-"""Which node translated a packet between two places that saw it: nothing is captured there."""
+"""Which node translated a packet between two places that saw it; the translation itself is not captured."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _NODE = re.compile(r"node-\d+")
 
 
 def is_translation(change: Change) -> bool:
-    """Whether a change is of addresses or ports."""
+    """Whether a change concerns addresses or ports."""
     return change.kind in ("DNAT", "SNAT", "un-DNAT", "un-SNAT")
 
 
 def translator(before: Sighting, after: Sighting, names: Mapping[str, str], *, reply: bool) -> str:
-    """The node that made `after` of `before`; `names` says whose an address is. Empty if that is not known.
+    """The node that changed `before` to `after`, or empty if unknown; `names` has the owners of addresses.
 
-    It is the first node that the client's packets come to, and answers are translated back where connection tracking
-    remembers them: so both directions are looked at from the client's side.
+    It is the first node on the path of the client's packets. Answers are translated back at the same node, where
+    conntrack has the connection, so both directions are judged from the client's side.
     """
     near, far = (after, before) if reply else (before, after)
     if near.tap.kind == "pod" or is_node(near.tap.machine):
         return near.tap.machine
-    # From outside it is the node that was dialled, or the one whose address stands for the client's.
+    # From outside it is the node that was dialled, or the one whose address replaced the client's.
     dialled, client = near.headers.flow[2], far.headers.flow[0]
     if reply:
         dialled, client = near.headers.flow[0], far.headers.flow[2]
@@ -38,5 +38,5 @@ def translator(before: Sighting, after: Sighting, names: Mapping[str, str], *, r
 
 
 def is_node(name: str) -> bool:
-    """Whether it is the name of a lab's node."""
+    """Whether it is the name of a node."""
     return _NODE.fullmatch(name) is not None

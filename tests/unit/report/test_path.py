@@ -41,7 +41,7 @@ def test_an_agreeing_trace_says_so_and_names_what_decided() -> None:
     assert rows(tree, "different") == []
     assert len(rows(tree, "same")) == 12 + 12 + 1
     assert tree.all("path", "expected") == []
-    assert "1 other way that the state allows" in tree.text
+    assert "1 other path that the state allows" in tree.text
 
 
 def test_a_machine_comes_before_its_interface_and_a_cause_before_its_rule_and_route() -> None:
