@@ -132,6 +132,7 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
         if ids is not None:
             userns.become_root()
             _die_with_parent(lifeline)  # again: the kernel clears it when the user changes
+        userns.leave_callers_credentials()
         syscalls.unshare(syscalls.CLONE_NEWPID)
         alive_read, alive_write = os.pipe()
         machine = os.fork()

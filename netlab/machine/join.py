@@ -109,6 +109,7 @@ def _pid_of(pidfd: int) -> int:
 def _leave_behind(limits: Mapping[int, tuple[int, int]]) -> None:
     """In the child: drop what belongs to the caller and not to the command."""
     os.closerange(3, _CLOSE_ALL)
+    userns.leave_callers_credentials()
     os.umask(0o022)
     for number, wanted in limits.items():
         _set_limit(number, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,21 @@ def map_ids(pid: int, ids: IdRange) -> None:
     """Map users and groups into a process's user namespace. Raises `OSError` if the caller is not root."""
     for kind in ("uid", "gid"):
         Path(f"/proc/{pid}/{kind}_map").write_text(f"0 {ids.first} {ids.count}", encoding="ascii")
+
+
+def leave_callers_credentials() -> None:
+    """Leave the caller's session keyring and supplementary groups.
+
+    Root of an ordinary user's lab cannot leave that user's groups (user_namespaces(7)): they stay.
+    """
+    with contextlib.suppress(PermissionError):
+        os.setgroups([])
+    try:
+        syscalls.join_new_session_keyring()
+    except OSError as error:
+        # A kernel without keyrings; or a container engine's filter, which refuses them to whatever runs here.
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            raise
 
 
 def become_root() -> None:

@@ -42,6 +42,8 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _SYS_MOUNT_SETATTR = 442  # the same on every architecture since Linux 5.12
 _SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # asm-generic/unistd.h; the C library has no function
+_SYS_KEYCTL = {"x86_64": 250}.get(os.uname().machine, 219)
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -149,6 +151,13 @@ def set_process_name(name: str) -> None:
 def set_not_dumpable() -> None:
     """Keep /proc/PID/environ, mem and fd of this process from all without CAP_SYS_PTRACE, until execve(2)."""
     _prctl(PR_SET_DUMPABLE, 0)
+
+
+def join_new_session_keyring() -> None:
+    """Have a session keyring of its own, with no key, instead of the caller's (keyctl(2))."""
+    _check(
+        _libc.syscall(ctypes.c_long(_SYS_KEYCTL), ctypes.c_int(_KEYCTL_JOIN_SESSION_KEYRING), None), "session keyring"
+    )
 
 
 def _prctl(option: int, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, NoReturn
 
 from netlab.errors import NetlabError
 from netlab.machine.join import join
+from netlab.machine.userns import leave_callers_credentials
 
 _CHUNK = 65536
 _REFUSED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
@@ -92,6 +93,7 @@ def _be_command(namespaces: Sequence[Namespaces], argv: Sequence[str], env: Mapp
         try:
             for each in namespaces:
                 join(each.pidfd, each.kinds)
+            leave_callers_credentials()
             # A child of its own, for only children are in the pid namespace: `kill` means the machine's processes.
             status = subprocess.run(argv, env=env, cwd="/", stdin=subprocess.DEVNULL, check=False).returncode
         except NetlabError as error:

@@ -1,3 +1,4 @@
+import ctypes
 import json
 import os
 import pty
@@ -9,6 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from netlab.lab.lab import Lab
+from netlab.lab.paths import FABRIC, LabPaths
+from netlab.net import syscalls
 from tests.e2e.conftest import Netlab, eventually
 
 PODS = """
@@ -102,6 +106,66 @@ def test_what_is_the_callers_stays_with_the_caller(talker: Netlab, place: str) -
     assert not int(ignored.removeprefix("SigIgn:\t"), 16) & 1 << signal.SIGUSR1 - 1
     assert rest[:4] == ["0", "1", "2", "3"]
     assert "TERM=" not in odd
+
+
+SYS_ADD_KEY, SYS_KEYCTL = (248, 250) if os.uname().machine == "x86_64" else (217, 219)
+SEARCH = f"""
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+found = libc.syscall({SYS_KEYCTL}, 10, -3, b"user", b"netlab-test", 0)  # KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING
+print("found" if found >= 0 else errno.errorcode[ctypes.get_errno()])
+"""
+
+
+def trusted() -> None:
+    """Be a caller with a key in its session keyring and, where it may have one, a supplementary group."""
+    syscalls.join_new_session_keyring()
+    assert ctypes.CDLL(None).syscall(SYS_ADD_KEY, b"user", b"netlab-test", b"secret", 6, -3) > 0
+    if os.geteuid() == 0:
+        os.setgroups([4242])
+
+
+def by_trusted(netlab: Netlab, *arguments: str) -> str:
+    """What a call by such a caller prints."""
+    argv, env = netlab.argv(*arguments), netlab.environment
+    return subprocess.run(argv, env=env, preexec_fn=trusted, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module", params=["default", "trusted"])
+def lab_of_trusted(talker: Netlab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a lab: the usual one, or one that such a caller has brought up, as root a privileged one."""
+    try:
+        subprocess.run(["true"], preexec_fn=trusted, check=True)
+    except subprocess.SubprocessError:
+        pytest.skip("this host has no keyrings")
+    if request.param == "trusted":
+        by_trusted(talker, "up", "--name", "trusted", "--nodes", "1", *(["--privileged"] if os.geteuid() == 0 else []))
+        talker.ok("apply", "--name", "trusted", "-f", "-", stdin=PODS)
+        talker.ok("wait", "--name", "trusted", "--for", "condition=Ready", "pod/talker")
+    yield request.param
+    if request.param == "trusted":
+        talker.ok("down", "--name", "trusted")
+
+
+@pytest.mark.parametrize("place", ["talker", "node/node-1", "outside", "fabric"])
+def test_the_callers_keys_and_groups_stay_with_the_caller(talker: Netlab, lab_of_trusted: str, place: str) -> None:
+    here = ["exec", "--name", lab_of_trusted, place]
+    # A container may not even search (seccomp).
+    answers = {"ENOKEY", "EPERM"} if place == "talker" else {"ENOKEY"}
+    assert by_trusted(talker, *here, "--", "python3", "-c", SEARCH).strip() in answers
+    for process in ("self", "1"):
+        (groups,) = by_trusted(talker, *here, "--", "grep", "^Groups:", f"/proc/{process}/status").splitlines()
+        assert os.geteuid() != 0 or groups.split() == ["Groups:"]
+
+
+def test_the_keys_of_the_one_who_brought_a_lab_up_are_not_in_it(talker: Netlab, lab_of_trusted: str) -> None:
+    lab = Lab(LabPaths(talker.home / lab_of_trusted))
+    log = lab.paths.logs / "search.log"
+    with lab.machine(FABRIC) as fabric:
+        fabric.run_service("search", ["python3", "-c", SEARCH], log=log)
+        eventually(lambda: log.exists() and log.read_text().endswith("\n"))
+        fabric.stop_service("search")
+    assert set(log.read_text().split()) == {"ENOKEY"}
 
 
 def test_the_limits_are_the_containers(talker: Netlab) -> None:
