@@ -21,11 +21,12 @@ from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, MachineState
 from netlab.node import recovery
+from netlab.node.podcontext import NodeContext
 from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
 from netlab.node.registration import Registration
 from netlab.node.sandboxes import Sandboxes, pod_uid
-from netlab.node.worker import NodeContext, PodWorker
+from netlab.node.worker import PodWorker
 
 _RETRY = 2.0
 """Seconds before retrying to remove an unused sandbox."""

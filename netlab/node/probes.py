@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import aiohttp
@@ -116,10 +116,16 @@ def port_number(container: Container, port: int | str) -> int:
     raise ValueError(f"container {container.name} has no port named {port!r}")
 
 
-async def watch(
-    probe: Probe, ask: Ask, on_answer: Callable[[bool, str, bool], None], *, quick: bool, initial: bool | None
-) -> None:
-    """Probe until cancelled. `on_answer(ok, what is wrong, whether the verdict changed)` for each answer that counts.
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An answer that counts: what is wrong ("" when all is well), and whether it changed the verdict."""
+
+    wrong: str
+    changed: bool
+
+
+async def answers(probe: Probe, ask: Ask, *, quick: bool, initial: bool | None) -> AsyncIterator[Answer]:
+    """Probe without end: the answers that count.
 
     With `quick`, a container that has just started is asked more often until its first success. `initial` is the
     verdict that holds before the first answer.
@@ -131,7 +137,7 @@ async def watch(
     while True:
         wrong = await ask(probe, probe.timeoutSeconds)
         if scheduled or not wrong:
-            on_answer(not wrong, wrong, verdict.count(not wrong))
+            yield Answer(wrong, verdict.count(not wrong))
             due = clock() + probe.periodSeconds
         quick = quick and wrong != ""
         until_due = max(0.0, due - clock())

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from netlab.api.core_types import Container, LifecycleHandler, Probe
-from netlab.node.probes import Verdict, port_number, watch
+from netlab.node.probes import Verdict, answers, port_number
 
 
 @pytest.mark.parametrize(
@@ -30,28 +30,16 @@ def test_thresholds(success: int, failure: int, initial: bool | None, answers: s
 
 def answers_of(script: str, *, quick: bool, count: int) -> list[bool]:
     """The answers that count, of a container that answers as the script says and then well."""
-    heard: list[bool] = []
     left = list(script)
 
     async def ask(action: Probe | LifecycleHandler, timeout: float) -> str:
         return "refused" if left and left.pop(0) == "-" else ""
 
-    async def main() -> None:
-        done = asyncio.Event()
+    async def main() -> list[bool]:
+        found = answers(Probe(periodSeconds=1000 if quick else 0), ask, quick=quick, initial=False)
+        return [not (await asyncio.wait_for(anext(found), 10)).wrong for _ in range(count)]
 
-        def on_answer(ok: bool, wrong: str, changed: bool) -> None:
-            heard.append(ok)
-            if len(heard) == count:
-                done.set()
-
-        task = asyncio.create_task(
-            watch(Probe(periodSeconds=1000 if quick else 0), ask, on_answer, quick=quick, initial=False)
-        )
-        await asyncio.wait_for(done.wait(), 10)
-        task.cancel()
-
-    asyncio.run(main())
-    return heard[:count]
+    return asyncio.run(main())
 
 
 def test_container_that_just_started_is_asked_again_soon_and_not_blamed() -> None:

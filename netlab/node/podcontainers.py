@@ -1,0 +1,152 @@
+"""Starting and stopping the containers of one pod, with their hooks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import time
+from pathlib import Path
+
+from netlab.api import events
+from netlab.api.core_types import Container
+from netlab.errors import NetlabError, UsageError
+from netlab.machine.protocol import ContainerExit, ContainerSpec
+from netlab.machine.replies import MachineError
+from netlab.node import environment, logs, podfiles, podstate, recovery
+from netlab.node.podcontext import PodContext
+from netlab.node.podstate import Exit, Run, Stop
+from netlab.node.podstatus import container_id, terminated
+from netlab.node.probing import Probing
+
+_KEPT_LOGS = 2
+"""Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
+
+_NOT_EXECUTABLE = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG
+}  # fmt: skip
+
+
+class PodContainers:
+    """A pod's containers. Those that run already, from before a kubelet's restart, are probed from now on."""
+
+    def __init__(self, context: PodContext) -> None:
+        self._context = context
+        self._probing = Probing(context)
+        pod = context.pod
+        for spec in [*pod.spec.initContainers, *pod.spec.containers]:
+            if context.state.run(spec.name).running:
+                self._probing.start(spec)
+
+    async def start(self, name: str) -> None:
+        """Start a container, for the first time or again, or note why it cannot be started."""
+        context, machine = self._context, self._context.node.machine
+        spec, run = context.spec(name), context.state.run(name)
+        if run.exit is not None:
+            done = context.container_id(name)
+            run.renew(terminated(context.pod, name, run), time.time())
+            await machine.remove(done)
+        run.waiting = None
+        try:
+            running = await machine.run_container(self._container(spec, run))
+        except UsageError as error:
+            self._cannot_start(run, "CreateContainerConfigError", str(error))
+        except (MachineError, OSError) as error:
+            number = error.errno if isinstance(error, MachineError) else None
+            if number in _NOT_EXECUTABLE:
+                run.ended(Exit(podstate.START_ERROR_EXIT_CODE, time.time(), 0, "StartError", str(error)))
+                context.event("Failed", f"Error: failed to start container {name}: {error}")
+            else:
+                missing = number == errno.ENOPKG
+                self._cannot_start(run, "ErrImageNeverPull" if missing else "CreateContainerError", str(error))
+        else:
+            run.started_at = running.started_at
+            await self._post_start(spec, run)
+            if run.exit is None:
+                run.started = spec.startupProbe is None
+                run.ready = run.started and spec.readinessProbe is None
+                self._probing.start(spec)
+
+    def stop(self, name: str, grace: float) -> None:
+        """Begin to stop a container: its preStop hook, then SIGTERM."""
+        run = self._context.state.run(name)
+        run.stop = Stop(time.time(), grace)
+        self._context.spawn(self._stop(self._context.spec(name), run, grace))
+
+    async def kill(self, name: str) -> None:
+        """End a container now."""
+        await self._context.node.machine.kill(self._context.container_id(name), signal.SIGKILL)
+        self._context.state.run(name).killed = True
+
+    async def remove_all(self) -> None:
+        """Remove what is left of the containers, all of which have ended."""
+        for name in self._context.state.runs:
+            await self._context.node.machine.remove(self._context.container_id(name))
+
+    def exited(self, event: ContainerExit) -> None:
+        """A container of this pod has ended."""
+        context = self._context
+        for name, run in context.state.runs.items():
+            if container_id(context.pod.metadata.uid, name, run.attempt) == event.id and run.exit is None:
+                run.ended(Exit(event.exit_code, event.finished_at, event.signal or 0))
+                self._probing.stop(name)
+                context.wake.set()
+
+    def _cannot_start(self, run: Run, reason: str, message: str) -> None:
+        now = time.time()
+        run.waiting = (reason, message)
+        run.backoff = run.backoff.next(now, now)
+        run.retry_at = now + run.backoff.delay
+        self._context.event("Failed", f"Error: {reason}: {message}")
+
+    def _container(self, spec: Container, run: Run) -> ContainerSpec:
+        context, pod, node, sandbox = self._context, self._context.pod, self._context.node, self._context.state.sandbox
+        assert sandbox is not None
+        env = environment.environment(pod, spec, sandbox.ips, node.node_ips)
+        return ContainerSpec(
+            id=context.container_id(spec.name),
+            image=spec.image,
+            log=str(self._log(spec, run)),
+            sandbox=sandbox.id,
+            command=[environment.expand(each, env) for each in spec.command],
+            args=[environment.expand(each, env) for each in spec.args],
+            env=env,
+            cwd=spec.workingDir or None,
+            hostname=podfiles.hostname(pod, node.dns.domain, node.node_name)[0],
+            hosts=podfiles.hosts(pod, sandbox.ips, node.dns.domain, node.node_name),
+            resolv_conf=podfiles.resolv_conf(pod, node.dns),
+            labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
+        )
+
+    def _log(self, spec: Container, run: Run) -> Path:
+        """The file for a run's output, in a directory that exists; that of a run long ago is removed."""
+        pod, log_dir = self._context.pod, self._context.node.log_dir
+        path = logs.log_path(log_dir, pod, spec.name, run.attempt)
+        # Containers' output is private: other accounts may not read it.
+        path.parent.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        old = logs.log_path(log_dir, pod, spec.name, run.attempt - _KEPT_LOGS)
+        for each in (old, logs.earlier(old)):
+            each.unlink(missing_ok=True)
+        return path
+
+    async def _post_start(self, spec: Container, run: Run) -> None:
+        context = self._context
+        hook = spec.lifecycle.postStart if spec.lifecycle else None
+        if hook is None:
+            return
+        if wrong := await context.asker(spec)(hook, podstate.grace_period(context.pod, context.state)):
+            run.unhealthy = f"PostStartHookError: {wrong}"
+            context.event("FailedPostStartHook", run.unhealthy)
+
+    async def _stop(self, spec: Container, run: Run, grace: float) -> None:
+        context = self._context
+        identity = context.container_id(spec.name)
+        if run.unhealthy:
+            context.event("Killing", f"Container {spec.name} is restarted: {run.unhealthy}", events.NORMAL)
+        hook = spec.lifecycle.preStop if spec.lifecycle else None
+        if hook is not None and (wrong := await context.asker(spec)(hook, grace)):
+            context.event("FailedPreStopHook", f"PreStopHook failed: {wrong}")
+        with contextlib.suppress(NetlabError):
+            # If it fails, the SIGKILL at the end of the grace period still comes.
+            await context.node.machine.kill(identity, signal.SIGTERM)

@@ -1,0 +1,98 @@
+"""One pod on its node, as the parts of its worker share it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from netlab.api import events
+from netlab.api.client import Client
+from netlab.api.core_types import Container, Pod
+from netlab.errors import NetlabError
+from netlab.machine.async_client import AsyncMachine
+from netlab.node import podfiles, probes
+from netlab.node.podstate import PodState
+from netlab.node.podstatus import container_id
+from netlab.node.reporter import StatusReporter
+from netlab.node.sandboxes import Sandboxes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """What all pods of a node share."""
+
+    node_name: str
+    node_ips: list[str]
+    client: Client
+    machine: AsyncMachine
+    http: aiohttp.ClientSession
+    sandboxes: Sandboxes
+    network_ready: asyncio.Event
+    dns: podfiles.ClusterDNS
+    log_dir: Path
+
+
+class PodContext:
+    """A pod's object and state, its reports to the API, and the work in hand for it."""
+
+    def __init__(self, node: NodeContext, pod: Pod, state: PodState) -> None:
+        self.node = node
+        self.pod = pod
+        self.state = state
+        self.wake = asyncio.Event()
+        """Set when there may be something to do for the pod."""
+        self.reporter = StatusReporter(node.client, node.node_ips, pod, state, self.failed)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """Stop the work in hand, and report nothing more."""
+        self.reporter.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def spec(self, name: str) -> Container:
+        """The container of that name as the pod's object describes it."""
+        return next(each for each in [*self.pod.spec.initContainers, *self.pod.spec.containers] if each.name == name)
+
+    def container_id(self, name: str) -> str:
+        """The machine's name for a container's current run."""
+        return container_id(self.pod.metadata.uid, name, self.state.run(name).attempt)
+
+    def asker(self, spec: Container) -> probes.Asker:
+        """What asks a container's current run, for its probes and hooks."""
+        sandbox = self.state.sandbox
+        assert sandbox is not None
+        return probes.Asker(self.node.machine, self.node.http, spec, self.container_id(spec.name), sandbox.ips[0])
+
+    def event(self, reason: str, message: str, kind: str = events.WARNING) -> None:
+        """Record an Event of the pod."""
+        node = self.node
+        self.spawn(events.record(node.client, self.pod, kind, reason, message, "kubelet", node.node_name))
+
+    def failed(self, error: Exception) -> None:
+        """Say what failed unexpectedly; the pod's worker goes on."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        fault = None if isinstance(error, NetlabError | OSError) else error
+        log.warning("pod %s: %s", self.pod.key, error, exc_info=fault)
+        self.event("FailedSync", f"error syncing pod: {events.explained(error)}")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do work beside the worker, which does not wait for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.failed(error)

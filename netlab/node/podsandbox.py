@@ -1,0 +1,71 @@
+"""Making and removing the sandbox of one pod, and trying again what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from netlab.errors import NetlabError
+from netlab.node import capabilities
+from netlab.node.backoff import SANDBOX
+from netlab.node.podcontext import PodContext
+from netlab.node.podstate import Sandbox
+
+log = logging.getLogger(__name__)
+
+
+async def make(context: PodContext) -> None:
+    """Give a pod its sandbox, or note why it has none yet."""
+    pod, state, node = context.pod, context.state, context.node
+    if pod.spec.hostNetwork:
+        state.sandbox, state.ips = Sandbox(None, node.node_ips), node.node_ips
+        return
+    if not node.network_ready.is_set():
+        state.sandbox_error = f"network is not ready: {node.sandboxes.network_error()}"
+        context.reporter.report()
+        await _network_or_news(context)
+        return
+    attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
+    try:
+        async with node.sandboxes.slots:
+            # Not before its turn: in a burst every pod would report, and most are ready soon after they begin.
+            context.reporter.report()
+            state.sandbox = await node.sandboxes.make(pod.metadata, attempt, capabilities.runtime_config(pod))
+    except NetlabError as error:
+        state.sandbox_error = str(error)
+        _failed(context, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+        return
+    state.ips = state.sandbox.ips
+    state.sandbox_error, state.sandbox_backoff, state.sandbox_retry_at = "", SANDBOX, 0.0
+
+
+async def _network_or_news(context: PodContext) -> None:
+    """Wait for the node's network; a pod that is deleted in the meantime does not."""
+    waits = [asyncio.create_task(each.wait()) for each in (context.node.network_ready, context.wake)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+
+
+async def remove(context: PodContext) -> None:
+    """Remove a pod's sandbox, in which nothing runs any more."""
+    state, node = context.state, context.node
+    assert state.sandbox is not None
+    if state.sandbox.id is not None:
+        try:
+            await node.sandboxes.remove(state.sandbox.id, context.pod.metadata)
+        except NetlabError as error:
+            _failed(context, "FailedKillPod", f"error killing pod: {error}")
+            return
+    state.sandbox = None
+
+
+def _failed(context: PodContext, reason: str, message: str) -> None:
+    state, now = context.state, time.time()
+    state.sandbox_backoff = state.sandbox_backoff.next(now, now)
+    state.sandbox_retry_at = now + state.sandbox_backoff.delay
+    log.warning("pod %s: %s", context.pod.key, message)
+    context.event(reason, message)

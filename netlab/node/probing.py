@@ -1,0 +1,81 @@
+"""Probing the containers of one pod, and what the answers mean for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from netlab.api.core_types import Container, Probe
+from netlab.node import probes
+from netlab.node.backoff import SYNC
+from netlab.node.podcontext import PodContext
+from netlab.node.podstate import Run
+
+
+class Probing:
+    """The probes of a pod's running containers: a task for each container that has any."""
+
+    def __init__(self, context: PodContext) -> None:
+        self._context = context
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, spec: Container) -> None:
+        """Probe a container that has started, until it ends."""
+        if spec.startupProbe or spec.livenessProbe or spec.readinessProbe:
+            self._tasks[spec.name] = self._context.spawn(self._keep_probing(spec, self._context.state.run(spec.name)))
+
+    def stop(self, name: str) -> None:
+        """Probe a container no more."""
+        if (task := self._tasks.pop(name, None)) is not None:
+            task.cancel()
+
+    async def _keep_probing(self, spec: Container, run: Run) -> None:
+        backoff = SYNC
+        while True:
+            try:
+                await self._probe(spec, run)
+            except Exception as error:
+                self._context.failed(error)
+            backoff = backoff.next(time.time(), time.time())
+            await asyncio.sleep(backoff.delay)
+
+    async def _probe(self, spec: Container, run: Run) -> None:
+        ask = self._context.asker(spec)
+        if spec.startupProbe is not None and not run.started:
+            await self._follow_startup(spec.startupProbe, ask, run)
+            run.started, run.ready = True, spec.readinessProbe is None
+            self._context.reporter.report()
+        async with asyncio.TaskGroup() as tasks:
+            if spec.livenessProbe is not None:
+                tasks.create_task(self._follow_liveness(spec.livenessProbe, ask, run))
+            if spec.readinessProbe is not None:
+                tasks.create_task(self._follow_readiness(spec.readinessProbe, ask, run))
+
+    async def _follow_startup(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
+        """Until the probe says that the container has started."""
+        async for answer in probes.answers(probe, ask, quick=True, initial=None):
+            if not answer.wrong and answer.changed:
+                return
+            self._count_against(run, "Startup", answer)
+
+    async def _follow_liveness(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
+        async for answer in probes.answers(probe, ask, quick=False, initial=True):
+            self._count_against(run, "Liveness", answer)
+
+    async def _follow_readiness(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
+        async for answer in probes.answers(probe, ask, quick=not run.ready, initial=run.ready):
+            if answer.wrong:
+                self._context.event("Unhealthy", f"Readiness probe failed: {answer.wrong}")
+            if answer.changed:
+                run.ready = not answer.wrong
+                self._context.reporter.report()
+
+    def _count_against(self, run: Run, kind: str, answer: probes.Answer) -> None:
+        """A container that keeps failing must be restarted."""
+        if not answer.wrong:
+            return
+        wrong = f"{kind} probe failed: {answer.wrong}"
+        self._context.event("Unhealthy", wrong)
+        if answer.changed:
+            run.unhealthy = wrong
+            self._context.wake.set()
