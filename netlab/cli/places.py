@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -89,22 +86,20 @@ def logs(
 
     A pipe or a file gets it as it is. On a terminal, what would control it is made visible: ESC is shown as \\x1b.
     """
-    from netlab.node.logs import earlier
+    from netlab.lab import logfiles
 
     path = _log_path(lab, namespace, pod, container, previous=previous)
     try:
-        text = path.read_bytes()
-        before = earlier(path)
-        kept = before.read_bytes() if before.exists() else b""
+        text, end = logfiles.kept(path)
     except FileNotFoundError:
         what = "no earlier run" if previous else "printed nothing yet"
         raise NotFoundError(f"pod {pod}: its container has {what}") from None
-    lines = (kept + text).splitlines(keepends=True)
+    lines = text.splitlines(keepends=True)
     show = _show_raw if raw or not sys.stdout.isatty() else _Shown()
     for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
         show(line)
     if follow:
-        for chunk in _grown(path, len(text)):
+        for chunk in logfiles.grown(path, end, _POLL):
             show(chunk)
 
 
@@ -132,18 +127,3 @@ def _log_path(lab: Lab, namespace: str, pod: str, container: str | None, *, prev
     statuses = [*found.status.containerStatuses, *found.status.initContainerStatuses]
     run = next((s.restartCount for s in statuses if s.name == chosen), 0)
     return log_path(lab.paths.pod_logs, found, chosen, run - 1 if previous else run)
-
-
-def _grown(path: Path, offset: int) -> Iterator[bytes]:
-    """What is appended to a file, until the file is removed (the pod is gone) or replaced."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        with contextlib.suppress(FileNotFoundError):
-            while True:
-                if path.stat().st_size < file.tell():
-                    file.seek(0)  # it was emptied (netlab.lab.logfiles)
-                chunk = file.read()
-                if chunk:
-                    yield chunk
-                else:
-                    time.sleep(_POLL)

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -35,9 +36,6 @@ FIRST_DELAY = 0.1
 LAST_DELAY = 10.0
 STEADY = 10.0
 """Seconds before a component that ended is started again: doubled each time, reset once it has run for STEADY."""
-
-LOG_LOOK = 5.0
-"""Seconds between two looks at the sizes of the logs."""
 
 _JOINED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 
@@ -127,13 +125,11 @@ class Supervisor:
     def run(self) -> None:
         """Start again what ends, for ever."""
         self._publish()
-        look = time.monotonic() + LOG_LOOK
+        pace = logfiles.Pace(looked=time.monotonic(), free=0)
         while True:
-            due = min([look, *(child.due for child in self._children if child.pid is None)])
-            signal.sigtimedwait({signal.SIGCHLD}, max(0.0, due - time.monotonic()))
-            if time.monotonic() >= look:
-                self._bound_logs()
-                look = time.monotonic() + LOG_LOOK
+            due = min((child.due for child in self._children if child.pid is None), default=math.inf)
+            signal.sigtimedwait({signal.SIGCHLD}, min(max(0.0, due - time.monotonic()), logfiles.GLANCE))
+            self._bound_logs(pace)
             self._reap()
             for child in self._children:
                 if child.pid is None and child.due <= time.monotonic():
@@ -202,9 +198,10 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(status)
 
-    def _bound_logs(self) -> None:
+    def _bound_logs(self, pace: logfiles.Pace) -> None:
         try:
-            logfiles.bound(self.paths.logs)
+            if pace.is_due(time.monotonic(), logfiles.free(self.paths.logs)):
+                logfiles.bound(self.paths.logs)
         except OSError as error:
             log.warning("cannot shorten the logs: %s", error)
 

@@ -1,31 +1,119 @@
 """The lab's log files, kept from filling the disk.
 
-Their writers hold them open and append, so a file that has grown too large is not renamed: its end is copied to
-NAME.log.1 and the file emptied (logrotate's copytruncate). What is written between the two is lost.
+Their writers hold them open and append, so no file is renamed or emptied. The file system takes back the part before
+the last LIMIT bytes (FALLOC_FL_PUNCH_HOLE, fallocate(2)), and what is written meanwhile stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from netlab.node.logs import earlier
+from netlab.net import syscalls
 
 LIMIT = 10 * 1024 * 1024
-"""Bytes of a file before it is emptied; as many of its end are kept (kubelet's containerLogMaxSize)."""
+"""Bytes of a file's end that are kept (kubelet's containerLogMaxSize). A file with twice as many is shortened."""
 
-_COPIED_AT_ONCE = 1024 * 1024
+GLANCE = 0.25
+"""Seconds between two looks at the room on the disk."""
+LOOK = 5.0
+"""Seconds between two looks at the files."""
+_BURST = 64 * 1024 * 1024
+"""Bytes of the disk that, once gone, have the files looked at sooner."""
+
+_BLOCK = 4096
+_UNIT = 512
+"""Of st_blocks (stat(2))."""
+_CHUNK = 1024 * 1024
+
+
+@dataclass
+class Pace:
+    """When to look at the files: a scan of a thousand pods' folders takes too long to do it all the time."""
+
+    looked: float
+    free: int
+
+    def is_due(self, now: float, free: int) -> bool:
+        """Whether to look now, given the monotonic time in seconds and the free bytes of the disk."""
+        self.free = max(self.free, free)
+        if now - self.looked < LOOK and self.free - free < _BURST:
+            return False
+        self.looked, self.free = now, free
+        return True
+
+
+def free(folder: Path) -> int:
+    """Free bytes of the disk that a folder is on. Raises `OSError`."""
+    found = os.statvfs(folder)
+    return found.f_bfree * found.f_frsize
 
 
 def bound(folder: Path, limit: int = LIMIT) -> None:
-    """Empty the log files in a folder, and in those beneath it, that are too large. Files may vanish meanwhile."""
+    """Shorten the log files in a folder and its subfolders that are too large. Files may vanish meanwhile."""
     for each in _folders(folder):
         for entry in _entries(each):
             with contextlib.suppress(FileNotFoundError):
-                if entry.name.endswith(".log") and entry.stat(follow_symlinks=False).st_size > limit:
-                    _empty(Path(entry.path), limit)
+                if entry.name.endswith(".log"):
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_blocks * _UNIT > 2 * limit:
+                        _shorten(Path(entry.path), found.st_size - limit)
+
+
+def kept(path: Path, limit: int = LIMIT) -> tuple[bytes, int]:
+    """The whole lines that are kept of a log file, and the offset at which they end. Raises `OSError`."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        first = file.seek(_data(file.fileno(), max(0, size - 2 * limit)))
+        text = file.read(max(0, size - first))
+    end = first + len(text)
+    if first or text.startswith(b"\0"):
+        # The rest of a line; or of all, if there is but one.
+        text = text.partition(b"\n")[2] or text.lstrip(b"\0")
+    return text, end
+
+
+def grown(path: Path, offset: int, poll: float) -> Iterator[bytes]:
+    """What is appended to a log file, until the file is removed; asks every `poll` seconds."""
+    with path.open("rb") as file, contextlib.suppress(FileNotFoundError):
+        while True:
+            if path.stat().st_size < offset:
+                offset = 0  # emptied (_shorten)
+            offset = _data(file.fileno(), offset)
+            chunk = os.pread(file.fileno(), _CHUNK, offset)
+            offset += len(chunk)
+            if chunk:
+                yield chunk
+            else:
+                time.sleep(poll)
+
+
+def _data(descriptor: int, offset: int) -> int:
+    """Where, from an offset on, a file has data: behind the hole, or at its end."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return os.fstat(descriptor).st_size
+
+
+def _shorten(path: Path, length: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        syscalls.punch_hole(descriptor, 0, length // _BLOCK * _BLOCK)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        # NFS before 4.2, say, has no holes.
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _folders(top: Path) -> Iterator[Path]:
@@ -41,21 +129,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except FileNotFoundError:
         return []
-
-
-def _empty(path: Path, limit: int) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with (
-        os.fdopen(descriptor, "rb+") as file,
-        os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as kept,
-    ):
-        file.seek(max(0, file.seek(0, os.SEEK_END) - limit))
-        if file.tell():
-            file.readline(limit)  # the rest of a line
-        left = limit
-        while left > 0 and (chunk := file.read(min(left, _COPIED_AT_ONCE))):
-            kept.write(chunk)
-            left -= len(chunk)
-        file.truncate(0)
-    fresh.replace(earlier(path))

@@ -13,11 +13,6 @@ def pod_dir(log_dir: Path, pod: Pod) -> Path:
     return log_dir / f"{meta.namespace}_{meta.name}_{meta.uid}"
 
 
-def earlier(path: Path) -> Path:
-    """Where the end of a log file is kept when the file has grown too large and is emptied."""
-    return path.with_name(f"{path.name}.1")
-
-
 def log_path(log_dir: Path, pod: Pod, container: str, restart_count: int) -> Path:
     """The file of one run of a container; the run before it has `restart_count - 1`."""
     return pod_dir(log_dir, pod) / container / f"{restart_count}.log"

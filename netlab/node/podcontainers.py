@@ -126,8 +126,7 @@ class PodContainers:
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         old = logs.log_path(log_dir, pod, spec.name, run.attempt - _KEPT_LOGS)
-        for each in (old, logs.earlier(old)):
-            each.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
         return path
 
     async def _post_start(self, spec: Container, run: Run) -> None:

@@ -275,6 +275,28 @@ def test_logs_are_what_the_container_printed(talker: Netlab) -> None:
     assert talker.ok("logs", "talker", "-c", "shell", "--tail", "1") == "second\n"
 
 
+BURST = """
+apiVersion: v1
+kind: Pod
+metadata: {name: burst}
+spec:
+  nodeName: node-1
+  containers:
+  - {name: c, image: sh, command: [sh, -c, "seq 12000000; echo done; exec sleep 1000"]}
+"""
+
+
+def test_a_burst_takes_no_more_room_than_it_may_and_its_end_is_whole(lab: Netlab) -> None:
+    lab.ok("apply", "-f", "-", stdin=BURST)
+    eventually(lambda: lab.run("logs", "burst", "--tail", "1").stdout == "done\n")
+    (log,) = (lab.home / "default/logs").glob("**/default_burst_*/c/0.log")
+    eventually(lambda: log.stat().st_blocks * 512 <= 20 << 20)
+    *numbers, _ = lab.ok("logs", "burst").splitlines()
+    assert list(map(int, numbers)) == list(range(12_000_001 - len(numbers), 12_000_001))
+    assert len(numbers) * 9 > 10_000_000
+    lab.ok("delete", "pod", "burst", "--grace-period", "1")
+
+
 def test_a_shell_has_a_terminal(talker: Netlab) -> None:
     leader, follower = os.openpty()
     process = subprocess.Popen(
