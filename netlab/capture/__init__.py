@@ -1,1 +1,1 @@
-"""Packets: captured at an interface of any namespace, and read back."""
+"""Captures packets at interfaces in any namespace, and reads them back."""

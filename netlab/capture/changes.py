@@ -9,14 +9,14 @@ import msgspec
 from netlab.capture.headers import Headers, endpoint_text
 
 Kind = Literal["DNAT", "SNAT", "un-DNAT", "un-SNAT", "TTL", "ICMP id", "into", "out of"]
-"""`into` and `out of` are of tunnels. In a reply, what was translated is translated back: un-SNAT, un-DNAT."""
+"""`into` and `out of` concern tunnels. In a reply, translations are undone: un-SNAT, un-DNAT."""
 
 
 class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
-    """One change: what it was before, and what it is now (empty outside a tunnel).
+    """One change: the value before, and the value after (empty outside a tunnel).
 
-    `service` is the Service (NAMESPACE/NAME, and :PORT where its name is known) that translated; `machine` is the one
-    whose address a source was given, so that the answer comes back through it. Both are empty where that is not known.
+    `service` is the Service (NAMESPACE/NAME, with :PORT if its name is known) that translated; `machine` is the one
+    whose address replaced the source, so that the answer comes back through it. Both are empty if unknown.
     """
 
     kind: Kind
@@ -32,14 +32,14 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
 
     @property
     def comment(self) -> str:
-        """The change and who made it, for people."""
+        """The change and what made it, for people."""
         if self.service:
             return f"{self} by Service {self.service}"
         return f"{self} to be answered through {self.machine}" if self.machine else str(self)
 
 
 def changes(before: Headers, after: Headers, *, reply: bool = False) -> list[Change]:
-    """What happened to a packet between two sightings; nothing where it only went on."""
+    """What happened to a packet between two sightings; empty if it was only passed on."""
     found = []
     if before.carrier and before.carrier != after.carrier:
         found.append(Change("out of", before=str(before.carrier)))

@@ -1,4 +1,4 @@
-"""Connections: which flows are one, by what the machines' connection tracking makes of them."""
+"""Connections: which flows belong together, according to the machines' connection tracking."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LOOPBACK = bytes(15) + b"\1"
 
 
 class Translation(NamedTuple):
-    """What a machine's connection tracking makes of a connection: an entry of conntrack.
+    """A machine's conntrack entry for a connection.
 
-    `machine` is the owner of the network namespace (`Tap.owner`). `original` is what its client sends, as it arrives
-    there, `reply` what is expected as the answer, as it arrives there. `start` is when the entry was known to be new
-    and `end` when it was known to be gone, in nanoseconds since the epoch; None: unknown.
+    `machine` is the owner of the network namespace (`Tap.owner`). `original` is the client's flow as it arrives there,
+    `reply` the expected answer as it arrives there. `start` is when the entry was known to be new, `end` when it was
+    known to be gone, in nanoseconds since the epoch; None if unknown.
     """
 
     machine: str
@@ -35,14 +35,14 @@ def known(machine: str, entry: Entry) -> Translation:
 
 
 def told(machine: str, event: Event) -> Translation:
-    """What a machine's connection tracking told."""
+    """The translation in an event of a machine's connection tracking."""
     start = event.time if event.kind == "new" else None
     end = event.time if event.kind == "destroy" else None
     return Translation(machine, event.entry.protocol, event.entry.original, event.entry.reply, start, end)
 
 
 class Sent(NamedTuple):
-    """A flow in a place: `scope` is whose loopback addresses are meant, empty where there are none."""
+    """A flow; `scope` is the owner of its loopback addresses, empty if it has none."""
 
     protocol: int
     scope: str
@@ -55,12 +55,12 @@ class Sent(NamedTuple):
 
 
 def sent(protocol: int, flow: Flow, owner: str) -> Sent:
-    """A flow that is seen in a network namespace."""
+    """A flow that was seen in a network namespace."""
     return Sent(protocol, owner if _loopback(flow[0]) or _loopback(flow[2]) else "", flow)
 
 
 class _Entry:
-    """A translation that is remembered; its end may come to be known later."""
+    """A translation that is remembered; its end may become known later."""
 
     __slots__ = ("end", "keys", "original", "reply", "start")
 
@@ -69,21 +69,22 @@ class _Entry:
         self.reply = sent(translation.protocol, translation.reply, translation.machine)
         self.start = translation.start
         self.end = translation.end
-        # Of either, connection tracking has one entry at a time.
+        # Connection tracking has one entry for each of these at a time.
         self.keys = (translation.machine, "original", self.original), (translation.machine, "reply", self.reply)
 
 
 class _Note(NamedTuple):
-    """What an entry says of a flow: that it opens a connection, answers one, is what another becomes, or halfway so."""
+    """What an entry says about a flow: that it opens a connection, answers one, is another flow translated (behind), or
+    another with only its destination translated (halfway)."""
 
     says: Literal["opens", "answers", "behind", "halfway"]
     entry: _Entry
     other: Sent
-    """The flow that it is, that it answers, or that it was."""
+    """The flow itself, the flow that it answers, or the flow before translation."""
 
 
 class Connections:
-    """The connections of several machines, as far as they are known; the oldest are forgotten beyond the capacity."""
+    """The known connections of several machines; beyond the capacity, the oldest are forgotten."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -93,7 +94,7 @@ class Connections:
         self._clients: collections.OrderedDict[Sent, None] = collections.OrderedDict()
 
     def learn(self, translation: Translation) -> None:
-        """Take in a translation: that it is there, new (with a start), or gone (with an end)."""
+        """Add a translation: an existing one, a new one (with a start), or one that is gone (with an end)."""
         entry = _Entry(translation)
         first, second = (self._current.get(key) for key in entry.keys)
         if first is not None and first is second and (translation.start is None or translation.start == first.start):
@@ -112,11 +113,11 @@ class Connections:
         return flow in self._notes
 
     def origin(self, flow: Sent, time: int) -> Sent:
-        """The flow as it was sent, before all translations that made it what it is."""
+        """The flow as it was sent, before all translations."""
         for _ in range(_LONGEST_CHAIN):
             notes = self._notes.get(flow, ())
             before = _said(notes, "behind", time)
-            # A real connection of that name comes before half of another.
+            # A real connection with that flow takes precedence over a half-translated one.
             if before is None and all(note.says == "halfway" for note in notes):
                 before = _said(notes, "halfway", time)
             if before is None:
@@ -125,9 +126,9 @@ class Connections:
         return flow
 
     def client(self, origin: Sent, headers: Headers, time: int) -> tuple[Sent, bool]:
-        """The connection of a flow as it was sent: the flow that its client sends, and whether this is the reply to it.
+        """The connection of a flow as it was sent: the client's flow, and whether this flow is the reply to it.
 
-        Where connection tracking does not tell, it is who asked: by the headers, else who was seen first.
+        If conntrack does not say, the client is taken from the headers, or is the side seen first.
         """
         notes = self._notes.get(origin, ())
         asked, opened = _said(notes, "answers", time), _said(notes, "opens", time)
@@ -135,7 +136,7 @@ class Connections:
             return self.origin(asked, time), True
         if opened and not asked:
             return origin, False
-        # Nothing is known; or a machine that the replies alone pass through takes them for what was asked.
+        # Nothing is known; or a machine that only the replies pass through takes them for requests.
         other = self.origin(asked, time) if asked else origin.answer
         if origin in self._clients:
             return origin, False
@@ -170,7 +171,7 @@ class Connections:
 
 
 def _notes(entry: _Entry) -> list[tuple[Sent, _Note]]:
-    """What an entry says of which flow."""
+    """What an entry says about each flow."""
     original, reply = entry.original, entry.reply
     found = [(original, _Note("opens", entry, original)), (reply, _Note("answers", entry, original))]
     if reply.answer == original:
@@ -178,18 +179,18 @@ def _notes(entry: _Entry) -> list[tuple[Sent, _Note]]:
     found += [(reply.answer, _Note("behind", entry, original)), (original.answer, _Note("behind", entry, reply))]
     client, server = original.flow[:2], reply.flow[:2]
     if reply.flow[2:] != client and original.flow[2:] != server:
-        # The destination is translated before routing and the source behind it: a bridge that has its packets filtered
-        # as routed ones (br_netfilter) shows them in between.
+        # The destination is translated before routing and the source after it. A bridge with br_netfilter shows
+        # packets in between.
         halfway = original._replace(flow=(*client, *server))
         found += [(halfway, _Note("halfway", entry, original)), (halfway.answer, _Note("halfway", entry, reply))]
     return found
 
 
 def _said(notes: Iterable[_Note], says: str, time: int) -> Sent | None:
-    """What the entry of that time says.
+    """What the entry that was in effect at that time says.
 
-    That one is new or gone is heard after it is so. A packet may thus be earlier than the start of its entry, if no
-    other fits better; it is not later than the end.
+    Events arrive after the change itself. So a packet may be earlier than the start of its entry, if no other fits
+    better; it is never later than the end.
     """
     fitting = [note for note in notes if note.says == says and (note.entry.end is None or time <= note.entry.end)]
     if not fitting:

@@ -1,4 +1,4 @@
-"""Packets of one connection together: who talks to whom, how often in each direction, and how it ended. Pure."""
+"""Groups packets by connection: who talks to whom, how often in each direction, and how it ended. Pure."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from netlab.capture.headers import FIN, ICMP, ICMPV6, RST, SYN, TCP, Flow, Heade
 from netlab.capture.icmp import brief, is_query
 
 _LINGER = 200_000_000
-"""Nanoseconds after the end of a connection in which the last acknowledgement is still of it."""
+"""Nanoseconds after the end of a connection for which the last acknowledgement still belongs to it."""
 
 _SILENCE = 1_000_000_000
-"""Nanoseconds of silence after which a connection is shown as it is."""
+"""Nanoseconds of silence after which a connection is shown, even if it has not ended."""
 
 _LONG = 5_000_000_000
-"""Nanoseconds after which a connection that goes on is shown as it is."""
+"""Nanoseconds after which a connection is shown, even if it is active."""
 
 _MOST = 1 << 16
-"""Conversations that are kept."""
+"""How many conversations are kept."""
 
 
 @dataclasses.dataclass
 class Conversation:
     """The packets of a connection so far. Times are in nanoseconds since the epoch.
 
-    `client` is what its client sends, `reached` the same flow as the far end sees it, behind all translations.
+    `client` is the flow that the client sends, `reached` the same flow as the far end sees it, after all translations.
     """
 
     protocol: int
@@ -45,7 +45,7 @@ class Conversation:
 
     @property
     def end(self) -> str:
-        """How it ended, in a word or two, if there is more to say than that it was answered."""
+        """How it ended, in a word or two; empty if it was simply answered."""
         if self._end:
             return self._end
         if self.requests and not self.replies:
@@ -53,7 +53,7 @@ class Conversation:
         return "open" if self.protocol == TCP and not self.over else ""
 
     def add(self, journey: Journey) -> None:
-        """Take in a packet of it."""
+        """Add a packet."""
         headers = journey.sightings[0].headers
         self.last = max(self.last, journey.sightings[-1].time)
         self.requests += not journey.reply
@@ -70,7 +70,7 @@ class Conversation:
 
     def _add_segment(self, headers: Headers, *, reply: bool) -> None:
         if headers.flags & RST:
-            # A reset that ends what was closed already says nothing.
+            # A reset after the connection was closed means nothing.
             if not self.over:
                 self._end = "refused" if reply and self.replies == 1 else "reset"
             self.over = True
@@ -80,20 +80,20 @@ class Conversation:
 
 
 class Conversations:
-    """Gathers packets, and hands out each conversation when it is over, silent, or goes on for long."""
+    """Gathers packets, and returns each conversation when it has ended, is silent, or has lasted for long."""
 
     def __init__(self) -> None:
         self._open: collections.OrderedDict[tuple[int, Flow], Conversation] = collections.OrderedDict()
         self._ready: list[Conversation] = []
 
     def add(self, journeys: Iterable[Journey]) -> None:
-        """Take in packets."""
+        """Add packets."""
         for journey in journeys:
             headers = journey.sightings[0].headers
             key = ((headers.quoted or headers).protocol, journey.client)
             known = self._open.get(key)
             if known is not None and known.over and headers.protocol == TCP and headers.flags & SYN:
-                self._ready.append(self._open.pop(key))  # the same ports once more, for a new connection
+                self._ready.append(self._open.pop(key))  # a new connection reuses the ports
                 known = None
             if known is None:
                 began = journey.sightings[0].time
@@ -103,7 +103,7 @@ class Conversations:
             known.add(journey)
 
     def ended(self, time: int) -> list[Conversation]:
-        """Those that are over, silent or long at that time, if no packet before it is to come, by their beginning."""
+        """Those that have ended, are silent or long at that time, if no earlier packet will come, by beginning."""
 
         def is_ready(one: Conversation) -> bool:
             quiet = time - one.last
@@ -113,7 +113,7 @@ class Conversations:
         return self._handed_out([self._open.pop(key) for key in keys])
 
     def flush(self) -> list[Conversation]:
-        """Those that have not been handed out."""
+        """All that have not been returned yet."""
         left = list(self._open.values())
         self._open.clear()
         return self._handed_out(left)

@@ -1,9 +1,9 @@
-"""Which sightings are of the same packet: from hop to hop, through DNAT, SNAT and VXLAN, and back.
+"""Which sightings show the same packet: from hop to hop, through DNAT, SNAT and VXLAN, and back.
 
-What nothing on the way changes tells packets apart first (`_identity`): TCP's numbers, IP's identification, the
-payload. Of those that are equal in it, connection tracking says which belong to one connection, and the order in time
-which to one transmission. Without connection tracking, what is equal and lies behind each other is taken for one packet
-where nothing else can be meant.
+Packets are first told apart by what nothing on the way changes (`_identity`): TCP's numbers, IP's identification, the
+payload. Among equal ones, connection tracking says which belong to one connection, and the order in time which to one
+transmission. Without connection tracking, equal sightings that follow each other are taken for one packet if there is
+no other possibility.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from netlab.capture.taps import HANDED_UP, Tap
 __all__ = ["Correlator", "Journey", "Sighting", "Translation", "journeys", "known", "sighting", "told"]
 
 SETTLED = 500_000_000
-"""Nanoseconds after which a packet is not expected at another tap any more."""
+"""Nanoseconds after which a packet is no longer expected at another tap."""
 
 CAPACITY = 200_000
-"""Sightings that wait for others of their packet: 1 KiB each."""
+"""How many sightings may wait for others of their packet: 1 KiB each."""
 
 TRANSLATIONS = 1 << 15
-"""Translations that are remembered: 3 KiB each."""
+"""How many translations are remembered: 3 KiB each."""
 
 _FRAGMENTED = 4096
-"""Fragmented packets whose ports are remembered."""
+"""For how many fragmented packets the ports are remembered."""
 
 
 class Sighting(NamedTuple):
@@ -44,11 +44,11 @@ class Sighting(NamedTuple):
 
 
 class Journey(NamedTuple):
-    """One packet: its sightings in the order of its way.
+    """One packet: its sightings in the order of its path.
 
     `client` is the flow of its connection as the client sends it before any translation, the same for both directions
-    and for ICMP errors about it; `reply` says that this packet goes back to the client. Fragments that connection
-    tracking puts together on their way, and splits again, are packets of their own from there.
+    and for ICMP errors about it; `reply` says that this packet goes back to the client. Where conntrack reassembles
+    fragments on their way, the fragments after that are new packets.
     """
 
     sightings: tuple[Sighting, ...]
@@ -57,14 +57,14 @@ class Journey(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """Sightings of one identity, and when to see what they are."""
+    """Sightings of one identity, and when to resolve them."""
 
     until: int
     seen: list[Sighting]
 
 
 def sighting(tap: Tap, time: int, outgoing: bool, data: bytes) -> Sighting | None:
-    """A captured frame as a sighting; None of what is no IP packet."""
+    """A captured frame as a sighting; None if it is not an IP packet."""
     headers = parse(data)
     return None if headers is None else Sighting(tap, time, outgoing, headers)
 
@@ -83,11 +83,10 @@ def journeys(sightings: Iterable[Sighting], translations: Iterable[Translation] 
 
 
 class Correlator:
-    """Journeys while packets and translations come in.
+    """Finds journeys while packets and translations arrive.
 
-    Sightings come about in the order of their times, and translations until a packet of theirs has settled; a sighting
-    that is later than that is a journey of its own. Memory is bounded: beyond the capacity, the oldest sightings are
-    taken for settled.
+    Sightings must arrive roughly in order of time, and a translation before its packets have settled; a later sighting
+    becomes a separate journey. Memory is bounded: beyond the capacity, the oldest sightings are taken as settled.
     """
 
     def __init__(
@@ -101,11 +100,11 @@ class Correlator:
         self._ports: collections.OrderedDict[Hashable, tuple[int, int]] = collections.OrderedDict()
 
     def learn(self, translation: Translation) -> None:
-        """Take in a translation: that it is there, new (with a start), or gone (with an end)."""
+        """Add a translation: an existing one, a new one (with a start), or one that is gone (with an end)."""
         self._connections.learn(translation)
 
     def add(self, seen: Sighting) -> list[Journey]:
-        """Take in a sighting; the journeys that have ended by its time."""
+        """Add a sighting. Returns the journeys that have ended by its time."""
         headers = seen.headers
         if headers.more and not headers.fragment:
             self._ports[_fragmented(headers)] = (headers.sport, headers.dport)
@@ -118,7 +117,7 @@ class Correlator:
         return found
 
     def advance(self, time: int) -> list[Journey]:
-        """The journeys that have ended by that time, if no sighting before it is to come."""
+        """The journeys that have ended by that time, if no earlier sighting will come."""
         found: list[Journey] = []
         while self._waiting and next(iter(self._waiting.values())).until <= time:
             found += self._resolve(time)
@@ -140,20 +139,20 @@ class Correlator:
         self._count += len(seen)
 
     def _resolve(self, time: int | None) -> list[Journey]:
-        """The journeys of what waits for longest. Those that may go on at that time wait again."""
+        """The journeys of the sightings that have waited longest. Those that may continue at that time wait again."""
         identity, waiting = self._waiting.popitem(last=False)
         self._count -= len(waiting.seen)
         found = []
         for origin, packet in self._packets(waiting.seen):
             if time is not None and max(each.time for each in packet) + self._settled > time:
-                # Not when the first of them has settled: a flood of the same would be gone through for each of it.
+                # Wait for the last one, not the first: a flood of equal packets would be searched for each of them.
                 self._wait(identity, packet, time + self._settled)
             else:
                 found.append(self._journey(origin, packet))
         return found
 
     def _packets(self, seen: list[Sighting]) -> Iterator[tuple[Sent, list[Sighting]]]:
-        """Sightings of one identity by connection and transmission, with the flow as it was sent."""
+        """Sightings of one identity, divided by connection and transmission, with the flow as it was sent."""
         groups: dict[Sent, list[Sighting]] = {}
         for each in seen:
             groups.setdefault(self._connections.origin(self._sent(each), each.time), []).append(each)
@@ -164,7 +163,7 @@ class Correlator:
                 yield origin, packet
 
     def _sent(self, seen: Sighting) -> Sent:
-        """The flow of a packet where it was seen; of an ICMP error, that of the packet which it is about."""
+        """The flow of a packet where it was seen; for an ICMP error, that of the packet it is about."""
         headers = seen.headers.quoted or seen.headers
         flow = headers.flow
         if headers.fragment:
@@ -173,7 +172,7 @@ class Correlator:
         return sent(headers.protocol, flow, seen.tap.owner)
 
     def _joined(self, groups: dict[Sent, list[Sighting]]) -> dict[Sent, list[Sighting]]:
-        """The groups, with those made one which can only be of one packet whose translation is unknown."""
+        """The groups, after merging those that can only be the same packet with an unknown translation."""
         while True:
             pairs = [
                 (origin, other)
@@ -188,20 +187,20 @@ class Correlator:
             if not sure:
                 return groups
             for origin, other in sure:
-                if origin in groups and other in groups:  # else the next round sees what became of it
+                if origin in groups and other in groups:  # otherwise the next round handles it
                     later = groups.pop(other)
                     self._infer(groups[origin][-1], later[0])
                     groups[origin] = sorted(groups[origin] + later, key=_time)
 
     def _infer(self, before: Sighting, behind: Sighting) -> None:
-        """Remember the translation between two sightings of a packet that nothing else can be taken for."""
+        """Remember the translation between two sightings that can only be the same packet."""
         headers = before.headers
         if headers.quoted or headers.fragment:
             return
         was, now = headers.flow, behind.headers.flow
         one_end = was[:2] == now[:2] or was[2:] == now[2:]
         if not (headers.protocol == TCP or headers.identification or one_end):
-            return  # it will do for this packet, but not for all that follow
+            return  # certain enough for this packet, but not for all later ones
         original, reply = was, swapped(now)
         if headers.answers:
             original, reply = reply, original
@@ -251,11 +250,11 @@ def _begin(journey: Journey) -> int:
 # --- By identity alone -----------------------------------------------------------------------------------------------
 
 _MANY = 16
-"""Groups of one identity that share an end: so many are not told apart without connection tracking."""
+"""If more groups of one identity share an end, they are not matched without connection tracking."""
 
 
 def _related(groups: dict[Sent, list[Sighting]]) -> Iterator[tuple[Sent, Sent]]:
-    """Pairs of groups that one packet may have been in: a translation leaves one end as it was, or little else fits."""
+    """Pairs of groups that may be the same packet: they share an end, or there are only these two groups."""
     sharing: dict[Hashable, list[Sent]] = {}
     for origin, group in groups.items():
         for seen in (group[0], group[-1]):
@@ -271,10 +270,10 @@ def _related(groups: dict[Sent, list[Sighting]]) -> Iterator[tuple[Sent, Sent]]:
 
 
 def _continues(group: list[Sighting], later: list[Sighting]) -> bool:
-    """Whether those may be the same packets farther on, behind a translation."""
+    """Whether `later` may be the same packets further on, after a translation."""
     headers = group[0].headers.quoted or group[0].headers
     if not (headers.protocol == TCP or headers.identification or headers.payload):
-        return False  # every empty datagram is like it
+        return False  # all empty datagrams look the same
     if group[0].time > later[0].time or group[-1].time > later[-1].time:
         return False
     if min(each.headers.ttl for each in group) < max(each.headers.ttl for each in later):
@@ -290,7 +289,7 @@ def _continues(group: list[Sighting], later: list[Sighting]) -> bool:
 
 
 def _transmissions(group: list[Sighting], settled: int) -> list[list[Sighting]]:
-    """Sightings of one connection and identity by packet: it is at a tap once, but for a loop, which costs TTL."""
+    """Sightings of one connection and identity, by packet: a tap sees each once, or with a lower TTL in a loop."""
     group = sorted(group, key=_time)
     places: dict[Hashable, list[Sighting]] = {}
     for each in group:
@@ -305,15 +304,15 @@ def _transmissions(group: list[Sighting], settled: int) -> list[list[Sighting]]:
 
 
 def _along(seen: Sighting) -> tuple[int, int, int]:
-    """The order of a way."""
+    """The order along a path."""
     return (-seen.headers.ttl, seen.time, 0 if seen.outgoing else HANDED_UP.get(seen.tap.kind, 0))
 
 
 def _matched(packets: list[list[Sighting]], place: list[Sighting], settled: int) -> list[list[Sighting]]:
-    """The packets with what was seen at the next place of their way.
+    """The packets, extended by what was seen at the next place on their path.
 
-    They do not overtake each other: from the last to the first, each is the last packet that was not seen here yet.
-    What is left over was missed before.
+    Packets do not overtake each other: going backwards, each sighting here is the last packet not yet matched. A
+    sighting without a match was missed before.
     """
     rest, missed = list(packets), []
     for seen in reversed(place):
@@ -327,7 +326,7 @@ def _matched(packets: list[list[Sighting]], place: list[Sighting], settled: int)
 
 
 def _before(one: list[Sighting], other: list[Sighting]) -> int:
-    """Which of two places comes first: negative, if it is the one. Both saw the same packets, or one of them fewer."""
+    """Which of two places comes first: negative for `one`. Both saw the same packets, or one of them missed some."""
     if one[0].headers.ttl != other[0].headers.ttl:
         return other[0].headers.ttl - one[0].headers.ttl
     if len(one) == len(other):

@@ -1,4 +1,4 @@
-"""The process that empties rings into a spool: it looks at no packet, so that it keeps up with the kernel."""
+"""The process that empties rings into a spool. To keep up with the kernel, it does not look at packets."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from netlab.capture.ring import Ring, is_gone
 from netlab.net import syscalls
 
 MOST_RINGS = 65_536
-"""That may come and go in the life of one engine."""
+"""The most rings that one engine may have in its life."""
 
 STOP, QUIT = b"stop", b"quit"
-"""Requests: to end when everything that was captured is in the spool, or at once."""
+"""Requests: end when everything captured is in the spool, or at once."""
 STOPPED = b"stopped"
-"""What comes back then. The process ends when the kernel has freed the rings."""
+"""The answer to STOP. The process ends when the kernel has freed the rings."""
 NEW_RING = struct.Struct("=IIII")
-"""What goes with a socket: the number of its ring, the bytes of a block and how many there are, the milliseconds after
-which the kernel hands over one that is not full."""
+"""Sent with a socket: the ring's number, bytes per block, number of blocks, and the milliseconds after which the kernel
+hands over a block that is not full."""
 FAILURE = struct.Struct("=i")
-"""The number of the error for which this process ends."""
+"""The errno for which this process ends."""
 
 _LONGEST_REQUEST = 64
 _SLACK = 10_000_000
-"""Nanoseconds by which the kernel may put a frame into a ring later than it was stamped: where anybody on the machine
-wants stamps (SO_TIMESTAMP), it stamps what comes in before it waits for its turn."""
+"""Nanoseconds by which the kernel may put a frame into a ring after its timestamp. If any process on the machine uses
+SO_TIMESTAMP, the kernel stamps incoming frames before they are queued."""
 _PRIORITY = -10
-"""A nice value, where it is allowed."""
+"""The nice value, if allowed."""
 _MARKS = 2
-"""In the time in which a ring hands over a block: for each, every ring is asked, and the engine sorts what it has."""
+"""Marks per retire time of a ring's block: for each mark, every ring is asked, and the engine sorts its frames."""
 _LONGEST_END = 5.0
-"""Seconds for a ring to hand over what it has: its timer sees to that within twice what is asked of it."""
+"""Seconds for a ring to hand over its frames: its timer does so within twice the retire time."""
 _CLOSING = 32
-"""Rings closed at once: the kernel waits for every processor, twice, before it frees one (packet_release)."""
+"""How many rings are closed at once: the kernel waits for every processor, twice, for each (packet_release)."""
 _LOOK_AGAIN = 0.1
-"""Seconds until an interface that is down is looked at again: there is no notice if it is deleted after that."""
+"""Seconds between checks of an interface that is down: the kernel does not report if it is deleted later."""
 
 
 class Progress:
-    """Numbers that this process and the engine's share: the spool's sizes, and three for each ring."""
+    """Numbers shared by this process and the engine's: the spool's sizes, and three for each ring."""
 
     def __init__(self) -> None:
         self._words = memoryview(mmap.mmap(-1, 8 * (_FIRST + MOST_RINGS * _NUMBERS))).cast("Q")
@@ -59,7 +59,7 @@ class Progress:
         self.read = self._words[2:4]
 
     def tell(self, ring: int, received: int, dropped: int, *, gone: bool) -> None:
-        """Note what became of a ring."""
+        """Record the state of a ring."""
         begin = _FIRST + ring * _NUMBERS
         self._words[begin], self._words[begin + 1], self._words[begin + 2] = received, dropped, gone
 
@@ -73,13 +73,13 @@ _FIRST, _NUMBERS = 4, 3
 
 
 def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, progress: Progress) -> NoReturn:
-    """The life of the process, which has been forked for it. It leaves by _exit: it is a copy of all its parent has.
+    """The main function of the forked process. It leaves by _exit, because it is a copy of its parent.
 
-    Requests come by `control`; `bell` (an eventfd) rings when there is more in the spool, of which so many bytes may be
+    Requests come by `control`. `bell` (an eventfd) rings when there is more in the spool, which may have `memory` bytes
     in memory.
     """
     try:
-        # What a terminal, timeout(1) or a supervisor sends to the group is for the parent, which then stops this one.
+        # Signals to the whole group (terminal, timeout(1), supervisor) are for the parent, which stops this process.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         syscalls.set_parent_death_signal(signal.SIGKILL)
@@ -87,7 +87,7 @@ def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, pr
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a ring takes two
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         _close_all_but({0, 1, 2, control.fileno(), bell, *files})
-        with contextlib.suppress(PermissionError):  # it needs little, but at once
+        with contextlib.suppress(PermissionError):  # it needs little time, but at once
             os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
         _Drain(control, spool.Appender(files, progress, memory), bell, progress).run()
         os._exit(0)
@@ -100,7 +100,7 @@ def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, pr
 def _close_all_but(kept: set[int]) -> None:
     for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
         if descriptor not in kept:
-            with contextlib.suppress(OSError):  # that of the folder itself is closed already
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed already
                 os.close(descriptor)
 
 
@@ -113,18 +113,18 @@ class _Drain:
         self._poll = select.epoll()
         self._poll.register(control, select.EPOLLIN)
         self._rings: dict[int, Ring] = {}
-        """By number."""
+        """The rings by number."""
         self._numbers: dict[int, int] = {}
-        """Of rings, by the descriptors of their sockets."""
+        """The numbers of rings, by the descriptors of their sockets."""
         self._down: set[int] = set()
         """Rings whose interfaces went down."""
         self._looked = 0.0
-        """When it was looked whether they are there."""
+        """When these were last checked."""
         self._owed: dict[int, tuple[int, float]] = {}
-        """Of rings that are to end: the frames to be handed over first, of all that they ever had, and until when."""
+        """For each ring that should end: how many frames it must have handed over in total first, and the deadline."""
         self._retire = self._mark_every = 0
         self._latest = 0
-        """When packets were last put into the spool, as long as no mark says that up to then they are complete."""
+        """When packets were last put into the spool; 0 once a mark says that they are complete up to then."""
         self._marked = 0
         """When the last mark was made."""
         self._stopping = False
@@ -166,7 +166,7 @@ class _Drain:
                 self._end(number)
             self._closing.shutdown()
             os._exit(0)
-        if not descriptors:  # it cannot have any more
+        if not descriptors:  # the process has no descriptors left
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         number, block, blocks, retire = NEW_RING.unpack(request)
         ring = Ring(socket.socket(fileno=descriptors[0]), block, blocks)
@@ -184,11 +184,11 @@ class _Drain:
             ring.release(len(blocks))
             os.eventfd_write(self._bell, 1)
             self._latest = time.time_ns()
-        if failed and ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # asked for, it is no more
+        if failed and ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # reading the error clears it
             self._down.add(number)
 
     def _mark(self) -> None:
-        """Say up to when all rings have been emptied."""
+        """Record up to what time all rings have been emptied."""
         self._marked = time.time_ns()
         complete = self._marked
         for number, ring in self._rings.items():
@@ -201,7 +201,7 @@ class _Drain:
             self._latest = 0
 
     def _look(self) -> None:
-        """Have the rings end whose interfaces are gone."""
+        """End the rings whose interfaces are gone."""
         self._looked = time.monotonic()
         for number in [*self._down]:
             if is_gone(self._rings[number].socket):
@@ -209,7 +209,7 @@ class _Drain:
                 self._let_end(number)
 
     def _let_end(self, number: int) -> None:
-        """Have a ring end once it has handed over what the kernel has put into it until now."""
+        """Let a ring end once it has handed over the frames that it has now."""
         ring = self._rings[number]
         ring.count()
         self._owed[number] = ring.received - ring.dropped, time.monotonic() + _LONGEST_END

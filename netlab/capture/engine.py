@@ -1,7 +1,7 @@
-"""The capture engine: packets of any number of interfaces, of any network namespaces, in order of time.
+"""The capture engine: packets of any number of interfaces, in any network namespaces, in order of time.
 
-The kernel puts them into rings (ring.py). A process of its own empties these into a spool (drain.py, spool.py),
-whatever the one that asked for them is busy with meanwhile; they are decoded when they are read.
+The kernel puts them into rings (ring.py). A separate process empties these into a spool (drain.py, spool.py), however
+busy the reader is; packets are decoded when they are read.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from netlab.capture.taps import HANDED_UP, Tap
 from netlab.errors import ExhaustedError, NetlabError, TimedOutError
 
 _MEMORY = 256 << 20
-"""Bytes of all rings together, of a machine with enough."""
+"""Bytes for all rings together, if the machine has enough."""
 _MEMORY_SHARE, _SPOOL_SHARE = 16, 4
-"""What of the memory that is available the rings may take, and what is not read yet."""
+"""The shares of available memory (one part in so many) for the rings, and for unread packets."""
 _LONGEST_STOP = 30.0
 _STARTING = 32
-"""Rings that are started at once."""
+"""How many rings are started at once."""
 
 _of_time = operator.attrgetter("time")
 
 
 def _along(frame: Frame) -> tuple[int, int]:
-    """The order of frames, those with the same stamp as well."""
+    """The order of frames, also of those with the same timestamp."""
     return frame.time, 0 if frame.outgoing else HANDED_UP.get(frame.tap.kind, 0)
 
 
@@ -55,18 +55,18 @@ class Source(NamedTuple):
 
 
 class Engine:
-    """Captures from when it is made (or a tap added) until it is stopped, what the filter takes.
+    """Captures what the filter accepts, from its creation (or from when a tap is added) until it is stopped.
 
-    It owns the sockets of its sources from then on. Use it as a context manager, or `close` it. What was captured is
-    read once, during the capture or after its stop: with `frames`, or piece by piece with `read`. A tap whose interface
-    is deleted is `gone`, and what was captured there remains. It is for one thread, which outlives it, except `stop`:
-    that may be called from any thread or signal handler.
+    It owns the sockets of its sources. Use it as a context manager, or `close` it. Frames are read once, during the
+    capture or after it: with `frames`, or piece by piece with `read`. A tap whose interface is deleted is `gone`; what
+    was captured there remains. Use it in the thread that created it, which must outlive it; only `stop` may be called
+    from any thread or signal handler.
     """
 
     def __init__(self, sources: Iterable[Source] = (), expression: str = "", *, snaplen: int = SNAPLEN) -> None:
-        """Keep `snaplen` bytes of each frame. What is not read yet is in a file without a name among temporary files.
+        """Keep `snaplen` bytes of each frame. Unread frames are in an unnamed temporary file.
 
-        Raises as `filters.compile_filter` and `add` do; then all sockets are closed.
+        Raises what `filters.compile_filter` and `add` raise; all sockets are closed then.
         """
         waiting = list(sources)
         with contextlib.ExitStack() as undo:
@@ -79,7 +79,7 @@ class Engine:
             self._memory = min(_MEMORY, available // _MEMORY_SHARE)
             self._taps: list[Tap] = []
             self._pending: list[Frame] = []
-            """In no particular order, and some may be missing between them."""
+            """In no particular order, perhaps with gaps."""
             self._stopped = False
             self._finished = False
             self._failure: NetlabError | None = None
@@ -109,9 +109,9 @@ class Engine:
     # --- what is captured --------------------------------------------------------------------------------------------
 
     def add(self, source: Source) -> None:
-        """Watch another tap: what passes it after this is captured.
+        """Watch another tap: what passes it from now on is captured.
 
-        Raises as `ring.prepare` does, `ExhaustedError` after 65,536 taps, `NetlabError` when the capture has ended.
+        Raises what `ring.prepare` raises, `ExhaustedError` after 65,536 taps, `NetlabError` when the capture has ended.
         """
         with source.socket:
             if self._stopped:
@@ -123,7 +123,7 @@ class Engine:
         if count > MOST_RINGS:
             raise ExhaustedError(f"one capture can watch at most {MOST_RINGS} taps; start another")
         shape = ring.layout(max(count, 1), self._memory, self._snaplen)
-        # Each spends some 15 ms waiting for the kernel.
+        # Each waits about 15 ms for the kernel.
         with ThreadPoolExecutor(min(len(sources), _STARTING) or 1) as threads:
             for source, _ in zip(sources, threads.map(lambda each: self._prepare(each, shape), sources), strict=True):
                 request = NEW_RING.pack(len(self._taps), shape.block, shape.blocks, shape.retire)
@@ -132,7 +132,7 @@ class Engine:
                 except OSError as error:
                     raise NetlabError(f"{source.tap.name}: the capture has ended; start a new one") from error
                 self._taps.append(source.tap)
-        # Not before all are known to who empties them: all begin together, and nothing comes too late to be in order.
+        # Not before the draining process knows all: they begin together, so that no frame is too late for its order.
         for source in sources:
             with _naming(source.tap), source.socket:
                 ring.begin(source.socket, source.tap.interface)
@@ -143,27 +143,27 @@ class Engine:
 
     @property
     def taps(self) -> list[Tap]:
-        """All that were ever watched, in the order of their adding."""
+        """All taps that were ever watched, in the order in which they were added."""
         return list(dict.fromkeys(self._taps))
 
     @property
     def received(self) -> dict[Tap, int]:
-        """Frames that the filter took, by tap: the dropped ones are among them."""
+        """Frames that the filter accepted, by tap, including dropped ones."""
         return self._sum(lambda number: self._progress.of(number)[0])
 
     @property
     def drops(self) -> dict[Tap, int]:
-        """Frames that were lost for want of room, by tap."""
+        """Frames that were lost because a ring was full, by tap."""
         return self._sum(lambda number: self._progress.of(number)[1])
 
     @property
     def gone(self) -> set[Tap]:
-        """The taps whose interfaces have been deleted (or moved elsewhere), and which were not added again since."""
+        """The taps whose interfaces have been deleted (or moved away), and which have not been added again."""
         latest = {tap: number for number, tap in enumerate(self._taps)}
         return {tap for tap, number in latest.items() if self._progress.of(number)[2]}
 
     def _sum(self, count: Callable[[int], int]) -> dict[Tap, int]:
-        """Numbers by tap: one that came back has had several rings."""
+        """The sums by tap: a tap that was added again has had several rings."""
         found: collections.Counter[Tap] = collections.Counter()
         for number, tap in enumerate(self._taps):
             found[tap] += count(number)
@@ -181,15 +181,16 @@ class Engine:
         return self._finished
 
     def read(self, timeout: float | None = 0) -> list[Frame]:
-        """Some of the frames that are next in order of time, at most so many seconds from now (None: however long).
+        """The next frames in order of time, waiting at most `timeout` seconds (None: without limit).
 
-        None at all: none came in that time, or it is `finished`. Frames come some 20 ms after they were captured (of
-        hundreds of taps later), when no earlier one can follow. When something has gone wrong the frames captured
-        before come first; then it raises `ExhaustedError` when there is no room for what was not read, `NetlabError`.
+        An empty list means that none came in that time, or that it is `finished`. Frames come about 20 ms after they
+        were captured (later with hundreds of taps), when no earlier one can follow. After a failure, it first returns
+        the frames captured before; then it raises `ExhaustedError` if there was no room for unread frames, or
+        `NetlabError`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            ended = _readable(self._pidfd, timeout=0)  # asked first: after that nothing is written
+            ended = _readable(self._pidfd, timeout=0)  # check this first: nothing is written after the end
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
             found = self._next()
@@ -205,12 +206,12 @@ class Engine:
             _readable(self._bell, self._pidfd, timeout=left)
 
     def frames(self) -> Iterator[Frame]:
-        """All frames in order of time; it waits for more until the engine is stopped. Raises as `read` does."""
+        """All frames in order of time; waits for more until the engine is stopped. Raises what `read` raises."""
         while not self._finished:
             yield from self.read(None)
 
     def _next(self) -> list[Frame]:
-        """The frames up to the next mark that some come before."""
+        """The frames up to the next mark that has any before it."""
         while record := self._reader.next():
             if isinstance(record, spool.Block):
                 self._pending += ring.frames(record.data, self._taps[record.ring])
@@ -222,8 +223,8 @@ class Engine:
         return []
 
     def _before(self, end: int) -> list[Frame]:
-        """Take from what is pending whatever has been stamped before that time, in order."""
-        self._pending.sort(key=_of_time)  # takes little: it consists of a few ordered runs
+        """Take the pending frames with timestamps before that time, in order."""
+        self._pending.sort(key=_of_time)  # fast: it consists of a few ordered runs
         count = bisect.bisect_left(self._pending, end, key=_of_time)
         found, self._pending = self._pending[:count], self._pending[count:]
         if len(set(map(_of_time, found))) < count:
@@ -233,18 +234,18 @@ class Engine:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End the capture: whatever passed a tap until now can be read after it. Repeated, it does nothing.
+        """End the capture: everything that has passed a tap so far can still be read. May be called again.
 
-        Raises `TimedOutError` when the machine is too busy to have it ended in half a minute.
+        Raises `TimedOutError` when the machine is so busy that it does not end in half a minute.
         """
         self._stopped = True
         self._request(STOP)
-        # The answer stays there for other waiters.
+        # Do not read the answer, so that other waiters see it too.
         if not _readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):
             raise TimedOutError("the capture does not end; the machine is overloaded, try again")
 
     def close(self) -> None:
-        """End it at once, and give up what was not read. Repeated, it does nothing."""
+        """End it at once, and drop unread frames. May be called again."""
         if self._child == 0:
             return
         self._request(QUIT)
@@ -262,7 +263,7 @@ class Engine:
             self._control.send(request)
 
     def _why(self) -> NetlabError:
-        """Why the process that empties the rings ended by itself."""
+        """Why the process that empties the rings ended on its own."""
         if self._failure is None:
             self._control.setblocking(False)
             try:
@@ -276,7 +277,7 @@ class Engine:
 
 @contextlib.contextmanager
 def _naming(tap: Tap) -> Iterator[None]:
-    """Say whose interface an error is about."""
+    """Add the interface's owner to an error."""
     try:
         yield
     except NetlabError as error:
@@ -284,7 +285,7 @@ def _naming(tap: Tap) -> Iterator[None]:
 
 
 def _failed(number: int) -> NetlabError:
-    """What an error (errno) says of a capture."""
+    """The exception for an errno that ended a capture."""
     reason = os.strerror(number)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return ExhaustedError(
@@ -297,7 +298,7 @@ def _failed(number: int) -> NetlabError:
 
 
 def _readable(*descriptors: int, timeout: float | None) -> bool:
-    """Whether one of them is within so many seconds (None: however long)."""
+    """Whether one of them becomes readable within `timeout` seconds (None: without limit)."""
     poll = select.poll()  # select(2) is for numbers up to 1,023
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
@@ -305,7 +306,7 @@ def _readable(*descriptors: int, timeout: float | None) -> bool:
 
 
 def _available_memory() -> int:
-    """In bytes."""
+    """The available memory in bytes."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     (kibibytes,) = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     return kibibytes << 10

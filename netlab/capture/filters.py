@@ -1,4 +1,4 @@
-"""Filters of packets: the language of pcap-filter(7), run by the kernel before a packet is copied."""
+"""Packet filters: pcap-filter(7) expressions, run by the kernel before it copies a packet."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from netlab.capture.tagged import Instruction, Program, wherever
 from netlab.errors import TimedOutError, UnsupportedError, UsageError
 
 _COMPILE_TIMEOUT = 20.0
-"""A filter may name a host, which the resolver then looks for."""
+"""Seconds that tcpdump may take, as a filter may have a host name to resolve."""
 
 _SO_ATTACH_FILTER = 26
 _LONGEST = 4096  # BPF_MAXINSNS
 _WHOLE = 0xFFFF_FFFF
 
-# Classic BPF (linux/bpf_common.h), as far as programs are rewritten here.
+# Classic BPF (linux/bpf_common.h), the part needed to rewrite programs.
 _CLASS, _LD, _LDX, _JMP, _RET = 0x07, 0x00, 0x01, 0x05, 0x06
 _MODE, _ABS, _IND, _MSH = 0xE0, 0x20, 0x40, 0xA0
 _LOAD_HALF, _LOAD_BYTE, _AND, _JUMP, _JUMP_IF_EQUAL, _JUMP_IF_SET = 0x28, 0x30, 0x54, 0x05, 0x15, 0x45
 _ANCILLARY = 0xFFFF_F000 - 1
-"""Loads from beyond are not of the packet but of what the kernel knows of it (SKF_AD_OFF, SKF_NET_OFF, SKF_LL_OFF)."""
+"""Loads beyond this offset read the kernel's metadata, not the packet (SKF_AD_OFF, SKF_NET_OFF, SKF_LL_OFF)."""
 
 _ETHERNET, _IPV4, _IPV6, _UDP, _VXLAN = 14, 20, 40, 8, 8
 _VXLAN_PORT = 4789
 
 
 def compile_filter(expression: str) -> Program:
-    """The program that takes packets to which `expression` (pcap-filter(7)) applies.
+    """The program that accepts packets which match `expression` (pcap-filter(7)).
 
-    It applies to a packet, or to the packet that VXLAN carries in it: a connection is seen inside the tunnel as well.
-    No expression takes everything. VLAN tags are where they are on the wire, wherever the kernel keeps them.
-    Raises `UsageError` with tcpdump's own words for what is no such expression, `UnsupportedError` when there is no
-    tcpdump to compile it, `TimedOutError` when a name in it cannot be resolved in time.
+    A packet matches itself, or by the packet that VXLAN carries in it: a connection is seen inside the tunnel too. An
+    empty expression accepts everything. VLAN tags match where they are on the wire, wherever the kernel keeps them.
+    Raises `UsageError` with tcpdump's message for an invalid expression, `UnsupportedError` if tcpdump is not
+    installed, `TimedOutError` when a name in the expression cannot be resolved in time.
     """
     if not expression.strip():
         return (Instruction(_RET, 0, 0, _WHOLE),)
@@ -65,12 +65,12 @@ def compile_filter(expression: str) -> Program:
 
 
 def parse(text: str) -> Program:
-    """What `tcpdump -ddd` writes: the number of instructions, and a line of four numbers for each."""
+    """Parse the output of `tcpdump -ddd`: the number of instructions, and a line of four numbers for each."""
     return tuple(Instruction(*map(int, line.split())) for line in text.splitlines()[1:])
 
 
 def in_tunnel_too(program: Program) -> Program:
-    """The same program, applied to what a VXLAN packet (RFC 7348) carries where it does not apply to that itself."""
+    """The same program, applied also to the inner packet of VXLAN (RFC 7348) if the outer one does not match."""
     over_ipv4, over_ipv6 = _ETHERNET + _IPV4 + _UDP + _VXLAN, _ETHERNET + _IPV6 + _UDP + _VXLAN
     return (
         *_or_go_on(program),
@@ -81,7 +81,7 @@ def in_tunnel_too(program: Program) -> Program:
 
 
 def attach(taker: socket.socket, program: Program, snaplen: int) -> None:
-    """Have the kernel apply a program to what a socket takes from now on, and keep so many bytes of it.
+    """Have the kernel apply a program to a socket's packets from now on, and keep `snaplen` bytes of each.
 
     Raises `UsageError` when the kernel finds it too large.
     """
@@ -98,7 +98,7 @@ def attach(taker: socket.socket, program: Program, snaplen: int) -> None:
 
 
 def _or_go_on(program: Sequence[Instruction]) -> list[Instruction]:
-    """The program, leaving at its end where it would have refused the packet."""
+    """The program, changed to jump to its end where it would reject the packet."""
     return [
         Instruction(_JUMP, 0, 0, len(program) - index - 1) if _refuses(each) else each
         for index, each in enumerate(program)
@@ -114,12 +114,12 @@ def _inner(
     first_byte_at: int | None,
     fragment_at: int | None,
 ) -> list[Instruction]:
-    """The program for what is carried `shift` bytes into a packet, if it is VXLAN over that protocol."""
+    """The program for the inner packet, `shift` bytes into the outer one, if that is VXLAN over this protocol."""
     body = [_shifted(each, shift) for each in _or_go_on(program)]
     udp_port_at = shift - _VXLAN - _UDP + 2
-    # Each test: load, mask, the value it must have.
+    # Each test: load, offset, expected value.
     tests = [(_LOAD_HALF, 12, socket_type), (_LOAD_BYTE, protocol_at, socket.IPPROTO_UDP)]
-    if first_byte_at is not None:  # without options the headers are where they are looked for
+    if first_byte_at is not None:  # no IP options, so that the offsets are right
         tests.append((_LOAD_BYTE, first_byte_at, 0x45))
     tests.append((_LOAD_HALF, udp_port_at, _VXLAN_PORT))
     head: list[Instruction] = []
@@ -128,7 +128,7 @@ def _inner(
     if fragment_at is not None:
         head += [Instruction(_LOAD_HALF, 0, 0, fragment_at), Instruction(_JUMP_IF_SET, 0, 1, 0x1FFF), _LEAVE]
     whole = [*head, *body]
-    # A conditional jump reaches 255 instructions, an unconditional one any number.
+    # A conditional jump reaches only 255 instructions, an unconditional one any number.
     return [
         Instruction(_JUMP, 0, 0, len(whole) - index - 1) if each is _LEAVE else each for index, each in enumerate(whole)
     ]
@@ -148,7 +148,7 @@ def _refuses(instruction: Instruction) -> bool:
 
 
 def _tcpdump() -> str:
-    # Some distributions have it where an ordinary user's PATH does not look.
+    # Some distributions install it outside an ordinary user's PATH.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     program = shutil.which("tcpdump", path=path)
     if program is None:

@@ -1,7 +1,7 @@
-"""The headers of a frame as one small value, read by struct at the offsets that the protocols fix.
+"""The headers of a frame as one small value, read by struct at the protocols' fixed offsets.
 
-A capture of a few seconds holds 100,000s of frames: scapy takes a millisecond for one of them, this some microseconds.
-What a VXLAN packet carries is what is read (RFC 7348): the original packet, and beside it its carrier.
+A capture of a few seconds may hold hundreds of thousands of frames: scapy takes a millisecond for each, this a few
+microseconds. For a VXLAN packet (RFC 7348), the inner packet is read, with the outer one as its carrier.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import NamedTuple
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 VXLAN_PORTS = frozenset({4789, 8472})
-"""IANA's, which netlab uses, and the kernel's older default, which flannel does."""
+"""VXLAN's ports: IANA's, which netlab uses, and the kernel's older default, which flannel uses."""
 
 DIGESTED = 512
-"""Bytes of a payload that its digest covers. A snap length of this and 192 more keeps it the same inside a tunnel."""
+"""Bytes of a payload that its digest covers. With a snap length 192 larger it is the same inside a tunnel."""
 
 Flow = tuple[bytes, int, bytes, int]
-"""Source, its port, destination, its port: addresses packed; the identifier of an ICMP query stands for both ports."""
+"""Source, source port, destination, destination port. Addresses are packed; both ports of an ICMP query are its
+identifier."""
 
 _ETHERNET = 14
 _IPV4, _IPV6, _VLANS = 0x0800, 0x86DD, (0x8100, 0x88A8)
 _EXTENSIONS = (0, 43, 60, 135)
-"""IPv6 extension headers that begin with their successor and their length in units of 8 bytes (RFC 8200, 6275)."""
+"""IPv6 extension headers that begin with the next header and their length in units of 8 bytes (RFC 8200, 6275)."""
 _FRAGMENT, _AUTHENTICATION = 44, 51
 _QUERIES = {ICMP: (0, 8, 13, 14), ICMPV6: (128, 129)}
 _REPLIES = {ICMP: (0, 14), ICMPV6: (129,)}
@@ -34,7 +35,7 @@ _ERRORS = {ICMP: (3, 4, 5, 11, 12), ICMPV6: (1, 2, 3, 4)}
 _TOO_BIG = {(ICMP, 3, 4), (ICMPV6, 2, 0)}
 _PROTOCOL_NAMES = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6", SCTP: "SCTP"}
 _ALIGNED_TIMESTAMP = b"\1\1\x08\x0a"
-"""How Linux and most others begin the options of a segment behind the handshake (RFC 7323, appendix A)."""
+"""How Linux and most others begin the options of a segment after the handshake (RFC 7323, appendix A)."""
 
 _U16 = struct.Struct("!H")
 _U32 = struct.Struct("!I")
@@ -48,7 +49,7 @@ _VXLAN_HEADER = struct.Struct("!BxxxI")
 
 
 class Carrier(NamedTuple):
-    """What a packet is carried in: the VXLAN network, and the tunnel's two ends."""
+    """The tunnel around a packet: the VXLAN network, and the tunnel's two ends."""
 
     vni: int
     source: bytes
@@ -59,15 +60,14 @@ class Carrier(NamedTuple):
 
 
 class Headers(NamedTuple):
-    """The headers of one IP packet; of what it carries, if it is a VXLAN packet.
+    """The headers of one IP packet; for a VXLAN packet, those of the inner packet.
 
-    Addresses are packed; numbers that a protocol does not have are 0. `ttl` is IPv6's hop limit too, `length` the IP
-    packet's in bytes (0 where it is beyond 64 KiB and so is not told, BIG TCP), `identification` IPv4's, or that of
-    IPv6's fragment header. `fragment` is the offset in bytes, `more` says that others follow; what is behind the first
-    one has no ports. `flags`, `seq`, `ack` and `timestamp` (TSval) are TCP's. `mtu` is what an ICMP error says about
-    the next link. `payload` is the number of bytes behind the transport header and `digest` a checksum of the first
-    512. `carrier` is the VXLAN packet around it. `quoted` is the packet that an ICMP error is about, as far as it is
-    quoted.
+    Addresses are packed; numbers that a protocol does not have are 0. `ttl` is also IPv6's hop limit, `length` the IP
+    packet's in bytes (0 beyond 64 KiB, as BIG TCP does not give it), `identification` IPv4's, or that of IPv6's
+    fragment header. `fragment` is the offset in bytes, `more` says that others follow; fragments after the first have
+    no ports. `flags`, `seq`, `ack` and `timestamp` (TSval) are TCP's. `mtu` is the next link's, from an ICMP error.
+    `payload` is the number of bytes after the transport header and `digest` a checksum of the first 512. `carrier` is
+    the VXLAN packet around it. `quoted` is the packet that an ICMP error is about, as far as it is quoted.
     """
 
     version: int
@@ -97,14 +97,14 @@ class Headers(NamedTuple):
 
     @property
     def flow(self) -> Flow:
-        """Whom it is from and to, as conntrack's tuples say it."""
+        """Source and destination, as in conntrack's tuples."""
         if self.protocol in _QUERIES:
             return (self.source, self.icmp_id, self.destination, self.icmp_id)
         return (self.source, self.sport, self.destination, self.dport)
 
     @property
     def answers(self) -> bool:
-        """Whether it says of itself that it is an answer: SYN with ACK, the reply to an ICMP query."""
+        """Whether the headers mark it as an answer: SYN with ACK, or the reply to an ICMP query."""
         if self.protocol == TCP:
             return self.flags & (SYN | ACK) == SYN | ACK
         return self.icmp_type in _REPLIES.get(self.protocol, ())
@@ -126,7 +126,7 @@ class Headers(NamedTuple):
 
 
 def parse(data: bytes) -> Headers | None:
-    """The headers of an Ethernet frame; None of what is no IP packet, or too short or wrong to tell. Never raises."""
+    """The headers of an Ethernet frame; None if it is not an IP packet, or too short, or malformed. Never raises."""
     try:
         return _frame(data, 0, None)
     except struct.error:
@@ -141,17 +141,17 @@ def swapped(flow: Flow) -> Flow:
 
 @functools.lru_cache(4096)
 def address_text(address: bytes) -> str:
-    """A packed address as people write it."""
+    """A packed address as text."""
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def packed(address: str) -> bytes:
-    """An address as it is in a packet. Raises `OSError` for what is none."""
+    """An address in packed form. Raises `OSError` if it is not valid."""
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def endpoint_text(address: bytes, port: int) -> str:
-    """An address and its port; the address alone where there is no port."""
+    """An address and its port; without a port, only the address."""
     text = address_text(address)
     if not port:
         return text
@@ -198,13 +198,13 @@ def _ipv6(data: bytes, at: int, carrier: Carrier | None, *, quotation: bool = Fa
         if protocol in _EXTENSIONS:
             protocol, units = struct.unpack_from("!BB", data, begin)
             begin += (units + 1) * 8
-        elif protocol == _AUTHENTICATION:  # it counts units of 4 bytes, and two less than there are (RFC 4302)
+        elif protocol == _AUTHENTICATION:  # its length is in units of 4 bytes, minus 2 (RFC 4302)
             protocol, units = struct.unpack_from("!BB", data, begin)
             begin += (units + 2) * 4
         elif protocol == _FRAGMENT:
             protocol, part, identification = _V6_FRAGMENT.unpack_from(data, begin)
             begin += _V6_FRAGMENT.size
-            if part & 0xFFF8:  # what follows is the middle of something
+            if part & 0xFFF8:  # not the first fragment: no headers follow
                 break
         else:
             break
@@ -216,7 +216,7 @@ def _ipv6(data: bytes, at: int, carrier: Carrier | None, *, quotation: bool = Fa
 def _inside(
     data: bytes, at: int, end: int, packet: Headers, carrier: Carrier | None, quotation: bool
 ) -> Headers | None:
-    """The packet with what is behind its IP header, which is from `at` to `end` (the capture may end before)."""
+    """The packet with the headers after its IP header, which are from `at` to `end` (the capture may end earlier)."""
     if packet.fragment:
         return packet._replace(payload=max(end - at, 0), digest=_digest(data, at, end), carrier=carrier)
     if quotation:
@@ -249,7 +249,7 @@ def _tcp(data: bytes, at: int, end: int, packet: Headers, carrier: Carrier | Non
 
 
 def _timestamp(options: bytes) -> int:
-    """TSval (RFC 7323): it tells a retransmission from the first transmission where IP has no identification."""
+    """TSval (RFC 7323): it distinguishes a retransmission from the original if IP has no identification."""
     at = 2 if options.startswith(_ALIGNED_TIMESTAMP) else 0
     while at + 10 <= len(options):
         kind = options[at]
@@ -279,7 +279,7 @@ def _udp(data: bytes, at: int, end: int, packet: Headers, carrier: Carrier | Non
 
 
 def _vxlan(data: bytes, at: int, outer: Headers) -> Headers | None:
-    """What a VXLAN packet carries; None where it is none, or carries no IP (ARP)."""
+    """The inner packet of VXLAN; None if this is not VXLAN, or does not carry IP (ARP)."""
     try:
         flags, network = _VXLAN_HEADER.unpack_from(data, at)
         if not flags & 0x08:
@@ -301,7 +301,7 @@ def _icmp(data: bytes, at: int, end: int, packet: Headers, carrier: Carrier | No
         mtu = 0
         if (protocol, kind, code) in _TOO_BIG:
             mtu = low if protocol == ICMP else high << 16 | low
-        # What it quotes is translated with it, address by address: its digest would not be the same behind a NAT.
+        # NAT also translates the quoted packet, so that a digest of it would differ after NAT.
         return found._replace(mtu=mtu, digest=0, quoted=_quotation(data, begin, protocol))
     return found
 
@@ -315,7 +315,7 @@ def _quotation(data: bytes, at: int, protocol: int) -> Headers | None:
 
 
 def _quoted(data: bytes, at: int, packet: Headers) -> Headers:
-    """A quoted packet: of its transport header, 8 bytes are there for sure (RFC 792)."""
+    """A quoted packet: only 8 bytes of its transport header are guaranteed (RFC 792)."""
     if packet.protocol in _QUERIES:
         kind, code, high, low = _ICMP_HEADER.unpack_from(data, at)
         packet = packet._replace(icmp_type=kind, icmp_code=code)

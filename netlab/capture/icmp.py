@@ -1,4 +1,4 @@
-"""What ICMP and ICMPv6 say, in words: for tables, drawings and verdicts alike."""
+"""ICMP and ICMPv6 messages in words, for tables, drawings and verdicts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _CODES = {
     (ICMPV6, 1, 3): "address unreachable",
     (ICMPV6, 1, 4): "port unreachable",
 }
-"""Of types whose codes say more than the type does (RFC 792, RFC 1812, RFC 4443)."""
+"""Types whose codes say more than the type (RFC 792, RFC 1812, RFC 4443)."""
 
 
 def words(headers: Headers) -> str:
-    """What the packet says, with the MTU that would do if it names one; of an unknown kind its numbers."""
+    """What the packet says, with the MTU if it gives one; for an unknown kind, its numbers."""
     kind = (headers.protocol, headers.icmp_type)
     said = _CODES.get((*kind, headers.icmp_code)) or _TYPES.get(kind, f"type {headers.icmp_type}")
     if said == "destination unreachable":

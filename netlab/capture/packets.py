@@ -1,4 +1,4 @@
-"""Packets as checks and people read them: decoded by scapy, as small values."""
+"""Packets for checks and people: decoded by scapy, as small values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 class Packet:
     """An IP packet as it was seen at one interface.
 
-    `time` is in nanoseconds since the epoch; ports are 0 where the protocol (TCP, UDP, ICMP, ICMPv6, or its number)
-    has none; `flags` are those of TCP, a letter each (S, SA, F, R ...), and `icmp_type` is that of ICMP or ICMPv6.
-    `ttl` is IPv6's hop limit too. `length` is that of the IP packet in bytes, its header included. `inner` is the
-    packet that a VXLAN packet (RFC 7348) carries in the network `vni`.
+    `time` is in nanoseconds since the epoch; ports are 0 if the protocol (TCP, UDP, ICMP, ICMPv6, or its number) has
+    none; `flags` are those of TCP, a letter each (S, SA, F, R ...), and `icmp_type` is that of ICMP or ICMPv6. `ttl` is
+    also IPv6's hop limit. `length` is that of the IP packet in bytes, including its header. `inner` is the packet that
+    a VXLAN packet (RFC 7348) carries in the network `vni`.
     """
 
     time: int
@@ -50,7 +50,7 @@ def _endpoint(address: str, port: int) -> str:
 
 def decode(frame: bytes, time: int) -> Packet | None:
     """The IP packet of an Ethernet frame that was captured at that time (in ns); None for others (ARP)."""
-    from scapy.layers import inet, inet6, vxlan  # noqa: F401 - importing them teaches scapy their headers (and takes 0.2 s)
+    from scapy.layers import inet, inet6, vxlan  # noqa: F401 - importing them registers their headers with scapy (and takes 0.2 s)
     from scapy.layers.l2 import Ether
 
     return _packet(Ether(frame), time)
@@ -87,7 +87,7 @@ def _packet(frame: Any, time: int) -> Packet | None:
                 fields["flags"] = str(layer.flags)
         elif isinstance(layer, ICMP) or type(layer).__name__.startswith("ICMPv6"):
             fields |= {"protocol": "ICMP" if isinstance(layer, ICMP) else "ICMPv6", "icmp_type": layer.type}
-            break  # what follows is a quotation of another packet
+            break  # what follows is quoted from another packet
         elif isinstance(layer, VXLAN):
             fields |= {"vni": layer.vni, "inner": _packet(layer.payload, time)}
             break

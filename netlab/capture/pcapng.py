@@ -1,6 +1,6 @@
 """Captures as files: pcapng (draft-ietf-opsawg-pcapng), with a named interface for each tap.
 
-Wireshark shows the names; `read` has the taps again. A file that is cut off anywhere is read up to there.
+Wireshark shows the names; `read` returns the taps. A truncated file is read up to its last whole block.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 class Recording(NamedTuple):
-    """What a file has: its interfaces, frames as they come, comments by the number of the frame (from 0), drops."""
+    """What a file has: its interfaces, frames in the file's order, comments by frame number (from 0), drops."""
 
     taps: list[Tap]
     frames: list[Frame]
@@ -68,7 +68,7 @@ def write(
     drops: Mapping[Tap, int] | None = None,
     expression: str = "",
 ) -> None:
-    """Write a whole file: `comments` are by the number of the frame (from 0). Raises as `Writer` does."""
+    """Write a whole file: `comments` are by frame number (from 0). Raises what `Writer` raises."""
     said = comments or {}
     with Writer(path, taps, expression=expression) as writer:
         for number, frame in enumerate(frames):
@@ -77,12 +77,12 @@ def write(
 
 
 class Writer:
-    """Writes frames to a new file (as the umask has it), in the place of what was there, to a device or pipe, or to
+    """Writes frames to a new file (with the umask's mode) that replaces an old one, to a device or pipe, or to
     `STANDARD_OUTPUT`.
 
-    After each `flush` the file is whole: it can be read while it is written, and when this process was killed; at the
-    worst, in the middle of a flush, its last packet is cut, which readers pass over. Use it as a context manager, which
-    closes it, or call `close`.
+    After each `flush` the file is complete: it can be read while it is written, and after this process was killed. At
+    worst, in the middle of a flush, its last packet is truncated, which readers skip. Use it as a context manager, or
+    call `close`.
     """
 
     def __init__(
@@ -94,16 +94,16 @@ class Writer:
         snaplen: int = SNAPLEN,
         comment: str = "",
     ) -> None:
-        """Name the taps, the filter and the bytes kept of each frame; `comment` is of the whole file.
+        """Describe the taps, the filter and the bytes kept of each frame; `comment` is for the whole file.
 
-        Raises `NetlabError` when it cannot be written there, `ExhaustedError` when there is no room, `BrokenPipeError`
-        when who reads a pipe has gone.
+        Raises `NetlabError` when the file cannot be written, `ExhaustedError` when there is no room, `BrokenPipeError`
+        when the reader of a pipe is gone.
         """
         self.path = path
         self._expression = expression
         self._snaplen = snaplen
         self._numbers: dict[Tap, int] = {}
-        self._by_identity: dict[int, int] = {}  # a tap has as many fields to compare as a frame
+        self._by_identity: dict[int, int] = {}  # comparing taps would cost as much as comparing frames
         self._kept: list[Tap] = []
         self._buffer = bytearray()
         self._file = _created(path)
@@ -130,7 +130,7 @@ class Writer:
         self.close()
 
     def add(self, tap: Tap) -> int:
-        """Describe an interface, if it is not yet; its number in the file."""
+        """Describe an interface, unless that is done. Returns its number in the file."""
         if tap not in self._numbers:
             self._numbers[tap] = len(self._numbers)
             options = [
@@ -145,12 +145,12 @@ class Writer:
         return self._numbers[tap]
 
     def write(self, frame: Frame, comment: str = "") -> None:
-        """Add a frame, and what is to be said of it. Raises as `flush` does."""
+        """Add a frame with a comment. Raises what `flush` raises."""
         tap, stamp, outgoing, data, length = frame
         number = self._by_identity.get(id(tap))
         if number is None:
             number = self._by_identity[id(tap)] = self.add(tap)
-            self._kept.append(tap)  # so that no other gets its identity
+            self._kept.append(tap)  # so that no other object gets its id()
         options = _DIRECTION[outgoing] if not comment else _option(_COMMENT, comment) + _DIRECTION[outgoing]
         kept = len(data)
         padding = _PADDING[kept % 4]
@@ -168,9 +168,9 @@ class Writer:
             self.flush()
 
     def statistics(self, received: Mapping[Tap, int], drops: Mapping[Tap, int]) -> None:
-        """Tell for each of these taps how many frames there were (those lost are among them), and how many were lost.
+        """Record for each of these taps how many frames there were, including lost ones, and how many were lost.
 
-        Told again, the later counts.
+        May be called again; the last call counts.
         """
         now = time.time_ns()
         high, low = now >> 32, now & 0xFFFF_FFFF
@@ -183,7 +183,7 @@ class Writer:
             self._buffer += _block(_STATISTICS, struct.pack("=III", number, high, low), options)
 
     def flush(self) -> None:
-        """Have everything so far in the file. Raises `ExhaustedError`, `NetlabError` and `BrokenPipeError`."""
+        """Write everything so far to the file. Raises `ExhaustedError`, `NetlabError` and `BrokenPipeError`."""
         try:
             while self._buffer:
                 written = os.write(self._file, self._buffer)
@@ -196,7 +196,7 @@ class Writer:
             raise kind(f"{_called(self.path)}: {error.strerror}: no more packets can be written there") from error
 
     def close(self) -> None:
-        """Write what is left. Repeated, it does nothing. Raises as `flush` does."""
+        """Write the rest and close. May be called again. Raises what `flush` raises."""
         if self._file < 0:
             return
         try:
@@ -207,10 +207,10 @@ class Writer:
 
 
 def read(path: Path) -> Recording:
-    """Read a file that was written here, or by any other program that writes pcapng of Ethernet interfaces.
+    """Read a pcapng file with Ethernet interfaces, written by netlab or by any other program.
 
-    An interface of another program's file is a tap without a machine. What follows the last whole block is passed over.
-    Raises `NetlabError` for what is no such file.
+    An interface in another program's file is a tap without a machine. Anything after the last whole block is skipped.
+    Raises `NetlabError` if it is not such a file.
     """
     try:
         content = path.read_bytes()
@@ -245,9 +245,9 @@ class _Interface(NamedTuple):
     tap: Tap
     snaplen: int
     ticks: int
-    """In a second."""
+    """Time units per second."""
     offset: int
-    """Nanoseconds to be added to each time."""
+    """Nanoseconds to add to each time."""
 
 
 _FLAG = struct.Struct("=HHI")
@@ -256,11 +256,11 @@ _DIRECTION = {
     for outgoing in (False, True)
 }
 _USUAL = {options: outgoing for outgoing, options in _DIRECTION.items()}
-"""What the options of most packets say, which are read faster so."""
+"""The options of most packets, recognised as a whole because that is faster."""
 
 
 def _option(code: int, value: str | bytes) -> bytes:
-    """An option; nothing where it is empty."""
+    """An option; empty if the value is empty."""
     content = value.encode() if isinstance(value, str) else value
     content = content[:_LONGEST_OPTION]
     if not content:
@@ -275,11 +275,11 @@ def _block(kind: int, body: bytes, options: Iterable[bytes]) -> bytes:
 
 
 _TAP = "netlab"
-"""What the description of a tap is called in an interface's comment: no other option would have its fields."""
+"""The prefix of a tap's description in an interface's comment: no other option has room for its fields."""
 
 
 def _tap_comment(tap: Tap) -> str:
-    """A tap as `_tap_of` reads it."""
+    """A tap in the form that `_tap_of` reads."""
     return msgspec.json.encode({_TAP: tap}).decode()
 
 
@@ -295,7 +295,7 @@ def _blocks(content: bytes) -> Iterator[tuple[int, str, memoryview]]:
     view = memoryview(content)
     order, offset = "", 0
     while offset + 12 <= len(view):
-        if content.startswith(_SECTION.to_bytes(4), offset):  # which reads the same both ways
+        if content.startswith(_SECTION.to_bytes(4), offset):  # it is a palindrome, the same in both byte orders
             (magic,) = struct.unpack_from("<I", view, offset + 8)
             order = "<" if magic == _BYTE_ORDER else ">"
             if struct.unpack_from(order + "I", view, offset + 8) != (_BYTE_ORDER,):
@@ -358,7 +358,7 @@ def _read_packet(order: str, body: memoryview, interfaces: list[_Interface], fou
 
 
 def _created(path: Path) -> int:
-    """A new file in the place of what was there: who reads the old one keeps it whole. A device or a pipe is kept."""
+    """A new file in the place of an old one, whose readers keep it whole. A device or a pipe is opened as it is."""
     try:
         if path == STANDARD_OUTPUT:
             return os.dup(1)

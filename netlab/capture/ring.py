@@ -1,7 +1,7 @@
 """Rings of packets that the kernel fills and a process reads in place: TPACKET_V3 (packet_mmap.rst in Linux).
 
-A ring is a number of blocks. The kernel fills one with frames, back to back, and hands it over when it is full or has
-waited long enough; who has read it gives it back.
+A ring consists of blocks. The kernel fills a block with frames, back to back, and hands it over when it is full or has
+waited long enough; the reader gives it back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from netlab.errors import NetlabError, NotFoundError, UnsupportedError
 from netlab.net import syscalls
 
 SNAPLEN = 65_536 + 256
-"""Bytes kept of a frame: the largest segment that is not split before the wire (GSO), with the headers of a tunnel."""
+"""Bytes kept of a frame: the largest segment before GSO splits it, with the headers of a tunnel."""
 
 # linux/if_packet.h, linux/if_ether.h, linux/if_arp.h, linux/sockios.h
 _SOL_PACKET = 263
@@ -39,12 +39,12 @@ _REQUEST = struct.Struct("=7I")  # tpacket_req3
 _STATISTICS = struct.Struct("=3I")  # tpacket_stats_v3
 _HARDWARE = struct.Struct("=16sH22x")  # ifreq with a hardware address
 _BLOCK = struct.Struct("=8x4I16x2I")
-"""Of struct tpacket_block_desc: status, frames, offset of the first, length, seconds and nanoseconds of the last."""
+"""From struct tpacket_block_desc: status, frames, offset of the first, length, seconds and nanoseconds of the last."""
 _FRAME = struct.Struct("=6IH2x4xIH2x8x10xB")
 """struct tpacket3_hdr and, aligned to 16 bytes, struct sockaddr_ll: offset of the next, seconds, nanoseconds, bytes
 kept, bytes on the wire, status, offset of the link-layer header, VLAN tag, its protocol, type of packet."""
 _FRAME_OVERHEAD = 1024
-"""More than the headers of a block and a frame take."""
+"""More than the size of the headers of a block and a frame."""
 
 _SMALLEST_RING, _LARGEST_RING = 64 << 10, 16 << 20
 _LARGEST_BLOCK = 256 << 10
@@ -54,10 +54,10 @@ _SHORTEST_RETIRE, _LONGEST_RETIRE = 8, 200
 class Frame(NamedTuple):
     """A frame as it passed a tap.
 
-    `time` is in nanoseconds since the epoch. `outgoing`: the owner of the interface sent it (on a loopback, where what
-    goes out comes in, every frame comes in). `data` begins with the Ethernet header and has what was kept of `length`
-    bytes. It is as the kernel had it: a segment may be longer than any MTU (GSO) and its checksum unfinished, for both
-    are put off until there is more to cross than memory.
+    `time` is in nanoseconds since the epoch. `outgoing`: the owner of the interface sent it (on a loopback, every frame
+    counts as incoming). `data` begins with the Ethernet header and has the bytes kept of `length`. It is as the kernel
+    has it in memory: a segment may be longer than any MTU (GSO) and its checksum incomplete, because both are left to
+    real hardware.
     """
 
     tap: Tap
@@ -68,9 +68,9 @@ class Frame(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The size of a ring: of a block in bytes, and how many.
+    """The size of a ring: bytes per block, and the number of blocks.
 
-    The kernel hands over a block that is not full after `retire` milliseconds.
+    After `retire` milliseconds the kernel hands over a block even if it is not full.
     """
 
     block: int
@@ -80,33 +80,33 @@ class Layout(NamedTuple):
 
 
 def layout(taps: int, memory: int, snaplen: int = SNAPLEN) -> Layout:
-    """The ring of one of so many taps that have so many bytes of memory together."""
+    """The layout of each tap's ring, for so many taps that share so many bytes of memory."""
     each = 1 << max(memory // taps, 1).bit_length() - 1  # a power of two
     ring = min(max(each, _SMALLEST_RING, 4 * mmap.PAGESIZE), _LARGEST_RING)
     block = min(ring // 4, _LARGEST_BLOCK)
-    # Each ring has a timer, and the kernel is not to be busy with those of a thousand.
+    # Each ring has a timer, and a thousand of them must not keep the kernel busy.
     retire = min(max(taps // 5, _SHORTEST_RETIRE), _LONGEST_RETIRE)
     return Layout(block, ring // block, retire, min(snaplen, block - _FRAME_OVERHEAD))
 
 
 def prepare(taker: socket.socket, interface: str, program: Program, shape: Layout) -> None:
-    """Give a socket (AF_PACKET, SOCK_RAW, protocol 0) a ring, which is empty until it is told to `begin`.
+    """Give a socket (AF_PACKET, SOCK_RAW, protocol 0) a ring, which stays empty until `begin`.
 
-    Raises `NotFoundError` when there is no such interface, `UnsupportedError` when it is none of Ethernet or the kernel
-    has no such rings, `UsageError` when the program is too long, `NetlabError` when there is no memory.
+    Raises `NotFoundError` if there is no such interface, `UnsupportedError` if it is not Ethernet or the kernel has no
+    such rings, `UsageError` if the program is too long, `NetlabError` if there is no memory.
     """
     with _naming(interface):
         _, hardware = _HARDWARE.unpack(fcntl.ioctl(taker, _SIOCGIFHWADDR, _HARDWARE.pack(interface.encode(), 0)))
     if hardware not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
         raise UnsupportedError(f"{interface}: not an Ethernet interface; only those can be watched")
     attach(taker, program, shape.snaplen)
-    # A frame's size means nothing where frames are back to back, but the numbers must agree.
+    # The frame size has no meaning in TPACKET_V3, but the numbers must be consistent.
     request = _REQUEST.pack(shape.block, shape.blocks, shape.block, shape.blocks, shape.retire, 0, 0)
     try:
-        if hardware == _ARPHRD_LOOPBACK:  # what leaves comes in again: the kernel would hand out both
+        if hardware == _ARPHRD_LOOPBACK:  # the kernel would deliver each frame twice, outgoing and incoming
             taker.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         taker.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        # It waits for all processors to have seen that (synchronize_net): of many rings, many can wait at once.
+        # The kernel waits for all processors (synchronize_net). Many rings can wait at the same time.
         syscalls.set_socket_option(taker.fileno(), _SOL_PACKET, _PACKET_RX_RING, request)
     except OSError as error:
         if error.errno == errno.ENOMEM:
@@ -116,12 +116,12 @@ def prepare(taker: socket.socket, interface: str, program: Program, shape: Layou
 
 
 def begin(taker: socket.socket, interface: str) -> None:
-    """Have what passes the interface put into the prepared ring from now on, as far as the program takes it.
+    """Start the prepared ring: from now on it gets the interface's frames that the program accepts.
 
-    Raises `NotFoundError` when there is no such interface any more.
+    Raises `NotFoundError` if the interface no longer exists.
     """
-    # Not promiscuous: a bridge in that mode gives its host a copy of what it passes from port to port, and what
-    # br_netfilter has translated there is then forwarded a second time. Its ports show those frames anyway.
+    # Not promiscuous: a bridge in that mode gives its host a copy of each frame that it passes from port to port, and
+    # the host would forward those that br_netfilter has translated a second time. The ports show these frames anyway.
     with _naming(interface):
         taker.bind((interface, _ETH_P_ALL))
 
@@ -133,29 +133,29 @@ def _naming(interface: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
             raise NotFoundError(f"no interface {interface!r} there; `ip link` lists them") from error
-        raise NetlabError(f"{interface}: packets cannot be taken there: {error.strerror}") from error
+        raise NetlabError(f"{interface}: packets cannot be captured there: {error.strerror}") from error
 
 
 class Ring:
-    """A started ring, mapped into this process to be read. In the end `unmap` it, and close its socket."""
+    """A started ring, mapped into this process for reading. At the end, `unmap` it and close its socket."""
 
     def __init__(self, taker: socket.socket, block: int, blocks: int) -> None:
         """Raises `OSError`."""
         self.socket = taker
         self.received = 0
-        """Frames that passed the filter, as of the last `count`; those dropped are among them."""
+        """Frames that passed the filter, as of the last `count`, including dropped ones."""
         self.dropped = 0
-        """Frames for which there was no room."""
+        """Frames that were dropped for lack of room."""
         self.taken = 0
-        """Frames in the blocks handed out by `ready`."""
+        """Frames in the blocks that `ready` has returned."""
         self.complete = 0
-        """A time (in ns) before which no frame that is still to be handed over was put into the ring."""
+        """A time (in ns): all frames that entered the ring before it have been handed over."""
         self._block = block
         self._blocks = blocks
         self._next = 0
         self._map = mmap.mmap(taker.fileno(), block * blocks)
         self._bytes = memoryview(self._map)
-        self._words = self._bytes.cast("I")  # whose items are written at once, not byte by byte
+        self._words = self._bytes.cast("I")  # a word is written at once, not byte by byte
 
     def ready(self) -> list[memoryview]:
         """The blocks that the kernel has handed over since the last `release`, in order."""
@@ -177,9 +177,9 @@ class Ring:
             self._next = (self._next + 1) % self._blocks
 
     def count(self) -> None:
-        """Ask the kernel how many frames there were."""
+        """Get the numbers of frames from the kernel."""
         now = time.time_ns()
-        # The kernel begins anew with every answer, and counts what it dropped among what it received.
+        # The kernel resets its counters with every answer, and includes dropped frames in the received ones.
         received, dropped, _ = _STATISTICS.unpack(
             self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
         )
@@ -189,7 +189,7 @@ class Ring:
             self.complete = now
 
     def unmap(self) -> None:
-        """No longer read it. What `ready` returned must not be in use."""
+        """Stop reading. Blocks that `ready` returned must no longer be in use."""
         self._words.release()
         self._bytes.release()
         self._map.close()
@@ -206,7 +206,7 @@ def frames(block: bytes, tap: Tap) -> list[Frame]:
         step, seconds, nanoseconds, kept, length, status, start, tag, protocol, kind = _FRAME.unpack_from(block, offset)
         start += offset
         data = block[start : start + kept]
-        if status & _STATUS_VLAN_VALID:  # taken out of the frame, to lie beside it
+        if status & _STATUS_VLAN_VALID:  # the kernel took the tag out of the frame
             protocol = protocol if status & _STATUS_VLAN_TPID_VALID else _ETH_P_8021Q
             data = data[:12] + protocol.to_bytes(2) + tag.to_bytes(2) + data[12:]
             length += 4
@@ -216,5 +216,5 @@ def frames(block: bytes, tap: Tap) -> list[Frame]:
 
 
 def is_gone(taker: socket.socket) -> bool:
-    """Whether the interface that a socket is bound to exists no more, at least not in that namespace."""
+    """Whether the interface that a socket is bound to no longer exists in that namespace."""
     return not taker.getsockname()[0]

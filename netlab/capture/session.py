@@ -1,4 +1,4 @@
-"""What becomes of captured frames: packets followed from tap to tap, and a file in which they say what changed."""
+"""Follows the packets of captured frames from tap to tap, and writes a file with comments on what changed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from netlab.capture.ring import Frame
 from netlab.capture.taps import Tap
 
 FOLLOWED = 100
-"""Packets of a flow at a tap that are followed even when there are more than can be."""
+"""When there are too many packets, so many of each flow at each tap are still followed."""
 
 _FLOWS = 1 << 16
-"""Flows whose packets are counted for that."""
+"""For how many flows packets are counted for that."""
 
 _LATE = 4 * SETTLED
-"""Nanoseconds after which a frame is written whether or not it is known what became of it."""
+"""Nanoseconds after which a frame is written, even if its packet's journey has not ended."""
 
 _WAITING = 50_000
-"""Frames that may wait to be written."""
+"""How many frames may wait to be written."""
 
 Cause = Callable[[Headers, Headers, Change], Change]
-"""A change with what made it: of the headers before and after it, and the change."""
+"""Adds the cause to a change, given the headers before and after it."""
 
 
 class Seen(NamedTuple):
-    """What there is to be told: sightings at once, journeys when they have ended."""
+    """What is new: sightings at once, and journeys when they have ended."""
 
     sightings: list[Sighting]
     journeys: list[Journey]
@@ -48,30 +48,30 @@ class _Entry:
 class Session:
     """Takes frames in order of time, follows their packets, and writes them to a file, if there is one.
 
-    A frame waits until its packet's journey has ended, for only then it is known what the comment is. When packets
-    come faster than they can be followed (`crowded`), only the first 100 of each flow at each tap are; the others are
-    written and counted (`unfollowed`). Memory is bounded whatever comes.
+    A frame waits until its packet's journey has ended, because its comment is not known earlier. When packets come
+    faster than they can be followed (`crowded`), only the first 100 of each flow at each tap are followed; the others
+    are written and counted (`unfollowed`). Memory is always bounded.
     """
 
     def __init__(self, writer: Writer | None, cause: Cause) -> None:
         self.frames = 0
-        """Taken in."""
+        """How many frames were added."""
         self.unfollowed = 0
         self._writer = writer
         self._cause = cause
         self._correlator = Correlator()
         self._waiting: collections.deque[_Entry] = collections.deque()
         self._entries: dict[int, _Entry] = {}
-        """By the identity of their sightings."""
+        """Entries by the id() of their sightings."""
         self._flows: dict[tuple[Tap, bytes], int] = {}
 
     def learn(self, translations: Iterable[Translation]) -> None:
-        """Take in what connection tracking tells."""
+        """Add what connection tracking reports."""
         for each in translations:
             self._correlator.learn(each)
 
     def add(self, frames: list[Frame], *, crowded: bool) -> Seen:
-        """Take in the next frames. Raises as the writer does."""
+        """Add the next frames. Raises what the writer raises."""
         seen = Seen([], [])
         for frame in frames:
             self._add(frame, seen, crowded)
@@ -81,19 +81,19 @@ class Session:
         return seen
 
     def advance(self, time: int) -> list[Journey]:
-        """The journeys that have ended, if no frame stamped before `time` is to come. Raises as the writer does."""
+        """The journeys that have ended, if no frame from before `time` will come. Raises what the writer raises."""
         found = self._ended(self._correlator.advance(time))
         self._write(time)
         return found
 
     def finish(self) -> list[Journey]:
-        """The journeys that had not ended; every frame is written. Raises as the writer does."""
+        """The journeys that had not ended; every frame is written. Raises what the writer raises."""
         found = self._ended(self._correlator.flush())
         self._write(None)
         return found
 
     def explained(self, journey: Journey) -> list[list[Change]]:
-        """What changed at each sighting since the one before, and by what."""
+        """What changed at each sighting since the one before, and the cause."""
         found: list[list[Change]] = [[]]
         for before, after in zip(journey.sightings, journey.sightings[1:], strict=False):
             said = changes(before.headers, after.headers, reply=journey.reply)
@@ -137,7 +137,7 @@ class Session:
         return journeys
 
     def _write(self, time: int | None) -> None:
-        """Write what need not wait any more at that time (None: everything)."""
+        """Write what need not wait any longer at that time (None: everything)."""
         writer = self._writer
         if writer is None:
             return
@@ -151,7 +151,7 @@ class Session:
 
 
 def _flow(data: bytes) -> bytes:
-    """What of a frame tells its flow, without reading it: the addresses, and what is behind them."""
+    """The bytes of a frame that roughly identify its flow, without parsing: the addresses, and what follows them."""
     if data[12:14] == b"\x08\x00":
         return data[23:24] + data[26:38]
     return data[22:58]

@@ -1,8 +1,8 @@
-"""What lies between the process that empties rings and the one that reads packets: two files without names.
+"""Connects the process that empties rings with the one that reads packets: two unnamed files.
 
-A record is a block of a ring as the kernel wrote it, or a mark that says up to when time is complete. Records go to
-memory as long as the reader is not too far behind, and else to a file on a disk: no disk takes them as fast as the
-kernel can make them, but it has more room. What has been read is given back at once.
+A record is a block of a ring as the kernel wrote it, or a mark that says up to what time packets are complete. Records
+go to memory as long as the reader is not too far behind, and otherwise to a file on disk: no disk is as fast as the
+kernel, but it has more room. The space of what has been read is freed at once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import NamedTuple, Protocol
 from netlab.net import syscalls
 
 END = (1 << 63) - 1
-"""The time of the last mark: nothing comes after it."""
+"""The time of the last mark: nothing follows it."""
 
 _RECORD = struct.Struct("=IIq")
-"""The number of a ring, or one of those below; bytes that follow; of a mark, its time."""
+"""The number of a ring, or one of those below; the number of bytes that follow; for a mark, its time."""
 _MARK, _GO_ON_IN_OTHER = 0xFFFF_FFFF, 0xFFFF_FFFE
 _NOTHING = (0, 0, 0)
 _PIECE = 4 << 20
@@ -29,7 +29,7 @@ _MEMORY, _DISK = 0, 1
 
 
 class Mark(NamedTuple):
-    """Whatever was stamped before `time` (nanoseconds since the epoch) is before this in the spool."""
+    """Everything with a timestamp before `time` (nanoseconds since the epoch) is before this in the spool."""
 
     time: int
 
@@ -42,7 +42,7 @@ class Block(NamedTuple):
 
 
 class Sizes(Protocol):
-    """Numbers that both processes see: bytes that have been written to each file, and read from it."""
+    """Numbers that both processes see: bytes written to each file, and read from it."""
 
     written: memoryview
     read: memoryview
@@ -56,13 +56,13 @@ class Files(NamedTuple):
 
 
 def create() -> Files:
-    """A new spool, whose disk is that of temporary files. Raises `OSError`."""
+    """A new spool, on the disk for temporary files. Raises `OSError`."""
     with tempfile.TemporaryFile() as file:
         return Files(os.memfd_create("netlab-capture"), os.dup(file.fileno()))
 
 
 class Appender:
-    """Writes records at the end of a spool, with at most about `memory` bytes in memory that were not read."""
+    """Writes records at the end of a spool, with about `memory` unread bytes in memory at most."""
 
     def __init__(self, files: Files, sizes: Sizes, memory: int) -> None:
         self._files = files
@@ -71,7 +71,7 @@ class Appender:
         self._current = _MEMORY
 
     def blocks(self, ring: int, blocks: Sequence[memoryview]) -> None:
-        """Raises `OSError`, as when the disk is full."""
+        """Add blocks. Raises `OSError`, for example when the disk is full."""
         self._choose()
         buffers: list[bytes | memoryview] = []
         for block in blocks:
@@ -80,7 +80,7 @@ class Appender:
             self._write(buffers[begin : begin + _MOST_BUFFERS])
 
     def mark(self, time: int) -> None:
-        """Raises `OSError`."""
+        """Add a mark. Raises `OSError`."""
         self._write([_RECORD.pack(_MARK, 0, time)])
 
     def _choose(self) -> None:
@@ -98,7 +98,7 @@ class Appender:
         wanted = sum(map(len, buffers))
         file, offset = self._files[self._current], self._sizes.written[self._current]
         done = os.pwritev(file, buffers, offset)
-        while done < wanted:  # trying again tells why
+        while done < wanted:  # after a short write, the next call gives the reason
             done += os.pwrite(file, b"".join(buffers)[done:], offset + done)
         self._sizes.written[self._current] = offset + done
 
@@ -114,7 +114,7 @@ class Reader:
         self._begin = 0
 
     def next(self) -> Block | Mark | None:
-        """The next record; None when no more has been written yet. Raises `OSError`."""
+        """The next record; None if no more has been written yet. Raises `OSError`."""
         while True:
             piece, begin = self._piece, self._begin
             ring, length, time = _RECORD.unpack_from(piece, begin) if begin + _RECORD.size <= len(piece) else _NOTHING
@@ -135,7 +135,7 @@ class Reader:
                 return Block(ring, piece[begin + _RECORD.size : end])
 
     def _fetch(self) -> bool:
-        """Have the next piece of the file; whether there is any."""
+        """Read the next piece of the file. Returns whether there was any."""
         file, offset = self._files[self._current], self._sizes.read[self._current]
         size = self._sizes.written[self._current] - offset
         self._piece, self._begin = os.pread(file, min(size, _PIECE), offset), 0
@@ -143,5 +143,5 @@ class Reader:
         return size > 0
 
     def _give_back(self) -> None:
-        with contextlib.suppress(OSError):  # not every file system can
+        with contextlib.suppress(OSError):  # not every file system supports it
             syscalls.punch_hole(self._files[self._current], 0, self._sizes.read[self._current])

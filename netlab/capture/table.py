@@ -1,4 +1,4 @@
-"""The forms of a followed packet: a row for people, plain values for programs."""
+"""A followed packet as text for people, and as plain values for programs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from netlab.capture.icmp import words
 
 
 class Addresses(NamedTuple):
-    """The four of a connection, with ports: who calls and whom, and as whom and whom in fact.
+    """The four ends of a connection, with ports: the client and what it dialled, and both as the far end sees them.
 
-    Where nothing is translated `source` is `client` and `endpoint` is `dialled`.
+    Without translation `source` is `client` and `endpoint` is `dialled`.
     """
 
     client: str
@@ -38,7 +38,7 @@ class Addresses(NamedTuple):
 
 
 def addresses(journey: Journey) -> Addresses:
-    """Those of the packet's connection, whichever way the packet goes."""
+    """The addresses of the packet's connection, the same for both directions."""
     client, flow = journey.client, reached(journey)
     return Addresses(
         endpoint_text(client[0], client[1]),
@@ -49,8 +49,8 @@ def addresses(journey: Journey) -> Addresses:
 
 
 def reached(journey: Journey) -> Flow:
-    """The flow of the packet's connection, as its client's packets are where the far end gets them."""
-    # What the endpoint got, or in a reply sent, is at the end of the way that is farther from the client.
+    """The flow of the client's packets as the far end receives them."""
+    # The sighting farthest from the client shows what the endpoint received, or sent in a reply.
     far = journey.sightings[0 if journey.reply else -1].headers
     # An ICMP error quotes a packet that went the other way.
     flow = (far.quoted or far).flow
@@ -58,7 +58,7 @@ def reached(journey: Journey) -> Flow:
 
 
 def said(headers: Headers) -> str:
-    """What a packet is about, in a few words: TCP's flags, ICMP's type, the bytes it carries."""
+    """A packet in a few words: TCP's flags, ICMP's type, the bytes it carries."""
     if headers.protocol in (ICMP, ICMPV6) and not headers.fragment:
         return words(headers)
     flags = f"[{headers.flag_letters}]" if headers.protocol == TCP and not headers.fragment else ""
@@ -67,13 +67,13 @@ def said(headers: Headers) -> str:
 
 
 def clock(nanoseconds: int) -> str:
-    """The time of day of a stamp, to the microsecond."""
+    """The time of day of a timestamp, to the microsecond."""
     when = datetime.datetime.fromtimestamp(nanoseconds // 1_000_000_000)
     return f"{when:%H:%M:%S}.{nanoseconds % 1_000_000_000 // 1000:06}"
 
 
 def way(sightings: Sequence[Sighting]) -> str:
-    """The taps of a packet's way by name, those of one owner together: `default/a eth0 > node-1 veth1 cni0 > ...`."""
+    """The taps on a packet's path by name, grouped by owner: `default/a eth0 > node-1 veth1 cni0 > ...`."""
     groups = itertools.groupby(sightings, key=lambda each: each.tap.owner)
     parts = []
     for owner, group in groups:
@@ -83,7 +83,7 @@ def way(sightings: Sequence[Sighting]) -> str:
 
 
 def hop(seen: Sighting, changed: Sequence[Change], began: int) -> dict[str, Any]:
-    """A sighting as plain values, as `netlab trace -o json` has them."""
+    """A sighting as plain values, in the form of `netlab trace -o json`."""
     headers = seen.headers
     source, sport, destination, dport = headers.flow
     return {

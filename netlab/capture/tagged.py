@@ -1,7 +1,7 @@
 """Filters that see a VLAN tag wherever the kernel keeps it. Pure.
 
-The kernel takes the outermost tag out of a frame that it receives, and keeps it beside it; in one that is sent, it is
-where IEEE 802.1Q has it. A program for the frame as it is on the wire is rewritten here for the other form.
+The kernel takes the outermost tag out of a received frame and keeps it in metadata; in a sent frame, the tag is where
+IEEE 802.1Q has it. This module rewrites a program for frames on the wire for frames of the other form.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _ALWAYS, _IF_EQUAL = 0x05, 0x15
 _SIZES = {_WORD: 4, _HALF: 2, _BYTE: 1}
 
 _BESIDE = 0xFFFF_F000
-"""SKF_AD_OFF (linux/filter.h): from here on, loads are of what the kernel knows of a packet."""
+"""SKF_AD_OFF (linux/filter.h): from here on, loads read the kernel's metadata of a packet."""
 _TAG, _PRESENT, _PROTOCOL = _BESIDE + 44, _BESIDE + 48, _BESIDE + 60
 
 _BEGIN, _END = 12, 16
-"""Where the tag is on the wire."""
+"""The tag's place on the wire."""
 _PROTOCOLS = (0x8100, 0x88A8)
-"""Tags of these are taken out of a frame (eth_type_vlan)."""
+"""The kernel takes tags with these protocols out of a frame (eth_type_vlan)."""
 _VALUE, _SAVED = 14, 15
-"""Cells of scratch memory that no compiler uses: they count from 0."""
+"""Scratch memory cells that no compiler uses: compilers start from cell 0."""
 _FARTHEST = 255
 
 
@@ -45,7 +45,7 @@ Program = tuple[Instruction, ...]
 
 
 def wherever(plain: Program, wire: Program) -> Program:
-    """A program that runs `plain`, or, for a frame whose tag is beside it, `wire` as if the tag were in the frame."""
+    """A program that runs `plain`, or, for a frame whose tag is in metadata, `wire` as if the tag were in the frame."""
     return (
         Instruction(_LOAD | _WORD | _ABSOLUTE, 0, 0, _PRESENT),
         Instruction(_IF_EQUAL, 0, 1, 0),
@@ -57,7 +57,7 @@ def wherever(plain: Program, wire: Program) -> Program:
 
 
 def beside(program: Sequence[Instruction]) -> Program:
-    """The program for a frame on the wire, rewritten for one whose tag is beside it."""
+    """The program for a frame on the wire, rewritten for one whose tag is in metadata."""
     reached = _reached(program)
     pieces = {index: _rewritten(program[index]) for index in sorted(reached)}
     far: set[int] = set()
@@ -92,9 +92,9 @@ def beside(program: Sequence[Instruction]) -> Program:
 
 
 def _reached(program: Sequence[Instruction]) -> dict[int, bool]:
-    """The instructions that are run for a tagged frame, and whether a jump there is about the tag's protocol for sure.
+    """The instructions that run for a tagged frame, and whether a jump there always tests the tag's protocol.
 
-    What is for untagged frames alone, as most of any filter, is not among them: it would double the program.
+    Code only for untagged frames, which is most of a filter, is left out: it would double the program.
     """
     certain: dict[int, set[bool]] = {}
     waiting = [(0, False)]
@@ -113,7 +113,7 @@ def _reached(program: Sequence[Instruction]) -> dict[int, bool]:
 
 
 def _next(program: Sequence[Instruction], index: int, knows: bool) -> list[int]:
-    """Where it may go on; `knows` that the tag's protocol is what is compared."""
+    """The possible next instructions; `knows`: the accumulator holds the tag's protocol."""
     each = program[index]
     if each.code & 0x07 == _RETURN:
         return []
@@ -133,7 +133,7 @@ def _ways(
     places: dict[int, int],
     pieces: dict[int, list[Instruction]],
 ) -> Iterable[int]:
-    """How far a conditional jump goes."""
+    """The distances of a conditional jump."""
     targets = _next(program, index, reached[index])
     if program[index].code & 0x07 != _JUMPS or len(targets) < 2:
         return []
@@ -145,7 +145,7 @@ def _rewritten(each: Instruction) -> list[Instruction]:
     if kind == _LOAD and mode == _LENGTH:
         return [each, Instruction(_ADD, 0, 0, 4)]
     if (kind, mode) in ((_LOAD_X, _HEADER), (_LOAD, _INDIRECT)):
-        return [each._replace(k=(each.k - 4) & 0xFFFF_FFFF)]  # of IP or what it carries, which is behind the tag
+        return [each._replace(k=(each.k - 4) & 0xFFFF_FFFF)]  # in IP or above, after the tag
     if (kind, mode) != (_LOAD, _ABSOLUTE) or each.k >= _BESIDE or each.k + _SIZES[size] <= _BEGIN:
         return [each]
     if each.k >= _END:
@@ -156,7 +156,7 @@ def _rewritten(each: Instruction) -> list[Instruction]:
 
 
 def _pieced(offset: int, size: int) -> list[Instruction]:
-    """A load that is of the tag in part, byte by byte; X keeps its value."""
+    """A load that covers part of the tag, byte by byte; X keeps its value."""
     if size == 1:
         return _byte(offset)
     found = [Instruction(_STORE_X, 0, 0, _SAVED), *_byte(offset), Instruction(_STORE, 0, 0, _VALUE)]

@@ -6,17 +6,17 @@ import dataclasses
 from typing import Literal
 
 Kind = Literal["pod", "veth", "bridge", "vxlan", "underlay", "loopback", "other"]
-"""What an interface is to a packet: a pod's own (`pod`), its other end on the node (`veth`), the node's bridge of pods
-(`bridge`), its tunnel (`vxlan`), a way to other machines (`underlay`: a node's or the outside's eth0, and the fabric's
+"""The role of an interface: a pod's own (`pod`), its other end on the node (`veth`), the node's bridge of pods
+(`bridge`), its tunnel (`vxlan`), a link to other machines (`underlay`: a node's or the outside's eth0, and the fabric's
 ports)."""
 
 HANDED_UP: dict[Kind, int] = {"vxlan": 1, "bridge": 2}
-"""The order of frames that come in with the same stamp: what a port hands up to a tunnel or a bridge may keep the stamp
-of its arrival (skb->tstamp). All others are first."""
+"""The order of incoming frames with the same timestamp: a frame that a port hands up to a tunnel or a bridge may keep
+the timestamp of its arrival (skb->tstamp). All others are first."""
 
 
 def kind_of(link: str, *, in_pod: bool, to_pod: bool | None) -> Kind:
-    """What a link of the kernel's kind `link` is. `to_pod`: its other end is with a pod; None if that is unknown."""
+    """The role of a link whose kind in the kernel is `link`. `to_pod`: its other end is in a pod; None if unknown."""
     if in_pod:
         return "pod"
     if link == "bridge":
@@ -32,9 +32,8 @@ def kind_of(link: str, *, in_pod: bool, to_pod: bool | None) -> Kind:
 class Tap:
     """One interface of one network namespace.
 
-    `machine` is the node (or `outside`, `fabric`) it is on; `owner` is whose network namespace it is in:
-    `NAMESPACE/NAME` for a pod, else the machine's own name. `peer` says who is at the other end of a veth pair, where
-    that is known.
+    `machine` is the node (or `outside`, `fabric`) it is on; `owner` is the owner of its network namespace:
+    `NAMESPACE/NAME` for a pod, otherwise the machine's name. `peer` names the other end of a veth pair, if known.
     """
 
     machine: str
@@ -45,12 +44,12 @@ class Tap:
 
     @property
     def name(self) -> str:
-        """What a person calls it; unique in a lab: `default/web-1 eth0`, `node-1 cni0`."""
+        """Its name for people, unique in a lab: `default/web-1 eth0`, `node-1 cni0`."""
         return f"{self.owner} {self.interface}"
 
     @property
     def description(self) -> str:
-        """A sentence for those who meet the name in Wireshark."""
+        """A sentence that explains the name in Wireshark."""
         where = "" if self.owner == self.machine else f" of pod {self.owner}"
         end = f", whose other end is with {self.peer}" if self.peer else ""
         return f"{self.kind} interface {self.interface}{where} on {self.machine}{end}"
