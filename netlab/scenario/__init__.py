@@ -1,6 +1,6 @@
 """Scenarios: lessons with manifests and checks, run and reported.
 
-A scenario's checks.py imports from here and from nowhere else in netlab.
+A scenario's checks.py imports only from here, not from other parts of netlab.
 """
 
 from netlab.capture.packets import Packet

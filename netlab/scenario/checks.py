@@ -1,4 +1,4 @@
-"""What a scenario's checks.py is made of: functions that state what is expected and what was observed."""
+"""The building blocks of a scenario's checks.py: functions that state what is expected and what was observed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Check:
 
 
 def check(title: str) -> Callable[[Callable[[Context], None]], Check]:
-    """Make a function of a `Context` a check; `title` is the sentence that it proves."""
+    """Decorate a function that takes a `Context` as a check; `title` is the sentence that it proves."""
     return lambda function: Check(title, function)
 
 
 class CheckFailed(Exception):  # noqa: N818 - an outcome, not an error of the program
-    """What was observed is not what was expected."""
+    """The observation differs from what was expected."""
 
 
 class CheckSkipped(Exception):  # noqa: N818

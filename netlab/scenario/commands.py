@@ -1,4 +1,4 @@
-"""Commands run as root of a machine, to look at its network and to break it."""
+"""Commands run as root of a machine, to inspect its network and to break it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Namespaces(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit status (-n by signal n; None: killed after its time), and what it printed."""
+    """How a command ended: its exit status (-n by signal n; None: it timed out), and what it printed."""
 
     status: int | None
     text: str
 
 
 def run(namespaces: Sequence[Namespaces], argv: Sequence[str], env: Mapping[str, str], timeout: float) -> Ended:
-    """Run a command where `namespaces`, entered one after another, lead to; it has all rights there.
+    """Run a command in `namespaces`, entered one after another; it has all rights there.
 
-    `env` is its whole environment. It has no standard input, and the terminal's signals do not reach it: what undoes a
-    fault is not broken off by the Ctrl-C that is the reason for it. Killed after `timeout` seconds.
+    `env` is its whole environment. It has no standard input, and the terminal's signals do not reach it: Ctrl-C, which
+    makes a fault be undone, must not interrupt the undoing. The command is killed after `timeout` seconds.
     """
-    sys.stdout.flush()  # what is buffered would be the child's to write, too
+    sys.stdout.flush()  # otherwise the child would write the buffer too
     sys.stderr.flush()
     ours, theirs = os.pipe()
     child = os.fork()
@@ -61,7 +61,7 @@ def run(namespaces: Sequence[Namespaces], argv: Sequence[str], env: Mapping[str,
 
 
 def _read(pipe: int, deadline: float) -> bytes | None:
-    """Everything that is written to the pipe until its end; None if that does not come in time."""
+    """Everything written to the pipe until its end; None if the end does not come in time."""
     said = b""
     while True:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
@@ -74,7 +74,7 @@ def _read(pipe: int, deadline: float) -> bytes | None:
 
 
 def _kill_group(leader: int) -> None:
-    # Before the child has made its group there is only itself.
+    # Until the child has made its group, it is alone.
     with contextlib.suppress(ProcessLookupError):
         os.kill(leader, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
@@ -82,7 +82,7 @@ def _kill_group(leader: int) -> None:
 
 
 def _be_command(namespaces: Sequence[Namespaces], argv: Sequence[str], env: Mapping[str, str], pipe: int) -> NoReturn:
-    """The child: it must leave by _exit, for it is a copy of everything its parent holds."""
+    """The child. It must leave by _exit, because it is a copy of its parent."""
     status = _REFUSED
     try:
         os.setsid()
@@ -94,7 +94,7 @@ def _be_command(namespaces: Sequence[Namespaces], argv: Sequence[str], env: Mapp
             for each in namespaces:
                 join(each.pidfd, each.kinds)
             leave_callers_credentials()
-            # A child of its own, for only children are in the pid namespace: `kill` means the machine's processes.
+            # Fork again, because only children enter the pid namespace: `kill` must mean the machine's processes.
             status = subprocess.run(argv, env=env, cwd="/", stdin=subprocess.DEVNULL, check=False).returncode
         except NetlabError as error:
             os.write(2, str(error).encode())

@@ -45,7 +45,7 @@ class Context:
         self.family = family
         self.namespace = namespace
         self.pcaps: list[Path] = []
-        """What has been captured."""
+        """The captures so far."""
         self.lab = lab
         self._client = lab.client()
         self._spec = lab.spec()
@@ -54,10 +54,9 @@ class Context:
         self._faults = Faults()
         self._taps: Taps | None = None
         self._hanging: dict[str, Fault] = {}
-        """Components that hang on purpose."""
+        """Components that hang on purpose, with their faults."""
         self._settled: frozenset[str] | None = None
-        """The components that were not waited for when the nodes had put everything in force; None: something may have
-        changed since."""
+        """The components excused when all nodes were last up to date; None if something may have changed since."""
         self._begin("")
 
     def _begin(self, check: str) -> None:
@@ -83,7 +82,7 @@ class Context:
     # --- what the lab has --------------------------------------------------------------------------------------------
 
     def pod(self, name: str) -> Pod:
-        """A pod by name, once it is ready. Raises `TimedOutError` telling why it is not."""
+        """A pod by name, once it is ready. Raises `TimedOutError` saying why it is not."""
         return self._host_of(self._await(lambda: [self._get_pod(name)], 1, f"pod {name}")[0])
 
     def pods(self, selector: str, count: int) -> list[Pod]:
@@ -99,7 +98,7 @@ class Context:
         return self._host_of(found)
 
     def until_unready(self, name: str) -> Pod:
-        """A pod by name, once it is not ready (any more): its kubelet has probed it and said so."""
+        """A pod by name, once it is not ready, or no longer ready: its kubelet has probed it and reported that."""
         found = self.eventually(
             lambda: self._get_pod(name), lambda pod: not is_ready(pod), f"pod {name} is still ready"
         )
@@ -138,33 +137,33 @@ class Context:
 
     @property
     def fabric(self) -> Machine:
-        """What wires nodes and outside together: bridges, with a port named like each machine."""
+        """What connects the nodes and the outside: bridges, with a port named after each machine."""
         return self._machine(FABRIC, [])
 
     def trouble(self, selector: str) -> str:
-        """Why the pods with these labels are not ready, in the words of who knows; nothing if they are."""
+        """Why the pods with these labels are not ready, as reported; empty if they are."""
         return "; ".join(trouble(pod) for pod in self._list_pods(selector) if not is_ready(pod))
 
     def cni_configuration(self, node: Machine) -> Path:
-        """The file that says how a node's pods get their network: of those in the folder, the first by name counts."""
+        """A node's CNI configuration in force: the first file by name in the folder."""
         return min(self.lab.paths.cni_conf_dir(node.name).glob("*.conflist"))
 
     def owner(self, address: str) -> str:
-        """Whose address it is: the name of a pod of the scenario, of a node or of the outside."""
+        """The owner of an address: the name of a pod of the scenario, of a node or of the outside."""
         for pod in self._list_pods(""):
             if address in [ip.ip for ip in pod.status.podIPs]:
                 return pod.metadata.name
         for machine in [*self.nodes, self.outside]:
             if machine.owns(address):
                 return machine.name
-        return f"nobody ({address})"
+        return f"unknown ({address})"
 
     # --- what a check does -------------------------------------------------------------------------------------------
 
     def expect(self, expected: object, observed: object, what: str = "", *, holds: bool | None = None) -> None:
         """State what is expected and what was observed; the check fails here if they differ.
 
-        `holds` decides instead where equality is not what is meant; `what` names the thing if a check has several.
+        If the condition is not equality, `holds` decides instead. `what` names the thing if a check has several.
         """
         prefix = f"{what}: " if what else ""
         self.expected.append(prefix + _shown(expected))
@@ -173,7 +172,7 @@ class Context:
             raise CheckFailed
 
     def scale(self, deployment: str, replicas: int) -> None:
-        """Have a Deployment of so many pods. They come and go in their own time: `pods` waits for those that come."""
+        """Set the number of a Deployment's pods. This does not wait for them: `pods` waits for new ones."""
         path = DEPLOYMENTS.object_path(self.namespace, deployment)
         self._client.request("PATCH", path, {"spec": {"replicas": replicas}}, content_type=MERGE_PATCH)
         self.changed()
@@ -183,10 +182,10 @@ class Context:
         raise CheckSkipped(reason)
 
     def eventually(self, ask: Callable[[], T], until: Callable[[T], bool], otherwise: str = "") -> T:
-        """Ask again and again until the answer is as wanted; the last answer.
+        """Ask repeatedly until the answer is as wanted. Returns the last answer.
 
-        After a minute it is what it is, or, with `otherwise`, raises `TimedOutError` with that text. What the nodes
-        have to put in force needs no second question: every request waits for that.
+        After a minute it returns the answer as it is, or, with `otherwise`, raises `TimedOutError` with that text. You
+        do not need this to wait for the nodes: every request waits until they are up to date.
         """
         deadline = time.monotonic() + _READY_TIMEOUT
         while True:
@@ -203,11 +202,11 @@ class Context:
 
     @contextlib.contextmanager
     def capture(self, *points: Host | Interface, expression: str = "") -> Iterator[tuple[Recording, ...]]:
-        """Capture what passes these interfaces during the block, as far as the filter (pcap-filter(7)) takes it.
+        """Capture the packets at these interfaces that match the filter (pcap-filter(7)), during the block.
 
-        A point is an interface of a host (`node.interface("cni0")`), or a host, whose eth0 is then meant. One recording
-        for each point, in their order; all are in one pcapng file. The filter applies to what VXLAN carries, too.
-        Raises `NotFoundError` for an interface that is not there, and as `Engine` and `Writer` do.
+        A point is an interface of a host (`node.interface("cni0")`), or a host, which means its eth0. There is one
+        recording for each point, in the same order; all are in one pcapng file. The filter also applies to what VXLAN
+        carries. Raises `NotFoundError` for an unknown interface, and what `Engine` and `Writer` raise.
         """
         self.settle()
         if self._taps is None:
@@ -222,39 +221,39 @@ class Context:
     # --- what a check breaks ------------------------------------------------------------------------------------------
 
     def fault(self, host: Host, argv: Sequence[str], *, undo: Sequence[str]) -> Fault:
-        """Break something of a host by a command, which the command `undo` puts right (see `Host.as_root`).
+        """Break something on a host with a command; the command `undo` repairs it (see `Host.as_root`).
 
-        It lasts until its `undo()`, until the end of its `with` block, until `repair`, or else until the scenario ends,
-        in whatever way. Write `undo` so that it succeeds where the fault is gone already (`ip route replace`, `nft add
-        table X; delete table X`). Raises `NetlabError` when the fault cannot be made; nothing of it is left then.
+        The fault lasts until its `undo()`, the end of its `with` block, `repair`, or the end of the scenario, however
+        it ends. Write `undo` so that it succeeds even if the fault is gone already (`ip route replace`, `nft add table
+        X; delete table X`). Raises `NetlabError` when the fault cannot be made, and leaves nothing of it.
         """
         what = f"{host}: `{shlex.join(argv)}`"
         self.settle()
         return self._faults.make(what, lambda: host.command(argv), lambda: host.command(undo))
 
     def hang_proxy(self, node: Machine) -> Fault:
-        """Have a node's kube-proxy hang, as a fault: its rules stay as they are, and nothing waits for it meanwhile."""
+        """Make a node's kube-proxy hang, as a fault: its rules stay as they are, and nothing waits for it."""
         fault = self.fault(node, ["pkill", "-STOP", "kube-proxy"], undo=["pkill", "-CONT", "kube-proxy"])
         self._hanging[revisions.kube_proxy(node.name)] = fault
         return fault
 
     def repair(self) -> None:
-        """Undo every fault that is left, the last one first. Raises `NetlabError` naming what cannot be undone."""
+        """Undo all remaining faults, the last one first. Raises `NetlabError` naming those that cannot be undone."""
         self._faults.undo_all()
 
     # --- what the nodes have to put in force --------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """Something may have changed that the nodes have to put in force: the next request waits until they have.
+        """Say that something may have changed that the nodes must act on: the next request waits until they have.
 
-        What is done by this context, and what it looks up, says so by itself.
+        The methods of this context that change or look up something call this themselves.
         """
         self._settled = None
 
     def settle(self) -> None:
-        """Wait until all nodes have put in force what has been done until now, unless they are known to have.
+        """Wait until all nodes have put everything so far in force, unless it is known that they have.
 
-        Every request, capture and fault does so. Raises `TimedOutError` naming the nodes and components that lag.
+        Every request, capture and fault does this. Raises `TimedOutError` naming the nodes and components that lag.
         """
         excused = frozenset(name for name, fault in self._hanging.items() if not fault.undone)
         if self._settled != excused:
@@ -264,11 +263,11 @@ class Context:
     # --- for the runner ----------------------------------------------------------------------------------------------
 
     def begin(self, check: Check) -> None:
-        """Begin a check: what it expects and observes is collected anew."""
+        """Begin a check: its expectations and observations start empty."""
         self._begin(check.name)
 
     def close(self) -> None:
-        """Undo the faults that are left, and end the processes that the checks needed.
+        """Undo the remaining faults, and end the processes that the checks needed.
 
         An interruption waits until that is done. Raises `NetlabError` naming the faults that cannot be undone.
         """
@@ -293,7 +292,7 @@ class Context:
         return host
 
     def _host_of(self, found: PodObject) -> Pod:
-        """The host that a pod's object stands for."""
+        """The host for a pod's object."""
         key = f"pod/{found.metadata.uid}"
         if key not in self._hosts:
             self._hosts[key] = Pod(self, found, self.family)

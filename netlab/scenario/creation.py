@@ -1,4 +1,4 @@
-"""A new scenario's folder, to begin with: it passes as it is."""
+"""Creates the folder of a new scenario from a template, which passes without changes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from netlab.errors import ConflictError, UsageError
 from netlab.scenario.definition import Header
 
 _NAME = "NAME"
-"""In the template's texts."""
+"""The placeholder for the name in the template's texts."""
 
 
 def create(folder: Path) -> list[Path]:
-    """Make the folder of a scenario that is called like it; its files, each by its path.
+    """Make the folder of a scenario with the folder's name. Returns the paths of its files.
 
-    Raises `UsageError` for a name that no scenario can have or a folder that cannot be made, and `ConflictError` when
-    something is there already.
+    Raises `UsageError` for a name that no scenario can have or a folder that cannot be made, and `ConflictError` if it
+    already exists.
     """
     name = folder.absolute().name
     try:
@@ -29,7 +29,7 @@ def create(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise ConflictError(f"{folder}: is there already, and is left as it is: choose another name") from None
+        raise ConflictError(f"{folder}: already exists and is left as it is: choose another name") from None
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}") from None
     try:
@@ -46,7 +46,7 @@ def _copy(template: Traversable, folder: Path, name: str) -> list[Path]:
         if entry.is_file():
             path.write_text(entry.read_text(encoding="utf-8").replace(_NAME, name), encoding="utf-8")
             made.append(path)
-        elif entry.name != "__pycache__":  # make setup compiles what is Python
+        elif entry.name != "__pycache__":  # `make setup` compiles Python files
             path.mkdir()
             made += _copy(entry, path, name)
     return made

@@ -31,7 +31,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The contents of scenario.yaml.
 
     `nodes` is how many the lesson needs at least; `networks`, `proxies` and `families` are those in which it makes
-    sense (empty: all).
+    sense (empty means all).
     """
 
     name: str
@@ -43,7 +43,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     families: tuple[Family, ...] = ()
 
     def __post_init__(self) -> None:
-        # The name begins the Namespace's, which is a DNS label with a suffix of the runner's.
+        # The Namespace's name, a DNS label, is this name with a suffix from the runner.
         if not (0 < len(self.name) <= 40 and set(self.name) <= _LABEL and self.name[0] != "-" != self.name[-1]):
             raise ValueError(f"name: {self.name!r} is not a DNS label: lower-case letters, digits and '-', up to 40")
         if not self.title.strip():
@@ -52,7 +52,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError(f"nodes: {self.nodes} is not between 1 and {MOST_NODES}")
 
     def lacking(self, spec: LabSpec, family: Family) -> str:
-        """What a lab lacks for a run in the family: `network vxlan, not routed`; nothing if it fits."""
+        """What a lab lacks for a run in the family: `network vxlan, not routed`; empty if it fits."""
         if spec.nodes < self.nodes:
             return f"{self.nodes} nodes, not {spec.nodes}"
         for what, wanted, present in (
@@ -70,7 +70,7 @@ _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """A scenario, read and found right."""
+    """A valid scenario."""
 
     folder: Path
     header: Header
@@ -99,7 +99,7 @@ def shipped() -> list[Scenario]:
 
 
 def find(names: list[str]) -> list[Scenario]:
-    """The scenarios meant by names, `all`, or paths of folders. Raises `NotFoundError` naming near ones."""
+    """The scenarios given by names, `all`, or paths of folders. Raises `NotFoundError` naming similar ones."""
     known = {scenario.name: scenario for scenario in shipped()}
     found: list[Scenario] = []
     for name in names:
@@ -119,7 +119,7 @@ def find(names: list[str]) -> list[Scenario]:
 def _is_folder(name: str) -> bool:
     try:
         return Path(name).is_dir()
-    except OSError:  # longer than any name of a file
+    except OSError:  # too long for a file name
         return False
 
 
@@ -150,8 +150,8 @@ def _manifests(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _checks(path: Path) -> tuple[Check, ...]:
-    # Not imported: that would leave a __pycache__ in a user's folder. Its name in sys.modules, where dataclasses look a
-    # class's module up, is the folder's own, so that two scenarios' checks.py are two modules.
+    # Not imported: that would leave a __pycache__ in a user's folder. Dataclasses look up a class's module in
+    # sys.modules; its name there comes from the folder, so that two scenarios' checks.py are two modules.
     module = types.ModuleType(f"netlab_scenario_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
@@ -172,7 +172,7 @@ def _checks(path: Path) -> tuple[Check, ...]:
 
 
 def line_of(error: BaseException, path: Path) -> str:
-    """`:LINE` of the innermost call in a file that led to an error; nothing if it is not in it."""
+    """`:LINE` of the innermost call in a file that led to an error; empty if there is none."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f":{lines[-1]}" if lines else ""
 

@@ -1,4 +1,4 @@
-"""What a client asks of a server over one socket, and the answer or the reason why there is none."""
+"""A client's request to a server over one socket, and the answer or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import socket
 from collections.abc import Callable
 
 REFUSED = "connection refused"
-"""A closed port, or a rule that rejects: there was a refusal."""
+"""A closed port, or a rule that rejects."""
 
 NO_ANSWER = "no answer"
 """No answer within the time: a rule that drops, or no path there or back."""
 
 TIMEOUT = 15.0
-"""Seconds to wait for an answer that must come: it takes milliseconds, but all processors may be busy."""
+"""Seconds to wait for an answer that must come. It takes milliseconds, but all processors may be busy."""
 
 PATIENCE = 0.3
-"""Seconds to wait for an answer that must not come. It is this short because a request is sent when all nodes have put
-in force what decides about it, and less than until TCP sends its SYN again (RFC 6298: 1 s)."""
+"""Seconds to wait for an answer that must not come. It can be short, because a request is sent only when all nodes are
+up to date; it is shorter than the time until TCP sends its SYN again (RFC 6298: 1 s)."""
 
 _LARGEST = 65536
 _SPARE_PORTS = range(20_000, 30_000)
@@ -28,19 +28,19 @@ _SPARE_PORTS = range(20_000, 30_000)
 
 
 def spare_port() -> int:
-    """A port for a client that is to be told from others, chosen at random.
+    """A random port for a client that must be distinguishable from others.
 
-    Were it always the same, a node would take a connection for one of an earlier run, or give it another port: it
-    remembers connections for minutes, and addresses are used again.
+    With a fixed port, a node could take a connection for one of an earlier run, or give it another port: it remembers
+    connections for minutes, and addresses are reused.
     """
     return random.choice(_SPARE_PORTS)  # noqa: S311
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The result of a request.
 
-    `text` is the server's answer, or, when `ok` is false, why there is none: REFUSED, NO_ANSWER, or the kernel's words.
+    `text` is the server's answer, or, if `ok` is false, why there is none: REFUSED, NO_ANSWER, or the kernel's message.
     `source` and `source_port` are the client's end of the exchange; `status` is HTTP's.
     """
 
@@ -60,7 +60,7 @@ class Answer:
 
 
 def http_get(client: socket.socket, address: str, port: int, path: str) -> Answer:
-    """GET `path` over a TCP socket that is not connected yet. The socket is closed."""
+    """GET `path` over a TCP socket that is not connected yet. Closes the socket."""
 
     def ask() -> Answer:
         connection = http.client.HTTPConnection(address, port)
@@ -68,7 +68,7 @@ def http_get(client: socket.socket, address: str, port: int, path: str) -> Answe
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
         text = response.read().decode(errors="replace")
-        # Until the server has closed, too: nothing of this connection is to be seen by what is captured next.
+        # Wait until the server has closed too: the next capture must not see packets of this connection.
         with contextlib.suppress(OSError):
             client.recv(1)
         return Answer(text, status=response.status)
@@ -77,7 +77,7 @@ def http_get(client: socket.socket, address: str, port: int, path: str) -> Answe
 
 
 def tcp_line(client: socket.socket, address: str, port: int, line: str) -> Answer:
-    """Send a line over a TCP socket that is not connected yet; a line comes back. The socket is closed."""
+    """Send a line over a TCP socket that is not connected yet; a line comes back. Closes the socket."""
 
     def ask() -> Answer:
         client.sendall(f"{line}\n".encode())
@@ -88,7 +88,7 @@ def tcp_line(client: socket.socket, address: str, port: int, line: str) -> Answe
 
 
 def udp(client: socket.socket, address: str, port: int, text: str) -> Answer:
-    """Send one datagram from a UDP socket; one comes back. The socket is closed."""
+    """Send one datagram from a UDP socket; one comes back. Closes the socket."""
 
     def ask() -> Answer:
         client.send(text.encode())

@@ -1,4 +1,4 @@
-"""What random choice allows: how far the counts of equally likely backends may lie from their mean."""
+"""How far the counts of equally likely backends may be from their mean by chance."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from fractions import Fraction
 from math import comb
 
 FALSE_ALARM = 1e-6
-"""How often, at most, a proxy that chooses truly at random is called unfair."""
+"""The highest probability of calling a truly random proxy unfair."""
 
 
 def fair_range(requests: int, backends: int, false_alarm: float = FALSE_ALARM) -> tuple[int, int]:
-    """The fewest and the most of `requests` that each of `backends` may get, if each gets one with equal chance.
+    """The fewest and the most of `requests` that each of `backends` may get, if all are equally likely.
 
-    Each count is binomial (n = requests, p = 1/backends). The bounds cut at most false_alarm / (2 * backends) off
-    either tail, so that by the union bound the chance that any count lies outside is at most `false_alarm`, though the
-    counts depend on one another. It is computed exactly.
+    Each count is binomial (n = requests, p = 1/backends). The bounds cut at most false_alarm / (2 * backends) off each
+    tail. So by the union bound the probability that any count is outside is at most `false_alarm`, although the counts
+    depend on one another. The computation is exact.
     """
     chance = Fraction(1, backends)
     tail = Fraction(false_alarm) / (2 * backends)

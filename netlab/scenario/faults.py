@@ -1,4 +1,4 @@
-"""Faults made on purpose, each with the step that undoes it, whatever happens in between."""
+"""Deliberate faults, each with the step that undoes it, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Fault:
         self.undo()
 
     def undo(self) -> None:
-        """Put it right; an interruption waits until that is done. Repeated, it does nothing.
+        """Repair it; an interruption waits until that is done. May be called again.
 
-        What it was made in may be gone meanwhile, and the fault with it. Raises `NetlabError` when the step fails: the
-        fault is then not undone, and can be tried again.
+        The host of the fault may be gone by now, and the fault with it. Raises `NetlabError` when the step fails: the
+        fault is then not undone, and `undo` can be tried again.
         """
         if self.undone:
             return
@@ -49,10 +49,10 @@ class Faults:
         self._made: list[Fault] = []
 
     def make(self, what: str, do: Callable[[], object], undo: Callable[[], object]) -> Fault:
-        """Break something by `do`, which `undo` puts right; `what` names it where that fails.
+        """Break something with `do`, to be repaired by `undo`; `what` names it in messages.
 
-        An interruption waits until the fault is known here. Raises what `do` raises: it may have done half of it, so
-        it is undone as far as that goes.
+        An interruption waits until the fault is registered here. Raises what `do` raises, after trying to undo what it
+        may have done.
         """
         fault = Fault(what, undo)
         with uninterrupted():
@@ -66,7 +66,7 @@ class Faults:
         return fault
 
     def undo_all(self) -> None:
-        """Undo what is not undone, the last fault first, each one whatever becomes of the others.
+        """Undo the remaining faults, the last one first; a failure does not stop the others.
 
         Raises `NetlabError` naming every fault that is still there.
         """

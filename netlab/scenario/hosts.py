@@ -1,4 +1,4 @@
-"""What a check speaks of: pods, nodes and the outside world, which send requests, and Services, which get them."""
+"""What a check works with: pods, nodes and the outside world, which send requests, and Services, which receive them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from netlab.scenario.dialing import Answer
 from netlab.scenario.sockets import SocketFactory
 
 _RUN_TIMEOUT = 30.0
-"""Seconds for a command in a container or on a machine."""
+"""Seconds that a command in a container or on a machine may take."""
 
 # linux/in.h, linux/in6.h: Python 3.11 has no names for them.
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
@@ -35,7 +35,7 @@ _FAMILIES: dict[Family, socket.AddressFamily] = {"IPv4": socket.AF_INET, "IPv6":
 
 
 def of_family(addresses: Iterable[str], family: Family) -> str | None:
-    """The first of the addresses that is of the family, or None."""
+    """The first address of the family, or None."""
     return next((a for a in addresses if f"IPv{ipaddress.ip_address(a).version}" == family), None)
 
 
@@ -52,24 +52,23 @@ class Interface(NamedTuple):
 
 
 class Run(Protocol):
-    """The run of a scenario that a host belongs to."""
+    """The scenario run that a host belongs to."""
 
     lab: Lab
 
     def changed(self) -> None:
-        """Something may have changed that the nodes have to put in force."""
+        """Say that something may have changed that the nodes must act on."""
 
     def settle(self) -> None:
         """Wait until the nodes have put everything in force."""
 
 
 class Host:
-    """A place of the lab with a network of its own: requests are sent from there.
+    """A place in the lab with its own network, from which requests are sent.
 
-    `name` is what a person calls it, `address` its address in the family of the run. A request is sent when all nodes
-    have put in force what has been done until then. A missing answer is not an error: the `Answer` says why.
-    `source_port` chooses the client's port (0: any), by which a connection can be found in a capture; `timeout` is in
-    seconds.
+    `name` is its name for people, `address` its address in the family of the run. A request is sent when all nodes have
+    put everything so far in force. A missing answer is not an error: the `Answer` says why. `source_port` chooses the
+    client's port (0: any), so that a connection can be found in a capture; `timeout` is in seconds.
     """
 
     def __init__(self, run: Run, place: Place, name: str, address: str) -> None:
@@ -85,7 +84,7 @@ class Host:
 
     @property
     def owner(self) -> str:
-        """What captures call it: a machine by its name."""
+        """Its name in captures: a machine's name."""
         return self.name
 
     def interface(self, name: str) -> Interface:
@@ -97,7 +96,7 @@ class Host:
         return make_endpoint(self.address, port)
 
     def url(self, port: int, path: str = "/") -> str:
-        """Where HTTP is served on the host."""
+        """The URL of an HTTP server on the host."""
         return f"http://{self.endpoint(port)}{path}"
 
     def get(self, url: str, *, source_port: int = 0, timeout: float = dialing.TIMEOUT) -> Answer:
@@ -112,7 +111,7 @@ class Host:
     def tcp(
         self, address: str, port: int, line: str, *, source_port: int = 0, timeout: float = dialing.TIMEOUT
     ) -> Answer:
-        """The line that answers a line over TCP."""
+        """Send a line over TCP; the answer is a line."""
         client = self.socket(socket.SOCK_STREAM, source_port, timeout, address)
         return dialing.tcp_line(client, address, port, line)
 
@@ -126,7 +125,7 @@ class Host:
         timeout: float = dialing.TIMEOUT,
         fragment: bool = True,
     ) -> Answer:
-        """The datagram that answers a datagram; with `fragment` false it may not be taken apart on the way."""
+        """Send a datagram; the answer is a datagram. Without `fragment` it may not be fragmented on its way."""
         client = self.socket(socket.SOCK_DGRAM, source_port, timeout, address)
         if not fragment and client.family == socket.AF_INET6:
             client.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
@@ -138,7 +137,7 @@ class Host:
     def socket(self, kind: socket.SocketKind, source_port: int, timeout: float, towards: str) -> socket.socket:
         """A socket in the host's network, of the family of the address `towards`, not connected yet.
 
-        Raises `OSError` when the port is taken or the family is not there.
+        Raises `OSError` if the port is taken or the host has no such family.
         """
         self._run.settle()
         family = _FAMILIES[f"IPv{ipaddress.ip_address(towards).version}"]  # type: ignore[index]
@@ -154,7 +153,7 @@ class Host:
         return made
 
     def owns(self, address: str) -> bool:
-        """Whether the address is on one of the host's own interfaces: whether a server could listen there."""
+        """Whether one of the host's interfaces has the address, so that a server could listen there."""
         family = _FAMILIES[f"IPv{ipaddress.ip_address(address).version}"]  # type: ignore[index]
         with self._sockets().make(family, socket.SOCK_DGRAM) as trial:
             try:
@@ -164,18 +163,18 @@ class Host:
         return True
 
     def as_root(self, argv: Sequence[str], *, timeout: float = _RUN_TIMEOUT) -> str:
-        """What a command prints that is run with all rights on the host's network, and on its node's files.
+        """Run a command with all rights on the host's network and on its node's files. Returns what it prints.
 
-        On a machine that is as `netlab exec node/NAME` does; for a pod it runs on the pod's node, but in the pod's
-        network namespace, so that it is of no matter what its image has and may do. It runs when all nodes have put in
-        force what has been done until then. Raises `NetlabError` with what it printed when it ends with another status
-        than 0, `TimedOutError` when it has not ended after `timeout` seconds.
+        On a machine it runs like `netlab exec node/NAME`. For a pod it runs on the pod's node, but in the pod's network
+        namespace, so that the pod's image and its powers do not matter. It runs when all nodes have put everything so
+        far in force. Raises `NetlabError` with the command's output if its status is not 0, `TimedOutError` when it has
+        not ended after `timeout` seconds.
         """
         self._run.settle()
         return self.command(argv, timeout=timeout)
 
     def command(self, argv: Sequence[str], *, timeout: float = _RUN_TIMEOUT) -> str:
-        """The same, at once: what undoes a fault does not wait for nodes that the fault may hold up."""
+        """The same, without waiting: to undo a fault, it must not wait for nodes that the fault may delay."""
         with contextlib.ExitStack() as stack:
             namespaces = []
             for place, kinds in self._ways():
@@ -192,15 +191,15 @@ class Host:
         return ended.text
 
     def _ways(self) -> list[tuple[Place, int]]:
-        """Whose namespaces, and which, a command enters."""
+        """The places whose namespaces a command enters, and which kinds."""
         return [(self._place, ALL_BUT_USER)]
 
     def opened(self) -> int:
-        """A pidfd of the host, through which its namespaces are entered. The caller closes it."""
+        """A pidfd of the host, for entering its namespaces. The caller closes it."""
         return self._place.open(self._lab)
 
     def close(self) -> None:
-        """End what was started to send requests from here."""
+        """End the process that makes sockets here."""
         if self._factory is not None:
             self._factory.close()
             self._factory = None
@@ -228,7 +227,7 @@ class Pod(Host):
 
     @property
     def owner(self) -> str:
-        """What captures call it: NAMESPACE/NAME."""
+        """Its name in captures: NAMESPACE/NAME."""
         return f"{self.namespace}/{self.name}"
 
     def _ways(self) -> list[tuple[Place, int]]:
@@ -237,10 +236,10 @@ class Pod(Host):
         return [(Place(self.node), ALL_BUT_USER), (place, syscalls.CLONE_NEWNET)]
 
     def run(self, argv: Sequence[str], container: str | None = None) -> str:
-        """What a command prints in a container (None: the first), and how it ended if not with status 0.
+        """What a command prints in a container (None: the first), and its exit status if that is not 0.
 
-        What changes whether the pod is ready does so only when its kubelet has probed it: wait for that with
-        `Context.pod` or `Context.unready` before you ask anything of the network.
+        If the command makes the pod ready or unready, that takes effect only after the kubelet's next probe: wait for
+        it with `Context.pod` or `Context.until_unready` before you send requests.
         """
         self._run.settle()
         self._run.changed()
@@ -261,7 +260,7 @@ class Machine(Host):
 class Service:
     """A Service of the scenario: its addresses in the family of the run, and its first port.
 
-    `node_port` and `health_check_node_port` are 0 where it has none, `external_address` empty.
+    Without one, `node_port` and `health_check_node_port` are 0, and `external_address` is empty.
     """
 
     def __init__(self, service: ServiceObject, family: Family) -> None:

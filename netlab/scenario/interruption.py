@@ -1,4 +1,4 @@
-"""Interruptions that are neither lost nor break off the cleaning up."""
+"""Interruptions that are not lost, and do not stop the clean-up half-way."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import FrameType
 _AGAIN = 1.0
 """Seconds until an interruption that had no effect is repeated.
 
-Python drops what a signal's handler raises while a finalizer runs, such as the close() of an HTTP response that is
-deallocated (Modules/_io/iobase.c, iobase_finalize).
+Python drops an exception that a signal handler raises while a finalizer runs, such as the close() of an HTTP response
+that is deallocated (Modules/_io/iobase.c, iobase_finalize).
 """
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _State:
-    """Of this process, as its signals are."""
+    """The state of this process, as signals are per process."""
 
     pending: BaseException | None = None
     held = 0
@@ -27,9 +27,9 @@ class _State:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have SIGINT, SIGTERM and SIGHUP end the block, as KeyboardInterrupt or SystemExit(128 + the signal's number).
+    """SIGINT, SIGTERM and SIGHUP end the block, by KeyboardInterrupt or SystemExit(128 + the signal's number).
 
-    Only the first counts. Blocks of `uninterrupted` inside are not broken off.
+    Only the first counts. `uninterrupted` blocks inside are completed first.
     """
     before = {number: signal.signal(number, _interrupt) for number in (*_NUMBERS, signal.SIGALRM)}
     report, sys.unraisablehook = sys.unraisablehook, _pass_over_interruptions
@@ -45,7 +45,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Clean up in this block: an interruption waits for its end."""
+    """For clean-up: an interruption waits for the end of the block."""
     _State.held += 1
     try:
         yield
@@ -56,7 +56,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _pass_over_interruptions(unraisable: sys.UnraisableHookArgs) -> None:
-    """Say nothing of an interruption that Python drops: it is repeated."""
+    """Do not report an interruption that Python drops: it will be repeated."""
     if unraisable.exc_value is not _State.pending:
         sys.__unraisablehook__(unraisable)
 

@@ -1,4 +1,4 @@
-"""The labs in which scenarios run: temporary ones, alone or as a matrix, gone afterwards whatever happens."""
+"""The labs in which scenarios run: temporary ones, alone or as a matrix, removed afterwards whatever happens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from netlab.scenario.results import Result, Status, without_verdict
 from netlab.scenario.runner import Observer, run
 
 _LABS_PER_PROCESSOR = 2
-"""A run waits half of its time: for probes, for kube-proxy's next round, for answers that must not come."""
+"""Labs per processor: a run spends half of its time waiting for probes, kube-proxy's next sync, or missing answers."""
 
 _MOST_AT_ONCE = 8
 _CHUNK = 65536
@@ -33,7 +33,7 @@ _CHUNK = 65536
 
 @contextlib.contextmanager
 def temporary(spec: LabSpec, progress: Callable[[str], None], *, keep: bool = False) -> Iterator[Lab]:
-    """A lab of its own for the block; with `keep` it stays. Raises as `Lab.up` and `doctor.require` do."""
+    """A lab for the duration of the block; with `keep` it stays. Raises what `Lab.up` and `doctor.require` raise."""
     doctor.require(network=spec.network, proxy=spec.proxy)
     lab = Lab.of(f"scenario-{secrets.token_hex(3)}")
     try:
@@ -60,10 +60,10 @@ def matrix(nodes: int) -> list[LabSpec]:
 def run_matrix(
     scenarios: Sequence[Scenario], specs: Sequence[LabSpec], pcap_dir: Path, told: Callable[[Result], None]
 ) -> list[Result]:
-    """Run all scenarios in a temporary lab for each of `specs`, several at once.
+    """Run all scenarios in a temporary lab for each of `specs`, several labs at once.
 
-    `told` gets each result when it is there; all come back in order. A lab that this machine cannot make is skipped,
-    the scenarios of one that fails are errors. An interruption ends all of them and leaves nothing.
+    `told` gets each result as soon as it is known; all are returned in order. A lab that this machine cannot make is
+    skipped; if a lab fails, its scenarios are errors. An interruption ends all labs and leaves nothing behind.
     """
     at_once = min(_LABS_PER_PROCESSOR * len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
     waiting = list(enumerate(specs))
@@ -109,7 +109,7 @@ class _Cell:
         os.close(theirs)
 
     def read(self) -> list[Result]:
-        """The results that have come; at the end also those that should have come."""
+        """The results that have arrived; at the end also errors for the missing ones."""
         chunk = os.read(self.pipe, _CHUNK)
         self._received += chunk
         *lines, self._received = self._received.split(b"\n")
@@ -124,18 +124,18 @@ class _Cell:
         return results
 
     def interrupt(self) -> None:
-        """Have it clean up and end."""
+        """Make it clean up and end."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGINT)
 
     def wait(self) -> int:
-        """Its exit status."""
+        """Wait for its end. Returns its exit status."""
         os.close(self.pipe)
         return os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
 
 
 def _be_cell(scenarios: Sequence[Scenario], spec: LabSpec, pcap_dir: Path, pipe: int) -> NoReturn:
-    """The process of a cell: it must leave by _exit, for it is a copy of everything its parent holds."""
+    """The process of a cell. It must leave by _exit, because it is a copy of its parent."""
     status = 1
     try:
         # The terminal's Ctrl-C is for the parent, which interrupts each cell once.
@@ -155,7 +155,7 @@ def _write(descriptor: int, result: Result) -> None:
 
 
 class _Relay(Observer):
-    """Passes results on as they come."""
+    """Passes results on as they arrive."""
 
     def __init__(self, told: Callable[[Result], None]) -> None:
         self.done: list[str] = []

@@ -1,4 +1,4 @@
-"""Whose an address is: what turns the addresses in a capture into words."""
+"""The owners of addresses, to show the addresses in a capture as names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from netlab.lab.spec import LabSpec
 
 
 def names_of(client: BlockingClient, spec: LabSpec, namespace: str) -> dict[str, str]:
-    """The names of the machines, and of a Namespace's pods and Services, by their addresses of now."""
+    """The names of the machines, and of a Namespace's pods and Services, by their current addresses."""
     names = Names(read_objects(client, namespace), spec.outside_addresses)
     return {address: name.removeprefix(f"{namespace}/") for address, name in names.known().items()}

@@ -26,7 +26,7 @@ class Recording:
 
     def __init__(self, path: Path, tap: Tap) -> None:
         self.path = path
-        """The pcapng file, which may have other interfaces, too."""
+        """The pcapng file, which may have other interfaces as well."""
         self.tap = tap
 
     @functools.cached_property
@@ -49,10 +49,10 @@ class Recording:
 
 
 class Taps:
-    """The interfaces of a lab, found by whose they are."""
+    """The interfaces of a lab, found by their owners."""
 
     def __init__(self, lab: Lab) -> None:
-        """Raises as `Networks` does."""
+        """Raises what `Networks` raises."""
         self._networks = Networks(lab)
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Taps:
         self._networks.close()
 
     def sources(self, wanted: Sequence[tuple[str, str]]) -> list[Source]:
-        """What an `Engine` watches for each (owner, interface). Raises `NotFoundError` naming what there is."""
+        """The `Engine` source for each (owner, interface). Raises `NotFoundError` naming known ones."""
         found = tapped(self._networks)
         found |= {
             Tap(network.machine, network.owner, _LOOPBACK, "loopback"): network for network in set(found.values())
@@ -81,9 +81,9 @@ def find(taps: Mapping[tuple[str, str], Tap], owner: str, interface: str) -> Tap
 
 @contextlib.contextmanager
 def recording(path: Path, sources: Sequence[Source], expression: str) -> Iterator[list[Recording]]:
-    """Write what passes the taps during the block to a file, whatever ends it; a recording for each tap.
+    """Write what passes the taps during the block to a file, however the block ends. Gives a recording for each tap.
 
-    Raises as `Engine` and `Writer` do.
+    Raises what `Engine` and `Writer` raise.
     """
     taps = [source.tap for source in sources]
     with Engine(sources, expression) as engine, Writer(path, taps, expression=expression) as writer:

@@ -1,4 +1,4 @@
-"""The account of a run for people: on a terminal and in a pipe, line by line as it happens."""
+"""Reports a run to people, on a terminal or in a pipe, line by line as it happens."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _MARKS: dict[Status, tuple[str, str]] = {
 
 
 _NARROWEST = 20
-"""Cells in which words are still kept whole."""
+"""In less room than this many cells, words are not kept whole."""
 
 
 class Progress(Protocol):
-    """One line that says what is going on, replaced by the next and wiped by `done`."""
+    """One line that says what is going on; the next one replaces it, and `done` clears it."""
 
     def __call__(self, text: str) -> None:
         """Replace the line."""
 
     def done(self) -> float:
-        """Wipe it."""
+        """Clear the line."""
 
 
 class Account(Observer):
@@ -48,7 +48,7 @@ class Account(Observer):
         self._name = ""
 
     def began(self, scenario: Scenario, lab: Lab, family: Family) -> None:
-        """Its title, and where it runs."""
+        """Write its title, and where it runs."""
         spec = lab.spec()
         self._name = scenario.name
         self._print()
@@ -57,11 +57,11 @@ class Account(Observer):
         self._progress(f"{scenario.name}: making its objects")
 
     def checking(self, check: Check) -> None:
-        """A line that will be wiped."""
+        """Write a line that will be cleared."""
         self._progress(f"{self._name}: {check.title}")
 
     def checked(self, result: CheckResult) -> None:
-        """The check with what was expected and observed."""
+        """Write the check with what was expected and observed."""
         self._progress.done()
         self._print("  ", _MARKS[result.status], f" {result.name}", margin=4)
         if result.status == "skipped":
@@ -79,7 +79,7 @@ class Account(Observer):
             self._print("      ", ("error     ", "dim"), result.error, margin=16)
 
     def ended(self, result: Result) -> None:
-        """Its verdict, its seconds and its packets."""
+        """Write its verdict, duration and capture files."""
         self._progress.done()
         passed = sum(check.status == "passed" for check in result.checks)
         verdict = f"{passed} of {len(result.checks)} checks passed in {result.seconds:.1f} s"
@@ -90,7 +90,7 @@ class Account(Observer):
             self._print("  ", ("packets in ", "dim"), f"{_short(files[0].parent)}/: {names}", margin=4)
 
     def told(self, result: Result) -> None:
-        """One run of a matrix: a line, and more only of what did not pass."""
+        """Write a line for one run of a matrix, and more only if it did not pass."""
         self._progress.done()
         where = f"{result.network:<7} {result.proxy:<9} {result.family}"
         passed = sum(check.status == "passed" for check in result.checks)
@@ -105,7 +105,7 @@ class Account(Observer):
             self._print("      ", ("skipped   ", "dim"), result.checks[0].observed, margin=16)
 
     def summary(self, results: Sequence[Result], seconds: float, pcap_dir: Path) -> None:
-        """The last line."""
+        """Write the last line."""
         self._progress.done()
         counts = {status: sum(result.status == status for result in results) for status in _MARKS}
         parts = [f"{count} {status}" for status, count in counts.items() if count]
@@ -116,11 +116,11 @@ class Account(Observer):
         )
 
     def _print(self, *parts: str | tuple[str, str], margin: int = 0) -> None:
-        """A line; on a terminal it is broken between words, and goes on behind so many cells of its first `margin`."""
+        """Write a line. On a terminal it wraps between words, and continues after the first `margin` cells."""
         shown = [visible_lines(each) if isinstance(each, str) else (visible_lines(each[0]), each[1]) for each in parts]
         line = Text.assemble(*shown)
         room = self._console.width - margin
-        if not self._console.is_terminal or room < _NARROWEST:  # a pipe gets a line for a line
+        if not self._console.is_terminal or room < _NARROWEST:  # a pipe gets unwrapped lines
             self._console.print(line, soft_wrap=True)
             return
         head, rest = line.divide([margin])
@@ -130,7 +130,7 @@ class Account(Observer):
 
 
 def _short(path: Path) -> Path:
-    """A path as a person would type it here."""
+    """A path, relative to the current directory if it is below it."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

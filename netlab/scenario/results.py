@@ -1,4 +1,4 @@
-"""What became of scenarios: the values that `netlab scenario run -o json` writes."""
+"""The results of scenarios: the values that `netlab scenario run -o json` writes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from netlab.lab.spec import Family, LabSpec
 from netlab.scenario.definition import Scenario, Traffic
 
 Status = Literal["passed", "failed", "error", "skipped"]
-"""`error`: a check that could not be carried out, which says nothing of the network."""
+"""`error`: a check that could not run, which says nothing about the network."""
 
 _WORST_FIRST: tuple[Status, ...] = ("failed", "error", "passed")
 _TOLD: dict[Status, str] = {"failed": "failed", "error": "could not be carried out"}
 
 SEPARATOR = "; "
-"""Between the several things that a check expects, or observed."""
+"""Separates several expectations, or observations, of a check."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One check: what was expected and what was observed, in words; of a skipped one, why.
+    """One check: what was expected and what was observed, in words; if skipped, why.
 
-    `pcaps` are the absolute paths of its captures, `error` is what broke the check off, and where.
+    `pcaps` are the absolute paths of its captures; `error` is what ended the check early, and where.
     """
 
     name: str
@@ -37,13 +37,13 @@ class CheckResult(msgspec.Struct, frozen=True):
 
     @property
     def statements(self) -> list[tuple[str, str]]:
-        """What was expected beside what was observed, one thing at a time; empty where there is none."""
+        """Pairs of what was expected and what was observed; either may be empty."""
         pairs = zip_longest(self.expected.split(SEPARATOR), self.observed.split(SEPARATOR), fillvalue="")
         return [(expected, observed) for expected, observed in pairs if expected or observed]
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One run of a scenario; `pcaps` are absolute paths, `names` says whose an address was."""
+    """One run of a scenario; `pcaps` are absolute paths, `names` has the owners of addresses."""
 
     name: str
     traffic: Traffic
@@ -66,7 +66,7 @@ def result_of(
     pcaps: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> Result:
-    """A run's result: the worst of its checks' (failed, error); skipped if all were, else passed."""
+    """A run's result: the worst of its checks' (failed, error); skipped if all were, otherwise passed."""
     found = {check.status for check in checks}
     return Result(
         name=scenario.name,
@@ -83,7 +83,7 @@ def result_of(
 
 
 def without_verdict(scenario: Scenario, spec: LabSpec, family: Family, status: Status, reason: str) -> Result:
-    """The result of a scenario none of whose checks was run, and why."""
+    """The result of a scenario of which no check ran, with the reason."""
     broken = status == "error"
     checks = [
         CheckResult(check.title, status, "", "", error=reason)
@@ -95,12 +95,12 @@ def without_verdict(scenario: Scenario, spec: LabSpec, family: Family, status: S
 
 
 def worst(statuses: Collection[Status]) -> Status:
-    """The verdict on several: a failure counts more than an error, and a pass more than what was skipped."""
+    """The verdict on several: a failure outweighs an error, and a pass outweighs a skip."""
     return next((status for status in _WORST_FIRST if status in statuses), "skipped")
 
 
 def require_none_failed(results: Sequence[Result]) -> None:
-    """Raise `ChecksFailedError` naming what failed, or else `CheckError` naming what could not be carried out."""
+    """Raise `ChecksFailedError` naming what failed, or else `CheckError` naming what could not run."""
     told = [part for status in _TOLD if (part := _told(results, status))]
     if told:
         kind: type[NetlabError] = ChecksFailedError if any(r.status == "failed" for r in results) else CheckError

@@ -1,4 +1,4 @@
-"""Running scenarios in a lab: a Namespace of its own for each run, its checks in order, and nothing left behind."""
+"""Runs scenarios in a lab: each in its own Namespace, its checks in order, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _POLL = 0.02
 
 
 class Observer:
-    """Receives what happens, while it happens. This one ignores it."""
+    """Is called as things happen. This one does nothing."""
 
     def began(self, scenario: Scenario, lab: Lab, family: Family) -> None:
         """A scenario begins."""
@@ -50,8 +50,8 @@ def run(
 ) -> list[Result]:
     """Run scenarios one after another in a lab that is up, in each of its families.
 
-    With `keep` their objects stay. Raises `NetlabError` when the lab does not do its part; that of a scenario that
-    does not hold is in its result.
+    With `keep` their objects stay. Raises `NetlabError` when the lab itself fails; a scenario's errors are in its
+    result.
     """
     return [
         run_one(scenario, lab, family, pcap_dir, observer, keep=keep)
@@ -83,7 +83,7 @@ def run_one(
             for check in scenario.checks:
                 observer.checking(check)
                 taken = len(context.pcaps)
-                # Before and after, for a check may make pods and take them away.
+                # Before and after, because a check may create and delete pods.
                 names |= names_of(lab.client(), spec, namespace)
                 done = _run_check(check, context, scenario)
                 names |= names_of(lab.client(), spec, namespace)
@@ -110,7 +110,7 @@ def _run_check(check: Check, context: Context, scenario: Scenario) -> CheckResul
     except TimedOutError as error:
         return _result(check, "failed", context, str(error))
     except Exception as error:
-        # No verdict on the network: a mistake in the check, which may be the user's own, or a lab that lacks something.
+        # Not a verdict on the network: a mistake in the check, which may be the user's own, or something the lab lacks.
         path = scenario.folder / "checks.py"
         kind = "" if isinstance(error, NetlabError) else f"{type(error).__name__}: "
         return _broken(check, context, f"{kind}{error} ({path}{line_of(error, path)})")
@@ -129,7 +129,7 @@ def _result(check: Check, status: Status, context: Context, trouble: str = "") -
 
 @contextlib.contextmanager
 def _staged(scenario: Scenario, lab: Lab, *, keep: bool) -> Iterator[str]:
-    """The scenario's objects in a new Namespace for the block; the Namespace's name."""
+    """Create the scenario's objects in a new Namespace, for the duration of the block. Gives the Namespace's name."""
     client = lab.client()
     namespace = f"{scenario.name}-{secrets.token_hex(3)}"
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
@@ -143,7 +143,7 @@ def _staged(scenario: Scenario, lab: Lab, *, keep: bool) -> Iterator[str]:
 
 
 def _delete(client: BlockingClient, namespace: str) -> None:
-    """Delete a Namespace with all that is in it, and wait until it is gone."""
+    """Delete a Namespace with everything in it, and wait until it is gone."""
     path = NAMESPACES.object_path(None, namespace)
     deadline = time.monotonic() + _DELETE_TIMEOUT
     try:

@@ -13,12 +13,12 @@ from netlab.net import syscalls
 class SocketFactory:
     """Makes sockets in the network namespace of the process behind `pidfd`.
 
-    A socket stays in the namespace in which it was made, whoever uses it. A child process lives there and hands
-    them over; this process moves nowhere. Call it from a single-threaded process, and `close` it.
+    A socket stays in the namespace in which it was made. A child process enters that namespace and hands sockets over;
+    this process stays where it is. Create it in a single-threaded process, and `close` it.
     """
 
     def __init__(self, pidfd: int) -> None:
-        """Raises as `join` does. The descriptor is no longer needed when this returns."""
+        """Raises what `join` raises. The descriptor is not needed after this returns."""
         self._envoy = Envoy(_There(), "makes sockets in another namespace")
         try:
             self._envoy.call("enter", descriptor=pidfd)
@@ -27,21 +27,21 @@ class SocketFactory:
             raise
 
     def make(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
-        """A new socket. Raises `OSError` as socket(2) does there, `UnavailableError` when the child was killed."""
+        """A new socket. Raises `OSError` from socket(2) there, `UnavailableError` when the child was killed."""
         made: socket.socket = self._envoy.call("make", family, kind)
         return made
 
     def close(self) -> None:
-        """End the child; sockets that were made live on. Repeated, it does nothing."""
+        """End the child; sockets that it made stay open. May be called again."""
         self._envoy.close()
 
 
 class _There:
-    """What enters, in the child."""
+    """The object in the child."""
 
     def enter(self, pidfd: int) -> None:
         join(pidfd, syscalls.CLONE_NEWNET)
-        # The change of user namespace has cleared it.
+        # Again: the kernel clears it when the user namespace changes.
         syscalls.set_parent_death_signal(signal.SIGKILL)
 
     def make(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:

@@ -174,7 +174,7 @@ def test_a_new_scenario_passes_as_it_is(lab: Netlab, tmp_path: Path) -> None:
     (result,) = ran(lab, 0, str(folder), pcaps=tmp_path)
     assert (result["name"], result["status"], len(result["checks"])) == ("my-lesson", "passed", 2)
     (folder / "checks.py").write_text("mine")
-    assert "is there already" in lab.fails(4, "scenario", "new", str(folder))
+    assert "already exists" in lab.fails(4, "scenario", "new", str(folder))
     assert (folder / "checks.py").read_text() == "mine"
 
 

@@ -28,7 +28,7 @@ def test_a_name_that_no_scenario_can_have_makes_nothing(tmp_path: Path, name: st
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
-    with pytest.raises(ConflictError, match="is there already"):
+    with pytest.raises(ConflictError, match="already exists"):
         create(tmp_path / "mine")
     with pytest.raises(UsageError, match="Not a directory"):
         create(tmp_path / "mine" / "below")
