@@ -13,10 +13,11 @@ from netlab.api.errors import ApiError
 from netlab.api.events import NORMAL, WARNING, record
 from netlab.api.resources import DEPLOYMENTS, REPLICASETS
 from netlab.api.selectors import from_label_selector
-from netlab.controlplane import rollout
 from netlab.controlplane.claims import settle, sort_claims
 from netlab.controlplane.cluster import Cluster, controller_of, is_finished, orphans
 from netlab.controlplane.controller import Controller
+from netlab.controlplane.rollout.planner import REVISION, Change, Plan, plan
+from netlab.controlplane.rollout.templates import same_template, split
 
 
 class DeploymentController(Controller):
@@ -49,16 +50,15 @@ class DeploymentController(Controller):
             self.cluster.replica_sets_by_controller.get(orphans(deployment.metadata.namespace)),
         )
         owned = await settle(self.client, REPLICASETS, DEPLOYMENTS, deployment, claims)
-        plan = rollout.plan(
-            deployment, owned, self._old_pods_run(deployment, owned), datetime.datetime.now(datetime.UTC)
-        )
-        if plan.sync_after is not None:
-            self.queue.add_after(key, plan.sync_after)
-        await self._carry_out(deployment, plan)
+        now = datetime.datetime.now(datetime.UTC)
+        step = plan(deployment, owned, self._old_pods_run(deployment, owned), now)
+        if step.sync_after is not None:
+            self.queue.add_after(key, step.sync_after)
+        await self._carry_out(deployment, step)
 
-    async def _carry_out(self, deployment: Deployment, plan: rollout.Plan) -> None:
+    async def _carry_out(self, deployment: Deployment, plan: Plan) -> None:
         # The revision first: the status is written with the resourceVersion that this gives.
-        if plan.revision and deployment.metadata.annotations.get(rollout.REVISION) != plan.revision:
+        if plan.revision and deployment.metadata.annotations.get(REVISION) != plan.revision:
             deployment = await self.client.patch(
                 DEPLOYMENTS,
                 deployment.metadata.name,
@@ -66,7 +66,7 @@ class DeploymentController(Controller):
                 {
                     "metadata": {
                         "resourceVersion": deployment.metadata.resourceVersion,
-                        "annotations": {rollout.REVISION: plan.revision},
+                        "annotations": {REVISION: plan.revision},
                     }
                 },
             )
@@ -93,12 +93,12 @@ class DeploymentController(Controller):
             owner = controller_of(found)
             ours = owner is not None and owner.uid == deployment.metadata.uid
             # Ours: made by a sync whose result the informer has not shown yet.
-            return not (ours and rollout.same_template(found.spec.template, replica_set.spec.template))
+            return not (ours and same_template(found.spec.template, replica_set.spec.template))
         if replica_set.spec.replicas:
             await self._tell_scaled(deployment, replica_set, 0, replica_set.spec.replicas)
         return False
 
-    async def _change(self, deployment: Deployment, change: rollout.Change) -> None:
+    async def _change(self, deployment: Deployment, change: Change) -> None:
         rs = change.replica_set
         before = 1 if rs.spec.replicas is None else rs.spec.replicas
         await self.client.patch(
@@ -131,7 +131,7 @@ class DeploymentController(Controller):
             await self.client.update(DEPLOYMENTS, changed, subresource="status")
 
     def _old_pods_run(self, deployment: Deployment, owned: list[ReplicaSet]) -> bool:
-        _, old = rollout.split(deployment, owned)
+        _, old = split(deployment, owned)
         return any(not is_finished(pod) for rs in old for pod in self.cluster.pods_by_controller.get(rs.metadata.uid))
 
     def _deployment_changed(self, old: Deployment | None, new: Deployment | None) -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from netlab.api.apps_types import Deployment, ReplicaSet
 from netlab.api.meta_types import ObjectMeta
-from netlab.controlplane import rollout
 from netlab.controlplane.cluster import condition_of
+from netlab.controlplane.rollout.planner import REVISION, Plan, plan
+from netlab.controlplane.rollout.sizes import bounds
+from netlab.controlplane.rollout.templates import HASH_LABEL, split, template_hash
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
@@ -52,24 +54,24 @@ class World:
         self.now = START
         self.serial = 0
 
-    def sync(self) -> rollout.Plan:
+    def sync(self) -> Plan:
         self.now += datetime.timedelta(seconds=1)
-        running = any(rs.status.replicas for rs in rollout.split(self.deployment, self.sets.values())[1])
-        plan = rollout.plan(self.deployment, list(self.sets.values()), running, self.now)
-        if plan.create is not None:
+        running = any(rs.status.replicas for rs in split(self.deployment, self.sets.values())[1])
+        step = plan(self.deployment, list(self.sets.values()), running, self.now)
+        if step.create is not None:
             self.serial += 1
-            plan.create.metadata.uid = f"u-{self.serial}"
-            plan.create.metadata.creationTimestamp = self.now.isoformat()
-            assert plan.create.metadata.name not in self.sets
-            self.sets[plan.create.metadata.name] = plan.create
-        for change in plan.changes:
+            step.create.metadata.uid = f"u-{self.serial}"
+            step.create.metadata.creationTimestamp = self.now.isoformat()
+            assert step.create.metadata.name not in self.sets
+            self.sets[step.create.metadata.name] = step.create
+        for change in step.changes:
             rs = self.sets[change.replica_set.metadata.name]
             rs.metadata.annotations = change.annotations
             rs.spec.replicas, rs.spec.minReadySeconds = change.replicas, change.min_ready_seconds
-        for dead in plan.delete:
+        for dead in step.delete:
             del self.sets[dead.metadata.name]
-        self.deployment.status = plan.status
-        return plan
+        self.deployment.status = step.status
+        return step
 
     def step(self, dice: random.Random) -> None:
         """One ReplicaSet moves: pods are made or removed, or one becomes available."""
@@ -92,7 +94,7 @@ class World:
         raise AssertionError(f"no end: {self.sets}")
 
     def is_settled(self) -> bool:
-        new, old = rollout.split(self.deployment, self.sets.values())
+        new, old = split(self.deployment, self.sets.values())
         return (
             new is not None
             and new.spec.replicas == new.status.availableReplicas == self.deployment.spec.replicas
@@ -112,7 +114,7 @@ def test_a_rolling_update_ends_and_keeps_to_its_bounds(
     world = World(deployment(replicas, "v1", surge, unavailable))
     world.settle(dice)
     world.deployment.spec.template.spec.containers[0].image = "v2"
-    more, fewer = rollout.bounds(world.deployment)
+    more, fewer = bounds(world.deployment)
     for _ in range(2000):
         world.sync()
         assert sum(rs.spec.replicas or 0 for rs in world.sets.values()) <= replicas + more
@@ -138,7 +140,7 @@ def test_scaling_in_the_middle_of_a_rollout_ends_at_the_new_size(
         world.step(dice)
     world.deployment.spec.replicas = then
     world.sync()
-    surge, _ = rollout.bounds(world.deployment)
+    surge, _ = bounds(world.deployment)
     assert sum(rs.spec.replicas or 0 for rs in world.sets.values()) <= then + surge
     world.settle(dice)
 
@@ -160,7 +162,7 @@ def test_scaling_in_the_middle_of_a_rollout_ends_at_the_new_size(
 def test_percentages_are_rounded_as_upstream_rounds_them(
     replicas: int, surge: int | str, unavailable: int | str, expected: tuple[int, int]
 ) -> None:
-    assert rollout.bounds(deployment(replicas, "v1", surge, unavailable)) == expected
+    assert bounds(deployment(replicas, "v1", surge, unavailable)) == expected
 
 
 def test_a_rollback_takes_the_old_replica_set_and_a_new_revision() -> None:
@@ -170,9 +172,9 @@ def test_a_rollback_takes_the_old_replica_set_and_a_new_revision() -> None:
     for image in ("v1", "v2", "v1"):
         world.deployment.spec.template.spec.containers[0].image = image
         world.settle(dice)
-        new, _ = rollout.split(world.deployment, world.sets.values())
+        new, _ = split(world.deployment, world.sets.values())
         assert new is not None
-        names.append((new.metadata.name, new.metadata.annotations[rollout.REVISION]))
+        names.append((new.metadata.name, new.metadata.annotations[REVISION]))
     assert names[0][0] == names[2][0]
     assert [revision for _, revision in names] == ["1", "2", "3"]
 
@@ -219,6 +221,6 @@ def test_no_progress_within_the_deadline_is_said() -> None:
 
 def test_a_collision_gives_another_name() -> None:
     template = deployment().spec.template
-    assert rollout.template_hash(template, 0) != rollout.template_hash(template, 1)
-    labelled = msgspec.structs.replace(template, metadata=ObjectMeta(labels={"app": "web", rollout.HASH_LABEL: "x"}))
-    assert rollout.template_hash(template, 0) == rollout.template_hash(labelled, 0)
+    assert template_hash(template, 0) != template_hash(template, 1)
+    labelled = msgspec.structs.replace(template, metadata=ObjectMeta(labels={"app": "web", HASH_LABEL: "x"}))
+    assert template_hash(template, 0) == template_hash(labelled, 0)
