@@ -14,13 +14,12 @@ from netlab.api.decoding import Unreadable
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.meta_types import Object
 from netlab.api.resources import Resource
+from netlab.backoff import Backoff
 
 T = TypeVar("T", bound=Object)
 
-FIRST_RETRY = 0.05
-LAST_RETRY = 5.0
-"""Seconds between failed attempts, doubling from the first to the last. Each varies by half, so that not all clients
-ask a returning server at the same moment."""
+_RETRY = Backoff(first=0.05, last=5, steady=5)
+"""Between failed attempts. Each varies by half, so that not all clients ask a returning server at the same moment."""
 
 WATCH_SECONDS = (300, 600)
 """How long to ask a watch to last: a time between these, as in client-go. Its end reveals a connection that died."""
@@ -89,7 +88,7 @@ class Informer(Generic[T]):
         Raises UsageError if the client's credentials cannot be read.
         """
         loop = asyncio.get_running_loop()
-        retry = FIRST_RETRY
+        backoff = _RETRY
         while True:
             began, least = loop.time(), 0
             try:
@@ -102,10 +101,8 @@ class Informer(Generic[T]):
                 self._refused(error)
                 least = error.retry_after
             # Even after a normal end a watch does not restart at once: some watches end immediately.
-            if loop.time() - began > LAST_RETRY:
-                retry = FIRST_RETRY
-            await asyncio.sleep(max(least, retry * random.uniform(0.5, 1.5)))  # noqa: S311
-            retry = min(retry * 2, LAST_RETRY)
+            backoff = backoff.failed(loop.time() - began)
+            await asyncio.sleep(max(least, backoff.delay * random.uniform(0.5, 1.5)))  # noqa: S311
 
     def _lost(self, error: ApiUnavailableError) -> None:
         # Missed changes are requested from the same version; a server that no longer has them says so (410).

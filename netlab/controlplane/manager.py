@@ -10,6 +10,7 @@ from pathlib import Path
 
 from netlab.api.client import Client
 from netlab.api.progress import Progress
+from netlab.backoff import Backoff
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.deployment import DeploymentController
@@ -21,9 +22,8 @@ from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
 from netlab.controlplane.replicaset import ReplicaSetController
 from netlab.controlplane.scheduler import Scheduler
 
-FIRST_RETRY = 0.5
-LAST_RETRY = 30.0
-"""Seconds before a failed part restarts: the first delay, which doubles, and the last."""
+_RESTART = Backoff(first=0.5, last=30, steady=30)
+"""Before a failed part restarts."""
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +71,14 @@ async def run(
 
 async def supervise(name: str, start: Callable[[], Awaitable[None]]) -> None:
     """Restart `start`, with back-off, each time it fails, until cancelled: a failing part does not affect others."""
-    retry = FIRST_RETRY
+    backoff = _RESTART
     while True:
         started = asyncio.get_running_loop().time()
         try:
             await start()
         except Exception:
-            log.exception("%s failed; restarting it in %.1f s", name, retry)
+            log.exception("%s failed; restarting it", name)
         else:
-            log.error("%s ended; restarting it in %.1f s", name, retry)
-        if asyncio.get_running_loop().time() - started > LAST_RETRY:
-            retry = FIRST_RETRY
-        await asyncio.sleep(retry)
-        retry = min(retry * 2, LAST_RETRY)
+            log.error("%s ended; restarting it", name)
+        backoff = backoff.failed(asyncio.get_running_loop().time() - started)
+        await asyncio.sleep(backoff.delay)

@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable
 
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.progress import Progress, Work
+from netlab.backoff import Backoff
 from netlab.errors import NetlabError
 
-FIRST_RETRY = 0.01
-LAST_RETRY = 30.0
-"""Seconds before a failed key is retried: the first delay, which doubles with each failure, and the last."""
+_RETRY = Backoff(first=0.01, last=30)
+"""Before a failed key is retried."""
 
 Failed = Callable[[str, Exception], Awaitable[None]]
 
-_HOPELESS = 8
-"""Failures in a row (2.5 s of back-off) after which nobody waits for a key any more."""
+_HOPELESS = 1.0
+"""Seconds: with a longer back-off (after 2.5 s and 8 failures in a row) nobody waits for a key any more."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class WorkQueue:
         self._processing: set[str] = set()
         self._due: dict[str, Work] = {}  # of keys that were added, until they are processed
         self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
-        self._failures: dict[str, int] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._started: dict[str, float] = {}
         self._wakeup = asyncio.Event()
 
@@ -139,7 +139,7 @@ class WorkQueue:
             log.exception("%s: %s: reconciling failed", self.name, key)
             await self._tell(key, error)
         else:
-            self._failures.pop(key, None)
+            self._backoffs.pop(key, None)
             return True
         return False
 
@@ -149,10 +149,10 @@ class WorkQueue:
 
     def _done(self, key: str, work: Work | None, failed: bool) -> None:
         self._processing.discard(key)
-        failures = self._failures.get(key, 0)
+        backoff = self._backoffs.get(key, _RETRY)
         if not failed:
             self._forget(work)
-        elif failures >= _HOPELESS:
+        elif backoff.delay > _HOPELESS:
             self._forget(work)
             self._forget(self._due.pop(key, None))
         elif work is not None:
@@ -166,8 +166,8 @@ class WorkQueue:
                 self.add(key)
                 return
         if failed:
-            self._failures[key] = failures + 1
-            self.add_after(key, backoff(failures))
+            self._backoffs[key] = backoff = backoff.failed()
+            self.add_after(key, backoff.delay)
 
     def _forget(self, work: Work | None) -> None:
         if work is not None:
@@ -179,8 +179,3 @@ class WorkQueue:
             # Keys of deleted objects would stay forever.
             self._started = {k: t for k, t in self._started.items() if t + self._min_interval > moment}
         self._started[key] = moment
-
-
-def backoff(failures: int) -> float:
-    """Seconds before a key that has failed so many times is retried."""
-    return min(FIRST_RETRY * (1 << min(failures, 20)), LAST_RETRY)

@@ -24,18 +24,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from netlab import files
+from netlab.backoff import RESTART, Backoff
 from netlab.errors import NetlabError
 from netlab.lab import components, logfiles
 from netlab.lab.components import Component
 from netlab.lab.paths import FABRIC, OUTSIDE, LabPaths
 from netlab.lab.spec import LabSpec
+from netlab.machine.children import decode_status
 from netlab.machine.client import Machine
 from netlab.net import syscalls
-
-FIRST_DELAY = 0.1
-LAST_DELAY = 10.0
-STEADY = 10.0
-"""Seconds before a component that ended is started again: doubled each time, reset once it has run for STEADY."""
 
 _JOINED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 
@@ -96,7 +93,7 @@ class _Child:
     component: Component
     started: float
     restarts: int = 0
-    delay: float = FIRST_DELAY
+    backoff: Backoff = RESTART
     pid: int | None = None
     last_exit_code: int = 0
     """As a shell gives it: 128+n when signal n ended it."""
@@ -148,12 +145,11 @@ class Supervisor:
             child = next((c for c in self._children if c.pid == pid), None)
             if child is None:
                 continue
-            steady = time.monotonic() - child.started >= STEADY
-            child.delay = FIRST_DELAY if steady else min(child.delay * 2, LAST_DELAY)
-            child.pid, child.due = None, time.monotonic() + child.delay
-            code = os.waitstatus_to_exitcode(status)
-            child.last_exit_code = code if code >= 0 else 128 - code
-            log.warning("%s ended (%s); restarting it in %.1f s", child.component.name, code, child.delay)
+            now, name = time.monotonic(), child.component.name
+            child.backoff = child.backoff.failed(now - child.started)
+            child.pid, child.due = None, now + child.backoff.delay
+            child.last_exit_code, _ = decode_status(status)
+            log.warning("%s ended (%s); restarting it in %.1f s", name, child.last_exit_code, child.backoff.delay)
 
     def _fork(self, child: _Child) -> None:
         component = child.component

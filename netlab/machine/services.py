@@ -10,15 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from netlab.backoff import RESTART, Backoff
 from netlab.machine import container
 from netlab.machine.children import Children, Failure, decode_status, kill_group
 from netlab.machine.loop import Loop, Timer
 from netlab.machine.protocol import InvalidRequestError, Request, ServiceStatus
 from netlab.machine.server import Refusal, Reply
-
-_FIRST_RESTART_DELAY = 0.1  # seconds; doubled at each death ...
-_LAST_RESTART_DELAY = 5.0
-_STEADY_AFTER = 10.0  # ... until a service has run this long
 
 
 @dataclass(slots=True)
@@ -32,7 +29,7 @@ class _Service:
     restarts: int = 0
     started_at: float = 0.0
     last_exit_code: int | None = None
-    delay: float = _FIRST_RESTART_DELAY
+    backoff: Backoff = RESTART
     timer: Timer | None = None
     stopping: list[Reply] = field(default_factory=list)
 
@@ -102,10 +99,8 @@ class Services:
         if service.stopping:
             self._forget_service(service)
         elif self._services.get(service.name) is service:
-            if time.time() - service.started_at >= _STEADY_AFTER:
-                service.delay = _FIRST_RESTART_DELAY
-            service.timer = self._loop.after(service.delay, lambda: self._restart_service(service))
-            service.delay = min(service.delay * 2, _LAST_RESTART_DELAY)
+            service.backoff = service.backoff.failed(time.time() - service.started_at)
+            service.timer = self._loop.after(service.backoff.delay, lambda: self._restart_service(service))
 
     def _restart_service(self, service: _Service) -> None:
         def failed(failure: Failure) -> None:
@@ -116,7 +111,7 @@ class Services:
         try:
             self._start_service(service, lambda: None, failed)
         except OSError:
-            service.timer = self._loop.after(_LAST_RESTART_DELAY, lambda: self._restart_service(service))
+            service.timer = self._loop.after(RESTART.last, lambda: self._restart_service(service))
             raise
 
     def stop(self, request: Request, reply: Reply) -> None:

@@ -44,7 +44,7 @@ class PodContainers:
         spec, run = context.spec(name), context.state.run(name)
         if run.exit is not None:
             done = context.container_id(name)
-            run.renew(terminated(context.pod, name, run), time.time())
+            run.renew(terminated(context.pod, name, run))
             await machine.remove(done)
         run.waiting = None
         try:
@@ -93,10 +93,9 @@ class PodContainers:
                 context.wake.set()
 
     def _cannot_start(self, run: Run, reason: str, message: str) -> None:
-        now = time.time()
         run.waiting = (reason, message)
-        run.backoff = run.backoff.next(now, now)
-        run.retry_at = now + run.backoff.delay
+        run.backoff = run.backoff.failed()
+        run.retry_at = time.time() + run.backoff.delay
         self._context.event("Failed", f"Error: {reason}: {message}")
 
     def _container(self, spec: Container, run: Run) -> ContainerSpec:

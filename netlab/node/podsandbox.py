@@ -8,9 +8,8 @@ import time
 
 from netlab.errors import NetlabError
 from netlab.node import capabilities
-from netlab.node.backoff import SANDBOX
 from netlab.node.podcontext import PodContext
-from netlab.node.podstate import Sandbox
+from netlab.node.podstate import SANDBOX, Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +63,8 @@ async def remove(context: PodContext) -> None:
 
 
 def _failed(context: PodContext, reason: str, message: str) -> None:
-    state, now = context.state, time.time()
-    state.sandbox_backoff = state.sandbox_backoff.next(now, now)
-    state.sandbox_retry_at = now + state.sandbox_backoff.delay
+    state = context.state
+    state.sandbox_backoff = state.sandbox_backoff.failed()
+    state.sandbox_retry_at = time.time() + state.sandbox_backoff.delay
     log.warning("pod %s: %s", context.pod.key, message)
     context.event(reason, message)

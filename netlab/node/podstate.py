@@ -9,7 +9,7 @@ import datetime
 from dataclasses import dataclass, field
 
 from netlab.api.core_types import Container, ContainerStateTerminated, Pod
-from netlab.node.backoff import CRASH_LOOP, SANDBOX, Backoff
+from netlab.backoff import Backoff
 
 TERMINAL = ("Succeeded", "Failed")
 
@@ -17,6 +17,13 @@ LOST_EXIT_CODE = 137
 """For a container that is gone without a trace: upstream's ContainerStatusUnknown."""
 START_ERROR_EXIT_CODE = 128
 """For a container whose command could not be executed: containerd's StartError."""
+
+CRASH_LOOP = Backoff(first=10, last=300, steady=600)
+"""For a container that keeps exiting (CrashLoopBackOff), with upstream's times; its first restart is at once."""
+SANDBOX = Backoff(first=0.5, last=10)
+"""For a pod whose sandbox cannot be made. Shorter than upstream's: a person is waiting for the lab."""
+SYNC = Backoff(first=1, last=30, steady=60)
+"""For a pod on which the kubelet fails unexpectedly."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,13 @@ class Run:
         """Record the end of the current run; the back-off counts from then on."""
         self.exit = exit
         self.started = self.ready = False
-        self.retry_at = self.backoff.ready_at(exit.finished_at)
+        if self.started_at is not None:
+            self.backoff = self.backoff.after(exit.finished_at - self.started_at)
+        self.retry_at = exit.finished_at + self.backoff.delay
 
-    def renew(self, last: ContainerStateTerminated | None, now: float) -> None:
+    def renew(self, last: ContainerStateTerminated | None) -> None:
         """Prepare for the next run."""
-        failed_at = self.exit.finished_at if self.exit else now
-        self.backoff = self.backoff.next(failed_at, now)
+        self.backoff = self.backoff.failed()
         self.attempt += 1
         self.last = last
         self.started_at = self.exit = self.stop = self.waiting = None

@@ -10,12 +10,12 @@ from typing import Protocol
 import aiohttp
 
 from netlab.api.core_types import Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction
+from netlab.backoff import Backoff
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 
-_QUICK_FIRST = 0.01
-_QUICK_LAST = 1.0
-"""Seconds between the probes of a container that has only just started, doubled from the first to the last.
+_QUICK = Backoff(first=0.01, last=1)
+"""Between the probes of a container that has only just started.
 
 A server listens some milliseconds after its process starts. With only the normal period (10 s), the first probe would
 come too early and make the pod ready 10 s late. These extra probes can only help: their failures do not count.
@@ -133,7 +133,7 @@ async def answers(probe: Probe, ask: Ask, *, quick: bool, initial: bool | None) 
     verdict = Verdict(probe.successThreshold, probe.failureThreshold, ok=initial)
     clock = asyncio.get_running_loop().time
     await asyncio.sleep(probe.initialDelaySeconds)
-    pause, due, scheduled = _QUICK_FIRST, clock(), True
+    pause, due, scheduled = _QUICK.failed(), clock(), True
     while True:
         wrong = await ask(probe, probe.timeoutSeconds)
         if scheduled or not wrong:
@@ -141,6 +141,6 @@ async def answers(probe: Probe, ask: Ask, *, quick: bool, initial: bool | None) 
             due = clock() + probe.periodSeconds
         quick = quick and wrong != ""
         until_due = max(0.0, due - clock())
-        scheduled = not quick or pause >= until_due
-        await asyncio.sleep(until_due if scheduled else pause)
-        pause = min(pause * 2, _QUICK_LAST)
+        scheduled = not quick or pause.delay >= until_due
+        await asyncio.sleep(until_due if scheduled else pause.delay)
+        pause = pause.failed()

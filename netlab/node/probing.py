@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from netlab.api.core_types import Container, Probe
 from netlab.node import probes
-from netlab.node.backoff import SYNC
 from netlab.node.podcontext import PodContext
-from netlab.node.podstate import Run
+from netlab.node.podstate import SYNC, Run
 
 
 class Probing:
@@ -30,13 +28,14 @@ class Probing:
             task.cancel()
 
     async def _keep_probing(self, spec: Container, run: Run) -> None:
-        backoff = SYNC
+        backoff, clock = SYNC, asyncio.get_running_loop().time
         while True:
+            began = clock()
             try:
                 await self._probe(spec, run)
             except Exception as error:
                 self._context.failed(error)
-            backoff = backoff.next(time.time(), time.time())
+            backoff = backoff.failed(clock() - began)
             await asyncio.sleep(backoff.delay)
 
     async def _probe(self, spec: Container, run: Run) -> None:

@@ -96,7 +96,7 @@ def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[MachineCont
         elif status is not None:
             state.runs[spec.name] = _unknown(status, now)
     if state.sandbox is None and pod.status.phase not in TERMINAL:
-        _initialize_again(pod, state, now)
+        _initialize_again(pod, state)
     return Recovered(
         state,
         unused_sandboxes=[each for each in owned if state.sandbox is None or each != state.sandbox.id],
@@ -136,11 +136,11 @@ def _unknown(status: ContainerStatus, now: float) -> Run:
     return run
 
 
-def _initialize_again(pod: Pod, state: PodState, now: float) -> None:
+def _initialize_again(pod: Pod, state: PodState) -> None:
     # A new sandbox is a new start of the pod: init containers run again, as upstream's computePodActions has it.
     if pod.spec.restartPolicy == "Never":
         return
     for spec in pod.spec.initContainers:
         run = state.runs.get(spec.name)
         if run is not None and run.exit is not None and run.exit.code == 0:
-            run.renew(None, now)
+            run.renew(None)

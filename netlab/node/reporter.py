@@ -15,8 +15,7 @@ from netlab.api.core_types import Pod, PodStatus
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import PODS
-from netlab.node.backoff import SYNC
-from netlab.node.podstate import PodState
+from netlab.node.podstate import SYNC, PodState
 from netlab.node.podstatus import pod_status
 
 _SOON = 1.0
@@ -101,6 +100,7 @@ class StatusReporter:
     async def _report_and_retry(self) -> None:
         try:
             await self.report_now()
+            self._backoff = SYNC
         except ApiUnavailableError as error:
             log.debug("pod %s: status: %s", self._pod.key, error)
             self._report_in(_RETRY)
@@ -108,7 +108,7 @@ class StatusReporter:
             # NotFound, Conflict: the pod is gone or replaced, and the informer is about to say so.
             if not isinstance(error, ApiError) or error.reason not in ("NotFound", "Conflict"):
                 self._failed(error)
-                self._backoff = self._backoff.next(time.time(), time.time())
+                self._backoff = self._backoff.failed()
                 self._report_in(self._backoff.delay)
 
     def _on_its_way(self, status: PodStatus) -> bool:

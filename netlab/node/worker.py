@@ -13,10 +13,9 @@ from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.resources import PODS
 from netlab.machine.protocol import ContainerExit
 from netlab.node import logs, podsandbox, podstate
-from netlab.node.backoff import SYNC
 from netlab.node.podcontainers import PodContainers
 from netlab.node.podcontext import NodeContext, PodContext
-from netlab.node.podstate import PodState
+from netlab.node.podstate import SYNC, PodState
 
 _RETRY = 1.0
 """Seconds before a retry when the API server was unavailable."""
@@ -80,9 +79,10 @@ class PodWorker:
         except Exception as error:
             # A bug that one pod triggers must not stop the kubelet for the others.
             context.failed(error)
-            self._backoff = self._backoff.next(time.time(), time.time())
+            self._backoff = self._backoff.failed()
             await self._sleep_until(time.time() + self._backoff.delay)
         else:
+            self._backoff = SYNC
             if not plan.actions:
                 await self._sleep_until(plan.wake_at)
 

@@ -19,6 +19,7 @@ from netlab.api.discovery_types import EndpointSlice
 from netlab.api.errors import ApiUnavailableError
 from netlab.api.informer import Informer
 from netlab.api.resources import ENDPOINTSLICES
+from netlab.backoff import Backoff
 from tests.system.api import secure
 from tests.system.api.secure import Guard, OldServer, listening
 
@@ -245,7 +246,7 @@ def test_an_object_that_can_no_longer_be_read_stays_as_it_was(tmp_path: Path, ca
 def test_a_server_that_was_away_is_asked_for_what_was_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(informer_module, "LAST_RETRY", 0.2)
+    monkeypatch.setattr(informer_module, "_RETRY", Backoff(first=0.05, last=0.2))
     server = OldServer("v1")
     guard = Guard(server)
 

@@ -10,7 +10,7 @@ import pytest
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Status
 from netlab.api.progress import Progress
-from netlab.controlplane.workqueue import WorkQueue, backoff
+from netlab.controlplane.workqueue import WorkQueue
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -91,10 +91,6 @@ def test_a_key_that_fails_is_retried_while_others_go_on(error: Exception) -> Non
         assert attempts.count("good") == 1
 
     asyncio.run(main())
-
-
-def test_back_off_doubles_to_its_cap() -> None:
-    assert [backoff(n) for n in (0, 1, 2, 11, 12, 10_000)] == [0.01, 0.02, 0.04, 20.48, 30.0, 30.0]
 
 
 def test_a_burst_is_one_round_after_the_first() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from netlab.api.core_types import Pod
 from netlab.api.meta_types import format_time
-from netlab.node.backoff import CRASH_LOOP, Backoff
 from netlab.node.podstate import (
+    CRASH_LOOP,
     Action,
     Exit,
     Fail,
@@ -58,7 +58,7 @@ def state(sandbox: bool = True, **runs: Run) -> PodState:
 
 DELETED = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 5}
 INIT = [{"name": "i"}, {"name": "j"}]
-WAITING = Backoff(10, 300, delay=20, since=NOW - 30)
+WAITING = CRASH_LOOP.failed().failed()
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,15 @@ def test_pod_deleted_by_force_ends_with_a_second_of_grace() -> None:
     assert plan(make_pod(), known, NOW).actions == [StopContainer("a", 1.0)]
 
 
-def test_crash_loop_backoff_doubles_to_its_cap_and_forgets() -> None:
-    backoff, now, delays = CRASH_LOOP, NOW, []
-    for _ in range(8):
-        delays.append(backoff.ready_at(now) - now)
-        backoff, now = backoff.next(now, backoff.ready_at(now)), backoff.ready_at(now) + 1
-    assert delays == [0, 10, 20, 40, 80, 160, 300, 300]
-    assert backoff.ready_at(now + 601) == now + 601
-    assert backoff.next(now + 601, now + 601).delay == 10
+def test_a_container_that_keeps_exiting_is_restarted_later_and_later_until_it_runs_long_enough() -> None:
+    run, now, delays = Run(), NOW, []
+    for lasted in (1, 1, 1, 1, 1, 1, 1, 1, 600, 601, 1):
+        run.started_at = now
+        run.ended(Exit(1, now + lasted))
+        delays.append(run.retry_at - (now + lasted))
+        now = run.retry_at
+        run.renew(None)
+    assert delays == [0, 10, 20, 40, 80, 160, 300, 300, 300, 0, 10]
 
 
 @pytest.mark.parametrize(
