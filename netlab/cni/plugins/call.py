@@ -15,10 +15,10 @@ from _socket import socket as Socket  # noqa: N812 - the C class; the socket pac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
-    from netlab.cni.plugins.plugin import Handler
-    from netlab.cni.plugins.resident.bundle import Bundle
+    from netlab.cni.plugins.request import Handler
 
 SOCKET = "/run/netlab/cni.sock"
 """Where a resident process serves. /run is the node's own in a lab, the host's otherwise."""
@@ -43,12 +43,16 @@ _SO_PEERCRED = 17
 _ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":%s}\n'
 
 
-def call(name: str, bundle: "Bundle | None" = None) -> "NoReturn":
-    """Answer the call of the plugin `name`, and exit. An installed plugin has a `bundle`."""
+def call(name: str, folder: str = "", stay: "Callable[[bytes], object] | None" = None) -> "NoReturn":
+    """Answer the call of the plugin `name`, and exit.
+
+    An installed plugin has a `folder`, where an agent may serve, and after an answer of its own has `stay` leave one
+    behind, which gets the configuration.
+    """
     if name not in PLUGINS:  # of the link or the copy that was executed
         posix._exit(_fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS)))
-    status = _ask_resident(name, bundle)
-    posix._exit(_run_here(name, bundle) if status is None else status)
+    status = _ask_resident(name, folder)
+    posix._exit(_run_here(name, stay) if status is None else status)
 
 
 def agent_socket(folder: str) -> str:
@@ -70,13 +74,13 @@ def _connect(path: str) -> Socket | None:
     return connection if int.from_bytes(credentials[4:8], sys.byteorder) in {0, posix.geteuid()} else None
 
 
-def _ask_resident(name: str, bundle: "Bundle | None") -> int | None:
+def _ask_resident(name: str, folder: str) -> int | None:
     """The exit status of the call, or None if this process must do it."""
     if posix.environ.get(b"CNI_NETNS", b"").startswith((b"/proc/self", b"/proc/thread-self")):
         return None  # another process's there
     connection = _connect(SOCKET)
-    if connection is None and bundle is not None:
-        connection = _connect(agent_socket(bundle.path.rpartition("/")[0]))
+    if connection is None and folder:
+        connection = _connect(agent_socket(folder))
     if connection is None:
         return None
     namespace = posix.open("/proc/self/ns/net", posix.O_RDONLY)
@@ -103,20 +107,18 @@ def _ask_resident(name: str, bundle: "Bundle | None") -> int | None:
     return status[0]
 
 
-def _run_here(name: str, bundle: "Bundle | None") -> int:
+def _run_here(name: str, stay: "Callable[[bytes], object] | None") -> int:
     # Nothing that a call allocates becomes garbage before it ends, a few milliseconds later.
     gc.disable()
     try:
-        from netlab.cni.plugins import plugin
+        from netlab.cni.plugins import answer
 
         found = handlers(name)
     except Exception as error:
         return _fail(100, f"the plugin cannot be loaded: {error}; install netlab again")
-    status, config = plugin.main(found)
-    if bundle is not None and status == 0 and posix.environ[b"CNI_COMMAND"] != b"VERSION":
-        from netlab.cni.plugins.resident.stay import stay
-
-        stay(bundle, config)
+    status, config = answer.main(found)
+    if stay is not None and status == 0 and posix.environ[b"CNI_COMMAND"] != b"VERSION":
+        stay(config)
     return status
 
 

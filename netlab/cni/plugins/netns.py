@@ -11,7 +11,7 @@ from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Request
+    from netlab.cni.plugins.request import Request
 
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from netlab import files
-from netlab.cni.plugins.plugin import is_identifier, is_interface_name
 from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.names import is_identifier, is_interface_name
 
 _KIND = "cniCacheV1"
 

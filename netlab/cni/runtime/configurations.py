@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netlab.cni.plugins.plugin import is_identifier
+from netlab.cni.spec.names import is_identifier
 from netlab.errors import NotFoundError, UsageError
 
 _NEWEST = (1, 1, 0)

@@ -23,10 +23,10 @@ from typing import Any
 import netlab.cni
 import netlab.net
 from netlab.cni.plugins.call import PLUGINS, agent_socket
-from netlab.cni.plugins.plugin import is_identifier
 from netlab.cni.plugins.resident.agent import dismiss
 from netlab.cni.runtime.configurations import read_networks
 from netlab.cni.runtime.subnets import parse_subnets, refuse_in_use, refuse_overlap, subnets_of
+from netlab.cni.spec.names import is_identifier
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError, UsageError
 
 RECORD = ".netlab-installed"
@@ -58,7 +58,8 @@ from posix import O_CLOEXEC, O_RDONLY, close, open, pread
 
 bundle = None
 try:
-    path = __file__.rpartition("/")[0] + "/{bundle}"
+    folder = __file__.rpartition("/")[0]
+    path = folder + "/{bundle}"
     file = open(path, O_RDONLY | O_CLOEXEC)
     head = pread(file, 8, 0)
     if head[:4] != MAGIC_NUMBER or file <= 2:  # another Python's; or the number of a closed standard stream
@@ -81,7 +82,9 @@ if sys.path[0] == {root!r}:
     del sys.path[0]
 sys.path += {packages!r}
 
-call({name!r}, bundle)
+if bundle:
+    call({name!r}, folder, bundle.stay)
+call({name!r})
 '''
 
 

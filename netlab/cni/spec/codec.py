@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs as much as json
     from typing import Any
 
+    Object = dict[str, Any]
+
 _SPACE = " \t\r\n"
 
 

@@ -7,16 +7,16 @@ interface's fields came with 1.1.0.
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import LATEST, VERSIONS
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_address, parse_prefix
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.versions import LATEST, VERSIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from netlab.cni.plugins.plugin import Object
+    from netlab.cni.spec.codec import Object
 
 _READ = ("0.3.0", *VERSIONS)
 _INTERFACE = {"name": str, "mac": str, "mtu": int, "sandbox": str, "socketPath": str, "pciID": str}

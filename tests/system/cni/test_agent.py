@@ -265,6 +265,7 @@ def test_it_keeps_nothing_of_its_caller(built: Path | None) -> None:
         os.read(master, 1)
     os.close(master)
     pid = agent()
+    assert Path(f"/proc/{pid}/environ").read_bytes().strip(b"\0") == b""
     held = set()
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # its threads open and close their own namespace

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import bandwidth, plugin
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins import bandwidth
+from netlab.cni.plugins.request import Request
 from netlab.cni.runtime.runtime import Attachment, NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.versions import VERSIONS
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.rtnl import Rtnetlink
 from netlab.net.tc import TrafficControl
@@ -193,7 +194,7 @@ def test_subnets_are_those_of_the_other_side(tmp_path: Path, key: str) -> None:
         assert check(net, one, "one", result) == ""
 
 
-@pytest.mark.parametrize("version", plugin.VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 @isolated
 def test_the_result_passes_with_the_device_appended(tmp_path: Path, version: str) -> None:
     net, subject = chain(tmp_path, {}, version=version), runtime(tmp_path)

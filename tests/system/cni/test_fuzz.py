@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
-from netlab.cni.plugins import call, ipam, plugin
-from netlab.cni.plugins.plugin import VERSIONS
+from netlab.cni.plugins import call, ipam
+from netlab.cni.plugins.answer import answer
 from netlab.cni.spec import errors
+from netlab.cni.spec.versions import VERSIONS
 from netlab.net import syscalls
 from tests.sandbox import isolated
 from tests.system.cni import pods
@@ -166,7 +167,7 @@ class Caller:
         netns = self._netns if environment["CNI_NETNS"] == "/nonexistent" else environment["CNI_NETNS"]
         variables = {**environment, "CNI_COMMAND": command, "CNI_NETNS": netns}
         text = json.dumps(config).encode()
-        return plugin.answer(call.handlers(name.split(maxsplit=1)[0]), variables, lambda: text)
+        return answer(call.handlers(name.split(maxsplit=1)[0]), variables, lambda: text)
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[dict[str, Any]]:
@@ -222,7 +223,7 @@ def test_bytes_that_are_no_configuration(name: str) -> None:
     @settings(deadline=None, database=None)
     @given(st.sampled_from(COMMANDS), st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
     def run(command: str, stdin: bytes) -> None:
-        status, output = plugin.answer(call.handlers(name), an_environment(command), lambda: stdin)
+        status, output = answer(call.handlers(name), an_environment(command), lambda: stdin)
         assert status == (command != "VERSION")
         is_specified(status, output)
 

@@ -16,8 +16,8 @@ import pytest
 from pyroute2 import IPRoute
 
 from netlab.cni.plugins import nft, portmap
-from netlab.cni.plugins.plugin import Request
 from netlab.cni.plugins.portmap import flows, localhost
+from netlab.cni.plugins.request import Request
 from netlab.cni.runtime.runtime import Attachment, NetworkList, Runtime, parse_network
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError

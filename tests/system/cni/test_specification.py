@@ -20,11 +20,12 @@ import pytest
 
 from netlab.cni.plugins import call, delegate
 from netlab.cni.plugins.call import PLUGINS as NAMES
-from netlab.cni.plugins.plugin import VERSIONS, Request
+from netlab.cni.plugins.request import Request
 from netlab.cni.plugins.resident import client
 from netlab.cni.runtime.install import install_plugins
 from netlab.cni.spec import errors, results
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.versions import VERSIONS
 from netlab.net import syscalls
 from tests import sandbox
 from tests.sandbox import isolated

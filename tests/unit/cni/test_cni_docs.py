@@ -12,7 +12,7 @@ import pytest
 from netlab.cni.plugins.ipam.ranges import parse_ranges
 from netlab.cni.plugins.main import mode_of
 from netlab.cni.plugins.main.peers import parse_peers
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins.request import Request
 from netlab.cni.runtime.configurations import parse_network
 
 TEXT = (Path(__file__).parents[3] / "docs" / "cni.md").read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ from netlab.net.rtnl import Rtnetlink, link_deletion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
 
 
 def add(request: Request) -> Object:

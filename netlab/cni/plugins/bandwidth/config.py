@@ -7,14 +7,15 @@ directions, which for `ingress` is the container itself.)
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import option
+from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_prefix
 from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
     from netlab.net.tc import Shape, Subnet
 
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")

@@ -6,7 +6,6 @@ import errno
 
 from netlab.cni.plugins.bandwidth import device_name, not_chained, shaping
 from netlab.cni.plugins.bandwidth.config import limits
-from netlab.cni.plugins.plugin import owner, owner_prefix
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
@@ -17,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netlab.cni.plugins.plugin import Request
+    from netlab.cni.plugins.request import Request
 
 
 def check(request: Request) -> None:
@@ -56,11 +55,11 @@ def _egress_differences(kernel: TrafficControl, host: Link, request: Request, sh
 
 def collect_garbage(request: Request) -> None:
     """Goes on after a failure, and raises `CniError` for all of them at the end."""
-    valid = {owner(request.network, container_id, ifname) for container_id, ifname in request.valid_attachments}
+    stale = request.is_garbage()
     failures = []
     with Rtnetlink() as kernel:
         for link in kernel.links():
-            if link.kind != "ifb" or not link.alias.startswith(owner_prefix(request.network)) or link.alias in valid:
+            if link.kind != "ifb" or not stale(link.alias):
                 continue
             try:
                 kernel.send(link_deletion(link.name), tolerate=errno.ENODEV)

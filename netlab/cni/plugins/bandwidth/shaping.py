@@ -16,7 +16,8 @@ from netlab.net.tc import Shape, TrafficControl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
 
 
 def apply(request: Request, result: Object, ingress: Shape | None, egress: Shape | None) -> Object:

@@ -7,18 +7,20 @@ kernel's by default).
 
 from __future__ import annotations
 
+from netlab.cni.plugins.fields import option
 from netlab.cni.plugins.ipam.ranges import candidates, parse_ranges, range_of
 from netlab.cni.plugins.ipam.store import holders, path_option, settings, store_of
-from netlab.cni.plugins.plugin import LATEST, option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address, parse_address
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.versions import LATEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.ipam.ranges import Range
     from netlab.cni.plugins.ipam.store import Store
-    from netlab.cni.plugins.plugin import Handler, Object, Request
+    from netlab.cni.plugins.request import Handler, Request
+    from netlab.cni.spec.codec import Object
 
 __all__ = ["HANDLERS", "TYPE", "add", "check", "collect_garbage", "delete", "holders", "status"]
 

@@ -6,7 +6,7 @@ costs the same whatever is excluded.
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import option
+from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, format_address, parse_address, parse_prefix
 from netlab.cni.spec.errors import CniError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from netlab.cni.plugins.plugin import Object
+    from netlab.cni.spec.codec import Object
 
 
 class Range:

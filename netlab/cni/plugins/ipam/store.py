@@ -19,8 +19,8 @@ import errno
 import fcntl
 import posix
 
+from netlab.cni.plugins.fields import option
 from netlab.cni.plugins.ipam.ranges import range_of
-from netlab.cni.plugins.plugin import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address, parse_address
 from netlab.cni.spec.errors import CniError
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from netlab.cni.plugins.ipam.ranges import Range
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
 
 DATA_DIR = "/var/lib/cni/netlab"
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from netlab.cni.plugins.ipam.ranges import Range
-    from netlab.cni.plugins.plugin import Request
+    from netlab.cni.plugins.request import Request
 
 _NAMED = 8
 """How many holders the message for an exhausted range names."""

@@ -21,7 +21,7 @@ import sys
 from _blake2 import blake2s
 
 from netlab.cni.plugins import delegate
-from netlab.cni.plugins.plugin import option
+from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
     from netlab.cni.plugins.main.mode import Mode
     from netlab.cni.plugins.main.tables import Elements, Table
-    from netlab.cni.plugins.plugin import Handler, Object, Request
+    from netlab.cni.plugins.request import Handler, Request
+    from netlab.cni.spec.codec import Object
     from netlab.net.nfelements import Nfnetlink
     from netlab.net.rtnl import Link
 

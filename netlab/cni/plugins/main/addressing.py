@@ -10,7 +10,7 @@ from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object
+    from netlab.cni.spec.codec import Object
 
 _ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
 

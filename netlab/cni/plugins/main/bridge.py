@@ -15,7 +15,7 @@ from netlab.net import rtnl
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
-    from netlab.cni.plugins.plugin import Object
+    from netlab.cni.spec.codec import Object
     from netlab.net.rtnl import Link, Rtnetlink
 
 _NO_MAC = "00:00:00:00:00:00"

@@ -23,7 +23,8 @@ from netlab.net.rtnl import Rtnetlink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.config import Config
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
     from netlab.net.rtnl import Link
 
 _RT_TABLE_MAIN = 254

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import is_interface_name, option, strings
+from netlab.cni.plugins.fields import option, strings
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.names import is_interface_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object
+    from netlab.cni.spec.codec import Object
 
 _BRIDGE = "cni0"
 _MASQUERADE_BACKENDS = ("iptables", "nftables")

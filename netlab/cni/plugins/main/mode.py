@@ -14,7 +14,8 @@ from netlab.net.rtnl import Link, Rtnetlink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
 
 
 class Mode:

@@ -20,7 +20,8 @@ from netlab.net.netlink import NetlinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
     from netlab.net.rtnl import Link, Rtnetlink
 
 _GATEWAYS = {32: Prefix(0xA9FE0101, 32, 32), 128: Prefix(0xFE80 << 112 | 1, 64, 128)}

@@ -7,7 +7,6 @@ import errno
 from netlab.cni.plugins import delegate
 from netlab.cni.plugins.main import masquerade, mode_of, spoofing
 from netlab.cni.plugins.nft import nft
-from netlab.cni.plugins.plugin import owner, owner_prefix
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl
@@ -18,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netlab.cni.plugins.plugin import Request
+    from netlab.cni.plugins.request import Request
 
 
 def collect_garbage(request: Request) -> None:
@@ -27,12 +26,7 @@ def collect_garbage(request: Request) -> None:
     The alias of a link and the comment of an element say whose they are; names say nothing. Goes on after failures, and
     raises all of them as one `CniError` (SPEC.md, section 2, GC).
     """
-    prefix = owner_prefix(request.network)
-    valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
-
-    def stale(label: str) -> bool:
-        return label.startswith(prefix) and label not in valid
-
+    stale = request.is_garbage()
     failures: list[str] = []
 
     def attempt(step: Callable[[], object]) -> None:

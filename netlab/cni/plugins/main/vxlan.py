@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 from _blake2 import blake2s
 
+from netlab.cni.plugins.fields import option
 from netlab.cni.plugins.main.bridge import Bridge
 from netlab.cni.plugins.main.mode import get
-from netlab.cni.plugins.plugin import is_interface_name, option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, parse_address
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.names import is_interface_name
 from netlab.net import rtnl
 
 TYPE_CHECKING = False
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from netlab.cni.plugins.main.addressing import Addressing
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
     from netlab.net.rtnl import Link, Rtnetlink
 
 _PORT = 4789

@@ -15,7 +15,6 @@ leave no loopback device.
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import owner, owner_prefix
 from netlab.cni.plugins.portmap import localhost
 from netlab.cni.plugins.portmap.config import Config, previous_result
 from netlab.cni.plugins.portmap.elements import commit
@@ -29,7 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
     from netlab.net.nfelements import Element, Set
 
 
@@ -63,9 +63,7 @@ def delete(request: Request) -> None:
 
 def collect_garbage(request: Request) -> None:
     """GC: remove mappings of this network whose attachment no longer exists. Raises `CniError`, `OSError`."""
-    mine = owner_prefix(request.network)
-    valid = {owner(request.network, *attachment) for attachment in request.valid_attachments}
-    _remove_and_forget(lambda comment: comment.startswith(mine) and comment not in valid)
+    _remove_and_forget(request.is_garbage())
 
 
 def check(request: Request) -> None:

@@ -14,7 +14,7 @@ from netlab.net.nfelements import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Request
+    from netlab.cni.plugins.request import Request
 
 
 def check(request: Request) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import option
+from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.plugin import Object, Request
+    from netlab.cni.plugins.request import Request
+    from netlab.cni.spec.codec import Object
 
 _BACKENDS = ("iptables", "nftables")
 _MARK_BIT = 13

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.plugin import option
+from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, parse_address, parse_prefix
 from netlab.cni.spec.errors import CniError
@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netlab.cni.plugins.plugin import Object
     from netlab.cni.plugins.portmap.config import Config
+    from netlab.cni.spec.codec import Object
 
 TABLE = "netlab_cni_portmap"
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}

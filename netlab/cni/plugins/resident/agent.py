@@ -20,35 +20,32 @@ from pathlib import Path
 
 from netlab.cni.plugins.call import agent_socket
 from netlab.cni.plugins.resident.serve import serve, signalled
-from netlab.cni.plugins.resident.stay import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from netlab.cni.plugins.resident.stay import Identity
+    from collections.abc import Callable, Iterator
 
 _LOOK = 1.0
-"""Seconds between two looks at the files while nothing calls."""
+"""Seconds between two looks at what is current while nothing calls."""
 _PATIENCE = 15.0
 """Seconds in which an agent that was asked to end answers the calls under way."""
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
 
 
-def run(bundle: str, files: Mapping[str, Identity], seconds: float) -> None:
-    """Serve until there was no call for some seconds, or one of the files has changed.
+def run(folder: str, is_current: Callable[[], bool], seconds: float) -> None:
+    """Serve the plugins in a folder until there was no call for some seconds, or what was loaded is not current.
 
     Returns at once where another agent serves already, or where no socket can be kept from others. Raises `OSError`.
     """
-    path = Path(agent_socket(str(Path(bundle).parent)))
+    path = Path(agent_socket(folder))
     if not _is_private(path.parent):
         return
     with _locked(path.with_suffix(".lock")) as alone:
         if alone:
             Path("/proc/self/comm").write_text("netlab-cni", encoding="ascii")  # for ps(1)
             stop, wake = signalled(signal.SIGTERM, signal.SIGINT)
-            rest = Rest(files, seconds, wake)
+            rest = Rest(is_current, seconds, wake)
             threading.Thread(target=rest.watch, daemon=True).start()
             serve(path, stop, rest.admit)
 
@@ -56,8 +53,8 @@ def run(bundle: str, files: Mapping[str, Identity], seconds: float) -> None:
 class Rest:
     """Decides when the agent ends, and says so by the descriptor `wake`."""
 
-    def __init__(self, files: Mapping[str, Identity], seconds: float, wake: int) -> None:
-        self._files = files
+    def __init__(self, is_current: Callable[[], bool], seconds: float, wake: int) -> None:
+        self._is_current = is_current
         self._seconds = seconds
         self._wake = wake
         self._last = time.monotonic()
@@ -75,12 +72,6 @@ class Rest:
         while (left := self._last + self._seconds - time.monotonic()) > 0 and self._is_current():
             time.sleep(min(left, _LOOK))
         self._end()
-
-    def _is_current(self) -> bool:
-        try:
-            return all(identity(os.stat(path)) == known for path, known in self._files.items())  # noqa: PTH116
-        except OSError:
-            return False
 
     def _end(self) -> None:
         with contextlib.suppress(BlockingIOError):

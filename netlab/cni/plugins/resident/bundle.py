@@ -24,11 +24,17 @@ class Bundle:
     """
 
     def __init__(self, launcher: str, path: str, file: int, start: int, places: "Places") -> None:
-        self.launcher = launcher
-        self.path = path
-        self.file = file
+        self._launcher = launcher
+        self._path = path
+        self._file = file
         self._start = start
         self._places = places
+
+    def stay(self, config: bytes) -> None:
+        """Leave a process behind that has loaded its modules from here, after the call with that configuration."""
+        from netlab.cni.plugins.resident.stay import stay
+
+        stay(self._launcher, self._path, self._file, config)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """As importlib.abc.MetaPathFinder."""
@@ -42,4 +48,4 @@ class Bundle:
     def exec_module(self, module: "ModuleType") -> None:
         """As importlib.abc.Loader."""
         offset, size, _ = self._places[module.__name__]
-        exec(marshal.loads(posix.pread(self.file, size, self._start + offset)), module.__dict__)  # noqa: S102, S302
+        exec(marshal.loads(posix.pread(self._file, size, self._start + offset)), module.__dict__)  # noqa: S102, S302

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from netlab.cni.plugins import plugin
+from netlab.cni.plugins import answer
 from netlab.cni.plugins.call import DECLINED, PLUGINS, PROTOCOL, handlers
 from netlab.cni.plugins.netns import setns
 from netlab.net.peers import Peer, why_refused
@@ -99,7 +99,7 @@ class Call:
         self._environment = dict(os.fsdecode(each).split("=", 1) for each in variables)
 
     def read(self) -> bool:
-        """Take what has come of the standard input; whether that was its end, as `plugin.read_all` finds it.
+        """Take what has come of the standard input; whether that was its end, as `answer.read_all` finds it.
 
         Raises `OSError`, `ValueError` when it is too long.
         """
@@ -133,7 +133,7 @@ class Call:
             self.connection.settimeout(_PATIENCE)
             self.connection.sendall(bytes([status]))
 
-        plugin.respond(handlers(self._name), self._environment, lambda: config, send, stderr)
+        answer.respond(handlers(self._name), self._environment, lambda: config, send, stderr)
 
 
 class DeclinedError(Exception):

@@ -13,30 +13,24 @@ import gc
 import posix
 import sys
 
-from netlab.cni.plugins.plugin import LONGEST_LINGER
+from netlab.cni.plugins.request import LONGEST_LINGER
 from netlab.cni.spec import codec
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from netlab.cni.plugins.resident.bundle import Bundle
-
-    Identity = tuple[int, int, int, int]
-    """Device, inode, time of modification in nanoseconds, size."""
 
 DEFAULT_SECONDS = 5
 
 
-def stay(bundle: Bundle, config: bytes) -> None:
+def stay(launcher: str, path: str, modules: int, config: bytes) -> None:
     """Leave an agent behind if this call may: return in the process that was called, and never in the child.
 
-    `config` is the standard input of the call, which was answered.
+    `launcher` is the path of the executable, `path` that of what it loaded, which is open as `modules`. `config` is the
+    standard input of the call, which was answered.
     """
     try:
         seconds = _seconds(config)
         if not seconds or not _is_at_home():
             return
-        files = {path: identity(posix.stat(path)) for path in (bundle.launcher, sys.executable)}
-        files[bundle.path] = identity(posix.fstat(bundle.file))  # what was loaded, whatever is there by now
+        files = {each: _identity(posix.stat(each)) for each in (launcher, sys.executable)}
+        files[path] = _identity(posix.fstat(modules))  # what was loaded, whatever is there by now
         null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         for stream in (0, 1, 2):
             posix.dup2(null, stream)
@@ -47,17 +41,24 @@ def stay(bundle: Bundle, config: bytes) -> None:
     except OSError:  # the call has been answered, so this is no failure
         return
     try:
-        _detach(bundle.file)
+        _detach(modules)
         from netlab.cni.plugins.resident import agent
 
-        agent.run(bundle.path, files, seconds)
+        agent.run(path.rpartition("/")[0], lambda: _are_current(files), seconds)
     finally:
         posix._exit(0)
 
 
-def identity(found: posix.stat_result) -> Identity:
+def _identity(found: posix.stat_result) -> tuple[int, ...]:
     """What changes when a file is written or replaced."""
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _are_current(files: dict[str, tuple[int, ...]]) -> bool:
+    try:
+        return all(_identity(posix.stat(path)) == known for path, known in files.items())
+    except OSError:
+        return False
 
 
 def _seconds(config: bytes) -> int:
@@ -92,6 +93,8 @@ def _detach(modules: int) -> None:
     os.chdir("/")
     os.umask(0o022)
     os.environ.clear()
+    posix.environ.clear()
+    _clear_environment_block()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -103,3 +106,12 @@ def _detach(modules: int) -> None:
     os.dup2(memory, modules, inheritable=False)
     os.closerange(3, modules)
     os.closerange(modules + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _clear_environment_block() -> None:
+    """Overwrite what execve(2) put onto the stack and /proc/PID/environ shows: fields 50 and 51 of proc_pid_stat(5)."""
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+        start, end = map(int, file.read().rpartition(b")")[2].split()[47:49])
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
+        memory.seek(start)
+        memory.write(bytes(end - start))

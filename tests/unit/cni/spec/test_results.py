@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.cni.plugins.plugin import VERSIONS
 from netlab.cni.spec import errors, results
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.versions import VERSIONS
 
 FULL: dict[str, Any] = {
     "interfaces": [

@@ -8,7 +8,7 @@ import pytest
 
 from netlab.cni.plugins.bandwidth import HANDLERS, device_name
 from netlab.cni.plugins.bandwidth.config import limits
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 

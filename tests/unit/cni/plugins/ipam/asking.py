@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins.request import Request
 
 V4 = [{"subnet": "10.0.0.0/24"}]
 V6 = [{"subnet": "fd00::/64"}]

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netlab.cni.plugins import ipam
 from netlab.cni.plugins.ipam.listing import networks
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from tests.unit.cni.plugins.ipam.asking import addresses, ask

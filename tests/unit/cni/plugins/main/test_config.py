@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from netlab.cni.plugins import main as network
 from netlab.cni.plugins.main.config import Config
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.cni.plugins.plugin import Request
 from netlab.cni.plugins.portmap import table
 from netlab.cni.plugins.portmap.config import Config
 from netlab.cni.plugins.portmap.mappings import (
@@ -20,6 +19,7 @@ from netlab.cni.plugins.portmap.mappings import (
     parse_mappings,
     wanted,
 )
+from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, parse_prefix
 from netlab.cni.spec.errors import CniError

@@ -1,17 +1,18 @@
-"""The plugin's side: what is asked for, who may ask it, and what is answered."""
+"""Answers: what is refused before a plugin sees it, and that every failure is an error object."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import plugin
-from netlab.cni.plugins.plugin import Request
+from netlab.cni.plugins import answer as answering
+from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.versions import VERSIONS
 
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
 ENVIRONMENT = {"CNI_CONTAINERID": "c", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "CNI_PATH": "/p"}
@@ -22,17 +23,15 @@ def nothing(_: Request) -> None:
 
 
 def answer(
-    command: str, config: object, handler: plugin.Handler = nothing, environment: Mapping[str, str] = ENVIRONMENT
+    command: str,
+    config: object,
+    handler: Callable[[Request], Any] = nothing,
+    environment: Mapping[str, str] = ENVIRONMENT,
 ) -> tuple[int, Any]:
     handlers = dict.fromkeys(COMMANDS, handler)
     text = config if isinstance(config, bytes) else json.dumps(config).encode()
-    status, output = plugin.answer(handlers, {**environment, "CNI_COMMAND": command}, lambda: text)
+    status, output = answering.answer(handlers, {**environment, "CNI_COMMAND": command}, lambda: text)
     return status, json.loads(output) if output else None
-
-
-def a_request(config: Mapping[str, Any] = {}, args: str = "", command: str = "ADD") -> Request:
-    environment = {**ENVIRONMENT, "CNI_ARGS": args}
-    return Request(command, environment, {"cniVersion": "1.1.0", "name": "net", **config})
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_variables_that_suffice(command: str, variables: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("version", plugin.VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_command_is_refused_in_versions_before_it_came(command: str, version: str) -> None:
     since = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}.get(command, version)
     status, error = answer(command, {"cniVersion": version, "name": "net"})
@@ -151,7 +150,7 @@ def test_version_echoes_what_it_knows_and_never_fails(stdin: bytes, version: str
     assert answer("VERSION", stdin, environment={}) == (0, {"cniVersion": version, "supportedVersions": supported})
 
 
-@pytest.mark.parametrize("version", plugin.VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_results_are_of_the_version_asked_for(version: str) -> None:
     result = {"ips": [{"address": "fd00::2/64"}], "interfaces": [{"name": "eth0", "mtu": 1400}]}
     status, written = answer("ADD", {"cniVersion": version, "name": "net"}, lambda _: result)
@@ -183,140 +182,3 @@ def test_every_failure_is_an_error_object(raised: Exception, code: int, said: tu
     status, error = answer("DEL", {"cniVersion": "0.4.0", "name": "net"}, fail)
     assert (status, error["cniVersion"], error["code"]) == (1, "0.4.0", code)
     assert (error["msg"], error.get("details")) == said
-
-
-def test_capabilities_are_read_as_containerd_spells_them() -> None:
-    theirs = {
-        "portMappings": [{"HostPort": 80, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": ""}],
-        "bandwidth": {"IngressRate": 8, "IngressBurst": 8, "EgressRate": 0, "EgressBurst": 0},
-        "dns": {"Servers": ["10.0.0.53"], "Searches": None, "Options": None},
-        "ipRanges": [[{"Subnet": "10.0.0.0/24", "RangeStart": "", "RangeEnd": "", "Gateway": ""}]],
-        "io.kubernetes.cri.pod-annotations": {"Some/Annotation": "Kept"},
-        "mac": "02:00:00:00:00:01",
-    }
-    config = {"cniVersion": "1.0.0", "name": "net", "runtimeConfig": theirs}
-    ours = plugin.read_config(json.dumps(config).encode())["runtimeConfig"]
-    assert ours == {
-        "portMappings": [{"hostPort": 80, "containerPort": 8080, "protocol": "tcp", "hostIP": ""}],
-        "bandwidth": {"ingressRate": 8, "ingressBurst": 8, "egressRate": 0, "egressBurst": 0},
-        "dns": {"servers": ["10.0.0.53"], "searches": None, "options": None},
-        "ipRanges": [[{"subnet": "10.0.0.0/24", "rangeStart": "", "rangeEnd": "", "gateway": ""}]],
-        "io.kubernetes.cri.pod-annotations": {"Some/Annotation": "Kept"},
-        "mac": "02:00:00:00:00:01",
-    }
-
-
-ASKED = ["10.0.0.5", "fd00::5/64"]
-
-
-@pytest.mark.parametrize(
-    ("config", "args", "ips"),
-    [
-        ({}, "", []),
-        ({}, "IP=10.0.0.1", ["10.0.0.1"]),
-        ({}, "IP=10.0.0.5,fd00::5/64", ASKED),
-        ({"runtimeConfig": {"ips": ASKED}}, "IP=10.0.0.1", ASKED),
-        ({"args": {"cni": {"ips": ASKED}}, "runtimeConfig": {"ips": ["10.0.0.9"]}}, "IP=10.0.0.1", ASKED),
-        ({"args": {"cni": {"ips": []}}, "runtimeConfig": {"ips": ASKED}}, "", ASKED),
-    ],
-)
-def test_addresses_asked_for_by_whom_outranks_whom(config: dict[str, Any], args: str, ips: list[str]) -> None:
-    assert a_request(config, args).requested_ips == ips
-
-
-MAC = "0a:58:0a:f4:01:02"
-
-
-@pytest.mark.parametrize(
-    ("config", "args", "mac"),
-    [
-        ({}, "", ""),
-        ({}, f"MAC={MAC}", MAC),
-        ({"args": {"cni": {"mac": "0A-58-0A-F4-01-02"}}}, "MAC=02:00:00:00:00:01", MAC),
-        ({"runtimeConfig": {"mac": MAC}, "args": {"cni": {"mac": "02:00:00:00:00:01"}}}, "", MAC),
-    ],
-)
-def test_hardware_addresses_asked_for_by_whom_outranks_whom(config: dict[str, Any], args: str, mac: str) -> None:
-    assert a_request(config, args).requested_mac == bytes.fromhex(mac.replace(":", ""))
-
-
-@pytest.mark.parametrize(
-    ("config", "args", "code", "said"),
-    [
-        ({}, "IP=10.0.0", errors.INVALID_ENVIRONMENT, "CNI_ARGS: IP: '10.0.0' is not an IP address"),
-        (
-            {"runtimeConfig": {"ips": [7]}},
-            "",
-            errors.INVALID_CONFIG,
-            "runtimeConfig.ips[0]: 7 must be a printable string",
-        ),
-        ({"args": {"cni": {"ips": "10.0.0.1"}}}, "", errors.INVALID_CONFIG, "args.cni.ips: '10.0.0.1' must be a list"),
-        ({"args": 5}, "", errors.INVALID_CONFIG, "args: 5 must be an object"),
-        ({"runtimeConfig": {"mac": "01:00:5e:00:00:01"}}, "", errors.INVALID_CONFIG, "runtimeConfig.mac: '01:00:5e"),
-        ({"args": {"cni": {"mac": "00:00:00:00:00:00"}}}, "", errors.INVALID_CONFIG, "args.cni.mac"),
-        ({}, "MAC=0a580af40102", errors.INVALID_ENVIRONMENT, "CNI_ARGS: MAC: '0a580af40102'"),
-        ({}, "MAC=0a:58:0a:f4:01:0g", errors.INVALID_ENVIRONMENT, "CNI_ARGS: MAC"),
-    ],
-)
-def test_what_cannot_be_asked_for(config: dict[str, Any], args: str, code: int, said: str) -> None:
-    def ask() -> None:
-        request = a_request(config, args)
-        _ = request.requested_ips, request.requested_mac
-
-    with pytest.raises(CniError) as caught:
-        ask()
-    assert caught.value.code == code
-    assert said in caught.value.msg
-
-
-ONE = {"containerID": "one", "ifname": "eth0"}
-
-
-@pytest.mark.parametrize(
-    ("config", "found"),
-    [
-        ({"cni.dev/valid-attachments": [ONE]}, {("one", "eth0")}),
-        ({"cni.dev/attachments": [ONE]}, {("one", "eth0")}),
-        ({"cni.dev/valid-attachments": [ONE], "cni.dev/attachments": []}, {("one", "eth0")}),
-        ({"cni.dev/valid-attachments": None}, set()),
-        ({"cni.dev/valid-attachments": []}, set()),
-        ({}, "cni.dev/valid-attachments: GC needs the list"),
-        ({"cni.dev/attachments": {}}, "cni.dev/attachments: {} must be a list"),
-        ({"cni.dev/valid-attachments": [ONE, 5]}, "cni.dev/valid-attachments[1]: 5 must be an object"),
-        ({"cni.dev/valid-attachments": [{"containerID": "one"}]}, "must have containerID and ifname"),
-    ],
-)
-def test_what_a_gc_is_to_keep(config: dict[str, Any], found: set[tuple[str, str]] | str) -> None:
-    request = a_request(config, command="GC")
-    if isinstance(found, set):
-        assert request.valid_attachments == found
-        return
-    with pytest.raises(CniError) as caught:
-        _ = request.valid_attachments
-    assert caught.value.code == errors.INVALID_CONFIG
-    assert found in caught.value.msg
-
-
-def test_a_malformed_previous_result_stops_all_but_a_delete() -> None:
-    config = {"prevResult": {"ips": [{"address": "nonsense"}]}}
-    assert a_request(config, command="DEL").prev_result is None
-    for command in ("ADD", "CHECK"):
-        with pytest.raises(CniError, match=r"prevResult\.ips\[0\]\.address: 'nonsense'"):
-            _ = a_request(config, command=command).prev_result
-    assert a_request({"prevResult": None}).prev_result is None
-    assert a_request({"prevResult": {"cniVersion": "0.4.0", "ips": []}}).prev_result == {"ips": []}
-
-
-def test_owners_fit_into_a_comment_differ_and_begin_with_their_network() -> None:
-    networks, containers = ("n", "n" * 200, "n" * 201), ("c", "c" * 64, "c" * 150, "c" * 151)
-    owners = {
-        plugin.owner(network, container, ifname)
-        for network in networks
-        for container in containers
-        for ifname in ("eth0", "e" * 15)
-    }
-    assert len(owners) == 3 * 4 * 2
-    assert all(len(owner.encode()) < 128 for owner in owners)
-    for network in networks:
-        assert sum(owner.startswith(plugin.owner_prefix(network)) for owner in owners) == 4 * 2
-    assert a_request().owner == "net/c/eth0"

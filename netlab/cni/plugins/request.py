@@ -1,27 +1,26 @@
-"""What every plugin shares: reading the request, answering on standard output, and turning failures into error objects.
+"""A request as a plugin gets it: from the environment and standard input.
 
-The checks and the codes are those of SPEC.md, sections 2 and 5. Nothing here imports more than C modules need.
+The checks are those of SPEC.md, section 2. Nothing here imports more than C modules need.
 """
 
 from __future__ import annotations
 
-import posix
-from _blake2 import blake2s
-
+from netlab.cni.plugins.fields import option, strings
 from netlab.cni.spec import codec, errors
 from netlab.cni.spec.addresses import parse_address, parse_prefix
 from netlab.cni.spec.errors import CniError
+from netlab.cni.spec.names import is_identifier, is_interface_name, owner, owner_prefix
+from netlab.cni.spec.versions import VERSIONS
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing typing takes longer than the rest of an ADD
+if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    Object = dict[str, Any]
+    from netlab.cni.spec.codec import Object
+
     Handler = Callable[["Request"], Object | None]
 
-VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
-LATEST = VERSIONS[-1]
 _REQUIRED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     "DEL": ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"),
@@ -29,7 +28,6 @@ _REQUIRED = {
     "GC": ("CNI_PATH",),
     "STATUS": ("CNI_PATH",),
 }
-_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 _SPELLINGS = {
     key.lower(): key
     for key in (
@@ -40,9 +38,6 @@ _SPELLINGS = {
     )
 }
 """Of the capabilities' own fields."""
-_IFNAMSIZ = 16
-_LONGEST_OWNER = 127
-"""Bytes of a comment in nftables' userdata, without its NUL."""
 _TYPES = {
     "type": str,
     "ipMasq": bool,
@@ -162,131 +157,16 @@ class Request:
         """The label of this attachment on kernel objects that have no name of their own."""
         return owner(self.network, self.container_id, self.ifname)
 
+    def is_garbage(self) -> Callable[[str], bool]:
+        """GC: whether a label is of this network, and of no attachment to keep."""
+        mine = owner_prefix(self.network)
+        valid = {owner(self.network, *attachment) for attachment in self.valid_attachments}
+        return lambda label: label.startswith(mine) and label not in valid
+
     @property
     def _args(self) -> Object:
         found: Object = option(option(self.config, "args", dict, {}), "cni", dict, {}, "args.")
         return found
-
-
-def owner(network: str, container_id: str, ifname: str) -> str:
-    """`NETWORK/CONTAINERID/IFNAME`, at most 127 bytes: what is longer is hashed behind the network's prefix."""
-    prefix, rest = owner_prefix(network), f"{container_id}/{ifname}"
-    return prefix + (rest if len(prefix) + len(rest.encode()) <= _LONGEST_OWNER else _hash(rest))
-
-
-def owner_prefix(network: str) -> str:
-    """What the labels of all attachments to a network begin with, and of no other's: a GC looks for it."""
-    return (network if len(network) <= _LONGEST_OWNER // 2 else _hash(network)) + "/"
-
-
-def _hash(text: str) -> str:
-    return "#" + blake2s(text.encode(), digest_size=16).hexdigest()  # no identifier begins with it
-
-
-def main(handlers: Mapping[str, Handler]) -> tuple[int, bytes]:
-    """Answer one execution of this process on standard output; its exit status, and its standard input."""
-    # os.environ without importing os, which costs a tenth of an ADD.
-    environment = {_text_of(key): _text_of(value) for key, value in posix.environ.items()}
-    given = b""
-
-    def read() -> bytes:
-        nonlocal given
-        given = read_all(0)
-        return given
-
-    status = respond(handlers, environment, read, lambda _, output: write_all(1, output))
-    return status, given
-
-
-def _text_of(value: bytes) -> str:
-    return value.decode(errors="surrogateescape")
-
-
-def respond(
-    handlers: Mapping[str, Handler],
-    environment: Mapping[str, str],
-    read: Callable[[], bytes],
-    send: Callable[[int, str], object],
-    stderr: int = 2,
-) -> int:
-    """`answer`, and send the answer; the exit status. An ADD whose caller is gone is undone: nothing knows about it."""
-    given = b""
-
-    def remember() -> bytes:
-        nonlocal given
-        given = read()
-        return given
-
-    status, output = answer(handlers, environment, remember, stderr)
-    try:
-        send(status, output)
-    except OSError:
-        if status == 0 and environment.get("CNI_COMMAND") == "ADD":
-            answer(handlers, {**environment, "CNI_COMMAND": "DEL"}, lambda: given, stderr)
-        return 1
-    return status
-
-
-def read_all(descriptor: int) -> bytes:
-    """A caller's standard input up to its end; nothing from a terminal, where no configuration is typed."""
-    if posix.isatty(descriptor):
-        return b""
-    chunks = []
-    while chunk := posix.read(descriptor, 65536):
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def write_all(descriptor: int, text: str) -> None:
-    """Write to a caller's standard output. Raises `OSError`."""
-    remaining = text.encode()
-    while remaining:
-        remaining = remaining[posix.write(descriptor, remaining) :]
-
-
-def answer(
-    handlers: Mapping[str, Handler], environment: Mapping[str, str], read: Callable[[], bytes], stderr: int = 2
-) -> tuple[int, str]:
-    """The exit status and the output of one execution. `handlers` has a function for each command but VERSION.
-
-    `read` gives the standard input. The calling thread works in the network namespace that it is in.
-    """
-    version = LATEST
-    try:
-        command = environment.get("CNI_COMMAND", "")
-        if command == "VERSION":
-            return 0, _text({"cniVersion": _version_asked_for(read()), "supportedVersions": list(VERSIONS)})
-        if command not in handlers:
-            raise CniError(
-                errors.INVALID_ENVIRONMENT, f"CNI_COMMAND: {command!r} must be {', '.join(handlers)} or VERSION"
-            )
-        config = read_config(read())
-        version = config["cniVersion"]
-        check_environment(command, environment)
-        if version < _SINCE.get(command, version):  # both from VERSIONS, whose order is that of the text
-            raise CniError(
-                errors.INCOMPATIBLE_VERSION, f"cniVersion: {version!r}: {command} came with {_SINCE[command]}"
-            )
-        result = handlers[command](Request(command, environment, config, stderr))
-        return 0, "" if result is None else _result(result, version)
-    except CniError as error:
-        return 1, _failure(version, error)
-    except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return 1, _failure(version, CniError(errors.IO_FAILURE, what))
-    except RecursionError:
-        return 1, _failure(version, CniError(errors.DECODING_FAILURE, "standard input is nested too deeply"))
-    except Exception as error:
-        return 1, _failure(version, CniError(errors.INTERNAL, "a bug in the plugin; please report it", repr(error)))
-
-
-def _version_asked_for(text: bytes) -> str:
-    """VERSION echoes `cniVersion`, and never fails because of its input: the Go plugins do not even read it."""
-    try:
-        asked = codec.loads(text)["cniVersion"]
-    except (ValueError, KeyError, TypeError):
-        return LATEST
-    return asked if asked in VERSIONS else LATEST
 
 
 def read_config(text: bytes) -> Object:
@@ -394,64 +274,3 @@ def _parse_mac(where: str, text: str, code: int) -> bytes:
     if len(text) != 17 or len(digits) != 12 or len(mac) != 6 or mac[0] & 1 or mac == bytes(6):
         raise CniError(code, f"{where}: {text!r} must be one interface's address, such as 0a:58:0a:f4:01:02")
     return mac
-
-
-def is_interface_name(text: str) -> bool:
-    """Whether the kernel accepts it as a link's name: dev_valid_name() in net/core/dev.c."""
-    return (
-        text.isprintable()  # so that it can be encoded as well
-        and 0 < len(text.encode()) < _IFNAMSIZ
-        and text not in {".", ".."}
-        and not any(mark in "/:" or mark.isspace() for mark in text)
-    )
-
-
-def is_identifier(text: str) -> bool:
-    """Whether it may name a network or a container: SPEC.md's `^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`."""
-    body = text.replace("_", "").replace(".", "").replace("-", "")
-    return text[:1].isalnum() and body.isascii() and body.isalnum()
-
-
-def option(config: Object, key: str, kind: type, default: Any, path: str = "") -> Any:
-    """A field of the configuration; `path` leads to its object, for the error. Raises `CniError`."""
-    value = config.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must be {_KINDS[kind]}")
-    if isinstance(value, str) and not value.isprintable():  # no system call takes a NUL or half a character
-        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must have printable characters only")
-    return value
-
-
-def strings(config: Object, key: str, path: str = "") -> list[str]:
-    """A field of the configuration that is a list of strings; empty without it. Raises `CniError`."""
-    values: list[str] = option(config, key, list, [], path)
-    for number, value in enumerate(values):
-        if not isinstance(value, str) or not value.isprintable():
-            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {value!r} must be a printable string")
-    return values
-
-
-_KINDS = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an object"}
-
-
-def _result(result: Object, version: str) -> str:
-    if version != LATEST:
-        from netlab.cni.spec import results
-
-        result = results.write(result, version)
-    return _text({"cniVersion": version, **result})
-
-
-def _text(value: Object) -> str:
-    return codec.dumps(value) + "\n"
-
-
-def _failure(version: str, error: CniError) -> str:
-    # Always one line: messages end up in logs and terminals.
-    msg = error.msg if error.msg.isprintable() else repr(error.msg)[1:-1]
-    value: Object = {"cniVersion": version, "code": error.code, "msg": msg}
-    if error.details:
-        value["details"] = error.details
-    return _text(value)

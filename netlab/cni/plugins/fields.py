@@ -1,0 +1,35 @@
+"""Fields of a configuration, of the type that each must have."""
+
+from __future__ import annotations
+
+from netlab.cni.spec import errors
+from netlab.cni.spec.errors import CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes longer than the rest of an ADD
+    from typing import Any
+
+    from netlab.cni.spec.codec import Object
+
+_KINDS = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an object"}
+
+
+def option(config: Object, key: str, kind: type, default: Any, path: str = "") -> Any:
+    """A field of the configuration; `path` leads to its object, for the error. Raises `CniError`."""
+    value = config.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must be {_KINDS[kind]}")
+    if isinstance(value, str) and not value.isprintable():  # no system call takes a NUL or half a character
+        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must have printable characters only")
+    return value
+
+
+def strings(config: Object, key: str, path: str = "") -> list[str]:
+    """A field of the configuration that is a list of strings; empty without it. Raises `CniError`."""
+    values: list[str] = option(config, key, list, [], path)
+    for number, value in enumerate(values):
+        if not isinstance(value, str) or not value.isprintable():
+            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {value!r} must be a printable string")
+    return values
