@@ -22,6 +22,7 @@ from netlab.capture.session import FOLLOWED, Session
 from netlab.capture.taps import Tap
 from netlab.cli.layout import duration, shortened, width, wrapped
 from netlab.cli.output import escaped_json, warn
+from netlab.counted import counted
 from netlab.visible import visible
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Screen(AbstractContextManager["Screen"]):
         if self._live is not None:
             self._live.start()
         else:
-            click.echo(f"watching {len(self._watch.taps)} taps", err=True)
+            click.echo(f"watching {counted(len(self._watch.taps), 'tap')}", err=True)
         if self._header:
             self._line(self._header, "bold")
         return self
@@ -171,7 +172,8 @@ class Screen(AbstractContextManager["Screen"]):
         drops = sum(self._watch.engine.drops.values())
         behind = f", {session.unfollowed} not followed" if session.unfollowed else ""
         text = (
-            f"{len(self._watch.taps)} taps, {session.frames} frames, {self._shown} lines, {drops} lost{behind}, "
+            f"{counted(len(self._watch.taps), 'tap')}, {counted(session.frames, 'frame')}, "
+            f"{counted(self._shown, 'line')}, {drops} lost{behind}, "
             f"{now - self._began:.0f} s; Ctrl-C ends it"
         )
         style = "bold red" if drops else "reverse"
@@ -183,7 +185,9 @@ class Screen(AbstractContextManager["Screen"]):
         received, drops, gone = engine.received, engine.drops, engine.gone
         lost = sum(drops.values())
         where = f"; in {path}" if path is not None and not self._silent else ""
-        click.echo(f"{session.frames} frames at {len(received)} taps, {lost} lost{where}", err=True)
+        click.echo(
+            f"{counted(session.frames, 'frame')} at {counted(len(received), 'tap')}, {lost} lost{where}", err=True
+        )
         if self._in_full or lost:
             self._tap_by_tap(received, drops, gone)
         if session.unfollowed:

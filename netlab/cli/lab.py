@@ -9,6 +9,7 @@ import click
 
 from netlab.cli.options import lab_option, output_option
 from netlab.cli.output import Progress, raise_all, table, value, warn
+from netlab.counted import counted
 from netlab.errors import NetlabError
 from netlab.lab.lab import Lab, all_labs
 
@@ -66,12 +67,12 @@ def up(
         if manifests:
             from netlab.api.apply import apply
 
-            progress(f"applying {len(manifests)} objects")
+            progress(f"applying {counted(len(manifests), 'object')}")
             apply(lab.client(), manifests, "default", warn)
     finally:
         seconds = progress.done()
     click.echo(
-        f"lab {lab.name}: {made.nodes} nodes, {made.network} network, {made.proxy} proxy, "
+        f"lab {lab.name}: {counted(made.nodes, 'node')}, {made.network} network, {made.proxy} proxy, "
         f"{' and '.join(made.families)}, pod MTU {made.pod_mtu}: up in {seconds:.1f} s"
     )
 

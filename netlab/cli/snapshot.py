@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from netlab.cli.options import lab_option
+from netlab.counted import counted
 from netlab.lab.lab import Lab
 
 
@@ -26,7 +27,7 @@ def save(lab: Lab, file: Path) -> None:
     from netlab.lab.snapshot import save as save_snapshot
 
     header = save_snapshot(lab, file)
-    click.echo(f"lab {lab.name}: {header.objects} objects saved in {file}")
+    click.echo(f"lab {lab.name}: {counted(header.objects, 'object')} saved in {file}")
 
 
 @snapshot.command()
@@ -40,4 +41,7 @@ def restore(lab: Lab, file: Path | None) -> None:
     from netlab.lab.snapshot import restore as restore_snapshot
 
     header = restore_snapshot(lab, file)
-    click.echo(f"lab {lab.name}: {header.objects} objects of {header.time} restored; `netlab up` starts it with them")
+    click.echo(
+        f"lab {lab.name}: {counted(header.objects, 'object')} of {header.time} restored; "
+        "`netlab up` starts it with them"
+    )

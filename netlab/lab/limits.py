@@ -1,4 +1,4 @@
-"""What the machine allows a user, against what a lab needs: said before anything is made."""
+"""Compares what the machine allows a user with what a lab needs, before anything is made."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from netlab.counted import counted
 from netlab.errors import UnsupportedError
 
 _TASKS_OF_A_NODE, _TASKS = 24, 30
-"""Processes and threads: pid 1, kubelet, kube-proxy and the resident CNI's sixteen; and those of the lab itself."""
+"""Processes and threads: a node's (pid 1, kubelet, kube-proxy and the resident CNI's sixteen), and the lab's own."""
 _DESCRIPTORS_OF_A_NODE, _DESCRIPTORS = 8, 100
-"""Of the API server, which has the most: its connections."""
+"""Descriptors of the API server, which has the most: its connections."""
 _MACHINES_BESIDE_NODES = 3
-"""Sets of namespaces: fabric, outside, and one for what is tried and joined."""
+"""Sets of namespaces besides the nodes': fabric, outside, and one for trying and joining."""
 
 _NAMESPACES = ("net", "mnt", "pid", "uts", "ipc")
 
 
 class Limit(NamedTuple):
-    """How much of something may be had, and what there is in use of it."""
+    """A resource: how much a lab needs, and how much is free."""
 
     what: str
     needed: int
@@ -33,17 +34,18 @@ class Limit(NamedTuple):
 
 
 def require(nodes: int) -> None:
-    """Raise `UnsupportedError` if a lab of so many nodes, yet without pods, is beyond a limit of this user's."""
+    """Raise `UnsupportedError` if a lab of so many nodes, without pods, exceeds a limit of this user."""
     for limit in found(nodes):
         if limit.needed > limit.free:
             raise UnsupportedError(
-                f"a lab of {nodes} nodes needs {limit.needed:,} {limit.what}, and {limit.name} leaves {limit.free:,}: "
+                f"a lab of {counted(nodes, 'node')} needs {limit.needed:,} {limit.what}, and {limit.name} leaves "
+                f"{limit.free:,}: "
                 f"{limit.remedy}, or make fewer nodes"
             )
 
 
 def found(nodes: int) -> Iterator[Limit]:
-    """The limits that are set here."""
+    """The limits that apply here."""
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = nodes * _DESCRIPTORS_OF_A_NODE + _DESCRIPTORS
     yield Limit(
@@ -72,7 +74,7 @@ def found(nodes: int) -> Iterator[Limit]:
 
 
 def _own_tasks() -> int:
-    """Processes and threads of this user."""
+    """The number of this user's processes and threads."""
     count = 0
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -83,7 +85,7 @@ def _own_tasks() -> int:
 
 
 def _cgroups() -> Iterator[Path]:
-    """This process's cgroup and those around it, where they limit processes."""
+    """The cgroups that limit the number of processes: this process's own and those above it."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -97,7 +99,7 @@ def _cgroups() -> Iterator[Path]:
 
 
 def _number(path: Path) -> int | None:
-    """What a file says; None for `max`, and where there is none."""
+    """The number in a file; None for `max`, or if there is no such file."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

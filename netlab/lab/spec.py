@@ -1,4 +1,4 @@
-"""What a lab is asked to be: its specification, and the addresses that follow from it. Pure values."""
+"""A lab's specification, and the addresses that follow from it. Pure values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from netlab.counted import counted
 from netlab.errors import UsageError
 
 Network = Literal["vxlan", "routed", "bridge"]
@@ -16,7 +17,7 @@ Family = Literal["IPv4", "IPv6"]
 
 API_VERSION = "netlab/v1"
 MOST_NODES = 100
-"""More nodes than this have no addresses in the plan below, nor room on one machine."""
+"""For more nodes, the plan below has no addresses, and one machine has no room."""
 
 UNDERLAY_MTU = 1500
 VXLAN_OVERHEAD = {"IPv4": 50, "IPv6": 70}
@@ -33,7 +34,7 @@ _NODE_MASK: dict[Family, int] = {"IPv4": 24, "IPv6": 64}
 class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A lab, as `netlab up` or the `spec` of a lab.yaml describes it.
 
-    CIDRs are one per family of `families`, in the same order; left empty they are the defaults of the family.
+    There is one CIDR per family in `families`, in the same order; empty lists mean the defaults.
     """
 
     nodes: int = 3
@@ -57,23 +58,23 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def underlay_family(self) -> Family:
-        """The family in which nodes speak to one another: the primary one."""
+        """The family that nodes use among themselves: the primary one."""
         return self.families[0]
 
     @property
     def pod_mtu(self) -> int:
-        """The MTU of pods in bytes: what the pod network leaves of the underlay's."""
+        """The MTU of pods in bytes: the underlay's, minus the pod network's overhead."""
         return UNDERLAY_MTU - (VXLAN_OVERHEAD[self.underlay_family] if self.network == "vxlan" else 0)
 
     def node_addresses(self, number: int) -> list[str]:
         """The underlay addresses of node `number` (from 1), one per family, the primary first."""
-        # The IPv6 address shows the number in decimal digits, so that node-12 is ::12 to a reader.
+        # The IPv6 address has the number in decimal digits, so that node-12 reads as ::12.
         by_family: dict[Family, str] = {"IPv4": f"192.0.2.{number}", "IPv6": f"2001:db8::{number}"}
         return [by_family[family] for family in self.families]
 
     @property
     def outside_addresses(self) -> list[str]:
-        """The addresses of the outside world's host, one per family."""
+        """The addresses of the outside, one per family."""
         return [_OUTSIDE_ADDRESS[family] for family in self.families]
 
     @property
@@ -109,8 +110,8 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
                 )
             if 2 ** (mask - pods.prefixlen) < self.nodes:
                 raise UsageError(
-                    f"podCIDRs[{index}]: {pods} has {2 ** (mask - pods.prefixlen)} subnets of /{mask}, too few for "
-                    f"{self.nodes} nodes; make it larger, or use a longer nodeCIDRMaskSizes"
+                    f"podCIDRs[{index}]: {pods} has {counted(2 ** (mask - pods.prefixlen), 'subnet')} of /{mask}, too "
+                    f"few for {counted(self.nodes, 'node')}; make it larger, or use a longer nodeCIDRMaskSizes"
                 )
             networks += [(f"podCIDRs[{index}]", pods), (f"serviceCIDRs[{index}]", services)]
         _refuse_overlaps(networks)

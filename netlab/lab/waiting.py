@@ -1,4 +1,4 @@
-"""Waiting for objects: until a condition holds, until they are ready, until they are gone."""
+"""Waits for objects: until a condition holds, until they are ready, or until they are gone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import LabelSelector, Object
 from netlab.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, Resource
 from netlab.api.selectors import from_label_selector
+from netlab.counted import counted
 from netlab.errors import TimedOutError
 from netlab.lab.trouble import is_ready, trouble
 
@@ -22,11 +23,11 @@ _POLL = 0.05
 
 Json = dict[str, Any]
 Met = Callable[[Resource[Object], Json], str]
-"""Of an object: what is still missing, in words; "" when nothing is."""
+"""Returns what an object still lacks, in words; "" if nothing."""
 
 
 class Target(NamedTuple):
-    """An object that is waited for; `namespace` is empty for what is cluster-scoped."""
+    """An object to wait for; `namespace` is empty for a cluster-scoped one."""
 
     resource: Resource[Object]
     namespace: str
@@ -42,7 +43,7 @@ class Target(NamedTuple):
 
 
 def condition(kind: str, status: str = "True") -> Met:
-    """Met when the object has the condition of that type (in any case, as kubectl), with that status."""
+    """Met when the object has the condition of that type (in upper or lower case, as with kubectl) and status."""
 
     def missing(_: Resource[Object], obj: Json) -> str:
         generation = obj.get("status", {}).get("observedGeneration")
@@ -57,7 +58,7 @@ def condition(kind: str, status: str = "True") -> Met:
 
 
 def field(path: str, value: str) -> Met:
-    """Met when a field of the object has that value; `path` is such as `.status.phase`."""
+    """Met when a field of the object has that value; `path` is, for example, `.status.phase`."""
     names = path.removeprefix(".").split(".")
 
     def missing(_: Resource[Object], obj: Json) -> str:
@@ -71,7 +72,7 @@ def field(path: str, value: str) -> Met:
 
 
 def readiness(resource: Resource[Object], obj: Json) -> str:
-    """Met when an object does what it is there for: a pod is Ready or has succeeded, a Deployment is rolled out."""
+    """Met when an object is ready: a pod is Ready or has succeeded, a Deployment is rolled out."""
     status = obj.get("status", {})
     if resource in (PODS, NODES):
         return "" if status.get("phase") == "Succeeded" else condition("Ready")(resource, obj)
@@ -85,9 +86,9 @@ def _missing_replicas(resource: Resource[Object], obj: Json) -> str:
     if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
         return "its controller has not seen it yet"
     if resource is DEPLOYMENTS and (updated := status.get("updatedReplicas", 0)) < wanted:
-        return f"{updated} of {wanted} pods are of its template"
+        return f"{updated} of {wanted} pods have its current template"
     if (surplus := status.get("replicas", 0) - wanted) > 0:
-        return f"{surplus} pods too many, or of an earlier template"
+        return f"{counted(surplus, 'pod')} too many, or with an earlier template"
     available = status.get("availableReplicas", 0)
     return "" if available >= wanted else f"{available} of {wanted} pods are available"
 
@@ -99,10 +100,10 @@ def wait_for(
     timeout: float,
     told: Callable[[Target], None] = lambda _: None,
 ) -> None:
-    """Wait until the condition is met by each of the objects; `told` learns of each.
+    """Wait until each of the objects meets the condition; calls `told` for each.
 
-    Raises `NotFoundError` for one that is not there, `TimedOutError` that says what is missing and why, in the words
-    of the pods that are in trouble.
+    Raises `NotFoundError` for a missing object, `TimedOutError` saying what is missing and why, with the status of pods
+    that are not ready.
     """
     deadline = time.monotonic() + timeout
     for target in targets:
@@ -116,7 +117,7 @@ def wait_for(
 def wait_gone(
     client: BlockingClient, targets: Iterable[Target], timeout: float, told: Callable[[Target], None]
 ) -> None:
-    """Wait until each of the objects is gone. Raises `TimedOutError`."""
+    """Wait until each of the objects is gone; calls `told` for each. Raises `TimedOutError`."""
     deadline = time.monotonic() + timeout
     for target in targets:
         while (obj := _find(client, target)) is not None:
@@ -129,7 +130,7 @@ def wait_gone(
 def targets_of(
     client: BlockingClient, resource: Resource[Object], namespace: str, name: str | None, selector: str
 ) -> list[Target]:
-    """The object of that name or, if that is None, those that a label selector matches ("": all)."""
+    """The object of that name. If that is None: the objects that a label selector matches ("": all)."""
     own = namespace if resource.namespaced else ""
     if name is not None:
         return [Target(resource, own, name)]
@@ -158,7 +159,7 @@ def _what_holds(obj: Json) -> str:
 
 
 def _why(client: BlockingClient, target: Target, obj: Json) -> str:
-    """What the pods of an object say, and its own conditions."""
+    """The reasons from an object's pods, or from its own conditions."""
     said = []
     if target.resource is PODS:
         said = [trouble(msgspec.convert(obj, Pod)).removeprefix(f"{target.name}: ")]

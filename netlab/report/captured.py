@@ -10,6 +10,7 @@ from netlab.capture import pcapng
 from netlab.capture.correlate import Journey, Sighting, journeys, sighting
 from netlab.capture.headers import Flow
 from netlab.capture.taps import Tap
+from netlab.counted import counted
 from netlab.errors import NetlabError
 
 
@@ -38,7 +39,9 @@ def captured(paths: Sequence[Path]) -> Captured:
         found = (sighting(frame.tap, frame.time, frame.outgoing, frame.data) for frame in recording.frames)
         seen |= dict.fromkeys(each for each in found if each is not None)
         troubles += [
-            f"{path.name}: {lost} packets were lost at {tap.name}" for tap, lost in recording.drops.items() if lost
+            f"{path.name}: {counted(lost, 'packet')} lost at {tap.name}"
+            for tap, lost in recording.drops.items()
+            if lost
         ]
     return Captured(list(taps), list(_directed(journeys(seen))), troubles)
 

@@ -43,11 +43,6 @@ def scrolled(content: Markup, label: str, least: float | None = None) -> Markup:
     return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
-def words(count: int, what: str) -> str:
-    """`1 hop`, `2 hops`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
 def duration(nanoseconds: int) -> str:
     """Nanoseconds in a readable unit: `47 µs`, `1.20 ms`, `3.05 s`."""
     if abs(nanoseconds) < 1_000_000:

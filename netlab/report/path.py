@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal
 
+from netlab.counted import counted
 from netlab.report import decisions, layers, page, picture, steps
 from netlab.report.markup import Markup, element
 from netlab.report.picture import Picture
@@ -61,10 +62,10 @@ def _header(trace: Trace) -> Markup:
         if trace.agrees
         else page.badge("Not as predicted" if trace.predicted else "Nothing was predicted", "bad")
     )
-    facts = [page.words(len(trace.hops), "hop")]
+    facts = [counted(len(trace.hops), "hop")]
     if trace.hops:
         facts.append(f"{page.duration(trace.hops[-1].nanoseconds)} on the way")
-    facts.append(f"reply: {page.words(len(trace.reply), 'hop')}" if trace.reply else "no reply")
+    facts.append(f"reply: {counted(len(trace.reply), 'hop')}" if trace.reply else "no reply")
     differences = element("ul", (element("li", each) for each in trace.differences), class_="differences")
     return element(
         "header",
@@ -155,7 +156,7 @@ def _comparison(trace: Trace, expected: Path | None) -> Markup:
     others = [path for path in trace.predicted if path is not expected]
     alternatives = element(
         "details",
-        element("summary", f"{page.words(len(others), 'other path')} that the state allows"),
+        element("summary", f"{counted(len(others), 'other path')} that the state allows"),
         element("ul", (element("li", _summary(path)) for path in others)),
     )
     return element(
@@ -244,7 +245,7 @@ def _verdicts(expected: Path, trace: Trace) -> list[Markup]:
 def _summary(path: Path) -> str:
     said = f"{path.verdict.outcome}, {path.verdict.node}: {path.verdict.reason}"
     return (
-        f"to {steps.end(path.hops[-1].dst, path.hops[-1].dport)} by {page.words(len(path.hops), 'hop')}: {said}"
+        f"to {steps.end(path.hops[-1].dst, path.hops[-1].dport)} by {counted(len(path.hops), 'hop')}: {said}"
         if path.hops
         else said
     )

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from netlab.counted import counted
 from netlab.report import ladder, page, picture, steps
 from netlab.report.markup import Child, Markup, element
 from netlab.report.messages import Message
@@ -142,7 +143,7 @@ def _map(best: Overview, at: int, check: str, names: Mapping[str, str]) -> Marku
 
 def _facts(result: Result) -> str:
     passed = sum(check.status == "passed" for check in result.checks)
-    count = page.words(len(result.checks), "check")
+    count = counted(len(result.checks), "check")
     return f"{configuration(result)} · {passed} of {count} passed in {result.seconds:.1f} s"
 
 
@@ -207,7 +208,7 @@ def _topic(expected: str, observed: str) -> str:
 def _figure(packets: Packets, id_: str, title: str) -> Markup:
     links = [element("a", link.rpartition("/")[2], href=link, class_="mono") for link in packets.links]
     count = len(packets.messages)
-    said = [page.words(count, "packet") if count else "no packets"]
+    said = [counted(count, "packet") if count else "no packets"]
     if count > ladder.MOST:
         said.append(f"the first {ladder.MOST} are drawn")
     if count and packets.silent:
@@ -278,7 +279,7 @@ def index_page(rows: Sequence[Row], seconds: float, when: str) -> str:
             element("p", "netlab scenario run", class_="eyebrow"),
             element("h1", "What the packets did"),
             element("p", page.badge(said, _VERDICTS[worst([result.status for result in results])][1]), class_="badges"),
-            element("p", f"{page.words(len(results), 'run')} in {seconds:.0f} s, {when}", class_="facts"),
+            element("p", f"{counted(len(results), 'run')} in {seconds:.0f} s, {when}", class_="facts"),
             element("ul", (_failure(*each) for each in failed), class_="differences") if failed else None,
         ),
         element("section", page.scrolled(_verdicts(rows, labs), "verdicts"), class_="card index"),
@@ -333,7 +334,7 @@ def _verdict(row: Row, labs: Sequence[str]) -> Markup:
 
 def _cell(result: Result, href: str) -> Markup:
     passed, count = sum(check.status == "passed" for check in result.checks), len(result.checks)
-    what = f"{_VERDICTS[result.status][0]}: {passed} of {page.words(count, 'check')} passed in {result.seconds:.1f} s"
+    what = f"{_VERDICTS[result.status][0]}: {passed} of {counted(count, 'check')} passed in {result.seconds:.1f} s"
     said = "" if result.status == "skipped" else f" {passed}/{count}"
     return element(
         "td", element("a", _mark(result.status), said, href=href, title=what), class_=f"cell {result.status}"

@@ -18,6 +18,7 @@ from netlab.api.errors import ApiError
 from netlab.api.media_types import MERGE_PATCH
 from netlab.api.resources import DEPLOYMENTS, PODS, SERVICES
 from netlab.capture.pcapng import SUFFIX
+from netlab.counted import counted
 from netlab.errors import NotFoundError, TimedOutError
 from netlab.lab import barrier, revisions
 from netlab.lab.lab import Lab
@@ -87,7 +88,7 @@ class Context:
 
     def pods(self, selector: str, count: int) -> list[Pod]:
         """The pods with these labels (`app=web`), by name, once `count` of them are ready."""
-        found = self._await(lambda: self._list_pods(selector), count, f"{count} pods with {selector}")
+        found = self._await(lambda: self._list_pods(selector), count, f"{counted(count, 'pod')} with {selector}")
         return [self._host_of(pod) for pod in sorted(found, key=lambda pod: pod.metadata.name)]
 
     def unready_pod(self, name: str) -> Pod:

@@ -16,6 +16,7 @@ import msgspec
 from netlab.api import resources
 from netlab.api.apply import target_paths
 from netlab.api.manifests import load_documents
+from netlab.counted import counted
 from netlab.errors import NotFoundError, UsageError
 from netlab.lab.fields import convert
 from netlab.lab.paths import scenarios_dir
@@ -54,7 +55,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def lacking(self, spec: LabSpec, family: Family) -> str:
         """What a lab lacks for a run in the family: `network vxlan, not routed`; empty if it fits."""
         if spec.nodes < self.nodes:
-            return f"{self.nodes} nodes, not {spec.nodes}"
+            return f"{counted(self.nodes, 'node')}, not {spec.nodes}"
         for what, wanted, present in (
             ("network", self.networks, spec.network),
             ("proxy", self.proxies, spec.proxy),

@@ -12,6 +12,7 @@ from netlab.capture.engine import Engine, Source
 from netlab.capture.packets import Packet, decode, select
 from netlab.capture.pcapng import Writer
 from netlab.capture.taps import Tap
+from netlab.counted import counted
 from netlab.errors import NetlabError, NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.networks import Networks
@@ -35,7 +36,7 @@ class Recording:
         found = pcapng.read(self.path)
         lost = found.drops.get(self.tap, 0)
         if lost:
-            raise NetlabError(f"{self.path}: {lost} packets of {self.tap.name} were lost during the capture")
+            raise NetlabError(f"{self.path}: {counted(lost, 'packet')} of {self.tap.name} lost during the capture")
         decoded = (decode(frame.data, frame.time) for frame in found.frames if frame.tap == self.tap)
         return [packet for packet in decoded if packet is not None]
 

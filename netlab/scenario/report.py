@@ -9,6 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.text import Text
 
+from netlab.counted import counted
 from netlab.lab.lab import Lab
 from netlab.lab.spec import Family
 from netlab.scenario.checks import Check
@@ -53,7 +54,7 @@ class Account(Observer):
         self._name = scenario.name
         self._print()
         self._print((scenario.name, "bold"), f"  {scenario.header.title}")
-        self._print((f"  {spec.network}, {spec.proxy}, {family}; lab {lab.name}, {_count(spec.nodes, 'node')}", "dim"))
+        self._print((f"  {spec.network}, {spec.proxy}, {family}; lab {lab.name}, {counted(spec.nodes, 'node')}", "dim"))
         self._progress(f"{scenario.name}: making its objects")
 
     def checking(self, check: Check) -> None:
@@ -111,7 +112,7 @@ class Account(Observer):
         parts = [f"{count} {status}" for status, count in counts.items() if count]
         self._print()
         self._print(
-            (f"{_count(len(results), 'run')}: {', '.join(parts)}", _MARKS[worst([r.status for r in results])][1]),
+            (f"{counted(len(results), 'run')}: {', '.join(parts)}", _MARKS[worst([r.status for r in results])][1]),
             f" in {seconds:.1f} s; packets in {_short(pcap_dir)}/ (tshark -r FILE, or Wireshark)",
         )
 
@@ -133,7 +134,3 @@ def _short(path: Path) -> Path:
     """A path, relative to the current directory if it is below it."""
     path = path.absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

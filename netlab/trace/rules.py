@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow
+from netlab.counted import counted
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink, Set
 from netlab.proxy.nftables.layout import TABLE
@@ -241,7 +242,7 @@ def _service(kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, 
     name = f"Service {target.service}, {field} {target.policy}"
     if kind == "DNAT":
         count = len(target.cluster or target.local) if target.short_cut else len(target.endpoints)
-        return f"{name}: one of {count} endpoint{'s' if count != 1 else ''}"
+        return f"{name}: one of {counted(count, 'endpoint')}"
     if kind == "SNAT":
         hairpin = met[0] == met[2]
         return f"{name}: masqueraded{', a pod that reaches itself (hairpin)' if hairpin else ''}"

@@ -77,7 +77,7 @@ def test_a_block_that_was_broken_off_leaves_what_it_took(tmp_path: Path, error: 
 def test_what_was_lost_is_told_of_its_interface_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     pcapng.write(path, [], taps=[LO, VETH], drops={LO: 3})
-    with pytest.raises(NetlabError, match=r"a\.pcapng: 3 packets of ns/pod lo were lost"):
+    with pytest.raises(NetlabError, match=r"a\.pcapng: 3 packets of ns/pod lo lost"):
         _ = Recording(path, LO).packets
     assert Recording(path, VETH).packets == []
 

@@ -31,6 +31,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"nodeCIDRMaskSizes": [15]}, "nodeCIDRMaskSizes[0]: 15"),
     ({"nodeCIDRMaskSizes": [31]}, "nodeCIDRMaskSizes[0]: 31"),
     ({"podCIDRs": ["10.244.0.0/23"], "nodes": 3}, "has 2 subnets of /24, too few for 3 nodes"),
+    ({"podCIDRs": ["10.244.0.0/24"], "nodes": 2}, "has 1 subnet of /24, too few for 2 nodes"),
     ({"maxPods": 0}, "maxPods"),
 ]
 

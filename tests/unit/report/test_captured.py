@@ -45,5 +45,5 @@ def test_troubles_are_told(tmp_path: Path, files: list[Path]) -> None:
     found = captured([files[0], junk])
     assert found.taps == [CLIENT]
     assert found.journeys == []
-    assert found.troubles[0] == "client.pcapng: 7 packets were lost at lesson/client eth0"
+    assert found.troubles[0] == "client.pcapng: 7 packets lost at lesson/client eth0"
     assert "not a pcapng file" in found.troubles[1]

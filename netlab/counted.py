@@ -1,0 +1,6 @@
+"""Counted nouns in messages."""
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`; for nouns whose plural ends in s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
