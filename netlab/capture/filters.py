@@ -158,4 +158,4 @@ def _tcpdump() -> str:
 
 def _last_words(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("tcpdump: ") if lines else "it said nothing"
+    return lines[-1].removeprefix("tcpdump: ") if lines else "tcpdump gives no reason"

@@ -1,8 +1,8 @@
-"""Waiting until every node has put in force what has been done until now.
+"""Waits until every node has put all changes so far in force.
 
-What is done by the API reaches the packets in two steps: controllers act upon it (a Deployment's pods, a Service's
-EndpointSlices), and every node's kube-proxy and agent of the pod network put in force what all of them wrote. Each
-tells the resourceVersion up to which it has done its part (netlab.lab.revisions): no guess how long that takes.
+A change in the API reaches the packets in two steps: controllers act on it (a Deployment's pods, a Service's
+EndpointSlices), and every node's kube-proxy and agent of the pod network put the results in force. Each publishes the
+resourceVersion up to which it has done its part (netlab.lab.revisions), so there is no need to guess how long it takes.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from netlab.lab.lab import Lab
 
 TIMEOUT = 60.0
-"""Seconds that are more than enough: it takes some milliseconds where nothing happens."""
+"""Seconds, more than enough: it takes a few milliseconds if nothing happens."""
 
 _ROUNDS = 8
-"""The longest chain of controllers that act upon each other's changes is shorter: Deployment, ReplicaSet, pod, node,
-EndpointSlice. In a lab where something always changes the end of the chain is not waited for beyond that."""
+"""More than the longest chain of controllers that act on each other's changes: Deployment, ReplicaSet, pod, node,
+EndpointSlice. In a lab where something always changes, the barrier waits for no more rounds."""
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.001, 0.02
 _ASK_AGAIN = 0.25
-"""Seconds after which watches are told again: one that has just been opened anew was not there before."""
+"""Seconds before another progress request: a watch that was reopened since has missed the last one."""
 
 
 class Lag(NamedTuple):
-    """A component that has not put in force what it should have; `node` is empty for the controller manager's."""
+    """A component that lags behind the wanted revision; `node` is empty for the controller manager."""
 
     component: str
     node: str
     revision: int
-    """How far it is. 0: it does not run, or has only just started."""
+    """How far it is; 0 if it does not run, or has only just started."""
     wanted: int
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Lag(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the waiting came to: the revision that is in force everywhere, but for those that lag."""
+    """The result of waiting: the revision that is in force everywhere except on those that lag."""
 
     revision: int
     standings: dict[str, Standing]
@@ -58,10 +58,10 @@ class Outcome:
 
 
 def wait(lab: Lab, timeout: float = TIMEOUT, *, excused: Collection[str] = ()) -> int:
-    """Wait until all that has been done until now is in force on all nodes; the revision that is.
+    """Wait until everything so far is in force on all nodes. Returns the revision in force.
 
-    `excused` are components that are not waited for. Raises `TimedOutError` naming what lags after `timeout` seconds,
-    and as `Lab.require_up`.
+    `excused` are components not to wait for. Raises `TimedOutError` naming what lags after `timeout` seconds, and what
+    `Lab.require_up` raises.
     """
     outcome = look(lab, timeout, excused=excused)
     if outcome.lags:
@@ -72,7 +72,7 @@ def wait(lab: Lab, timeout: float = TIMEOUT, *, excused: Collection[str] = ()) -
 
 
 def look(lab: Lab, timeout: float, *, excused: Collection[str] = ()) -> Outcome:
-    """Wait for that as long, and say who lags then. Raises as `Lab.require_up`."""
+    """Wait in the same way, but return what lags instead of raising. Raises what `Lab.require_up` raises."""
     return _Barrier(lab, time.monotonic() + timeout, frozenset(excused)).pass_()
 
 
@@ -86,14 +86,14 @@ class _Barrier:
 
     def pass_(self) -> Outcome:
         wanted, acted = self._controllers_acted()
-        # Controllers that never rest are always a little behind: once they have acted, only the nodes count.
+        # Controllers that are always busy are always a little behind: once they have acted, only the nodes count.
         names = set(self._read()) - ({CONTROLLER_MANAGER} if acted else set())
         in_force = acted and self._reached(wanted, names)
         standings = self._read()
         return Outcome(wanted, standings, [] if in_force else self._lags(standings, wanted, names))
 
     def _controllers_acted(self) -> tuple[int, bool]:
-        """Wait until what controllers do because of all that was done is done, too: the revision then, and whether."""
+        """Wait until controllers have acted on everything so far. Returns the revision then, and whether they have."""
         for _ in range(_ROUNDS):
             before = self._read()[CONTROLLER_MANAGER].writes
             wanted = self._progress()
@@ -104,7 +104,7 @@ class _Barrier:
         return self._progress(), True
 
     def _reached(self, wanted: int, names: Collection[str]) -> bool:
-        """Wait until these components are at a revision; whether they are."""
+        """Wait until these components are at a revision. Returns False on timeout."""
         pause, ask_at = _FIRST_PAUSE, time.monotonic() + _ASK_AGAIN
         behind = set(names) - self._excused
         while True:
@@ -122,14 +122,14 @@ class _Barrier:
             pause = min(pause * 2, _LAST_PAUSE)
 
     def _progress(self) -> int:
-        """The API's present revision, of which all watches are told. Raises as `Lab.require_up`."""
+        """The API's current revision, after telling all watches. Raises what `Lab.require_up` raises."""
         while True:
             left = self._deadline - time.monotonic()
             try:
                 answer = self._client.request("POST", PROGRESS, timeout=max(left, _ASK_AGAIN))
                 return int(answer["resourceVersion"])
             except ApiUnavailableError:
-                self._lab.require_up()  # else the API server is being started again
+                self._lab.require_up()  # if it is, the API server is being restarted
                 if left < 0:
                     raise
                 time.sleep(_LAST_PAUSE)

@@ -1,4 +1,4 @@
-"""The components of the cluster: what each is given, and in which machine it runs."""
+"""The components of the cluster: the configuration of each, and the machine in which it runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 _SYNC_SHARE, _QUICKEST_SYNC = 0.02, 0.1
-"""Seconds between a proxy's syncs in the long run, for each node of the lab, and at least: the proxies of all nodes
-share this machine. Few nodes need not be as slow as fifty, which have upstream's second."""
+"""The minimum seconds between a proxy's syncs, per node of the lab, and its lower bound: all proxies share this
+machine. A lab of fifty nodes has upstream's second; with fewer nodes syncs can be more frequent."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """A process of the cluster: `body` runs in it, in the namespaces of `machine`, until it is ended."""
+    """A process of the cluster: it runs `body` in the namespaces of `machine` until it is ended."""
 
     name: str
     machine: str
@@ -33,7 +33,7 @@ class Component:
 
 
 def preload_cni() -> None:
-    """Load what the resident CNI processes need, and no more: they are forked before the daemon grows."""
+    """Load only what the resident CNI processes need: they are forked before the daemon grows."""
     from netlab.cni.plugins.call import PLUGINS, handlers
     from netlab.cni.plugins.resident.serve import main  # noqa: F401
 
@@ -42,7 +42,7 @@ def preload_cni() -> None:
 
 
 def preload() -> None:
-    """Load what the other components need, once, before they are forked."""
+    """Load what the other components need once, before they are forked."""
     import uvloop  # noqa: F401
 
     import netlab.cni.runtime.install
@@ -86,11 +86,11 @@ def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
 
 
 def resident_cni(node: str) -> Component:
-    """The resident process that saves the CNI executables their start."""
+    """The resident process to which CNI executables hand over, which saves starting the plugin."""
 
     def body() -> None:
         if "uvloop" in sys.modules:
-            # Started again, when the daemon has preloaded and is ten times its first size: not a fork of that.
+            # A restart: by now the daemon is ten times as large, so execute a new interpreter instead of a fork.
             code = (
                 f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
                 "from netlab.cni.plugins.resident.serve import main; main()"
@@ -147,7 +147,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
 
 
 def _install_cni_plugins() -> Path:
-    """The node's CNI_PATH, in its own /run: executables that name this interpreter start a sixth faster."""
+    """Install the node's CNI_PATH in its /run: executables that name this interpreter start a sixth faster."""
     from netlab.cni.plugins.resident.client import BUILT
     from netlab.cni.runtime.install import install_plugins
 
@@ -159,7 +159,7 @@ def _install_cni_plugins() -> Path:
 
 
 def proxy_config(spec: LabSpec, node: str) -> ProxyConfig:
-    """How a node's kube-proxy works."""
+    """The configuration of a node's kube-proxy."""
     from netlab.proxy.config import HEALTHZ, METRICS, ProxyConfig
 
     return ProxyConfig(
@@ -188,7 +188,7 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
     def body() -> None:
         import asyncio
 
-        # Not uvloop, which fails the input of a program that ends without reading it (nft, iptables-save).
+        # Not uvloop: it fails when a program ends without reading its input (nft, iptables-save).
         asyncio.run(serve())
 
     return Component(kube_proxy(node), node, body)

@@ -1,8 +1,8 @@
-"""The lab's daemon: builds the topology, then forks the components and starts again those that end.
+"""The lab's daemon: builds the topology, then forks the components and restarts those that end.
 
-It loads everything once and forks, because importing is what starting a component costs. It runs in the fabric
-machine and is supervised by it: when it is killed its components die with it, pods go on, and its successor finds
-machines and wires in place.
+It loads everything once and forks, because most of a component's start is importing. The fabric machine runs and
+supervises it: when it is killed its components die with it, pods keep running, and its successor finds machines and
+wires in place.
 
     python -m netlab.lab.daemon DIRECTORY
 """
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _ensure_machines(paths: LabPaths, spec: LabSpec) -> dict[str, int]:
-    """Start the machines that are missing; a pidfd of each one's pid 1."""
+    """Start the machines that are missing. Returns a pidfd of each machine's pid 1."""
     pidfds = {}
     with Machine(paths.machine_socket(FABRIC)) as fabric:
         present = fabric.state().machines
@@ -96,14 +96,14 @@ class _Child:
     backoff: Backoff = RESTART
     pid: int | None = None
     last_exit_code: int = 0
-    """As a shell gives it: 128+n when signal n ended it."""
+    """The exit code as in a shell: 128+n when signal n ended it."""
     due: float = 0.0
-    """When it is to be started again, on the monotonic clock; meaningful while `pid` is None."""
+    """When to restart it, on the monotonic clock; only meaningful while `pid` is None."""
 
 
 @dataclass
 class Supervisor:
-    """Forks components into their machines and starts again those that end."""
+    """Forks components into their machines and restarts those that end."""
 
     paths: LabPaths
     pidfds: dict[str, int]
@@ -112,7 +112,7 @@ class Supervisor:
 
     def start(self, component: Component) -> None:
         """Start a component for the first time."""
-        # From here on nothing that is loaded is garbage: children share these pages until one of them writes to them.
+        # Exclude what is loaded from garbage collection: children share these pages until one of them writes to them.
         gc.freeze()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         child = _Child(component, time.monotonic())
@@ -120,7 +120,7 @@ class Supervisor:
         self._fork(child)
 
     def run(self) -> None:
-        """Start again what ends, for ever."""
+        """Restart what ends, forever."""
         self._publish()
         pace = logfiles.Pace(looked=time.monotonic(), free=0)
         while True:
@@ -155,7 +155,7 @@ class Supervisor:
         component = child.component
         pidfd = self.pidfds[component.machine]
         home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        # Joining a pid namespace is for one's children only: this process stays where it is.
+        # Joining a pid namespace affects only future children: this process stays where it is.
         syscalls.setns(pidfd, syscalls.CLONE_NEWPID)
         child.pid = os.fork()
         if child.pid == 0:
@@ -176,7 +176,7 @@ class Supervisor:
             os.dup2(output, 1)
             os.dup2(output, 2)
             syscalls.setns(pidfd, _JOINED)
-            # Those of all other machines too: with each node there would be more of them in every component.
+            # Close the pidfds of all other machines too: otherwise every component would have one for each node.
             os.closerange(3, 0x7FFFFFFF)
             component.body()
             status = 0
@@ -222,7 +222,7 @@ class Supervisor:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """What a TaskGroup failed of: the first of a group."""
+    """The cause of a TaskGroup's failure: the first error of a group."""
     return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 

@@ -1,4 +1,4 @@
-"""Files of people's own, such as lab.yaml: what is wrong with a field, and what it may be instead."""
+"""Errors in users' files, such as lab.yaml: what is wrong with a field, and what is allowed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PATH = re.compile(r" - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 
 
 def convert(values: Any, kind: type[T]) -> T:
-    """A struct whose fields are plain values or lists of them.
+    """Convert to a struct whose fields are plain values or lists of them.
 
-    Raises `UsageError` that names the field and says what is expected there.
+    Raises `UsageError` naming the field and what is expected.
     """
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UsageError("expected fields, each with its value")

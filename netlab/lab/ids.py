@@ -1,7 +1,7 @@
-"""The ids of this host that root's labs live under: a range for each lab, which no other lab and nobody else has.
+"""The ids of this host that root's labs use: each lab has its own range, which no other lab and no other user has.
 
-A range in use is a symbolic link in a directory of this boot, FIRST -> the lab's directory: made whole or not at all
-by one system call. The lab remembers its range across boots in a file.
+A range in use is a symbolic link in a directory of this boot, FIRST -> the lab's directory: one system call makes it
+wholly or not at all. The lab remembers its range across boots in a file.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from netlab.machine.userns import IdRange
 _REGISTRY = Path("/run/netlab/ids")
 _COUNT = 65536
 _POOL = range(0x40000000, 0x6FFF0000, _COUNT)
-"""Where systemd has containers' ids (systemd.io/UIDS-GIDS), above what shadow-utils hands out (login.defs(5))."""
+"""systemd's range for containers (systemd.io/UIDS-GIDS), above the ids that shadow-utils assigns (login.defs(5))."""
 _ROOTS = frozenset({"lock", "monitor.pid", "machine.pid", "ids"})
-"""Files of a lab that are this host's root's alone."""
+"""Files of a lab that belong to this host's root."""
 
 _Ranges = list[tuple[str, int, int]]
-"""Owner, first, and the one after the last."""
+"""Owner, first id, and the id after the last."""
 
 
 def take(directory: Path) -> IdRange:
-    """A range for the lab in `directory`, to be called by root.
+    """Take a range for the lab in `directory`. Only root may call this.
 
-    A root that is itself in a user namespace of a few ids has none to give: its labs are its own, as an ordinary
-    user's are. Raises `ExhaustedError` when there is none left, `OSError`.
+    A root in a user namespace with few ids has no ranges to give: like an ordinary user's, its labs run under its own
+    id. Raises `ExhaustedError` when there is no range left, and `OSError`.
     """
     users, groups = _subordinate(Path("/etc/subuid")), _subordinate(Path("/etc/subgid"))
     here = [_mapped("uid"), _mapped("gid")]
@@ -48,7 +48,7 @@ def take(directory: Path) -> IdRange:
             remembered = _remembered(directory)
             if remembered in own or (remembered in pool and not _overlaps(remembered, [*users, *groups])):
                 free = itertools.chain([remembered], free)
-            # One whose lab was removed by hand is free, too.
+            # A range whose lab was removed by hand is free too.
             mine = next((first for first in free if first not in taken or not taken[first].is_dir()), None)
             if mine is None:
                 raise ExhaustedError("every range of ids for root's labs is taken: `netlab down` gives one back")
@@ -60,7 +60,7 @@ def take(directory: Path) -> IdRange:
 
 
 def of(directory: Path) -> IdRange | None:
-    """The range that the lab in `directory` has in this boot, if it has one."""
+    """The range of the lab in `directory` in this boot, or None."""
     with contextlib.suppress(OSError):
         for entry in _REGISTRY.iterdir():
             if entry.is_symlink() and entry.readlink() == directory:
@@ -69,7 +69,7 @@ def of(directory: Path) -> IdRange | None:
 
 
 def give_back(directory: Path) -> None:
-    """A lab is no more: its range is free. One that had none is none the worse."""
+    """Free the range of a lab that is gone, if it had one."""
     if os.geteuid() != 0 or not _REGISTRY.is_dir():
         return
     with contextlib.suppress(OSError), _registry() as registry:
@@ -79,7 +79,7 @@ def give_back(directory: Path) -> None:
 
 
 def hand_over(directory: Path, ids: IdRange) -> None:
-    """Have a lab's files belong to its root, but for those by which this host's root finds and ends it."""
+    """Change the owner of a lab's files to its root, except those by which this host's root finds and ends it."""
     for folder, _, names, descriptor in os.fwalk(directory, follow_symlinks=False):
         os.chown(descriptor, ids.first, ids.first)
         for name in names:
@@ -89,10 +89,10 @@ def hand_over(directory: Path, ids: IdRange) -> None:
 
 
 def require_intact(directory: Path) -> None:
-    """Raise `UsageError` when a link stands in the directory of a lab that is down, which netlab never makes.
+    """Raise `UsageError` for a symbolic link in the directory of a lab that is down: netlab never makes one.
 
-    The lab's root could make one; this host's root, who starts the lab again, would write where it leads. A directory
-    that cannot be read has no links for anybody.
+    The lab's root could make one, and this host's root would write to its target when it restarts the lab. A directory
+    that cannot be read passes: no link in it can be followed.
     """
     with contextlib.suppress(OSError):
         for path in (directory, *directory.iterdir()):
@@ -101,7 +101,7 @@ def require_intact(directory: Path) -> None:
 
 
 def _remembered(directory: Path) -> int:
-    """The range of an earlier boot, so that files need no new owner; the lab may have written anything there."""
+    """The range of an earlier boot, so that files need no new owner. The lab may have written anything there."""
     try:
         return int((directory / "ids").read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -109,7 +109,7 @@ def _remembered(directory: Path) -> int:
 
 
 def _own_ranges(users: _Ranges, groups: _Ranges) -> list[int]:
-    """The firsts of the ranges that are root's by /etc/subuid and /etc/subgid."""
+    """The first ids of root's ranges in /etc/subuid and /etc/subgid."""
     of_root = [[each for each in listed if each[0] in ("root", "0")] for listed in (users, groups)]
     return [
         first
@@ -120,7 +120,7 @@ def _own_ranges(users: _Ranges, groups: _Ranges) -> list[int]:
 
 
 def _subordinate(path: Path) -> _Ranges:
-    """The owners and ranges of a file of subuid(5)."""
+    """The owners and ranges in a subuid(5) file."""
     found = []
     with contextlib.suppress(OSError):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -149,7 +149,7 @@ def _overlaps(first: int, ranges: _Ranges) -> bool:
 
 @contextlib.contextmanager
 def _registry() -> Iterator[Path]:
-    """The registry, while nobody else changes it."""
+    """Lock the registry for the duration of the block."""
     _REGISTRY.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(_REGISTRY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""A lab as the command line sees it: brought up, looked at, taken down."""
+"""A lab as the command line sees it: bring it up, look at it, take it down."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MONITORS_ENVIRONMENT = ("PATH", "LANG", "NETLAB_HOME")
 _GRACE = 10.0
 _POLL = 0.01
 _SYNC = 1.0
-"""Seconds for the nodes to catch up before they are said to lag; it takes milliseconds."""
+"""Seconds for the nodes to catch up before they are reported as lagging; it takes milliseconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Lab:
         return self.paths.name
 
     def exists(self) -> bool:
-        """Whether there is anything of this lab, up or not."""
+        """Whether anything of this lab exists, up or not."""
         try:
             return self.paths.directory.is_dir()
         except OSError as error:
             raise startup.explained(error, self.paths.directory) from error
 
     def is_up(self) -> bool:
-        """Whether the lab's processes live: whether its lock is held."""
+        """Whether the lab's processes are alive: whether its lock is held."""
         try:
             descriptor = os.open(self.paths.lock, os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -78,7 +78,7 @@ class Lab:
             return False
 
     def spec(self) -> LabSpec:
-        """What the lab was asked to be."""
+        """The lab's specification."""
         return self.paths.read_spec()
 
     def client(self) -> BlockingClient:
@@ -95,7 +95,7 @@ class Lab:
         return Machine(self.paths.machine_socket(name))
 
     def require_up(self) -> None:
-        """Raise `NotFoundError` for a lab that is not there, `UnavailableError` for one whose processes are gone."""
+        """Raise `NotFoundError` if the lab does not exist, `UnavailableError` if its processes have ended."""
         if not self.exists():
             others = ", ".join(lab.name for lab in all_labs())
             raise NotFoundError(
@@ -108,13 +108,14 @@ class Lab:
             )
 
     def up(self, spec: LabSpec | None, progress: Callable[[str], None], *, privileged: bool | None = None) -> LabSpec:
-        """Bring the lab up and wait until all nodes are Ready; what it is made of comes back.
+        """Bring the lab up and wait until all nodes are Ready. Returns its specification.
 
-        A lab whose processes have ended is started again from its stored objects; `spec` None takes what is stored,
-        or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or a lab that
-        is down. `privileged` has root's lab run without a user namespace, as root of this host; None is as it was.
+        A lab whose processes have ended is restarted from its stored objects; with `spec` None it has the stored
+        specification, or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or
+        a lab that is down. With `privileged`, root's lab runs without a user namespace, as root of this host; None
+        keeps the lab's setting.
 
-        Raises `ConflictError` when it is up already or was another lab before, `UnsupportedError` when the machine
+        Raises `ConflictError` when it is up already or has another specification, `UnsupportedError` when the machine
         lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready.
         """
         if privileged and os.geteuid() != 0:
@@ -141,7 +142,7 @@ class Lab:
         return wanted
 
     def _prepare(self, spec: LabSpec | None) -> bool:
-        """Write the lab down; whether it is a new one."""
+        """Create the lab's files, unless it exists. Returns whether it is new."""
         if self.is_up():
             raise ConflictError(f"lab {self.name} is up already: take another --name, or `netlab down` first")
         ids.require_intact(self.paths.directory)
@@ -172,7 +173,7 @@ class Lab:
         return True
 
     def _require_own(self) -> None:
-        """Raise `UsageError` when the directory is there and no lab's: it is not netlab's to remove."""
+        """Raise `UsageError` if the directory exists and is not a lab: netlab must not remove it."""
         if os.path.lexists(self.paths.directory) and not self.paths.is_labs():
             raise UsageError(
                 f"{self.paths.directory} exists but is not a lab, and is left alone; use another --name, or set "
@@ -192,7 +193,7 @@ class Lab:
                 pass_fds=[write_end],
                 start_new_session=True,
                 cwd="/",
-                # Containers are forks of it, and show its environment in /proc: the caller's secrets stay out.
+                # Containers are forks of it and show its environment in /proc: leave the caller's secrets out.
                 env={name: os.environ[name] for name in _MONITORS_ENVIRONMENT if name in os.environ},
             )
         finally:
@@ -202,14 +203,14 @@ class Lab:
             with os.fdopen(read_end, "rb") as ready:
                 answer = ready.read()
         except BaseException:
-            # It may not have told anybody its pid yet: only we know of it. It ends with all that it has started.
+            # It may not have recorded its pid yet, so only this process can end it, and everything that it started.
             monitor.terminate()
             monitor.wait()
             raise
         if answer == process.READY:
             return
         if not answer:
-            reason = startup.last_words(self.paths, "monitor") or "it said nothing"
+            reason = startup.last_words(self.paths, "monitor") or "it left no message"
             raise UnavailableError(f"lab {self.name}: its monitor died at the start: {reason}")
         failure = json.loads(answer)
         error = NetlabError(failure["error"])
@@ -217,10 +218,9 @@ class Lab:
         raise error
 
     def down(self) -> bool:
-        """Take the lab down: no process, namespace, mount or file of it is left. Whether there was anything.
+        """Take the lab down: no process, namespace, mount or file of it remains. Returns whether there was anything.
 
-        Raises `NetlabError` when something cannot be ended or removed, naming it, and `UsageError` when the directory
-        is no lab's.
+        Raises `NetlabError` naming what cannot be ended or removed, and `UsageError` if the directory is not a lab.
         """
         if not self.exists():
             return False
@@ -232,7 +232,7 @@ class Lab:
         shutil.rmtree(self.paths.directory, onerror=_raise_unless_gone)
         ids.give_back(self.paths.directory)
         if "NETLAB_HOME" not in os.environ:
-            # The default home is netlab's own; one that the user chose is the user's.
+            # The default home belongs to netlab; one that the user chose belongs to the user.
             with contextlib.suppress(OSError):
                 home().rmdir()
         return True
@@ -242,7 +242,7 @@ class Lab:
         deadline = time.monotonic() + _GRACE
         self._end_recorded()
         while self.is_up():
-            # Between the monitor's first breath and its pid on disk: it is there any moment, or fails.
+            # The monitor has just started, and will record its pid at any moment, or fail.
             self._end_recorded()
             if time.monotonic() > deadline:
                 raise NetlabError(
@@ -251,7 +251,7 @@ class Lab:
             time.sleep(_POLL)
 
     def _end_recorded(self) -> None:
-        """End the monitor, and wait for the machine, which dies with it whatever became of the monitor."""
+        """End the monitor and the machine, which dies with the monitor, and wait for both."""
         machine = process.open_recorded(self.paths.machine_pid)
         monitor = process.open_recorded(self.paths.monitor_pid)
         for pidfd in (monitor, machine):
@@ -260,10 +260,10 @@ class Lab:
                     process.end(pidfd, _GRACE)
 
     def wait_synced(self, timeout: float = 60.0) -> int:
-        """Wait until all that has been done until now is in force on all nodes; the API's revision that is.
+        """Wait until everything so far is in force on all nodes. Returns the API's revision in force.
 
-        What controllers do because of it (a Deployment's pods, a Service's EndpointSlices) is in force then, too.
-        Raises `TimedOutError` naming the nodes and components that lag after `timeout` seconds, and how far they are.
+        This includes what controllers do as a result (a Deployment's pods, a Service's EndpointSlices). Raises
+        `TimedOutError` naming the nodes and components that lag after `timeout` seconds, and how far they are.
         """
         from netlab.lab import barrier
 
@@ -296,7 +296,7 @@ class Lab:
         return found
 
     def _add_progress(self, found: dict[str, Any]) -> None:
-        """What of the API's revisions each node has put in force, and who lags."""
+        """Add the API's revision that each node has put in force, and what lags."""
         from netlab.lab import barrier, revisions
 
         outcome = barrier.look(self, _SYNC)
@@ -337,7 +337,7 @@ class Lab:
 
 
 def all_labs() -> list[Lab]:
-    """Every lab of this user, up or not, by name. Raises as `require_home` does."""
+    """Every lab of this user, up or not, by name. Raises what `require_home` raises."""
     try:
         folders = sorted(require_home().iterdir())
     except OSError:
@@ -347,6 +347,6 @@ def all_labs() -> list[Lab]:
 
 
 def _raise_unless_gone(_function: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:
-    # A process that is just ending may remove its own file meanwhile.
+    # A process that is ending may have removed its own file.
     if not isinstance(info[1], FileNotFoundError):
         raise NetlabError(f"{path}: cannot be removed: {getattr(info[1], 'strerror', info[1])}") from info[1]

@@ -1,7 +1,7 @@
 """The lab's log files, kept from filling the disk.
 
 Their writers hold them open and append, so no file is renamed or emptied. The file system takes back the part before
-the last LIMIT bytes (FALLOC_FL_PUNCH_HOLE, fallocate(2)), and what is written meanwhile stays.
+the last LIMIT bytes (FALLOC_FL_PUNCH_HOLE, fallocate(2)), and what is written in the meantime stays.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ LIMIT = 10 * 1024 * 1024
 """Bytes of a file's end that are kept (kubelet's containerLogMaxSize). A file with twice as many is shortened."""
 
 GLANCE = 0.25
-"""Seconds between two looks at the room on the disk."""
+"""Seconds between checks of the free space on the disk."""
 LOOK = 5.0
-"""Seconds between two looks at the files."""
+"""Seconds between checks of the files."""
 _BURST = 64 * 1024 * 1024
-"""Bytes of the disk that, once gone, have the files looked at sooner."""
+"""If the free space shrinks by this many bytes, the files are checked sooner."""
 
 _BLOCK = 4096
 _UNIT = 512
-"""Of st_blocks (stat(2))."""
+"""The unit of st_blocks (stat(2))."""
 _CHUNK = 1024 * 1024
 
 
 @dataclass
 class Pace:
-    """When to look at the files: a scan of a thousand pods' folders takes too long to do it all the time."""
+    """When to check the files: scanning the folders of a thousand pods takes too long to do it all the time."""
 
     looked: float
     free: int
 
     def is_due(self, now: float, free: int) -> bool:
-        """Whether to look now, given the monotonic time in seconds and the free bytes of the disk."""
+        """Whether to check now, given the monotonic time in seconds and the free bytes of the disk."""
         self.free = max(self.free, free)
         if now - self.looked < LOOK and self.free - free < _BURST:
             return False
@@ -55,7 +55,7 @@ def free(folder: Path) -> int:
 
 
 def bound(folder: Path, limit: int = LIMIT) -> None:
-    """Shorten the log files in a folder and its subfolders that are too large. Files may vanish meanwhile."""
+    """Shorten the log files in a folder and its subfolders that are too large. Files may vanish in the meantime."""
     for each in _folders(folder):
         for entry in _entries(each):
             with contextlib.suppress(FileNotFoundError):
@@ -73,13 +73,13 @@ def kept(path: Path, limit: int = LIMIT) -> tuple[bytes, int]:
         text = file.read(max(0, size - first))
     end = first + len(text)
     if first or text.startswith(b"\0"):
-        # The rest of a line; or of all, if there is but one.
+        # Drop the rest of a line, unless it is the only one.
         text = text.partition(b"\n")[2] or text.lstrip(b"\0")
     return text, end
 
 
 def grown(path: Path, offset: int, poll: float) -> Iterator[bytes]:
-    """What is appended to a log file, until the file is removed; asks every `poll` seconds."""
+    """What is appended to a log file, until the file is removed; checks every `poll` seconds."""
     with path.open("rb") as file, contextlib.suppress(FileNotFoundError):
         while True:
             if path.stat().st_size < offset:
@@ -94,7 +94,7 @@ def grown(path: Path, offset: int, poll: float) -> Iterator[bytes]:
 
 
 def _data(descriptor: int, offset: int) -> int:
-    """Where, from an offset on, a file has data: behind the hole, or at its end."""
+    """The offset of the next data in a file: after the hole, or at the end of the file."""
     try:
         return os.lseek(descriptor, offset, os.SEEK_DATA)
     except OSError as error:
@@ -110,7 +110,7 @@ def _shorten(path: Path, length: int) -> None:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        # NFS before 4.2, say, has no holes.
+        # Some file systems, such as NFS before 4.2, have no holes.
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)

@@ -1,10 +1,10 @@
 """The lab monitor: the one process of a lab in the host's pid namespace.
 
 It holds the lab's lock, starts the first machine and the services in it, and waits. The machine dies with it, and
-everything in the lab with the machine: ending this process, even by SIGKILL, is how a lab ends.
+everything in the lab dies with the machine: ending this process, even by SIGKILL, ends the lab.
 
-Every container of the lab is a fork of a fork of it, and pays for each library that it has mapped: what is not needed
-before the first machine is loaded after it.
+Every container of the lab descends from it by forks, and pays for each library that it has mapped. What the first
+machine does not need is therefore loaded later.
 
     python -m netlab.lab.monitor DIRECTORY READY_FD
 """
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class _Ended(BaseException):
-    """SIGTERM: the lab is to end."""
+    """SIGTERM: the lab should end."""
 
 
 def main() -> None:
-    """Run the monitor until the lab ends; the outcome of the start goes to READY_FD."""
+    """Run the monitor until the lab ends; writes the outcome of the start to READY_FD."""
     paths = LabPaths(Path(sys.argv[1]))
     ready = int(sys.argv[2])
     os.set_inheritable(ready, False)
@@ -69,7 +69,7 @@ def main() -> None:
         process.ended(alive, None)
     except BaseException as error:
         if alive >= 0:
-            # Not left to our own death: whoever waits for this process waits for all of the lab.
+            # Do not leave this to our own death: a process that waits for this one expects the whole lab to be gone.
             process.end(alive, 0.0)
             process.ended(alive, None)
         _fail(paths, ready, error)
@@ -92,7 +92,7 @@ def _fail(paths: LabPaths, ready: int, error: BaseException) -> NoReturn:
 
 
 def _hold_lock(paths: LabPaths) -> None:
-    # Never closed: the lock is held by this process, and by its children, until the last of them is gone.
+    # Never closed: this process and its children hold the lock until the last of them has ended.
     descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,7 +101,7 @@ def _hold_lock(paths: LabPaths) -> None:
 
 
 def _begin_boot(paths: LabPaths) -> None:
-    """Drop what tells of an earlier boot, and name the time that begins."""
+    """Remove what is left of an earlier boot, and set a new boot id."""
     paths.make([])
     for socket in paths.machine_socket(FABRIC).parent.iterdir():
         socket.unlink()
@@ -110,7 +110,7 @@ def _begin_boot(paths: LabPaths) -> None:
 
 
 def _forget_nodes(paths: LabPaths, spec: LabSpec) -> None:
-    """Drop the configuration of nodes that are gone, as their reboot would."""
+    """Remove the nodes' configuration of an earlier boot, as a reboot would."""
     import shutil
 
     shutil.rmtree(paths.nodes, ignore_errors=True)
@@ -121,7 +121,7 @@ def _end_on_signal() -> None:
     def end(_signal: int, _frame: object) -> None:
         raise _Ended
 
-    # What the caller of `netlab up` ignores, as nohup(1) has it, is no matter of the lab's processes.
+    # Signals that the caller of `netlab up` ignores, as under nohup(1), do not concern the lab's processes.
     signals.handle_by_default(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE})
     signals.unblock_all()
     signal.signal(signal.SIGTERM, end)
@@ -130,7 +130,7 @@ def _end_on_signal() -> None:
 
 
 def _take_ids(paths: LabPaths) -> IdRange | None:
-    """The ids of root's lab, whose files are handed over to them; None of an ordinary user's, or a privileged one."""
+    """The ids for root's lab, which get its files; None for an ordinary user's lab, or a privileged one."""
     if os.geteuid() != 0 or paths.privileged.exists():
         return None
     taken = ids.take(paths.directory)
@@ -148,7 +148,7 @@ def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
 def _start_services(paths: LabPaths) -> None:
     from netlab.machine.client import Machine
 
-    # This interpreter's folder first: the CNI plugins start `python3`, and a version manager's shim costs 20 ms a call.
+    # This interpreter's folder first: CNI plugins start `python3`, and a version manager's shim costs 20 ms per call.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {"PATH": path, "LANG": "C.UTF-8"}
     python = [sys.executable, "-m"]

@@ -1,4 +1,4 @@
-"""Whose an address is: what the packets of a lab are told by."""
+"""The owners of addresses, to show a lab's packets with names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from netlab.lab.selection import Objects
 
 
 class Names:
-    """Pods, machines and Services by their addresses, as of one reading of the API's objects."""
+    """Pods, machines and Services by their addresses, at the time when the API's objects were read."""
 
     def __init__(self, objects: Objects, outside: Iterable[str] = ()) -> None:
         self._owners: dict[bytes, str] = {}
         self._services: dict[tuple[bytes, int, str], str] = {}
         self._virtual: dict[bytes, str] = {}
-        """Services by the addresses that only they have."""
+        """Services by the addresses that no other Service has."""
         for address in outside:
             self._owners[packed(address)] = OUTSIDE
         nodes = [
@@ -51,9 +51,9 @@ class Names:
                         self._services[own, port.nodePort, port.protocol] = service.key
 
     def owner(self, address: bytes) -> str:
-        """The pod (NAMESPACE/NAME) or machine whose address it is; empty if that is not known.
+        """The pod (NAMESPACE/NAME) or machine with this address; empty if unknown.
 
-        What is of a node's pod network and no pod's is the node's: the addresses of its bridge and its tunnel.
+        An address in a node's pod subnet that no pod has belongs to the node: to its bridge or its tunnel.
         """
         if address not in self._owners:
             known = ipaddress.ip_address(address)
@@ -61,20 +61,20 @@ class Names:
         return self._owners[address]
 
     def known(self) -> dict[str, str]:
-        """What every address is called: as `owner` has it, or `NAMESPACE/NAME (Service)`."""
+        """The name of every address: its `owner`, or `NAMESPACE/NAME (Service)`."""
         services = {address: f"{service} (Service)" for (address, _, _), service in self._services.items()}
-        # A node's tunnel has the first address of its pod network, the bridge of its pods the second.
+        # A node's tunnel has the first address of its pod subnet, the bridge of its pods the second.
         own = {network[number].packed: name for network, name in self._networks for number in (0, 1)}
         return {address_text(address): name for address, name in (own | services | self._owners).items()}
 
     def service(self, address: bytes, port: int, protocol: int) -> str:
-        """The Service (NAMESPACE/NAME) that is dialled there; empty if it is none."""
+        """The Service (NAMESPACE/NAME) with this address and port; empty if there is none."""
         return self._services.get((address, port, protocol_name(protocol)), "")
 
     def called(self, address: bytes, port: int, protocol: int) -> str:
-        """One end of a connection by name, as short as can be: `web-1:8080`, `svc/web.shop:80`, `node-1`.
+        """One end of a connection by its shortest name: `web-1:8080`, `svc/web.shop:80`, `node-1`.
 
-        What is in the namespace default goes without it. Where no name is known it is the address.
+        The namespace default is left out. Without a known name it is the address.
         """
         owner = self.owner(address).removeprefix("default/")
         service = self.service(address, port, protocol) or self._virtual.get(address, "")
@@ -86,7 +86,7 @@ class Names:
         return f"{owner}:{port}" if port else owner
 
     def cause(self, before: Headers, after: Headers, change: Change) -> Change:
-        """A change with what makes it, if that is known."""
+        """A change with its cause, if known."""
         kind = change.kind
         if kind in ("DNAT", "un-DNAT"):
             address, port = (before.destination, before.dport) if kind == "DNAT" else (after.source, after.sport)

@@ -1,4 +1,4 @@
-"""Work in any network namespace of a lab that is up: done by one child process, which moves between them."""
+"""Runs functions in any network namespace of a running lab, in one child process that moves between them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NS_GET_NSTYPE = 0xB703
 class Network:
     """A network namespace of a lab: a machine's own (`owner` is `machine`), or that of a pod on it.
 
-    A pod's `owner` is its NAMESPACE/NAME; `sandbox` is what its machine calls the namespace.
+    A pod's `owner` is its NAMESPACE/NAME; `sandbox` is the machine's name for the namespace.
     """
 
     machine: str
@@ -42,10 +42,11 @@ class Network:
 
 
 class Networks:
-    """The network namespaces of a lab, each entered by a function that runs in a child process.
+    """The network namespaces of a lab. A child process enters them to run functions.
 
-    An ordinary user who enters the lab's user namespace cannot leave it again, so it is the child that goes there;
-    this process moves nowhere. Make it while the process is single-threaded, and `close` it (or use it as a block).
+    An ordinary user's process cannot leave the lab's user namespace once it has entered, so the child goes there and
+    this process stays where it is. Create it while the process is single-threaded, and `close` it (or use it as a
+    context manager).
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -69,15 +70,15 @@ class Networks:
         self.close()
 
     def close(self) -> None:
-        """End the child; sockets that were made live on. Repeated, it does nothing."""
+        """End the child; sockets that it made stay open. May be called again."""
         self._envoy.close()
 
     def listed(self) -> list[Network]:
-        """The namespaces that there are now: the machines' first, then those of pods; the fabric's is the first.
+        """The current namespaces: the fabric's, those of the other machines, then those of pods.
 
         Raises `UnavailableError` when the lab has ended.
         """
-        from netlab.node.sandboxes import pod_uid, sandbox_attempt  # it takes 0.1 s
+        from netlab.node.sandboxes import pod_uid, sandbox_attempt  # takes 0.1 s
 
         found = self.machines()
         pods = {
@@ -87,35 +88,35 @@ class Networks:
         for node in self._nodes:
             with self._lab.machine(node) as machine:
                 sandboxes = machine.state().sandboxes
-            # Of two of one pod the older is being removed. One whose pod is no longer known is, too.
+            # If a pod has two, the older one is being removed. So is one whose pod is no longer known.
             latest = {pod_uid(each): each for each in sorted(sandboxes, key=sandbox_attempt)}
             found += [Network(node, pods[uid], sandbox) for uid, sandbox in sorted(latest.items()) if uid in pods]
         return found
 
     def machines(self) -> list[Network]:
-        """Those of the machines, the fabric's first."""
+        """The machines' namespaces, the fabric's first."""
         return [Network(name, name) for name in self._machines]
 
     def run(self, network: Network, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """What a function of some module returns when it is called there; whatever it raises is raised here.
+        """Call a module's function in the namespace; return what it returns, raise what it raises.
 
-        Arguments and result are pickled; a result that is a socket arrives as one. Raises `NotFoundError` when the
-        namespace is gone.
+        Arguments and result are pickled, but a socket can be returned. Raises `NotFoundError` when the namespace is
+        gone.
         """
         result: T = self._envoy.call("run", network, function, args, kwargs)
         return result
 
     def numbers(self, network: Network, others: Sequence[Network]) -> dict[int, Network]:
-        """Which namespaces stand behind the numbers that links of `network` give as those of their peers.
+        """The namespaces by the ids that links of `network` give for those of their peers.
 
-        The kernel numbers a namespace when another has something to do with it (netnsid, Linux 4.0); namespaces that
-        have no number there, or are gone, are left out.
+        The kernel gives a namespace an id within another that refers to it (netnsid, Linux 4.0). Namespaces that have
+        no id there, or are gone, are left out.
         """
         found: dict[int, Network] = self._envoy.call("numbers", network, list(others))
         return found
 
     def socket(self, network: Network, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket that belongs to that namespace. Raises `OSError` as socket(2) does there."""
+        """A socket that belongs to that namespace. Raises `OSError` from socket(2) there."""
         return self.run(network, socket.socket, family, kind, protocol)
 
     def _introduce(self, machine: str) -> None:
@@ -128,7 +129,7 @@ class Networks:
 
 
 class _There:
-    """What moves, in the child."""
+    """The object in the child."""
 
     def __init__(self) -> None:
         self._machines: dict[str, int] = {}
@@ -137,9 +138,9 @@ class _There:
 
     def introduce(self, machine: str, pidfd: int) -> None:
         if not self._machines:
-            # The fabric's, which comes first, is the parent of all the lab's namespaces.
+            # The fabric's user namespace, which comes first, owns all the lab's namespaces.
             join(pidfd, syscalls.CLONE_NEWNET)
-            # The change of user namespace has cleared it.
+            # Again: the kernel clears it when the user namespace changes.
             syscalls.set_parent_death_signal(signal.SIGKILL)
         self._machines[machine] = pidfd
         syscalls.setns(pidfd, syscalls.CLONE_NEWNET)
@@ -171,7 +172,7 @@ class _There:
         if not network.sandbox:
             yield self._namespaces[network.machine]
             return
-        # Not kept: a descriptor would keep the namespace of a pod that is gone, interfaces and all.
+        # Not kept open: a descriptor would keep the namespace of a deleted pod, with its interfaces.
         descriptor = _opened(self._machines[network.machine], f"/run/netns/cni-{network.sandbox}", network.owner)
         try:
             yield descriptor
@@ -180,12 +181,12 @@ class _There:
 
 
 def _opened(machine: int, path: str, owner: str) -> int:
-    """A descriptor of a namespace that is a file of a machine's mount namespace."""
+    """A descriptor of a namespace that is pinned to a file in a machine's mount namespace."""
     opened: list[int | OSError] = []
 
     def look() -> None:
         try:
-            # Of a thread that shares no root and working directory with others, the mount namespace can be changed.
+            # Only a thread that does not share root and working directory may change its mount namespace.
             syscalls.unshare(_CLONE_FS)
             syscalls.setns(machine, syscalls.CLONE_NEWNS)
             opened.append(_open_namespace(path))
@@ -203,7 +204,7 @@ def _opened(machine: int, path: str, owner: str) -> int:
 def _open_namespace(path: str) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Before it is mounted, and when it no longer is, the file is an empty one for a moment.
+        # For a moment before mounting and after unmounting, it is an empty file.
         fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
     except OSError:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Where a lab keeps what it has: one directory, and nothing outside it."""
+"""Where a lab keeps its files: one directory, and nothing outside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CNI_BIN_DIR = Path("/run/netlab/cni/bin")
 """A node's CNI plugins."""
 
 CNI_DATA_DIR = Path("/run/netlab/cni")
-"""A node's CNI state, reservations and cached results: in the node's own /run, which ends with the node as they do."""
+"""A node's CNI state (reservations and cached results): in the node's /run, because both end with the node."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _OWN = re.compile(
@@ -48,10 +48,10 @@ class LabPaths:
 
     @classmethod
     def of(cls, name: str) -> LabPaths:
-        """The paths of the lab called `name`, beneath `$NETLAB_HOME` or the user's default.
+        """The paths of the lab called `name`, below `$NETLAB_HOME` or the user's default.
 
-        Raises `UsageError` for a name that is not a DNS label, or a directory too long for a Unix socket, and as
-        `require_home` does.
+        Raises `UsageError` for a name that is not a DNS label, or a directory too long for a Unix socket, and what
+        `require_home` raises.
         """
         if not _NAME.fullmatch(name):
             raise UsageError(f"lab name {name!r} is not a DNS label; use lower-case letters, digits and '-', up to 32")
@@ -71,12 +71,12 @@ class LabPaths:
 
     @property
     def spec(self) -> Path:
-        """What was asked for: the LabSpec."""
+        """The lab's specification (LabSpec)."""
         return self.directory / "lab.json"
 
     @property
     def lock(self) -> Path:
-        """Locked (flock) for as long as the lab is up."""
+        """Locked (flock) while the lab is up."""
         return self.directory / "lock"
 
     @property
@@ -86,12 +86,12 @@ class LabPaths:
 
     @property
     def api_socket(self) -> Path:
-        """The Kubernetes API."""
+        """The socket of the Kubernetes API."""
         return self.directory / "api.sock"
 
     @property
     def guard(self) -> Path:
-        """Where the lab monitor is asked who a caller is."""
+        """The socket on which the lab monitor vouches for callers."""
         return self.directory / GUARD
 
     @property
@@ -101,12 +101,12 @@ class LabPaths:
 
     @property
     def privileged(self) -> Path:
-        """There if the lab runs without a user namespace, as root of this host."""
+        """Exists if the lab runs without a user namespace, as root of this host."""
         return self.directory / "privileged"
 
     @property
     def boot_id(self) -> Path:
-        """A name for the time from this start of the lab to its end, as a kernel's boot id is."""
+        """An id for this run of the lab, from its start to its end, like the kernel's boot id."""
         return self.directory / "boot_id"
 
     @property
@@ -135,12 +135,12 @@ class LabPaths:
 
     @property
     def logs(self) -> Path:
-        """What the components and the containers print."""
+        """The output of components and containers."""
         return self.directory / "logs"
 
     @property
     def pod_logs(self) -> Path:
-        """What the containers print."""
+        """The output of containers."""
         return self.logs / "pods"
 
     def machine_socket(self, machine: str) -> Path:
@@ -149,7 +149,7 @@ class LabPaths:
 
     @property
     def nodes(self) -> Path:
-        """What each node is configured with."""
+        """The nodes' configuration."""
         return self.directory / "nodes"
 
     def cni_conf_dir(self, node: str) -> Path:
@@ -164,7 +164,7 @@ class LabPaths:
             self.cni_conf_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def is_labs(self) -> bool:
-        """Whether the directory is a lab's, be it half made or half removed: it has nothing that is not of a lab."""
+        """Whether the directory is a lab, perhaps half made or half removed: it contains only files of a lab."""
         if self.directory.is_symlink() or not self.directory.is_dir():
             return False
         return self.spec.exists() or all(_OWN.fullmatch(path.name) for path in self.directory.iterdir())
@@ -196,7 +196,7 @@ def home() -> Path:
 
 
 def require_home() -> Path:
-    """The directory of all labs. Raises `UsageError` when it cannot be one, or is not this user's to enter.
+    """The directory of all labs. Raises `UsageError` if it cannot be one, or this user may not enter it.
 
     It need not exist.
     """
@@ -212,12 +212,12 @@ def require_home() -> Path:
 
 
 def cni_plugin_dir() -> Path:
-    """The CNI_PATH: `cni_plugins/` of the checkout, or its copy in an installed package."""
+    """The CNI_PATH: `cni_plugins/` in the checkout, or its copy in an installed package."""
     checkout = PACKAGE.parent / "cni_plugins"
     return checkout if checkout.is_dir() else PACKAGE / "data" / "cni_plugins"
 
 
 def scenarios_dir() -> Path:
-    """The scenarios that come with netlab: of the checkout, or their copy in an installed package."""
+    """The scenarios that come with netlab: in the checkout, or their copy in an installed package."""
     checkout = PACKAGE.parent / "scenarios"
     return checkout if checkout.is_dir() else PACKAGE / "data" / "scenarios"

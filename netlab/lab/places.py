@@ -1,4 +1,4 @@
-"""The places of a lab where something can be run: a pod's container, a node, the outside world, the fabric."""
+"""The places in a lab where commands can run: a pod's container, a node, the outside world, the fabric."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Place:
     container_id: str | None = None
 
     def open(self, lab: Lab) -> int:
-        """A pidfd of the place's pid 1, through which its namespaces are entered. The caller closes it."""
+        """A pidfd of the place's pid 1, for entering its namespaces. The caller closes it."""
         with lab.machine(self.machine) as machine:
             return machine.open(self.container_id)
 
@@ -43,10 +43,10 @@ class Place:
 
 
 def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Place:
-    """The place that a person means by POD, pod/POD, node/NAME, outside or fabric.
+    """The place for POD, pod/POD, node/NAME, outside or fabric.
 
-    Raises `NotFoundError` naming near ones, `UsageError` for a container of what has none, `UnavailableError` for a
-    container that does not run.
+    Raises `NotFoundError` naming similar names, `UsageError` for a container of a machine, `UnavailableError` for a
+    container that is not running.
     """
     kind, _, name = place.rpartition("/")
     if place in (OUTSIDE, FABRIC) or kind == "node":
@@ -61,7 +61,7 @@ def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Plac
 
 
 def find_pod(client: BlockingClient, name: str, namespace: str) -> Pod:
-    """A pod by name. Raises `NotFoundError` naming near ones."""
+    """A pod by name. Raises `NotFoundError` naming similar names."""
     try:
         return msgspec.convert(client.request("GET", PODS.object_path(namespace, name)), Pod)
     except ApiError as error:
@@ -74,7 +74,7 @@ def find_pod(client: BlockingClient, name: str, namespace: str) -> Pod:
 
 
 def choose_container(pod: Pod, container: str | None) -> str:
-    """The container's name: the one asked for, or the pod's first. Raises `NotFoundError`."""
+    """The container's name: the given one, or the pod's first. Raises `NotFoundError`."""
     names = [c.name for c in (*pod.spec.containers, *pod.spec.initContainers)]
     if container is None:
         return names[0]

@@ -1,4 +1,4 @@
-"""Processes remembered across commands: by pid and start time, so that a reused pid is never mistaken."""
+"""Processes remembered across commands by pid and start time, so that a reused pid is never confused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from netlab import files
 
 READY = b"ready"
-"""What the lab monitor writes once the lab's first machine and its services run."""
+"""What the lab monitor writes once the lab's first machine and its services are running."""
 
 _START_TIME_FIELD = 21
-"""starttime, counted from 0 (proc(5)); the second field, in parentheses, may itself hold spaces."""
+"""The index of starttime, from 0 (proc(5)). The second field, in parentheses, may contain spaces."""
 
 
 def _start_time(pid: int) -> str | None:
@@ -25,15 +25,15 @@ def _start_time(pid: int) -> str | None:
 
 
 def record(path: Path, pid: int) -> None:
-    """Write down a process; replaces what stood there, atomically."""
+    """Record a process in a file, atomically replacing an earlier record."""
     files.replace(path, f"{pid} {_start_time(pid)}\n")
 
 
 def open_recorded(path: Path) -> int | None:
-    """A pidfd of the process written down at `path`; None if it has ended, or nothing is written there.
+    """A pidfd of the process recorded at `path`; None if it has ended, or there is no record.
 
-    What somebody else has written down there counts only for that user's own processes: a lab may write to its
-    directory, and is not to have root end what it likes.
+    A record written by another user is valid only for that user's own processes: a lab can write to its directory, and
+    must not make root end arbitrary processes.
     """
     try:
         with path.open(encoding="ascii") as file:
@@ -51,7 +51,7 @@ def open_recorded(path: Path) -> int | None:
 
 
 def ended(pidfd: int, timeout: float | None) -> bool:
-    """Whether the process has ended, waiting for at most `timeout` seconds, or without end."""
+    """Whether the process has ended, after waiting at most `timeout` seconds (None: without limit)."""
     return bool(select.select([pidfd], [], [], timeout)[0])
 
 

@@ -1,4 +1,4 @@
-"""When a lab that starts is up: when every node is Ready."""
+"""Waits until a starting lab is up: until every node is Ready."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ PATIENCE = 60.0
 
 _POLL = 0.01
 _LOOK = 0.5
-"""Seconds between two looks whether something has failed."""
+"""Seconds between checks whether something has failed."""
 
 _TROUBLES = frozenset({("Ready", "False"), (NETWORK_UNAVAILABLE, "True")})
-"""Conditions of a node that is not Ready."""
+"""The conditions that say why a node is not Ready."""
 
 
 def is_ready(node: dict[str, Any], boot_id: str) -> bool:
-    """Whether a node is Ready in this boot of the lab: the stored objects of a lab that ended still say so too."""
+    """Whether a node is Ready in this boot of the lab; the stored Node of an earlier boot may also say Ready."""
     return _registered(node, boot_id) and ("Ready", "True") in {(c["type"], c["status"]) for c in _conditions(node)}
 
 
 def wait_ready(paths: LabPaths, spec: LabSpec, progress: Callable[[str], None], is_up: Callable[[], bool]) -> None:
-    """Wait until all nodes are Ready; `progress` is told how many are.
+    """Wait until all nodes are Ready; reports to `progress` how many are.
 
-    Raises at once, with its reason, what will not become better by waiting; `TimedOutError` when none becomes Ready
-    for PATIENCE.
+    Raises at once for a failure that waiting cannot repair, with its reason; raises `TimedOutError` when no further
+    node becomes Ready for PATIENCE.
     """
     boot_id = paths.boot_id.read_text(encoding="ascii")
     lacking = dict.fromkeys(spec.node_names, "it has not registered")
@@ -62,7 +62,7 @@ def wait_ready(paths: LabPaths, spec: LabSpec, progress: Callable[[str], None], 
 
 
 def _changes(paths: LabPaths) -> Iterator[dict[str, Any] | None]:
-    """Every node, and again when it changes; None now and then while nothing does."""
+    """Every node, and again whenever it changes; None from time to time if nothing changes."""
     client = BlockingClient(paths.api_socket)
     while True:
         try:
@@ -90,7 +90,7 @@ def _note(node: dict[str, Any], boot_id: str, lacking: dict[str, str]) -> None:
 
 
 def _raise_unsupported_network(node: dict[str, Any]) -> None:
-    """Raise what keeps a node from having a pod network, if it is a lack of the machine's: waiting would not help."""
+    """Raise the reason why a node has no pod network, if the machine lacks something: waiting would not help."""
     for condition in _conditions(node):
         unsupported = condition.get("reason") == UnsupportedError.__name__
         if unsupported and (condition["type"], condition["status"]) == (NETWORK_UNAVAILABLE, "True"):
@@ -101,7 +101,7 @@ def _timed_out(paths: LabPaths, spec: LabSpec, lacking: dict[str, str]) -> Timed
     node, reason = next(iter(lacking.items()))
     said = startup.last_words(paths, f"kubelet-{node}")
     return TimedOutError(
-        f"lab {paths.name}: {spec.nodes - len(lacking)} of {spec.nodes} nodes ready, and no further one in "
+        f"lab {paths.name}: {spec.nodes - len(lacking)} of {spec.nodes} nodes ready, and no more in the last "
         f"{PATIENCE:.0f} s: {node}: {reason}{f' ({said})' if said else ''}"
     )
 

@@ -1,8 +1,8 @@
 """How far each component has followed the API: the resourceVersion that it has put in force.
 
-A component has a file in the lab's directory and writes two numbers into it: no one asks, and it costs one system
-call. It holds a lock (flock) on the file for as long as it lives, so that the number of one that has ended does not
-count; its successor begins with a file of its own, at 0. One that hangs no longer moves.
+Each component writes two numbers into a file in the lab's directory: that costs one system call and needs no requests.
+It holds a lock (flock) on the file while it is alive, so that the number of a process that has ended does not count;
+its successor begins with a new file, at 0. The number of a process that hangs no longer changes.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 
 
 def kube_proxy(node: str) -> str:
-    """The name of a node's kube-proxy."""
+    """The component name of a node's kube-proxy."""
     return f"kube-proxy-{node}"
 
 
 def network_agent(node: str) -> str:
-    """The name of a node's agent of the pod network, which is part of the kubelet's process."""
+    """The component name of a node's agent of the pod network, which is part of the kubelet's process."""
     return f"pod-network-{node}"
 
 
 class Standing(NamedTuple):
-    """How far a component is: the resourceVersion up to which it has acted upon everything, and what it has changed.
+    """How far a component is: the resourceVersion up to which it has acted on everything.
 
-    `writes` counts its own changes of objects by then. A component that does not run has 0 of both.
+    `writes` counts its own changes of objects until then. For a component that does not run, both are 0.
     """
 
     revision: int = 0
@@ -46,16 +46,16 @@ class Standing(NamedTuple):
 
 
 class Publisher:
-    """The file of a component that has just started. It is the component's until its process ends."""
+    """The file of a component that has just started; it is valid until the process ends."""
 
     def __init__(self, path: Path) -> None:
-        """A file that cannot be made is logged; the component then never counts as having followed."""
+        """If the file cannot be made, that is logged, and the component counts as not running."""
         self._path = path
         self._descriptor: int | None = None
         fresh = path.with_name(f"{path.name}.new")
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            # The one before is replaced only when this one is locked and at 0: no number of another process is ours.
+            # Replace the old file only with one that is locked and at 0, so that no other process's number is read.
             fresh.unlink(missing_ok=True)
             descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ class Publisher:
             log.error("%s cannot be made: %s", path, error.strerror)
 
     def publish(self, revision: int, writes: int = 0) -> None:
-        """Say how far the component is. A failure is logged."""
+        """Publish how far the component is. A failure is logged."""
         if self._descriptor is None:
             return
         try:
@@ -76,7 +76,7 @@ class Publisher:
 
 
 def read(path: Path) -> Standing:
-    """How far the component of a file is; nowhere if it does not run."""
+    """How far the component with this file is; zeros if it does not run."""
     with contextlib.suppress(OSError, ValueError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb"):
@@ -94,7 +94,7 @@ def _is_locked(descriptor: int) -> bool:
 
 
 def _stable(descriptor: int) -> bytes:
-    """What is in the file, and was there twice: the kernel may show half of a write."""
+    """The file's content, read until two reads agree: the kernel may show half of a write."""
     seen = os.pread(descriptor, _LENGTH, 0)
     while (again := os.pread(descriptor, _LENGTH, 0)) != seen:
         seen = again
@@ -102,6 +102,6 @@ def _stable(descriptor: int) -> bytes:
 
 
 def read_all(paths: LabPaths, nodes: Sequence[str]) -> dict[str, Standing]:
-    """How far what serves these nodes is, by component: the controller manager, and each node's proxy and agent."""
+    """How far each component is, by name: the controller manager, and each node's proxy and agent."""
     names = [CONTROLLER_MANAGER, *(name(node) for node in nodes for name in (kube_proxy, network_agent))]
     return {name: read(paths.revision(name)) for name in names}

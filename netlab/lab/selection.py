@@ -1,4 +1,4 @@
-"""What of a lab a capture is about: which taps, and which packets there. Pure, but for reading the API's objects."""
+"""What a capture of a lab selects: which taps, and which packets there. Pure, except for reading the API's objects."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ T = TypeVar("T", Pod, Service)
 _VXLAN_PORT = 4789
 
 _MOST_HOSTS = 64
-"""Addresses that a filter names one by one: the kernel's programs have 4,096 instructions at most, and each of these
+"""A filter lists at most this many addresses: the kernel's programs have at most 4,096 instructions, and each address
 takes about 20."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
-    """The API's objects that say who has which address."""
+    """The API's objects that determine the owners of addresses."""
 
     nodes: Sequence[Node]
     pods: Sequence[Pod]
@@ -39,7 +39,7 @@ class Objects:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """All of a lab (`name` is empty), or one thing of it: a machine by its name, a pod or Service by NAMESPACE/NAME."""
+    """A whole lab (`name` is empty), or one part: a machine by its name, a pod or Service by NAMESPACE/NAME."""
 
     kind: Literal["all", "node", "pod", "service"]
     name: str = ""
@@ -50,7 +50,7 @@ class Selection:
 
 
 def read_objects(client: BlockingClient, namespace: str | None = None) -> Objects:
-    """The objects as they are now, pods and Services of one Namespace or of all. Raises as the client does."""
+    """The current objects, with the pods and Services of one Namespace or of all. Raises what the client raises."""
     return Objects(
         msgspec.convert(client.request("GET", NODES.path())["items"], list[Node]),
         msgspec.convert(client.request("GET", PODS.path(namespace))["items"], list[Pod]),
@@ -62,11 +62,11 @@ def read_objects(client: BlockingClient, namespace: str | None = None) -> Object
 def select(
     objects: Objects, *, pod: str | None, node: str | None, service: str | None, namespace: str | None
 ) -> Selection:
-    """What is meant by the names given, of which there is one at most; without any it is everything.
+    """The selection by at most one given name; without a name, everything.
 
-    A pod or Service is NAME, looked for in `namespace` (None: in all), or NAMESPACE/NAME. Raises `UsageError` for
-    several names, for one that is in several namespaces and for what has no packets of its own, `NotFoundError`
-    (telling near ones) for what is not there, `UnavailableError` for a pod that has no address yet.
+    A pod or Service is NAME, searched in `namespace` (None: in all), or NAMESPACE/NAME. Raises `UsageError` for several
+    names, for a name in several namespaces and for objects without packets of their own, `NotFoundError` (with similar
+    names) for an unknown name, `UnavailableError` for a pod that has no address yet.
     """
     given = [f"--{kind}" for kind, name in (("pod", pod), ("node", node), ("service", service)) if name is not None]
     if len(given) > 1:
@@ -96,17 +96,17 @@ def select(
 
 
 def exists(selection: Selection, objects: Objects) -> bool:
-    """Whether what was selected is still there."""
+    """Whether the selected object still exists."""
     if selection.kind == "pod":
         return any(each.key == selection.name for each in objects.pods)
     return selection.kind != "service" or any(each.key == selection.name for each in objects.services)
 
 
 def includes(selection: Selection, tap: Tap) -> bool:
-    """Whether packets of the selection may cross a tap.
+    """Whether packets of the selection may pass a tap.
 
-    Those of a node pass what is on it, and the fabric's port to it. Those of a pod or a Service may pass anywhere: who
-    calls it may be any pod, or the outside world.
+    A node's packets pass its own interfaces, and the fabric's port to it. A pod's or Service's packets may pass
+    anywhere: the client may be any pod, or the outside world.
     """
     if selection.kind != "node":
         return True
@@ -114,10 +114,10 @@ def includes(selection: Selection, tap: Tap) -> bool:
 
 
 def expression(selection: Selection, objects: Objects, pod_networks: Sequence[str]) -> str:
-    """The filter (pcap-filter(7)) of its packets wherever they are, translated or not; empty: all packets.
+    """The filter (pcap-filter(7)) for its packets anywhere, translated or not; empty for all packets.
 
-    A filter sees one packet at a time, and addresses only. It takes more than asked for where a node's address stands
-    for several: what a pod sends to the world outside leaves as the node's own, and so does what others send.
+    A filter sees only one packet and its addresses. It accepts more than selected if several senders share a node's
+    address: a pod's packets to the outside leave with the node's address, and so do other pods'.
     """
     if selection.kind == "pod":
         pod = _of(objects.pods, selection.name)
@@ -144,7 +144,7 @@ def expression(selection: Selection, objects: Objects, pod_networks: Sequence[st
 
 
 def own_addresses(selection: Selection, objects: Objects) -> frozenset[bytes]:
-    """The addresses of which each packet of the selection has one at some tap; none: every packet is of it."""
+    """The addresses of the selection: each of its packets has one of them at some tap. Empty: every packet belongs."""
     if selection.kind == "pod":
         return frozenset(map(packed, _addresses_of(_of(objects.pods, selection.name))))
     return frozenset()
@@ -194,7 +194,7 @@ def _named(
     listed: Sequence[Pod] | Sequence[Service],
     others: Sequence[Pod] | Sequence[Service],
 ) -> str:
-    """The NAMESPACE/NAME that is meant; `others` are the objects of the other kind, which might have been."""
+    """The full NAMESPACE/NAME for a name; `others` are the objects of the other kind, for a hint."""
     within, _, name = text.rpartition("/")
     if within and namespace not in (None, within):
         raise UsageError(f"{what} {text!r} names a namespace, and so does -n {namespace}; leave out one of them")

@@ -1,4 +1,4 @@
-"""A lab's objects in a file, and back."""
+"""Saves a lab's objects to a file, and restores them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netlab.lab.lab import Lab
 
 
 def save(lab: Lab, file: Path) -> snapshots.Header:
-    """Write all objects of a lab that is up, as of one moment, to a file; what was written.
+    """Write all objects of a lab that is up, as of one moment, to a file. Returns the snapshot's header.
 
     Raises `NotFoundError` or `UnavailableError` when the lab is not up, `NetlabError` when the file cannot be written.
     """
@@ -28,17 +28,17 @@ def save(lab: Lab, file: Path) -> snapshots.Header:
 
 
 def restore(lab: Lab, file: Path | None) -> snapshots.Header:
-    """Put the objects of a snapshot in place of those of a lab that is down; those of the lab's own one without `file`.
+    """Replace the objects of a lab that is down by those of a snapshot; without `file`, by the lab's own snapshot.
 
     Raises `NotFoundError` when there is no such lab or snapshot, `ConflictError` when the lab is up, `NetlabError`
-    when the snapshot is damaged or cannot be put there: then nothing was changed.
+    when the snapshot is damaged or cannot be restored; nothing is changed then.
     """
     if not lab.exists():
-        raise NotFoundError(f"there is no lab {lab.name!r}: `netlab list` shows those there are")
+        raise NotFoundError(f"there is no lab {lab.name!r}: `netlab list` shows the labs")
     ids.require_intact(lab.paths.directory)
     snapshot = snapshots.read(file or store.snapshot_of(lab.paths.database))
     try:
-        # Its own lock, as a monitor does: no lab is started meanwhile.
+        # Hold the lab's lock, as a monitor does, so that the lab cannot start in the meantime.
         with lab.paths.lock.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Why a lab does not come up: the reason of whatever failed at its start, as one line."""
+"""Why a lab does not come up: the reason for the failure of its start, in one line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from netlab.machine.client import Machine
 
 _LEAST_ROOM = 1 << 20
 _LEAST_ROOM_OF_A_NODE = 64 << 10
-"""Bytes. A lab's database, logs and configuration take some 200 KiB when it comes up, and 30 KiB for each node."""
+"""Bytes. A lab's database, logs and configuration take about 200 KiB when it comes up, and 30 KiB for each node."""
 
 _FAILED_TWICE = 1
-"""Restarts. What failed and failed again when it was restarted will not come up by itself."""
+"""Restarts. A process that fails again after a restart will not recover on its own."""
 
 _LOG_PREFIX = re.compile(r"(?:\S+ \S+ )?(?:ERROR|WARNING) [\w.]+: |netlab-apiserver: ")
 _TAIL = 8192
-"""Bytes of a log that are looked at for its last line."""
+"""How many bytes of a log are searched for its last line."""
 
 _ELSEWHERE = "set NETLAB_HOME to a directory of yours"
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -33,7 +33,7 @@ _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAME
 
 
 def explained(error: OSError, directory: Path) -> NetlabError:
-    """A failure to read or write the lab's files, with its remedy."""
+    """An error from reading or writing the lab's files, with its remedy."""
     path = error.filename or directory
     if error.errno in _DISK_FULL and not _has_room(directory, _LEAST_ROOM):
         return ExhaustedError(f"{path}: no space left on the disk; free some, or set NETLAB_HOME to another disk")
@@ -45,7 +45,7 @@ def explained(error: OSError, directory: Path) -> NetlabError:
 
 
 def require_room(directory: Path, nodes: int) -> None:
-    """Raise `ExhaustedError` when the disk, or a quota, has no room for a lab. Raises `OSError` besides."""
+    """Raise `ExhaustedError` when the disk, or a quota, has no room for a lab. Also raises `OSError`."""
     wanted = _LEAST_ROOM + nodes * _LEAST_ROOM_OF_A_NODE
     if not _has_room(directory, wanted):
         raise ExhaustedError(
@@ -55,7 +55,7 @@ def require_room(directory: Path, nodes: int) -> None:
 
 
 def _has_room(directory: Path, size: int) -> bool:
-    """Asked of the file system and not of statvfs(3), which does not know of quotas."""
+    """Whether the file system has room. Tried with a file, because statvfs(3) does not know about quotas."""
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -67,9 +67,9 @@ def _has_room(directory: Path, size: int) -> bool:
 
 
 def raise_failed(paths: LabPaths) -> None:
-    """Raise the reason of a process of the lab that failed, and failed again when it was restarted, if there is one.
+    """If a process of the lab failed, and failed again after a restart, raise the reason.
 
-    One that was killed is not among them. Raises `UnavailableError` when the lab's first machine does not answer.
+    A killed process does not count. Raises `UnavailableError` when the lab's first machine does not answer.
     """
     for name, code in _failed_services(paths) or _failed_components(paths):
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def _failed_components(paths: LabPaths) -> list[tuple[str, int]]:
 
 
 def component_states(paths: LabPaths) -> list[dict[str, Any]]:
-    """What the daemon says of its components; nothing before it has started them."""
+    """What the daemon says about its components; empty before it has started them."""
     try:
         listed: list[dict[str, Any]] = json.loads(paths.components.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Every interface of a lab at which packets can be watched, by names that people know.
+"""Every interface of a lab at which packets can be watched, with names that people know.
 
-Who is behind an interface is read from the kernel (whose namespace it is in, and the namespace and index of a veth's
-other end) and from the API (whose sandbox that namespace is), never from how an interface is called.
+The owner of an interface comes from the kernel (its namespace, and the namespace and index of a veth's other end) and
+from the API (the pod of a sandbox), never from the interface's name.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _IFF_LOOPBACK = 0x8
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What a network namespace had when it was looked at.
+    """The links of a network namespace at one moment.
 
-    `numbers` are the namespaces that the links' `peer_namespace` speak of.
+    `numbers` has the namespaces for the ids in the links' `peer_namespace`.
     """
 
     network: Network
@@ -32,9 +32,9 @@ class Look:
 
 
 def tapped(networks: Networks) -> dict[Tap, Network]:
-    """The taps of all the lab, and the network namespace of each: those of the fabric first, those of pods last.
+    """All taps of the lab, with the network namespace of each: the fabric's first, those of pods last.
 
-    An interface that is down, and loopback, is none. What goes while it is looked at is left out. Raises
+    Loopback and interfaces that are down are not taps. What disappears in the meantime is left out. Raises
     `UnavailableError` when the lab has ended.
     """
     return taps(look(networks))
@@ -46,7 +46,7 @@ def look(networks: Networks) -> list[Look]:
     machines = {network.machine: network for network in listed if not network.sandbox}
     found = []
     for network in listed:
-        # Wires lead from the fabric to machines, and from a machine to its pods.
+        # Veth pairs connect the fabric to machines, and a machine to its pods.
         others = [each for each in listed if each.machine == network.machine and each is not network]
         others += machines.values() if network.machine == FABRIC else [machines[FABRIC]]
         if network.sandbox:
@@ -59,13 +59,13 @@ def look(networks: Networks) -> list[Look]:
 
 
 def links() -> list[Link]:
-    """The links of the present network namespace."""
+    """The links of the current network namespace."""
     with Rtnetlink() as rtnetlink:
         return rtnetlink.links()
 
 
 def taps(looks: Iterable[Look]) -> dict[Tap, Network]:
-    """The taps that were seen, and where: pure."""
+    """The taps, with their network namespaces. Pure."""
     seen = list(looks)
     by_index = {(each.network, link.index): link for each in seen for link in each.links}
     found = {}
@@ -85,5 +85,5 @@ def taps(looks: Iterable[Look]) -> dict[Tap, Network]:
 
 
 def make_socket(networks: Networks, network: Network) -> socket.socket:
-    """A packet socket (AF_PACKET, SOCK_RAW) of that namespace, bound to nothing: it takes no packet yet."""
+    """A packet socket (AF_PACKET, SOCK_RAW) in that namespace, unbound, so that it receives no packets yet."""
     return networks.socket(network, socket.AF_PACKET, socket.SOCK_RAW, 0)

@@ -1,4 +1,4 @@
-"""The wires of a lab: first a plan (values), then the few calls that make the kernel agree with it."""
+"""The wires of a lab: first a plan (values), then the few calls that make the kernel match it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POD_SEGMENT_INTERFACE = "eth1"
 _DEFAULT = {"IPv4": "0.0.0.0/0", "IPv6": "::/0"}
 
 _HOST_SYSCTLS = {
-    # New namespaces inherit whatever the host has (net.core.devconf_inherit_init_net): a lab is the same everywhere.
+    # New namespaces inherit the host's settings (net.core.devconf_inherit_init_net); a lab must be the same anywhere.
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/ip_forward": "0",
@@ -26,7 +26,7 @@ _HOST_SYSCTLS = {
 _IPV6_SYSCTLS = {
     "net/ipv6/conf/all/disable_ipv6": "0",
     "net/ipv6/conf/default/disable_ipv6": "0",
-    # Nothing here can have a duplicate, and an address in the tentative state would cost a second.
+    # No address here can be a duplicate, and the tentative state would cost a second.
     "net/ipv6/conf/all/accept_dad": "0",
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/all/accept_ra": "0",
@@ -34,7 +34,7 @@ _IPV6_SYSCTLS = {
 }
 _NODE_SYSCTLS = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 _BRIDGE_SYSCTLS = {
-    # A Service's reply that crosses a bridge within one subnet must still meet conntrack, or it is never translated
+    # A Service's reply that crosses a bridge within one subnet must still pass conntrack, or it is never translated
     # back (https://kubernetes.io/docs/setup/production-environment/container-runtimes, br_netfilter).
     "net/bridge/bridge-nf-call-iptables": "1",
     "net/bridge/bridge-nf-call-ip6tables": "1",
@@ -62,7 +62,7 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """All that the fabric, the nodes and the outside have before the first pod."""
+    """What the fabric, the nodes and the outside have before the first pod."""
 
     machines: tuple[str, ...]
     bridges: tuple[str, ...]
@@ -73,13 +73,13 @@ class Topology:
     sysctls: Mapping[str, Mapping[str, str]]
     """By machine."""
     optional_sysctls: Mapping[str, Mapping[str, str]]
-    """By machine; passed over where the kernel lacks them, which `netlab doctor` tells the cost of."""
+    """By machine; skipped if the kernel lacks them (`netlab doctor` says what does not work then)."""
 
 
 def plan(spec: LabSpec) -> Topology:
-    """The topology of a lab: every host on one fabric bridge, the outside being the nodes' default gateway.
+    """The topology of a lab: every host is on one fabric bridge, and the outside is the nodes' default gateway.
 
-    The outside's route to the external ranges goes to all nodes, as an upstream router's would with ECMP.
+    The outside routes the external ranges to all nodes, as an upstream router would with ECMP.
     """
     hosts = [*spec.node_names, OUTSIDE]
     wires = [Wire(host, NODE_INTERFACE, FABRIC_BRIDGE, host) for host in hosts]
@@ -120,7 +120,7 @@ def _sysctls(spec: LabSpec, host: str) -> dict[str, str]:
 
 
 def build(topology: Topology, namespaces: Mapping[str, int]) -> None:
-    """Make the kernel agree with the plan; what is there already is kept, so it can be repeated.
+    """Make the kernel match the plan. What exists already is kept, so this can be repeated.
 
     `namespaces` maps each machine, and FABRIC, to a descriptor of its network namespace. Raises
     `LinkError` or `UnsupportedError`, naming the object.

@@ -1,4 +1,4 @@
-"""Why a pod is not ready, in the words of who knows."""
+"""Why a pod is not ready, in the words of its status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A capture of a lab: its taps, kept up with as pods come and go, and what its connection tracking tells meanwhile."""
+"""A capture of a lab: it follows the taps as pods come and go, and the events of connection tracking."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from netlab.lab.taps import make_socket, tapped
 from netlab.net.nfconntrack import Entry, Events, entries
 
 LOOK = 1.0
-"""Seconds between two looks at the API's objects. A new interface is heard of at once."""
+"""Seconds between reads of the API's objects. The kernel reports a new interface at once."""
 
 _CLOSING = 32
-"""Threads."""
+"""The number of threads that close sockets."""
 
 _RTMGRP_LINK = 1
 _NETLINK_NETFILTER = 12
@@ -41,18 +41,18 @@ _LONGEST_MESSAGE = 1 << 16
 
 
 class Watch:
-    """Watches a selection of a lab from when it is made. Close it, or use it as a block.
+    """Watches a selection of a lab from its creation. Close it, or use it as a context manager.
 
-    Make it while the process is single-threaded. `names` are those of the last look.
+    Create it while the process is single-threaded. `names` are as of the last read of the objects.
     """
 
     def __init__(self, lab: Lab, selection: Selection, given: str = "") -> None:
-        """`given` is a filter (pcap-filter(7)) that packets have to pass besides.
+        """`given` is an additional filter (pcap-filter(7)) for packets.
 
-        Raises `UsageError` for a filter that is wrong, `NotFoundError` or `UnavailableError` when the lab is not up,
-        and as `Engine` does.
+        Raises `UsageError` for an invalid filter, `NotFoundError` or `UnavailableError` when the lab is not up, and
+        what `Engine` raises.
         """
-        compile_filter(given)  # alone: what is wrong with it is said of nothing but it
+        compile_filter(given)  # alone, so that an error message is only about the given filter
         _allow_descriptors()
         self._lab = lab
         self._selection = selection
@@ -60,9 +60,9 @@ class Watch:
         self._spec = lab.spec()
         self._networks = Networks(lab)
         self._events: dict[str, Events] = {}
-        """Of connections, by node."""
+        """The events of connection tracking, by node."""
         self._links: list[socket.socket] = []
-        """Readable when a machine has a new interface, or one less."""
+        """Readable when an interface of a machine appears or disappears."""
         self._sockets: dict[Tap, socket.socket] = {}
         self._next_look = time.monotonic() + LOOK
         with contextlib.ExitStack() as undo:
@@ -92,22 +92,22 @@ class Watch:
         self.close()
 
     def close(self) -> None:
-        """End it at once. Repeated, it does nothing."""
+        """End it at once. May be called again."""
         self.engine.close()
         self._release()
 
     @property
     def taps(self) -> frozenset[Tap]:
-        """Those that are, or were, watched."""
+        """All taps that are, or were, watched."""
         return frozenset(self._taps)
 
     @property
     def expression(self) -> str:
-        """The filter that is in force."""
+        """The current filter."""
         return self._expression
 
     def concerns(self, journey: Journey) -> bool:
-        """Whether a packet is of the selection. A filter cannot tell, where a node's address stands for several."""
+        """Whether a packet belongs to the selection. A filter cannot tell if several senders share a node's address."""
         if not self._own:
             return True
         ends = {journey.client[0], journey.client[2]}
@@ -117,7 +117,7 @@ class Watch:
         return not self._own.isdisjoint(ends)
 
     def cause(self, before: Headers, after: Headers, change: Change) -> Change:
-        """A change with what makes it, as `Names.cause`, as of the last look."""
+        """A change with its cause, from `Names.cause`, as of the last read of the objects."""
         return self.names.cause(before, after, change)
 
     def known(self) -> list[Translation]:
@@ -130,7 +130,7 @@ class Watch:
         ]
 
     def heard(self) -> list[Translation]:
-        """What the nodes' connection tracking told since the last call; it does not wait."""
+        """What the nodes' connection tracking has reported since the last call; does not wait."""
         found: list[Translation] = []
         for node, events in self._events.items():
             lost = events.lost
@@ -138,22 +138,22 @@ class Watch:
                 if event.kind != "update":
                     new = event.kind == "new"
                     found.append(_translation(node, event.entry, *((event.time, None) if new else (None, event.time))))
-            if events.lost > lost:  # there was no room for some: whatever is there now is known again
+            if events.lost > lost:  # some events were lost: read all current entries
                 found += [_translation(node, each) for each in self._networks.run(Network(node, node), entries)]
         return found
 
     def wait(self, timeout: float) -> None:
-        """Wait until there may be frames, or interfaces have come, or gone, at most so many seconds."""
-        poll = select.poll()  # select(2) knows no descriptors beyond 1,023
+        """Wait at most `timeout` seconds until there may be frames, or interfaces have appeared or disappeared."""
+        poll = select.poll()  # select(2) is limited to descriptors up to 1,023
         for descriptor in (self.engine.fileno(), *(each.fileno() for each in self._links)):
             poll.register(descriptor, select.POLLIN)
         poll.poll(timeout * 1000)
 
     def keep_up(self) -> list[Tap]:
-        """Tap what has come since, and see to it that the filter takes what it should; the new taps.
+        """Add taps for new interfaces, and update the filter. Returns the new taps.
 
-        It looks only when there is reason to. Raises `NotFoundError` when what was selected is gone, `UnavailableError`
-        when the lab is.
+        It does so only when an interface has changed or LOOK has passed. Raises `NotFoundError` when the selected
+        object is gone, `UnavailableError` when the lab has ended.
         """
         now = time.monotonic()
         if not self._links_changed() and now < self._next_look:
@@ -167,16 +167,16 @@ class Watch:
             self._refilter(self._combined(expression(self._selection, objects, self._spec.podCIDRs)))
             return self._tap_new()
         except ApiUnavailableError:
-            self._lab.require_up()  # else the API server is being started again
+            self._lab.require_up()  # if it is, the API server is being restarted
             return []
 
     def _tap_new(self) -> list[Tap]:
         added = []
         _close([self._sockets.pop(tap) for tap in self.engine.gone if tap in self._sockets])
         for tap, network in self._found().items():
-            # What is gone and there again under the same name (a pod's next sandbox) is tapped again.
+            # An interface that disappeared and came back with the same name (a pod's next sandbox) is tapped again.
             if tap not in self._taps or tap in self.engine.gone:
-                with contextlib.suppress(NotFoundError):  # it has gone meanwhile
+                with contextlib.suppress(NotFoundError):  # it is gone again
                     self.engine.add(Source(tap, self._make(tap, network)))
                     self._taps.add(tap)
                     added.append(tap)
@@ -190,7 +190,7 @@ class Watch:
     def _make(self, tap: Tap, network: Network) -> socket.socket:
         made = make_socket(self._networks, network)
         if self._selection.kind in ("pod", "service"):
-            self._sockets[tap] = made.dup()  # its filter will have to change with the objects
+            self._sockets[tap] = made.dup()  # its filter must change with the objects
         return made
 
     def _refilter(self, wanted: str) -> None:
@@ -218,7 +218,7 @@ class Watch:
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:
-    """Each has the kernel wait some 20 ms: a packet socket ends when no processor is using it (synchronize_net)."""
+    """Close in parallel: for each packet socket the kernel waits about 20 ms for all processors (synchronize_net)."""
     if sockets:
         with ThreadPoolExecutor(_CLOSING) as threads:
             list(threads.map(socket.socket.close, sockets))
@@ -231,14 +231,14 @@ def _link_events() -> socket.socket:
 
 
 def _drained(made: socket.socket) -> bool:
-    """Whether there was anything to be received."""
+    """Read everything. Returns whether there was anything."""
     received = False
     while True:
         try:
             made.recv(_LONGEST_MESSAGE)
         except BlockingIOError:
             return received
-        except OSError:  # ENOBUFS: there was more than it had room for
+        except OSError:  # ENOBUFS: the buffer was full
             pass
         received = True
 
@@ -248,6 +248,6 @@ def _translation(node: str, entry: Entry, start: int | None = None, end: int | N
 
 
 def _allow_descriptors() -> None:
-    """A lab of a hundred pods has 300 taps: more than the 1,024 that a process may have open by default."""
+    """Raise the limit of open descriptors: the 300 taps of a lab with 100 pods need more than the default 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
