@@ -143,7 +143,7 @@ async def _serve(registry: Registry, listener: socket.socket, snapshot: Path, gu
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,  # a request that is none is the caller's matter
         access_log=False,
         server_header=False,
         date_header=False,

@@ -461,9 +461,7 @@ def _answer_with(outcome: Outcome, code: int = 200) -> Response:
 
 
 def _status(status: Status) -> Response:
-    # The encoding of a Status leaves out what is the default for netlab's own client; others read it.
-    said = {"kind": status.kind, "apiVersion": status.apiVersion, "metadata": {}, "status": status.status}
-    return _json(msgspec.json.encode(said | msgspec.to_builtins(status)), status.code)
+    return _json(refusals.encoded(status), status.code)
 
 
 def _refuse(error: ApiError) -> Response:

@@ -7,10 +7,10 @@ import os
 import socket
 from collections import Counter
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from netlab.api.meta_types import Status
+from netlab.api.server.refusals import encoded
 from netlab.net.peers import Peer, why_refused
 
 _SILENCE = 10.0
@@ -125,8 +125,11 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
             else:
                 self._refuse(Status(code=408, reason="Timeout", message="the request did not arrive in time"))
 
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(Status(code=400, reason="BadRequest", message=msg))
+
         def _refuse(self, status: Status) -> None:
-            body = msgspec.json.encode(status)
+            body = encoded(status)
             head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(STATUS_LINE[status.code] + head.encode() + body)
             self.transport.close()

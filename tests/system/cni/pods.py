@@ -60,14 +60,16 @@ def end(child: int) -> None:
         os.waitpid(child, 0)
 
 
-def start_resident() -> None:
-    """Start the resident process of this isolated test, once; it ends with the test."""
+def start_resident(said: Path | None = None) -> None:
+    """Start the resident process of this isolated test, once; it ends with the test. `said` gets what it says."""
     assert sandbox.entered(), "its socket would be the host's"
     if Path(call.SOCKET).exists():
         return
     syscalls.mount("tmpfs", "/run", "tmpfs")
     if os.fork() == 0:
         syscalls.set_parent_death_signal(signal.SIGKILL)
+        if said is not None:
+            os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os.execv(sys.executable, [sys.executable, "-m", "netlab.cni.plugins.resident.serve"])
     deadline = time.monotonic() + 30
     while not Path(call.SOCKET).exists():

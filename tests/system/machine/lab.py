@@ -35,11 +35,13 @@ class Lab:
     def __enter__(self) -> Self:
         # Not pytest's tmp_path: a Unix socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="netlab-", dir=self._home))
+        self._stderr = tempfile.TemporaryFile()
         self.monitor = subprocess.Popen(
             [sys.executable, "-m", "tests.system.machine.monitor", str(self.directory)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._stderr,
             text=True,
         )
         assert self.monitor.stdout is not None
@@ -55,8 +57,16 @@ class Lab:
         self.monitor.kill()
         self.monitor.communicate()
         wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), "the lab's pid 1 ends")
+        sys.stderr.write(self.said())
+        self._stderr.close()
         shutil.rmtree(self.directory)
         ids.give_back(self.directory)
+
+    def said(self) -> str:
+        """What the monitor and its machines wrote to standard error."""
+        # Not by the offset, which the writers share.
+        size = os.fstat(self._stderr.fileno()).st_size
+        return os.pread(self._stderr.fileno(), size, 0).decode(errors="replace")
 
     def spec(self, name: str, *command: str, **fields: Any) -> ContainerSpec:
         """A container that runs a command of the host, or an image that `fields` name."""

@@ -103,6 +103,10 @@ class Call:
 
         Raises `OSError`, `ValueError` when it is too long.
         """
+        poll = select.poll()
+        poll.register(self.stdin, select.POLLIN)
+        if not poll.poll(0):
+            return False  # another call, which has the same pipe, was first: read(2) would hold all of them back
         piece = os.read(self.stdin, _PIECE)
         self._input.append(piece)
         if sum(map(len, self._input)) > _LARGEST_INPUT:
