@@ -342,7 +342,7 @@ def all_labs() -> list[Lab]:
         folders = sorted(require_home().iterdir())
     except OSError:
         return []
-    # A link that leads nowhere is a damaged lab; a folder that may not be entered is another user's.
+    # A dangling link is a damaged lab; a folder without access is another user's lab.
     return [lab for lab in map(Lab, map(LabPaths, folders)) if os.path.lexists(lab.paths.spec)]
 
 

@@ -170,7 +170,7 @@ class LabPaths:
         return self.spec.exists() or all(_OWN.fullmatch(path.name) for path in self.directory.iterdir())
 
     def read_spec(self) -> LabSpec:
-        """The lab's specification. Raises `NetlabError` when it cannot be read, or is none that a lab can have."""
+        """The lab's specification. Raises `NetlabError` when it cannot be read, or is not valid."""
         import msgspec
 
         from netlab.lab.spec import LabSpec

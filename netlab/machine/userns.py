@@ -64,7 +64,7 @@ def leave_callers_credentials() -> None:
     try:
         syscalls.join_new_session_keyring()
     except OSError as error:
-        # A kernel without keyrings; or a container engine's filter, which refuses them to whatever runs here.
+        # The kernel has no keyrings, or a container engine's seccomp filter refuses these calls.
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
             raise
 

@@ -1,4 +1,4 @@
-"""Starting and stopping the containers of one pod, with their hooks."""
+"""Starts and stops the containers of one pod, with their hooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOT_EXECUTABLE = {
 
 
 class PodContainers:
-    """A pod's containers. Those that run already, from before a kubelet's restart, are probed from now on."""
+    """A pod's containers. Begins to probe those that already run, since before the kubelet's restart."""
 
     def __init__(self, context: PodContext) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class PodContainers:
                 self._probing.start(spec)
 
     async def start(self, name: str) -> None:
-        """Start a container, for the first time or again, or note why it cannot be started."""
+        """Start a container, for the first time or again, or record why it cannot be started."""
         context, machine = self._context, self._context.node.machine
         spec, run = context.spec(name), context.state.run(name)
         if run.exit is not None:
@@ -118,7 +118,7 @@ class PodContainers:
         )
 
     def _log(self, spec: Container, run: Run) -> Path:
-        """The file for a run's output, in a directory that exists; that of a run long ago is removed."""
+        """The file for a run's output, whose directory it makes. Removes the file of an older run."""
         pod, log_dir = self._context.pod, self._context.node.log_dir
         path = logs.log_path(log_dir, pod, spec.name, run.attempt)
         # Containers' output is private: other accounts may not read it.

@@ -1,4 +1,4 @@
-"""One pod on its node, as the parts of its worker share it."""
+"""One pod on its node: what the parts of its worker share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NodeContext:
 
 
 class PodContext:
-    """A pod's object and state, its reports to the API, and the work in hand for it."""
+    """A pod's object and state, its reports to the API, and its running tasks."""
 
     def __init__(self, node: NodeContext, pod: Pod, state: PodState) -> None:
         self.node = node
@@ -53,13 +53,13 @@ class PodContext:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
-        """Stop the work in hand, and report nothing more."""
+        """Stop the running tasks, and report nothing more."""
         self.reporter.close()
         for task in self._tasks:
             task.cancel()
 
     def spec(self, name: str) -> Container:
-        """The container of that name as the pod's object describes it."""
+        """The container of that name in the pod's spec."""
         return next(each for each in [*self.pod.spec.initContainers, *self.pod.spec.containers] if each.name == name)
 
     def container_id(self, name: str) -> str:
@@ -67,7 +67,7 @@ class PodContext:
         return container_id(self.pod.metadata.uid, name, self.state.run(name).attempt)
 
     def asker(self, spec: Container) -> probes.Asker:
-        """What asks a container's current run, for its probes and hooks."""
+        """The asker for a container's current run, for probes and hooks."""
         sandbox = self.state.sandbox
         assert sandbox is not None
         return probes.Asker(self.node.machine, self.node.http, spec, self.container_id(spec.name), sandbox.ips[0])
@@ -78,7 +78,7 @@ class PodContext:
         self.spawn(events.record(node.client, self.pod, kind, reason, message, "kubelet", node.node_name))
 
     def failed(self, error: Exception) -> None:
-        """Say what failed unexpectedly; the pod's worker goes on."""
+        """Report an unexpected failure; the pod's worker continues."""
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         fault = None if isinstance(error, NetlabError | OSError) else error
@@ -86,7 +86,7 @@ class PodContext:
         self.event("FailedSync", f"error syncing pod: {events.explained(error)}")
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do work beside the worker, which does not wait for it."""
+        """Run work in a task for which the worker does not wait."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

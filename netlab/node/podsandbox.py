@@ -1,4 +1,4 @@
-"""Making and removing the sandbox of one pod, and trying again what failed."""
+"""Makes and removes the sandbox of one pod, with retries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 async def make(context: PodContext) -> None:
-    """Give a pod its sandbox, or note why it has none yet."""
+    """Make a pod's sandbox, or record why it has none yet."""
     pod, state, node = context.pod, context.state, context.node
     if pod.spec.hostNetwork:
         state.sandbox, state.ips = Sandbox(None, node.node_ips), node.node_ips
@@ -50,7 +50,7 @@ async def _network_or_news(context: PodContext) -> None:
 
 
 async def remove(context: PodContext) -> None:
-    """Remove a pod's sandbox, in which nothing runs any more."""
+    """Remove a pod's sandbox, after its containers have ended."""
     state, node = context.state, context.node
     assert state.sandbox is not None
     if state.sandbox.id is not None:

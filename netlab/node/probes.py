@@ -15,7 +15,7 @@ from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 
 _QUICK = Backoff(first=0.01, last=1)
-"""Between the probes of a container that has only just started.
+"""The pauses between the probes of a container that has only just started.
 
 A server listens some milliseconds after its process starts. With only the normal period (10 s), the first probe would
 come too early and make the pod ready 10 s late. These extra probes can only help: their failures do not count.
@@ -125,7 +125,7 @@ class Answer:
 
 
 async def answers(probe: Probe, ask: Ask, *, quick: bool, initial: bool | None) -> AsyncIterator[Answer]:
-    """Probe without end: the answers that count.
+    """Probe endlessly. Yields the answers that count.
 
     With `quick`, a container that has just started is asked more often until its first success. `initial` is the
     verdict that holds before the first answer.

@@ -1,4 +1,4 @@
-"""Probing the containers of one pod, and what the answers mean for them."""
+"""Probes the containers of one pod, and acts on the answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Probing:
             self._tasks[spec.name] = self._context.spawn(self._keep_probing(spec, self._context.state.run(spec.name)))
 
     def stop(self, name: str) -> None:
-        """Probe a container no more."""
+        """Stop probing a container."""
         if (task := self._tasks.pop(name, None)) is not None:
             task.cancel()
 
@@ -51,7 +51,7 @@ class Probing:
                 tasks.create_task(self._follow_readiness(spec.readinessProbe, ask, run))
 
     async def _follow_startup(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
-        """Until the probe says that the container has started."""
+        """Probe until the container has started."""
         async for answer in probes.answers(probe, ask, quick=True, initial=None):
             if not answer.wrong and answer.changed:
                 return

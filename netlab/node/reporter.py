@@ -32,7 +32,7 @@ class StatusReporter:
     def __init__(
         self, client: Client, node_ips: list[str], pod: Pod, state: PodState, failed: Callable[[Exception], None]
     ) -> None:
-        """`failed` gets each error that stopped a report, but not that the server is unavailable or the pod is gone."""
+        """`failed` gets each error that stops a report, except that the server is unavailable or the pod is gone."""
         self._client = client
         self._node_ips = node_ips
         self._pod = pod
