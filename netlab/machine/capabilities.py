@@ -47,7 +47,7 @@ def drop_capabilities() -> None:
     for number in _DROPPED:
         if prctl(_DROP, number, _ZERO, _ZERO, _ZERO) < 0:
             if ctypes.get_errno() == errno.EINVAL:
-                break  # the kernel knows no more
+                break  # the kernel has no further capabilities
             _fail("dropping a capability")
     if _libc.capset(_HEADER, _SETS) < 0:
         _fail("setting the capabilities")

@@ -242,7 +242,7 @@ class Context:
         """Undo all remaining faults, the last one first. Raises `NetlabError` naming those that cannot be undone."""
         self._faults.undo_all()
 
-    # --- what the nodes have to put in force --------------------------------------------------------------------------
+    # --- waiting for the nodes ---------------------------------------------------------------------------------------
 
     def changed(self) -> None:
         """Say that something may have changed that the nodes must act on: the next request waits until they have.
