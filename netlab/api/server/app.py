@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from netlab.api import selectors
 from netlab.api.errors import ApiError
+from netlab.api.kinds import table
 from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object, Status, StatusDetails
 from netlab.api.resources import ALL, NAMESPACES, PODS, PROGRESS, SNAPSHOT, Resource
@@ -179,11 +180,12 @@ class _ResourceEndpoint:
         return await self._change(request, target, body, lambda present: _decode(request, body))
 
     async def _patch(self, request: Request, target: Target, body: bytes) -> Response:
-        struct = target.resource.type
+        message = table.message_of(target.resource.api_version, target.resource.kind)
+        assert message is not None
         ways: dict[str, Callable[[schema.JSONObject, Any], Any]] = {
             MERGE_PATCH: patch.json_merge,
             JSON_PATCH: patch.json_patch,
-            STRATEGIC_MERGE_PATCH: lambda present, change: patch.strategic_merge(present, change, struct),
+            STRATEGIC_MERGE_PATCH: lambda present, change: patch.strategic_merge(present, change, message),
         }
         kind = _media_type(request)
         if kind not in ways:

@@ -6,13 +6,15 @@ them. Raises `PatchError`.
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, TypeAlias
 
 import msgspec
 
-from netlab.api import apps_types, core_types, meta_types
+from netlab.api.kinds import table
+from netlab.api.kinds.table import Field, Message
 from netlab.api.server.bodies import DEEPEST
-from netlab.api.server.schema import JSONObject, Shape, fields_of
+from netlab.api.server.schema import JSONObject
 
 
 class PatchError(ValueError):
@@ -200,41 +202,8 @@ def _resolve(document: Any, path: list[str]) -> Any:
 
 # --- strategic merge patch -----------------------------------------------------------------------------------------
 
-MERGE_KEYS: dict[type[msgspec.Struct], dict[str, str]] = {
-    meta_types.ObjectMeta: {"ownerReferences": "uid"},
-    core_types.PodSpec: {
-        "containers": "name",
-        "initContainers": "name",
-        "ephemeralContainers": "name",
-        "hostAliases": "ip",
-        "imagePullSecrets": "name",
-        "resourceClaims": "name",
-        "schedulingGates": "name",
-        "topologySpreadConstraints": "topologyKey",
-        "volumes": "name",
-    },
-    core_types.Container: {
-        "env": "name",
-        "ports": "containerPort",
-        "volumeDevices": "devicePath",
-        "volumeMounts": "mountPath",
-    },
-    core_types.PodStatus: {"conditions": "type", "podIPs": "ip", "hostIPs": "ip"},
-    core_types.NodeStatus: {"addresses": "type", "conditions": "type"},
-    core_types.NamespaceStatus: {"conditions": "type"},
-    core_types.ServiceSpec: {"ports": "port"},
-    core_types.ServiceStatus: {"conditions": "type"},
-    apps_types.DeploymentStatus: {"conditions": "type"},
-    apps_types.ReplicaSetStatus: {"conditions": "type"},
-}
-"""The lists of objects that are merged item by item, and the field that tells items apart (patchMergeKey in
-k8s.io/api 1.31). Every other list is replaced whole."""
-
-MERGED_SETS: dict[type[msgspec.Struct], frozenset[str]] = {
-    meta_types.ObjectMeta: frozenset({"finalizers"}),
-    core_types.NodeSpec: frozenset({"podCIDRs"}),
-}
-"""The lists of scalars that are merged as sets."""
+_Place: TypeAlias = Message | Field | None
+"""What an object is: a message, a map of some (its field), or nothing that is known."""
 
 _REPLACE, _DELETE, _MERGE = "replace", "delete", "merge"
 _DIRECTIVE = "$patch"
@@ -243,14 +212,14 @@ _DELETE_SCALARS = "$deleteFromPrimitiveList/"
 _RETAIN = "$retainKeys"
 
 
-def strategic_merge(target: JSONObject, patch: Any, struct: type[msgspec.Struct]) -> JSONObject:
-    """Kubernetes' strategic merge patch: as JSON merge, but the lists of MERGE_KEYS are merged by key."""
+def strategic_merge(target: JSONObject, patch: Any, message: Message) -> JSONObject:
+    """Kubernetes' strategic merge patch: as JSON merge, but lists are merged as the fields of the `message` say."""
     if not isinstance(patch, dict):
         raise PatchError("a strategic merge patch is an object")
-    return _merge_object(target, patch, Shape(struct=struct))
+    return _merge_object(target, patch, message)
 
 
-def _merge_object(target: JSONObject, patch: JSONObject, shape: Shape) -> JSONObject:
+def _merge_object(target: JSONObject, patch: JSONObject, within: _Place) -> JSONObject:
     directive = patch.get(_DIRECTIVE, _MERGE)
     if directive == _REPLACE:
         return {name: value for name, value in patch.items() if name != _DIRECTIVE}
@@ -268,10 +237,10 @@ def _merge_object(target: JSONObject, patch: JSONObject, shape: Shape) -> JSONOb
         elif value is None:
             merged.pop(name, None)
         else:
-            merged[name] = _merge_field(merged.get(name), name, value, shape)
+            merged[name] = _merge_field(merged.get(name), value, _field(within, name))
     for name, order in patch.items():
         if name.startswith(_ORDER):
-            _sort(merged, name.removeprefix(_ORDER), _list(order, name), shape)
+            _sort(merged, name.removeprefix(_ORDER), _list(order, name), within)
     return merged
 
 
@@ -285,27 +254,30 @@ def _apply_directive(merged: JSONObject, name: str, value: Any, patch: JSONObjec
         raise PatchError(f'unknown directive "{name}"')
 
 
-def _merge_field(present: Any, name: str, value: Any, shape: Shape) -> Any:
-    inner = _shape_of(shape, name)
+def _field(place: _Place, name: str) -> Field | None:
+    if isinstance(place, Field):
+        return dataclasses.replace(place, mapped=False)
+    return place.fields.get(name) if place is not None else None
+
+
+def _place_in(field: Field | None) -> _Place:
+    if field is None or field.type in table.SCALARS:
+        return None
+    return field if field.mapped else table.message(field.type)
+
+
+def _merge_field(present: Any, value: Any, field: Field | None) -> Any:
     if isinstance(value, dict):
-        return _merge_object(present if isinstance(present, dict) else {}, value, inner)
-    if not isinstance(value, list):
+        return _merge_object(present if isinstance(present, dict) else {}, value, _place_in(field))
+    if not isinstance(value, list) or field is None or "merge" not in field.merging.patch:
         return value
     existing = present if isinstance(present, list) else []
-    if shape.struct is not None and (key := MERGE_KEYS.get(shape.struct, {}).get(name)):
-        return _merge_list(existing, value, key, inner.item or Shape())
-    if shape.struct is not None and name in MERGED_SETS.get(shape.struct, ()):
-        return [*{_hashable(item): item for item in [*existing, *value]}.values()]
-    return value
+    if key := field.merging.key:
+        return _merge_list(existing, value, key, _place_in(field))
+    return [*{_hashable(item): item for item in [*existing, *value]}.values()]
 
 
-def _shape_of(shape: Shape, name: str) -> Shape:
-    if shape.struct is not None:
-        return fields_of(shape.struct).shapes.get(name, Shape())
-    return shape.item or Shape()
-
-
-def _merge_list(existing: list[Any], changes: list[Any], key: str, shape: Shape) -> list[Any]:
+def _merge_list(existing: list[Any], changes: list[Any], key: str, within: _Place) -> list[Any]:
     merged: list[Any] = list(existing)
     places = {_hashable(item.get(key)): place for place, item in reversed(list(enumerate(existing)))}
     for change in changes:
@@ -324,9 +296,9 @@ def _merge_list(existing: list[Any], changes: list[Any], key: str, shape: Shape)
                 merged[place] = None
         elif place is None:
             places[_hashable(change[key])] = len(merged)
-            merged.append(_merge_object({}, change, shape))
+            merged.append(_merge_object({}, change, within))
         else:
-            merged[place] = _merge_object(merged[place], change, shape)
+            merged[place] = _merge_object(merged[place], change, within)
     return [item for item in merged if item is not None]
 
 
@@ -335,12 +307,13 @@ def _hashable(value: Any) -> Any:
     return msgspec.json.encode(value) if isinstance(value, dict | list) else (type(value), value)
 
 
-def _sort(merged: JSONObject, name: str, order: list[Any], shape: Shape) -> None:
+def _sort(merged: JSONObject, name: str, order: list[Any], within: _Place) -> None:
     """Put the named items into the order given; the others keep their places behind the one they followed."""
     items = merged.get(name)
     if not isinstance(items, list):
         return
-    key = MERGE_KEYS.get(shape.struct, {}).get(name) if shape.struct is not None else None
+    field = _field(within, name)
+    key = field.merging.key if field is not None else ""
 
     def identity(item: Any) -> Any:
         return _hashable(item.get(key) if key and isinstance(item, dict) else item)

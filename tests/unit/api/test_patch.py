@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.api.apps_types import Deployment
-from netlab.api.core_types import Node, Pod, Service
+from netlab.api.kinds import table
 from netlab.api.server.patch import PatchError, json_merge, json_patch, strategic_merge
 
 _SCALARS = st.one_of(st.none(), st.booleans(), st.integers(0, 9), st.text("ab", max_size=2))
@@ -186,7 +185,7 @@ _POD = {
 )
 def test_strategic_merge_patch(change: Any, path: tuple[Any, ...], result: Any) -> None:
     before = copy.deepcopy(_POD)
-    merged: Any = strategic_merge(_POD, change, Pod)
+    merged: Any = strategic_merge(_POD, change, table.message("core.v1.Pod"))
     for step in path:
         merged = merged[step]
     assert merged == result
@@ -195,15 +194,47 @@ def test_strategic_merge_patch(change: Any, path: tuple[Any, ...], result: Any) 
 
 def test_strategic_merge_keys_follow_the_types_and_not_the_names() -> None:
     service = {"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}}
-    merged = strategic_merge(service, {"spec": {"ports": [{"port": 81, "name": "c"}]}}, Service)
+    merged = strategic_merge(
+        service, {"spec": {"ports": [{"port": 81, "name": "c"}]}}, table.message("core.v1.Service")
+    )
     assert [port["name"] for port in merged["spec"]["ports"]] == ["a", "c"]
     template = {"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}}
     change = {"spec": {"template": {"spec": {"containers": [{"name": "b"}]}}}}
-    merged = strategic_merge(template, change, Deployment)
+    merged = strategic_merge(template, change, table.message("apps.v1.Deployment"))
     assert [item["name"] for item in merged["spec"]["template"]["spec"]["containers"]] == ["a", "b"]
     node = {"spec": {"podCIDRs": ["10.0.0.0/24"], "taints": [{"key": "a"}]}}
-    merged = strategic_merge(node, {"spec": {"podCIDRs": ["fd00::/64"], "taints": [{"key": "b"}]}}, Node)
+    merged = strategic_merge(
+        node, {"spec": {"podCIDRs": ["fd00::/64"], "taints": [{"key": "b"}]}}, table.message("core.v1.Node")
+    )
     assert merged["spec"] == {"podCIDRs": ["10.0.0.0/24", "fd00::/64"], "taints": [{"key": "b"}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "key"),
+    [
+        # The fields in a message's place, those of other groups, and those within a map of messages.
+        ("core.v1.Pod", ("spec", "ephemeralContainers", 0, "env"), "name"),
+        ("core.v1.Pod", ("spec", "containers", 0, "volumeMounts"), "mountPath"),
+        ("batch.v1.CronJob", ("spec", "jobTemplate", "spec", "template", "spec", "hostAliases"), "ip"),
+        ("rbac.v1.ClusterRole", ("aggregationRule", "clusterRoleSelectors"), ""),
+        ("networking.v1.NetworkPolicy", ("spec", "ingress"), ""),
+        ("core.v1.ServiceAccount", ("secrets",), "name"),
+        ("autoscaling.v2.HorizontalPodAutoscaler", ("status", "conditions"), "type"),
+        ("apiextensions.v1.JSONSchemaProps", ("properties", "any", "x-kubernetes-validations"), "rule"),
+    ],
+)
+def test_every_kind_has_its_merge_keys(message: str, path: tuple[Any, ...], key: str) -> None:
+    def at(items: list[dict[str, str]]) -> Any:
+        value: Any = items
+        for step in reversed(path):
+            value = [{"name": "c", "ip": "c"} | value] if step == 0 else {step: value}
+        return value
+
+    one, other = [{(key or "a"): "1"}], [{(key or "a"): "2"}]
+    merged: Any = strategic_merge(at(one), at(other), table.message(message))
+    for step in path:
+        merged = merged[step]
+    assert merged == ([*one, *other] if key else other)
 
 
 @pytest.mark.parametrize(
@@ -219,5 +250,5 @@ def test_strategic_merge_keys_follow_the_types_and_not_the_names() -> None:
 )
 def test_strategic_merge_that_cannot_be_applied(change: Any, complaint: str) -> None:
     with pytest.raises(PatchError) as refused:
-        strategic_merge(_POD, change, Pod)
+        strategic_merge(_POD, change, table.message("core.v1.Pod"))
     assert complaint in str(refused.value)

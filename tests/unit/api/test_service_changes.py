@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from netlab.api.apply import merge_patch
-from netlab.api.core_types import Service
+from netlab.api.kinds import table
 from netlab.api.resources import SERVICES
 from netlab.api.server import patch
 from netlab.api.server.registry import DeleteOptions, Registry
@@ -104,7 +104,7 @@ def by_strategic_patch(registry: Registry, old: Json, new: Json) -> Json:
     if "ports" in changed:
         changed["ports"] = [{"$patch": "replace"}, *changed["ports"]]
     change = copy.deepcopy({"spec": changed})
-    return _patched(registry, lambda present: patch.strategic_merge(present, change, Service))
+    return _patched(registry, lambda present: patch.strategic_merge(present, change, table.message("core.v1.Service")))
 
 
 WAYS = [by_apply, by_put, by_whole_put, by_merge_patch, by_strategic_patch]
