@@ -16,7 +16,7 @@ import click
 from netlab import __version__
 from netlab.cli import streams
 from netlab.errors import ExhaustedError, NetlabError
-from netlab.visible import visible_lines
+from netlab.visible import visible, visible_lines
 
 _COMMANDS = {
     "up": ("lab", "Start a lab: a whole cluster in about a second."),
@@ -104,7 +104,7 @@ def main() -> NoReturn:
     except streams.ReaderGoneError:
         status = 0
     except NetlabError as error:
-        _say(f"netlab: {error}")
+        _say(visible(f"netlab: {error}"))
         status = error.exit_status
     except click.exceptions.Exit as error:
         status = error.exit_code
@@ -125,12 +125,13 @@ def main() -> NoReturn:
         if os.environ.get("NETLAB_DEBUG"):
             traceback.print_exc()
         failure = refused(error)
-        _say(f"netlab: {failure}")
+        _say(visible(f"netlab: {failure}"))
         status = failure.exit_status
     except Exception as error:
         if os.environ.get("NETLAB_DEBUG"):
             traceback.print_exc()
-        _say(f"netlab: internal error: {type(error).__name__}: {error}; please report it (NETLAB_DEBUG=1 shows more)")
+        said = f"netlab: internal error: {type(error).__name__}: {error}"
+        _say(visible(f"{said}; please report it (NETLAB_DEBUG=1 shows more)"))
         status = _INTERNAL
     try:
         sys.stdout.flush()

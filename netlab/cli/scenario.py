@@ -17,6 +17,7 @@ from netlab.cli.folders import require_writable
 from netlab.cli.options import lab_option, output_option
 from netlab.errors import UsageError
 from netlab.lab.lab import Lab
+from netlab.visible import visible_lines
 
 if TYPE_CHECKING:
     from netlab.lab.spec import LabSpec
@@ -81,7 +82,7 @@ def show(name: str) -> None:
 
     for each in find([name]):
         checks = "\n".join(f"- {check.title}" for check in each.checks)
-        text = f"{each.text.rstrip()}\n\n## What is checked\n\n{checks}\n"
+        text = visible_lines(f"{each.text.rstrip()}\n\n## What is checked\n\n{checks}\n")
         console = Console()
         if console.is_terminal:
             console.print(Markdown(text))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from netlab.cli.options import lab_option
+from netlab.cli.output import say
 from netlab.counted import counted
 from netlab.lab.lab import Lab
 
@@ -41,7 +42,7 @@ def restore(lab: Lab, file: Path | None) -> None:
     from netlab.lab.snapshot import restore as restore_snapshot
 
     header = restore_snapshot(lab, file)
-    click.echo(
+    say(
         f"lab {lab.name}: {counted(header.objects, 'object')} of {header.time} restored; "
         "`netlab up` starts it with them"
     )

@@ -10,6 +10,7 @@ import click
 
 from netlab.cli.duration import Duration
 from netlab.cli.options import lab_option, namespace_option
+from netlab.cli.output import say
 from netlab.errors import NotFoundError, UsageError
 from netlab.lab.lab import Lab
 
@@ -89,7 +90,7 @@ def _wait_for(
     ]
 
     def told(target: Target) -> None:
-        click.echo(f"{target} condition met")
+        say(f"{target} condition met")
 
     if met is None:
         waiting.wait_gone(client, targets, timeout, told)

@@ -17,6 +17,7 @@ from netlab.visible import visible, visible_lines
         ("\x7f", "\\x7f"),
         ("\u202egnp.exe\u2069", "\\u202egnp.exe\\u2069"),
         ("\u2028\udcff", "\\u2028\\udcff"),
+        ("\u061c", "\\u061c"),
     ],
 )
 def test_controls_are_shown_and_letters_are_left_alone(text: str, shown: str) -> None:
