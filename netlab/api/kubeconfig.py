@@ -17,6 +17,7 @@ from netlab.api.credentials import Credentials, File, Identity, Inline, Plugin, 
 from netlab.api.endpoint import Endpoint, Trust, tls_context
 from netlab.api.manifests import load_documents
 from netlab.errors import UsageError
+from netlab.net.addresses import host_port
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -158,8 +159,9 @@ def in_cluster(environment: Mapping[str, str] = os.environ, account: Path = SERV
         tls_context(trust, Identity())
     except UsageError as error:
         raise UsageError(f"{account}: {error}") from None
-    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Endpoint(_url("KUBERNETES_SERVICE_HOST", server), trust=trust, credentials=credentials)
+    return Endpoint(
+        _url("KUBERNETES_SERVICE_HOST", f"https://{host_port(host, port)}"), trust=trust, credentials=credentials
+    )
 
 
 class _Named(Protocol):

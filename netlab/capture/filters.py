@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from netlab.capture.tagged import Instruction, Program, wherever
 from netlab.errors import TimedOutError, UnsupportedError, UsageError
+from netlab.net.addresses import VXLAN_PORT
 
 _COMPILE_TIMEOUT = 20.0
 """Seconds that tcpdump may take, as a filter may have a host name to resolve."""
@@ -29,7 +30,6 @@ _ANCILLARY = 0xFFFF_F000 - 1
 """Loads beyond this offset read the kernel's metadata, not the packet (SKF_AD_OFF, SKF_NET_OFF, SKF_LL_OFF)."""
 
 _ETHERNET, _IPV4, _IPV6, _UDP, _VXLAN = 14, 20, 40, 8, 8
-_VXLAN_PORT = 4789
 
 
 def compile_filter(expression: str) -> Program:
@@ -121,7 +121,7 @@ def _inner(
     tests = [(_LOAD_HALF, 12, socket_type), (_LOAD_BYTE, protocol_at, socket.IPPROTO_UDP)]
     if first_byte_at is not None:  # no IP options, so that the offsets are right
         tests.append((_LOAD_BYTE, first_byte_at, 0x45))
-    tests.append((_LOAD_HALF, udp_port_at, _VXLAN_PORT))
+    tests.append((_LOAD_HALF, udp_port_at, VXLAN_PORT))
     head: list[Instruction] = []
     for code, offset, wanted in tests:
         head += [Instruction(code, 0, 0, offset), Instruction(_JUMP_IF_EQUAL, 1, 0, wanted), _LEAVE]

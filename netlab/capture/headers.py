@@ -12,9 +12,11 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from netlab.net.addresses import VXLAN_PORT
+
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
-VXLAN_PORTS = frozenset({4789, 8472})
+VXLAN_PORTS = frozenset({VXLAN_PORT, 8472})
 """VXLAN's ports: IANA's, which netlab uses, and the kernel's older default, which flannel uses."""
 
 DIGESTED = 512
@@ -143,11 +145,6 @@ def swapped(flow: Flow) -> Flow:
 def address_text(address: bytes) -> str:
     """A packed address as text."""
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
-
-
-def packed(address: str) -> bytes:
-    """An address in packed form. Raises `OSError` if it is not valid."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def endpoint_text(address: bytes, port: int) -> str:

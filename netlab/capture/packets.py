@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from netlab.net.addresses import host_port
+
 
 @dataclasses.dataclass(frozen=True)
 class Packet:
@@ -43,9 +45,7 @@ class Packet:
 
 
 def _endpoint(address: str, port: int) -> str:
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return host_port(address, port) if port else address
 
 
 def decode(frame: bytes, time: int) -> Packet | None:

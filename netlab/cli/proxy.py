@@ -21,6 +21,7 @@ from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import say, value
 from netlab.errors import NetlabError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
+from netlab.net.addresses import host_port
 
 if TYPE_CHECKING:
     from netlab.api.client import Client
@@ -322,8 +323,7 @@ def _print(found: Explanation, node: str) -> None:
     rows += [("because", text) for text in found.why]
     for endpoint in found.endpoints:
         where = {True: ", on this node", False: "", None: ", on an unknown node"}[endpoint.local]
-        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        rows.append(("endpoint", f"{host}:{endpoint.port}, chance {endpoint.chance:.3g}{where}"))
+        rows.append(("endpoint", f"{host_port(endpoint.address, endpoint.port)}, chance {endpoint.chance:.3g}{where}"))
     if found.endpoints:
         rows.append(("masquerade", f"{'yes' if found.masquerade else 'no'}: {found.masquerade_why}"))
     rows += [("rule", text) for text in found.rules]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from netlab.cli.layout import duration, shortened, wrapped
+from netlab.net.addresses import host_port
 from netlab.trace.model import Hop, Trace
 from netlab.visible import visible
 
@@ -132,6 +133,4 @@ def _ends(hop: Hop) -> str:
 
 
 def _end(address: str, port: int) -> str:
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return host_port(address, port) if port else address

@@ -21,6 +21,7 @@ from netlab.api.discovery_types import (
 )
 from netlab.api.meta_types import ObjectMeta
 from netlab.controlplane.cluster import controller_reference, is_finished, is_ready
+from netlab.net.addresses import family_of
 
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGED_BY = "endpointslice-controller.k8s.io"
@@ -233,7 +234,7 @@ def _hints(service: Service, node: str, zone: str | None) -> EndpointHints | Non
 
 def _address(pod: Pod, family: str) -> str | None:
     # Not parsed, for all pods at each change: the API server refuses an invalid address, in the slice.
-    return next((ip.ip for ip in pod.status.podIPs if (":" in ip.ip) == (family == "IPv6")), None)
+    return next((ip.ip for ip in pod.status.podIPs if family_of(ip.ip) == family), None)
 
 
 def _ports(service: Service, pod: Pod) -> PortKey:

@@ -20,6 +20,7 @@ from netlab.errors import UnsupportedError
 from netlab.machine.privileges import missing
 from netlab.machine.userns import enter_user_namespace
 from netlab.net import syscalls
+from netlab.net.addresses import VXLAN_PORT
 
 _SLOWEST = 10.0
 """Seconds after which a program counts as hung."""
@@ -119,7 +120,7 @@ def link(kind: str) -> str:
 
     from netlab.net import links
 
-    attributes = {"vxlan_id": 1, "vxlan_port": 4789} if kind == "vxlan" else {}
+    attributes = {"vxlan_id": 1, "vxlan_port": VXLAN_PORT} if kind == "vxlan" else {}
     with IPRoute() as ip:
         links.ensure_link(ip, f"try-{kind}", kind, **attributes)
     return "made one"

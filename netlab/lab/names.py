@@ -9,9 +9,10 @@ from collections.abc import Iterable
 import msgspec
 
 from netlab.capture.changes import Change
-from netlab.capture.headers import Headers, address_text, endpoint_text, packed, protocol_name
+from netlab.capture.headers import Headers, address_text, endpoint_text, protocol_name
 from netlab.lab.paths import OUTSIDE
 from netlab.lab.selection import Objects
+from netlab.net.addresses import packed
 
 
 class Names:

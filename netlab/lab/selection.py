@@ -13,14 +13,13 @@ from netlab.api.blocking import BlockingClient
 from netlab.api.core_types import Node, Pod, Service
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
-from netlab.capture.headers import packed
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.net.addresses import VXLAN_PORT, packed
 
 T = TypeVar("T", Pod, Service)
 
-_VXLAN_PORT = 4789
 
 _MOST_HOSTS = 64
 """A filter lists at most this many addresses: the kernel's programs have at most 4,096 instructions, and each address
@@ -125,7 +124,7 @@ def expression(selection: Selection, objects: Objects, pod_networks: Sequence[st
         node = next((each for each in objects.nodes if each.metadata.name == pod.spec.nodeName), None)
         parts = _hosts(_addresses_of(pod)) + [part for each in services for part in _frontends(each)]
         if node is not None:
-            parts += [f"(host {address} and not udp port {_VXLAN_PORT})" for address in _node_addresses(node)]
+            parts += [f"(host {address} and not udp port {VXLAN_PORT})" for address in _node_addresses(node)]
         return " or ".join(dict.fromkeys(parts))
     if selection.kind == "service":
         service = _of(objects.services, selection.name)

@@ -10,10 +10,10 @@ import msgspec
 
 from netlab.counted import counted
 from netlab.errors import UsageError
+from netlab.net.addresses import Family
 
 Network = Literal["vxlan", "routed", "bridge"]
 ProxyMode = Literal["nftables", "iptables"]
-Family = Literal["IPv4", "IPv6"]
 
 API_VERSION = "netlab/v1"
 MOST_NODES = 100

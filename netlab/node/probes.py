@@ -13,6 +13,7 @@ from netlab.api.core_types import Container, ExecAction, HTTPGetAction, Lifecycl
 from netlab.backoff import Backoff
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
+from netlab.net.addresses import host_port
 
 _QUICK = Backoff(first=0.01, last=1)
 """The pauses between the probes of a container that has only just started.
@@ -88,9 +89,8 @@ class Asker:
 
     async def _http(self, action: HTTPGetAction) -> str:
         host = action.host or self.pod_ip
-        host = f"[{host}]" if ":" in host else host
         path = action.path if action.path.startswith("/") else f"/{action.path}"
-        url = f"{action.scheme.lower()}://{host}:{port_number(self.container, action.port)}{path}"
+        url = f"{action.scheme.lower()}://{host_port(host, port_number(self.container, action.port))}{path}"
         headers = {each.name: each.value for each in action.httpHeaders}
         # Kubernetes does not verify certificates in probes, and counts a redirect to another host as a success.
         async with self.http.get(url, headers=headers, ssl=False, allow_redirects=False) as response:

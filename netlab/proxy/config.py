@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from netlab.errors import UsageError
-from netlab.proxy.plan import Family, family_of
+from netlab.net.addresses import Family, family_of, host_port
 
 Mode = Literal["nftables", "iptables"]
 
@@ -30,7 +30,7 @@ class Listen(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 HEALTHZ = Listen("0.0.0.0", 10256)  # noqa: S104  # load balancers query it from outside

@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from netlab.net.addresses import Family, packed
 from netlab.net.conntrack import Conntrack, Flow
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.plan import Family, Frontend, Plan, Target, Transaction
+from netlab.proxy.plan import Frontend, Plan, Target, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -78,20 +79,16 @@ class Served:
 
     def _set(self, frontend: Frontend, target: Target | None) -> None:
         if frontend.protocol == "udp":
-            key = packed(frontend.address, frontend.port)
+            key = packed_end(frontend.address, frontend.port)
             if target is None:
                 self._frontends.pop(key, None)
             else:
-                self._frontends[key] = frozenset(packed(*endpoint) for endpoint in target.serving)
+                self._frontends[key] = frozenset(packed_end(*endpoint) for endpoint in target.serving)
 
 
-def packed(address: str | None, port: int) -> bytes:
+def packed_end(address: str | None, port: int) -> bytes:
     """An address and a port as in `Flow`; without an address, the port alone."""
-    return (_packed_address(address) if address else b"") + port.to_bytes(2, "big")
-
-
-def _packed_address(address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    return (packed(address) if address else b"") + port.to_bytes(2, "big")
 
 
 def few(looks: Iterable[Look]) -> list[Look] | None:
@@ -141,7 +138,7 @@ class Reconciler:
 
     def node(self, addresses: Iterable[str]) -> None:
         """The node's own addresses, where NodePorts are served."""
-        self._served.node_addresses = frozenset(map(_packed_address, addresses))
+        self._served.node_addresses = frozenset(map(packed, addresses))
 
     def pending(self) -> asyncio.Future[None] | None:
         """What is done when the flows that are stale by now are deleted; None if they are. Cancelled by `close`."""
@@ -208,5 +205,5 @@ class Reconciler:
 def criteria(look: Look) -> tuple[bytes, int, bytes]:
     """What the kernel is to look for: the address and the port that a flow is sent to, and what answers it."""
     address = look.frontend.address
-    answers = packed(*look.endpoint) if look.endpoint else b""
-    return _packed_address(address) if address else b"", look.frontend.port, answers
+    answers = packed_end(*look.endpoint) if look.endpoint else b""
+    return packed(address) if address else b"", look.frontend.port, answers

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Sequence
 from typing import Protocol
 
+from netlab.net.addresses import Family
 from netlab.proxy import iptables
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError, run_program
 from netlab.proxy.nftables.executor import NftablesExecutor, cleanup_nftables
-from netlab.proxy.plan import Family, Frontend, Plan, Transaction, apply
+from netlab.proxy.plan import Frontend, Plan, Transaction, apply
 
 __all__ = ["Executor", "IptablesExecutor", "cleanup_iptables", "cleanup_nftables", "executor_for"]
 

@@ -8,9 +8,10 @@ from typing import Literal
 
 import msgspec
 
+from netlab.net.addresses import Family, of_family
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.fake import FakeExecutor, Packet
-from netlab.proxy.plan import Family, Frontend, Plan, Scope, Target, Verdict, of_family
+from netlab.proxy.plan import Frontend, Plan, Scope, Target, Verdict
 
 Decision = Literal["translated", "rejected", "dropped", "not a Service's"]
 

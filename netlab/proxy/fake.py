@@ -6,20 +6,9 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from netlab.net.addresses import Family, of_family
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.plan import (
-    Endpoint,
-    Family,
-    Frontend,
-    Plan,
-    Scope,
-    Target,
-    Transaction,
-    Verdict,
-    apply,
-    difference,
-    of_family,
-)
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Transaction, Verdict, apply, difference
 
 
 class Packet(NamedTuple):

@@ -13,12 +13,13 @@ from http import HTTPStatus
 from ipaddress import ip_network
 
 from netlab.api.core_types import Node
+from netlab.net.addresses import Family, family_of, of_family
 from netlab.proxy.config import Listen, ProxyConfig
 from netlab.proxy.configfile import CONFIG_GROUP, document
 from netlab.proxy.httpd import NOT_FOUND, Handler, Request, Response, json_answer, serving, text
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import CONTENT_TYPE, Metrics
-from netlab.proxy.plan import Family, HealthCheck, family_of, of_family
+from netlab.proxy.plan import HealthCheck
 
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 """The taint of a node that the cluster autoscaler is about to remove."""

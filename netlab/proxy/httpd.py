@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
+from netlab.net.addresses import socket_family
 from netlab.proxy.config import Listen
 
 _TIMEOUT = 5.0
@@ -155,5 +156,4 @@ def _bound(listen: Listen) -> socket.socket:
             if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 raise
             return socket.create_server(("", listen.port))
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    return socket.create_server(listen, family=family)
+    return socket.create_server(listen, family=socket_family(listen.host))

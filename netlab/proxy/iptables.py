@@ -17,8 +17,9 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from netlab.net.addresses import Family, host_port, of_family
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, of_family
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target
 
 Chains: TypeAlias = dict[str, list[str]]
 """The rules of each chain of a table, as arguments of `iptables -A CHAIN`."""
@@ -154,12 +155,11 @@ def _choices(nat: Chains, frontend: Frontend, target: Target, endpoints: Sequenc
 
 def _endpoint(nat: Chains, frontend: Frontend, target: Target, endpoint: Endpoint) -> str:
     name = _name("SEP", target.service, frontend.protocol, endpoint.address, str(endpoint.port))
-    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
     remember = f"-m recent --name {name} --set " if target.affinity_seconds else ""
     nat[name] = [
         # A pod that reaches itself must see a foreign source, or it would answer directly, bypassing the translation.
         f"-s {endpoint.address} -j KUBE-MARK-MASQ",
-        f"-p {frontend.protocol} {remember}-j DNAT --to-destination {host}:{endpoint.port}",
+        f"-p {frontend.protocol} {remember}-j DNAT --to-destination {host_port(endpoint.address, endpoint.port)}",
     ]
     return name
 

@@ -13,8 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from netlab import __version__
+from netlab.net.addresses import Family
 from netlab.proxy.config import Mode
-from netlab.proxy.plan import Family, Plan, Scope
+from netlab.proxy.plan import Plan, Scope
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 

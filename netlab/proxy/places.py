@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from netlab.api.core_types import Node, Pod, Service
 from netlab.api.resources import NODES, PODS, SERVICES
 from netlab.errors import NotFoundError, UsageError
-from netlab.proxy.plan import PROTOCOLS, family_of
+from netlab.net.addresses import family_of
+from netlab.proxy.plan import PROTOCOLS
 from netlab.proxy.planner import cluster_ips, node_info
 
 if TYPE_CHECKING:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-Family = Literal["IPv4", "IPv6"]
+from netlab.net.addresses import host_port
+
 Policy = Literal["Cluster", "Local"]
 
 PROTOCOLS: Mapping[str, str] = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
@@ -41,8 +42,7 @@ class Frontend(NamedTuple):
     def __str__(self) -> str:
         if self.address is None:
             return f"*:{self.port}/{self.protocol}"
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port}/{self.protocol}"
+        return f"{host_port(self.address, self.port)}/{self.protocol}"
 
 
 class Scope(enum.Enum):
@@ -141,13 +141,3 @@ def apply(plan: Plan, transaction: Transaction) -> dict[Frontend, Target]:
         else:
             result[frontend] = new
     return result
-
-
-def family_of(address: str) -> Family:
-    """The family of a normal address."""
-    return "IPv6" if ":" in address else "IPv4"
-
-
-def of_family(networks: Iterable[str], family: Family) -> tuple[str, ...]:
-    """The networks (or addresses) that are of a family."""
-    return tuple(network for network in networks if family_of(network) == family)

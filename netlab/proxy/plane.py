@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
+from netlab.net.addresses import Family
 from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.conntrack import Reconciler
@@ -18,7 +19,7 @@ from netlab.proxy.health import Health
 from netlab.proxy.kernel import ProgramError
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.plan import Family, HealthCheck, NodeInfo
+from netlab.proxy.plan import HealthCheck, NodeInfo
 from netlab.proxy.planner import Planned, plan_service
 
 log = logging.getLogger(__name__)

@@ -19,18 +19,8 @@ from netlab.api.core_types import ZONE_LABEL, Node, Service, ServicePort
 from netlab.api.discovery_types import HEADLESS_LABEL, EndpointHints, EndpointSlice
 from netlab.api.discovery_types import Endpoint as ApiEndpoint
 from netlab.errors import UsageError
-from netlab.proxy.plan import (
-    PROTOCOLS,
-    Endpoint,
-    Family,
-    Frontend,
-    HealthCheck,
-    NodeInfo,
-    Policy,
-    Scope,
-    Target,
-    family_of,
-)
+from netlab.net.addresses import Family, family_of
+from netlab.proxy.plan import PROTOCOLS, Endpoint, Frontend, HealthCheck, NodeInfo, Policy, Scope, Target
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 """On a Service: another proxy handles it (KEP-1959)."""

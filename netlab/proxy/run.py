@@ -21,6 +21,7 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES, SERVICES
 from netlab.errors import UnsupportedError
+from netlab.net.addresses import Family
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.executor import cleanup_iptables, cleanup_nftables
@@ -30,7 +31,7 @@ from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
 from netlab.proxy.pace import Pace
-from netlab.proxy.plan import Family, HealthCheck, NodeInfo
+from netlab.proxy.plan import HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
 from netlab.proxy.planner import node_info
 from netlab.proxy.ranges import ServiceRanges

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
+from netlab.net.addresses import Family
 from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.plan import Family, Frontend, NodeInfo, Target
+from netlab.proxy.plan import Frontend, NodeInfo, Target
 from netlab.proxy.planner import node_info, plan_service
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from netlab.net.addresses import VXLAN_PORT
 from netlab.report.markup import Markup, element
 from netlab.trace.model import Hop
 
 _VXLAN = re.compile(r"VXLAN (\d+) (\S+) > (\S+)")
-_VXLAN_PORT = 4789
 
 
 class Field(NamedTuple):
@@ -39,7 +39,7 @@ def layers(hop: Hop, before: Hop | None) -> list[Layer]:
         network, source, destination = match.groups()
         found += [
             Layer(_ip(source), [Field(f"{source} → {destination}", fresh)], outer=True),
-            Layer("UDP", [Field(f"→ {_VXLAN_PORT}", fresh)], outer=True),
+            Layer("UDP", [Field(f"→ {VXLAN_PORT}", fresh)], outer=True),
             Layer("VXLAN", [Field(f"VNI {network}", fresh)], outer=True),
         ]
     elif wrapped:

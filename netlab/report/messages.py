@@ -13,6 +13,7 @@ from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text
 from netlab.capture.icmp import words
 from netlab.capture.taps import Tap
 from netlab.lab.paths import OUTSIDE
+from netlab.net.addresses import host_port
 from netlab.report.translators import is_translation, translator
 
 Tone = Literal["request", "reply", "bad"]
@@ -153,9 +154,7 @@ def _who(headers: Headers, names: Mapping[str, str]) -> str:
 
 
 def _end(name: str, port: int) -> str:
-    if not port:
-        return name
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    return host_port(name, port) if port else name
 
 
 def _what(headers: Headers) -> str:

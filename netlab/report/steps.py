@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from netlab.net.addresses import host_port
 from netlab.report.decisions import decisions, deeds
 from netlab.report.markup import Markup, element
 from netlab.trace.model import Hop
@@ -89,6 +90,4 @@ def headers(hop: Hop, names: Mapping[str, str] | None = None) -> str:
 
 def end(address: str, port: int) -> str:
     """An address or a name with its port, if it has one."""
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return host_port(address, port) if port else address

@@ -4,6 +4,7 @@ A scenario's checks.py imports only from here, not from other parts of netlab.
 """
 
 from netlab.capture.packets import Packet
+from netlab.net.addresses import host_port
 from netlab.scenario.checks import check
 from netlab.scenario.context import Context
 from netlab.scenario.dialing import NO_ANSWER, PATIENCE, REFUSED, Answer, spare_port
@@ -29,5 +30,6 @@ __all__ = [
     "Service",
     "check",
     "fair_range",
+    "host_port",
     "spare_port",
 ]

@@ -24,11 +24,11 @@ from netlab.lab import barrier, revisions
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.places import Place
-from netlab.lab.spec import Family
 from netlab.lab.trouble import is_ready, trouble
+from netlab.net.addresses import Family
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.faults import Fault, Faults
-from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service, of_family
+from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service, first_of_family
 from netlab.scenario.interruption import uninterrupted
 from netlab.scenario.recording import Recording, Taps, recording
 
@@ -286,7 +286,7 @@ class Context:
     def _machine(self, name: str, addresses: list[str]) -> Machine:
         key = f"machine/{name}"
         if key not in self._hosts:
-            address = of_family(addresses, self.family) or ""
+            address = first_of_family(addresses, self.family) or ""
             self._hosts[key] = Machine(self, Place(name), name, address)
         host = self._hosts[key]
         assert isinstance(host, Machine)

@@ -20,7 +20,8 @@ from netlab.counted import counted
 from netlab.errors import NotFoundError, UsageError
 from netlab.lab.fields import convert
 from netlab.lab.paths import scenarios_dir
-from netlab.lab.spec import MOST_NODES, Family, LabSpec, Network, ProxyMode
+from netlab.lab.spec import MOST_NODES, LabSpec, Network, ProxyMode
+from netlab.net.addresses import Family
 from netlab.scenario.checks import Check
 
 Traffic = Literal["intra-pod", "pod-to-pod", "pod-to-service", "external-to-service"]

@@ -9,6 +9,8 @@ import random
 import socket
 from collections.abc import Callable
 
+from netlab.net.addresses import host_port
+
 REFUSED = "connection refused"
 """A closed port, or a rule that rejects."""
 
@@ -56,7 +58,7 @@ class Answer:
     @property
     def client(self) -> str:
         """The client's end as netexec's /clientip writes it: ADDRESS:PORT, an IPv6 address in brackets."""
-        return f"[{self.source}]:{self.source_port}" if ":" in self.source else f"{self.source}:{self.source_port}"
+        return host_port(self.source, self.source_port)
 
 
 def http_get(client: socket.socket, address: str, port: int, path: str) -> Answer:

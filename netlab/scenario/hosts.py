@@ -16,9 +16,9 @@ from netlab.api.core_types import Service as ServiceObject
 from netlab.errors import NetlabError, TimedOutError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.places import Place, resolve
-from netlab.lab.spec import Family
 from netlab.machine.join import ALL_BUT_USER
 from netlab.net import syscalls
+from netlab.net.addresses import Family, host_port, of_family
 from netlab.scenario import commands, dialing
 from netlab.scenario.commands import Namespaces
 from netlab.scenario.dialing import Answer
@@ -34,14 +34,9 @@ _IPV6_MTU_DISCOVER, _IPV6_DONTFRAG = 23, 62
 _FAMILIES: dict[Family, socket.AddressFamily] = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 
 
-def of_family(addresses: Iterable[str], family: Family) -> str | None:
+def first_of_family(addresses: Iterable[str], family: Family) -> str | None:
     """The first address of the family, or None."""
-    return next((a for a in addresses if f"IPv{ipaddress.ip_address(a).version}" == family), None)
-
-
-def make_endpoint(address: str, port: int) -> str:
-    """ADDRESS:PORT, an IPv6 address in brackets (RFC 3986, 3.2.2)."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return next(iter(of_family(addresses, family)), None)
 
 
 class Interface(NamedTuple):
@@ -93,7 +88,7 @@ class Host:
 
     def endpoint(self, port: int) -> str:
         """ADDRESS:PORT, as captures and netexec's /clientip write it."""
-        return make_endpoint(self.address, port)
+        return host_port(self.address, port)
 
     def url(self, port: int, path: str = "/") -> str:
         """The URL of an HTTP server on the host."""
@@ -219,7 +214,7 @@ class Pod(Host):
 
     def __init__(self, run: Run, pod: PodObject, family: Family) -> None:
         name, self.namespace = pod.metadata.name, pod.metadata.namespace
-        address = of_family((ip.ip for ip in pod.status.podIPs), family)
+        address = first_of_family((ip.ip for ip in pod.status.podIPs), family)
         if address is None:
             raise NetlabError(f"pod {name} has no {family} address")
         super().__init__(run, resolve(run.lab, name, self.namespace, None), name, address)
@@ -266,11 +261,11 @@ class Service:
     def __init__(self, service: ServiceObject, family: Family) -> None:
         spec = service.spec
         self.name = service.metadata.name
-        address = of_family(spec.clusterIPs, family)
+        address = first_of_family(spec.clusterIPs, family)
         if address is None:
             raise NetlabError(f"Service {self.name} has no {family} address; set ipFamilyPolicy: PreferDualStack")
         self.address = address
-        self.external_address = of_family(spec.externalIPs, family) or ""
+        self.external_address = first_of_family(spec.externalIPs, family) or ""
         self.port = spec.ports[0].port
         self.node_port = spec.ports[0].nodePort
         self.health_check_node_port = spec.healthCheckNodePort
@@ -281,12 +276,12 @@ class Service:
     @property
     def endpoint(self) -> str:
         """The virtual address and port, as captures write them."""
-        return make_endpoint(self.address, self.port)
+        return host_port(self.address, self.port)
 
     @property
     def external_endpoint(self) -> str:
         """The external address and port."""
-        return make_endpoint(self.external_address, self.port)
+        return host_port(self.external_address, self.port)
 
     def url(self, path: str = "/") -> str:
         """What a client within the cluster dials."""

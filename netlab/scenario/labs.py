@@ -17,8 +17,9 @@ import msgspec
 from netlab import doctor
 from netlab.errors import NetlabError, UnsupportedError
 from netlab.lab.lab import Lab
-from netlab.lab.spec import Family, LabSpec, Network, ProxyMode
+from netlab.lab.spec import LabSpec, Network, ProxyMode
 from netlab.net import syscalls
+from netlab.net.addresses import Family
 from netlab.scenario.definition import Scenario
 from netlab.scenario.interruption import interruptible, uninterrupted
 from netlab.scenario.results import Result, Status, without_verdict

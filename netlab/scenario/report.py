@@ -11,7 +11,7 @@ from rich.text import Text
 
 from netlab.counted import counted
 from netlab.lab.lab import Lab
-from netlab.lab.spec import Family
+from netlab.net.addresses import Family
 from netlab.scenario.checks import Check
 from netlab.scenario.definition import Scenario
 from netlab.scenario.results import CheckResult, Result, Status, worst

@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from netlab.errors import CheckError, ChecksFailedError, NetlabError
-from netlab.lab.spec import Family, LabSpec
+from netlab.lab.spec import LabSpec
+from netlab.net.addresses import Family
 from netlab.scenario.definition import Scenario, Traffic
 
 Status = Literal["passed", "failed", "error", "skipped"]

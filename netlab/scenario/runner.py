@@ -17,7 +17,7 @@ from netlab.api.errors import ApiError
 from netlab.api.resources import NAMESPACES
 from netlab.errors import NetlabError, TimedOutError, UnsupportedError
 from netlab.lab.lab import Lab
-from netlab.lab.spec import Family
+from netlab.net.addresses import Family
 from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netlab.capture.headers import address_text
+from netlab.net.addresses import Family, host_port
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink, Set
 from netlab.proxy import iptables
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE
 from netlab.proxy.nftables.shapes import remember
-from netlab.proxy.plan import Family, Plan
+from netlab.proxy.plan import Plan
 from netlab.trace.state import Affinity
 
 
@@ -46,8 +47,7 @@ def sticky(config: ProxyConfig, plans: Mapping[Family, Plan]) -> list[Sticky]:
 
 
 def _recent(chains: iptables.Chains, address: str, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
-    end = f"--to-destination {host}:{port}"
+    end = f"--to-destination {host_port(address, port)}"
     return next(name for name, rules in chains.items() if any(rule.endswith(end) for rule in rules))
 
 

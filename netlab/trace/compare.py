@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+from netlab.net.addresses import host_port
 from netlab.trace.model import Hop, Path
 from netlab.trace.state import ANY_PORT
 
@@ -81,5 +82,4 @@ def _ends(hop: Hop) -> str:
 
 
 def _end(address: str, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
-    return f"{host}:{port or '*'}"
+    return host_port(address, port or "*")

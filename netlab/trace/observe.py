@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from netlab.capture.correlate import Journey, journeys, known, sighting
 from netlab.capture.engine import Engine, Source
-from netlab.capture.headers import packed
 from netlab.capture.ring import Frame
 from netlab.capture.taps import Tap
 from netlab.errors import UnsupportedError
 from netlab.lab.networks import Network, Networks
 from netlab.lab.taps import make_socket
+from netlab.net.addresses import VXLAN_PORT, packed
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfconntrack import Events
 from netlab.trace import counters, rules
@@ -169,7 +169,7 @@ def expression(signature: Signature) -> str:
         return "icmp or icmp6"
     if signature.protocol == 17:
         # An answer may have any bytes; the filter itself looks into tunnels.
-        return "(udp and not port 4789) or icmp or icmp6"
+        return f"(udp and not port {VXLAN_PORT}) or icmp or icmp6"
     tests = [test for pattern in signature.patterns for test in _tests(pattern)]
     return " or ".join([*tests, "icmp", "icmp6"])
 

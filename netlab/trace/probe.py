@@ -14,6 +14,7 @@ import struct
 import time
 from typing import Literal, NamedTuple, Self
 
+from netlab.net.addresses import socket_family
 from netlab.trace.nftrace import MakeSocket, Pattern, Signature
 from netlab.trace.state import Protocol
 
@@ -60,7 +61,7 @@ class Sender:
         size: int = 0,
         make: MakeSocket = socket.socket,
     ) -> None:
-        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.family = socket_family(address)
         self.protocol = protocol
         self.destination = (address, port)
         self._word = secrets.token_hex(_WORD // 2).encode()

@@ -23,10 +23,11 @@ from netlab.lab.lab import Lab
 from netlab.lab.networks import Network, Networks
 from netlab.lab.spec import LabSpec
 from netlab.net import nfconntrack
+from netlab.net.addresses import Family
 from netlab.net.rtnl import AF_INET, AF_INET6
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
-from netlab.proxy.plan import Family, Plan
+from netlab.proxy.plan import Plan
 from netlab.proxy.snapshot import Objects, plan_of
 from netlab.trace.affinity import remembered, sticky
 from netlab.trace.namespace import Observed, observe

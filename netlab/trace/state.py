@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from netlab.net.addresses import Family, host_port
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.plan import Family, Plan
+from netlab.proxy.plan import Plan
 
 Protocol = Literal["tcp", "udp", "icmp"]
 
@@ -163,8 +164,7 @@ class Listener(NamedTuple):
 
 def end_text(address: str, port: int) -> str:
     """One end of a flow in the usual notation; ANY_PORT is `*`."""
-    host = f"[{address}]" if ":" in address else address
-    return f"{host}:{'*' if port == ANY_PORT else port}"
+    return host_port(address, "*" if port == ANY_PORT else port)
 
 
 class Ends(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from netlab.net.addresses import Family
 from netlab.proxy.fake import FakeExecutor
 from netlab.proxy.fake import Packet as Dialled
-from netlab.proxy.plan import Family, Scope, Target, Verdict
+from netlab.proxy.plan import Scope, Target, Verdict
 from netlab.trace.state import ANY_PORT, Ends, Flow, Proxy
 
 

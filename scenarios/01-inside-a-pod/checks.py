@@ -1,4 +1,4 @@
-from netlab.scenario import REFUSED, Context, Pod, check
+from netlab.scenario import REFUSED, Context, Pod, check, host_port
 
 HTTP, PRIVATE = 8080, 8081
 
@@ -8,7 +8,7 @@ def localhost(ctx: Context) -> str:
 
 
 def connect(pod: Pod, container: str, address: str, port: int, protocol: str) -> str:
-    target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    target = host_port(address, port)
     said = pod.run(["/agnhost", "connect", "--timeout=5s", f"--protocol={protocol}", target], container)
     return said or "connected"
 

@@ -1,7 +1,7 @@
 import ipaddress
 import re
 
-from netlab.scenario import PATIENCE, Answer, Context, Interface, Machine, Pod, Recording, check, spare_port
+from netlab.scenario import PATIENCE, Answer, Context, Interface, Machine, Pod, Recording, check, host_port, spare_port
 
 PORT = 8081
 CLIENT_PORT = spare_port()
@@ -113,7 +113,7 @@ def rules_are_not_asked(ctx: Context) -> None:
         "--timeout",
         "120",
         "--dst-nat",
-        f"[{gone}]:{PORT}" if ":" in gone else f"{gone}:{PORT}",
+        host_port(gone, PORT),
     ]
     ctx.fault(node, entry, undo=["conntrack", "-D", *of_flow(ctx)])
     with ctx.capture(client, wire(ctx, node), expression="udp"):

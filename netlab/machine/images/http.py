@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from netlab.net.addresses import host_port
+
 _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 1024 * 1024
 _IDLE_LIMIT = 180.0  # seconds without a request, after which a kept connection is closed
@@ -133,8 +135,7 @@ async def get(host: str, port: str, path: str) -> str:
     """The body of `http://host:port/path`, whatever the status. Raises `OSError` or `EOFError`."""
     reader, writer = await asyncio.open_connection(host, port, limit=_HEAD_LIMIT)
     try:
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        writer.write(f"GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host_port(host, port)}\r\nConnection: close\r\n\r\n".encode())
         answer = await reader.read(-1)
     finally:
         writer.close()

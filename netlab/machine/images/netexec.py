@@ -25,6 +25,7 @@ from typing import Any, cast
 from netlab.machine import signals
 from netlab.machine.images import http
 from netlab.machine.images.http import Request, Response
+from netlab.net.addresses import host_port, socket_family
 
 _DIAL_TIMEOUT = 5.0
 _SHELL_OUTPUT_LIMIT = 1024 * 1024
@@ -58,14 +59,13 @@ def parse_duration(text: str) -> float:
 def format_address(address: tuple[Any, ...]) -> str:
     """A socket's address as Go prints it: an IPv4 client of a dual-stack socket keeps its IPv4 address."""
     host, port = str(address[0]).partition("%")[0].removeprefix("::ffff:"), address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 def listen(kind: socket.SocketKind, port: int, address: str = "") -> socket.socket:
     """A socket on all addresses of both families, or only IPv4 if the kernel has no IPv6."""
     if address:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return _bind(family, kind, address, port)
+        return _bind(socket_family(address), kind, address, port)
     try:
         return _bind(socket.AF_INET6, kind, "::", port)
     except OSError:

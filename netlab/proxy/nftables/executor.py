@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from netlab.net import nfrules
+from netlab.net.addresses import Family, of_family
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.config import ProxyConfig
@@ -17,7 +18,7 @@ from netlab.proxy.kernel import ProgramError, run_program
 from netlab.proxy.nftables import table
 from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE, Layout
 from netlab.proxy.nftables.ruleset import Batch, Ruleset
-from netlab.proxy.plan import Change, Family, Frontend, Plan, Target, Transaction, difference
+from netlab.proxy.plan import Change, Frontend, Plan, Target, Transaction, difference
 
 log = logging.getLogger(__name__)
 
@@ -277,7 +278,7 @@ def layout_of(family: Family, config: ProxyConfig) -> Layout:
     """The layout for a configuration."""
     match, value = "", ""
     detect = config.detect_local
-    cidrs = _of_family(detect.cidrs, family)
+    cidrs = of_family(detect.cidrs, family)
     if detect.mode in ("ClusterCIDR", "NodeCIDR") and cidrs:
         match, value = f"{NFT_FAMILY[family]} saddr", f"{{ {', '.join(cidrs)} }}"
     elif detect.mode == "BridgeInterface":
@@ -290,13 +291,9 @@ def layout_of(family: Family, config: ProxyConfig) -> Layout:
         not_pods=f"{match} != {value}" if match else "",
         masquerade_all=config.masquerade_all,
         masquerade_mark=1 << config.masquerade_bit,
-        node_port_addresses=_of_family(config.node_port_addresses, family),
-        service_cidrs=_of_family(config.service_cidrs, family),
+        node_port_addresses=of_family(config.node_port_addresses, family),
+        service_cidrs=of_family(config.service_cidrs, family),
     )
-
-
-def _of_family(networks: Sequence[str], family: Family) -> tuple[str, ...]:
-    return tuple(network for network in networks if (":" in network) == (family == "IPv6"))
 
 
 async def cleanup_nftables(families: Sequence[Family]) -> None:

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from netlab.proxy.plan import PROTOCOLS, Family
+from netlab.net.addresses import Family
+from netlab.proxy.plan import PROTOCOLS
 
 TABLE = "kube-proxy"
 MASQUERADE_MARK = 0x4000

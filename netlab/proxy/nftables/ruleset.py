@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from netlab.net.addresses import Family
 from netlab.net.nfelements import numbered
 from netlab.proxy.nftables.layout import ADDRESS_FAMILY, NUMBERS, Layout
 from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, Sticky, remember
-from netlab.proxy.plan import Endpoint, Family, Frontend, Scope, Target, Transaction, Verdict
+from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict
 
 Value: TypeAlias = bytes | str
 """What an element leads to: data, or a verdict in nft's words; empty in a set. In a set of ranges: the last key."""

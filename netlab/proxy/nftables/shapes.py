@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from netlab.net import nfrules
+from netlab.net.addresses import Family
 from netlab.proxy.nftables.layout import NFT_FAMILY, NUMBERS
-from netlab.proxy.plan import Endpoint, Family
+from netlab.proxy.plan import Endpoint
 
 Expressions: TypeAlias = Sequence[bytes]
 _REMEMBERED = 65535

@@ -18,10 +18,11 @@ from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPor
 from netlab.api.meta_types import ObjectMeta
 from netlab.capture.engine import Source
 from netlab.capture.taps import Tap
+from netlab.net.addresses import Family
 from netlab.net.namespaces import entered
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
-from netlab.proxy.plan import Family, NodeInfo
+from netlab.proxy.plan import NodeInfo
 from netlab.proxy.planner import plan_service
 from tests.system.proxy.hosts import ANSWERS, Host, route_only, run_ip, set_sysctls
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from netlab.net import syscalls
+from netlab.net.addresses import Family
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.nftables.executor import NftablesExecutor
-from netlab.proxy.plan import Family
 from tests.system.proxy import sctp
 from tests.unit.proxy.flows import ADDRESSES, BRIDGE, FAMILIES, NODE, NODE_INFO, TARGET_PORT, VARIANTS, dialled
 

@@ -16,7 +16,7 @@ import time
 import zlib
 from pathlib import Path
 
-from netlab.proxy.plan import Family
+from netlab.net.addresses import Family
 
 _AF = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 _HEADER = struct.Struct("!HHIL")

@@ -7,10 +7,11 @@ import subprocess
 
 import pytest
 
+from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink
 from netlab.proxy.kernel import ProgramError
-from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, difference
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import executor
 from tests.unit.proxy.flows import FAMILIES, plan_of_all

@@ -13,11 +13,12 @@ import pytest
 from pyroute2 import AsyncNFCTSocket
 
 from netlab.api.discovery_types import EndpointConditions
+from netlab.net.addresses import Family
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.conntrack import Reconciler
 from netlab.proxy.executor import executor_for
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.plan import Family, Plan, Transaction, Verdict, difference
+from netlab.proxy.plan import Plan, Transaction, Verdict, difference
 from netlab.proxy.planner import plan_service
 from netlab.proxy.run import cleanup
 from tests.sandbox import isolated

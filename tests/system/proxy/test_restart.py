@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from netlab.net.addresses import Family
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import generation
 from netlab.proxy.nftables import executor as executor_module
@@ -16,7 +17,7 @@ from netlab.proxy.nftables.executor import layout_of
 from netlab.proxy.nftables.layout import NFT_FAMILY
 from netlab.proxy.nftables.ruleset import Ruleset
 from netlab.proxy.nftables.table import whole
-from netlab.proxy.plan import Endpoint, Family, Frontend, Plan, Scope, Target, difference
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import ANSWERS, dial, executor, network, run_async
 from tests.unit.proxy.flows import FAMILIES, NODE, VARIANTS, dialled, plan_of_all

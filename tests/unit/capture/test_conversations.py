@@ -10,8 +10,8 @@ from scapy.layers.l2 import Ether
 
 from netlab.capture.conversations import Conversation, Conversations
 from netlab.capture.correlate import Translation, journeys, sighting
-from netlab.capture.headers import packed
 from netlab.capture.taps import Tap
+from netlab.net.addresses import packed
 
 CLIENT = Tap("node-1", "default/a", "eth0", "pod", "node-1 veth1")
 SERVER = Tap("node-1", "default/b", "eth0", "pod")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from netlab.capture.changes import changes
 from netlab.capture.correlate import SETTLED, Correlator, Journey, Sighting, Translation, journeys
-from netlab.capture.headers import ACK, ICMP, ICMPV6, SYN, TCP, UDP, Carrier, Flow, Headers, packed, swapped
+from netlab.capture.headers import ACK, ICMP, ICMPV6, SYN, TCP, UDP, Carrier, Flow, Headers, swapped
 from netlab.capture.taps import Kind, Tap
+from netlab.net.addresses import packed
 
 CLIENTS = [packed(f"10.244.1.{number}") for number in (2, 3)]
 SERVERS = [packed(f"10.244.2.{number}") for number in (2, 3)]

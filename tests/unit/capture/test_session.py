@@ -16,10 +16,11 @@ from scapy.packet import Raw
 from netlab.capture import pcapng, table
 from netlab.capture.changes import Change
 from netlab.capture.correlate import Journey, Translation
-from netlab.capture.headers import packed, parse
+from netlab.capture.headers import parse
 from netlab.capture.ring import Frame
 from netlab.capture.session import FOLLOWED, Session
 from netlab.capture.taps import Tap
+from netlab.net.addresses import packed
 
 CLIENT = Tap("node-1", "default/a", "eth0", "pod", "node-1 veth1")
 VETH = Tap("node-1", "node-1", "veth1", "veth", "default/a eth0")

@@ -10,11 +10,12 @@ import pytest
 from netlab.api.core_types import Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.capture.filters import compile_filter
-from netlab.capture.headers import TCP, Headers, packed
+from netlab.capture.headers import TCP, Headers
 from netlab.capture.taps import Tap
 from netlab.errors import NetlabError, NotFoundError, UnavailableError, UsageError
 from netlab.lab.names import Names
 from netlab.lab.selection import Objects, Selection, exists, expression, includes, own_addresses, select
+from netlab.net.addresses import packed
 from tests.changes import change
 
 NETWORKS = ["10.244.0.0/16", "fd00:10:244::/48"]

@@ -7,7 +7,8 @@ import dataclasses
 
 from netlab.api.core_types import ClientIPConfig, SessionAffinityConfig
 from netlab.api.discovery_types import EndpointConditions
-from netlab.proxy.plan import Family, Plan
+from netlab.net.addresses import Family
+from netlab.proxy.plan import Plan
 from netlab.proxy.planner import plan_service
 from tests.unit.proxy.flows import BOTH, NODE_INFO, READY, Variant, service_of, slices_of
 

@@ -32,9 +32,10 @@ from netlab.api.discovery_types import (
     ForZone,
 )
 from netlab.api.meta_types import ObjectMeta
+from netlab.net.addresses import Family
 from netlab.proxy.book import Book
 from netlab.proxy.config import DetectLocal, Mode, ProxyConfig
-from netlab.proxy.plan import Family, Frontend, NodeInfo, Policy, Target, Verdict
+from netlab.proxy.plan import Frontend, NodeInfo, Policy, Target, Verdict
 from netlab.proxy.planner import PROXY_NAME_LABEL, plan_service
 
 NODE = "node-1"

@@ -7,7 +7,7 @@ import pytest
 from netlab.net import conntrack as kernel
 from netlab.net.conntrack import Flow
 from netlab.net.netlink import attribute, nested
-from netlab.proxy.conntrack import Look, Served, criteria, few, packed
+from netlab.proxy.conntrack import Look, Served, criteria, few, packed_end
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Transaction, difference
 
 NODE = "192.0.2.1"
@@ -32,11 +32,11 @@ PLAN: Plan = {
 
 def payload(*, sent_to: tuple[str, int], answers: tuple[str, int], zone: bool = False) -> bytes:
     """What the kernel says of a flow of CLIENT: also of one whose original tuple has a zone, which comes within it."""
-    client = packed(*CLIENT)
+    client = packed_end(*CLIENT)
     v4 = "." in sent_to[0]
-    client = client if v4 else packed("2001:db8::fd", CLIENT[1])
-    original = _tuple(v4, client, packed(*sent_to)) + (attribute(4, b"\0\1") if zone else b"")
-    said = nested(kernel.TUPLE_ORIG, original) + nested(kernel.TUPLE_REPLY, _tuple(v4, packed(*answers), client))
+    client = client if v4 else packed_end("2001:db8::fd", CLIENT[1])
+    original = _tuple(v4, client, packed_end(*sent_to)) + (attribute(4, b"\0\1") if zone else b"")
+    said = nested(kernel.TUPLE_ORIG, original) + nested(kernel.TUPLE_REPLY, _tuple(v4, packed_end(*answers), client))
     said += attribute(kernel.STATUS, bytes(4)) + attribute(12, b"abcd")
     return kernel.HEADER.pack(2 if v4 else 10, 0, 0) + said
 
@@ -57,7 +57,7 @@ def _tuple(v4: bool, source: bytes, destination: bytes) -> bytes:
 def test_a_flow_is_read_as_the_kernel_writes_it(sent_to: tuple[str, int], answers: tuple[str, int], zone: bool) -> None:
     said = payload(sent_to=sent_to, answers=answers, zone=zone)
     flow = Flow(said)
-    assert (flow.sent_to, flow.answers) == (packed(*sent_to), packed(*answers))
+    assert (flow.sent_to, flow.answers) == (packed_end(*sent_to), packed_end(*answers))
     deletion = flow.deletion().payload
     original = said[: 4 + int.from_bytes(said[4:6], "little")]
     assert deletion == original + attribute(12, b"abcd")
@@ -89,7 +89,7 @@ def test_a_flow_is_forgotten_unless_what_answers_it_serves(
 ) -> None:
     served = Served()
     served.replace(PLAN)
-    served.node_addresses = frozenset([packed(NODE, 0)[:-2]])
+    served.node_addresses = frozenset([packed_end(NODE, 0)[:-2]])
     assert served.is_stale(Flow(payload(sent_to=destination, answers=replying))) == forgotten
 
 
@@ -136,5 +136,5 @@ def test_many_looks_become_few_or_one_at_everything() -> None:
 
 
 def test_the_kernel_is_told_what_to_look_for() -> None:
-    assert criteria(Look(DNS, A)) == (bytes([10, 96, 0, 1]), 53, packed(*A))
+    assert criteria(Look(DNS, A)) == (bytes([10, 96, 0, 1]), 53, packed_end(*A))
     assert criteria(Look(NODE_PORT)) == (b"", 30053, b"")

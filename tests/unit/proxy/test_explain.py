@@ -20,11 +20,12 @@ from netlab.api.core_types import (
 )
 from netlab.api.meta_types import ObjectMeta
 from netlab.errors import NetlabError, NotFoundError, UsageError
+from netlab.net.addresses import Family
 from netlab.proxy.config import DetectLocal, ProxyConfig
 from netlab.proxy.explain import explain
 from netlab.proxy.fake import Packet
 from netlab.proxy.places import Ends, ends, narrowed
-from netlab.proxy.plan import Endpoint, Family, Frontend, Scope, Target
+from netlab.proxy.plan import Endpoint, Frontend, Scope, Target
 from tests.unit.proxy.flows import ADDRESSES, FAMILIES, SETTINGS, TARGET_PORT, Flow, Setting, config_of, plan_of_all
 from tests.unit.proxy.test_trace import packet
 

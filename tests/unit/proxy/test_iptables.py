@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from netlab.net.addresses import Family
 from netlab.proxy.iptables import PART, Tables, parse, render, render_parts, tables
-from netlab.proxy.plan import Family, Plan
+from netlab.proxy.plan import Plan
 from netlab.proxy.planner import plan_service
 from tests.unit.proxy.flows import (
     BOTH,

@@ -13,19 +13,9 @@ from hypothesis import strategies as st
 
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import EndpointSlice
+from netlab.net.addresses import Family, family_of
 from netlab.proxy.book import Book
-from netlab.proxy.plan import (
-    Endpoint,
-    Family,
-    Frontend,
-    HealthCheck,
-    NodeInfo,
-    Scope,
-    Target,
-    apply,
-    difference,
-    family_of,
-)
+from netlab.proxy.plan import Endpoint, Frontend, HealthCheck, NodeInfo, Scope, Target, apply, difference
 from netlab.proxy.planner import Planned, node_info, plan_service
 
 HERE = NodeInfo("here", "zone-1", ("192.0.2.1", "2001:db8::1"))

@@ -7,9 +7,10 @@ import random
 
 import pytest
 
+from netlab.net.addresses import Family
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.fake import FakeExecutor, Outcome, Packet
-from netlab.proxy.plan import Endpoint, Family, Scope, difference
+from netlab.proxy.plan import Endpoint, Scope, difference
 from tests.unit.proxy.affinity import AFFINE, Plans, keeps_its_pod
 from tests.unit.proxy.flows import (
     ADDRESSES,

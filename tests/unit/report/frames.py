@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from netlab.capture.correlate import Journey, Sighting
-from netlab.capture.headers import ACK, SYN, TCP, Headers, packed
+from netlab.capture.headers import ACK, SYN, TCP, Headers
 from netlab.capture.taps import Kind, Tap
+from netlab.net.addresses import packed
 
 MILLISECOND = 1_000_000
 

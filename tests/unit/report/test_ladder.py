@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from netlab.capture.headers import ACK, ICMP, RST, Headers, packed
+from netlab.capture.headers import ACK, ICMP, RST, Headers
 from netlab.capture.taps import Tap
+from netlab.net.addresses import packed
 from netlab.report import drawing, ladder
 from netlab.report.messages import Lifeline, Message, messages
 from tests.unit.report.dom import assert_sound, parsed

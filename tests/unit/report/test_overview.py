@@ -3,8 +3,9 @@
 import pytest
 
 from netlab.capture.correlate import Journey
-from netlab.capture.headers import ACK, ICMP, SYN, Headers, packed
+from netlab.capture.headers import ACK, ICMP, SYN, Headers
 from netlab.capture.taps import Tap
+from netlab.net.addresses import packed
 from netlab.report import picture
 from netlab.report.captured import Captured
 from netlab.report.messages import messages
