@@ -61,9 +61,11 @@ def up(
 
     wanted = spec or (lab.spec() if lab.paths.spec.exists() else from_values({}))
     require(network=wanted.network, proxy=wanted.proxy)
+    from netlab.lab.lifecycle import up as bring_up
+
     progress = Progress()
     try:
-        made = lab.up(spec, progress, privileged=privileged)
+        made = bring_up(lab, spec, progress, privileged=privileged)
         if manifests:
             from netlab.api.apply import apply
 
@@ -92,10 +94,12 @@ def down(lab: Lab, every: bool) -> None:
 
 
 def _down(lab: Lab) -> None:
+    from netlab.lab.lifecycle import down as take_down
+
     progress = Progress()
     progress(f"stopping lab {lab.name}")
     try:
-        there = lab.down()
+        there = take_down(lab)
     finally:
         seconds = progress.done()
     click.echo(f"lab {lab.name}: down in {seconds:.1f} s" if there else f"lab {lab.name}: no such lab")
@@ -112,7 +116,9 @@ def status(lab: Lab, output: str | None) -> None:
     """
     if not lab.exists():
         lab.require_up()
-    found = lab.status()
+    from netlab.lab.status import status as status_of
+
+    found = status_of(lab)
     if output in ("json", "yaml"):
         value(found, output)
     else:

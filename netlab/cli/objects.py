@@ -66,12 +66,14 @@ def apply(lab: Lab, namespace: str, files: tuple[Path, ...], wait: bool, timeout
 
 def _wait_ready(lab: Lab, client: BlockingClient, targets: list[Target], timeout: float) -> None:
     """Wait until what was applied is ready, and in force on all nodes."""
+    from netlab.lab import barrier
+
     deadline = time.monotonic() + timeout
     progress = output.Progress()
     progress("waiting until everything is ready")
     try:
         wait_for(client, targets, readiness, timeout)
-        lab.wait_synced(max(1.0, deadline - time.monotonic()))
+        barrier.wait(lab, max(1.0, deadline - time.monotonic()))
     finally:
         progress.done()
 

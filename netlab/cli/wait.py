@@ -59,7 +59,9 @@ def wait(
     if kind is not None and wanted is not None:
         _wait_for(lab, namespace, kind, names, wanted, selector, timeout, every=every)
     if synced:
-        revision = lab.wait_synced(timeout)
+        from netlab.lab import barrier
+
+        revision = barrier.wait(lab, timeout)
         click.echo(f"lab {lab.name}: synced at revision {revision}")
 
 

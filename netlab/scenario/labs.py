@@ -16,6 +16,7 @@ import msgspec
 
 from netlab import doctor
 from netlab.errors import NetlabError, UnsupportedError
+from netlab.lab import lifecycle
 from netlab.lab.lab import Lab
 from netlab.lab.spec import LabSpec, Network, ProxyMode
 from netlab.net import syscalls
@@ -38,13 +39,13 @@ def temporary(spec: LabSpec, progress: Callable[[str], None], *, keep: bool = Fa
     doctor.require(network=spec.network, proxy=spec.proxy)
     lab = Lab.of(f"scenario-{secrets.token_hex(3)}")
     try:
-        lab.up(spec, progress)
+        lifecycle.up(lab, spec, progress)
         yield lab
     finally:
         if not keep:
             with uninterrupted():
                 progress(f"taking lab {lab.name} down")
-                lab.down()
+                lifecycle.down(lab)
 
 
 def needed_nodes(scenarios: Sequence[Scenario]) -> int:

@@ -1,0 +1,190 @@
+"""A lab brought up and taken down, from outside: by the monitor that it starts and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from netlab import files
+from netlab.errors import ConflictError, ExhaustedError, NetlabError, UnavailableError, UsageError
+from netlab.lab import ids, limits, process, readiness, startup
+from netlab.lab.lab import Lab
+from netlab.lab.paths import home
+from netlab.lab.spec import LabSpec
+
+_MONITORS_ENVIRONMENT = ("PATH", "LANG", "NETLAB_HOME")
+_GRACE = 10.0
+_POLL = 0.01
+
+
+def up(lab: Lab, spec: LabSpec | None, progress: Callable[[str], None], *, privileged: bool | None = None) -> LabSpec:
+    """Bring the lab up and wait until all nodes are Ready. Returns its specification.
+
+    A lab whose processes have ended is restarted from its stored objects; with `spec` None it has the stored
+    specification, or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or
+    a lab that is down. With `privileged`, root's lab runs without a user namespace, as root of this host; None
+    keeps the lab's setting.
+
+    Raises `ConflictError` when it is up already or has another specification, `UnsupportedError` when the machine
+    lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready.
+    """
+    if privileged and os.geteuid() != 0:
+        raise UsageError("--privileged: a lab without a user namespace is for root; leave it out, or be root")
+    fresh = _prepare(lab, spec)
+    try:
+        if privileged:
+            lab.paths.privileged.touch(mode=0o600)
+        elif privileged is False:
+            lab.paths.privileged.unlink(missing_ok=True)
+        progress("starting machines")
+        _start_monitor(lab)
+        wanted = lab.spec()
+        readiness.wait_ready(lab.paths, wanted, progress, lab.is_up)
+    except BaseException as error:
+        with contextlib.suppress(NetlabError):
+            if fresh:
+                down(lab)
+            else:
+                _end(lab)
+        if isinstance(error, OSError):
+            raise startup.explained(error, lab.paths.directory) from error
+        raise
+    return wanted
+
+
+def _prepare(lab: Lab, spec: LabSpec | None) -> bool:
+    """Create the lab's files, unless it exists. Returns whether it is new."""
+    if lab.is_up():
+        raise ConflictError(f"lab {lab.name} is up already: take another --name, or `netlab down` first")
+    ids.require_intact(lab.paths.directory)
+    try:
+        if lab.paths.spec.exists():
+            if spec is not None and spec != lab.spec():
+                raise ConflictError(
+                    f"lab {lab.name} is down and has other options: `netlab up` without options starts it again "
+                    "with its objects, `netlab down` removes it"
+                )
+            limits.require(lab.spec().nodes)
+            startup.require_room(lab.paths.directory, lab.spec().nodes)
+            return False
+        _require_own(lab)
+    except OSError as error:
+        raise startup.explained(error, lab.paths.directory) from error
+    wanted = spec or LabSpec()
+    limits.require(wanted.nodes)
+    try:
+        lab.paths.make(wanted.node_names)
+        startup.require_room(lab.paths.directory, wanted.nodes)
+        files.replace(lab.paths.spec, msgspec.json.encode(wanted).decode())
+    except (OSError, ExhaustedError) as error:
+        shutil.rmtree(lab.paths.directory, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise startup.explained(error, lab.paths.directory) from error
+        raise
+    return True
+
+
+def _require_own(lab: Lab) -> None:
+    """Raise `UsageError` if the directory exists and is not a lab: netlab must not remove it."""
+    if os.path.lexists(lab.paths.directory) and not lab.paths.is_labs():
+        raise UsageError(
+            f"{lab.paths.directory} exists but is not a lab, and is left alone; use another --name, or set "
+            "NETLAB_HOME to a directory of netlab's own"
+        )
+
+
+def _start_monitor(lab: Lab) -> None:
+    read_end, write_end = os.pipe()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(lab.paths.logs / "monitor.log", flags, 0o600)
+    try:
+        monitor = subprocess.Popen(
+            [sys.executable, "-m", "netlab.lab.monitor", str(lab.paths.directory), str(write_end)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[write_end],
+            start_new_session=True,
+            cwd="/",
+            # Containers are forks of it and show its environment in /proc: leave the caller's secrets out.
+            env={name: os.environ[name] for name in _MONITORS_ENVIRONMENT if name in os.environ},
+        )
+    finally:
+        os.close(write_end)
+        os.close(log)
+    try:
+        with os.fdopen(read_end, "rb") as ready:
+            answer = ready.read()
+    except BaseException:
+        # It may not have recorded its pid yet, so only this process can end it, and everything that it started.
+        monitor.terminate()
+        monitor.wait()
+        raise
+    if answer == process.READY:
+        return
+    if not answer:
+        reason = startup.last_words(lab.paths, "monitor") or "it left no message"
+        raise UnavailableError(f"lab {lab.name}: its monitor died at the start: {reason}")
+    failure = json.loads(answer)
+    error = NetlabError(failure["error"])
+    error.exit_status = failure["exit_status"]
+    raise error
+
+
+def down(lab: Lab) -> bool:
+    """Take the lab down: no process, namespace, mount or file of it remains. Returns whether there was anything.
+
+    Raises `NetlabError` naming what cannot be ended or removed, and `UsageError` if the directory is not a lab.
+    """
+    if not lab.exists():
+        return False
+    try:
+        _require_own(lab)
+    except OSError as error:
+        raise startup.explained(error, lab.paths.directory) from error
+    _end(lab)
+    shutil.rmtree(lab.paths.directory, onerror=_raise_unless_gone)
+    ids.give_back(lab.paths.directory)
+    if "NETLAB_HOME" not in os.environ:
+        # The default home belongs to netlab; one that the user chose belongs to the user.
+        with contextlib.suppress(OSError):
+            home().rmdir()
+    return True
+
+
+def _end(lab: Lab) -> None:
+    """End the lab's processes; its files stay."""
+    deadline = time.monotonic() + _GRACE
+    _end_recorded(lab)
+    while lab.is_up():
+        # The monitor has just started, and will record its pid at any moment, or fail.
+        _end_recorded(lab)
+        if time.monotonic() > deadline:
+            raise NetlabError(
+                f"lab {lab.name}: its lock {lab.paths.lock} is still held; `fuser` shows by which process"
+            )
+        time.sleep(_POLL)
+
+
+def _end_recorded(lab: Lab) -> None:
+    """End the monitor and the machine, which dies with the monitor, and wait for both."""
+    machine = process.open_recorded(lab.paths.machine_pid)
+    monitor = process.open_recorded(lab.paths.monitor_pid)
+    for pidfd in (monitor, machine):
+        if pidfd is not None:
+            with contextlib.closing(os.fdopen(pidfd, "rb")):
+                process.end(pidfd, _GRACE)
+
+
+def _raise_unless_gone(_function: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:
+    # A process that is ending may have removed its own file.
+    if not isinstance(info[1], FileNotFoundError):
+        raise NetlabError(f"{path}: cannot be removed: {getattr(info[1], 'strerror', info[1])}") from info[1]
