@@ -50,6 +50,7 @@ from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.nftables import table
 from netlab.proxy.nftables.executor import layout_of
 from netlab.proxy.nftables.ruleset import Batch, Contents, Ruleset
+from netlab.proxy.objects import SERVICES as READ_SERVICES
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Frontend, NodeInfo, Target, difference
 from netlab.proxy.planner import plan_service
@@ -151,7 +152,7 @@ def in_child(function: Callable[..., T], *args: Any) -> T:
 def proxy_of(services: bytes, slices: bytes, mode: Mode) -> Proxy:
     """A proxy that has read these lists."""
     proxy = Proxy(config_of(mode))
-    for service in decoding.listed(SERVICES, services)[0]:
+    for service in decoding.listed(READ_SERVICES, services)[0]:
         proxy.service_changed(None, service)
     for one in decoding.listed(SLICES, slices)[0]:
         proxy.slice_changed(None, one)
@@ -181,7 +182,7 @@ def change_times(services: bytes, slices: bytes, endpoints: int, rounds: int) ->
     async def follow() -> list[float]:
         gc.disable()
         proxy = proxy_of(services, slices, "nftables")
-        count = len(decoding.listed(SERVICES, services)[0])
+        count = len(decoding.listed(READ_SERVICES, services)[0])
         synced = asyncio.Event()
         serving = asyncio.create_task(proxy.serve(synced.set))
         await synced.wait()
@@ -248,7 +249,7 @@ class Flows:
 
     def __init__(self, services: bytes, slices: bytes, endpoints: int, flows: int) -> None:
         self._proxy = proxy_of(services, slices, "nftables")
-        self._count = len(decoding.listed(SERVICES, services)[0])
+        self._count = len(decoding.listed(READ_SERVICES, services)[0])
         self._endpoints = endpoints
         self._flows = flows
         self._kept = flows * 2 // 5
@@ -359,7 +360,7 @@ def contents_of(services: bytes, slices: bytes) -> Contents:
     """What the table is to hold."""
     by_name = {one.metadata.name.removesuffix("-a"): one for one in decoding.listed(SLICES, slices)[0]}
     plan: dict[Frontend, Target] = {}
-    for service in decoding.listed(SERVICES, services)[0]:
+    for service in decoding.listed(READ_SERVICES, services)[0]:
         plan |= plan_service(service, [by_name[service.metadata.name]], NodeInfo(NODE), "IPv4").frontends
     ruleset = Ruleset(layout_of("IPv4", config_of()))
     ruleset.change(difference({}, plan))

@@ -1,7 +1,10 @@
-"""EndpointSlices as a proxy keeps them: only what it reads of up to 250,000 endpoints.
+"""Services and EndpointSlices as a proxy keeps them: only what it reads of up to 10,000 Services and 250,000 endpoints.
 
-Without its pod's details an endpoint takes a third of the memory, and the garbage collector can ignore it.
+Without its pod's details an endpoint takes a third of the memory, and the garbage collector can ignore it; a Service
+takes two thirds.
 """
+
+# ruff: noqa: N815  # names are the API's
 
 from __future__ import annotations
 
@@ -9,10 +12,57 @@ import dataclasses
 
 import msgspec
 
-from netlab.api import discovery_types
+from netlab.api import core_types, discovery_types
 from netlab.api.meta_types import Struct
 from netlab.api.resources import ENDPOINTSLICES, Resource
+from netlab.api.resources import SERVICES as ALL_OF_SERVICES
 from netlab.proxy.planner import PROXY_NAME_LABEL
+
+
+class ObjectMeta(Struct):
+    """See netlab.api.meta_types."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    creationTimestamp: str | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class ServiceSpec(Struct):
+    """See netlab.api.core_types."""
+
+    type: str = ""
+    ports: list[core_types.ServicePort] = []
+    clusterIP: str = ""
+    clusterIPs: list[str] = []
+    externalIPs: list[str] = []
+    externalTrafficPolicy: str = ""
+    internalTrafficPolicy: str | None = None
+    sessionAffinity: str = ""
+    sessionAffinityConfig: core_types.SessionAffinityConfig | None = None
+    loadBalancerSourceRanges: list[str] = []
+    healthCheckNodePort: int = 0
+
+
+class ServiceStatus(Struct):
+    """See netlab.api.core_types."""
+
+    loadBalancer: core_types.LoadBalancerStatus = msgspec.field(default_factory=core_types.LoadBalancerStatus)
+
+
+class Service(core_types.Service, kw_only=True):
+    """See netlab.api.core_types."""
+
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)  # type: ignore[assignment]  # a part of it
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)  # type: ignore[assignment]
+    status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)  # type: ignore[assignment]
+
+
+SERVICES: Resource[core_types.Service] = dataclasses.replace(ALL_OF_SERVICES, type=Service)
+"""What a proxy reads from an API server."""
 
 
 class EndpointConditions(discovery_types.EndpointConditions, gc=False):
@@ -25,13 +75,14 @@ class Endpoint(Struct, kw_only=True, gc=False):
     addresses: tuple[str, ...]
     """Like the API's list, but decoded in two thirds of the time."""
     conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
-    nodeName: str | None = None  # noqa: N815  # the API's name
+    nodeName: str | None = None
     hints: discovery_types.EndpointHints | None = None
 
 
 class EndpointSlice(discovery_types.EndpointSlice, kw_only=True):
     """See netlab.api.discovery_types."""
 
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)  # type: ignore[assignment]  # a part of it
     endpoints: list[Endpoint]  # type: ignore[assignment]  # a list that nothing is added to
 
 

@@ -18,14 +18,14 @@ from netlab.api.core_types import Node
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
-from netlab.api.resources import NODES, SERVICECIDRS, SERVICES, Resource
+from netlab.api.resources import NODES, SERVICECIDRS, Resource
 from netlab.errors import NotFoundError, UsageError
 from netlab.net.addresses import family_of
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.explain import Explanation, explain
 from netlab.proxy.fake import Packet
-from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
+from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SERVICES, SLICES
 from netlab.proxy.planner import node_info
 from netlab.proxy.ranges import ABSENT, ranges
 from netlab.proxy.snapshot import Objects, plan_of

@@ -62,11 +62,8 @@ class Plane:
         self, key: str, service: Service | None, slices: Iterable[EndpointSlice], node: NodeInfo
     ) -> tuple[HealthCheck, ...]:
         """Plan a Service again (None: it is gone); log each of its faults once."""
-        planned = Planned({}, [])
-        created = ""
-        if service is not None:
-            created = service.metadata.creationTimestamp or ""
-            planned = plan_service(service, slices, node, self.family)
+        planned = Planned({}, []) if service is None else plan_service(service, slices, node, self.family)
+        created = "" if service is None else service.metadata.creationTimestamp or ""
         conflicts = self._book.set_service(key, created, planned.frontends)
         if planned.errors or conflicts or key in self._errors:
             self._tell(key, {str(error) for error in (*planned.errors, *conflicts)})

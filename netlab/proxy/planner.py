@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import ipaddress
 import itertools
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from netlab.api.core_types import ZONE_LABEL, Node, Service, ServicePort
 from netlab.api.discovery_types import HEADLESS_LABEL, EndpointHints, EndpointSlice
@@ -54,27 +53,8 @@ class _Reach(NamedTuple):
 _INSIDE = _Reach(Scope.INTERNAL)
 _OUTSIDE = _Reach(Scope.EXTERNAL)
 
-
-@dataclasses.dataclass(slots=True)
-class _Found:
-    """The endpoints of a Service's port, by condition."""
-
-    ready: list[Endpoint] = dataclasses.field(default_factory=list)
-    draining: list[Endpoint] = dataclasses.field(default_factory=list)
-    """Terminating but still serving."""
-    serving: set[tuple[str, int]] = dataclasses.field(default_factory=set)
-    """For UDP. Includes ready ones that do not serve (publishNotReadyAddresses), since new flows are sent to them."""
-    hints: list[EndpointHints | None] = dataclasses.field(default_factory=list)
-    """Of the ready ones."""
-
-    def withdraw(self, address: str, port: int) -> None:
-        """Forget an endpoint."""
-        for index, endpoint in enumerate(self.ready):
-            if endpoint[:2] == (address, port):
-                del self.ready[index], self.hints[index]
-                break
-        self.draining = [endpoint for endpoint in self.draining if endpoint[:2] != (address, port)]
-        self.serving.discard((address, port))
+_Listed: TypeAlias = dict[int, dict[str, ApiEndpoint]]
+"""The endpoints of a Service's port, by its number there and by address."""
 
 
 def node_info(node: Node) -> NodeInfo:
@@ -99,19 +79,22 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
     spec, name = service.spec, service.key
     internal: Policy = "Local" if spec.internalTrafficPolicy == "Local" else "Cluster"
     external: Policy = "Local" if spec.externalTrafficPolicy == "Local" else "Cluster"
-    ready_here: set[str] = set()
+    healthy: set[str] = set()
     for port in spec.ports:
         try:
             protocol = _protocol(service, port)
-            found = _find(slices, port, node.name, errors)
+            listed = _find(slices, port, errors)
+            ready = _ready(listed)
+            near = _near(ready, node)
             # The ready endpoints, or if there are none the terminating ones that still serve (KEP-1669).
-            cluster = tuple(sorted(_near(found, node) or found.draining))
+            cluster = _endpoints(near, node) or _endpoints(_draining(listed), node)
             local: tuple[Endpoint, ...] = ()
             if "Local" in (internal, external):
-                ready = [endpoint for endpoint in found.ready if endpoint.local]
-                local = tuple(sorted(ready or [endpoint for endpoint in found.draining if endpoint.local]))
-                ready_here.update(endpoint.address for endpoint in ready)
-            affinity_seconds, serving = _affinity_seconds(service), frozenset(found.serving)
+                ready_here = _local(_endpoints(ready, node))
+                local = ready_here or _local(_endpoints(_draining(listed), node))
+                healthy.update(endpoint.address for endpoint in ready_here)
+            affinity_seconds = _affinity_seconds(service)
+            serving = _serving(listed) if protocol == "udp" else frozenset()
             for frontend, (scope, sources) in _frontends(service, port, protocol, addresses):
                 if frontend in frontends:
                     errors.append(PlanError(f"Service {name}: {frontend} is declared twice; the first holds"))
@@ -131,7 +114,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                 )
         except PlanError as error:
             errors.append(error)
-    return Planned(frontends, errors, tuple(_health_checks(service, addresses, len(ready_here), errors)))
+    return Planned(frontends, errors, tuple(_health_checks(service, addresses, len(healthy), errors)))
 
 
 def cluster_ips(service: Service) -> list[str]:
@@ -254,38 +237,24 @@ def _frontends(
         yield Frontend(None, protocol, node_port), _OUTSIDE
 
 
-def _find(slices: Iterable[EndpointSlice], port: ServicePort, node_name: str, errors: list[PlanError]) -> _Found:
+def _find(slices: Iterable[EndpointSlice], port: ServicePort, errors: list[PlanError]) -> _Listed:
     """Every endpoint of a Service's port, once.
 
     The port is matched by name; its number is the pod's (a named targetPort may differ from pod to pod).
     """
-    found = _Found()
-    seen: dict[int, dict[str, bool | None]] = {}
-    """By number and address, whether it terminates."""
-    flows_outlive_peers = port.protocol == "UDP"
+    found: _Listed = {}
     for endpoint_slice in slices:
         for number in _numbers(endpoint_slice, port, errors):
-            known = seen.setdefault(number, {})
-            for listed, address in _addressed(endpoint_slice, errors):
-                conditions, node = listed.conditions, listed.nodeName
-                if address in known:
-                    # While moving between slices, a pod can briefly be in both: one of them has not heard that it is
-                    # about to be replaced by another of the same address, or that it is.
-                    if conditions.terminating or not known[address]:
-                        continue
-                    found.withdraw(address, number)
-                known[address] = conditions.terminating
-                # Like Endpoint(...), in half the time.
-                endpoint = _new(Endpoint, (address, number, None if node is None else node == node_name))
-                ready = conditions.ready is not False  # unknown counts as ready (EndpointSlice API)
-                serving = ready if conditions.serving is None else conditions.serving
-                if ready:
-                    found.ready.append(endpoint)
-                    found.hints.append(listed.hints)
-                elif serving and conditions.terminating:
-                    found.draining.append(endpoint)
-                if flows_outlive_peers and (serving or ready):
-                    found.serving.add((address, number))
+            addresses, listed = _addressed(endpoint_slice, errors)
+            fresh = dict(zip(addresses, listed, strict=True))
+            known = found.setdefault(number, fresh)
+            if known is fresh and len(fresh) == len(listed):
+                continue
+            for address, endpoint in zip(addresses, listed, strict=True):
+                # While moving between slices, a pod can briefly be in both: one of them has not heard that it is
+                # about to be replaced by another of the same address, or that it is.
+                if known.setdefault(address, endpoint).conditions.terminating and not endpoint.conditions.terminating:
+                    known[address] = endpoint
     return found
 
 
@@ -299,30 +268,36 @@ def _numbers(endpoint_slice: EndpointSlice, port: ServicePort, errors: list[Plan
                 errors.append(error)
 
 
-def _addressed(endpoint_slice: EndpointSlice, errors: list[PlanError]) -> Iterator[tuple[ApiEndpoint, str]]:
-    """Endpoints with their addresses.
+def _addressed(endpoint_slice: EndpointSlice, errors: list[PlanError]) -> tuple[Sequence[str], Sequence[ApiEndpoint]]:
+    """The addresses of a slice's endpoints, and these endpoints.
 
     The addresses of one endpoint are one backend; consumers use the first (EndpointSlice API, since 1.21).
     """
     listed = endpoint_slice.endpoints
     if endpoint_slice.addressType == "IPv4":
         try:
-            texts = [each.addresses[0] for each in listed]
+            addresses = [each.addresses[0] for each in listed]
             # Nearly always all of them are valid, and there may be 250,000: one by one takes twice as long.
-            collections.deque(map(socket.inet_pton, itertools.repeat(socket.AF_INET), texts), 0)
+            collections.deque(map(socket.inet_pton, itertools.repeat(socket.AF_INET), addresses), 0)
         except (IndexError, OSError, ValueError):
             pass
         else:
-            return zip(listed, texts, strict=True)
+            return addresses, listed
     return _addressed_singly(endpoint_slice, errors)
 
 
-def _addressed_singly(endpoint_slice: EndpointSlice, errors: list[PlanError]) -> Iterator[tuple[ApiEndpoint, str]]:
+def _addressed_singly(
+    endpoint_slice: EndpointSlice, errors: list[PlanError]
+) -> tuple[Sequence[str], Sequence[ApiEndpoint]]:
+    addresses, listed = [], []
     for endpoint in endpoint_slice.endpoints:
         try:
-            yield endpoint, _endpoint_address(endpoint, endpoint_slice)
+            addresses.append(_endpoint_address(endpoint, endpoint_slice))
         except PlanError as error:
             errors.append(error)
+        else:
+            listed.append(endpoint)
+    return addresses, listed
 
 
 def _endpoint_address(endpoint: ApiEndpoint, endpoint_slice: EndpointSlice) -> str:
@@ -335,23 +310,72 @@ def _endpoint_address(endpoint: ApiEndpoint, endpoint_slice: EndpointSlice) -> s
     raise PlanError(f"EndpointSlice {endpoint_slice.key}: address {address} is not of its addressType {family}")
 
 
-def _near(found: _Found, node: NodeInfo) -> list[Endpoint]:
-    """The ready endpoints hinted for the node, or else those for its zone (KEP-3015, KEP-2433), or else all.
+def _ready(listed: _Listed) -> _Listed:
+    """Those that are ready; unknown counts as ready (EndpointSlice API)."""
+    if False in [each.conditions.ready for by_address in listed.values() for each in by_address.values()]:
+        return _chosen(listed, lambda each: each.conditions.ready is not False)
+    return listed
+
+
+def _draining(listed: _Listed) -> _Listed:
+    """Those that are terminating but still serve."""
+    return _chosen(
+        listed,
+        lambda each: each.conditions.ready is False and each.conditions.serving and each.conditions.terminating,
+    )
+
+
+def _near(ready: _Listed, node: NodeInfo) -> _Listed:
+    """Those hinted for the node, or else those for its zone (KEP-3015, KEP-2433), or else all.
 
     Hints only apply if every endpoint has one: otherwise they are just being written or withdrawn.
     """
-    if None in found.hints:
-        return found.ready
-    hinted = list(zip(found.ready, [hints for hints in found.hints if hints is not None], strict=True))
-    if node.name and all(hints.forNodes for _, hints in hinted):
-        near = [endpoint for endpoint, hints in hinted if any(each.name == node.name for each in hints.forNodes)]
-        if near:
-            return near
-    if node.zone and all(hints.forZones for _, hints in hinted):
-        near = [endpoint for endpoint, hints in hinted if any(each.name == node.zone for each in hints.forZones)]
-        if near:
-            return near
-    return found.ready
+    hints = [each.hints for by_address in ready.values() for each in by_address.values()]
+    if None in hints:
+        return ready
+    for here, names in ((node.name, _nodes), (node.zone, _zones)):
+        if here and all(map(names, hints)):
+            near = _chosen(ready, lambda each, here=here, names=names: here in names(each.hints))
+            if any(near.values()):
+                return near
+    return ready
+
+
+def _nodes(hints: EndpointHints | None) -> list[str]:
+    return [each.name for each in hints.forNodes] if hints else []
+
+
+def _zones(hints: EndpointHints | None) -> list[str]:
+    return [each.name for each in hints.forZones] if hints else []
+
+
+def _chosen(listed: _Listed, wanted: Callable[[ApiEndpoint], object]) -> _Listed:
+    return {
+        number: {address: each for address, each in by_address.items() if wanted(each)}
+        for number, by_address in listed.items()
+    }
+
+
+def _endpoints(listed: _Listed, node: NodeInfo) -> tuple[Endpoint, ...]:
+    """In an order that does not depend on the slices'."""
+    here = node.name
+    # Like Endpoint(...), in half the time.
+    found = [
+        _new(Endpoint, (address, number, None if each.nodeName is None else each.nodeName == here))
+        for number, by_address in listed.items()
+        for address, each in by_address.items()
+    ]
+    return tuple(sorted(found))
+
+
+def _local(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple([endpoint for endpoint in endpoints if endpoint.local])
+
+
+def _serving(listed: _Listed) -> frozenset[tuple[str, int]]:
+    """For UDP. Includes ready ones that do not serve (publishNotReadyAddresses), since new flows are sent to them."""
+    alive = _chosen(listed, lambda each: each.conditions.ready is not False or each.conditions.serving)
+    return frozenset((address, number) for number, by_address in alive.items() for address in by_address)
 
 
 def _protocol(service: Service, port: ServicePort) -> str:

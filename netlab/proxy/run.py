@@ -19,7 +19,7 @@ from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.progress import Progress, Work
-from netlab.api.resources import NODES, SERVICES
+from netlab.api.resources import NODES
 from netlab.errors import UnsupportedError
 from netlab.net.addresses import Family
 from netlab.net.nfelements import Nfnetlink
@@ -29,7 +29,7 @@ from netlab.proxy.health import Health, ServiceHealth, health_handler, keep_serv
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
+from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SERVICES, SLICES
 from netlab.proxy.pace import Pace
 from netlab.proxy.plan import HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
@@ -207,8 +207,9 @@ class Proxy:
         """A Service appeared, changed or went away."""
         self.metrics.service_changes.total += 1
         if new is not None:
-            self._services[new.key] = new
-            self._touch(new.key)
+            key = new.key
+            self._services[key] = new
+            self._touch(key)
         elif old is not None:
             self._services.pop(old.key, None)
             self._touch(old.key)

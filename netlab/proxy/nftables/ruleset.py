@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import ipaddress
 import socket
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -235,13 +236,13 @@ class Ruleset:
             own += [("allowed", key + first, key + last) for first, last in _ranges(target.sources)]
         if target.short_cut and target.cluster:
             own.append((f"{prefix}external-local", key, b""))
-            self._list(frontend, target, "", "", lowered)
+            self._list(lowered, frontend, target, prefix, key)
             if target.local:
                 # For clients outside the cluster; all others use the full list.
-                self._list(frontend, target, "local-", "local-", lowered)
+                self._list(lowered, frontend, target, prefix, key, "local-", "local-")
         elif target.endpoints:
             own.append(("internal" if inside else f"{prefix}external", key, b""))
-            self._list(frontend, target, "local-" if target.policy == "Local" else "", "", lowered)
+            self._list(lowered, frontend, target, prefix, key, "local-" if target.policy == "Local" else "")
         elif target.verdict is Verdict.DROP:
             own.append((f"{prefix}picks", key, "drop"))
         elif not inside:
@@ -249,10 +250,18 @@ class Ruleset:
             own.append((f"{prefix}no-endpoints", key, b""))
         return lowered
 
-    def _list(self, frontend: Frontend, target: Target, which: str, infix: str, lowered: _Lowered) -> None:
+    def _list(
+        self,
+        lowered: _Lowered,
+        frontend: Frontend,
+        target: Target,
+        prefix: str,
+        key: bytes,
+        which: str = "",
+        infix: str = "",
+    ) -> None:
         """The list of all endpoints or of the local ones (`which`), in the maps with that infix."""
         slots = self._slots[frontend, which]
-        prefix, key = self._key(frontend)
         chain: Shape
         if target.affinity_seconds:
             kind, chains = "sticky", self._remembering(frontend, target, slots)
@@ -270,8 +279,7 @@ class Ruleset:
 
         Only pods of this node can do that: only their packets pass here in both directions.
         """
-        pods = [endpoint.address for endpoint in target.cluster if endpoint.local is not False]
-        pods += [endpoint.address for endpoint in target.local if endpoint.local is not False]
+        pods = [address for address, _, local in target.cluster + target.local if local is not False]
         return [("hairpins", self.layout.pack_address(address) * 2) for address in dict.fromkeys(pods)]
 
     def _arrange(self, frontend: Frontend, target: Target | None) -> None:
@@ -295,8 +303,8 @@ class Ruleset:
         """What the elements of a list lead to."""
         if target.affinity_seconds:
             return [f"goto {chain.name}" for chain in self._remembering(frontend, target, slots)]
-        pack, family = socket.inet_pton, ADDRESS_FAMILY[self.layout.family]
-        return [pack(family, endpoint.address) + _port(endpoint.port) for endpoint in slots]
+        pack, family, data = socket.inet_pton, ADDRESS_FAMILY[self.layout.family], _DATA[self.layout.family].pack
+        return [data(pack(family, address), port) for address, port, _ in slots]
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
@@ -316,12 +324,11 @@ _DIALLED = 8
 
 @functools.lru_cache(1024)
 def _dialled(protocol: str, port: int) -> bytes:
-    return bytes((NUMBERS[protocol], 0, 0, 0)) + _port(port)
+    return struct.pack("!BxxxHxx", NUMBERS[protocol], port)
 
 
-@functools.lru_cache(1024)
-def _port(port: int) -> bytes:
-    return port.to_bytes(2, "big") + b"\0\0"
+_DATA: Mapping[Family, struct.Struct] = {"IPv4": struct.Struct("!4sHxx"), "IPv6": struct.Struct("!16sHxx")}
+"""An endpoint's address and port, each in registers of four bytes."""
 
 
 def arrange(old: Sequence[Endpoint | None], wanted: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
