@@ -48,7 +48,7 @@ _EXPR_NAME, _EXPR_DATA = 1, 2
 _UDATA_COMMENT = 0
 
 _REGISTER_0, _VERDICT_REGISTER = 8, 0  # NFT_REG32_00, NFT_REG_VERDICT
-_GOTO = -4
+_JUMP, _GOTO = -3, -4
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _META_L4PROTO = 16
 _NUMGEN_RANDOM = 1
@@ -148,9 +148,18 @@ def constant(register: int, value: bytes) -> bytes:
     return _expression("immediate", _register(1, register), nested(2, attribute(1, value)))
 
 
+def jump(chain: str) -> bytes:
+    """`jump CHAIN`."""
+    return _to_chain(_JUMP, chain)
+
+
 def goto(chain: str) -> bytes:
     """`goto CHAIN`."""
-    verdict = attribute(1, _S32.pack(_GOTO)) + _name(2, chain)
+    return _to_chain(_GOTO, chain)
+
+
+def _to_chain(code: int, chain: str) -> bytes:
+    verdict = attribute(1, _S32.pack(code)) + _name(2, chain)
     return _expression("immediate", attribute(1, _U32.pack(_VERDICT_REGISTER)), nested(2, nested(2, verdict)))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import ipaddress
 import itertools
 import re
@@ -335,10 +336,14 @@ def _near(ready: _Listed, node: NodeInfo) -> _Listed:
         return ready
     for here, names in ((node.name, _nodes), (node.zone, _zones)):
         if here and all(map(names, hints)):
-            near = _chosen(ready, lambda each, here=here, names=names: here in names(each.hints))
+            near = _chosen(ready, functools.partial(_hinted, here, names))
             if any(near.values()):
                 return near
     return ready
+
+
+def _hinted(here: str, names: Callable[[EndpointHints | None], list[str]], endpoint: ApiEndpoint) -> bool:
+    return here in names(endpoint.hints)
 
 
 def _nodes(hints: EndpointHints | None) -> list[str]:

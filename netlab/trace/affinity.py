@@ -38,7 +38,7 @@ def sticky(config: ProxyConfig, plans: Mapping[Family, Plan]) -> list[Sticky]:
         for frontend, target in plan.items():
             for endpoint in {*target.cluster, *target.local} if target.affinity_seconds else ():
                 if config.mode == "nftables":
-                    kept = remember(family, target.service, target.affinity_seconds, frontend.protocol, endpoint)
+                    kept = remember(family, target.service, target.affinity_seconds, frontend.protocol, *endpoint[:2])
                     name = kept.clients.name
                 else:
                     name = _recent(iptables.tables({frontend: target}, family, config)["nat"], *endpoint[:2])

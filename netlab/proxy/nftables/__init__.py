@@ -11,6 +11,7 @@ Removing endpoint i of N moves the last one into its place: the cost of a change
 
 Only session affinity has chains and sets for each endpoint: a rule must name the endpoint that it remembers (nft 1.0.6
 aborts on listing a rule that looks up one map by a value found in another), and an endpoint's memory must go with it.
+A list's rules are in about as many chains as each of these has rules, so that an endpoint that changes replaces few.
 
 Written for nft 1.0.1 or newer and Linux 5.13 or newer, as upstream's nftables mode. The tables are `ip kube-proxy` and
 `ip6 kube-proxy`, upstream's own names, so that two proxies cannot both be in force; no other table is read or changed.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from netlab.net.addresses import Family
 from netlab.net.nfelements import numbered
 from netlab.proxy.nftables.layout import ADDRESS_FAMILY, NUMBERS, Layout
-from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, Sticky, remember
+from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, remember, sticky
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict
 
 Value: TypeAlias = bytes | str
@@ -126,11 +126,10 @@ class Ruleset:
             new = self._lower(frontend, after) if after else _NOTHING
             _change_elements(batch, old.own, new.own)
             _change_lists(batch, old.lists, new.lists)
-            for lowered, sign in ((old, -1), (new, 1)):
-                for place in lowered.shared:
-                    shared[place] += sign
-                for chain in lowered.chains:
-                    chains[chain] += sign
+            shared.update(new.shared)
+            shared.subtract(old.shared)
+            chains.update(new.chains)
+            chains.subtract(old.chains)
         self._change_shared(batch, shared)
         self._change_chains(batch, chains)
         return batch
@@ -200,6 +199,8 @@ class Ruleset:
 
     def _change_shared(self, batch: Batch, shared: Counter[_Place]) -> None:
         for place, balance in shared.items():
+            if not balance:
+                continue
             had = self._shared[place]
             _set_count(self._shared, place, had + balance)
             if bool(had) != bool(had + balance):
@@ -208,6 +209,8 @@ class Ruleset:
 
     def _change_chains(self, batch: Batch, chains: Counter[Shape]) -> None:
         for chain, balance in chains.items():
+            if not balance:
+                continue
             had = self._chains[chain]
             _set_count(self._chains, chain, had + balance)
             if isinstance(chain, Pick) and chain in self._spare:
@@ -264,10 +267,10 @@ class Ruleset:
         slots = self._slots[frontend, which]
         chain: Shape
         if target.affinity_seconds:
-            kind, chains = "sticky", self._remembering(frontend, target, slots)
-            chain = Sticky(prefix, infix, tuple(sorted(chains)))
-            lowered.chains.extend(chains)
-            goto = f"goto {chain.name}"
+            remembering = self._remembering(frontend, target, slots)
+            chain, recalls = sticky(self.layout.family, prefix, infix, remembering)
+            kind, goto = "sticky", f"goto {chain.name}"
+            lowered.chains.extend((*remembering, *recalls))
         else:
             kind, (chain, goto) = "endpoints", _pick(self.layout.family, prefix, infix, len(slots))
         lowered.lists.append(EndpointList(f"{prefix}{infix}{kind}", key, self._values(frontend, target, slots)))
@@ -308,7 +311,7 @@ class Ruleset:
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
-        return [remember(family, target.service, seconds, protocol, endpoint) for endpoint in slots]
+        return [remember(family, target.service, seconds, protocol, address, port) for address, port, _ in slots]
 
 
 @functools.lru_cache(1024)

@@ -5,7 +5,9 @@ Each is immutable and named after its contents. A chain therefore never changes;
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -13,11 +15,12 @@ from typing import NamedTuple, TypeAlias
 from netlab.net import nfrules
 from netlab.net.addresses import Family
 from netlab.proxy.nftables.layout import NFT_FAMILY, NUMBERS
-from netlab.proxy.plan import Endpoint
 
 Expressions: TypeAlias = Sequence[bytes]
 _REMEMBERED = 65535
 """How many clients one endpoint's affinity remembers: nft's default for dynamic sets. Others get no affinity."""
+_HASHED = 16
+"""Characters at the end of a name that is made of contents."""
 
 
 _PICK = re.compile(r"(nodeport-|)(local-|)pick-([1-9][0-9]*)")
@@ -62,13 +65,8 @@ class Clients(NamedTuple):
     """The clients that an endpoint's affinity remembers."""
 
     family: Family
-    endpoint_chain: str
+    name: str
     seconds: int
-
-    @property
-    def name(self) -> str:
-        """The set's name."""
-        return f"clients-{self.endpoint_chain.removeprefix('endpoint-')}"
 
     @property
     def text(self) -> str:
@@ -86,21 +84,17 @@ class Remember(NamedTuple):
     """Sends a client to an endpoint and remembers it. One for each endpoint of a Service port with affinity."""
 
     family: Family
-    identity: str
+    name: str
+    """The chain's name: the same for all frontends of a Service port, so that a client keeps its pod."""
     seconds: int
     protocol: str
     address: str
     port: int
 
     @property
-    def name(self) -> str:
-        """The chain's name: the same for all frontends of a Service port, so that a client keeps its pod."""
-        return f"endpoint-{_hash(self.identity, str(self.seconds), self.protocol, self.address, str(self.port))}"
-
-    @property
     def clients(self) -> Clients:
         """The set of clients that it remembers."""
-        return Clients(self.family, self.name, self.seconds)
+        return Clients(self.family, _clients_of(self.name), self.seconds)
 
     @property
     def expressions(self) -> list[Expressions]:
@@ -129,51 +123,95 @@ class Remember(NamedTuple):
         ]
 
 
-class Sticky(NamedTuple):
-    """Sends a client to the endpoint that remembers it, or to a random one of a list."""
+class Recall(NamedTuple):
+    """Sends the clients that one of some endpoints remembers to that endpoint."""
 
-    prefix: str
-    which: str
-    remembering: tuple[Remember, ...]
-    """One for each endpoint of the list, in an order that does not depend on history."""
+    family: Family
+    endpoint_chains: tuple[str, ...]
+    """In an order that does not depend on history."""
 
     @property
     def name(self) -> str:
         """The chain's name."""
-        return f"{self.prefix}{self.which}sticky-{_hash(*(chain.name for chain in self.remembering))}"
+        return f"recall-{_hash(*self.endpoint_chains)}"
 
     @property
     def expressions(self) -> list[Expressions]:
         """The chain's rules."""
-        ip = NFT_FAMILY[self.remembering[0].family]
-        key, at_slot = _dialled(ip, self.prefix)
-        remembered = [
-            [nfrules.source_address(ip, 0), nfrules.lookup(chain.clients.name, 0), nfrules.goto(chain.name)]
-            for chain in self.remembering
+        ip = NFT_FAMILY[self.family]
+        return [
+            [nfrules.source_address(ip, 0), nfrules.lookup(_clients_of(chain), 0), nfrules.goto(chain)]
+            for chain in self.endpoint_chains
         ]
-        choose = [
-            *key,
-            nfrules.random(len(self.remembering), at_slot),
-            nfrules.follow(f"{self.prefix}{self.which}sticky", 0),
-        ]
-        return [*remembered, choose]
 
     @property
     def texts(self) -> list[str]:
         """The chain's rules as nft writes them."""
-        ip = NFT_FAMILY[self.remembering[0].family]
-        remembered = [f"{ip} saddr @{chain.clients.name} goto {chain.name}" for chain in self.remembering]
-        slot = f"{_key(ip, self.prefix)} . numgen random mod {len(self.remembering)}"
-        return [*remembered, f"{slot} vmap @{self.prefix}{self.which}sticky"]
+        ip = NFT_FAMILY[self.family]
+        return [f"{ip} saddr @{_clients_of(chain)} goto {chain}" for chain in self.endpoint_chains]
 
 
-Shape: TypeAlias = Pick | Remember | Sticky
+class Sticky(NamedTuple):
+    """Sends a client to the endpoint that remembers it, or to a random one of a list."""
+
+    family: Family
+    prefix: str
+    which: str
+    endpoints: int
+    recalls: tuple[str, ...]
+    """The chains that know all clients of the list's endpoints."""
+
+    @property
+    def name(self) -> str:
+        """The chain's name."""
+        return f"{self.prefix}{self.which}sticky-{_hash(str(self.endpoints), *self.recalls)}"
+
+    @property
+    def expressions(self) -> list[Expressions]:
+        """The chain's rules."""
+        ip = NFT_FAMILY[self.family]
+        key, at_slot = _dialled(ip, self.prefix)
+        choose = [
+            *key,
+            nfrules.random(self.endpoints, at_slot),
+            nfrules.follow(f"{self.prefix}{self.which}sticky", 0),
+        ]
+        return [*([nfrules.jump(chain)] for chain in self.recalls), choose]
+
+    @property
+    def texts(self) -> list[str]:
+        """The chain's rules as nft writes them."""
+        ip = NFT_FAMILY[self.family]
+        slot = f"{_key(ip, self.prefix)} . numgen random mod {self.endpoints}"
+        return [*(f"jump {chain}" for chain in self.recalls), f"{slot} vmap @{self.prefix}{self.which}sticky"]
+
+
+Shape: TypeAlias = Pick | Remember | Recall | Sticky
 """A chain."""
 
 
-def remember(family: Family, identity: str, seconds: int, protocol: str, endpoint: Endpoint) -> Remember:
+@functools.lru_cache(1 << 14)
+def remember(family: Family, identity: str, seconds: int, protocol: str, address: str, port: int) -> Remember:
     """The chain of an endpoint of a Service port (its `identity`) with affinity."""
-    return Remember(family, identity, seconds, protocol, endpoint.address, endpoint.port)
+    name = f"endpoint-{_hash(identity, str(seconds), protocol, address, str(port))}"
+    return Remember(family, name, seconds, protocol, address, port)
+
+
+def sticky(family: Family, prefix: str, which: str, remembering: Sequence[Remember]) -> tuple[Sticky, list[Recall]]:
+    """The chain of a list with affinity, and those it jumps to.
+
+    The kernel replaces a chain's rules as a whole: one chain for N endpoints would cost N rules for each that comes or
+    goes. With about √N rules in each of √N chains it is two of these chains.
+    """
+    parts: list[list[str]] = [[] for _ in range(1 << math.isqrt(len(remembering)).bit_length() - 1)]
+    for name in sorted(chain.name for chain in remembering):
+        parts[int(name[-_HASHED:], 16) % len(parts)].append(name)
+    recalls = [Recall(family, tuple(names)) for names in parts if names]
+    return Sticky(family, prefix, which, len(remembering), tuple(chain.name for chain in recalls)), recalls
+
+
+def _clients_of(endpoint_chain: str) -> str:
+    return f"clients-{endpoint_chain[-_HASHED:]}"
 
 
 def _registers(ip: str) -> int:
@@ -192,4 +230,4 @@ def _key(ip: str, prefix: str) -> str:
 
 
 def _hash(*parts: str) -> str:
-    return hashlib.blake2s("\0".join(parts).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2s("\0".join(parts).encode(), digest_size=_HASHED // 2).hexdigest()

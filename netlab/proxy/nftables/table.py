@@ -152,8 +152,8 @@ def messages(batch: Batch, layout: Layout) -> list[Message]:
         else:
             listed += bulk_addition(_set(ip, name), _data(come))
     listed += _lists_addition(batch.lists_come, ip)
-    # What leads to a chain by `goto` goes before it; the chains that choose an endpoint lead to those of the endpoints.
-    last = sorted(batch.chains_gone, key=lambda name: name.startswith("endpoint-"))
+    # What leads to a chain goes before it: chains that choose an endpoint, those that recall clients, the endpoints'.
+    last = sorted(batch.chains_gone, key=lambda name: name.startswith("recall-") + 2 * name.startswith("endpoint-"))
     listed += [nfrules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
     listed += [nfrules.chain_deletion(_chain(ip, name)) for name in last]
     listed += [nfrules.set_deletion(_set(ip, name)) for name in batch.sets_gone]

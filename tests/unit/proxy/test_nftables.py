@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,20 @@ def test_replacing_an_endpoint_touches_its_element_alone() -> None:
     rules.change(difference({}, {HTTP: target(1, 2, 3)}))
     batch = rules.change(difference({HTTP: target(1, 2, 3)}, {HTTP: target(1, 3, 4)}))
     assert batch.operations() == {"-endpoints": 1, "+endpoints": 1}
+
+
+@pytest.mark.parametrize(("endpoints", "rules"), [(1, 6), (100, 70), (1000, 250)])
+def test_an_endpoint_with_affinity_costs_few_of_a_long_lists_rules(endpoints: int, rules: int) -> None:
+    listed = tuple(Endpoint(f"10.244.{number // 250}.{number % 250}", 8080, False) for number in range(endpoints))
+    before = {HTTP: target()._replace(cluster=listed, affinity_seconds=60)}
+    after = {HTTP: before[HTTP]._replace(cluster=(*listed[1:], Endpoint("10.244.9.9", 8080, False)))}
+    changed = ruleset()
+    changed.change(difference({}, before))
+    batch = changed.change(difference(before, after))
+    assert sum(len(shape.texts) for shape in batch.chains_come.values()) <= rules
+    operations = batch.operations()
+    assert (operations["-sticky"], operations["+sticky"], operations["-picks"], operations["+picks"]) == (1, 1, 1, 1)
+    assert (len(batch.sets_gone), len(batch.sets_come)) == (1, 1)
 
 
 def test_the_number_of_chains_does_not_grow_with_services() -> None:
