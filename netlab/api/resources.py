@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from netlab.api.apps_types import Deployment, ReplicaSet
 from netlab.api.coordination_types import Lease
@@ -12,14 +12,41 @@ from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
+from netlab.api.printers import PLAIN, Printer, kinds, pods
 from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
 
+KUBERNETES = ("1", "37")
+"""The version of Kubernetes whose API a lab speaks, as all of its components say."""
+
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+"""What can be asked for of a resource."""
+
+STATUS = "status"
+
+
+class Kind(NamedTuple):
+    """A kind of object, as clients name it (schema.GroupVersionKind)."""
+
+    group: str
+    version: str
+    kind: str
+
 
 @dataclasses.dataclass(frozen=True)
+class Subresource:
+    """A part of an object, or something that is done with it, at a path of its own."""
+
+    name: str
+    verbs: tuple[str, ...]
+    kind: Kind | None = None
+    """What is sent and returned; None: the whole object."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # There is one of each: compared and hashed as such.
 class Resource(Generic[T]):
-    """One kind of object, and where the API serves it."""
+    """One kind of object: where the API serves it, under which names, what can be done with it, how it is shown."""
 
     group: str
     version: str
@@ -28,7 +55,11 @@ class Resource(Generic[T]):
     type: type[T]
     namespaced: bool = True
     short_names: tuple[str, ...] = ()
-    has_status: bool = True
+    categories: tuple[str, ...] = ()
+    """The names under which a user asks for several kinds at once."""
+    verbs: tuple[str, ...] = VERBS
+    subresources: tuple[Subresource, ...] = ()
+    printer: Printer = PLAIN
     nullable: tuple[str, ...] = ()
     """Required lists that servers send as null if empty."""
     older: Resource[T] | None = None
@@ -38,6 +69,15 @@ class Resource(Generic[T]):
     def api_version(self) -> str:
         """`v1` for the core group, `group/version` for the others."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the status is written apart from the rest."""
+        return self.subresource(STATUS) is not None
+
+    def subresource(self, name: str) -> Subresource | None:
+        """One of its subresources; None if it has none of that name."""
+        return next((each for each in self.subresources if each.name == name), None)
 
     @property
     def singular(self) -> str:
@@ -84,13 +124,82 @@ def path_segment(what: str, text: str) -> str:
     return text
 
 
-NAMESPACES = Resource("", "v1", "Namespace", "namespaces", Namespace, namespaced=False, short_names=("ns",))
-NODES = Resource("", "v1", "Node", "nodes", Node, namespaced=False, short_names=("no",))
-PODS = Resource("", "v1", "Pod", "pods", Pod, short_names=("po",))
-SERVICES = Resource("", "v1", "Service", "services", Service, short_names=("svc",))
-EVENTS = Resource("", "v1", "Event", "events", Event, short_names=("ev",), has_status=False)
-DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", Deployment, short_names=("deploy",))
-REPLICASETS = Resource("apps", "v1", "ReplicaSet", "replicasets", ReplicaSet, short_names=("rs",))
+_CHANGES = ("get", "patch", "update")
+_STATUS = Subresource(STATUS, _CHANGES)
+_SCALE = Subresource("scale", _CHANGES, Kind("autoscaling", "v1", "Scale"))
+_EVERYTHING = ("all",)
+
+NAMESPACES = Resource(
+    "",
+    "v1",
+    "Namespace",
+    "namespaces",
+    Namespace,
+    namespaced=False,
+    short_names=("ns",),
+    subresources=(_STATUS, Subresource("finalize", ("update",))),
+    printer=kinds.NAMESPACE,
+)
+NODES = Resource(
+    "",
+    "v1",
+    "Node",
+    "nodes",
+    Node,
+    namespaced=False,
+    short_names=("no",),
+    subresources=(_STATUS,),
+    printer=kinds.NODE,
+)
+PODS = Resource(
+    "",
+    "v1",
+    "Pod",
+    "pods",
+    Pod,
+    short_names=("po",),
+    categories=_EVERYTHING,
+    subresources=(
+        _STATUS,
+        Subresource("binding", ("create",), Kind("", "v1", "Binding")),
+        Subresource("eviction", ("create",), Kind("policy", "v1", "Eviction")),
+    ),
+    printer=pods.POD,
+)
+SERVICES = Resource(
+    "",
+    "v1",
+    "Service",
+    "services",
+    Service,
+    short_names=("svc",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS,),
+    printer=kinds.SERVICE,
+)
+EVENTS = Resource("", "v1", "Event", "events", Event, short_names=("ev",), printer=kinds.EVENT)
+DEPLOYMENTS = Resource(
+    "apps",
+    "v1",
+    "Deployment",
+    "deployments",
+    Deployment,
+    short_names=("deploy",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS, _SCALE),
+    printer=kinds.DEPLOYMENT,
+)
+REPLICASETS = Resource(
+    "apps",
+    "v1",
+    "ReplicaSet",
+    "replicasets",
+    ReplicaSet,
+    short_names=("rs",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS, _SCALE),
+    printer=kinds.REPLICA_SET,
+)
 _ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
     "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
 )
@@ -101,11 +210,11 @@ ENDPOINTSLICES = Resource(
     "EndpointSlice",
     "endpointslices",
     EndpointSlice,
-    has_status=False,
+    printer=kinds.ENDPOINT_SLICE,
     nullable=("endpoints",),
     older=_ENDPOINTSLICES_V1BETA1,
 )
-LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, has_status=False)
+LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, printer=kinds.LEASE)
 NODE_LEASES = "kube-node-lease"
 """The namespace of the nodes' leases, each with the name of its node: a kubelet's heartbeat (KEP-589)."""
 

@@ -1,10 +1,12 @@
-"""The columns in which `netlab get` shows each kind: kubectl's, computed from the plain objects."""
+"""The columns in which `netlab get` shows each kind: like kubectl's, with both families' addresses and pod subnets."""
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Callable
 from typing import Any
+
+from netlab.api.printers import age, pods
 
 Json = dict[str, Any]
 Column = tuple[str, Callable[[Json], str], bool]
@@ -15,21 +17,13 @@ _NONE = "<none>"
 
 def columns(kind: str, *, wide: bool) -> list[Column]:
     """The columns of a kind, its name and age among them."""
-    listed: list[Column] = [("NAME", _name, False), *_OF_KIND.get(kind, []), ("AGE", age, False)]
+    listed: list[Column] = [
+        ("NAME", _name, False),
+        *_OF_KIND.get(kind, []),
+        ("AGE", lambda o: age(o, time.time()), False),
+    ]
     # As kubectl: what only -o wide shows stands after the age.
     return [c for c in listed if not c[2]] + ([c for c in listed if c[2]] if wide else [])
-
-
-def age(obj: Json) -> str:
-    """The time since an object was created, in the largest units: 5s, 3m, 2h, 4d."""
-    created = obj["metadata"].get("creationTimestamp")
-    if not created:
-        return "<unknown>"
-    seconds = int((datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(created)).total_seconds())
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size or (unit == "d" and seconds >= size):
-            return f"{seconds // size}{unit}"
-    return f"{max(seconds, 0)}s"
 
 
 def _name(obj: Json) -> str:
@@ -43,31 +37,11 @@ def _status(obj: Json) -> Json:
 
 
 def _pod_ready(pod: Json) -> str:
-    statuses = _status(pod).get("containerStatuses", [])
-    return f"{sum(s['ready'] for s in statuses)}/{len(pod['spec']['containers'])}"
-
-
-def pod_status(pod: Json) -> str:
-    """What kubectl shows of a pod: the reason why it is waiting or ended, or else its phase."""
-    status = _status(pod)
-    if pod["metadata"].get("deletionTimestamp"):
-        return "Terminating"
-    shown: str = status.get("reason") or status.get("phase") or "Unknown"
-    for container in status.get("initContainerStatuses", []):
-        state = container.get("state", {})
-        reason = state.get("waiting", {}).get("reason") or state.get("terminated", {}).get("reason")
-        if reason and reason not in ("Completed", "PodInitializing"):
-            return f"Init:{reason}"
-    for container in status.get("containerStatuses", []):
-        state = container.get("state", {})
-        reason = state.get("waiting", {}).get("reason") or state.get("terminated", {}).get("reason")
-        if reason:
-            shown = reason
-    return shown
+    return f"{pods.summarize(pod).ready}/{pods.containers(pod)}"
 
 
 def _restarts(pod: Json) -> str:
-    return str(sum(s.get("restartCount", 0) for s in _status(pod).get("containerStatuses", [])))
+    return pods.restarts(pods.summarize(pod), time.time())
 
 
 def _pod_ips(pod: Json) -> str:
@@ -139,7 +113,7 @@ _OF_KIND: dict[str, list[Column]] = {
     ],
     "Pod": [
         ("READY", _pod_ready, False),
-        ("STATUS", pod_status, False),
+        ("STATUS", lambda o: pods.summarize(o).reason, False),
         ("RESTARTS", _restarts, False),
         ("IP", _pod_ips, True),
         ("NODE", lambda o: o["spec"].get("nodeName") or _NONE, True),

@@ -17,7 +17,7 @@ from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
 from netlab.api.errors import ApiError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, now
-from netlab.api.resources import NODES
+from netlab.api.resources import KUBERNETES, NODES
 from netlab.errors import NetlabError
 from netlab.node import lease
 
@@ -72,7 +72,7 @@ def node_status(
             kernelVersion=platform.release(),
             osImage=_os_image(),
             containerRuntimeVersion=f"netlab://{__version__}",
-            kubeletVersion=f"v1.31.0-netlab.{__version__}",
+            kubeletVersion=f"v{'.'.join(KUBERNETES)}.0-netlab.{__version__}",
             operatingSystem="linux",
             architecture=architecture(),
         ),

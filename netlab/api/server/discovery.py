@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 import netlab
-from netlab.api.resources import ALL, NAMESPACES, PODS, Resource
+from netlab.api.resources import ALL, KUBERNETES, Kind, Resource, Subresource
+from netlab.api.server.negotiation import Answer
 
-VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+GROUP = "apidiscovery.k8s.io"
 
-KUBERNETES = ("1", "31")
-"""The version of the API that is spoken."""
+AGGREGATED = frozenset(Kind(GROUP, version, "APIGroupDiscoveryList") for version in ("v2", "v2beta1"))
+"""The forms of a list of all groups with all that is in them (KEP-3352)."""
 
 
 def version() -> dict[str, Any]:
-    """version.Info."""
+    """version.Info: all of its fields, because generated clients require them."""
     major, minor = KUBERNETES
     return {
         "major": major,
         "minor": minor,
         "gitVersion": f"v{major}.{minor}.0+netlab.{netlab.__version__}",
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": platform.python_implementation(),
         "platform": f"linux/{platform.machine()}",
     }
 
@@ -32,43 +41,123 @@ def core_versions() -> dict[str, Any]:
 
 def groups() -> dict[str, Any]:
     """/apis: metav1.APIGroupList."""
-    names = dict.fromkeys(resource.group for resource in ALL if resource.group)
-    listed = [{key: value for key, value in group(name).items() if key != "apiVersion"} for name in names]
+    listed = [{key: value for key, value in group(name).items() if key != "apiVersion"} for name in _named_groups()]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
 def group(name: str) -> dict[str, Any]:
     """/apis/GROUP: metav1.APIGroup; a group that the server has."""
-    versions = dict.fromkeys(resource.version for resource in ALL if resource.group == name)
-    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in _versions(name)]
     return {"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": listed, "preferredVersion": listed[0]}
 
 
 def resources(group_name: str, version_name: str) -> dict[str, Any]:
     """/api/v1 and /apis/GROUP/VERSION: metav1.APIResourceList."""
-    served = [resource for resource in ALL if (resource.group, resource.version) == (group_name, version_name)]
-    listed = [entry for resource in served for entry in _entries(resource)]
+    served = _served(group_name, version_name)
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": served[0].api_version,
-        "resources": listed,
+        "resources": [entry for resource in served for entry in _entries(resource)],
     }
 
 
+def _named_groups() -> list[str]:
+    return list(dict.fromkeys(resource.group for resource in ALL if resource.group))
+
+
+def _versions(group_name: str) -> list[str]:
+    return list(dict.fromkeys(resource.version for resource in ALL if resource.group == group_name))
+
+
+def _served(group_name: str, version_name: str) -> list[Resource[Any]]:
+    return [resource for resource in ALL if (resource.group, resource.version) == (group_name, version_name)]
+
+
 def _entries(resource: Resource[Any]) -> list[dict[str, Any]]:
-    common = {"namespaced": resource.namespaced, "kind": resource.kind}
-    entries = [
-        {"name": resource.plural, "singularName": resource.singular}
-        | common
-        | {"verbs": list(VERBS), "shortNames": list(resource.short_names)}
+    entry: dict[str, Any] = {
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": sorted(resource.verbs),
+    }
+    if resource.short_names:
+        entry["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        entry["categories"] = list(resource.categories)
+    return [entry, *(_entry_of_part(resource, each) for each in resource.subresources)]
+
+
+def _entry_of_part(resource: Resource[Any], part: Subresource) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": f"{resource.plural}/{part.name}",
+        "singularName": "",
+        "namespaced": resource.namespaced,
+        "kind": part.kind.kind if part.kind else resource.kind,
+        "verbs": sorted(part.verbs),
+    }
+    if part.kind and part.kind[:2] != (resource.group, resource.version):
+        entry |= {"group": part.kind.group, "version": part.kind.version}
+    return entry
+
+
+# --- aggregated ------------------------------------------------------------------------------------------------------
+
+
+class Aggregate(NamedTuple):
+    """A document, its media type, and an entity tag that changes with it."""
+
+    raw: bytes
+    media_type: str
+    tag: str
+
+
+def aggregated(answer: Answer, *, core: bool) -> Aggregate:
+    """All groups of /apis, or with `core` the one of /api: apidiscovery.APIGroupDiscoveryList."""
+    form = answer.form
+    assert form is not None
+    listed = [""] if core else _named_groups()
+    document = {
+        "kind": form.kind,
+        "apiVersion": f"{form.group}/{form.version}",
+        "metadata": {},
+        "items": [_aggregated_group(name) for name in listed],
+    }
+    raw = msgspec.json.encode(document)
+    media_type = f"{answer.format.media_type};g={form.group};v={form.version};as={form.kind}"
+    return Aggregate(answer.format.encode(raw), media_type, f'"{hashlib.sha256(raw).hexdigest().upper()}"')
+
+
+def _aggregated_group(name: str) -> dict[str, Any]:
+    versions = [
+        {
+            "version": version_name,
+            "resources": [_aggregated_resource(resource) for resource in _served(name, version_name)],
+            "freshness": "Current",
+        }
+        for version_name in _versions(name)
     ]
-    if resource.has_status:
-        status = {"name": f"{resource.plural}/status", "singularName": ""}
-        entries.append(status | common | {"verbs": ["get", "patch", "update"]})
-    if resource is PODS:
-        binding = {"name": "pods/binding", "singularName": "", "namespaced": True, "kind": "Binding"}
-        entries.append(binding | {"verbs": ["create"]})
-    if resource is NAMESPACES:
-        entries.append({"name": "namespaces/finalize", "singularName": ""} | common | {"verbs": ["update"]})
-    return entries
+    # The core group has no name.
+    return {"metadata": {"name": name} if name else {}, "versions": versions}
+
+
+def _aggregated_resource(resource: Resource[Any]) -> dict[str, Any]:
+    own = Kind(resource.group, resource.version, resource.kind)
+    entry: dict[str, Any] = {
+        "resource": resource.plural,
+        "responseKind": own._asdict(),
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": resource.singular,
+        "verbs": sorted(resource.verbs),
+    }
+    if resource.short_names:
+        entry["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        entry["categories"] = list(resource.categories)
+    if resource.subresources:
+        entry["subresources"] = [
+            {"subresource": each.name, "responseKind": (each.kind or own)._asdict(), "verbs": sorted(each.verbs)}
+            for each in resource.subresources
+        ]
+    return entry

@@ -22,8 +22,17 @@ _MOST_CAUSES = 100
 
 
 def encoded(status: Status) -> bytes:
-    """A Status as it is sent: netlab's own client needs no defaults, which its encoding leaves out; others do."""
-    said = {"kind": status.kind, "apiVersion": status.apiVersion, "metadata": {}, "status": status.status}
+    """A Status as it is sent: netlab's own client needs no defaults, which its encoding leaves out; others do.
+
+    kubectl looks into the details of whatever was not found.
+    """
+    said = {
+        "kind": status.kind,
+        "apiVersion": status.apiVersion,
+        "metadata": {},
+        "status": status.status,
+        "details": {},
+    }
     return msgspec.json.encode(said | msgspec.to_builtins(status))
 
 
@@ -92,11 +101,15 @@ def forbidden(resource: Resource[Object], name: str, why: str, causes: Sequence[
 
 def invalid(resource: Resource[Object], name: str, causes: Sequence[StatusCause]) -> ApiError:
     """422: the object can be read, but these fields' values cannot be accepted."""
-    lines = [f"{cause.field}: {cause.message}" for cause in _listed(causes)]
-    listed = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
     causes = _listed(causes)
     details = StatusDetails(name=_cut(name, _LONGEST_NAME), group=resource.group, kind=resource.kind, causes=causes)
-    return _refusal(422, "Invalid", f'{_qualified(resource, resource.kind)} "{name}" is invalid: {listed}', details)
+    message = f'{_qualified(resource, resource.kind)} "{name}" is invalid: {_lines(causes)}'
+    return _refusal(422, "Invalid", message, details)
+
+
+def _lines(causes: Sequence[StatusCause]) -> str:
+    lines = [f"{cause.field}: {cause.message}" for cause in causes]
+    return lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
 
 
 def unreadable(resource: Resource[Object], causes: Sequence[StatusCause]) -> ApiError:
@@ -110,20 +123,39 @@ def unreadable(resource: Resource[Object], causes: Sequence[StatusCause]) -> Api
     return _refusal(400, "BadRequest", message, StatusDetails(causes=causes))
 
 
+def invalid_options(kind: str, causes: Sequence[StatusCause], group: str = "meta.k8s.io") -> ApiError:
+    """422: the parameters of a request, or what is sent to a subresource, make no sense together."""
+    causes = _listed(causes)
+    details = StatusDetails(group=group, kind=kind, causes=causes)
+    return _refusal(422, "Invalid", f'{kind}.{group} "" is invalid: {_lines(causes)}', details)
+
+
 def bad_request(message: str) -> ApiError:
     """400: the request itself makes no sense."""
     return _refusal(400, "BadRequest", message)
 
 
-def method_not_allowed(method: str) -> ApiError:
+def method_not_allowed(method: str, resource: Resource[Object]) -> ApiError:
     """405."""
-    return _refusal(405, "MethodNotAllowed", f"the server does not allow {method} on the requested resource")
+    details = StatusDetails(group=resource.group, kind=resource.plural)
+    return _refusal(405, "MethodNotAllowed", f"the server does not allow {method} on the requested resource", details)
 
 
 def unsupported_media_type(sent: str, supported: Sequence[str]) -> ApiError:
     """415."""
     message = f'the body of the request was in an unknown format ("{sent}") - accepted media types include: '
     return _refusal(415, "UnsupportedMediaType", message + ", ".join(supported))
+
+
+def not_acceptable(supported: Sequence[str]) -> ApiError:
+    """406: the answer cannot be given in any of the media types that the client accepts."""
+    return _refusal(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(supported)}")
+
+
+def not_of_that_form(asked: str, *, is_list: bool) -> ApiError:
+    """406: the form is one of lists, and the answer is none; or the other way round."""
+    message = f"you requested {asked}, but the requested object is {'a list' if is_list else 'not a list'}"
+    return _refusal(406, "NotAcceptable", message)
 
 
 def too_large(limit: int) -> ApiError:
@@ -141,9 +173,36 @@ def patch_too_large(error: Exception) -> ApiError:
     return _refusal(413, "RequestEntityTooLarge", f"the patch asks for too much: {error}")
 
 
-def expired(asked: int, oldest: int) -> ApiError:
+class Expired(ApiError):  # noqa: N818
+    """410, as raised by `expired`."""
+
+
+def expired(asked: int, oldest: int) -> Expired:
     """410: the changes since then are no longer, or not at all, known; list again."""
-    return _refusal(410, "Expired", f"too old resource version: {asked} ({oldest}): list again and watch from there")
+    message = f"too old resource version: {asked} ({oldest})"
+    return Expired(Status(code=410, reason="Expired", message=message))
+
+
+def expired_page(restart: str) -> ApiError:
+    """410: the list that is to go on is no longer known; `restart` is a token to go on with the present one."""
+    refusal = _refusal(
+        410,
+        "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+        "modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    )
+    refusal.status.metadata.continue_ = restart
+    return refusal
+
+
+def too_new(asked: int, current: int) -> ApiError:
+    """504: a revision that the server has not reached."""
+    message = "Too large resource version"
+    causes = [StatusCause(reason="ResourceVersionTooLarge", message=message)]
+    details = StatusDetails(causes=causes, retryAfterSeconds=1)
+    return _refusal(504, "Timeout", f"Timeout: {message}: {asked}, current: {current}", details)
 
 
 def no_space(error: Exception) -> ApiError:

@@ -28,6 +28,7 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     SERVICES,
+    STATUS,
     Resource,
 )
 from netlab.api.server import defaults, effects, patch, quality, refusals, schema, service_addresses, service_changes
@@ -43,7 +44,7 @@ from netlab.errors import ExhaustedError
 _NAMESPACES: Resource[Any] = NAMESPACES
 _SERVICES: Resource[Any] = SERVICES
 
-STATUS, FINALIZE = "status", "finalize"
+FINALIZE = "finalize"
 
 SYSTEM_NAMESPACES = ("default", NODE_LEASES, "kube-system")
 

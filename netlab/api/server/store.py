@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,23 @@ class Store:
         """The objects of a resource in every namespace, ordered by namespace and name."""
         objects = self._objects[resource.plural]
         return (objects[key] for key in sorted(objects))
+
+    def objects_at(self, resource: Resource[Object], revision: int) -> Mapping[Key, Stored]:
+        """The objects of a resource as they were at a revision, by key; not to be changed, nor kept.
+
+        Raises `ApiError` (Expired) if the changes since then are not all known.
+        """
+        present = self._objects[resource.plural]
+        since = self.hub.events_since(resource.plural, revision) if revision != self.revision else []
+        if not since:
+            return present
+        past = dict(present)
+        for event in reversed(since):
+            if event.before is not None:
+                past[event.before.namespace, event.before.name] = event.before
+            elif event.after is not None:
+                del past[event.after.namespace, event.after.name]
+        return past
 
     def put(self, resource: Resource[Object], obj: JSONObject) -> Stored:
         """Store an object under its namespace and name and tell the watches; its resourceVersion is set.

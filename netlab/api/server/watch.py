@@ -10,6 +10,7 @@ import asyncio
 import bisect
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,6 +55,11 @@ class Selection:
     labels: Selector = selectors.EVERYTHING
     fields: FieldSelector = field_selectors.EVERYTHING
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing but the namespace selects."""
+        return self.fields == field_selectors.EVERYTHING and self.labels == selectors.EVERYTHING
+
     def matches(self, stored: Stored) -> bool:
         """Whether an object is asked for."""
         return (
@@ -61,6 +67,22 @@ class Selection:
             and self.fields.matches(stored.fields)
             and self.labels.matches(stored.labels)
         )
+
+
+class Change:
+    """What happened to an object, as a watch sees it: ADDED, MODIFIED or DELETED, and the object's JSON.
+
+    BOOKMARK and ERROR are about no object.
+    """
+
+    def __init__(self, type: bytes, raw: bytes) -> None:
+        self.type = type
+        self.raw = raw
+
+    @functools.cached_property
+    def line(self) -> bytes:
+        """As one line of JSON (metav1.WatchEvent)."""
+        return b'{"type":"%b","object":%b}\n' % (self.type, self.raw)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +94,8 @@ class Event:
     after: Stored | None
     gone: Stored | None = None
 
-    def line_for(self, selection: Selection) -> bytes | None:
-        """The line that a watch of the selection gets; None if it does not concern it.
+    def change_for(self, selection: Selection) -> Change | None:
+        """What a watch of the selection sees of it; None if it does not concern it.
 
         Entering the selection is ADDED and leaving it is DELETED, whatever happened to the object.
         """
@@ -84,51 +106,51 @@ class Event:
         return self.deleted if was else None
 
     @functools.cached_property
-    def added(self) -> bytes:
+    def added(self) -> Change:
         """As one that is new."""
         assert self.after is not None
-        return encode_line(b"ADDED", self.after.raw)
+        return Change(b"ADDED", self.after.raw)
 
     @functools.cached_property
-    def modified(self) -> bytes:
+    def modified(self) -> Change:
         """As one that was there."""
         assert self.after is not None
-        return encode_line(b"MODIFIED", self.after.raw)
+        return Change(b"MODIFIED", self.after.raw)
 
     @functools.cached_property
-    def deleted(self) -> bytes:
+    def deleted(self) -> Change:
         """As one that is gone: its last state that was selected, at the revision of the event."""
         if self.gone is not None:
-            return encode_line(b"DELETED", self.gone.raw)
+            return Change(b"DELETED", self.gone.raw)
         assert self.before is not None
         last = self.before.decode()
         last["metadata"]["resourceVersion"] = str(self.revision)
-        return encode_line(b"DELETED", msgspec.json.encode(last))
+        return Change(b"DELETED", msgspec.json.encode(last))
 
 
-def encode_line(kind: bytes, raw: bytes) -> bytes:
-    """One line of a watch: metav1.WatchEvent."""
-    return b'{"type":"%b","object":%b}\n' % (kind, raw)
+@dataclasses.dataclass(frozen=True)
+class Wording:
+    """How a watch's reader wants to be told."""
+
+    write: Callable[[Change], bytes] = operator.attrgetter("line")
+    """What is sent of a change."""
+    bookmark: Callable[[int], Change] | None = None
+    """The change that tells a revision; None if the reader has not asked for bookmarks."""
 
 
 class Watch:
-    """One open watch: lines wait here until its connection takes them."""
+    """One open watch: what is to be sent waits here until its connection takes it."""
 
     def __init__(
-        self,
-        selection: Selection,
-        lines: Iterable[bytes],
-        told: int = 0,
-        bookmark: Callable[[int], bytes] | None = None,
+        self, selection: Selection, changes: Iterable[Change], told: int = 0, wording: Wording | None = None
     ) -> None:
-        """`told` is the revision that the reader knows once it has the `lines`; `bookmark` makes the line that tells it
-        another (None: it has not asked for bookmarks)."""
+        """`told` is the revision that the reader knows once it has the `changes`."""
         self.selection = selection
         self._told = told
-        self._bookmark = bookmark
+        self._wording = wording or Wording()
         self.closed = False
-        """No line is to follow those that wait: the server stops, or the reader was too slow."""
-        self._lines = list(lines)
+        """Nothing is to follow what waits: the server stops, or the reader was too slow."""
+        self._lines = [self._wording.write(change) for change in changes]
         self._wake = asyncio.Event()
         if self._lines:
             self._wake.set()
@@ -140,23 +162,29 @@ class Watch:
 
     def offer(self, event: Event) -> None:
         """Take note of an event, if it is one of those asked for."""
-        line = event.line_for(self.selection)
-        if line is None or self.closed:
+        change = event.change_for(self.selection)
+        if change is None or self.closed:
             return
         if len(self._lines) >= BACKLOG:
             # The reader comes back with the last revision it saw.
             self.close()
             return
-        self._lines.append(line)
-        self._told = event.revision
-        self._wake.set()
+        self._say(change, event.revision)
 
     def progress(self, revision: int) -> None:
         """Tell a reader that asked for bookmarks that it has every change up to a revision, unless it knows."""
-        if self._bookmark is not None and revision > self._told and not self.closed:
-            self._lines.append(self._bookmark(revision))
-            self._told = revision
-            self._wake.set()
+        if self._wording.bookmark is not None and revision > self._told and not self.closed:
+            self._say(self._wording.bookmark(revision), revision)
+
+    def remind(self, revision: int) -> None:
+        """The same, even if the reader knows: for one that would take silence for a lost connection."""
+        if self._wording.bookmark is not None and not self.closed:
+            self._say(self._wording.bookmark(revision), revision)
+
+    def _say(self, change: Change, revision: int) -> None:
+        self._lines.append(self._wording.write(change))
+        self._told = revision
+        self._wake.set()
 
     def close(self) -> None:
         """End the watch, from whichever side."""
@@ -164,7 +192,7 @@ class Watch:
         self._wake.set()
 
     async def take(self) -> bytes:
-        """Wait for lines; all that wait, together. Empty when the watch is closed and all was taken."""
+        """Wait for something to send; all that waits, together. Empty when the watch is closed and all was taken."""
         await self._wake.wait()
         lines = b"".join(self._lines)
         self._lines.clear()
@@ -219,16 +247,18 @@ class Hub:
                 watch.progress(self.revision)
         return self.revision
 
-    def watch(
-        self, plural: str, selection: Selection, since: int, bookmark: Callable[[int], bytes] | None = None
-    ) -> Watch:
+    def watch(self, plural: str, selection: Selection, since: int, wording: Wording | None = None) -> Watch:
         """Open a watch of all changes after a revision. Raises `ApiError` (Expired) when they are not all known."""
         feed = self._feed(plural)
-        if not feed.floor <= since <= self.revision:
-            raise refusals.expired(since, feed.floor)
-        first = bisect.bisect_right(feed.events, since, key=lambda event: event.revision)
-        lines = (event.line_for(selection) for event in feed.events[first:])
-        return self._open(feed, Watch(selection, (line for line in lines if line), since, bookmark))
+        changes = (event.change_for(selection) for event in self.events_since(plural, since))
+        return self._open(feed, Watch(selection, (each for each in changes if each is not None), since, wording))
+
+    def events_since(self, plural: str, revision: int) -> list[Event]:
+        """The events of a resource after a revision. Raises `ApiError` (Expired) when they are not all known."""
+        feed = self._feed(plural)
+        if not feed.floor <= revision <= self.revision:
+            raise refusals.expired(revision, feed.floor)
+        return feed.events[bisect.bisect_right(feed.events, revision, key=lambda event: event.revision) :]
 
     def recent(self, plural: str) -> list[Event]:
         """The events of a resource that are still known."""
@@ -238,21 +268,29 @@ class Hub:
         self,
         plural: str,
         selection: Selection,
-        present: Iterable[Stored],
-        bookmark: Callable[[int], bytes] | None = None,
+        first: Iterable[Change] = (),
+        wording: Wording | None = None,
+        told: int = 0,
     ) -> Watch:
-        """Open a watch that begins with the present objects as ADDED."""
-        lines = (encode_line(b"ADDED", stored.raw) for stored in present)
-        return self._open(self._feed(plural), Watch(selection, lines, bookmark=bookmark))
+        """Open a watch of the changes from now on, after some that its reader sees first.
+
+        `told` is the revision that it knows from those.
+        """
+        return self._open(self._feed(plural), Watch(selection, first, told, wording))
+
+    def open_watches(self) -> dict[str, int]:
+        """How many watches each resource has."""
+        return {plural: len(feed.watches) for plural, feed in self._feeds.items()}
 
     def forget(self, plural: str, watch: Watch) -> None:
         """The watch's connection is gone."""
         self._feed(plural).watches.discard(watch)
 
     def close(self) -> None:
-        """End all watches: the server stops."""
+        """End all watches: the server stops. A bookmark lets their readers go on, if nothing happens meanwhile."""
         for feed in self._feeds.values():
             for watch in feed.watches:
+                watch.remind(self.revision)
                 watch.close()
 
     def _open(self, feed: _Feed, watch: Watch) -> Watch:

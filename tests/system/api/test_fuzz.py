@@ -111,9 +111,12 @@ def ask(server: Server, method: str, target: str | bytes, body: bytes = b"", kin
 
 def documented(code: int, answer: Json) -> bool:
     """Whether it is an object, or a Status that says why not."""
+    if code < 300 and answer.get("type") == "ERROR":
+        code, answer = answer["object"]["code"], answer["object"]
     if code < 300:
         return isinstance(answer, dict) and "kind" in answer
-    return 400 <= code < 500 and answer["kind"] == "Status" and answer["code"] == code and bool(answer["message"])
+    is_refusal = 400 <= code < 500 or answer["reason"] == "Timeout"  # a revision that was not reached
+    return is_refusal and answer["kind"] == "Status" and answer["code"] == code and bool(answer["message"])
 
 
 untimed = settings(max_examples=60, database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -234,6 +237,7 @@ PARAMETERS = [
     "orphanDependents",
     "fieldValidation",
     "resourceVersionMatch",
+    "sendInitialEvents",
 ]
 
 parameters = st.dictionaries(st.sampled_from(PARAMETERS), texts, min_size=1, max_size=3)

@@ -12,7 +12,7 @@ from netlab.api import selectors
 from netlab.api.resources import PODS
 from netlab.api.server import field_selectors, watch
 from netlab.api.server.registry import DeleteOptions, Registry
-from netlab.api.server.watch import Selection, Watch
+from netlab.api.server.watch import Change, Selection, Watch, Wording
 from tests.unit.api.cluster import create, pod, refused, update
 
 _RESOURCE: Any = PODS
@@ -94,8 +94,11 @@ def test_watchers_share_the_bytes(registry: Registry) -> None:
     create(registry, PODS, pod("a"))
     _phase(registry, "a", "Running")
     event = hub.recent("pods")[-1]
-    assert event.line_for(Selection()) is event.line_for(Selection("default"))
-    assert registry.get(_RESOURCE, "default", "a").raw in event.modified
+    change = event.change_for(Selection())
+    assert change is not None
+    assert change is event.change_for(Selection("default"))
+    assert change.line is change.line
+    assert registry.get(_RESOURCE, "default", "a").raw in change.line
 
 
 def test_what_is_no_longer_known_has_expired(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,29 +138,29 @@ def test_a_closed_watch_yields_what_waits_and_then_nothing(registry: Registry) -
     assert asyncio.run(opened.take()) == b""
 
 
-def _bookmarks(opened: Watch) -> list[bytes]:
+def _bookmarks(opened: Watch) -> list[int]:
     async def take() -> bytes:
         return await opened.take() if opened.waiting else b""
 
-    return [line for line in asyncio.run(take()).splitlines() if line.startswith(b"mark")]
+    events = [msgspec.json.decode(line) for line in asyncio.run(take()).splitlines()]
+    return [event["object"] for event in events if event["type"] == "BOOKMARK"]
 
 
 def test_who_asks_for_progress_has_those_told_who_want_bookmarks_and_do_not_know(registry: Registry) -> None:
     hub = registry.store.hub
 
-    def bookmark(revision: int) -> bytes:
-        return f"mark {revision}\n".encode()
+    wording = Wording(bookmark=lambda revision: Change(b"BOOKMARK", b"%d" % revision))
 
     since = hub.revision
-    idle = hub.watch("services", Selection(), since, bookmark)
-    busy = hub.watch("pods", Selection(), since, bookmark)
+    idle = hub.watch("services", Selection(), since, wording)
+    busy = hub.watch("pods", Selection(), since, wording)
     deaf = hub.watch("services", Selection(), since)
     assert hub.progress() == since
     assert not idle.waiting, "nothing has happened since it was opened"
     create(registry, PODS, pod("a"))
     assert hub.progress() == since + 1
     hub.progress()
-    assert _bookmarks(idle) == [f"mark {since + 1}".encode()]
+    assert _bookmarks(idle) == [since + 1]
     assert _bookmarks(busy) == [], "it has the change itself"
     assert not deaf.waiting
     create(registry, PODS, pod("b"))

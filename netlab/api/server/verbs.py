@@ -1,0 +1,186 @@
+"""What is done for each verb: on collections, on objects, and on those parts of objects that are objects themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from netlab.api.errors import ApiError
+from netlab.api.kinds import table
+from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.meta_types import Status, StatusDetails
+from netlab.api.resources import PODS, STATUS
+from netlab.api.server import bodies, lists, patch, refusals, responses
+from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
+from netlab.api.server.requests import Call
+from netlab.api.server.schema import JSONObject
+from netlab.api.server.views import ListMeta
+from netlab.api.server.watch import Stored
+
+AT_ONCE = 64 * 1024
+"""Bytes, of a request's body and the object that it is about, of a write that is done between two other requests. A
+larger one is prepared in a thread."""
+
+AT_A_TIME = 100
+"""Deletions of a collection that are done between two other requests."""
+
+ATTEMPTS = 5
+"""How often a write is prepared anew because its object changed meanwhile, as upstream's patches."""
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+Make = Callable[[Stored], JSONObject]
+"""What is to be in the place of an object."""
+
+
+class Verbs:
+    """The handlers of all verbs, by the subresource (empty: none) and the verb."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        change: dict[str, Handler] = {"get": self._get, "update": self._update, "patch": self._patch}
+        self._handlers: dict[str, dict[str, Handler]] = {
+            "": change
+            | {
+                "list": self._list,
+                "create": self._create,
+                "delete": self._delete,
+                "deletecollection": self._delete_collection,
+            },
+            STATUS: change,
+            FINALIZE: {"update": self._update},
+            "binding": {"create": self._bind},
+        }
+
+    async def answer(self, call: Call) -> Response:
+        """Do what is asked for. Raises `ApiError`."""
+        return await self._handlers[call.target.subresource][call.verb](call)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    async def _get(self, call: Call) -> Response:
+        target = call.target
+        stored = self._registry.get(target.resource, target.namespace, target.name)
+        lists.check_reached(self._registry.store, lists.number(call.request.query_params, "resourceVersion"))
+        return _object(call, stored.raw)
+
+    async def _list(self, call: Call) -> Response:
+        target = call.target
+        options = lists.read_options(target.resource, target.namespace, call.request.query_params, watch=False)
+        items, meta = lists.page(self._registry.store, target.resource, options)
+        return _list(call, [stored.raw for stored in items], meta)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def _create(self, call: Call) -> Response:
+        target = call.target
+
+        def draft() -> Draft:
+            return self._registry.draft_of_new(target.resource, target.namespace, call.object())
+
+        outcome = await self._write(call, draft, aside=len(call.body) > AT_ONCE)
+        return _object(call, outcome.raw, 201, outcome.warnings)
+
+    async def _update(self, call: Call) -> Response:
+        outcome = await self._change(call, lambda _: call.object())
+        return _object(call, outcome.raw, warnings=outcome.warnings)
+
+    async def _patch(self, call: Call) -> Response:
+        resource = call.target.resource
+        apply = patch_of(call, resource.api_version, resource.kind)
+
+        def patched(present: Stored) -> JSONObject:
+            return patched_object(resource, present, apply)
+
+        # How long a JSON patch takes is not to be seen from its length.
+        outcome = await self._change(call, patched, aside=call.content_type == JSON_PATCH)
+        return _object(call, outcome.raw, warnings=outcome.warnings)
+
+    async def _change(self, call: Call, make: Make, *, aside: bool = False) -> Outcome:
+        """Update an object with what is made of the present one."""
+        target = call.target
+        place = (target.resource, target.namespace, target.name)
+
+        def draft() -> Draft:
+            present = self._registry.get(*place)
+            return self._registry.draft_of_changed(target.resource, present, make(present), target.subresource)
+
+        aside = aside or len(call.body) + len(self._registry.get(*place).raw) > AT_ONCE
+        return await self._write(call, draft, aside=aside)
+
+    async def _write(self, call: Call, draft: Callable[[], Draft], *, aside: bool) -> Outcome:
+        """Commit what `draft` prepares; `aside` from the event loop, so that others are served meanwhile."""
+        dry_run = call.dry_run
+        if not aside:
+            return self._registry.commit(draft(), dry_run=dry_run)
+        for _ in range(ATTEMPTS):
+            made = await asyncio.to_thread(draft)
+            if self._registry.is_current(made):
+                return self._registry.commit(made, dry_run=dry_run)
+        raise refusals.modified(call.target.resource, call.target.name)
+
+    # --- deleting --------------------------------------------------------------------------------------------------
+
+    async def _delete(self, call: Call) -> Response:
+        target = call.target
+        options = call.delete_options()
+        outcome, gone = self._registry.delete(target.resource, target.namespace, target.name, options)
+        if not gone or target.resource is PODS:
+            return _object(call, outcome.raw)
+        uid = msgspec.json.decode(outcome.raw)["metadata"]["uid"]
+        details = StatusDetails(name=target.name, group=target.resource.group, kind=target.resource.plural, uid=uid)
+        return responses.status(Status(status="Success", details=details, code=200), call.answer.format)
+
+    async def _delete_collection(self, call: Call) -> Response:
+        target = call.target
+        delete_options = call.delete_options()
+        options = lists.read_options(target.resource, target.namespace, call.request.query_params, watch=False)
+        items, meta = lists.page(self._registry.store, target.resource, options)
+        deleted = []
+        for number, item in enumerate(items, 1):
+            try:
+                outcome, _ = self._registry.delete(target.resource, item.namespace, item.name, delete_options)
+                deleted.append(outcome.raw)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return _list(call, deleted, meta)
+
+    # --- subresources ----------------------------------------------------------------------------------------------
+
+    async def _bind(self, call: Call) -> Response:
+        node = call.object().get("target")
+        name = node.get("name") if isinstance(node, dict) else None
+        if not isinstance(name, str) or not name:
+            raise refusals.bad_request("a Binding needs the name of a Node as its target.name")
+        self._registry.bind(call.target.namespace, call.target.name, name)
+        return responses.status(Status(status="Success", code=201), call.answer.format)
+
+
+def patch_of(call: Call, api_version: str, kind: str) -> Callable[[JSONObject], Any]:
+    """What a patch does to an object of a kind. Raises `ApiError` (415)."""
+    message = table.message_of(api_version, kind)
+    assert message is not None
+    ways: dict[str, Callable[[JSONObject, Any], Any]] = {
+        MERGE_PATCH: patch.json_merge,
+        JSON_PATCH: patch.json_patch,
+        STRATEGIC_MERGE_PATCH: lambda present, change: patch.strategic_merge(present, change, message),
+    }
+    apply = ways.get(call.content_type)
+    if apply is None:
+        raise refusals.unsupported_media_type(call.content_type, tuple(ways))
+    return lambda obj: apply(obj, bodies.decode(call.body))
+
+
+def _object(call: Call, raw: bytes, code: int = 200, warnings: tuple[str, ...] = ()) -> Response:
+    return responses.document(call.view.object(raw), code, warnings, call.answer.format)
+
+
+def _list(call: Call, raws: list[bytes], meta: ListMeta) -> Response:
+    return responses.document(call.view.list(raws, meta), format=call.answer.format)
