@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
-from netlab.capture import table
+from netlab.capture import rendering
 from netlab.capture.correlate import Journey
 from netlab.capture.headers import FIN, ICMP, ICMPV6, RST, SYN, TCP, Flow, Headers
 from netlab.capture.icmp import brief, is_query
@@ -58,7 +58,7 @@ class Conversation:
         self.last = max(self.last, journey.sightings[-1].time)
         self.requests += not journey.reply
         self.replies += journey.reply
-        reached = table.reached(journey)
+        reached = rendering.reached(journey)
         if reached != self.client or self.reached == self.client:
             self.reached = reached
         if headers.protocol == TCP:
@@ -97,7 +97,7 @@ class Conversations:
                 known = None
             if known is None:
                 began = journey.sightings[0].time
-                known = self._open[key] = Conversation(*key, table.reached(journey), began, began)
+                known = self._open[key] = Conversation(*key, rendering.reached(journey), began, began)
                 if len(self._open) > _MOST:
                     self._ready.append(self._open.popitem(last=False)[1])
             known.add(journey)

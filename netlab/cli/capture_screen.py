@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import click
 import msgspec
 
-from netlab.capture import table
+from netlab.capture import rendering
 from netlab.capture.changes import Change
 from netlab.capture.conversations import Conversation, Conversations
 from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import SCTP, TCP, UDP, Flow, endpoint_text, protocol_name
 from netlab.capture.session import FOLLOWED, Session
 from netlab.capture.taps import Tap
-from netlab.cli.layout import duration, shortened, width, wrapped
 from netlab.cli.output import escaped_json, warn
+from netlab.cli.wrapping import duration, shortened, width, wrapped
 from netlab.counted import counted
 from netlab.visible import visible
 
@@ -101,7 +101,7 @@ class Screen(AbstractContextManager["Screen"]):
             self._conversations.add([journey])
         elif self._one_more():
             if self._json:
-                self._write_json(table.values(journey, changed))
+                self._write_json(rendering.values(journey, changed))
             else:
                 self._packet(journey)
 
@@ -118,7 +118,7 @@ class Screen(AbstractContextManager["Screen"]):
         if not self._one_more():
             return
         if self._json:
-            self._write_json({"time": seen.time, **table.hop(seen, (), seen.time)})
+            self._write_json({"time": seen.time, **rendering.hop(seen, (), seen.time)})
             return
         direction = "out" if seen.outgoing else "in"
         (tap,) = shortened([_tap_name(seen.tap)], self._tap)
@@ -128,21 +128,21 @@ class Screen(AbstractContextManager["Screen"]):
         packets = f"{one.requests}>{one.replies}"
         end = one.end or duration(one.last - one.began)
         tail = f"{protocol_name(one.protocol).removesuffix('v6'):<4} {packets:<{_PACKETS}} {end:<{_END}}"
-        self._fitted(table.clock(one.began)[:8], one.protocol, one.client, one.reached, tail)
+        self._fitted(rendering.clock(one.began)[:8], one.protocol, one.client, one.reached, tail)
 
     def _packet(self, journey: Journey) -> None:
         first, last = journey.sightings[0], journey.sightings[-1]
         protocol = (first.headers.quoted or first.headers).protocol
-        client, reached = journey.client, table.reached(journey)
+        client, reached = journey.client, rendering.reached(journey)
         took = duration(last.time - first.time) if len(journey.sightings) > 1 else ""
-        about = table.said(first.headers)
+        about = rendering.said(first.headers)
         tail = f"{protocol_name(first.headers.protocol)} {about}  {took}".ljust(_ABOUT)
-        self._fitted(table.clock(first.time), protocol, client, reached, tail, reply=journey.reply)
+        self._fitted(rendering.clock(first.time), protocol, client, reached, tail, reply=journey.reply)
         arrow = " < " if journey.reply else " > "
         flows = [client] if reached == client else [client, reached]
         texts = [arrow.join((endpoint_text(*flow[:2]), endpoint_text(*flow[2:]))) for flow in flows]
         self._line(", NAT ".join(texts), "dim", indent=_INDENT)
-        self._line(table.way(journey.sightings).replace("default/", ""), "dim", indent=_INDENT)
+        self._line(rendering.way(journey.sightings).replace("default/", ""), "dim", indent=_INDENT)
 
     def _fitted(
         self, clock: str, protocol: int, client: Flow, reached: Flow, tail: str, *, reply: bool = False
@@ -215,7 +215,7 @@ class Screen(AbstractContextManager["Screen"]):
                 click.echo(f"Nothing passed {silent} other tap{'s' if silent > 1 else ''}.", err=True)
 
     def _clock(self, time: int) -> str:
-        return table.clock(time)[len("HH:MM:") if self._narrow else 0 :]
+        return rendering.clock(time)[len("HH:MM:") if self._narrow else 0 :]
 
     def _one_more(self) -> bool:
         if self._left is not None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from netlab.api.resources import path_segment
-from netlab.cli.suggestions import namespaces, suggest
+from netlab.cli.suggestions import containers, namespaces, suggest
 from netlab.lab.lab import Lab
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,6 +63,13 @@ def namespace_option(command: F) -> F:
         show_default=True,
         shell_complete=suggest(namespaces),
         help="The namespace.",
+    )(command)
+
+
+def container_option(command: F) -> F:
+    """`-c`: which container of a pod."""
+    return click.option(
+        "-c", "--container", shell_complete=suggest(containers), help="The container.  [default: the pod's first]"
     )(command)
 
 

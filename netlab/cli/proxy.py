@@ -173,8 +173,8 @@ def explain(
     netlab proxy explain outside node/node-2:30080
     netlab proxy explain --node node-1 outside 198.51.100.7:443
     """
+    from netlab.proxy.connection_ends import find, narrowed
     from netlab.proxy.observe import arriving, explained
-    from netlab.proxy.places import find, narrowed
 
     outside = _Outside(node=node, **given)
     if outside:

@@ -40,7 +40,7 @@ def topology(lab: Lab, output: str | None) -> None:
         about = {"lab": lab.name, "network": spec.network, "proxy": spec.proxy, "families": list(spec.families)}
         value({**about, "machines": msgspec.to_builtins(found)}, output)
         return
-    from netlab.cli.layout import width, wrapped
+    from netlab.cli.wrapping import width, wrapped
     from netlab.visible import visible
 
     columns = width()

@@ -92,8 +92,8 @@ def trace(
 
         value(msgspec.to_builtins(found), output)
     else:
-        from netlab.cli.layout import width
         from netlab.cli.trace_text import lines
+        from netlab.cli.wrapping import width
 
         for line in lines(found, width(), verbose=verbose):
             click.echo(line)

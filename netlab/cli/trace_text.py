@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from netlab.cli.layout import duration, shortened, wrapped
+from netlab.cli.wrapping import duration, shortened, wrapped
 from netlab.net.addresses import host_port
 from netlab.trace.model import Hop, Trace
 from netlab.visible import visible

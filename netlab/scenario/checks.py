@@ -26,11 +26,3 @@ class Check:
 def check(title: str) -> Callable[[Callable[[Context], None]], Check]:
     """Decorate a function that takes a `Context` as a check; `title` is the sentence that it proves."""
     return lambda function: Check(title, function)
-
-
-class CheckFailed(Exception):  # noqa: N818 - an outcome, not an error of the program
-    """The observation differs from what was expected."""
-
-
-class CheckSkipped(Exception):  # noqa: N818
-    """The check proves nothing in this lab; the message says why."""

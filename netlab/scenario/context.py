@@ -26,10 +26,10 @@ from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.places import Place
 from netlab.lab.trouble import is_ready, trouble
 from netlab.net.addresses import Family
-from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
 from netlab.scenario.faults import Fault, Faults
 from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service, first_of_family
 from netlab.scenario.interruption import uninterrupted
+from netlab.scenario.outcomes import CheckFailed, CheckSkipped
 from netlab.scenario.recording import Recording, Taps, recording
 
 T = TypeVar("T")
@@ -58,9 +58,10 @@ class Context:
         """Components that hang on purpose, with their faults."""
         self._settled: frozenset[str] | None = None
         """The components excused when all nodes were last up to date; None if something may have changed since."""
-        self._begin("")
+        self.begin("")
 
-    def _begin(self, check: str) -> None:
+    def begin(self, check: str) -> None:
+        """Begin a check, by name: its expectations and observations start empty."""
         self._check = check
         self.expected: list[str] = []
         self.observed: list[str] = []
@@ -262,10 +263,6 @@ class Context:
             self._settled = excused
 
     # --- for the runner ----------------------------------------------------------------------------------------------
-
-    def begin(self, check: Check) -> None:
-        """Begin a check: its expectations and observations start empty."""
-        self._begin(check.name)
 
     def close(self) -> None:
         """Undo the remaining faults, and end the processes that the checks needed.

@@ -18,11 +18,12 @@ from netlab.api.resources import NAMESPACES
 from netlab.errors import NetlabError, TimedOutError, UnsupportedError
 from netlab.lab.lab import Lab
 from netlab.net.addresses import Family
-from netlab.scenario.checks import Check, CheckFailed, CheckSkipped
+from netlab.scenario.checks import Check
 from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of
 from netlab.scenario.interruption import uninterrupted
 from netlab.scenario.names import names_of
+from netlab.scenario.outcomes import CheckFailed, CheckSkipped
 from netlab.scenario.results import SEPARATOR, CheckResult, Result, Status, result_of, without_verdict
 
 _DELETE_TIMEOUT = 60.0
@@ -97,7 +98,7 @@ def run_one(
 
 
 def _run_check(check: Check, context: Context, scenario: Scenario) -> CheckResult:
-    context.begin(check)
+    context.begin(check.name)
     try:
         check.function(context)
         if context.expected:

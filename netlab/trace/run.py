@@ -17,7 +17,7 @@ from netlab.errors import NotFoundError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.networks import Network, Networks
 from netlab.lab.paths import FABRIC, OUTSIDE
-from netlab.proxy.places import Ends, ends, narrowed
+from netlab.proxy.connection_ends import Ends, ends, narrowed
 from netlab.trace import compare
 from netlab.trace.account import Account
 from netlab.trace.model import Trace

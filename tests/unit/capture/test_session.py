@@ -13,7 +13,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from netlab.capture import pcapng, table
+from netlab.capture import pcapng, rendering
 from netlab.capture.changes import Change
 from netlab.capture.correlate import Journey, Translation
 from netlab.capture.headers import parse
@@ -129,9 +129,9 @@ def test_frames_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_four_addresses_are_the_same_both_ways() -> None:
     journeys = followed([*request(0), *reply(MS)], NAT)
-    expected = table.Addresses(f"{A}:4000", f"{VIP}:80", f"{A}:4000", f"{B}:8080")
-    assert [table.addresses(each) for each in journeys] == [expected, expected]
-    assert table.way(journeys[0].sightings) == "default/a eth0 > node-1 veth1 > default/b eth0"
+    expected = rendering.Addresses(f"{A}:4000", f"{VIP}:80", f"{A}:4000", f"{B}:8080")
+    assert [rendering.addresses(each) for each in journeys] == [expected, expected]
+    assert rendering.way(journeys[0].sightings) == "default/a eth0 > node-1 veth1 > default/b eth0"
 
 
 def test_an_icmp_error_is_of_the_connection_that_it_is_about() -> None:
@@ -149,9 +149,9 @@ def test_an_icmp_error_is_of_the_connection_that_it_is_about() -> None:
         ],
         translation,
     )
-    expected = table.Addresses(f"{A}:4000", f"{VIP}:53", f"{A}:4000", f"{B}:5353")
-    assert [(table.addresses(each), each.reply) for each in journeys] == [(expected, False), (expected, True)]
-    assert table.said(journeys[1].sightings[0].headers) == "port unreachable"
+    expected = rendering.Addresses(f"{A}:4000", f"{VIP}:53", f"{A}:4000", f"{B}:5353")
+    assert [(rendering.addresses(each), each.reply) for each in journeys] == [(expected, False), (expected, True)]
+    assert rendering.said(journeys[1].sightings[0].headers) == "port unreachable"
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_an_icmp_error_is_of_the_connection_that_it_is_about() -> None:
 def test_a_packet_in_a_few_words(packet: Any, words: str) -> None:
     headers = parse(bytes(Ether() / packet))
     assert headers is not None
-    assert table.said(headers) == words
+    assert rendering.said(headers) == words
 
 
 def test_values_for_programs() -> None:
     (journey,) = followed(request(0), NAT)
     session = Session(None, cause)
-    value = table.values(journey, session.explained(journey))
+    value = rendering.values(journey, session.explained(journey))
     assert {key: value[key] for key in ("time", "protocol", "reply", "client", "endpoint", "about")} == {
         "time": 0,
         "protocol": "tcp",

@@ -22,9 +22,9 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.errors import NetlabError, NotFoundError, UsageError
 from netlab.net.addresses import Family
 from netlab.proxy.config import DetectLocal, ProxyConfig
+from netlab.proxy.connection_ends import Ends, ends, narrowed
 from netlab.proxy.explain import explain
 from netlab.proxy.fake import Packet
-from netlab.proxy.places import Ends, ends, narrowed
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target
 from tests.unit.proxy.flows import ADDRESSES, FAMILIES, SETTINGS, TARGET_PORT, Flow, Setting, config_of, plan_of_all
 from tests.unit.proxy.test_trace import packet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netlab.cli.layout import duration, shortened, wrapped
+from netlab.cli.wrapping import duration, shortened, wrapped
 
 _RULE = "rule of ip kube-proxy refuse: ip daddr @cluster-ips reject"
 
