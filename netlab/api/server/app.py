@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import ALL, PROGRESS, SNAPSHOT
-from netlab.api.server import discovery, lists, refusals, requests, responses, snapshots, streaming
+from netlab.api.server import discovery, lists, openapi, refusals, requests, responses, snapshots, streaming
 from netlab.api.server.negotiation import negotiate
 from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call, Target
@@ -68,6 +68,7 @@ def create_app(registry: Registry) -> ASGIApp:
             *_with_slash("/apis", _groups(discovery.groups, core=False)),
             *_with_slash("/apis/{group}", group),
             *_with_slash("/version", document(discovery.version)),
+            *openapi.routes(),
             Route(SNAPSHOT, snapshot),
             Route(PROGRESS, progress, methods=["POST"]),
             *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")),
