@@ -2,6 +2,9 @@
 
 JSON = "application/json"
 
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+"""Kubernetes' own: four bytes and a runtime.Unknown."""
+
 MERGE_PATCH = "application/merge-patch+json"
 """RFC 7386."""
 

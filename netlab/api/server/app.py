@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from netlab.api.errors import ApiError
 from netlab.api.resources import ALL, PROGRESS, SNAPSHOT
 from netlab.api.server import discovery, lists, openapi, refusals, requests, responses, snapshots, streaming
-from netlab.api.server.negotiation import negotiate
+from netlab.api.server.negotiation import format_of_refusal, negotiate
 from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call, Target
 from netlab.api.server.verbs import Verbs
@@ -128,13 +128,13 @@ class _ResourceEndpoint:
         except ClientDisconnect:
             return  # In the middle of its request: nothing was done, and there is no one to answer.
         except ApiError as error:
-            response = responses.refusal(error)
+            response = _refuse(request, error)
         except UsageError as error:
             # A selector or a parameter that cannot be read.
-            response = responses.refusal(refusals.bad_request(str(error)))
+            response = _refuse(request, refusals.bad_request(str(error)))
         except Exception as error:
             log.exception("%s %s", request.method, request.url.path)
-            response = responses.refusal(refusals.internal(error))
+            response = _refuse(request, refusals.internal(error))
         await response(scope, receive, send)
 
     async def _read(self, request: Request, target: Target) -> Call:
@@ -144,6 +144,10 @@ class _ResourceEndpoint:
         view = view_of(answer, target.resource, request.query_params, of_list=of_list)
         body = await requests.read_body(request) if request.method != "GET" else b""
         return Call(request, target, verb, answer, view, body)
+
+
+def _refuse(request: Request, error: ApiError) -> Response:
+    return responses.refusal(error, format_of_refusal(request.headers.get("accept", "")))
 
 
 def _resource_list(request: Request, group: str, version: str) -> Response:

@@ -11,9 +11,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from netlab.api.media_types import JSON
+from netlab.api.errors import ApiError
+from netlab.api.media_types import JSON, PROTOBUF
 from netlab.api.resources import Kind
-from netlab.api.server import bodies, refusals
+from netlab.api.server import bodies, protobuf_bodies, refusals
 from netlab.api.server.watch import Change
 
 _META = "meta.k8s.io"
@@ -51,7 +52,24 @@ def _line(change: Change) -> bytes:
     return change.line
 
 
-FORMATS: dict[str, Format] = {JSON: Format(JSON, _unchanged, bodies.decode, JSON, _line)}
+_LACKING_IN_PROTOBUF = frozenset(
+    {
+        *(form for form in FORMS if form.kind == TABLE or form.version != "v1"),
+        *(Kind("apidiscovery.k8s.io", version, "APIGroupDiscoveryList") for version in ("v2", "v2beta1")),
+    }
+)
+
+FORMATS: dict[str, Format] = {
+    JSON: Format(JSON, _unchanged, bodies.decode, JSON, _line),
+    PROTOBUF: Format(
+        PROTOBUF,
+        protobuf_bodies.encode,
+        protobuf_bodies.decode,
+        f"{PROTOBUF};stream=watch",
+        protobuf_bodies.frame,
+        _LACKING_IN_PROTOBUF,
+    ),
+}
 """By media type, the server's preferred one first."""
 
 
@@ -76,6 +94,14 @@ def negotiate(accept: str, forms: frozenset[Kind] = FORMS) -> Answer:
             if clause.stream in ("", "watch") and (form is None or form in forms - format.lacks):
                 return Answer(format, form)
     raise refusals.not_acceptable(tuple(FORMATS))
+
+
+def format_of_refusal(accept: str) -> Format:
+    """What a Status is written in: as the answer would be, unless that is what is refused."""
+    try:
+        return negotiate(accept).format
+    except ApiError:
+        return _preferred()
 
 
 def format_of_body(content_type: str) -> Format:

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.kinds import protobuf, table
+from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, PROTOBUF, STRATEGIC_MERGE_PATCH
 from netlab.api.resources import ALL, Resource
 from tests.system.api.serving import START_TIMEOUT, Server, serving
 from tests.unit.api.cluster import deployment, endpoint_slice, pod, service
+from tests.unit.api.kinds.values import objects
 
 Json = Any
 
@@ -202,7 +204,7 @@ def _nested(open_: bytes, close: bytes, levels: int) -> bytes:
 @given(
     st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]),
     st.binary(max_size=300),
-    st.sampled_from([JSON, *PATCH_KINDS, "x"]),
+    st.sampled_from([JSON, *PATCH_KINDS, PROTOBUF, "x"]),
 )
 @example("POST", b'{"metadata":{"name":"\xff"}}', JSON)
 @example("POST", b'{"metadata":{"name":"\\ud800"}}', JSON)
@@ -216,6 +218,25 @@ def _nested(open_: bytes, close: bytes, levels: int) -> bytes:
 def test_bodies_of_bytes(server: Server, method: str, body: bytes, kind: str) -> None:
     target = "/api/v1/namespaces/default/pods" + ("" if method == "POST" else "/fuzz?dryRun=All")
     code, answer = ask(server, method, target, body, kind)
+    assert documented(code, answer), (code, answer)
+
+
+def _changed(body: bytes, at: int, piece: bytes) -> bytes:
+    at %= len(body)
+    return body[:at] + piece + body[at + len(piece) :]
+
+
+@untimed
+@given(st.sampled_from(["POST", "PUT", "DELETE"]), resources, st.data())
+def test_bodies_in_protobuf(server: Server, method: str, resource: Resource[Any], data: st.DataObject) -> None:
+    message = table.message_of(resource.api_version, resource.kind)
+    assert message is not None
+    obj = {"apiVersion": resource.api_version, "kind": resource.kind} | data.draw(objects(message.name))
+    body = protobuf.encode(obj)
+    if data.draw(st.booleans()):
+        body = _changed(body, data.draw(st.integers(0, 400)), data.draw(st.binary(max_size=4)))
+    target = collection(resource) + ("" if method == "POST" else "/fuzz")
+    code, answer = ask(server, method, f"{target}?dryRun=All", body, PROTOBUF)
     assert documented(code, answer), (code, answer)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from netlab.api.media_types import JSON
+from netlab.api.kinds import table
+from netlab.api.media_types import JSON, PROTOBUF
 from netlab.api.resources import PODS, Kind, Resource
 from netlab.api.server import discovery
-from netlab.api.server.negotiation import Answer, format_of_body, negotiate
+from netlab.api.server.negotiation import FORMATS, FORMS, Answer, format_of_body, negotiate
 from netlab.api.server.views import ListMeta, view_of, writer
 from netlab.api.server.watch import Change
 from tests.unit.api.cluster import pod, refused
@@ -33,7 +34,6 @@ def _meta(kind: str, version: str = "v1") -> Kind:
         ("text/html, */*;q=0.1", None),
         (f"{JSON};stream=watch", None),
         (f"{JSON}; charset=utf-8", None),
-        (f"application/vnd.kubernetes.protobuf,{JSON}", None),
         (_KUBECTL, _meta("Table")),
         (f'{JSON};as="Table";g=meta.k8s.io;v=v1beta1', _meta("Table", "v1beta1")),
         (f"{JSON};as=Table;g=meta.k8s.io;v=v2,{JSON}", None),
@@ -46,6 +46,35 @@ def _meta(kind: str, version: str = "v1") -> Kind:
 def test_the_first_clause_that_can_be_given_is_given(accept: str, form: Kind | None) -> None:
     answer = negotiate(accept)
     assert (answer.format.media_type, answer.form) == (JSON, form)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type", "form"),
+    [
+        (PROTOBUF, PROTOBUF, None),
+        (f"{PROTOBUF},{JSON}", PROTOBUF, None),
+        (f"{PROTOBUF};stream=watch", PROTOBUF, None),
+        (f"{JSON},{PROTOBUF}", JSON, None),
+        (f"{PROTOBUF};q=0.1,{JSON}", JSON, None),
+        (
+            f"{PROTOBUF};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}",
+            PROTOBUF,
+            _meta("PartialObjectMetadataList"),
+        ),
+        # What protobuf has no messages for.
+        (f"{PROTOBUF};as=Table;g=meta.k8s.io;v=v1,{_KUBECTL}", JSON, _meta("Table")),
+        (f"{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1beta1,{JSON}", JSON, None),
+    ],
+)
+def test_protobuf_is_given_where_it_has_messages(accept: str, media_type: str, form: Kind | None) -> None:
+    answer = negotiate(accept)
+    assert (answer.format.media_type, answer.form) == (media_type, form)
+
+
+def test_every_form_is_given_in_protobuf_or_lacking() -> None:
+    for form in FORMS | discovery.AGGREGATED:
+        has_message = table.message_of(f"{form.group}/{form.version}", form.kind) is not None
+        assert has_message is (form not in FORMATS[PROTOBUF].lacks)
 
 
 @pytest.mark.parametrize(
