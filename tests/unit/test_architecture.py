@@ -1,0 +1,92 @@
+"""Arrows between rooms point one way: who may import whom, from one table (docs/architecture.md draws it)."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import netlab
+
+PACKAGE = Path(netlab.__file__).parent
+
+GROUND = {"__version__", "backoff", "counted", "errors", "files", "visible"}
+"""Single files that import nothing of netlab but each other, and that every room may import."""
+
+ROOMS = {
+    "net": set[str](),
+    "machine": {"net"},
+    "api": {"net"},
+    "capture": {"net"},
+    "cni": set[str](),
+    "cni.spec": set[str](),
+    "cni.plugins": {"cni.spec", "net"},
+    "cni.runtime": {"cni", "cni.plugins", "cni.spec", "net"},
+    "proxy": {"api", "net"},
+    "controlplane": {"api", "net"},
+    "node": {"api", "cni.plugins", "cni.runtime", "machine", "net"},
+    "lab": {"api", "capture", "cni.plugins", "cni.runtime", "controlplane", "machine", "net", "node", "proxy"},
+    "doctor": {"lab", "machine", "net"},
+    "trace": {"api", "capture", "lab", "net", "proxy"},
+    "scenario": {"api", "capture", "doctor", "lab", "machine", "net"},
+    "report": {"capture", "lab", "net", "node", "scenario", "trace"},
+    "cli": {
+        *("api", "capture", "cni.plugins", "cni.runtime", "cni.spec", "doctor", "lab", "machine", "net", "node"),
+        *("proxy", "report", "scenario", "trace"),
+    },
+}
+"""Each room, and the rooms that it may import from."""
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted module name; the module itself if it is on the ground."""
+    parts = module.split(".")[1:]
+    return ".".join(parts[:2]) if parts[0] == "cni" else parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of netlab that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("netlab."))
+        elif isinstance(node, ast.ImportFrom) and node.module == "netlab":
+            yield from (f"netlab.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "netlab.cni":
+            yield from (f"netlab.cni.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("netlab."):
+            assert node.module is not None
+            yield node.module
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Each module's dotted name, and its file; packages' faces that import nothing are left out."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if list(imported(path)):
+            found.append((name, path))
+    return found
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_room_imports_only_from_below(name: str, path: Path) -> None:
+    room = room_of(name)
+    allowed = ROOMS["cli"] | {"cli"} if room == "__main__" else GROUND if room in GROUND else GROUND | ROOMS[room]
+    strays = {other for other in imported(path) if room_of(other) not in allowed | {room}}
+    assert not strays, f"{room} may import from {', '.join(sorted(allowed))}"
+
+
+def test_no_arrow_leads_back() -> None:
+    graphlib.TopologicalSorter(ROOMS).prepare()
+
+
+def test_every_arrow_of_the_table_is_used() -> None:
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for name, path in modules():
+        if (room := room_of(name)) in ROOMS:
+            used[room] |= {room_of(other) for other in imported(path)} - {room} - GROUND
+    assert used == ROOMS
