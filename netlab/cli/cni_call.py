@@ -29,8 +29,8 @@ from netlab.errors import (
 from netlab.visible import visible
 
 if TYPE_CHECKING:
+    from netlab.cni.runtime.chain import Runtime
     from netlab.cni.runtime.configurations import NetworkList
-    from netlab.cni.runtime.runtime import Runtime
 
 _DEBIANS = Path("/usr/lib/cni")
 """Where Debian's package of the reference plugins puts them."""
@@ -178,7 +178,7 @@ class Call:
         pairs: tuple[str, ...],
         capability_args: str,
     ) -> None:
-        from netlab.cni.runtime.runtime import Attachment
+        from netlab.cni.runtime.attachments import Attachment
 
         self.network = chosen_network(conf_dir, network)
         self.runtime = runtime_of(bin_dirs, cache_dir)
@@ -191,7 +191,7 @@ class Call:
 
 def runtime_of(bin_dirs: tuple[Path, ...], cache_dir: Path) -> Runtime:
     """The runtime with these plugins, or netlab's own and the host's if none are given."""
-    from netlab.cni.runtime.runtime import Runtime
+    from netlab.cni.runtime.chain import Runtime
     from netlab.lab.paths import cni_plugin_dir
 
     return Runtime(bin_dirs or (cni_plugin_dir(), BIN_DIR, _DEBIANS), cache_dir)

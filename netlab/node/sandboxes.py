@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 
 from netlab import files
 from netlab.api.meta_types import ObjectMeta
-from netlab.cni.runtime.runtime import Attachment, Runtime, load_network
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.chain import Runtime
+from netlab.cni.runtime.configurations import load_network
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.replies import MachineError

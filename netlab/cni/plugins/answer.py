@@ -109,8 +109,11 @@ def answer(
     except CniError as error:
         return 1, _failure(version, error)
     except OSError as error:
+        from netlab.net.netlink import NetlinkError
+
+        code = errors.KERNEL_REFUSED if isinstance(error, NetlinkError) else errors.IO_FAILURE
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return 1, _failure(version, CniError(errors.IO_FAILURE, what))
+        return 1, _failure(version, CniError(code, what))
     except RecursionError:
         return 1, _failure(version, CniError(errors.DECODING_FAILURE, "standard input is nested too deeply"))
     except Exception as error:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 SOCKET = "/run/netlab/cni.sock"
 """Where a resident process serves. /run is the node's own in a lab, the host's otherwise."""
 PLUGINS = {
-    "netlab": "netlab.cni.plugins.main",
-    "netlab-ipam": "netlab.cni.plugins.ipam",
-    "netlab-portmap": "netlab.cni.plugins.portmap",
-    "netlab-bandwidth": "netlab.cni.plugins.bandwidth",
+    "netlab": "netlab.cni.plugins.main.commands",
+    "netlab-ipam": "netlab.cni.plugins.ipam.commands",
+    "netlab-portmap": "netlab.cni.plugins.portmap.commands",
+    "netlab-bandwidth": "netlab.cni.plugins.bandwidth.commands",
 }
 """The module of each plugin, which has HANDLERS."""
 PROTOCOL = b"netlab-cni-1"

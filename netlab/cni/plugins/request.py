@@ -63,20 +63,6 @@ class Request:
     A DEL has to free what it can, and reads CNI_ARGS and the previous result as far as they make sense.
     """
 
-    __slots__ = (
-        "cni_args",
-        "command",
-        "config",
-        "container_id",
-        "environment",
-        "ifname",
-        "netns",
-        "network",
-        "runtime_config",
-        "stderr",
-        "version",
-    )
-
     def __init__(self, command: str, environment: Mapping[str, str], config: Object, stderr: int = 2) -> None:
         self.command = command
         self.environment = environment

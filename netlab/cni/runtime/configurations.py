@@ -13,7 +13,7 @@ from netlab.cni.spec.names import is_identifier
 from netlab.errors import NotFoundError, UsageError
 
 _NEWEST = (1, 1, 0)
-"""The newest version of the specification that `netlab.cni.runtime.runtime` follows."""
+"""The newest version of the specification that `netlab.cni.runtime.chain` follows."""
 _SUFFIXES = {".conflist", ".conf", ".json"}
 
 Object = dict[str, Any]

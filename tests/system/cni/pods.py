@@ -17,7 +17,8 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from netlab.cni.plugins import call
-from netlab.cni.runtime.runtime import NetworkList, Runtime, parse_network
+from netlab.cni.runtime.chain import Runtime
+from netlab.cni.runtime.configurations import NetworkList, parse_network
 from netlab.net import links as net_links
 from netlab.net import namespaces, syscalls
 from tests import sandbox

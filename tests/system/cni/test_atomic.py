@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from netlab.cni.plugins import answer as answering
-from netlab.cni.plugins import main as network
 from netlab.cni.plugins import nft
+from netlab.cni.plugins.main.commands import HANDLERS
 from netlab.net.nfelements import Nfnetlink
 from netlab.net.rtnl import AF_INET, AF_INET6, IFF_PROMISC, IFF_UP, Rtnetlink
 from tests.sandbox import isolated
@@ -105,7 +105,7 @@ def environment(command: str, container_id: str, netns: str) -> dict[str, str]:
 
 def answer(command: str, container_id: str, netns: str, given: dict[str, Any]) -> tuple[int, Any]:
     text = json.dumps(given).encode()
-    status, output = answering.answer(network.HANDLERS, environment(command, container_id, netns), lambda: text)
+    status, output = answering.answer(HANDLERS, environment(command, container_id, netns), lambda: text)
     return status, json.loads(output) if output else None
 
 

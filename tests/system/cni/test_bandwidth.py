@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import bandwidth
+from netlab.cni.plugins.bandwidth import commands as bandwidth
 from netlab.cni.plugins.request import Request
-from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.versions import VERSIONS

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from tests.sandbox import isolated

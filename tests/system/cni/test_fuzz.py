@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
-from netlab.cni.plugins import call, ipam
+from netlab.cni.plugins import call
 from netlab.cni.plugins.answer import answer
+from netlab.cni.plugins.ipam.store import holders
 from netlab.cni.spec import errors
 from netlab.cni.spec.versions import VERSIONS
 from netlab.net import syscalls
@@ -151,7 +152,7 @@ def state(netns: str, data_dir: Path) -> tuple[object, ...]:
         inside = pods.links()
     outside = {name for name in pods.links() if name.startswith("veth")}
     elements = subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
-    held = [one.address for one in ipam.holders(str(data_dir), "net")]
+    held = [one.address for one in holders(str(data_dir), "net")]
     return inside, outside, held, [line for line in elements.splitlines() if b"comment" in line]
 
 

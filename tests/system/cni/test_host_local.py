@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.cni.plugins import ipam
 from netlab.cni.plugins.answer import answer
+from netlab.cni.plugins.ipam import commands
 from tests.system.cni.pods import GO_PLUGINS
 
 pytestmark = pytest.mark.skipif(
@@ -77,7 +77,7 @@ def _go(config: dict[str, Any], command: str, container: str) -> tuple[bool, dic
 
 def _ours(config: dict[str, Any], command: str, container: str) -> tuple[bool, dict[str, Any]]:
     text = json.dumps(config).encode()
-    status, output = answer(ipam.HANDLERS, _environment(command, container), lambda: text)
+    status, output = answer(commands.HANDLERS, _environment(command, container), lambda: text)
     return status == 0, json.loads(output) if output else {}
 
 

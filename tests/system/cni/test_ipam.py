@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import ipam
-from netlab.cni.runtime.runtime import Attachment
+from netlab.cni.plugins.ipam import store
+from netlab.cni.runtime.attachments import Attachment
 from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
@@ -69,7 +69,7 @@ def addresses(result: dict[str, Any]) -> list[str]:
 
 
 def holders(data_dir: Path) -> dict[str, str]:
-    return {one.address: one.container_id for one in ipam.holders(str(data_dir), "net")}
+    return {one.address: one.container_id for one in store.holders(str(data_dir), "net")}
 
 
 @isolated

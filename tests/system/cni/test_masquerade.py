@@ -12,7 +12,8 @@ import pytest
 
 from netlab.cni.plugins.main import masquerade
 from netlab.cni.plugins.main.addressing import Addressing
-from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_prefix
 from netlab.cni.spec.errors import CniError

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from netlab.cni.plugins import nft, portmap
+from netlab.cni.plugins import nft
+from netlab.cni.plugins.portmap import commands as portmap
 from netlab.cni.plugins.portmap import flows, localhost
 from netlab.cni.plugins.request import Request
-from netlab.cni.runtime.runtime import Attachment, NetworkList, Runtime, parse_network
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.chain import Runtime
+from netlab.cni.runtime.configurations import NetworkList, parse_network
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.conntrack import Conntrack

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from netlab.cni.runtime.runtime import Attachment, NetworkList, parse_network
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.configurations import NetworkList, parse_network
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from tests.sandbox import isolated

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from netlab.cni.runtime.attachments import Attachment
 from netlab.cni.runtime.changes import compare, snapshot
 from netlab.cni.runtime.configurations import NetworkList, parse_network
-from netlab.cni.runtime.runtime import Attachment
 from netlab.cni.spec.errors import CniError
 from tests.sandbox import isolated
 from tests.system.cni import pods

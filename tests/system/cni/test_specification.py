@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import call, delegate
+from netlab.cni.plugins import call
 from netlab.cni.plugins.call import PLUGINS as NAMES
+from netlab.cni.plugins.delegate import Delegate
 from netlab.cni.plugins.request import Request
 from netlab.cni.plugins.resident import client
 from netlab.cni.runtime.install import install_plugins
@@ -181,12 +182,13 @@ def test_a_delegate_gets_all_and_its_result_is_read(tmp_path: Path, version: str
     request = asked(tmp_path, cniVersion=version, runtimeConfig={"ips": ["10.0.0.5"]}, unknown=[1, None])
     log = os.memfd_create("stderr")
     request.stderr = log
-    assert delegate.add(request) == given
+    delegate = Delegate(request)
+    assert delegate.add() == given
     assert json.loads(Path(f"{path}.stdin").read_text()) == request.config
     assert os.pread(log, 100, 0) == b"the fake says ADD\n"
     os.close(log)
-    delegate.check(request)
-    delegate.delete(request)
+    delegate.check()
+    delegate.delete()
     assert calls(path) == ["ADD c", "CHECK c", "DEL c"]
 
 
@@ -206,7 +208,7 @@ def test_a_delegate_gets_all_and_its_result_is_read(tmp_path: Path, version: str
 def test_an_add_that_fails_is_followed_by_a_delete(tmp_path: Path, script: str, code: int, said: str) -> None:
     path = fake(tmp_path, script)
     with pytest.raises(CniError) as caught:
-        delegate.add(asked(tmp_path))
+        Delegate(asked(tmp_path)).add()
     assert caught.value.code == code
     assert said in caught.value.msg
     assert calls(path) == ["ADD c", "DEL c"]
@@ -224,41 +226,41 @@ def test_an_add_that_fails_is_followed_by_a_delete(tmp_path: Path, script: str, 
 )
 def test_gc_and_status_are_forwarded_to_whoever_knows_them(tmp_path: Path, script: str, raised: int | None) -> None:
     path = fake(tmp_path, script)
-    for command, ask in (("GC", delegate.collect_garbage), ("STATUS", delegate.status)):
-        request = asked(tmp_path, command)
+    for command, ask in (("GC", Delegate.collect_garbage), ("STATUS", Delegate.status)):
+        delegate = Delegate(asked(tmp_path, command))
         if raised is None:
-            ask(request)
+            ask(delegate)
         else:
             with pytest.raises(CniError) as caught:
-                ask(request)
+                ask(delegate)
             assert caught.value.code == raised
         assert calls(path)[-1].split()[0] == command
 
 
 def test_a_missing_delegate_is_named_and_a_status_says_that_no_add_can_be_served(tmp_path: Path) -> None:
-    request = asked(tmp_path)
+    delegate = Delegate(asked(tmp_path))
     codes = {}
     for name in ("add", "delete", "check", "collect_garbage", "status"):
         with pytest.raises(CniError, match=f"ipam.type: no executable 'fake' in CNI_PATH .*{tmp_path}") as caught:
-            getattr(delegate, name)(request)
+            getattr(delegate, name)()
         codes[name] = caught.value.code
     assert codes.pop("status") == errors.NOT_AVAILABLE
     assert set(codes.values()) == {errors.INVALID_CONFIG}
-    delegate.release(request)
+    delegate.release()
 
 
 @pytest.mark.parametrize("plugin_ipam", [None, {}, {"type": ""}])
 def test_without_a_delegate_there_are_no_addresses(tmp_path: Path, plugin_ipam: object) -> None:
-    request = asked(tmp_path, ipam=plugin_ipam)
-    assert delegate.add(request) == {}
+    delegate = Delegate(asked(tmp_path, ipam=plugin_ipam))
+    assert delegate.add() == {}
     for ask in (delegate.delete, delegate.check, delegate.collect_garbage, delegate.status):
-        ask(request)
+        ask()
 
 
 @pytest.mark.parametrize("kind", ["a/b", "..", "."])
 def test_a_delegate_that_is_a_path_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(CniError, match=r"^ipam\.type: ") as caught:
-        delegate.add(asked(tmp_path, ipam={"type": kind}))
+        Delegate(asked(tmp_path, ipam={"type": kind}))
     assert caught.value.code == errors.INVALID_CONFIG
 
 
@@ -266,9 +268,9 @@ def test_a_delegate_that_is_a_path_is_refused(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
 def test_the_go_plugin_static_is_a_delegate(version: str) -> None:
     plugin_ipam = {"type": "static", "addresses": [{"address": "10.0.0.5/24"}, {"address": "fd00::5/64"}]}
-    request = asked(GO_PLUGINS, cniVersion=version, ipam=plugin_ipam)
-    assert [ip["address"] for ip in delegate.add(request)["ips"]] == ["10.0.0.5/24", "fd00::5/64"]
-    delegate.delete(request)
+    delegate = Delegate(asked(GO_PLUGINS, cniVersion=version, ipam=plugin_ipam))
+    assert [ip["address"] for ip in delegate.add()["ips"]] == ["10.0.0.5/24", "fd00::5/64"]
+    delegate.delete()
 
 
 @pytest.mark.usefixtures("way")
@@ -534,5 +536,5 @@ def test_what_every_container_waits_for_imports_little(tmp_path: Path, version: 
                 check=True,
             )
             imported = {line.rpartition("|")[2].strip() for line in answer.stderr.decode().splitlines()}
-            assert "netlab.cni.plugins.main" in imported
+            assert "netlab.cni.plugins.main.commands" in imported
             assert number == 0 or not imported & SLOW

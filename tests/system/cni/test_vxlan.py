@@ -16,7 +16,8 @@ import pytest
 from pyroute2 import IPRoute
 
 from netlab.cni.plugins.main import peers
-from netlab.cni.runtime.runtime import Attachment, NetworkList
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net import links, overlay_apply

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.chain import Runtime
 from netlab.cni.runtime.configurations import find_network
-from netlab.cni.runtime.runtime import Attachment, Runtime
 from tests.system.cni import pods
 from tests.system.runtimes import image, node
 from tests.system.runtimes.machine import on_its_own_machine, run

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins.ipam.ranges import parse_ranges
-from netlab.cni.plugins.main import mode_of
+from netlab.cni.plugins.ipam import config as ipam
+from netlab.cni.plugins.main.config import Config
 from netlab.cni.plugins.main.peers import parse_peers
 from netlab.cni.plugins.request import Request
 from netlab.cni.runtime.configurations import parse_network
@@ -33,5 +33,6 @@ def test_an_example_is_taken(example: Any) -> None:
     if "plugins" in example:
         plugins = list(parse_network(json.dumps(example).encode(), "docs").plugins)
     main = {**plugins[0], "name": "net", "cniVersion": "1.1.0"}
-    mode_of(Request("ADD", {}, main))
-    assert parse_ranges(main["ipam"], {})
+    request = Request("ADD", {}, main)
+    assert Config(request).mode == main.get("mode", "bridge")
+    assert ipam.Config(request).sets

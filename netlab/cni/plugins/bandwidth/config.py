@@ -1,4 +1,4 @@
-"""The configuration of `netlab-bandwidth`.
+"""The configuration of `netlab-bandwidth`, and the name of the device that an attachment needs.
 
 Directions are the container's: `ingress` is what it receives. `unshapedSubnets` and `shapedSubnets` refer to the far
 end of a connection: the sender for ingress, the receiver for egress. (The Go plugin compares the receiver in both
@@ -6,6 +6,8 @@ directions, which for `ingress` is the container itself.)
 """
 
 from __future__ import annotations
+
+from _blake2 import blake2s
 
 from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
@@ -24,26 +26,43 @@ _LARGEST_BURST = 8 * 0xFFFFFFFF - 1
 """In bits; the same as the Go plugin's."""
 
 
-def limits(request: Request) -> tuple[Shape | None, Shape | None]:
-    """The limits of what the container receives and of what it sends; None for no limit. Raises `CniError`.
+class Config:
+    """All keys, checked: the limits of what the container receives (`ingress`) and sends (`egress`), None for no limit.
 
     The network's own configuration takes precedence over the whole of `runtimeConfig.bandwidth`, as in the Go plugin:
     a pod's annotation cannot lift a limit that the administrator set.
     """
-    entry, path = request.config, ""
-    if all(entry.get(key) is None for key in _KEYS):
-        entry = option(request.runtime_config, "bandwidth", dict, {}, "runtimeConfig.")
-        path = "runtimeConfig.bandwidth."
-    spared, meant = (_subnets(entry, key, path) for key in ("unshapedSubnets", "shapedSubnets"))
-    if spared and meant:
-        raise CniError(
-            errors.INVALID_CONFIG,
-            f"{path}shapedSubnets: {entry['shapedSubnets']!r} excludes {path}unshapedSubnets; choose one",
+
+    __slots__ = ("egress", "ingress")
+
+    def __init__(self, request: Request) -> None:
+        """Raises `CniError` naming the key and its value."""
+        entry, path = request.config, ""
+        if all(entry.get(key) is None for key in _KEYS):
+            entry = option(request.runtime_config, "bandwidth", dict, {}, "runtimeConfig.")
+            path = "runtimeConfig.bandwidth."
+        spared, meant = (_subnets(entry, key, path) for key in ("unshapedSubnets", "shapedSubnets"))
+        if spared and meant:
+            raise CniError(
+                errors.INVALID_CONFIG,
+                f"{path}shapedSubnets: {entry['shapedSubnets']!r} excludes {path}unshapedSubnets; choose one",
+            )
+        self.ingress, self.egress = (
+            _shape(entry, direction, path, meant or spared, only=bool(meant)) for direction in ("ingress", "egress")
         )
-    ingress, egress = (
-        _shape(entry, direction, path, meant or spared, only=bool(meant)) for direction in ("ingress", "egress")
-    )
-    return ingress, egress
+
+
+def previous_result(request: Request) -> Object:
+    """The result that names the interface. Raises `CniError` without one."""
+    result = request.prev_result
+    if result is None:
+        raise CniError(errors.INVALID_CONFIG, "prevResult: missing; this plugin must follow another one in a chain")
+    return result
+
+
+def device_name(request: Request) -> str:
+    """The name of the attachment's ifb device: the Go plugin's prefix, and the same on every call."""
+    return "bwp" + blake2s(request.owner.encode(), digest_size=6).hexdigest()
 
 
 def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, only: bool) -> Shape | None:

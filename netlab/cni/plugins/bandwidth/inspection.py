@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni.plugins.bandwidth import device_name, not_chained, shaping
-from netlab.cni.plugins.bandwidth.config import limits
+from netlab.cni.plugins.bandwidth import shaping
+from netlab.cni.plugins.bandwidth.config import Config, device_name, previous_result
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 
 def check(request: Request) -> None:
     """Raises `CniError` naming everything that is missing or changed."""
-    ingress, egress = limits(request)
-    result = request.prev_result
-    if result is None:
-        raise not_chained()
-    try:
-        with TrafficControl() as kernel:
-            host = shaping.host_end(kernel, request, result)
-            found = list(kernel.differences(host.name, host.index, ingress)) if ingress is not None else []
-            if egress is not None:
-                found += _egress_differences(kernel, host, request, egress)
-    except NetlinkError as error:
-        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+    config = Config(request)
+    result = previous_result(request)
+    with TrafficControl() as kernel:
+        host = shaping.host_end(kernel, request, result)
+        found = list(kernel.differences(host.name, host.index, config.ingress)) if config.ingress is not None else []
+        if config.egress is not None:
+            found += _egress_differences(kernel, host, request, config.egress)
     if found:
         raise CniError(errors.CHECK_FAILED, "; ".join(found))
 
@@ -73,7 +68,7 @@ def status(request: Request) -> None:
     """Set limits on the loopback link of a throwaway network namespace."""
     from netlab.net.namespaces import thrown_away
 
-    limits(request)
+    Config(request)
     subnets = [(bytes(4), 8), (bytes(16), 8)]
     try:
         with thrown_away(), TrafficControl() as kernel:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
-from netlab.cni.plugins.bandwidth import device_name
-from netlab.cni.plugins.netns import Entered, open_netns
+from netlab.cni.plugins.bandwidth.config import device_name
+from netlab.cni.plugins.container_netns import Entered, open_netns
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl, tc
@@ -16,29 +16,28 @@ from netlab.net.tc import Shape, TrafficControl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from netlab.cni.plugins.bandwidth.config import Config
     from netlab.cni.plugins.request import Request
     from netlab.cni.spec.codec import Object
 
 
-def apply(request: Request, result: Object, ingress: Shape | None, egress: Shape | None) -> Object:
+def apply(request: Request, result: Object, config: Config) -> Object:
     """Limit what the container receives and sends, or change nothing. The result. Raises `CniError`, `OSError`."""
     with TrafficControl() as kernel:
         undo: list[Message] = []
         try:
             host = host_end(kernel, request, result)
-            if ingress is not None:
-                limit_sending(kernel, host, ingress, undo)
-            if egress is not None:
-                device = limit_receiving(kernel, host, egress, device_name(request), request.owner, undo)
+            if config.ingress is not None:
+                limit_sending(kernel, host, config.ingress, undo)
+            if config.egress is not None:
+                device = limit_receiving(kernel, host, config.egress, device_name(request), request.owner, undo)
                 result = {**result, "interfaces": [*result["interfaces"], {"name": device.name, "mac": device.mac}]}
-        except BaseException as error:
+        except BaseException:
             for message in reversed(undo):
                 try:
                     kernel.send(message)
                 except NetlinkError:  # the earlier failure is the one to report
                     continue
-            if isinstance(error, NetlinkError):
-                raise CniError(errors.KERNEL_REFUSED, str(error)) from error
             raise
     return result
 

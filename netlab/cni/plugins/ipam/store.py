@@ -19,7 +19,6 @@ import errno
 import fcntl
 import posix
 
-from netlab.cni.plugins.fields import option
 from netlab.cni.plugins.ipam.ranges import range_of
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address, parse_address
@@ -30,11 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from netlab.cni.plugins.ipam.ranges import Range
-    from netlab.cni.plugins.request import Request
-    from netlab.cni.spec.codec import Object
 
 DATA_DIR = "/var/lib/cni/netlab"
-_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _STATE_LINES = 4
 _LARGEST_STATE = 1 << 16
 _LONGEST_BOOT_ID = 128
@@ -265,28 +261,6 @@ def read_boot_id(path: str) -> str:
     if not text or len(text) > _LONGEST_BOOT_ID or not text.isprintable():
         raise CniError(errors.INVALID_CONFIG, f"ipam.bootIDFile: {path}: {text!r} is not a boot id")
     return text
-
-
-def settings(request: Request) -> Object:
-    """The object `ipam` of the configuration. Raises `CniError`."""
-    found: Object = option(request.config, "ipam", dict, {})
-    return found
-
-
-def path_option(ipam: Object, key: str, default: str = "") -> str:
-    """A file or folder of the configuration. Raises `CniError`."""
-    path: str = option(ipam, key, str, "", "ipam.") or default
-    if path and not path.startswith("/"):  # a relative one would depend on who runs this, the caller or `serve`
-        raise CniError(errors.INVALID_CONFIG, f"ipam.{key}: {path!r} must be an absolute path")
-    return path
-
-
-def store_of(request: Request, *, create: bool = False, reconcile: bool = True) -> Store:
-    """The store for a request's network, not yet opened. Raises `CniError`."""
-    ipam = settings(request)
-    folder = path_option(ipam, "dataDir", DATA_DIR)
-    boot_id_file = path_option(ipam, "bootIDFile", _BOOT_ID_FILE) if reconcile else ""
-    return Store(f"{folder}/{request.network}", create=create, boot_id_file=boot_id_file)
 
 
 def holders(data_dir: str, network: str) -> list[Reservation]:

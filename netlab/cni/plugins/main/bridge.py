@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import posix
 
-from netlab.cni.plugins.main import addressing
-from netlab.cni.plugins.main.mode import Mode, forwarding, get, read_sysctl, write_ipv6_sysctl, write_sysctl
+from netlab.cni.plugins.main import addressing, sysctls
+from netlab.cni.plugins.main.mode import Mode
+from netlab.cni.plugins.main.veth import existing
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
@@ -62,7 +63,7 @@ class Bridge(Mode):
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The bridge, its addresses, and the port."""
         config = self.config
-        bridge = get(kernel, config.bridge)
+        bridge = existing(kernel, config.bridge)
         if bridge.kind != "bridge":
             raise _broken(bridge, f"it is of kind {bridge.kind or 'none'!r}, not bridge")
         if not bridge.flags & rtnl.IFF_UP:
@@ -85,8 +86,8 @@ class Bridge(Mode):
         for gateway in filter(None, addressing.gateways):
             if (gateway.packed, gateway.length) not in present:
                 raise _broken(bridge, f"missing address {gateway}")
-            sysctl = forwarding(gateway.bits)
-            if read_sysctl(sysctl) == "0":
+            sysctl = sysctls.forwarding(gateway.bits)
+            if sysctls.read(sysctl) == "0":
                 raise CniError(errors.CHECK_FAILED, f"sysctl {sysctl.replace('/', '.')}: 0, not 1")
 
     def status(self, kernel: Rtnetlink) -> None:
@@ -103,8 +104,8 @@ class Bridge(Mode):
             # EEXIST: another ADD got there first.
             (self.made,) = kernel.send(rtnl.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST)
             # Otherwise any container could redirect the node's packets with a router advertisement (CVE-2020-10749).
-            write_ipv6_sysctl(f"conf/{config.bridge}/accept_ra", "0")
-            link = get(kernel, config.bridge)
+            sysctls.write_ipv6(f"conf/{config.bridge}/accept_ra", "0")
+            link = existing(kernel, config.bridge)
         _must_be_bridge(link)
         flags = rtnl.IFF_UP | (rtnl.IFF_PROMISC if config.promiscuous else 0)
         if link.flags & flags != flags:
@@ -120,11 +121,11 @@ class Bridge(Mode):
                 # Before the first port gives it a carrier: while duplicate detection keeps the bridge's link-local
                 # address from use, the node does not look for a container that others want to reach
                 # (ndisc_send_ns), and answers after 3 s that it does not exist.
-                write_sysctl(f"net/ipv6/conf/{self.bridge.name}/accept_dad", "0")
+                sysctls.write(f"net/ipv6/conf/{self.bridge.name}/accept_dad", "0")
             if added:
                 self._settle_other_addresses(kernel, gateway)
                 self._keep_mac(kernel)
-            write_sysctl(forwarding(gateway.bits), "1")
+            sysctls.write(sysctls.forwarding(gateway.bits), "1")
 
     def _keep_mac(self, kernel: Rtnetlink) -> None:
         """A bridge that was not made here takes the MAC address of its lowest port, and has none without ports: for a

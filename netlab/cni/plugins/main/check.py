@@ -1,4 +1,6 @@
-"""CHECK: whether everything that ADD made is still there, going by its result.
+"""CHECK and STATUS of the main plugin: whether all that an ADD made is still there, and whether an ADD can be served.
+
+CHECK goes by the ADD's result.
 
 What other plugins of the chain or the container's own processes add (routes, addresses) is not checked; what a later
 plugin changed (a MAC address, an MTU) is in the result.
@@ -8,21 +10,20 @@ from __future__ import annotations
 
 import os
 
-from netlab.cni.plugins import delegate
-from netlab.cni.plugins.main import host_name, mode_of, tables_of
+from netlab.cni.plugins.container_netns import Entered, open_netns
+from netlab.cni.plugins.main import veth
 from netlab.cni.plugins.main.addressing import Addressing, Route, parse, text
-from netlab.cni.plugins.main.mode import get
-from netlab.cni.plugins.netns import Entered, open_netns
+from netlab.cni.plugins.main.config import Config
+from netlab.cni.plugins.main.mode import mode_of
+from netlab.cni.plugins.nft import nft
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl
-from netlab.net.netlink import NetlinkError
 from netlab.net.rtnl import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.main.config import Config
     from netlab.cni.plugins.request import Request
     from netlab.cni.spec.codec import Object
     from netlab.net.rtnl import Link
@@ -33,28 +34,41 @@ _RTN_UNICAST = 1
 
 def check(request: Request) -> None:
     """Check that the attachment is whole. Raises `CniError` naming the first fault, `OSError`."""
-    mode = mode_of(request)
+    config = Config(request)
+    mode = mode_of(config)
     result = request.prev_result
     if result is None:
         raise CniError(errors.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD")
     interface, addressing = _of_result(result, request)
-    delegate.check(request)
+    config.ipam.check()
     netns = open_netns(request)
-    kernel = Rtnetlink()
     try:
-        host = get(kernel, host_name(request))
-        with Entered(netns) as inside:
-            pod = get(inside, request.ifname)
-            _check_container(inside, pod, interface, mode.config, addressing)
-        _check_pair(host, pod, request)
-        mode.check(kernel, host, addressing)
-        for table, elements in tables_of(mode, host, pod, addressing):
-            table.check(request.environment, elements)
-    except NetlinkError as error:
-        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
+        with Rtnetlink() as kernel:
+            host = veth.existing(kernel, veth.host_name(request))
+            with Entered(netns) as inside:
+                pod = veth.existing(inside, request.ifname)
+                _check_container(inside, pod, interface, config, addressing)
+            _check_pair(host, pod, request)
+            mode.check(kernel, host, addressing)
+            for table, elements in mode.tables(request.owner, host, pod, addressing):
+                table.check(request.environment, elements)
     finally:
-        kernel.close()
         os.close(netns)
+
+
+def status(request: Request) -> None:
+    """Whether an ADD can succeed. Raises `CniError`, with code 50 unless the configuration is wrong."""
+    config = Config(request)
+    try:
+        with Rtnetlink() as kernel:
+            mode_of(config).status(kernel)
+        if config.masquerade or config.spoof_check:
+            nft(request.environment, "list", "tables")
+    except CniError as error:
+        raise CniError(errors.NOT_AVAILABLE, error.msg, error.details) from error
+    except OSError as error:
+        raise CniError(errors.NOT_AVAILABLE, str(error)) from error
+    config.ipam.status()
 
 
 def broken(what: str, how: str) -> CniError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni.plugins.main.mode import get, write_sysctl
-from netlab.cni.plugins.netns import Entered
+from netlab.cni.plugins.container_netns import Entered
+from netlab.cni.plugins.main import sysctls
+from netlab.cni.plugins.main.veth import existing
 from netlab.net import rtnl
 
 TYPE_CHECKING = False
@@ -22,15 +23,15 @@ def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -
     to the container's first network. Raises `CniError`, `NetlinkError`, `OSError`.
     """
     with Entered(netns) as kernel:
-        link = get(kernel, ifname)
+        link = existing(kernel, ifname)
         if not config.container_interface:
             return link, []
         if addressing.speaks_ipv6:
             # Its link-local address is usable at once too; its routes are the ones given here, not a router's.
             detection = "1" if config.detect_duplicates else "0"
             for key, value in (("disable_ipv6", "0"), ("accept_dad", detection), ("accept_ra", "0")):
-                write_sysctl(f"net/ipv6/conf/{ifname}/{key}", value)
-        elif config.has_ipam:
+                sysctls.write(f"net/ipv6/conf/{ifname}/{key}", value)
+        elif config.ipam.kind:
             # An unrequested address would still be heard: multicast to every other pod on the bridge.
             kernel.send(rtnl.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
         messages = [

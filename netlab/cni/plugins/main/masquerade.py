@@ -7,13 +7,13 @@ of containers and networks.
 
 from __future__ import annotations
 
-from netlab.cni.plugins.main.tables import Table
+from netlab.cni.plugins.main.owned_table import Table
 from netlab.net.nfelements import Element, Set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
-    from netlab.cni.plugins.main.tables import Elements
+    from netlab.cni.plugins.main.owned_table import Elements
 
 _NAME = "netlab_cni_masquerade"
 _TEXT = f"""\

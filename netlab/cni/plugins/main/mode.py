@@ -1,21 +1,18 @@
-"""What the plugin's modes share: how a container's host end is made, and what a mode adds to it."""
+"""What a mode adds to a container's veth pair, and the lock that the ADDs of a node take meanwhile."""
 
 from __future__ import annotations
 
-import errno
-
-from netlab.cni.plugins.main import host_name
-from netlab.cni.plugins.main.config import Config
-from netlab.cni.spec import errors
-from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
-from netlab.net.rtnl import Link, Rtnetlink
+import posix
+import sys
+from fcntl import LOCK_EX, LOCK_SH, flock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
-    from netlab.cni.plugins.request import Request
+    from netlab.cni.plugins.main.config import Config
+    from netlab.cni.plugins.main.owned_table import Elements, Table
     from netlab.cni.spec.codec import Object
+    from netlab.net.rtnl import Link, Rtnetlink
 
 
 class Mode:
@@ -29,14 +26,10 @@ class Mode:
 
     master = 0
     """Index of the link that the host end is a port of; known after `prepare`."""
-    overlay = ""
-    """Name of the link that leads to other nodes' containers, which must see untranslated addresses."""
 
-    def __init__(self, request: Request) -> None:
-        """Read the configuration; nothing is made yet."""
-        self.request = request
-        self.config = Config(request.config)
-        self.mtu = self.config.mtu
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.mtu = config.mtu
         """MTU of both ends, 0 for the kernel's default; `prepare` may change it."""
 
     def prepare_node(self, kernel: Rtnetlink) -> None:
@@ -65,68 +58,38 @@ class Mode:
         """STATUS: whether `prepare` can succeed. Nothing is changed."""
         raise NotImplementedError
 
+    def tables(self, owner: str, host: Link, pod: Link, addressing: Addressing) -> list[tuple[Table, Elements]]:
+        """The nftables tables that the configuration needs, with their elements for an attachment."""
+        found = []
+        if self.config.spoof_check:
+            from netlab.cni.plugins.main import spoofing
 
-def make_host_end(kernel: Rtnetlink, mode: Mode, netns: int, mac: bytes) -> Link:
-    """Make the veth pair, down, its host end marked with its owner. Raises `CniError`, `NetlinkError`."""
-    request = mode.request
-    name = host_name(request)
-    try:
-        # One datagram, which the kernel handles before a signal can end this process: no link lacks its mark.
-        kernel.send(
-            rtnl.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
-            rtnl.link_alias(name, request.owner),
-        )
-        return get(kernel, name)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)  # made, and a later step failed
-            raise
-        if kernel.link(name) is not None:
-            raise attached_already(request) from error
-        raise CniError(
-            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} already exists in {request.netns}"
-        ) from error
+            found.append((spoofing.TABLE, spoofing.elements(owner, host.name, pod.mac)))
+        if self.config.masquerade and addressing.subnets:
+            from netlab.cni.plugins.main import masquerade
+
+            overlay = self.config.tunnel.name if self.config.tunnel else ""
+            found.append((masquerade.TABLE, masquerade.elements(owner, addressing, overlay)))
+        return found
 
 
-def attached_already(request: Request) -> CniError:
-    """The error for a repeated ADD."""
-    return CniError(
-        errors.INVALID_ENVIRONMENT,
-        f"CNI_CONTAINERID: {request.container_id} is already on network {request.network} as {request.ifname};"
-        " DEL it first",
-    )
+def mode_of(config: Config) -> Mode:
+    """The configured mode: `MODE` of the module of that name."""
+    module = f"{__package__}.{config.mode}"
+    __import__(module)  # importlib costs a file more
+    made: Mode = sys.modules[module].MODE(config)
+    return made
 
 
-def get(kernel: Rtnetlink, name: str) -> Link:
-    """The link of that name. Raises `CniError` if there is none."""
-    link = kernel.link(name)
-    if link is None:
-        raise CniError(errors.CHECK_FAILED, f"link {name}: missing")
-    return link
+class Locked:
+    """A lock of the node's network namespace for a block: of one holder, or `shared`. It ends with the process."""
 
+    def __init__(self, *, shared: bool) -> None:
+        self._operation = LOCK_SH if shared else LOCK_EX
 
-def forwarding(bits: int) -> str:
-    """The sysctl that has the node forward a family."""
-    return "net/ipv4/ip_forward" if bits == 32 else "net/ipv6/conf/all/forwarding"
+    def __enter__(self) -> None:
+        self._file = posix.open("/proc/thread-self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        flock(self._file, self._operation)
 
-
-def read_sysctl(name: str) -> str:
-    """The value of a sysctl in the current namespace."""
-    with open(f"/proc/sys/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - pathlib costs 15 ms to import
-        return file.read().decode().strip()
-
-
-def write_sysctl(name: str, value: str) -> None:
-    """Set a sysctl in the current namespace unless it is set already: /proc/sys may be read-only in a container."""
-    if read_sysctl(name) == value:
-        return
-    with open(f"/proc/sys/{name}", "wb", buffering=0) as file:  # noqa: PTH123
-        file.write(value.encode())
-
-
-def write_ipv6_sysctl(name: str, value: str) -> None:
-    """Set a sysctl below net/ipv6, which is empty if IPv6 is disabled altogether."""
-    try:
-        write_sysctl(f"net/ipv6/{name}", value)
-    except FileNotFoundError:
-        return
+    def __exit__(self, *_: object) -> None:
+        posix.close(self._file)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 
+from netlab.cni.plugins.main import sysctls
 from netlab.cni.plugins.main.addressing import Addressing, Route, add_default_routes, parse, text
-from netlab.cni.plugins.main.mode import Mode, forwarding, read_sysctl, write_sysctl
+from netlab.cni.plugins.main.mode import Mode
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
@@ -20,38 +21,21 @@ from netlab.net.netlink import NetlinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.request import Request
     from netlab.cni.spec.codec import Object
     from netlab.net.rtnl import Link, Rtnetlink
 
 _GATEWAYS = {32: Prefix(0xA9FE0101, 32, 32), 128: Prefix(0xFE80 << 112 | 1, 64, 128)}
-# What only a bridge can do. `bridge`, `forceAddress` and `hairpinMode` are accepted: nothing is lost without them, and
-# a container reaches itself through a router anyway.
-_OF_A_BRIDGE = ("promiscMode", "macspoofchk", "portIsolation")
 
 
 class Routed(Mode):
     """Each container is on a link of its own."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__(request)
-        for key in _OF_A_BRIDGE:
-            if request.config.get(key):
-                raise CniError(
-                    errors.UNSUPPORTED_FIELD, f"{key}: {request.config[key]!r} is for a bridge, but mode is 'routed'"
-                )
-        if not self.config.has_ipam:
-            raise CniError(errors.INVALID_CONFIG, "ipam.type: mode 'routed' needs addresses; name an IPAM plugin")
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """Containers share nothing."""
         return []
 
     def address(self, reserved: Object) -> Addressing:
-        """Each address on its own, and routes to everything else through the host's end.
-
-        There is a default route unless isDefaultGateway is false: without any route nothing can be reached.
-        """
+        """Each address on its own, and routes to everything else through the host's end."""
         ips, given = parse(reserved)
         addresses = [Prefix(address.address, address.bits, address.bits) for address, _ in ips]
         gateways: list[Prefix | None] = [_GATEWAYS[address.bits] for address in addresses]
@@ -66,7 +50,7 @@ class Routed(Mode):
                 )
             gateway = _GATEWAYS[route.destination.bits]
             routes.append(Route(route.destination, gateway, route.numbers))
-        if self.request.config.get("isDefaultGateway") is not False:
+        if self.config.is_default_gateway:
             add_default_routes(routes, gateways)
         return Addressing(addresses, [address for address, _ in ips], gateways, routes)
 
@@ -79,9 +63,9 @@ class Routed(Mode):
         )
         families = {address.bits for address in addressing.addresses}
         for bits in families:
-            write_sysctl(forwarding(bits), "1")
+            sysctls.write(sysctls.forwarding(bits), "1")
             for name, value in _sysctls(host.name, bits).items():
-                write_sysctl(name, value)
+                sysctls.write(name, value)
         # Scope "host" keeps the kernel from using 169.254.1.1 as the source of what the node itself sends, which must
         # be the address that the node is known by. (For IPv6 it prefers a global address anyway.)
         kernel.send(
@@ -115,8 +99,8 @@ class Routed(Mode):
             gateway = _GATEWAYS[address.bits]
             if gateway.packed not in present:
                 raise CniError(errors.CHECK_FAILED, f"link {host.name}: missing address {gateway}")
-            for name in (forwarding(address.bits), _forwarding_of(host.name, address.bits)):
-                if read_sysctl(name) != "1":
+            for name in (sysctls.forwarding(address.bits), _forwarding_of(host.name, address.bits)):
+                if sysctls.read(name) != "1":
                     raise CniError(errors.CHECK_FAILED, f"sysctl {name}: must be 1")
             routes = kernel.routes(rtnl.AF_INET if address.bits == 32 else rtnl.AF_INET6)
             if not any(

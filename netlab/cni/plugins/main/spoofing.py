@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.main.tables import Table
+from netlab.cni.plugins.main.owned_table import Table
 from netlab.net.nfelements import Element, Set, concatenated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.cni.plugins.main.tables import Elements
+    from netlab.cni.plugins.main.owned_table import Elements
 
 _NAME = "netlab_cni_macspoofchk"
 _IFNAMSIZ = 16

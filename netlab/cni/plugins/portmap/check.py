@@ -1,15 +1,14 @@
-"""CHECK and STATUS of the plugin."""
+"""CHECK and STATUS of `netlab-portmap`."""
 
 from __future__ import annotations
 
 from netlab.cni.plugins.nft import difference, nft
 from netlab.cni.plugins.portmap import localhost
 from netlab.cni.plugins.portmap.config import Config, previous_result
-from netlab.cni.plugins.portmap.mappings import SETS, TABLE, container_addresses, parse_mappings, wanted
-from netlab.cni.plugins.portmap.table import text
+from netlab.cni.plugins.portmap.plan import SETS, TABLE, container_addresses, wanted
+from netlab.cni.plugins.portmap.ruleset import text
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net.netlink import NetlinkError
 from netlab.net.nfelements import Nfnetlink
 
 TYPE_CHECKING = False
@@ -21,19 +20,15 @@ def check(request: Request) -> None:
     """Every element with its owner's mark, the table's chains and rules, and route_localnet. Raises `CniError`."""
     config = Config(request)
     result = previous_result(request)
-    mappings = parse_mappings(request.runtime_config)
-    if not mappings:
+    if not config.mappings:
         return
     addresses = container_addresses(result, request.ifname)
     if said := difference(request.environment, f"inet {TABLE}", text([config.mark_bit])):
         raise _failed(f"table inet {TABLE}: {said}")
-    try:
-        with Nfnetlink() as kernel:
-            found = {(where, element.key): element for where in SETS for element in kernel.elements(where)}
-        closed = localhost.closed(addresses) if config.snat else ""
-    except NetlinkError as error:
-        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
-    for item in wanted(mappings, addresses, config, request.owner):
+    with Nfnetlink() as kernel:
+        found = {(where, element.key): element for where in SETS for element in kernel.elements(where)}
+    closed = localhost.closed(addresses) if config.snat else ""
+    for item in wanted(config, addresses, request.owner):
         element = found.get((item.where, item.element.key))
         if element is None:
             raise _failed(f"{item.subject}: its element of map {item.where.name} is missing")

@@ -1,9 +1,10 @@
-"""The plugin's configuration, checked: the keys of the Go plugin `portmap`."""
+"""The configuration of `netlab-portmap`: the keys of the Go plugin `portmap`, and runtimeConfig.portMappings."""
 
 from __future__ import annotations
 
 from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import parse_address
 from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
@@ -18,15 +19,51 @@ _MARK_BIT = 13
 _UNSUPPORTED = ("externalSetMarkChain", "conditionsV4", "conditionsV6")
 
 
-class Config:
-    """`snat`: masquerade clients that otherwise get no answer; `masquerade_all`: all clients; with the mark `mark_bit`.
+PATH = "runtimeConfig.portMappings"
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
+
+class Mapping:
+    """One of the portMappings: `host` is the node's address it is limited to, in network byte order, if it is to one.
+
+    `bits` limits it to a family, 0 to none.
+    """
+
+    __slots__ = ("bits", "container_port", "host", "host_port", "path", "protocol")
+
+    def __init__(self, item: Object, path: str) -> None:
+        """Raises `CniError`."""
+        self.path = path
+        self.host_port = _port(item, "hostPort", path)
+        self.container_port = _port(item, "containerPort", path)
+        self.protocol: str = option(item, "protocol", str, "", f"{path}.").lower()
+        if self.protocol not in PROTOCOLS:
+            raise CniError(
+                errors.INVALID_CONFIG,
+                f"{path}.protocol: {item.get('protocol')!r} must be one of {', '.join(PROTOCOLS)}",
+            )
+        address: str = option(item, "hostIP", str, "", f"{path}.")
+        self.host, self.bits = b"", 0
+        if address:
+            try:
+                number, self.bits = parse_address(address)
+            except ValueError as error:
+                raise CniError(errors.INVALID_CONFIG, f"{path}.hostIP: {error}") from error
+            if number:  # 0.0.0.0 and :: are any
+                self.host = number.to_bytes(self.bits // 8, "big")
+
+
+class Config:
+    """All keys, checked, and the `mappings` that the runtime asks for.
+
+    `snat`: masquerade clients that otherwise get no answer; `masquerade_all`: all clients; with the mark `mark_bit`.
     `backend` chooses between two ways to the same end, of which there is one here: both values are accepted.
     """
 
-    __slots__ = ("mark_bit", "masquerade_all", "snat")
+    __slots__ = ("mappings", "mark_bit", "masquerade_all", "snat")
 
     def __init__(self, request: Request) -> None:
+        """Raises `CniError` naming the key and its value."""
         config = request.config
         self.snat: bool = option(config, "snat", bool, True)
         self.masquerade_all: bool = option(config, "masqAll", bool, False)
@@ -42,6 +79,26 @@ class Config:
         backend = option(config, "backend", str, _BACKENDS[1])
         if backend not in _BACKENDS:
             raise CniError(errors.INVALID_CONFIG, f"backend: {backend!r} must be {' or '.join(_BACKENDS)}")
+        self.mappings = parse_mappings(request.runtime_config)
+
+
+def parse_mappings(runtime_config: Object) -> list[Mapping]:
+    """The portMappings that the runtime asks for. Raises `CniError` that names the field."""
+    items = option(runtime_config, "portMappings", list, [], "runtimeConfig.")
+    found = []
+    for number, item in enumerate(items):
+        path = f"{PATH}[{number}]"
+        if not isinstance(item, dict):
+            raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must be an object")
+        found.append(Mapping(item, path))
+    return found
+
+
+def _port(item: Object, key: str, path: str) -> int:
+    port: int = option(item, key, int, 0, f"{path}.")
+    if not 1 <= port <= 65535:
+        raise CniError(errors.INVALID_CONFIG, f"{path}.{key}: {item.get(key)!r} must be a port, 1 to 65535")
+    return port
 
 
 def previous_result(request: Request) -> Object:

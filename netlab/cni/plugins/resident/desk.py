@@ -20,7 +20,7 @@ from typing import Self
 
 from netlab.cni.plugins import answer
 from netlab.cni.plugins.call import DECLINED, PLUGINS, PROTOCOL, handlers
-from netlab.cni.plugins.netns import setns
+from netlab.cni.plugins.container_netns import setns
 from netlab.net.peers import Peer, why_refused
 
 _DESCRIPTORS = 4

@@ -13,6 +13,7 @@ from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.versions import VERSIONS
+from netlab.net.netlink import NetlinkError
 
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
 ENVIRONMENT = {"CNI_CONTAINERID": "c", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "CNI_PATH": "/p"}
@@ -167,6 +168,11 @@ def test_results_are_of_the_version_asked_for(version: str) -> None:
         (FileNotFoundError(2, "No such file", "/x"), errors.IO_FAILURE, ("/x: No such file", None)),
         (CniError(errors.TRY_AGAIN, "two\nlines \x1b[2J"), errors.TRY_AGAIN, (r"two\nlines \x1b[2J", None)),
         (RecursionError("x"), errors.DECODING_FAILURE, ("standard input is nested too deeply", None)),
+        (
+            NetlinkError(1, "Operation not permitted", "link x"),
+            errors.KERNEL_REFUSED,
+            ("link x: Operation not permitted", None),
+        ),
         (OSError(28, "No space"), errors.IO_FAILURE, ("[Errno 28] No space", None)),
         (
             ZeroDivisionError("x"),

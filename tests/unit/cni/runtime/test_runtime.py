@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.runtime.runtime import Attachment, NetworkList, Runtime, parse_network
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.chain import Runtime
+from netlab.cni.runtime.configurations import NetworkList, parse_network
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 

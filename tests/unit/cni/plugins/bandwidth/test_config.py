@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins.bandwidth import HANDLERS, device_name
-from netlab.cni.plugins.bandwidth.config import limits
+from netlab.cni.plugins.bandwidth.commands import HANDLERS
+from netlab.cni.plugins.bandwidth.config import Config, device_name
 from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
@@ -17,11 +17,12 @@ BOTH = {"ingressRate": 8000, "ingressBurst": 80, "egressRate": 16_000, "egressBu
 
 def request(**config: Any) -> Request:
     environment = {"CNI_CONTAINERID": "c", "CNI_IFNAME": "eth0", "CNI_NETNS": "/n", "CNI_PATH": "/p"}
-    return Request("ADD", environment, {"cniVersion": "1.1.0", "name": "net", **config})
+    return Request(config.pop("command", "ADD"), environment, {"cniVersion": "1.1.0", "name": "net", **config})
 
 
 def asked(**config: Any) -> list[tuple[int, int] | None]:
-    return [(shape.rate, shape.burst) if shape else None for shape in limits(request(**config))]
+    found = Config(request(**config))
+    return [(shape.rate, shape.burst) if shape else None for shape in (found.ingress, found.egress)]
 
 
 @pytest.mark.parametrize(
@@ -47,12 +48,13 @@ def test_limits_are_those_of_the_network_or_else_of_the_runtime(
 
 
 def test_subnets_are_the_other_sides() -> None:
-    ingress, egress = limits(request(**BOTH, shapedSubnets=["10.0.0.0/8", "fd00::/8"]))
+    found = Config(request(**BOTH, shapedSubnets=["10.0.0.0/8", "fd00::/8"]))
+    ingress, egress = found.ingress, found.egress
     assert ingress is not None
     assert egress is not None
     assert (ingress.source, egress.source, ingress.only, egress.only) == (True, False, True, True)
     assert ingress.subnets == egress.subnets == ((bytes([10, 0, 0, 0]), 8), (bytes([0xFD]) + bytes(15), 8))
-    spared, _ = limits(request(**BOTH, unshapedSubnets=["10.0.0.0/8"]))
+    spared = Config(request(**BOTH, unshapedSubnets=["10.0.0.0/8"])).ingress
     assert spared is not None
     assert (spared.only, len(spared.subnets)) == (False, 1)
 
@@ -77,7 +79,7 @@ def test_subnets_are_the_other_sides() -> None:
 )
 def test_configurations_that_make_no_sense_are_refused(config: dict[str, Any], said: str) -> None:
     with pytest.raises(CniError) as caught:
-        limits(request(**config))
+        Config(request(**config))
     assert caught.value.code == errors.INVALID_CONFIG
     assert caught.value.msg.startswith(said)
 
@@ -85,7 +87,7 @@ def test_configurations_that_make_no_sense_are_refused(config: dict[str, Any], s
 @pytest.mark.parametrize("command", ["ADD", "CHECK"])
 def test_a_result_to_follow_is_needed(command: str) -> None:
     with pytest.raises(CniError, match="prevResult: missing"):
-        HANDLERS[command](request(**BOTH))
+        HANDLERS[command](request(command=command, **BOTH))
 
 
 def test_without_limits_the_result_passes_as_it_is() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from netlab.cni.plugins import ipam
+from netlab.cni.plugins.ipam import audit, commands
 from netlab.cni.plugins.ipam.listing import networks
 from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
@@ -50,7 +50,7 @@ class Reservations(RuleBasedStateMachine):
 
     def refused(self, request: Request, code: int, said: str) -> None:
         with pytest.raises(CniError, match=said) as caught:
-            ipam.add(request)
+            commands.add(request)
         assert caught.value.code == code
 
     @rule(name=containers)
@@ -62,7 +62,7 @@ class Reservations(RuleBasedStateMachine):
             self.refused(request, errors.ADDRESSES_EXHAUSTED, "all 4 addresses")
         else:
             expected = [self.free(0)[0], self.free(1)[0]]
-            result = ipam.add(request)
+            result = commands.add(request)
             assert addresses(result) == expected
             assert [ip["gateway"] for ip in result["ips"]] == ["10.0.0.1", "fd00::1"]
             self.held[name] = self.last = expected
@@ -80,12 +80,12 @@ class Reservations(RuleBasedStateMachine):
             self.refused(request, errors.ALREADY_RESERVED, f"held by eth0 of container {holder}")
         else:
             expected = [wanted, self.free(1)[0]]
-            assert addresses(ipam.add(request)) == expected
+            assert addresses(commands.add(request)) == expected
             self.held[name] = self.last = expected
 
     @rule(name=containers)
     def delete(self, name: str) -> None:
-        ipam.delete(self.request("DEL", name))
+        commands.delete(self.request("DEL", name))
         self.held.pop(name, None)
 
     @rule(name=containers)
@@ -94,24 +94,24 @@ class Reservations(RuleBasedStateMachine):
         result = {"cniVersion": "1.1.0", "ips": [{"address": f"{address}/24"} for address in owned]}
         request = self.request("CHECK", name, prevResult=result)
         if owned:
-            ipam.check(request)
+            audit.check(request)
         else:
             with pytest.raises(CniError, match="has 0 of 2 reservations"):
-                ipam.check(request)
+                audit.check(request)
 
     @rule(kept=st.sets(containers))
     def collect_garbage(self, kept: set[str]) -> None:
         valid = [{"containerID": name, "ifname": "eth0"} for name in kept]
-        ipam.collect_garbage(self.request("GC", "", **{"cni.dev/valid-attachments": valid}))
+        audit.collect_garbage(self.request("GC", "", **{"cni.dev/valid-attachments": valid}))
         self.held = {name: owned for name, owned in self.held.items() if name in kept}
 
     @rule()
     def status(self) -> None:
         if self.free(0):
-            ipam.status(self.request("STATUS", ""))
+            audit.status(self.request("STATUS", ""))
         else:
             with pytest.raises(CniError, match="all 4 addresses") as caught:
-                ipam.status(self.request("STATUS", ""))
+                audit.status(self.request("STATUS", ""))
             assert caught.value.code == errors.NOT_AVAILABLE
 
     @rule()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.cni.plugins.ipam.ranges import Range, candidates, parse_ranges, range_of
+from netlab.cni.plugins.ipam.config import parse_ranges
+from netlab.cni.plugins.ipam.ranges import Range, candidates, range_of
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError

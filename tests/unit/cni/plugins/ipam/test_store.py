@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import ipam
+from netlab.cni.plugins.ipam import audit, commands
 from netlab.cni.plugins.ipam.listing import networks
+from netlab.cni.plugins.ipam.store import Store, holders
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from tests.unit.cni.plugins.ipam.asking import V4, V6, addresses, ask
@@ -25,7 +26,7 @@ CHANGES = ("symlink", "unlink", "pwrite", "mkdir", "open")
 
 def whole(data_dir: Path) -> None:
     """Every reservation has its holder's link, by which a DEL finds it."""
-    for one in ipam.holders(str(data_dir), "net"):
+    for one in holders(str(data_dir), "net"):
         link = data_dir / "net" / ".holders" / f"{one.container_id}:{one.ifname}"
         assert one.address in link.readlink().name.split()
 
@@ -61,14 +62,14 @@ def request(data_dir: Path, name: str, command: str = "ADD", **more: Any) -> Any
 
 def add_after_a_reboot(data_dir: Path) -> None:
     (data_dir / "boot_id").write_text("another\n")
-    ipam.add(request(data_dir, "victim"))
+    commands.add(request(data_dir, "victim"))
 
 
 VICTIMS: dict[str, Callable[[Path], object]] = {
-    "the first ADD": lambda path: ipam.add(request(path / "fresh", "victim")),
-    "a later ADD": lambda path: ipam.add(request(path, "victim")),
-    "a DEL": lambda path: ipam.delete(request(path, "old", "DEL")),
-    "a GC": lambda path: ipam.collect_garbage(request(path, "", "GC", **{"cni.dev/valid-attachments": []})),
+    "the first ADD": lambda path: commands.add(request(path / "fresh", "victim")),
+    "a later ADD": lambda path: commands.add(request(path, "victim")),
+    "a DEL": lambda path: commands.delete(request(path, "old", "DEL")),
+    "a GC": lambda path: audit.collect_garbage(request(path, "", "GC", **{"cni.dev/valid-attachments": []})),
     "an ADD after a reboot": add_after_a_reboot,
 }
 
@@ -82,15 +83,15 @@ def test_a_kill_at_any_point_leaves_whole_reservations_and_no_lock(tmp_path: Pat
         data_dir.mkdir(parents=True)
         (data_dir / "boot_id").write_text("one\n")
         if data_dir == path:
-            ipam.add(request(data_dir, "old"))
+            commands.add(request(data_dir, "old"))
         was_killed = killed(lambda path=path: VICTIMS[victim](path), before)  # type: ignore[misc]
         whole(data_dir)
         # Whatever it left, the next DEL frees it, and the address can be had.
         for name in ("victim", "old"):
-            ipam.delete(request(data_dir, name, "DEL"))
-        assert ipam.holders(str(data_dir), "net") == []
+            commands.delete(request(data_dir, name, "DEL"))
+        assert holders(str(data_dir), "net") == []
         for name in ("one", "two", "victim"):
-            assert len(ipam.add(request(data_dir, name))["ips"]) == 2
+            assert len(commands.add(request(data_dir, name))["ips"]) == 2
         whole(data_dir)
         ends.append(was_killed)
         if not was_killed:
@@ -103,8 +104,8 @@ def test_kills_at_random_points_of_many_processes(tmp_path: Path) -> None:
 
     def work(name: str) -> None:
         while True:
-            ipam.add(ask(tmp_path, name, ranges=RANGES))
-            ipam.delete(ask(tmp_path, name, command="DEL"))
+            commands.add(ask(tmp_path, name, ranges=RANGES))
+            commands.delete(ask(tmp_path, name, command="DEL"))
 
     chance = random.Random(3)
     for number in range(25):
@@ -119,18 +120,18 @@ def test_kills_at_random_points_of_many_processes(tmp_path: Path) -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         whole(tmp_path)
-        owners = [one.address for one in ipam.holders(str(tmp_path), "net")]
+        owners = [one.address for one in holders(str(tmp_path), "net")]
         assert len(owners) == len(set(owners)) <= 6
         for name in "abc":
-            ipam.delete(ask(tmp_path, f"{name}{number}", command="DEL"))
-        assert ipam.holders(str(tmp_path), "net") == []
+            commands.delete(ask(tmp_path, f"{name}{number}", command="DEL"))
+        assert holders(str(tmp_path), "net") == []
         assert list((tmp_path / "net" / ".holders").iterdir()) == []
 
 
 def test_reservations_of_an_earlier_boot_are_dropped_by_the_first_use(tmp_path: Path) -> None:
     boot = tmp_path / "boot_id"
     boot.write_text("one\n")
-    before = addresses(ipam.add(request(tmp_path, "old")))
+    before = addresses(commands.add(request(tmp_path, "old")))
     for command in ("ADD", "CHECK", "GC", "STATUS"):
         boot.write_text(f"before {command}")
         (network,) = networks(tmp_path)
@@ -138,12 +139,12 @@ def test_reservations_of_an_earlier_boot_are_dropped_by_the_first_use(tmp_path: 
         more = {"cni.dev/valid-attachments": [{"containerID": "old", "ifname": "eth0"}]} if command == "GC" else {}
         if command == "CHECK":
             with pytest.raises(CniError, match="has 0 of 2 reservations"):
-                ipam.check(request(tmp_path, "old", command))
+                audit.check(request(tmp_path, "old", command))
         else:
-            ipam.HANDLERS[command](request(tmp_path, "new", command, **more))
-        assert {one.container_id for one in ipam.holders(str(tmp_path), "net")} <= {"new"}
-        ipam.delete(request(tmp_path, "new", "DEL"))
-        assert addresses(ipam.add(request(tmp_path, "old"))) == before, "its name outlives the boot"
+            commands.HANDLERS[command](request(tmp_path, "new", command, **more))
+        assert {one.container_id for one in holders(str(tmp_path), "net")} <= {"new"}
+        commands.delete(request(tmp_path, "new", "DEL"))
+        assert addresses(commands.add(request(tmp_path, "old"))) == before, "its name outlives the boot"
         assert not networks(tmp_path)[0].dead
 
 
@@ -151,14 +152,14 @@ def test_no_reservation_is_dropped_that_no_reboot_is_known_of(tmp_path: Path) ->
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_text("1\n")
     other.write_text("2\n")
-    ipam.add(ask(tmp_path, "a", bootIDFile=str(one)))
-    ipam.add(ask(tmp_path, "b", bootIDFile=str(other)))
-    ipam.add(ask(tmp_path, "c"))
+    commands.add(ask(tmp_path, "a", bootIDFile=str(one)))
+    commands.add(ask(tmp_path, "b", bootIDFile=str(other)))
+    commands.add(ask(tmp_path, "c"))
     (tmp_path / "net" / ".state").write_text("")
-    ipam.add(ask(tmp_path, "d", bootIDFile=str(one)))
+    commands.add(ask(tmp_path, "d", bootIDFile=str(one)))
     (tmp_path / "net" / ".state").write_bytes(b"\xff\x00\n\nnonsense 10.0.0\n=,\n")
-    ipam.add(ask(tmp_path, "e", bootIDFile=str(one)))
-    assert {held.container_id for held in ipam.holders(str(tmp_path), "net")} == set("abcde")
+    commands.add(ask(tmp_path, "e", bootIDFile=str(one)))
+    assert {held.container_id for held in holders(str(tmp_path), "net")} == set("abcde")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_boot_id_that_is_none(tmp_path: Path, content: str | None, said: str) 
     for command in ("ADD", "CHECK", "GC", "STATUS"):
         more: dict[str, Any] = {"cni.dev/valid-attachments": []} if command == "GC" else {}
         with pytest.raises(CniError, match=f"ipam.bootIDFile: {boot}: .*{said}") as caught:
-            ipam.HANDLERS[command](request(tmp_path, "a", command, **more))
+            commands.HANDLERS[command](request(tmp_path, "a", command, **more))
         assert caught.value.code == (errors.IO_FAILURE if content is None else errors.INVALID_CONFIG)
     assert not (tmp_path / "net").exists()
 
@@ -185,12 +186,12 @@ def test_an_error_on_disk_takes_none_and_names_the_file(
         names = (args[0], None, args[1]) if failing == "symlink" else ()
         raise OSError(28, "No space left on device", *names)
 
-    ipam.add(ask(tmp_path, "before"))
+    commands.add(ask(tmp_path, "before"))
     monkeypatch.setattr(posix, failing, full)
     with pytest.raises(CniError, match="No space left on device; free space or inodes there") as caught:
-        ipam.add(ask(tmp_path))
+        commands.add(ask(tmp_path))
     assert caught.value.msg.startswith(f"ipam.dataDir: {tmp_path}/net")
-    assert {one.container_id for one in ipam.holders(str(tmp_path), "net")} == {"before"}
+    assert {one.container_id for one in holders(str(tmp_path), "net")} == {"before"}
 
 
 def test_a_failure_at_the_second_address_gives_back_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,14 +204,14 @@ def test_a_failure_at_the_second_address_gives_back_the_first(tmp_path: Path, mo
 
     monkeypatch.setattr(posix, "symlink", fails_for_ipv6)
     with pytest.raises(CniError, match="fd00::2: Input/output error"):
-        ipam.add(ask(tmp_path, ranges=RANGES))
-    assert ipam.holders(str(tmp_path), "net") == []
+        commands.add(ask(tmp_path, ranges=RANGES))
+    assert holders(str(tmp_path), "net") == []
     assert list((tmp_path / "net" / ".holders").iterdir()) == []
 
 
 def test_identities_that_share_a_slot_forget_each_other(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
-    with ipam.store.Store(str(tmp_path / "net"), create=True) as store:
+    with Store(str(tmp_path / "net"), create=True) as store:
         for number in range(5000):
             store.stick(f"pod-{number}:eth0", ["10.0.0.2"])
         known = sum(store.recall(f"pod-{number}:eth0") == ["10.0.0.2"] for number in range(5000))

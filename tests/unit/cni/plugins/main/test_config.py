@@ -8,11 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.cni.plugins import main as network
+from netlab.cni.plugins.main import veth
 from netlab.cni.plugins.main.config import Config
 from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
+
+
+def read(config: dict[str, Any]) -> Config:
+    return Config(Request("STATUS", {}, {"name": "net", "cniVersion": "1.1.0", **config}))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ from netlab.cni.spec.errors import CniError
 )
 def test_wrong_configuration_is_refused_by_key_and_value(config: dict[str, Any], code: int, said: str) -> None:
     with pytest.raises(CniError) as caught:
-        Config(config)
+        read(config)
     assert caught.value.code == code
     assert said in caught.value.msg
 
@@ -59,7 +63,7 @@ def test_wrong_configuration_is_refused_by_key_and_value(config: dict[str, Any],
     ],
 )
 def test_what_a_configuration_of_the_go_plugin_may_hold(config: dict[str, Any]) -> None:
-    Config(config)
+    read(config)
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text()
@@ -71,7 +75,7 @@ KEYS = ["bridge", "isGateway", "ipMasq", "ipMasqBackend", "mtu", "vlan", "vlanTr
 def test_whatever_it_holds_is_accepted_or_refused_with_a_code(config: dict[str, Any]) -> None:
     code = 0
     try:
-        network.mode_of(Request("STATUS", {}, {"name": "net", "cniVersion": "1.1.0", **config}))
+        read(config)
     except CniError as error:
         code = error.code
     assert code in {0, errors.UNSUPPORTED_FIELD, errors.INVALID_CONFIG}
@@ -79,9 +83,9 @@ def test_whatever_it_holds_is_accepted_or_refused_with_a_code(config: dict[str, 
 
 def test_the_runtimes_dns_comes_before_the_configurations() -> None:
     dns = {"nameservers": ["192.0.2.1"]}
-    assert Config({"dns": dns}).dns == dns
+    assert read({"dns": dns}).dns == dns
     given_at_runtime = {"servers": ["192.0.2.2"], "searches": ["a.example"]}
-    assert Config({"dns": dns, "runtimeConfig": {"dns": given_at_runtime}}).dns == {
+    assert read({"dns": dns, "runtimeConfig": {"dns": given_at_runtime}}).dns == {
         "nameservers": ["192.0.2.2"],
         "search": ["a.example"],
     }
@@ -89,13 +93,55 @@ def test_the_runtimes_dns_comes_before_the_configurations() -> None:
 
 def test_an_unknown_mode() -> None:
     with pytest.raises(CniError, match="mode: 'ipvlan' must be one of bridge, routed, vxlan") as caught:
-        network.mode_of(Request("ADD", {}, {"name": "net", "cniVersion": "1.1.0", "mode": "ipvlan"}))
+        read({"mode": "ipvlan"})
     assert caught.value.code == errors.INVALID_CONFIG
+
+
+IPAM = {"ipam": {"type": "netlab-ipam"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "gateway", "default"),
+    [
+        ({}, False, False),
+        ({"isGateway": True}, True, False),
+        ({"isDefaultGateway": True}, True, True),
+        ({"mode": "routed", **IPAM}, True, True),
+        ({"mode": "routed", "isDefaultGateway": False, **IPAM}, False, False),
+        ({"mode": "vxlan", "vxlan": {"device": "eth0"}, "isDefaultGateway": False, **IPAM}, True, False),
+        ({"mode": "vxlan", "vxlan": {"device": "eth0"}, "isDefaultGateway": None, **IPAM}, True, True),
+    ],
+)
+def test_gateways_depend_on_the_mode(config: dict[str, Any], gateway: bool, default: bool) -> None:
+    found = read(config)
+    assert (found.is_gateway, found.is_default_gateway) == (gateway, default)
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "said"),
+    [
+        ({"mode": "routed"}, errors.INVALID_CONFIG, "ipam.type: mode 'routed' needs addresses"),
+        ({"mode": "vxlan", "vxlan": {"device": "e"}}, errors.INVALID_CONFIG, "ipam.type: mode 'vxlan' needs addresses"),
+        (
+            {"mode": "routed", "promiscMode": True, **IPAM},
+            errors.UNSUPPORTED_FIELD,
+            "promiscMode: True is for a bridge",
+        ),
+        ({"mode": "vxlan", **IPAM}, errors.INVALID_CONFIG, "vxlan.device: name the link"),
+        ({"mode": "vxlan", "vxlan": {"device": "e", "id": 0}, **IPAM}, errors.INVALID_CONFIG, "vxlan.id: 0 must be"),
+        ({"ipam": {"type": "../x"}}, errors.INVALID_CONFIG, "ipam.type: '../x' must be the name of an executable"),
+    ],
+)
+def test_what_a_mode_needs(config: dict[str, Any], code: int, said: str) -> None:
+    with pytest.raises(CniError) as caught:
+        read(config)
+    assert caught.value.code == code
+    assert caught.value.msg.startswith(said)
 
 
 def test_names_of_host_ends_fit_and_differ() -> None:
     names = {
-        network.host_name(Request("ADD", {"CNI_CONTAINERID": c, "CNI_IFNAME": i}, {"name": n, "cniVersion": "1.0.0"}))
+        veth.host_name(Request("ADD", {"CNI_CONTAINERID": c, "CNI_IFNAME": i}, {"name": n, "cniVersion": "1.0.0"}))
         for c in ("a" * 64, "b")
         for i in ("eth0", "eth1")
         for n in ("x", "y")

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.cni.plugins.portmap import table
-from netlab.cni.plugins.portmap.config import Config
-from netlab.cni.plugins.portmap.mappings import (
+from netlab.cni.plugins.portmap import ruleset
+from netlab.cni.plugins.portmap.config import Config, parse_mappings
+from netlab.cni.plugins.portmap.plan import (
     MAPS,
     Wanted,
     container_addresses,
     forwarded,
-    parse_mappings,
     wanted,
 )
 from netlab.cni.plugins.request import Request
@@ -34,8 +33,7 @@ def config(**keys: Any) -> Config:
 
 
 def plan(*mappings: dict[str, Any], addresses: tuple[Prefix, ...] = (V4, V6), **keys: Any) -> list[Wanted]:
-    parsed = parse_mappings({"portMappings": list(mappings)})
-    return wanted(parsed, list(addresses), config(**keys), "net/c/eth0")
+    return wanted(config(runtimeConfig={"portMappings": list(mappings)}, **keys), list(addresses), "net/c/eth0")
 
 
 def refused(code: int, said: str, call: Any, *arguments: Any, **keys: Any) -> None:
@@ -117,7 +115,7 @@ odd_mappings = st.fixed_dictionaries(
 def test_any_mappings_make_elements_or_an_error_of_the_specification(value: Any) -> None:
     code, found = 0, []
     try:
-        found = wanted(parse_mappings({"portMappings": value}), [V4, V6], config(), "net/c/eth0")
+        found = wanted(config(runtimeConfig={"portMappings": value}), [V4, V6], "net/c/eth0")
     except CniError as error:
         code = error.code
     assert code in {0, errors.INVALID_CONFIG}
@@ -209,13 +207,13 @@ def test_udp_ports_are_read_back_from_elements() -> None:
 
 @pytest.mark.parametrize("bit", [0, 13, 31])
 def test_the_table_has_the_chains_of_its_mark(bit: int) -> None:
-    text = table.text([bit])
+    text = ruleset.text([bit])
     assert f"meta mark & {1 << bit:#x} == {1 << bit:#x} masquerade" in text
     assert text.count("{") == text.count("}")
 
 
 def test_the_marks_of_a_table_are_read_from_its_chains() -> None:
-    assert table.bits_of(["guard", "mark-7", "masquerade-0", "masquerade-13", "masquerade-x", "masquerade-99"]) == {
+    assert ruleset.bits_of(["guard", "mark-7", "masquerade-0", "masquerade-13", "masquerade-x", "masquerade-99"]) == {
         0,
         13,
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni.plugins import layout
-from netlab.cni.plugins.portmap.mappings import SETS, TABLE
-from netlab.cni.plugins.portmap.table import bits_of, text
+from netlab.cni.plugins import repair
+from netlab.cni.plugins.portmap.plan import SETS, TABLE
+from netlab.cni.plugins.portmap.ruleset import bits_of, text
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from netlab.cni.plugins.portmap.mappings import Wanted
+    from netlab.cni.plugins.portmap.plan import Wanted
 
 
 def commit(plan: list[Wanted], mark_bit: int, environment: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ def commit(plan: list[Wanted], mark_bit: int, environment: Mapping[str, str]) ->
     """
     batch = [message for item in plan for message in addition(item.where, [item.element])]
     with Nfnetlink() as kernel:
-        layout.ensure(kernel, environment, f"inet {TABLE}", lambda chains: text({mark_bit, *bits_of(chains)}))
+        repair.ensure(kernel, environment, f"inet {TABLE}", lambda chains: text({mark_bit, *bits_of(chains)}))
         try:
             kernel.commit(batch)
         except NetlinkError as error:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from netlab.cni.plugins import layout
-from netlab.cni.runtime.runtime import Attachment, NetworkList, parse_network
+from netlab.cni.plugins import repair
+from netlab.cni.runtime.attachments import Attachment
+from netlab.cni.runtime.configurations import NetworkList, parse_network
 from netlab.net.nfelements import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
@@ -137,14 +138,14 @@ def test_a_table_without_a_record_gets_one_and_a_stale_record_goes(tmp_path: Pat
     nft(text)
     nft("add chain inet t layout-0123456789abcdef")
     with Nfnetlink() as kernel:
-        layout.ensure(kernel, {}, "inet t", lambda _: text)
+        repair.ensure(kernel, {}, "inet t", lambda _: text)
         records = [line for line in pods.ruleset().splitlines() if "layout-" in line]
         assert len(records) == 1
         assert "0123456789abcdef" not in records[0]
         generation = kernel.generation()
-        layout.ensure(kernel, {}, "inet t", lambda _: text)
+        repair.ensure(kernel, {}, "inet t", lambda _: text)
         assert kernel.generation() == generation
         another = text.replace("accept", "drop")
-        layout.ensure(kernel, {}, "inet t", lambda _: another)
+        repair.ensure(kernel, {}, "inet t", lambda _: another)
         assert "policy drop" in pods.ruleset()
         assert pods.ruleset().count("layout-") == 1

@@ -15,7 +15,7 @@ same masquerading, so that their order does not matter. The marks are of the pac
 
 from __future__ import annotations
 
-from netlab.cni.plugins.portmap.mappings import TABLE, mark_chain
+from netlab.cni.plugins.portmap.plan import TABLE, mark_chain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

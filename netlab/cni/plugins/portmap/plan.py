@@ -1,10 +1,10 @@
-"""From runtimeConfig.portMappings to elements of nftables maps. Pure."""
+"""From port mappings to the elements of nftables maps that make them. Pure."""
 
 from __future__ import annotations
 
-from netlab.cni.plugins.fields import option
+from netlab.cni.plugins.portmap.config import PATH, PROTOCOLS
 from netlab.cni.spec import errors
-from netlab.cni.spec.addresses import Prefix, parse_address, parse_prefix
+from netlab.cni.spec.addresses import Prefix, parse_prefix
 from netlab.cni.spec.errors import CniError
 from netlab.net.nfelements import Element, Set, concatenated, jump
 
@@ -12,18 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netlab.cni.plugins.portmap.config import Config
+    from netlab.cni.plugins.portmap.config import Config, Mapping
     from netlab.cni.spec.codec import Object
 
 TABLE = "netlab_cni_portmap"
-PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _UDP = bytes([PROTOCOLS["udp"]])
-_PATH = "runtimeConfig.portMappings"
 _LOOPBACK = Prefix(127 << 24, 8, 32)
 
 
 class Maps:
-    """The maps of a family; what each is for, see table.py."""
+    """The maps of a family; what each is for, see ruleset.py."""
 
     __slots__ = ("addresses", "clients_of_addresses", "clients_of_ports", "ports")
 
@@ -43,36 +41,6 @@ SETS = tuple(
 )
 
 
-class Mapping:
-    """One of the portMappings: `host` is the node's address it is limited to, in network byte order, if it is to one.
-
-    `bits` limits it to a family, 0 to none.
-    """
-
-    __slots__ = ("bits", "container_port", "host", "host_port", "path", "protocol")
-
-    def __init__(self, item: Object, path: str) -> None:
-        """Raises `CniError`."""
-        self.path = path
-        self.host_port = _port(item, "hostPort", path)
-        self.container_port = _port(item, "containerPort", path)
-        self.protocol: str = option(item, "protocol", str, "", f"{path}.").lower()
-        if self.protocol not in PROTOCOLS:
-            raise CniError(
-                errors.INVALID_CONFIG,
-                f"{path}.protocol: {item.get('protocol')!r} must be one of {', '.join(PROTOCOLS)}",
-            )
-        address: str = option(item, "hostIP", str, "", f"{path}.")
-        self.host, self.bits = b"", 0
-        if address:
-            try:
-                number, self.bits = parse_address(address)
-            except ValueError as error:
-                raise CniError(errors.INVALID_CONFIG, f"{path}.hostIP: {error}") from error
-            if number:  # 0.0.0.0 and :: are any
-                self.host = number.to_bytes(self.bits // 8, "big")
-
-
 class Wanted:
     """An element that a mapping needs, and what it is for, for errors."""
 
@@ -82,25 +50,6 @@ class Wanted:
         self.subject = subject
         self.where = where
         self.element = element
-
-
-def parse_mappings(runtime_config: Object) -> list[Mapping]:
-    """The portMappings that the runtime asks for. Raises `CniError` that names the field."""
-    items = option(runtime_config, "portMappings", list, [], "runtimeConfig.")
-    found = []
-    for number, item in enumerate(items):
-        path = f"{_PATH}[{number}]"
-        if not isinstance(item, dict):
-            raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must be an object")
-        found.append(Mapping(item, path))
-    return found
-
-
-def _port(item: Object, key: str, path: str) -> int:
-    port: int = option(item, key, int, 0, f"{path}.")
-    if not 1 <= port <= 65535:
-        raise CniError(errors.INVALID_CONFIG, f"{path}.{key}: {item.get(key)!r} must be a port, 1 to 65535")
-    return port
 
 
 def container_addresses(result: Object, ifname: str) -> list[Prefix]:
@@ -120,18 +69,18 @@ def container_addresses(result: Object, ifname: str) -> list[Prefix]:
     if not found:
         raise CniError(
             errors.INVALID_CONFIG,
-            f"prevResult.ips: {ifname} has no address for {_PATH} to lead to; remove the mappings",
+            f"prevResult.ips: {ifname} has no address for {PATH} to lead to; remove the mappings",
         )
     return list(found.values())
 
 
-def wanted(mappings: list[Mapping], addresses: list[Prefix], config: Config, owner: str) -> list[Wanted]:
+def wanted(config: Config, addresses: list[Prefix], owner: str) -> list[Wanted]:
     """The elements that lead the node's ports to the container. Raises `CniError` if two mappings contradict.
 
     A mapping limited to a family that the container does not have leads nowhere: runtimes write 0.0.0.0 and :: both.
     """
     found: dict[tuple[str, bytes], Wanted] = {}
-    for mapping in mappings:
+    for mapping in config.mappings:
         for address in addresses:
             if mapping.bits not in {0, address.bits}:
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni.plugins import layout
+from netlab.cni.plugins import repair
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net import nfelements
@@ -48,7 +48,7 @@ class Table:
         messages = [message for where, found in wanted.items() for message in nfelements.addition(where, found)]
         with Nfnetlink() as kernel:
             for _ in range(_ATTEMPTS):
-                layout.ensure(kernel, environment, self.name, lambda _: self.text)
+                repair.ensure(kernel, environment, self.name, lambda _: self.text)
                 try:
                     kernel.commit(messages)
                 except NetlinkError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posix
-from fcntl import LOCK_EX, LOCK_SH, flock, ioctl
+from fcntl import ioctl
 
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
@@ -39,20 +39,6 @@ def open_netns(request: Request) -> int:
         posix.close(netns)
         raise CniError(errors.INVALID_ENVIRONMENT, f"CNI_NETNS: {path} is not a network namespace")
     return netns
-
-
-class Locked:
-    """A lock of the node's network namespace for a block: of one holder, or `shared`. It ends with the process."""
-
-    def __init__(self, *, shared: bool) -> None:
-        self._operation = LOCK_SH if shared else LOCK_EX
-
-    def __enter__(self) -> None:
-        self._file = posix.open("/proc/thread-self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-        flock(self._file, self._operation)
-
-    def __exit__(self, *_: object) -> None:
-        posix.close(self._file)
 
 
 class Entered:

@@ -1,12 +1,11 @@
-"""GC and STATUS of the main plugin."""
+"""GC of the main plugin: host ends and elements of attachments that are no longer valid."""
 
 from __future__ import annotations
 
 import errno
 
-from netlab.cni.plugins import delegate
-from netlab.cni.plugins.main import masquerade, mode_of, spoofing
-from netlab.cni.plugins.nft import nft
+from netlab.cni.plugins.delegate import Delegate
+from netlab.cni.plugins.main import masquerade, spoofing
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl
@@ -43,7 +42,7 @@ def collect_garbage(request: Request) -> None:
 
     attempt(lambda: _delete_links(stale, attempt))
     attempt(clear_tables)
-    attempt(lambda: delegate.collect_garbage(request))
+    attempt(lambda: Delegate(request).collect_garbage())
     if failures:
         raise CniError(errors.GARBAGE_LEFT, f"network {request.network}: garbage remains: {'; '.join(failures)}")
 
@@ -54,18 +53,3 @@ def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], 
             if link.kind == "veth" and stale(link.alias):
                 deletion = rtnl.link_deletion(link.name)
                 attempt(lambda deletion=deletion: kernel.send(deletion, tolerate=errno.ENODEV))  # type: ignore[misc]
-
-
-def status(request: Request) -> None:
-    """Whether an ADD can succeed. Raises `CniError`, with code 50 unless the configuration is wrong."""
-    mode = mode_of(request)
-    try:
-        with Rtnetlink() as kernel:
-            mode.status(kernel)
-        if mode.config.masquerade or mode.config.spoof_check:
-            nft(request.environment, "list", "tables")
-    except CniError as error:
-        raise CniError(errors.NOT_AVAILABLE, error.msg, error.details) from error
-    except OSError as error:
-        raise CniError(errors.NOT_AVAILABLE, str(error)) from error
-    delegate.status(request)
