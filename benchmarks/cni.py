@@ -33,10 +33,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from netlab.cni.installation.client import build
+from netlab.cni.installation.install import install
 from netlab.cni.plugins.call import SOCKET, agent_socket
 from netlab.cni.plugins.resident.agent import dismiss
-from netlab.cni.plugins.resident.client import build
-from netlab.cni.runtime.install import install
 from netlab.net import syscalls
 from tests.sandbox import enter
 

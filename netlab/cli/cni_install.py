@@ -63,14 +63,15 @@ def install(
     """
     import tempfile
 
-    from netlab.cni.runtime import install as installation
+    from netlab.cni.installation import install as installation
+    from netlab.cni.installation.network import network_list
 
     if (mode == "vxlan") != bool(device) or (peers_file and mode != "vxlan"):
         raise UsageError(
             "--device names the link to the other nodes; --mode vxlan needs it, and other modes do not accept it"
         )
     peers = str(peers_file.absolute()) if peers_file else ""
-    wanted = installation.network_list(network, subnets, mode, device=device, peers_file=peers)
+    wanted = network_list(network, subnets, mode, device=device, peers_file=peers)
     with tempfile.TemporaryDirectory() as folder:
         client = _client(Path(folder), compiled)
         for path in installation.install(bin_dir, conf_dir, wanted, client=client, force=force):
@@ -79,7 +80,7 @@ def install(
 
 def _client(folder: Path, compiled: bool | None) -> Path | None:
     """The compiled executable, if it is wanted, or can be had where nobody said what is wanted."""
-    from netlab.cni.plugins.resident.client import ready
+    from netlab.cni.installation.client import ready
 
     if compiled is False:
         return None
@@ -104,7 +105,7 @@ def uninstall(bin_dir: Path, conf_dir: Path | None) -> None:
 
     Keeps, and lists, files that have changed since.
     """
-    from netlab.cni.runtime import install as installation
+    from netlab.cni.installation import install as installation
 
     # The networks first: a runtime must not find a network whose plugins are gone.
     for folder in [conf_dir, bin_dir] if conf_dir else [bin_dir]:

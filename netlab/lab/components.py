@@ -45,7 +45,7 @@ def preload() -> None:
     """Load what the other components need once, before they are forked."""
     import uvloop  # noqa: F401
 
-    import netlab.cni.runtime.install
+    import netlab.cni.installation.install
     import netlab.controlplane.manager
     import netlab.node.kubelet
     import netlab.node.network_apply
@@ -148,8 +148,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
 
 def _install_cni_plugins() -> Path:
     """Install the node's CNI_PATH in its /run: executables that name this interpreter start a sixth faster."""
-    from netlab.cni.plugins.resident.client import BUILT
-    from netlab.cni.runtime.install import install_plugins
+    from netlab.cni.installation.client import BUILT
+    from netlab.cni.installation.install import install_plugins
 
     try:
         install_plugins(CNI_BIN_DIR, BUILT if BUILT.exists() else None)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from netlab.cni.installation.modules import BUNDLE
 from netlab.cni.plugins.call import PLUGINS, SOCKET
-from netlab.cni.runtime.install import BUNDLE
 from netlab.net import syscalls
 from tests.e2e.conftest import Netlab
 from tests.sandbox import isolated

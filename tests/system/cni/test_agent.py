@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
+from netlab.cni.installation import client, install
+from netlab.cni.installation.modules import BUNDLE
 from netlab.cni.plugins.call import agent_socket
-from netlab.cni.plugins.resident import client
-from netlab.cni.runtime import install
 from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
@@ -209,7 +209,7 @@ def test_of_sixteen_first_calls_one_stays(built: Path | None) -> None:
 
 
 def without_modules() -> None:
-    (BIN / install.BUNDLE).unlink()
+    (BIN / BUNDLE).unlink()
     who_answers()
 
 
@@ -346,7 +346,7 @@ def rewrite(name: str) -> None:
     (BIN / "new").rename(BIN / name)
 
 
-@pytest.mark.parametrize("name", [install.BUNDLE, "netlab.py"])
+@pytest.mark.parametrize("name", [BUNDLE, "netlab.py"])
 @pytest.mark.parametrize("change", [rewrite, lambda name: os.utime(BIN / name)])
 @own_host
 def test_it_ends_when_what_it_was_loaded_from_changes(tmp_path: Path, name: str, change: Callable[[str], None]) -> None:

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
+from netlab.cni.installation import client
+from netlab.cni.installation.install import install_plugins
 from netlab.cni.plugins import call
 from netlab.cni.plugins.call import PLUGINS as NAMES
 from netlab.cni.plugins.delegate import Delegate
 from netlab.cni.plugins.request import Request
-from netlab.cni.plugins.resident import client
-from netlab.cni.runtime.install import install_plugins
 from netlab.cni.spec import errors, results
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.versions import VERSIONS

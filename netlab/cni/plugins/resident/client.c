@@ -3,7 +3,7 @@
  * It hands its call to the resident process (`netlab cni serve`, or the agent that an earlier call has left behind), as
  * call.py does and describes. Whatever hinders that, and is no answer, is left to the executable of the same plugin in
  * Python, beside it, with .py to its name: what a plugin does is written once. SOCKET and PROTOCOL are call.py's, given
- * by the compiler's command line (netlab/cni/plugins/resident/client.py).
+ * by the compiler's command line (netlab/cni/installation/client.py).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-"""The compiled client of the resident CNI process: built with the system's C compiler.
+"""Compiling the client of the resident CNI process (plugins/resident/client.c) with the system's C compiler.
 
-    python -m netlab.cni.plugins.resident.client
+    python -m netlab.cni.installation.client
 
 builds it for this environment. It does exactly what plugins/call.py does. Where a resident process does the work,
 starting an interpreter is most of the cost of a call (docs/benchmarks.md), and this client has none to start. It is
@@ -20,7 +20,7 @@ from pathlib import Path
 from netlab.cni.plugins import call
 from netlab.errors import NetlabError, UnsupportedError
 
-SOURCE = Path(__file__).with_suffix(".c")
+SOURCE = Path(call.__file__).parent / "resident" / "client.c"
 BUILT = Path(sys.prefix) / "libexec" / "netlab" / "cni-client"
 """Part of this environment, so the builder may write there."""
 _TIMEOUT = 60.0
@@ -67,4 +67,4 @@ if __name__ == "__main__":
     try:
         print(build())
     except NetlabError as error:
-        sys.exit(f"netlab.cni.plugins.resident.client: {error}")
+        sys.exit(f"netlab.cni.installation.client: {error}")

@@ -1,0 +1,1 @@
+"""Installing the plugins, and a network, where a runtime looks."""
