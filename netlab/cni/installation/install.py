@@ -71,10 +71,7 @@ def install(
 
 
 def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Remove what was installed in a folder, and have its agent end; what was removed, and what was kept as it has changed.
-
-    Raises `NotFoundError` if nothing was installed there.
-    """
+    """`record.remove`, after which the folder's agent has ended."""
     found = record.remove(folder)
     dismiss(agent_socket(str(folder)))
     return found

@@ -24,15 +24,7 @@ def main(handlers: Mapping[str, Handler]) -> tuple[int, bytes]:
     """Answer one execution of this process on standard output; its exit status, and its standard input."""
     # os.environ without importing os, which costs a tenth of an ADD.
     environment = {_text_of(key): _text_of(value) for key, value in posix.environ.items()}
-    given = b""
-
-    def read() -> bytes:
-        nonlocal given
-        given = read_all(0)
-        return given
-
-    status = respond(handlers, environment, read, lambda _, output: write_all(1, output))
-    return status, given
+    return respond(handlers, environment, lambda: read_all(0), lambda _, output: write_all(1, output))
 
 
 def _text_of(value: bytes) -> str:
@@ -45,8 +37,11 @@ def respond(
     read: Callable[[], bytes],
     send: Callable[[int, str], object],
     stderr: int = 2,
-) -> int:
-    """`answer`, and send the answer; the exit status. An ADD whose caller is gone is undone: nothing knows about it."""
+) -> tuple[int, bytes]:
+    """`answer`, and send the answer; the exit status, and what was read.
+
+    An ADD whose caller is gone is undone: nothing knows about it.
+    """
     given = b""
 
     def remember() -> bytes:
@@ -60,8 +55,8 @@ def respond(
     except OSError:
         if status == 0 and environment.get("CNI_COMMAND") == "ADD":
             answer(handlers, {**environment, "CNI_COMMAND": "DEL"}, lambda: given, stderr)
-        return 1
-    return status
+        return 1, given
+    return status, given
 
 
 def read_all(descriptor: int) -> bytes:

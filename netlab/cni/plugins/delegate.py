@@ -30,7 +30,7 @@ class Delegate:
         self._request = request
         self.kind: str = option(option(request.config, "ipam", dict, {}), "type", str, "", "ipam.")
         if "/" in self.kind or self.kind in {".", ".."}:
-            raise CniError(errors.INVALID_CONFIG, f"ipam.type: {self.kind!r} must be the name of an executable")
+            raise errors.invalid_config(f"ipam.type: {self.kind!r} must be the name of an executable")
 
     def add(self) -> Object:
         """The addresses for the interface, as a result of 1.1.0; empty without an IPAM plugin.
@@ -146,8 +146,7 @@ class Delegate:
         return ""
 
     def _missing(self) -> CniError:
-        return CniError(
-            errors.INVALID_CONFIG,
+        return errors.invalid_config(
             f"ipam.type: no executable {self.kind!r} in CNI_PATH {self._request.environment['CNI_PATH']}",
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from netlab.cni.spec import errors
-from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes longer than the rest of an ADD
+    from collections.abc import Iterator
     from typing import Any
 
     from netlab.cni.spec.codec import Object
@@ -20,9 +20,9 @@ def option(config: Object, key: str, kind: type, default: Any, path: str = "") -
     if value is None:
         return default
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must be {_KINDS[kind]}")
+        raise errors.invalid_config(f"{path}{key}: {value!r} must be {_KINDS[kind]}")
     if isinstance(value, str) and not value.isprintable():  # no system call takes a NUL or half a character
-        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {value!r} must have printable characters only")
+        raise errors.invalid_config(f"{path}{key}: {value!r} must have printable characters only")
     return value
 
 
@@ -31,5 +31,14 @@ def strings(config: Object, key: str, path: str = "") -> list[str]:
     values: list[str] = option(config, key, list, [], path)
     for number, value in enumerate(values):
         if not isinstance(value, str) or not value.isprintable():
-            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {value!r} must be a printable string")
+            raise errors.invalid_config(f"{path}{key}[{number}]: {value!r} must be a printable string")
     return values
+
+
+def objects(config: Object, key: str, path: str = "") -> Iterator[tuple[str, Object]]:
+    """The objects of a field that is a list of them, each with the path that leads to it. Raises `CniError`."""
+    for number, value in enumerate(option(config, key, list, [], path)):
+        where = f"{path}{key}[{number}]"
+        if not isinstance(value, dict):
+            raise errors.invalid_config(f"{where}: {value!r} must be an object")
+        yield where, value

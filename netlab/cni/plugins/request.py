@@ -5,7 +5,7 @@ The checks are those of SPEC.md, section 2. Nothing here imports more than C mod
 
 from __future__ import annotations
 
-from netlab.cni.plugins.fields import option, strings
+from netlab.cni.plugins.fields import objects, option, strings
 from netlab.cni.spec import codec, errors
 from netlab.cni.spec.addresses import parse_address, parse_prefix
 from netlab.cni.spec.errors import CniError
@@ -28,6 +28,7 @@ _REQUIRED = {
     "GC": ("CNI_PATH",),
     "STATUS": ("CNI_PATH",),
 }
+_NAMES = (("CNI_CONTAINERID", is_identifier, "identifier"), ("CNI_IFNAME", is_interface_name, "interface name"))
 _SPELLINGS = {
     key.lower(): key
     for key in (
@@ -92,6 +93,13 @@ class Request:
                 return None
             raise
 
+    def needed_result(self, otherwise: str) -> Object:
+        """`prev_result`, or a `CniError` that says what is wrong otherwise."""
+        result = self.prev_result
+        if result is None:
+            raise errors.invalid_config(f"prevResult: {otherwise}")
+        return result
+
     @property
     def requested_ips(self) -> list[str]:
         """The requested addresses, with or without a prefix length: args.cni.ips, runtimeConfig.ips, CNI_ARGS's IP."""
@@ -125,16 +133,13 @@ class Request:
         key = next((key for key in _ATTACHMENTS if key in self.config), None)
         if key is None:
             # Reading this as "nothing is valid" would remove every container's network.
-            raise CniError(errors.INVALID_CONFIG, f"{_ATTACHMENTS[0]}: GC needs the list of what to keep")
+            raise errors.invalid_config(f"{_ATTACHMENTS[0]}: GC needs the list of what to keep")
         found = set()
-        for number, item in enumerate(option(self.config, key, list, [])):  # null: libcni's for an empty list
-            path = f"{key}[{number}]"
-            if not isinstance(item, dict):
-                raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must be an object")
+        for path, item in objects(self.config, key):  # none for null: libcni's for an empty list
             container_id = option(item, "containerID", str, "", f"{path}.")
             ifname = option(item, "ifname", str, "", f"{path}.")
             if not container_id or not ifname:
-                raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must have containerID and ifname")
+                raise errors.invalid_config(f"{path}: {item!r} must have containerID and ifname")
             found.add((container_id, ifname))
         return frozenset(found)
 
@@ -170,8 +175,7 @@ def read_config(text: bytes) -> Object:
         )
     name = config.get("name")
     if not isinstance(name, str) or not is_identifier(name):
-        raise CniError(
-            errors.INVALID_CONFIG,
+        raise errors.invalid_config(
             f"name: {name!r} must be letters, digits, '_', '.' and '-', with a letter or digit first",
         )
     if isinstance(config.get("runtimeConfig"), dict):
@@ -198,14 +202,9 @@ def check_environment(command: str, environment: Mapping[str, str]) -> None:
     missing = [name for name in required if not environment.get(name)]
     if missing:
         raise CniError(errors.INVALID_ENVIRONMENT, f"{', '.join(missing)}: {command} needs it, and it is not set")
-    if "CNI_CONTAINERID" in required and not is_identifier(environment["CNI_CONTAINERID"]):
-        raise CniError(
-            errors.INVALID_ENVIRONMENT, f"CNI_CONTAINERID: {environment['CNI_CONTAINERID']!r} is not a valid identifier"
-        )
-    if "CNI_IFNAME" in required and not is_interface_name(environment["CNI_IFNAME"]):
-        raise CniError(
-            errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {environment['CNI_IFNAME']!r} is not a valid interface name"
-        )
+    for name, is_valid, kind in _NAMES:
+        if name in required and not is_valid(environment[name]):
+            raise CniError(errors.INVALID_ENVIRONMENT, f"{name}: {environment[name]!r} is not a valid {kind}")
 
 
 def _check_types(config: Object) -> None:
@@ -214,12 +213,10 @@ def _check_types(config: Object) -> None:
         option(config, key, kind, None)
     seconds = option(config, "lingerSeconds", int, 0)
     if not 0 <= seconds <= LONGEST_LINGER:
-        raise CniError(
-            errors.INVALID_CONFIG, f"lingerSeconds: {seconds} must be 0 (leave no process) to {LONGEST_LINGER}"
-        )
+        raise errors.invalid_config(f"lingerSeconds: {seconds} must be 0 (leave no process) to {LONGEST_LINGER}")
     plugin = option(config, "type", str, "")
     if "/" in plugin:
-        raise CniError(errors.INVALID_CONFIG, f"type: {plugin!r} must be the name of an executable, not a path")
+        raise errors.invalid_config(f"type: {plugin!r} must be the name of an executable, not a path")
     for name in option(config, "capabilities", dict, {}):
         option(config["capabilities"], name, bool, False, "capabilities.")
     ipam = option(config, "ipam", dict, {})

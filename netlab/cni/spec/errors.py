@@ -42,3 +42,13 @@ class CniError(NetlabError):
         if self.plugin:
             return f"CNI plugin {self.plugin}: {self.msg}{details} [code {self.code}]"
         return f"{self.msg}{details}"
+
+
+def invalid_config(msg: str) -> CniError:
+    """The error for a configuration that makes no sense: `msg` begins with the key."""
+    return CniError(INVALID_CONFIG, msg)
+
+
+def broken(what: str, how: str) -> CniError:
+    """The answer of a CHECK: the object, and what is wrong with it."""
+    return CniError(CHECK_FAILED, f"{what}: {how}")

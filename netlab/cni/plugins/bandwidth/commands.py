@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from netlab.cni.plugins.bandwidth.config import Config, device_name, previous_result
+from netlab.cni.plugins.bandwidth.config import UNCHAINED, Config, device_name
 from netlab.net.rtnl import Rtnetlink, link_deletion
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add(request: Request) -> Object:
     """ADD: applies all limits or none; the previous result with the ifb device. Raises `CniError`, `OSError`."""
     config = Config(request)
-    result = previous_result(request)
+    result = request.needed_result(UNCHAINED)
     if config.ingress is None and config.egress is None:
         return result
     from netlab.cni.plugins.bandwidth import shaping  # most pods have no limits
@@ -40,11 +40,11 @@ def delete(request: Request) -> None:
             kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL got there first
 
 
-def _on_demand(request: Request) -> None:
+def _rest(request: Request) -> None:
     """CHECK, GC and STATUS, whose module an ADD or DEL does not need."""
     from netlab.cni.plugins.bandwidth import inspection as its
 
     {"CHECK": its.check, "GC": its.collect_garbage, "STATUS": its.status}[request.command](request)
 
 
-HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _on_demand, "GC": _on_demand, "STATUS": _on_demand}
+HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _rest, "GC": _rest, "STATUS": _rest}

@@ -12,7 +12,6 @@ from _blake2 import blake2s
 from netlab.cni.plugins.fields import option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_prefix
-from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from netlab.cni.spec.codec import Object
     from netlab.net.tc import Shape, Subnet
 
+UNCHAINED = "missing; this plugin must follow another one in a chain"
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")
 _LARGEST_RATE = (1 << 64) - 1
 _LARGEST_BURST = 8 * 0xFFFFFFFF - 1
@@ -43,21 +43,12 @@ class Config:
             path = "runtimeConfig.bandwidth."
         spared, meant = (_subnets(entry, key, path) for key in ("unshapedSubnets", "shapedSubnets"))
         if spared and meant:
-            raise CniError(
-                errors.INVALID_CONFIG,
+            raise errors.invalid_config(
                 f"{path}shapedSubnets: {entry['shapedSubnets']!r} excludes {path}unshapedSubnets; choose one",
             )
         self.ingress, self.egress = (
             _shape(entry, direction, path, meant or spared, only=bool(meant)) for direction in ("ingress", "egress")
         )
-
-
-def previous_result(request: Request) -> Object:
-    """The result that names the interface. Raises `CniError` without one."""
-    result = request.prev_result
-    if result is None:
-        raise CniError(errors.INVALID_CONFIG, "prevResult: missing; this plugin must follow another one in a chain")
-    return result
 
 
 def device_name(request: Request) -> str:
@@ -70,8 +61,8 @@ def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, o
     burst = _number(entry, f"{direction}Burst", path, _LARGEST_BURST)
     if bool(rate) != bool(burst):
         given, missing = ("Rate", "Burst") if rate else ("Burst", "Rate")
-        raise CniError(
-            errors.INVALID_CONFIG, f"{path}{direction}{given}: {rate or burst} needs {direction}{missing} too, in bits"
+        raise errors.invalid_config(
+            f"{path}{direction}{given}: {rate or burst} needs {direction}{missing} too, in bits"
         )
     if not rate:
         return None
@@ -84,7 +75,7 @@ def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, o
 def _number(entry: Object, key: str, path: str, largest: int) -> int:
     number: int = option(entry, key, int, 0, path)
     if not 0 <= number <= largest:
-        raise CniError(errors.INVALID_CONFIG, f"{path}{key}: {number} must be between 0 (no limit) and {largest}")
+        raise errors.invalid_config(f"{path}{key}: {number} must be between 0 (no limit) and {largest}")
     return number
 
 
@@ -96,6 +87,6 @@ def _subnets(entry: Object, key: str, path: str) -> list[Subnet]:
                 raise ValueError(f"{text!r} is not a string")
             subnet = parse_prefix(text)
         except ValueError as error:
-            raise CniError(errors.INVALID_CONFIG, f"{path}{key}[{number}]: {error}") from error
+            raise errors.invalid_config(f"{path}{key}[{number}]: {error}") from error
         found.append((subnet.packed, subnet.length))
     return found

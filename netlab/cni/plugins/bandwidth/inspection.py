@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from netlab.cni.plugins.bandwidth import shaping
-from netlab.cni.plugins.bandwidth.config import Config, device_name, previous_result
+from netlab.cni.plugins.bandwidth.config import UNCHAINED, Config, device_name
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def check(request: Request) -> None:
     """Raises `CniError` naming everything that is missing or changed."""
     config = Config(request)
-    result = previous_result(request)
+    result = request.needed_result(UNCHAINED)
     with TrafficControl() as kernel:
         host = shaping.host_end(kernel, request, result)
         found = list(kernel.differences(host.name, host.index, config.ingress)) if config.ingress is not None else []

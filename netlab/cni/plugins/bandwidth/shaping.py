@@ -57,8 +57,7 @@ def host_end(kernel: TrafficControl, request: Request, result: Object) -> Link:
         # An index is only meaningful in its own namespace: each end must point to the other.
         if link is not None and link.kind == "veth" and (link.index, link.peer) == (pod.peer, pod.index):
             return link
-    raise CniError(
-        errors.INVALID_CONFIG,
+    raise errors.invalid_config(
         f"prevResult.interfaces: no host end of {request.ifname} among them; only a veth pair can be limited",
     )
 

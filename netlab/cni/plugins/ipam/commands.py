@@ -131,11 +131,11 @@ def delete(request: Request) -> None:
         raise refusals.disk_failure(folder, error) from error
 
 
-def _on_demand(request: Request) -> None:
+def _rest(request: Request) -> None:
     """CHECK, GC and STATUS, whose module an ADD does not need."""
     from netlab.cni.plugins.ipam import audit
 
     {"CHECK": audit.check, "GC": audit.collect_garbage, "STATUS": audit.status}[request.command](request)
 
 
-HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _on_demand, "GC": _on_demand, "STATUS": _on_demand}
+HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _rest, "GC": _rest, "STATUS": _rest}

@@ -54,7 +54,7 @@ def boot_id_file_of(request: Request) -> str:
 def _path(ipam: Object, key: str, default: str = "") -> str:
     path: str = option(ipam, key, str, "", "ipam.") or default
     if path and not path.startswith("/"):  # a relative one would depend on who runs this, the caller or `serve`
-        raise CniError(errors.INVALID_CONFIG, f"ipam.{key}: {path!r} must be an absolute path")
+        raise errors.invalid_config(f"ipam.{key}: {path!r} must be an absolute path")
     return path
 
 
@@ -77,12 +77,12 @@ def parse_ranges(ipam: Object, runtime_config: Object) -> list[list[Range]]:
         sets.append(_not_empty([_parse_range(ipam, "ipam.")], "ipam.subnet"))
     sets += _parse_sets(ipam, "ranges", "ipam.")
     if not sets:
-        raise CniError(errors.INVALID_CONFIG, "ipam.ranges: empty; give at least one subnet")
+        raise errors.invalid_config("ipam.ranges: empty; give at least one subnet")
     seen: list[Range] = []
     for item in (item for ranges in sets for item in ranges):
         for other in seen:
             if item.subnet.bits == other.subnet.bits and item.first <= other.last and other.first <= item.last:
-                raise CniError(errors.INVALID_CONFIG, f"ipam.ranges: {item} and {other} overlap")
+                raise errors.invalid_config(f"ipam.ranges: {item} and {other} overlap")
         seen.append(item)
     return sets
 
@@ -99,7 +99,7 @@ def _parse_sets(config: Object, key: str, parent: str) -> list[list[Range]]:
                 raise _invalid(f"{path}[{position}]", item, "must be an object")
             ranges.append(_parse_range(item, f"{path}[{position}]."))
         if len({item.subnet.bits for item in ranges}) > 1:
-            raise CniError(errors.INVALID_CONFIG, f"{path}: IPv4 and IPv6 each need a set of ranges")
+            raise errors.invalid_config(f"{path}: IPv4 and IPv6 each need a set of ranges")
         sets.append(_not_empty(ranges, path))
     return sets
 
@@ -109,7 +109,7 @@ def _parse_range(item: Object, path: str) -> Range:
     try:
         subnet = parse_prefix(text)
     except ValueError as error:
-        raise CniError(errors.INVALID_CONFIG, f"{path}subnet: {error}") from error
+        raise errors.invalid_config(f"{path}subnet: {error}") from error
     if _is_mapped(subnet.address, subnet.bits):
         raise _invalid(f"{path}subnet", text, "is an IPv4 subnet written as IPv6; write it as IPv4")
     if subnet.address != subnet.first:
@@ -132,14 +132,14 @@ def _parse_range(item: Object, path: str) -> Range:
     ]
     made = Range(subnet, first, last, _parse_gateway(item, subnet, path, lowest), excluded)
     if first > last:
-        raise CniError(errors.INVALID_CONFIG, f"{path}rangeStart: the range {made} is empty")
+        raise errors.invalid_config(f"{path}rangeStart: the range {made} is empty")
     return made
 
 
 def _not_empty(ranges: list[Range], path: str) -> list[Range]:
     """A range may be empty (its one address is the gateway's) where another of its set is not."""
     if not any(item.spans for item in ranges):
-        raise CniError(errors.INVALID_CONFIG, f"{path}: {', '.join(map(str, ranges))} has no address to give")
+        raise errors.invalid_config(f"{path}: {', '.join(map(str, ranges))} has no address to give")
     return ranges
 
 
@@ -155,7 +155,7 @@ def _parse(text: str, path: str) -> tuple[int, int]:
     try:
         address, bits = parse_address(text)
     except ValueError as error:
-        raise CniError(errors.INVALID_CONFIG, f"{path}: {error}") from error
+        raise errors.invalid_config(f"{path}: {error}") from error
     return (address & 0xFFFFFFFF, 32) if _is_mapped(address, bits) else (address, bits)
 
 
@@ -175,7 +175,7 @@ def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
         try:
             prefix = parse_prefix(value)
         except ValueError as error:
-            raise CniError(errors.INVALID_CONFIG, f"{path}: {error}") from error
+            raise errors.invalid_config(f"{path}: {error}") from error
         if prefix.bits != subnet.bits or prefix.first not in subnet or prefix.last not in subnet:
             raise _invalid(path, value, f"is not in the subnet {subnet}")
         return prefix.first, prefix.last
@@ -192,4 +192,4 @@ def _is_mapped(address: int, bits: int) -> bool:
 
 
 def _invalid(path: str, value: Any, reason: str) -> CniError:
-    return CniError(errors.INVALID_CONFIG, f"{path}: {value!r} {reason}")
+    return errors.invalid_config(f"{path}: {value!r} {reason}")

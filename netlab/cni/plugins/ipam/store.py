@@ -259,7 +259,7 @@ def read_boot_id(path: str) -> str:
     except OSError as error:
         raise CniError(errors.IO_FAILURE, f"ipam.bootIDFile: {path}: {error.strerror}") from error
     if not text or len(text) > _LONGEST_BOOT_ID or not text.isprintable():
-        raise CniError(errors.INVALID_CONFIG, f"ipam.bootIDFile: {path}: {text!r} is not a boot id")
+        raise errors.invalid_config(f"ipam.bootIDFile: {path}: {text!r} is not a boot id")
     return text
 
 

@@ -10,7 +10,6 @@ from netlab.cni.plugins.main.mode import Mode
 from netlab.cni.plugins.main.veth import existing
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
-from netlab.cni.spec.errors import CniError
 from netlab.net import rtnl
 
 TYPE_CHECKING = False
@@ -65,30 +64,30 @@ class Bridge(Mode):
         config = self.config
         bridge = existing(kernel, config.bridge)
         if bridge.kind != "bridge":
-            raise _broken(bridge, f"it is of kind {bridge.kind or 'none'!r}, not bridge")
+            raise errors.broken(f"link {bridge.name}", f"it is of kind {bridge.kind or 'none'!r}, not bridge")
         if not bridge.flags & rtnl.IFF_UP:
-            raise _broken(bridge, "down")
+            raise errors.broken(f"link {bridge.name}", "down")
         if config.promiscuous and not bridge.promiscuity:
-            raise _broken(bridge, "it is not promiscuous")
+            raise errors.broken(f"link {bridge.name}", "it is not promiscuous")
         if host.master != bridge.index:
-            raise _broken(host, f"it is not a port of bridge {bridge.name}")
+            raise errors.broken(f"link {host.name}", f"it is not a port of bridge {bridge.name}")
         if config.mtu and host.mtu != config.mtu:
-            raise _broken(host, f"its MTU is {host.mtu}, not {config.mtu}")
+            raise errors.broken(f"link {host.name}", f"its MTU is {host.mtu}, not {config.mtu}")
         for name, wanted, found in (
             ("hairpin mode", config.hairpin, host.hairpin),
             ("isolation", config.isolated, host.isolated),
         ):
             if found != wanted:
-                raise _broken(host, f"its {name} is {'on' if found else 'off'}")
+                raise errors.broken(f"link {host.name}", f"its {name} is {'on' if found else 'off'}")
         if not config.is_gateway:
             return
         present = {(item.packed, item.length) for item in kernel.addresses(bridge.index)}
         for gateway in filter(None, addressing.gateways):
             if (gateway.packed, gateway.length) not in present:
-                raise _broken(bridge, f"missing address {gateway}")
+                raise errors.broken(f"link {bridge.name}", f"missing address {gateway}")
             sysctl = sysctls.forwarding(gateway.bits)
             if sysctls.read(sysctl) == "0":
-                raise CniError(errors.CHECK_FAILED, f"sysctl {sysctl.replace('/', '.')}: 0, not 1")
+                raise errors.broken(f"sysctl {sysctl.replace('/', '.')}", "0, not 1")
 
     def status(self, kernel: Rtnetlink) -> None:
         """Whether the bridge is valid, or can be created."""
@@ -145,8 +144,7 @@ class Bridge(Mode):
                 continue
             if not self.config.force_address:
                 kernel.send(rtnl.address_deletion(bridge.name, bridge.index, gateway.packed, gateway.length))
-                raise CniError(
-                    errors.INVALID_CONFIG,
+                raise errors.invalid_config(
                     f"bridge {bridge.name}: has {Prefix(number, other.length, gateway.bits)}, not {gateway};"
                     " remove that address or set forceAddress",
                 )
@@ -165,10 +163,4 @@ def _random_mac() -> bytes:
 
 def _must_be_bridge(link: Link) -> None:
     if link.kind != "bridge":
-        raise CniError(
-            errors.INVALID_CONFIG, f"bridge: link {link.name!r} exists and is not a bridge; choose another name"
-        )
-
-
-def _broken(link: Link, how: str) -> CniError:
-    return CniError(errors.CHECK_FAILED, f"link {link.name}: {how}")
+        raise errors.invalid_config(f"bridge: link {link.name!r} exists and is not a bridge; choose another name")

@@ -36,9 +36,7 @@ def check(request: Request) -> None:
     """Check that the attachment is whole. Raises `CniError` naming the first fault, `OSError`."""
     config = Config(request)
     mode = mode_of(config)
-    result = request.prev_result
-    if result is None:
-        raise CniError(errors.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD")
+    result = request.needed_result("CHECK needs the result of the ADD")
     interface, addressing = _of_result(result, request)
     config.ipam.check()
     netns = open_netns(request)
@@ -71,11 +69,6 @@ def status(request: Request) -> None:
     config.ipam.status()
 
 
-def broken(what: str, how: str) -> CniError:
-    """The answer of CHECK: the object, and what is wrong with it."""
-    return CniError(errors.CHECK_FAILED, f"{what}: {how}")
-
-
 def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
     """The container's interface according to the result, its addresses, and all routes."""
     interfaces = result.get("interfaces", [])
@@ -83,13 +76,11 @@ def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
         (n for n, item in enumerate(interfaces) if item["name"] == request.ifname and item.get("sandbox")), -1
     )
     if number < 0:
-        raise CniError(errors.INVALID_CONFIG, f"prevResult.interfaces: no {request.ifname} of a container")
+        raise errors.invalid_config(f"prevResult.interfaces: no {request.ifname} of a container")
     interface = interfaces[number]
     if interface["sandbox"] != request.netns:
-        raise CniError(
-            errors.CHECK_FAILED,
-            f"CNI_NETNS: {request.netns}: by prevResult {request.ifname} was added to {interface['sandbox']}",
-        )
+        how = f"by prevResult {request.ifname} was added to {interface['sandbox']}"
+        raise errors.broken(f"CNI_NETNS: {request.netns}", how)
     own = {**result, "ips": [ip for ip in result.get("ips", []) if ip.get("interface") == number]}
     ips, routes = parse(own)
     addresses = [address for address, _ in ips]
@@ -98,21 +89,21 @@ def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
 
 def _check_container(kernel: Rtnetlink, link: Link, interface: Object, config: Config, addressing: Addressing) -> None:
     if link.kind != "veth":
-        raise broken(f"link {link.name}", f"it is of kind {link.kind or 'none'!r}, not veth")
+        raise errors.broken(f"link {link.name}", f"it is of kind {link.kind or 'none'!r}, not veth")
     if bool(link.flags & rtnl.IFF_UP) != config.container_interface:
-        raise broken(f"link {link.name}", "down" if config.container_interface else "up")
+        raise errors.broken(f"link {link.name}", "down" if config.container_interface else "up")
     if interface.get("mac") and interface["mac"].lower() != link.mac:
-        raise broken(f"link {link.name}", f"its address is {link.mac}, not {interface['mac']}")
+        raise errors.broken(f"link {link.name}", f"its address is {link.mac}, not {interface['mac']}")
     mtu = interface.get("mtu") or config.mtu
     if mtu and mtu != link.mtu:
-        raise broken(f"link {link.name}", f"its MTU is {link.mtu}, not {mtu}")
+        raise errors.broken(f"link {link.name}", f"its MTU is {link.mtu}, not {mtu}")
     present = {(item.packed, item.length): item.flags for item in kernel.addresses(link.index)}
     for address in addressing.addresses:
         flags = present.get((address.packed, address.length))
         if flags is None:
-            raise broken(f"link {link.name}", f"missing address {address}")
+            raise errors.broken(f"link {link.name}", f"missing address {address}")
         if flags & rtnl.IFA_F_DADFAILED:
-            raise broken(f"link {link.name}", f"address {address} is also in use elsewhere")
+            raise errors.broken(f"link {link.name}", f"address {address} is also in use elsewhere")
     for bits, family in ((32, rtnl.AF_INET), (128, rtnl.AF_INET6)):
         wanted = [route for route in addressing.routes if route.destination.bits == bits]
         if wanted:
@@ -130,7 +121,7 @@ def _check_route(wanted: Route, present: list[rtnl.Route]) -> None:
     if any(route.type == _RTN_UNICAST and (not gateway or route.gateway == gateway) for route in found):
         return
     if not found:
-        raise broken(f"route to {wanted.destination}", "missing")
+        raise errors.broken(f"route to {wanted.destination}", "missing")
     ways = [
         f"via {text(Prefix(int.from_bytes(route.gateway, 'big'), 0, len(route.gateway) * 8))}"
         if route.gateway
@@ -140,13 +131,13 @@ def _check_route(wanted: Route, present: list[rtnl.Route]) -> None:
         for route in found
     ]
     way = f"via {text(wanted.gateway)}" if wanted.gateway else "on the link"
-    raise broken(f"route to {wanted.destination}", f"it goes {' and '.join(ways)}, not {way}")
+    raise errors.broken(f"route to {wanted.destination}", f"it goes {' and '.join(ways)}, not {way}")
 
 
 def _check_pair(host: Link, pod: Link, request: Request) -> None:
     if host.kind != "veth" or host.peer != pod.index or pod.peer != host.index:
-        raise broken(f"link {pod.name}", f"its other end is not {host.name}")
+        raise errors.broken(f"link {pod.name}", f"its other end is not {host.name}")
     if not host.flags & rtnl.IFF_UP:
-        raise broken(f"link {host.name}", "down")
+        raise errors.broken(f"link {host.name}", "down")
     if host.alias != request.owner:
-        raise broken(f"link {host.name}", f"its alias is {host.alias!r}, not {request.owner!r}; GC goes by it")
+        raise errors.broken(f"link {host.name}", f"its alias is {host.alias!r}, not {request.owner!r}; GC goes by it")

@@ -89,7 +89,7 @@ def _attach(kernel: Rtnetlink, request: Request, mode: Mode, netns: int, undo: l
     mode.connect(kernel, host, addressing)
     pod, addressing.routes = configure(netns, request.ifname, config, addressing)
     for table, elements in mode.tables(request.owner, host, pod, addressing):
-        undo.append(_removal(table, request.owner))
+        undo.append(lambda table=table: _remove(table, request.owner).close())  # type: ignore[misc]
         table.add(request.environment, elements)
     interfaces = [{"name": link.name, "mac": link.mac, "mtu": link.mtu} for link in (*shared, host)]
     interfaces.append({"name": pod.name, "mac": pod.mac, "mtu": pod.mtu, "sandbox": request.netns})
@@ -103,14 +103,13 @@ def _abandon(mode: Mode, kernel: Rtnetlink) -> None:
         mode.abandon(kernel)
 
 
-def _removal(table: Table, owner: str) -> Callable[[], None]:
-    def remove() -> None:
-        from netlab.net.nfelements import Nfnetlink
+def _remove(table: Table, owner: str) -> Nfnetlink:
+    """Remove an owner's elements; the socket that did, still open."""
+    from netlab.net.nfelements import Nfnetlink
 
-        with Nfnetlink() as kernel:
-            table.remove(kernel, owner.__eq__)
-
-    return remove
+    kernel = Nfnetlink()
+    table.remove(kernel, owner.__eq__)
+    return kernel
 
 
 def _result(before: Object, interfaces: list[Object], addressing: Addressing, dns: Object | None) -> Object:
@@ -130,13 +129,6 @@ def delete(request: Request) -> None:
     Frees all that can be freed, past any failures, and raises the first of them at the end.
     """
     sockets: list[Nfnetlink] = []
-
-    def remove(table: Table) -> None:
-        from netlab.net.nfelements import Nfnetlink
-
-        sockets.append(Nfnetlink())
-        table.remove(sockets[-1], request.owner.__eq__)
-
     # The addresses last: an address that is free must no longer be in use, nor masqueraded.
     steps: list[Callable[[], object]] = [
         lambda: _delete_link(veth.host_name(request)),
@@ -145,13 +137,13 @@ def delete(request: Request) -> None:
     if request.config.get("macspoofchk"):
         from netlab.cni.plugins.main import spoofing
 
-        steps.insert(1, lambda: remove(spoofing.TABLE))
+        steps.insert(1, lambda: sockets.append(_remove(spoofing.TABLE, request.owner)))
     if request.config.get("ipMasq"):
         from netlab.cni.plugins.main import masquerade
 
         # In the kernel, closing a socket waits until what it deleted is freed (nft_rcv_nl_event; some 15 ms), and
         # deleting a link waits as long. Keeping the socket open meanwhile makes it a single wait.
-        steps.insert(0, lambda: remove(masquerade.TABLE))
+        steps.insert(0, lambda: sockets.append(_remove(masquerade.TABLE, request.owner)))
     failure: CniError | OSError | None = None
     for step in steps:
         try:
@@ -169,11 +161,11 @@ def _delete_link(name: str) -> None:
         kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)
 
 
-def _on_demand(request: Request) -> None:
+def _rest(request: Request) -> None:
     """CHECK, GC and STATUS, whose modules no ordinary ADD or DEL needs."""
     from netlab.cni.plugins.main import check, garbage
 
     {"CHECK": check.check, "GC": garbage.collect_garbage, "STATUS": check.status}[request.command](request)
 
 
-HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _on_demand, "GC": _on_demand, "STATUS": _on_demand}
+HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _rest, "GC": _rest, "STATUS": _rest}

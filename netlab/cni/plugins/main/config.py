@@ -34,7 +34,7 @@ class Config:
         config = request.config
         self.mode: str = option(config, "mode", str, "") or MODES[0]
         if self.mode not in MODES:
-            raise CniError(errors.INVALID_CONFIG, f"mode: {self.mode!r} must be one of {', '.join(MODES)}")
+            raise errors.invalid_config(f"mode: {self.mode!r} must be one of {', '.join(MODES)}")
         self.bridge: str = option(config, "bridge", str, _BRIDGE)
         # Without one a container reaches nothing at all in mode routed, and nothing beyond its own node in mode vxlan.
         self.is_default_gateway: bool = option(config, "isDefaultGateway", bool, self.mode != "bridge")
@@ -63,16 +63,15 @@ class Config:
                 )
         backend = option(config, "ipMasqBackend", str, "") or _MASQUERADE_BACKENDS[0]
         if backend not in _MASQUERADE_BACKENDS:
-            raise CniError(errors.INVALID_CONFIG, f"ipMasqBackend: {backend!r} must be iptables or nftables")
+            raise errors.invalid_config(f"ipMasqBackend: {backend!r} must be iptables or nftables")
         if not is_interface_name(self.bridge):
-            raise CniError(errors.INVALID_CONFIG, f"bridge: {self.bridge!r} is not a valid interface name")
+            raise errors.invalid_config(f"bridge: {self.bridge!r} is not a valid interface name")
         if not 0 <= self.mtu <= 65535:
-            raise CniError(errors.INVALID_CONFIG, f"mtu: {self.mtu} must be between 0 (the default) and 65535")
+            raise errors.invalid_config(f"mtu: {self.mtu} must be between 0 (the default) and 65535")
         if self.hairpin and self.promiscuous:
-            raise CniError(errors.INVALID_CONFIG, "hairpinMode: true excludes promiscMode: true; choose one")
+            raise errors.invalid_config("hairpinMode: true excludes promiscMode: true; choose one")
         if self.ipam.kind and not self.container_interface:
-            raise CniError(
-                errors.INVALID_CONFIG,
+            raise errors.invalid_config(
                 f"disableContainerInterface: true excludes ipam.type: {self.ipam.kind!r}; choose one",
             )
         self.tunnel: Tunnel | None = None
@@ -90,7 +89,7 @@ class Config:
                     errors.UNSUPPORTED_FIELD, f"{key}: {config[key]!r} is for a bridge, but mode is 'routed'"
                 )
         if not self.ipam.kind:
-            raise CniError(errors.INVALID_CONFIG, f"ipam.type: mode {self.mode!r} needs addresses; name an IPAM plugin")
+            raise errors.invalid_config(f"ipam.type: mode {self.mode!r} needs addresses; name an IPAM plugin")
 
 
 def _dns(config: Object) -> Object:

@@ -37,7 +37,7 @@ class Mode:
 
     def prepare(self, kernel: Rtnetlink) -> list[Link]:
         """Set up what the containers share on this node; returns the links that come first in the result."""
-        raise NotImplementedError
+        return []
 
     def abandon(self, kernel: Rtnetlink) -> None:
         """Remove what `prepare` made, if no container uses it. Called while no other ADD is about to use it."""
@@ -56,7 +56,6 @@ class Mode:
 
     def status(self, kernel: Rtnetlink) -> None:
         """STATUS: whether `prepare` can succeed. Nothing is changed."""
-        raise NotImplementedError
 
     def tables(self, owner: str, host: Link, pod: Link, addressing: Addressing) -> list[tuple[Table, Elements]]:
         """The nftables tables that the configuration needs, with their elements for an attachment."""

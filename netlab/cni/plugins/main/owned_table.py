@@ -69,15 +69,13 @@ class Table:
         from netlab.cni.plugins.nft import difference
 
         if said := difference(environment, self.name, self.text):
-            raise CniError(errors.CHECK_FAILED, f"table {self.name}: {said}")
+            raise errors.broken(f"table {self.name}", said)
         with Nfnetlink() as kernel:
             for where, elements in wanted.items():
                 present = set(kernel.elements(where))
                 for element in elements:
                     if element not in present:
-                        raise CniError(
-                            errors.CHECK_FAILED, f"{where}: the element of {element.comment} is missing: {element!r}"
-                        )
+                        raise errors.broken(f"{where}", f"the element of {element.comment} is missing: {element!r}")
 
     def _remove_about(self, kernel: Nfnetlink, wanted: Elements) -> None:
         about = {where: {element.key[: self.sets[where]] for element in found} for where, found in wanted.items()}

@@ -30,10 +30,6 @@ _GATEWAYS = {32: Prefix(0xA9FE0101, 32, 32), 128: Prefix(0xFE80 << 112 | 1, 64, 
 class Routed(Mode):
     """Each container is on a link of its own."""
 
-    def prepare(self, kernel: Rtnetlink) -> list[Link]:
-        """Containers share nothing."""
-        return []
-
     def address(self, reserved: Object) -> Addressing:
         """Each address on its own, and routes to everything else through the host's end."""
         ips, given = parse(reserved)
@@ -98,20 +94,17 @@ class Routed(Mode):
         for address in addressing.addresses:
             gateway = _GATEWAYS[address.bits]
             if gateway.packed not in present:
-                raise CniError(errors.CHECK_FAILED, f"link {host.name}: missing address {gateway}")
+                raise errors.broken(f"link {host.name}", f"missing address {gateway}")
             for name in (sysctls.forwarding(address.bits), _forwarding_of(host.name, address.bits)):
                 if sysctls.read(name) != "1":
-                    raise CniError(errors.CHECK_FAILED, f"sysctl {name}: must be 1")
+                    raise errors.broken(f"sysctl {name}", "must be 1")
             routes = kernel.routes(rtnl.AF_INET if address.bits == 32 else rtnl.AF_INET6)
             if not any(
                 (route.packed, route.length, route.index, route.table)
                 == (address.packed, address.length, host.index, _MAIN)
                 for route in routes
             ):
-                raise CniError(errors.CHECK_FAILED, f"route to {address} through {host.name}: missing")
-
-    def status(self, kernel: Rtnetlink) -> None:
-        """Nothing can be in the way."""
+                raise errors.broken(f"route to {address} through {host.name}", "missing")
 
 
 MODE = Routed

@@ -37,24 +37,23 @@ class Tunnel:
         self.peers_file: str = option(given, "peersFile", str, "", "vxlan.")
         self.mtu = mtu
         if not 1 <= self.vni < 1 << 24:
-            raise CniError(errors.INVALID_CONFIG, f"vxlan.id: {self.vni} must be from 1 to {(1 << 24) - 1}")
+            raise errors.invalid_config(f"vxlan.id: {self.vni} must be from 1 to {(1 << 24) - 1}")
         if not 1 <= self.port < 1 << 16:
-            raise CniError(errors.INVALID_CONFIG, f"vxlan.port: {self.port} must be from 1 to 65535")
+            raise errors.invalid_config(f"vxlan.port: {self.port} must be from 1 to 65535")
         for key, name in (("name", self.name), ("device", self.device)):
             if name and not is_interface_name(name):
-                raise CniError(errors.INVALID_CONFIG, f"vxlan.{key}: {name!r} is not a valid interface name")
+                raise errors.invalid_config(f"vxlan.{key}: {name!r} is not a valid interface name")
         if self.local_address:
             try:
                 parse_address(self.local_address)
             except ValueError as error:
-                raise CniError(errors.INVALID_CONFIG, f"vxlan.localAddress: {error}") from error
+                raise errors.invalid_config(f"vxlan.localAddress: {error}") from error
         elif not self.device:
-            raise CniError(
-                errors.INVALID_CONFIG,
+            raise errors.invalid_config(
                 "vxlan.device: name the link to the other nodes, or its address in vxlan.localAddress",
             )
         if self.peers_file and not self.peers_file.startswith("/"):
-            raise CniError(errors.INVALID_CONFIG, f"vxlan.peersFile: {self.peers_file!r} must be an absolute path")
+            raise errors.invalid_config(f"vxlan.peersFile: {self.peers_file!r} must be an absolute path")
         self.peers: bytes | None = None
 
     def read_peers(self) -> None:

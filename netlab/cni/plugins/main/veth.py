@@ -59,5 +59,5 @@ def existing(kernel: Rtnetlink, name: str) -> Link:
     """The link of that name. Raises `CniError` if there is none."""
     link = kernel.link(name)
     if link is None:
-        raise CniError(errors.CHECK_FAILED, f"link {name}: missing")
+        raise errors.broken(f"link {name}", "missing")
     return link

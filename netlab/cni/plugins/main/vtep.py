@@ -98,8 +98,7 @@ def _make(ip: IPRoute, tunnel: Tunnel, underlay: _Underlay, mac: str, mtu: int) 
     except LinkError as error:
         if getattr(error.__cause__, "code", 0) != errno.EEXIST:
             raise
-        raise CniError(
-            errors.INVALID_CONFIG,
+        raise errors.invalid_config(
             f"vxlan.id: another VXLAN device on port {tunnel.port} already has {tunnel.vni}; choose another id, or"
             " name that device in vxlan.name",
         ) from error
@@ -113,21 +112,21 @@ def check(tunnel: Tunnel, addresses: list[str]) -> None:
         listed = _peers(tunnel)
         index = links.index_of(ip, tunnel.name)
         if index is None:
-            raise CniError(errors.CHECK_FAILED, f"link {tunnel.name}: missing")
+            raise errors.broken(f"link {tunnel.name}", "missing")
         if ip.get_links(index)[0]["state"] != "up":
-            raise CniError(errors.CHECK_FAILED, f"link {tunnel.name}: down")
+            raise errors.broken(f"link {tunnel.name}", "down")
         _refuse_another(ip, tunnel, underlay, errors.CHECK_FAILED)
         present = {item.get("address") for item in ip.get_addr(index=index)}
         for address in addresses:
             if address.partition("/")[0] not in present:
-                raise CniError(errors.CHECK_FAILED, f"link {tunnel.name}: missing address {address}")
+                raise errors.broken(f"link {tunnel.name}", f"missing address {address}")
         if listed is not None:
             mac = peers.own_mac(listed, underlay.local, tunnel.vni)
             if links.mac_of(ip, tunnel.name) != mac:
-                raise CniError(errors.CHECK_FAILED, f"link {tunnel.name}: its address is not {mac}, as peers expect")
+                raise errors.broken(f"link {tunnel.name}", f"its address is not {mac}, as peers expect")
             missing = _plan(tunnel, listed, underlay) - overlay_apply.read(ip, tunnel.name)
             for entry in missing.describe(tunnel.name):
-                raise CniError(errors.CHECK_FAILED, f"{entry}: missing")
+                raise errors.broken(entry, "missing")
 
 
 def status(tunnel: Tunnel) -> None:
@@ -160,7 +159,7 @@ def _underlay(ip: IPRoute, tunnel: Tunnel) -> _Underlay:
     wanted = ipaddress.ip_address(tunnel.local_address) if tunnel.local_address else None
     index = links.index_of(ip, tunnel.device) if tunnel.device else None
     if tunnel.device and index is None:
-        raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {tunnel.device!r}: no such link")
+        raise errors.invalid_config(f"vxlan.device: {tunnel.device!r}: no such link")
     found: list[tuple[Any, int]] = [
         (ipaddress.ip_address(item.get("local") or item.get("address")), item["index"])
         for item in ip.get_addr()
@@ -173,9 +172,9 @@ def _underlay(ip: IPRoute, tunnel: Tunnel) -> _Underlay:
     ]
     if not candidates:
         if wanted is None:
-            raise CniError(errors.INVALID_CONFIG, f"vxlan.device: {tunnel.device!r} has no address of its own yet")
+            raise errors.invalid_config(f"vxlan.device: {tunnel.device!r} has no address of its own yet")
         where = f" of {tunnel.device}" if tunnel.device else ""
-        raise CniError(errors.INVALID_CONFIG, f"vxlan.localAddress: {wanted} is not an address{where} on this node")
+        raise errors.invalid_config(f"vxlan.localAddress: {wanted} is not an address{where} on this node")
     # The kernel's order, IPv4 first.
     address, link = min(candidates, key=lambda candidate: candidate[0].version)
     attributes = ip.get_links(link)[0]
@@ -199,13 +198,12 @@ def _of_peers_file(tunnel: Tunnel) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise CniError(errors.INVALID_CONFIG, f"vxlan.peersFile: {tunnel.peers_file}: {error}") from error
+        raise errors.invalid_config(f"vxlan.peersFile: {tunnel.peers_file}: {error}") from error
 
 
 def _mtu(tunnel: Tunnel, underlay: _Underlay) -> int:
     if tunnel.mtu > underlay.inner_mtu:
-        raise CniError(
-            errors.INVALID_CONFIG,
+        raise errors.invalid_config(
             f"mtu: {tunnel.mtu} is more than the {underlay.inner_mtu} that VXLAN leaves of the"
             f" {underlay.mtu} of {underlay.name}; leave it out",
         )

@@ -61,7 +61,7 @@ class Vxlan(Bridge):
         found = super().address(reserved)
         for subnet in found.subnets:
             if subnet.length >= subnet.bits - 1:
-                raise CniError(errors.INVALID_CONFIG, f"ipam: {subnet} is not a node's subnet; mode 'vxlan' needs one")
+                raise errors.invalid_config(f"ipam: {subnet} is not a node's subnet; mode 'vxlan' needs one")
         return found
 
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netlab.cni.plugins.nft import difference, nft
 from netlab.cni.plugins.portmap import localhost
-from netlab.cni.plugins.portmap.config import Config, previous_result
+from netlab.cni.plugins.portmap.config import UNCHAINED, Config
 from netlab.cni.plugins.portmap.plan import SETS, TABLE, container_addresses, wanted
 from netlab.cni.plugins.portmap.ruleset import text
 from netlab.cni.spec import errors
@@ -19,29 +19,27 @@ if TYPE_CHECKING:
 def check(request: Request) -> None:
     """Every element with its owner's mark, the table's chains and rules, and route_localnet. Raises `CniError`."""
     config = Config(request)
-    result = previous_result(request)
+    result = request.needed_result(UNCHAINED)
     if not config.mappings:
         return
     addresses = container_addresses(result, request.ifname)
     if said := difference(request.environment, f"inet {TABLE}", text([config.mark_bit])):
-        raise _failed(f"table inet {TABLE}: {said}")
+        raise errors.broken(f"table inet {TABLE}", said)
     with Nfnetlink() as kernel:
         found = {(where, element.key): element for where in SETS for element in kernel.elements(where)}
     closed = localhost.closed(addresses) if config.snat else ""
     for item in wanted(config, addresses, request.owner):
         element = found.get((item.where, item.element.key))
         if element is None:
-            raise _failed(f"{item.subject}: its element of map {item.where.name} is missing")
+            raise errors.broken(item.subject, f"its element of map {item.where.name} is missing")
         if element.comment != request.owner:
-            raise _failed(f"{item.subject}: map {item.where.name} has it as {element.comment or 'an unknown owner'}'s")
+            raise errors.broken(
+                item.subject, f"map {item.where.name} has it as {element.comment or 'an unknown owner'}'s"
+            )
         if element != item.element:
-            raise _failed(f"{item.subject}: its element of map {item.where.name} differs")
+            raise errors.broken(item.subject, f"its element of map {item.where.name} differs")
     if closed:
-        raise _failed(f"{closed}: not 1")
-
-
-def _failed(what: str) -> CniError:
-    return CniError(errors.CHECK_FAILED, what)
+        raise errors.broken(closed, "not 1")
 
 
 def status(request: Request) -> None:

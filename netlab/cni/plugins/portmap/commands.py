@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from netlab.cni.plugins.portmap import localhost
 from netlab.cni.plugins.portmap.commit import commit
-from netlab.cni.plugins.portmap.config import Config, previous_result
+from netlab.cni.plugins.portmap.config import UNCHAINED, Config
 from netlab.cni.plugins.portmap.plan import SETS, container_addresses, forwarded, wanted
 from netlab.net.nfelements import Nfnetlink
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def add(request: Request) -> Object:
     """ADD: the mappings, or none of them; the result is the previous one. Raises `CniError`, `OSError`."""
     config = Config(request)
-    result = previous_result(request)
+    result = request.needed_result(UNCHAINED)
     if not config.mappings:
         return result
     addresses = container_addresses(result, request.ifname)
@@ -77,17 +77,11 @@ def _forget_flows(elements: list[tuple[Set, Element]]) -> None:
         forget(ports)
 
 
-def _on_demand(request: Request) -> None:
+def _rest(request: Request) -> None:
     """CHECK and STATUS, whose module an ADD or DEL does not need."""
     from netlab.cni.plugins.portmap import check
 
     (check.check if request.command == "CHECK" else check.status)(request)
 
 
-HANDLERS: dict[str, Handler] = {
-    "ADD": add,
-    "DEL": delete,
-    "CHECK": _on_demand,
-    "GC": collect_garbage,
-    "STATUS": _on_demand,
-}
+HANDLERS: dict[str, Handler] = {"ADD": add, "DEL": delete, "CHECK": _rest, "GC": collect_garbage, "STATUS": _rest}

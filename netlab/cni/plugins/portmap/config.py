@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.fields import option
+from netlab.cni.plugins.fields import objects, option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_address
 from netlab.cni.spec.errors import CniError
@@ -20,6 +20,7 @@ _UNSUPPORTED = ("externalSetMarkChain", "conditionsV4", "conditionsV6")
 
 
 PATH = "runtimeConfig.portMappings"
+UNCHAINED = "missing; netlab-portmap must come after the main plugin"
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
@@ -38,8 +39,7 @@ class Mapping:
         self.container_port = _port(item, "containerPort", path)
         self.protocol: str = option(item, "protocol", str, "", f"{path}.").lower()
         if self.protocol not in PROTOCOLS:
-            raise CniError(
-                errors.INVALID_CONFIG,
+            raise errors.invalid_config(
                 f"{path}.protocol: {item.get('protocol')!r} must be one of {', '.join(PROTOCOLS)}",
             )
         address: str = option(item, "hostIP", str, "", f"{path}.")
@@ -48,7 +48,7 @@ class Mapping:
             try:
                 number, self.bits = parse_address(address)
             except ValueError as error:
-                raise CniError(errors.INVALID_CONFIG, f"{path}.hostIP: {error}") from error
+                raise errors.invalid_config(f"{path}.hostIP: {error}") from error
             if number:  # 0.0.0.0 and :: are any
                 self.host = number.to_bytes(self.bits // 8, "big")
 
@@ -75,38 +75,16 @@ class Config:
                     f"{key}: {config[key]!r} is for iptables, but this is nftables; remove it",
                 )
         if not 0 <= self.mark_bit <= 31:
-            raise CniError(errors.INVALID_CONFIG, f"markMasqBit: {self.mark_bit} must be between 0 and 31")
+            raise errors.invalid_config(f"markMasqBit: {self.mark_bit} must be between 0 and 31")
         backend = option(config, "backend", str, _BACKENDS[1])
         if backend not in _BACKENDS:
-            raise CniError(errors.INVALID_CONFIG, f"backend: {backend!r} must be {' or '.join(_BACKENDS)}")
-        self.mappings = parse_mappings(request.runtime_config)
-
-
-def parse_mappings(runtime_config: Object) -> list[Mapping]:
-    """The portMappings that the runtime asks for. Raises `CniError` that names the field."""
-    items = option(runtime_config, "portMappings", list, [], "runtimeConfig.")
-    found = []
-    for number, item in enumerate(items):
-        path = f"{PATH}[{number}]"
-        if not isinstance(item, dict):
-            raise CniError(errors.INVALID_CONFIG, f"{path}: {item!r} must be an object")
-        found.append(Mapping(item, path))
-    return found
+            raise errors.invalid_config(f"backend: {backend!r} must be {' or '.join(_BACKENDS)}")
+        items = objects(request.runtime_config, "portMappings", "runtimeConfig.")
+        self.mappings = [Mapping(item, path) for path, item in items]
 
 
 def _port(item: Object, key: str, path: str) -> int:
     port: int = option(item, key, int, 0, f"{path}.")
     if not 1 <= port <= 65535:
-        raise CniError(errors.INVALID_CONFIG, f"{path}.{key}: {item.get(key)!r} must be a port, 1 to 65535")
+        raise errors.invalid_config(f"{path}.{key}: {item.get(key)!r} must be a port, 1 to 65535")
     return port
-
-
-def previous_result(request: Request) -> Object:
-    """The result of the plugin before. Raises `CniError`: this one adds no interface, and must come after one."""
-    result = request.prev_result
-    if result is None:
-        raise CniError(
-            errors.INVALID_CONFIG,
-            "prevResult: missing; netlab-portmap must come after the main plugin",
-        )
-    return result

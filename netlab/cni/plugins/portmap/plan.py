@@ -5,7 +5,6 @@ from __future__ import annotations
 from netlab.cni.plugins.portmap.config import PATH, PROTOCOLS
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, parse_prefix
-from netlab.cni.spec.errors import CniError
 from netlab.net.nfelements import Element, Set, concatenated, jump
 
 TYPE_CHECKING = False
@@ -67,8 +66,7 @@ def container_addresses(result: Object, ifname: str) -> list[Prefix]:
         address = parse_prefix(ip["address"])
         found.setdefault(address.bits, address)
     if not found:
-        raise CniError(
-            errors.INVALID_CONFIG,
+        raise errors.invalid_config(
             f"prevResult.ips: {ifname} has no address for {PATH} to lead to; remove the mappings",
         )
     return list(found.values())
@@ -87,9 +85,7 @@ def wanted(config: Config, addresses: list[Prefix], owner: str) -> list[Wanted]:
             for item in _elements(mapping, address, config, owner):
                 other = found.setdefault((item.where.name, item.element.key), item)
                 if other.element.data != item.element.data:
-                    raise CniError(
-                        errors.INVALID_CONFIG, f"{item.subject} is {other.subject.split(':')[0]}'s too; leave one out"
-                    )
+                    raise errors.invalid_config(f"{item.subject} is {other.subject.split(':')[0]}'s too; leave one out")
     return list(found.values())
 
 

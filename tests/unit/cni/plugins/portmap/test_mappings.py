@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlab.cni.plugins.portmap import ruleset
-from netlab.cni.plugins.portmap.config import Config, parse_mappings
+from netlab.cni.plugins.portmap.config import Config
 from netlab.cni.plugins.portmap.plan import (
     MAPS,
     Wanted,
@@ -87,12 +87,12 @@ def test_the_defaults_are_the_go_plugins() -> None:
     ],
 )
 def test_mappings_are_refused_by_path_and_value(change: dict[str, Any], said: str) -> None:
-    refused(errors.INVALID_CONFIG, said, parse_mappings, {"portMappings": [{**GOOD, **change}]})
+    refused(errors.INVALID_CONFIG, said, config, runtimeConfig={"portMappings": [{**GOOD, **change}]})
 
 
 @pytest.mark.parametrize("value", [5, {}, "x", [5], [[]]])
 def test_mappings_that_are_no_list_of_objects(value: Any) -> None:
-    refused(errors.INVALID_CONFIG, "runtimeConfig.portMappings", parse_mappings, {"portMappings": value})
+    refused(errors.INVALID_CONFIG, "runtimeConfig.portMappings", config, runtimeConfig={"portMappings": value})
 
 
 json_values = st.recursive(
