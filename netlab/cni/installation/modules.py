@@ -9,7 +9,8 @@ import pkgutil
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType
 
-import netlab.cni
+import netlab.cni.plugins
+import netlab.cni.spec
 import netlab.net
 
 BUNDLE = ".netlab-modules"
@@ -19,11 +20,12 @@ BUNDLE = ".netlab-modules"
 def compiled() -> bytes:
     """The content of the file.
 
-    Leaves out what only readers of the source need: what -OO drops, and annotations of functions. `__future__`, which
-    modules import, is Python's own.
+    Leaves out what only readers of the source need: what -OO drops, annotations of functions, and imports for them.
+    `__future__`, which modules import, is Python's own.
     """
-    names = ["__future__", "netlab", "netlab.errors", "netlab.cni", "netlab.net"]
-    for package in (netlab.cni, netlab.net):
+    names = ["__future__", "netlab", "netlab.errors", "netlab.cni"]
+    for package in (netlab.cni.spec, netlab.cni.plugins, netlab.net):
+        names += [package.__name__]
         names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
     places: dict[str, tuple[int, int, bool]] = {}
     code = b""
@@ -51,6 +53,10 @@ def _compiled(spec: ModuleSpec) -> CodeType:
 
 class _Unannotated(ast.NodeTransformer):
     """Loading them would take a twentieth of a call."""
+
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        self.generic_visit(node)
+        return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)

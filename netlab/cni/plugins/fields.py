@@ -42,3 +42,11 @@ def objects(config: Object, key: str, path: str = "") -> Iterator[tuple[str, Obj
         if not isinstance(value, dict):
             raise errors.invalid_config(f"{where}: {value!r} must be an object")
         yield where, value
+
+
+def absolute_path(config: Object, key: str, path: str, default: str = "") -> str:
+    """A file or folder; a relative one would depend on who runs this, the caller or `serve`. Raises `CniError`."""
+    found: str = option(config, key, str, "", path) or default
+    if found and not found.startswith("/"):
+        raise errors.invalid_config(f"{path}{key}: {found!r} must be an absolute path")
+    return found

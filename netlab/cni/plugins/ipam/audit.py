@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 
-from netlab.cni.plugins.ipam.config import Config, boot_id_file_of, folder_of
+from netlab.cni.plugins.ipam.config import Config, boot_id_file_of
 from netlab.cni.plugins.ipam.ranges import range_of
 from netlab.cni.plugins.ipam.refusals import REMEDIES, disk_failure, exhausted
-from netlab.cni.plugins.ipam.store import Store
+from netlab.cni.plugins.ipam.store import Store, folder_of
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address, parse_address
 from netlab.cni.spec.errors import CniError

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.ipam.config import Config, folder_of
 from netlab.cni.plugins.ipam.ranges import candidates, range_of
-from netlab.cni.plugins.ipam.store import Store
+from netlab.cni.plugins.ipam.store import Store, folder_of
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address, parse_address
 from netlab.cni.spec.errors import CniError
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 def add(request: Request) -> Object:
     """ADD: one address of each range set; the result has no interfaces. Raises `CniError`."""
+    from netlab.cni.plugins.ipam.config import Config  # a DEL does not need it
+
     config = Config(request)
     requested = _place(request.requested_ips, config.sets)
     result: Object = {"ips": []}

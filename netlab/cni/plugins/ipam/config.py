@@ -7,9 +7,9 @@ kernel's by default).
 
 from __future__ import annotations
 
-from netlab.cni.plugins.fields import option
+from netlab.cni.plugins.fields import absolute_path, option
 from netlab.cni.plugins.ipam.ranges import Range
-from netlab.cni.plugins.ipam.store import DATA_DIR
+from netlab.cni.plugins.ipam.store import folder_of
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, format_address, parse_address, parse_prefix
 from netlab.cni.spec.errors import CniError
@@ -35,27 +35,15 @@ class Config:
         ipam: Object = option(request.config, "ipam", dict, {})
         self.sets = parse_ranges(ipam, request.runtime_config)
         self.routes = _routes(ipam)
-        self.resolv_conf = _path(ipam, "resolvConf")
+        self.resolv_conf = absolute_path(ipam, "resolvConf", "ipam.")
         self.sticky: bool = option(ipam, "sticky", bool, False, "ipam.")
         self.folder = folder_of(request)
         self.boot_id_file = boot_id_file_of(request)
 
 
-def folder_of(request: Request) -> str:
-    """Where the network's reservations are: all that a DEL has to know. Raises `CniError`."""
-    return f"{_path(option(request.config, 'ipam', dict, {}), 'dataDir', DATA_DIR)}/{request.network}"
-
-
 def boot_id_file_of(request: Request) -> str:
     """The file with the id of this boot, which a GC has to know as well. Raises `CniError`."""
-    return _path(option(request.config, "ipam", dict, {}), "bootIDFile", _BOOT_ID_FILE)
-
-
-def _path(ipam: Object, key: str, default: str = "") -> str:
-    path: str = option(ipam, key, str, "", "ipam.") or default
-    if path and not path.startswith("/"):  # a relative one would depend on who runs this, the caller or `serve`
-        raise errors.invalid_config(f"ipam.{key}: {path!r} must be an absolute path")
-    return path
+    return absolute_path(option(request.config, "ipam", dict, {}), "bootIDFile", "ipam.", _BOOT_ID_FILE)
 
 
 def _routes(ipam: Object) -> list[Object]:

@@ -19,6 +19,7 @@ import errno
 import fcntl
 import posix
 
+from netlab.cni.plugins.fields import absolute_path, option
 from netlab.cni.plugins.ipam.ranges import range_of
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address, parse_address
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from netlab.cni.plugins.ipam.ranges import Range
+    from netlab.cni.plugins.request import Request
 
 DATA_DIR = "/var/lib/cni/netlab"
 _STATE_LINES = 4
@@ -261,6 +263,11 @@ def read_boot_id(path: str) -> str:
     if not text or len(text) > _LONGEST_BOOT_ID or not text.isprintable():
         raise errors.invalid_config(f"ipam.bootIDFile: {path}: {text!r} is not a boot id")
     return text
+
+
+def folder_of(request: Request) -> str:
+    """Where a request's network has its reservations: all that a DEL has to know. Raises `CniError`."""
+    return f"{absolute_path(option(request.config, 'ipam', dict, {}), 'dataDir', 'ipam.', DATA_DIR)}/{request.network}"
 
 
 def holders(data_dir: str, network: str) -> list[Reservation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _blake2 import blake2s
 
-from netlab.cni.plugins.fields import option
+from netlab.cni.plugins.fields import absolute_path, option
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_address
 from netlab.cni.spec.errors import CniError
@@ -34,7 +34,7 @@ class Tunnel:
         self.device: str = option(given, "device", str, "", "vxlan.")
         self.local_address: str = option(given, "localAddress", str, "", "vxlan.")
         self.name: str = option(given, "name", str, f"vxlan{self.vni}", "vxlan.")
-        self.peers_file: str = option(given, "peersFile", str, "", "vxlan.")
+        self.peers_file = absolute_path(given, "peersFile", "vxlan.")
         self.mtu = mtu
         if not 1 <= self.vni < 1 << 24:
             raise errors.invalid_config(f"vxlan.id: {self.vni} must be from 1 to {(1 << 24) - 1}")
@@ -52,8 +52,6 @@ class Tunnel:
             raise errors.invalid_config(
                 "vxlan.device: name the link to the other nodes, or its address in vxlan.localAddress",
             )
-        if self.peers_file and not self.peers_file.startswith("/"):
-            raise errors.invalid_config(f"vxlan.peersFile: {self.peers_file!r} must be an absolute path")
         self.peers: bytes | None = None
 
     def read_peers(self) -> None:
