@@ -129,7 +129,7 @@ def test_an_installation_that_is_broken_is_a_cni_error(tmp_path: Path) -> None:
     answer = subprocess.run([executable], env=environment("ADD"), input=b"", capture_output=True, check=False)
     assert (answer.returncode, answer.stderr) == (1, b"")
     error = json.loads(answer.stdout)
-    assert (error["code"], "cannot import name 'plugin'" in error["msg"]) == (errors.INTERNAL, True)
+    assert (error["code"], "cannot import name 'answer'" in error["msg"]) == (errors.INTERNAL, True)
 
 
 def test_an_executable_of_another_name_says_which_there_are(tmp_path: Path) -> None:
