@@ -27,7 +27,7 @@ import msgspec
 from benchmarks import proxy as bench
 from netlab.api.client import Client
 from netlab.api.resources import ENDPOINTSLICES, SERVICES
-from netlab.net.notices import Notices
+from netlab.net.multicast import Notices
 from tests.system.proxy.hosts import Host
 from tests.unit.proxy.flows import ADDRESSES, NODE
 

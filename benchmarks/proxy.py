@@ -45,7 +45,7 @@ from netlab.api.core_types import Node, NodeAddress, NodeStatus, Service, Servic
 from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.nftables import table
 from netlab.proxy.nftables.executor import layout_of

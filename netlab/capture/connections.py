@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow, Headers, swapped
-from netlab.net.nfconntrack import Entry, Event
+from netlab.net.conntrack.entries import Entry
+from netlab.net.conntrack.events import Event
 
 _LONGEST_CHAIN = 8
 _LOOPBACK = bytes(15) + b"\1"

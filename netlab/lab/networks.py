@@ -155,7 +155,7 @@ class _There:
             syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
 
     def numbers(self, network: Network, others: Iterable[Network]) -> dict[int, Network]:
-        from netlab.net.rtnl import Rtnetlink
+        from netlab.net.route.socket import Rtnetlink
 
         self._enter(network)
         found = {}

@@ -14,7 +14,8 @@ from netlab.capture.taps import Tap, kind_of
 from netlab.errors import NotFoundError
 from netlab.lab.networks import Network, Networks
 from netlab.lab.paths import FABRIC
-from netlab.net.rtnl import IFF_UP, Link, Rtnetlink
+from netlab.net.route.links import IFF_UP, Link
+from netlab.net.route.socket import Rtnetlink
 
 _IFF_LOOPBACK = 0x8
 

@@ -27,7 +27,8 @@ from netlab.lab.names import Names
 from netlab.lab.networks import Network, Networks
 from netlab.lab.selection import Selection, exists, expression, includes, own_addresses, read_objects
 from netlab.lab.taps import make_socket, tapped
-from netlab.net.nfconntrack import Entry, Events, entries
+from netlab.net.conntrack.entries import Entry, entries
+from netlab.net.conntrack.events import Events
 
 LOOK = 1.0
 """Seconds between reads of the API's objects. The kernel reports a new interface at once."""

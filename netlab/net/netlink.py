@@ -6,22 +6,24 @@ module and those above it import C modules only. Constants are the kernel's (inc
 
 from __future__ import annotations
 
-from _socket import socket
+from _socket import AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, socket
 from _struct import Struct
 from errno import EINTR
 from posix import strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs 12 ms
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
-_AF_NETLINK, _SOCK_RAW_CLOEXEC = 16, 3 | 0o2000000
-_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_GET_STRICT_CHK = 270, 1, 12
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 10, 11
+_SOCK_RAW_CLOEXEC = SOCK_RAW | SOCK_CLOEXEC
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
-NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 NLM_F_DUMP = 0x300
 _NLM_F_ACK_TLVS = 0x200
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -31,7 +33,9 @@ _TYPE_MASK = 0x3FFF
 
 _HEADER = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = Struct("=HH")
+NFGENMSG = Struct("!BBH")  # of NETLINK_NETFILTER: family, version, resource
 _ERRNO = Struct("=i")
+_U32 = Struct("=I")
 _RECEIVED = 1 << 16
 """Bytes: more than the kernel sends at once (32 KiB), and less than malloc(3) would get from the kernel each time."""
 _MOST_DUMPS = 100
@@ -69,6 +73,26 @@ def attribute(kind: int, value: bytes) -> bytes:
 def nested(kind: int, value: bytes) -> bytes:
     """One attribute that contains attributes."""
     return attribute(kind | NLA_F_NESTED, value)
+
+
+def u32(kind: int, value: int) -> bytes:
+    """One attribute with a number in the machine's byte order."""
+    return attribute(kind, _U32.pack(value))
+
+
+def string(kind: int, value: str) -> bytes:
+    """One attribute with a string that ends with a zero."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def number(found: Mapping[int, bytes], kind: int, otherwise: int = 0) -> int:
+    """The number in an attribute, in the machine's byte order; if it is not there, `otherwise`."""
+    return int(_U32.unpack(found[kind])[0]) if kind in found else otherwise
+
+
+def text(value: bytes) -> str:
+    """The string that an attribute's value is."""
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def attributes(payload: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -112,9 +136,9 @@ class Netlink:
     """
 
     def __init__(self, protocol: int, made: socket | None = None) -> None:
-        self._socket = made or socket(_AF_NETLINK, _SOCK_RAW_CLOEXEC, protocol)
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        self._socket = made or socket(AF_NETLINK, _SOCK_RAW_CLOEXEC, protocol)
+        self._socket.setsockopt(SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._socket.setsockopt(SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._sequence = 1
 
     def __enter__(self) -> Self:

@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator
 
 from pyroute2 import IPRoute
 
-from netlab.net import links, rtneigh, rtnl
+from netlab.net import links
 from netlab.net.links import LinkError
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.overlay import Overlay
+from netlab.net.route import neighbours, routes
+from netlab.net.route.socket import Rtnetlink
 
 _NUD_PERMANENT = 0x80
 _MAIN = 254
@@ -64,7 +66,7 @@ def change(device: str, present: Overlay, wanted: Overlay, *, onlink: bool = Tru
     With `onlink` the kernel accepts a gateway that no address of the link covers.
     """
     missing, stale = wanted - present, present - wanted
-    with rtnl.Rtnetlink() as kernel:
+    with Rtnetlink() as kernel:
         try:
             link = kernel.link(device)
             if link is None:
@@ -87,18 +89,18 @@ def change_routes(link: str, gone: Iterable[tuple[str, str]], come: Iterable[tup
 
 def _deletions(stale: Overlay, device: str, index: int) -> list[Message]:
     return [
-        *(rtnl.route_deletion(subnet, *_network(subnet), index) for subnet, _ in stale.routes),
-        *(rtneigh.neighbour_deletion(address, device, index) for address, _ in stale.neighbours),
-        *(rtneigh.forwarding_deletion(mac, endpoint, device, index) for mac, endpoint in stale.forwarding),
+        *(routes.deletion(subnet, *_network(subnet), index) for subnet, _ in stale.routes),
+        *(neighbours.deletion(address, device, index) for address, _ in stale.neighbours),
+        *(neighbours.forwarding_deletion(mac, endpoint, device, index) for mac, endpoint in stale.forwarding),
     ]
 
 
 def _additions(missing: Overlay, device: str, index: int, *, onlink: bool) -> list[Message]:
     return [
-        *(rtneigh.forwarding(mac, endpoint, device, index) for mac, endpoint in missing.forwarding),
-        *(rtneigh.neighbour(address, mac, device, index) for address, mac in missing.neighbours),
+        *(neighbours.forwarding(mac, endpoint, device, index) for mac, endpoint in missing.forwarding),
+        *(neighbours.replacement(address, mac, device, index) for address, mac in missing.neighbours),
         *(
-            rtnl.gateway_route(subnet, *_network(subnet), index, rtneigh.packed_address(gateway), onlink=onlink)
+            routes.replacement(subnet, *_network(subnet), index, neighbours.packed_address(gateway), onlink=onlink)
             for subnet, gateway in missing.routes
         ),
     ]
@@ -106,7 +108,7 @@ def _additions(missing: Overlay, device: str, index: int, *, onlink: bool) -> li
 
 def _network(subnet: str) -> tuple[bytes, int]:
     address, _, length = subnet.partition("/")
-    return rtneigh.packed_address(address), int(length)
+    return neighbours.packed_address(address), int(length)
 
 
 @contextlib.contextmanager

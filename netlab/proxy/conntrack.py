@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from netlab.net.addresses import Family, packed
-from netlab.net.conntrack import Conntrack, Flow
+from netlab.net.conntrack.flows import Conntrack, Flow
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import Frontend, Plan, Target, Transaction

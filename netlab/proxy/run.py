@@ -22,7 +22,7 @@ from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES
 from netlab.errors import UnsupportedError
 from netlab.net.addresses import Family
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.executor import cleanup_iptables, cleanup_nftables
 from netlab.proxy.health import Health, ServiceHealth, health_handler, keep_serving, metrics_handler

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from netlab.capture.headers import address_text
 from netlab.net.addresses import Family, host_port
 from netlab.net.netlink import NetlinkError
-from netlab.net.nfelements import Nfnetlink, Set
+from netlab.net.nftables.elements import Set
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy import iptables
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE

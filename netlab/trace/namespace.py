@@ -10,12 +10,14 @@ import contextlib
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from socket import AF_BRIDGE, AF_INET, AF_INET6
 from typing import NamedTuple
 
 from netlab.capture.headers import TCP, UDP, address_text
-from netlab.net import rtnl
 from netlab.net.netlink import NLM_F_DUMP, Message, Netlink, NetlinkError, attribute, attributes
-from netlab.net.rtnl import AF_BRIDGE, AF_INET, AF_INET6, IFF_UP, Rtnetlink
+from netlab.net.route import addresses, links
+from netlab.net.route.links import IFF_UP
+from netlab.net.route.socket import Rtnetlink
 from netlab.trace import state
 from netlab.trace.state import Namespace
 
@@ -96,7 +98,7 @@ def observe(owner: str, machine: str) -> Observed:
                 _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS)),
             )
         )
-        told = [(rtnl.Link(payload), payload) for payload in payloads]
+        told = [(links.Link(payload), payload) for payload in payloads]
         names = {link.index: link.name for link, _ in told}
         namespace = Namespace(
             owner=owner,
@@ -114,7 +116,7 @@ def observe(owner: str, machine: str) -> Observed:
     return Observed(namespace, names, peers)
 
 
-def _link(link: rtnl.Link, payload: bytes, names: Mapping[int, str]) -> state.Link:
+def _link(link: links.Link, payload: bytes, names: Mapping[int, str]) -> state.Link:
     info = dict(attributes(dict(attributes(payload, _LINK.size)).get(_IFLA_LINKINFO, b"")))
     port = dict(attributes(info.get(_INFO_SLAVE_DATA, b"")))
     return state.Link(
@@ -142,7 +144,7 @@ def _vxlan(data: Mapping[int, bytes], names: Mapping[int, str]) -> state.Vxlan:
 
 def _addresses(kernel: Rtnetlink, names: Mapping[int, str]) -> Iterator[state.Address]:
     for payload in kernel.ask(Message("addresses", _RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, 0))):
-        found = rtnl.Address(payload)
+        found = addresses.Address(payload)
         scope = _SCOPES.get(payload[3], str(payload[3]))
         yield state.Address(address_text(found.packed), found.length, names.get(found.index, ""), scope)
 

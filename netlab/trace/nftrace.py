@@ -14,11 +14,12 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Self
 
-from netlab.net import nfrules
+from netlab.net.multicast import Notices
 from netlab.net.netlink import NLM_F_CREATE, NLM_F_EXCL, Message, attribute, attributes, messages, nested
-from netlab.net.nfelements import Nfnetlink, Verdict
-from netlab.net.nfrules import FAMILIES, Chain
-from netlab.net.notices import Notices
+from netlab.net.nftables import FAMILIES, expressions, rules
+from netlab.net.nftables.elements import Verdict
+from netlab.net.nftables.rules import Chain
+from netlab.net.nftables.socket import Nfnetlink
 
 TABLE_PREFIX = "netlab-trace-"
 """The prefix of the table's name in every trace; the process id follows."""
@@ -172,12 +173,12 @@ def _table(name: str, signature: Signature, *, tracked: bool) -> list[Message]:
     header = _HEADER.pack(FAMILIES["inet"], 0, 0)
     table = header + _name(1, name) + attribute(2, _U32.pack(_OWNER))
     listed = [Message(f"table inet {name}", _NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, table)]
-    trace = [nfrules.constant(15, b"\1"), _meta_set(_META_NFTRACE, 15)]
+    trace = [expressions.constant(15, b"\1"), _meta_set(_META_NFTRACE, 15)]
     matches = list(_matches(signature))
     for hook, where in ((_PREROUTING, "prerouting"), (_OUTPUT, "output")):
         chain = Chain("inet", name, f"{where}-raw")
         listed.append(_base_chain(chain, hook, _BEFORE_RAW))
-        listed += [nfrules.rule_addition(chain, [*match, *trace]) for match in matches]
+        listed += [rules.rule_addition(chain, [*match, *trace]) for match in matches]
     if not tracked:
         return listed
     listed.append(_flows(name))
@@ -185,8 +186,8 @@ def _table(name: str, signature: Signature, *, tracked: bool) -> list[Message]:
     for hook, where in ((_PREROUTING, "prerouting"), (_OUTPUT, "output")):
         chain = Chain("inet", name, f"{where}-tracked")
         listed.append(_base_chain(chain, hook, _BEHIND_CONNTRACK))
-        listed += [nfrules.rule_addition(chain, [*match, load, nfrules.update("flows", 0)]) for match in matches]
-        listed.append(nfrules.rule_addition(chain, [load, nfrules.lookup("flows", 0), *trace]))
+        listed += [rules.rule_addition(chain, [*match, load, expressions.update("flows", 0)]) for match in matches]
+        listed.append(rules.rule_addition(chain, [load, expressions.lookup("flows", 0), *trace]))
     return listed
 
 
@@ -200,8 +201,8 @@ def _matches(signature: Signature) -> Iterator[Sequence[bytes]]:
 
 def _match(protocol: int, offset: int, pattern: Pattern) -> list[bytes]:
     return [
-        nfrules.protocol(0),
-        nfrules.equal(0, bytes([protocol])),
+        expressions.protocol(0),
+        expressions.equal(0, bytes([protocol])),
         _transport(offset, len(pattern.first), 0),
         _compare(_CMP_GTE, 0, pattern.first),
         _compare(_CMP_LTE, 0, pattern.last),

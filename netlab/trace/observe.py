@@ -18,8 +18,8 @@ from netlab.errors import UnsupportedError
 from netlab.lab.networks import Network, Networks
 from netlab.lab.taps import make_socket
 from netlab.net.addresses import VXLAN_PORT, packed
+from netlab.net.conntrack.events import Events
 from netlab.net.netlink import NetlinkError
-from netlab.net.nfconntrack import Events
 from netlab.trace import counters, rules
 from netlab.trace.nftrace import Pattern, Signature, Tracer
 from netlab.trace.probe import Result, Sender

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from collections.abc import Iterator, Mapping
+from socket import AF_INET, AF_INET6
 from typing import TypeVar
 
 import msgspec
@@ -22,9 +23,8 @@ from netlab.lab.components import proxy_config
 from netlab.lab.lab import Lab
 from netlab.lab.networks import Network, Networks
 from netlab.lab.spec import LabSpec
-from netlab.net import nfconntrack
 from netlab.net.addresses import Family
-from netlab.net.rtnl import AF_INET, AF_INET6
+from netlab.net.conntrack import entries as conntrack
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
 from netlab.proxy.plan import Plan
@@ -137,11 +137,11 @@ def flows_of(version: int, protocol: str, source_port: int) -> list[Flow]:
     """The conntrack entries of the current namespace with that original source port. Raises `NetlinkError`."""
     return [
         Flow(protocol, _ends(each.original), _ends(each.reply))
-        for each in nfconntrack.entries(AF_INET if version == 4 else AF_INET6)
+        for each in conntrack.entries(AF_INET if version == 4 else AF_INET6)
         if (each.protocol, each.original[1]) == (_NUMBERS[protocol], source_port)
     ]
 
 
-def _ends(tracked: nfconntrack.Ends) -> Ends:
+def _ends(tracked: conntrack.Ends) -> Ends:
     source, sport, destination, dport = tracked
     return Ends(address_text(source), sport, address_text(destination), dport)

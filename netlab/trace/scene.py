@@ -14,7 +14,7 @@ from netlab.api.resources import ENDPOINTSLICES, PODS, SERVICES
 from netlab.capture.taps import Tap
 from netlab.lab.networks import Network, Networks
 from netlab.lab.taps import tapped
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 
 
 class Scene(NamedTuple):

@@ -7,7 +7,7 @@ from fcntl import ioctl
 
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net.rtnl import Rtnetlink
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import errno
 from _blake2 import blake2s
 
-from netlab.net import nfrules
 from netlab.net.netlink import NetlinkError
+from netlab.net.nftables import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from netlab.net.netlink import Message
-    from netlab.net.nfelements import Nfnetlink
+    from netlab.net.nftables.socket import Nfnetlink
 
 _RECORD = "layout-"
 
@@ -37,6 +37,7 @@ def ensure(
     if _record(text, held) in chains:
         return
     from netlab.cni.plugins.nft import nft
+    from netlab.net.nftables import rules
 
     nft(environment, "-f", "-", text=text)
     chains, held = _look(kernel, table)
@@ -44,26 +45,26 @@ def ensure(
     family, name = table.split()
     for chain in chains:
         if chain.startswith(_RECORD) and chain != record:
-            _commit_unless(errno.ENOENT, kernel, nfrules.chain_deletion(nfrules.Chain(family, name, chain)))
+            _commit_unless(errno.ENOENT, kernel, rules.chain_deletion(rules.Chain(family, name, chain)))
     if record not in chains:
-        _commit_unless(errno.EEXIST, kernel, nfrules.chain_addition(nfrules.Chain(family, name, record)))
+        _commit_unless(errno.EEXIST, kernel, rules.chain_addition(rules.Chain(family, name, record)))
 
 
 def _look(kernel: Nfnetlink, table: str) -> tuple[Collection[str], bytes]:
     """The names of a table's chains, and a digest of what it does; neither if there is no such table."""
     family, name = table.split()
     try:
-        found = kernel.ask(nfrules.table_request(family, name))[0]
+        found = kernel.ask(dumps.table_request(family, name))[0]
     except NetlinkError as error:
         if error.errno == errno.ENOENT:
             return (), b""
         raise
-    chains = dict(nfrules.described_chains_of(kernel.ask(nfrules.chains_request(family)), name))
-    state = blake2s(b"%d" % nfrules.table_is_dormant(found))
+    chains = dict(dumps.described_chains_of(kernel.ask(dumps.chains_request(family)), name))
+    state = blake2s(b"%d" % dumps.table_is_dormant(found))
     for chain in sorted(chains):
         if not chain.startswith(_RECORD):
             state.update(b"%b\0%b\0" % (chain.encode(), chains[chain]))
-    for chain, expressions in nfrules.rules_of(kernel.ask(nfrules.rules_request(family, name)), name):
+    for chain, expressions in dumps.rules_of(kernel.ask(dumps.rules_request(family, name)), name):
         state.update(b"%b\0%b\0" % (chain.encode(), expressions))
     return chains, state.digest()
 

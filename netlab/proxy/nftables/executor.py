@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from netlab.net import nfrules
 from netlab.net.addresses import Family, of_family
 from netlab.net.netlink import Message, NetlinkError
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables import rules
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError, run_program
 from netlab.proxy.nftables import table
@@ -173,7 +173,7 @@ class NftablesExecutor:
         await filling.end()
 
     def _awaken(self, netlink: Nfnetlink) -> None:
-        netlink.commit([nfrules.awakening(self._layout.ip, TABLE)])
+        netlink.commit([rules.awakening(self._layout.ip, TABLE)])
         self.batches += 1
 
     async def _remember_layout(self) -> None:

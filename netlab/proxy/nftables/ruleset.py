@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from netlab.net.addresses import Family
-from netlab.net.nfelements import numbered
+from netlab.net.nftables.elements import numbered
 from netlab.proxy.nftables.layout import ADDRESS_FAMILY, NUMBERS, Layout
 from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, remember, sticky
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict

@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from netlab.net import nfrules
 from netlab.net.addresses import Family
+from netlab.net.nftables import expressions
 from netlab.proxy.nftables.layout import NFT_FAMILY, NUMBERS
 
 Expressions: TypeAlias = Sequence[bytes]
@@ -50,8 +50,11 @@ class Pick(NamedTuple):
         """The chain's rules."""
         ip = NFT_FAMILY[self.family]
         key, at_slot = _dialled(ip, self.prefix)
-        found = [nfrules.random(self.endpoints, at_slot), nfrules.lookup(f"{self.prefix}{self.which}endpoints", 0, 0)]
-        return [[*key, *found, nfrules.dnat(ip, 0, _registers(ip))]]
+        found = [
+            expressions.random(self.endpoints, at_slot),
+            expressions.lookup(f"{self.prefix}{self.which}endpoints", 0, 0),
+        ]
+        return [[*key, *found, expressions.dnat(ip, 0, _registers(ip))]]
 
     @property
     def texts(self) -> list[str]:
@@ -102,13 +105,13 @@ class Remember(NamedTuple):
         ip = NFT_FAMILY[self.family]
         port = _registers(ip)
         return [
-            [nfrules.source_address(ip, 0), nfrules.update(self.clients.name, 0)],
+            [expressions.source_address(ip, 0), expressions.update(self.clients.name, 0)],
             [
-                nfrules.protocol(0),
-                nfrules.equal(0, bytes([NUMBERS[self.protocol]])),
-                nfrules.constant(0, nfrules.packed_address(ip, self.address)),
-                nfrules.constant(port, self.port.to_bytes(2, "big")),
-                nfrules.dnat(ip, 0, port),
+                expressions.protocol(0),
+                expressions.equal(0, bytes([NUMBERS[self.protocol]])),
+                expressions.constant(0, expressions.packed_address(ip, self.address)),
+                expressions.constant(port, self.port.to_bytes(2, "big")),
+                expressions.dnat(ip, 0, port),
             ],
         ]
 
@@ -140,7 +143,7 @@ class Recall(NamedTuple):
         """The chain's rules."""
         ip = NFT_FAMILY[self.family]
         return [
-            [nfrules.source_address(ip, 0), nfrules.lookup(_clients_of(chain), 0), nfrules.goto(chain)]
+            [expressions.source_address(ip, 0), expressions.lookup(_clients_of(chain), 0), expressions.goto(chain)]
             for chain in self.endpoint_chains
         ]
 
@@ -173,10 +176,10 @@ class Sticky(NamedTuple):
         key, at_slot = _dialled(ip, self.prefix)
         choose = [
             *key,
-            nfrules.random(self.endpoints, at_slot),
-            nfrules.follow(f"{self.prefix}{self.which}sticky", 0),
+            expressions.random(self.endpoints, at_slot),
+            expressions.follow(f"{self.prefix}{self.which}sticky", 0),
         ]
-        return [*([nfrules.jump(chain)] for chain in self.recalls), choose]
+        return [*([expressions.jump(chain)] for chain in self.recalls), choose]
 
     @property
     def texts(self) -> list[str]:
@@ -221,8 +224,8 @@ def _registers(ip: str) -> int:
 def _dialled(ip: str, prefix: str) -> tuple[Expressions, int]:
     """Expressions that load a frontend's key into the first registers, and the next free register."""
     at = 0 if prefix else _registers(ip)
-    address = [] if prefix else [nfrules.destination_address(ip, 0)]
-    return [*address, nfrules.protocol(at), nfrules.destination_port(at + 1)], at + 2
+    address = [] if prefix else [expressions.destination_address(ip, 0)]
+    return [*address, expressions.protocol(at), expressions.destination_port(at + 1)], at + 2
 
 
 def _key(ip: str, prefix: str) -> str:

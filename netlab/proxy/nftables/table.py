@@ -7,11 +7,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from netlab.net import nfrules
 from netlab.net.netlink import Message, NetlinkError
-from netlab.net.nfelements import (
+from netlab.net.nftables import dumps, rules
+from netlab.net.nftables.elements import (
     Element,
-    Nfnetlink,
     Set,
     Verdict,
     addition,
@@ -22,6 +21,7 @@ from netlab.net.nfelements import (
     goto,
     numbered_addition,
 )
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.nftables.layout import TABLE, Layout
 from netlab.proxy.nftables.ruleset import Batch, Contents, Elements, EndpointList, Value
 from netlab.proxy.nftables.shapes import Shape
@@ -71,14 +71,14 @@ def read(netlink: Nfnetlink, layout: Layout, *, elements: bool = True) -> Found 
 
 def _read(netlink: Nfnetlink, layout: Layout, generation: int, *, elements: bool) -> Found:
     ip = layout.ip
-    (answer,) = netlink.ask(nfrules.table_request(ip, TABLE))
-    sets = frozenset(nfrules.sets_of(netlink.ask(nfrules.sets_request(ip, TABLE)), TABLE))
+    (answer,) = netlink.ask(dumps.table_request(ip, TABLE))
+    sets = frozenset(dumps.sets_of(netlink.ask(dumps.sets_request(ip, TABLE)), TABLE))
     found: Elements = {}
     for name in layout.schemas().keys() & sets if elements else ():
         dumped = netlink.dump(Set(ip, TABLE, name))
         if dumped:
             found[name] = _values(dumped)
-    comment, dormant = nfrules.table_comment(answer), nfrules.table_is_dormant(answer)
+    comment, dormant = dumps.table_comment(answer), dumps.table_is_dormant(answer)
     return Found(generation, comment, _digests(netlink, ip), sets, found, dormant)
 
 
@@ -89,8 +89,8 @@ def read_layout(netlink: Nfnetlink, layout: Layout) -> Digests:
 
 
 def _digests(netlink: Nfnetlink, ip: str) -> Digests:
-    digests = dict.fromkeys(nfrules.chains_of(netlink.ask(nfrules.chains_request(ip)), TABLE), (0, ""))
-    for chain, expressions in nfrules.rules_of(netlink.ask(nfrules.rules_request(ip, TABLE)), TABLE):
+    digests = dict.fromkeys(dumps.chains_of(netlink.ask(dumps.chains_request(ip)), TABLE), (0, ""))
+    for chain, expressions in dumps.rules_of(netlink.ask(dumps.rules_request(ip, TABLE)), TABLE):
         count, digest = digests[chain]
         digests[chain] = (count + 1, hashlib.blake2s(digest.encode() + expressions).hexdigest())
     return digests
@@ -134,13 +134,11 @@ def messages(batch: Batch, layout: Layout) -> list[Message]:
     """The batch for the kernel: objects are made before their uses, and uses removed before the objects."""
     ip = layout.ip
     schemas = layout.schemas()
-    listed = [
-        nfrules.client_set_addition(_set(ip, one.name), one.seconds, one.size) for one in batch.sets_come.values()
-    ]
-    listed += [nfrules.chain_addition(_chain(ip, name)) for name in batch.chains_come]
-    listed += [nfrules.rules_deletion(_chain(ip, name)) for name in batch.chains_mended]
+    listed = [rules.client_set_addition(_set(ip, one.name), one.seconds, one.size) for one in batch.sets_come.values()]
+    listed += [rules.chain_addition(_chain(ip, name)) for name in batch.chains_come]
+    listed += [rules.rules_deletion(_chain(ip, name)) for name in batch.chains_mended]
     for name, shape in (batch.chains_come | batch.chains_mended).items():
-        listed += [nfrules.rule_addition(_chain(ip, name), rule) for rule in shape.expressions]
+        listed += [rules.rule_addition(_chain(ip, name), rule) for rule in shape.expressions]
     for name, gone in batch.gone.items():
         if schemas[name].interval:
             listed += deletion(_set(ip, name), _range_elements(gone))
@@ -154,9 +152,9 @@ def messages(batch: Batch, layout: Layout) -> list[Message]:
     listed += _lists_addition(batch.lists_come, ip)
     # What leads to a chain goes before it: chains that choose an endpoint, those that recall clients, the endpoints'.
     last = sorted(batch.chains_gone, key=lambda name: name.startswith("recall-") + 2 * name.startswith("endpoint-"))
-    listed += [nfrules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
-    listed += [nfrules.chain_deletion(_chain(ip, name)) for name in last]
-    listed += [nfrules.set_deletion(_set(ip, name)) for name in batch.sets_gone]
+    listed += [rules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
+    listed += [rules.chain_deletion(_chain(ip, name)) for name in last]
+    listed += [rules.set_deletion(_set(ip, name)) for name in batch.sets_gone]
     return listed
 
 
@@ -258,5 +256,5 @@ def _set(ip: str, name: str) -> Set:
     return Set(ip, TABLE, name)
 
 
-def _chain(ip: str, name: str) -> nfrules.Chain:
-    return nfrules.Chain(ip, TABLE, name)
+def _chain(ip: str, name: str) -> rules.Chain:
+    return rules.Chain(ip, TABLE, name)

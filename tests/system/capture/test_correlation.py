@@ -15,7 +15,7 @@ from netlab.capture.correlate import Correlator, Journey, Sighting, Translation,
 from netlab.capture.engine import Engine
 from netlab.capture.headers import TCP, UDP, Flow, endpoint_text, swapped
 from netlab.net.addresses import Family, packed
-from netlab.net.nfconntrack import Events
+from netlab.net.conntrack.events import Events
 from tests.sandbox import isolated
 from tests.system.capture import cluster
 from tests.system.capture.cluster import BACKENDS, EXTERNAL, FAMILIES, NODES, PORT, SERVICE, TARGET_PORT

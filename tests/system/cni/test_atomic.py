@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 import pytest
@@ -22,8 +23,11 @@ import pytest
 from netlab.cni.plugins import answer as answering
 from netlab.cni.plugins import nft
 from netlab.cni.plugins.main.commands import HANDLERS
-from netlab.net.nfelements import Nfnetlink
-from netlab.net.rtnl import AF_INET, AF_INET6, IFF_PROMISC, IFF_UP, Rtnetlink
+from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.route.addresses import addresses_of
+from netlab.net.route.links import IFF_PROMISC, IFF_UP
+from netlab.net.route.routes import routes_of
+from netlab.net.route.socket import Rtnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import PLUGINS, inside, runtime, sandboxes
@@ -140,13 +144,13 @@ def _kernel() -> Any:
             sorted(
                 (names[it.index], it.packed, it.length)
                 for one in links
-                for it in kernel.addresses(one.index)
+                for it in addresses_of(kernel, one.index)
                 if it.packed[:2] != LINK_LOCAL
             ),
             sorted(
                 (names.get(route.index, ""), route.packed, route.length, route.table, route.gateway, route.type)
                 for family in (AF_INET, AF_INET6)
-                for route in kernel.routes(family)
+                for route in routes_of(kernel, family)
                 if route.table != RT_TABLE_LOCAL and route.packed[:2] != LINK_LOCAL
             ),
         )

@@ -25,8 +25,9 @@ from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.versions import VERSIONS
 from netlab.net.netlink import Message, NetlinkError
-from netlab.net.rtnl import Rtnetlink
-from netlab.net.tc import TrafficControl
+from netlab.net.route.addresses import addresses_of
+from netlab.net.route.socket import Rtnetlink
+from netlab.net.route.traffic_control import TrafficControl
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import GO_PLUGINS, PLUGINS, runtime, sandboxes
@@ -436,5 +437,5 @@ def test_the_device_is_marked_with_its_owner_and_has_no_address(tmp_path: Path) 
         kernel = Rtnetlink()
         (device,) = [link for link in kernel.links() if link.kind == "ifb"]
         assert (device.alias, device.mtu) == ("net/one/eth0", 1450)
-        assert kernel.addresses(device.index) == []
+        assert addresses_of(kernel, device.index) == []
         kernel.close()

@@ -17,8 +17,9 @@ from netlab.cni.runtime.chain import Runtime
 from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
-from netlab.net.rtnl import Link, Rtnetlink
+from netlab.net.route import links
+from netlab.net.route.links import Link
+from netlab.net.route.socket import Rtnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import inside, runtime, sandboxes
@@ -61,7 +62,7 @@ def test_without_ipam_it_is_layer_2_only(tmp_path: Path, ipam: dict[str, Any] | 
         subject.add(net, Attachment("two", two))
         for path, address in ((one, "192.0.2.1"), (two, "192.0.2.2")):
             with inside(path):
-                assert link("eth0").flags & rtnl.IFF_UP
+                assert link("eth0").flags & links.IFF_UP
                 pods.ip("address", "add", f"{address}/24", "dev", "eth0")
         assert pods.reaches(one, two, "192.0.2.2") == "192.0.2.1"
         subject.delete(net, Attachment("one", one))
@@ -86,7 +87,7 @@ def test_a_container_interface_that_is_to_stay_down(tmp_path: Path) -> None:
     with sandboxes(1) as (one,):
         works(net, runtime(tmp_path), one)
         with inside(one):
-            assert not link("eth0").flags & rtnl.IFF_UP
+            assert not link("eth0").flags & links.IFF_UP
 
 
 @isolated

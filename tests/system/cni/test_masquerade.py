@@ -17,7 +17,7 @@ from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_prefix
 from netlab.cni.spec.errors import CniError
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import NODE, OUTSIDE, addresses, runtime, sandboxes, version

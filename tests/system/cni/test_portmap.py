@@ -24,8 +24,8 @@ from netlab.cni.runtime.chain import Runtime
 from netlab.cni.runtime.configurations import NetworkList, parse_network
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net.conntrack import Conntrack
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.conntrack.flows import Conntrack
+from netlab.net.nftables.socket import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import GO_PLUGINS, inside, sandboxes

@@ -13,7 +13,7 @@ import pytest
 from netlab.cni.plugins import repair
 from netlab.cni.runtime.attachments import Attachment
 from netlab.cni.runtime.configurations import NetworkList, parse_network
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 from tests.sandbox import isolated
 from tests.system.cni import pods
 from tests.system.cni.pods import NODE, OUTSIDE, sandboxes

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from netlab.net.netlink import NetlinkError
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError
 from netlab.proxy.nftables.executor import layout_of

@@ -9,7 +9,7 @@ import pytest
 
 from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.kernel import ProgramError
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from netlab.api.progress import Progress
-from netlab.net.conntrack import Conntrack
+from netlab.net.conntrack.flows import Conntrack
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.kernel import generation
 from netlab.proxy.run import Proxy

@@ -6,7 +6,7 @@ from typing import Any
 
 from netlab.lab.networks import Network
 from netlab.lab.taps import Look, taps
-from netlab.net.rtnl import IFF_UP, Link
+from netlab.net.route.links import IFF_UP, Link
 
 FABRIC, NODE = Network("fabric", "fabric"), Network("node-1", "node-1")
 POD = Network("node-1", "default/web", "uid_0")

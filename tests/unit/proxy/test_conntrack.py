@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from netlab.net import conntrack as kernel
-from netlab.net.conntrack import Flow
-from netlab.net.netlink import attribute, nested
+from netlab.net.conntrack.flows import Flow
+from netlab.net.netlink import NFGENMSG, attribute, nested
 from netlab.proxy.conntrack import Look, Served, criteria, few, packed_end
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Transaction, difference
 
@@ -38,7 +38,7 @@ def payload(*, sent_to: tuple[str, int], answers: tuple[str, int], zone: bool = 
     original = _tuple(v4, client, packed_end(*sent_to)) + (attribute(4, b"\0\1") if zone else b"")
     said = nested(kernel.TUPLE_ORIG, original) + nested(kernel.TUPLE_REPLY, _tuple(v4, packed_end(*answers), client))
     said += attribute(kernel.STATUS, bytes(4)) + attribute(12, b"abcd")
-    return kernel.HEADER.pack(2 if v4 else 10, 0, 0) + said
+    return NFGENMSG.pack(2 if v4 else 10, 0, 0) + said
 
 
 def _tuple(v4: bool, source: bytes, destination: bytes) -> bytes:

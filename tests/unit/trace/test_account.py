@@ -10,7 +10,7 @@ import pytest
 from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import ACK, ICMP, RST, SYN, TCP, UDP, Carrier, Headers
 from netlab.capture.taps import Tap
-from netlab.net.nfelements import Verdict as Said
+from netlab.net.nftables.elements import Verdict as Said
 from netlab.trace.account import Account
 from netlab.trace.model import Path, Verdict
 from netlab.trace.nftrace import Step

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from netlab.net.nfelements import Verdict as Said
+from netlab.net.nftables.elements import Verdict as Said
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target
 from netlab.trace.nftrace import Pattern, Signature, Step, decode
 from netlab.trace.rules import Decision, Kind, decisions, passages

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 
 from netlab.cni.plugins.bandwidth.config import UNCHAINED, Config, device_name
-from netlab.net.rtnl import Rtnetlink, link_deletion
+from netlab.net.route import links
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def delete(request: Request) -> None:
     with Rtnetlink() as kernel:
         device = kernel.link(device_name(request))
         if device is not None and device.kind == "ifb" and device.alias == request.owner:
-            kernel.send(link_deletion(device.name), tolerate=errno.ENODEV)  # another DEL got there first
+            kernel.send(links.deletion(device.name), tolerate=errno.ENODEV)  # another DEL got there first
 
 
 def _rest(request: Request) -> None:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.request import Request
     from netlab.cni.spec.codec import Object
-    from netlab.net.tc import Shape, Subnet
+    from netlab.net.route.traffic_control import Shape, Subnet
 
 UNCHAINED = "missing; this plugin must follow another one in a chain"
 _KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst", "unshapedSubnets", "shapedSubnets")
@@ -66,7 +66,7 @@ def _shape(entry: Object, direction: str, path: str, subnets: list[Subnet], *, o
         )
     if not rate:
         return None
-    from netlab.net.tc import Shape  # most pods have no limits
+    from netlab.net.route.traffic_control import Shape  # most pods have no limits
 
     # The kernel counts bytes; a rate of 0 would mean no limit.
     return Shape(max(rate // 8, 1), max(burst // 8, 1), subnets, only=only, source=direction == "ingress")

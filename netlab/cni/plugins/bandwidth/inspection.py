@@ -9,8 +9,10 @@ from netlab.cni.plugins.bandwidth.config import UNCHAINED, Config, device_name
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
-from netlab.net.rtnl import IFF_UP, Link, Rtnetlink, link_deletion
-from netlab.net.tc import Shape, TrafficControl
+from netlab.net.route import links
+from netlab.net.route.links import IFF_UP, Link
+from netlab.net.route.socket import Rtnetlink
+from netlab.net.route.traffic_control import Shape, TrafficControl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def collect_garbage(request: Request) -> None:
             if link.kind != "ifb" or not stale(link.alias):
                 continue
             try:
-                kernel.send(link_deletion(link.name), tolerate=errno.ENODEV)
+                kernel.send(links.deletion(link.name), tolerate=errno.ENODEV)
             except NetlinkError as error:
                 failures.append(str(error))
     if failures:

@@ -9,10 +9,10 @@ from netlab.cni.plugins.bandwidth.config import device_name
 from netlab.cni.plugins.container_netns import Entered, open_netns
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl, tc
 from netlab.net.netlink import Message, NetlinkError
-from netlab.net.rtnl import IFF_UP, Link
-from netlab.net.tc import Shape, TrafficControl
+from netlab.net.route import links, traffic_control
+from netlab.net.route.links import IFF_UP, Link
+from netlab.net.route.traffic_control import Shape, TrafficControl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ def existing(kernel: TrafficControl, name: str) -> Link:
 
 def limit_sending(kernel: TrafficControl, link: Link, shape: Shape, undo: list[Message]) -> None:
     """Limit what a link of the host sends, and add the reverse to `undo`. Raises `NetlinkError`."""
-    first, *others = tc.shaping(link.name, link.index, shape)
+    first, *others = traffic_control.shaping(link.name, link.index, shape)
     kernel.send(first)
-    undo.append(tc.shaping_removal(link.name, link.index))
+    undo.append(traffic_control.shaping_removal(link.name, link.index))
     kernel.send(*others)
 
 
@@ -87,21 +87,21 @@ def limit_receiving(
     """
     try:
         # One message: the kernel handles both before a signal can end this process. No device lacks an owner.
-        kernel.send(tc.ifb(device, link.mtu), rtnl.link_alias(device, owner))
+        kernel.send(links.ifb(device, link.mtu), links.alias(device, owner))
     except NetlinkError as error:
         if error.errno == errno.EEXIST:
             raise CniError(
                 errors.INVALID_ENVIRONMENT, f"link {device}: already limits {owner}; DEL it first"
             ) from error
-        undo.append(rtnl.link_deletion(device))
+        undo.append(links.deletion(device))
         raise
-    undo.append(rtnl.link_deletion(device))
+    undo.append(links.deletion(device))
     made = existing(kernel, device)
     limit_sending(kernel, made, shape, undo)
-    kernel.send(rtnl.no_ipv6_address(device, made.index), tolerate=errno.EAFNOSUPPORT)
-    kernel.send(rtnl.link_flags(device, made.index, IFF_UP))
-    first, *others = tc.redirection(link.name, link.index, made.index)
+    kernel.send(links.no_ipv6_address(device, made.index), tolerate=errno.EAFNOSUPPORT)
+    kernel.send(links.flags(device, made.index, IFF_UP))
+    first, *others = traffic_control.redirection(link.name, link.index, made.index)
     kernel.send(first)
-    undo.append(tc.redirection_removal(link.name, link.index))
+    undo.append(traffic_control.redirection_removal(link.name, link.index))
     kernel.send(*others)
     return made

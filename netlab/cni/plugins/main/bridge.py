@@ -10,13 +10,15 @@ from netlab.cni.plugins.main.mode import Mode
 from netlab.cni.plugins.main.veth import existing
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
-from netlab.net import rtnl
+from netlab.net.route import addresses, links
+from netlab.net.route.addresses import addresses_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
     from netlab.cni.spec.codec import Object
-    from netlab.net.rtnl import Link, Rtnetlink
+    from netlab.net.route.links import Link
+    from netlab.net.route.socket import Rtnetlink
 
 _NO_MAC = "00:00:00:00:00:00"
 
@@ -40,7 +42,7 @@ class Bridge(Mode):
         """The bridge goes if it was made by this ADD and has no port."""
         bridge = kernel.link(self.config.bridge) if self.made else None
         if bridge is not None and not any(link.master == bridge.index for link in kernel.links()):
-            kernel.send(rtnl.link_deletion(bridge.name), tolerate=errno.ENODEV)
+            kernel.send(links.deletion(bridge.name), tolerate=errno.ENODEV)
 
     def address(self, reserved: Object) -> Addressing:
         """Gateways are addresses of the bridge."""
@@ -52,10 +54,10 @@ class Bridge(Mode):
         """Set the port up. It only carries frames: with an address it would send discovery to all other ports."""
         if self.config.is_gateway:
             self._ensure_gateways(kernel, addressing)
-        messages = [rtnl.no_ipv6_address(host.name, host.index), rtnl.link_flags(host.name, host.index, rtnl.IFF_UP)]
+        messages = [links.no_ipv6_address(host.name, host.index), links.flags(host.name, host.index, links.IFF_UP)]
         if self.config.hairpin or self.config.isolated:
             messages.append(
-                rtnl.bridge_port(host.name, host.index, hairpin=self.config.hairpin, isolated=self.config.isolated)
+                links.bridge_port(host.name, host.index, hairpin=self.config.hairpin, isolated=self.config.isolated)
             )
         kernel.send(*messages, tolerate=errno.EAFNOSUPPORT)
 
@@ -65,7 +67,7 @@ class Bridge(Mode):
         bridge = existing(kernel, config.bridge)
         if bridge.kind != "bridge":
             raise errors.broken(f"link {bridge.name}", f"it is of kind {bridge.kind or 'none'!r}, not bridge")
-        if not bridge.flags & rtnl.IFF_UP:
+        if not bridge.flags & links.IFF_UP:
             raise errors.broken(f"link {bridge.name}", "down")
         if config.promiscuous and not bridge.promiscuity:
             raise errors.broken(f"link {bridge.name}", "it is not promiscuous")
@@ -81,7 +83,7 @@ class Bridge(Mode):
                 raise errors.broken(f"link {host.name}", f"its {name} is {'on' if found else 'off'}")
         if not config.is_gateway:
             return
-        present = {(item.packed, item.length) for item in kernel.addresses(bridge.index)}
+        present = {(item.packed, item.length) for item in addresses_of(kernel, bridge.index)}
         for gateway in filter(None, addressing.gateways):
             if (gateway.packed, gateway.length) not in present:
                 raise errors.broken(f"link {bridge.name}", f"missing address {gateway}")
@@ -101,20 +103,20 @@ class Bridge(Mode):
         if link is None:
             self.made = True  # even if the answer gets lost
             # EEXIST: another ADD got there first.
-            (self.made,) = kernel.send(rtnl.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST)
+            (self.made,) = kernel.send(links.bridge(config.bridge, _random_mac(), self.mtu), tolerate=errno.EEXIST)
             # Otherwise any container could redirect the node's packets with a router advertisement (CVE-2020-10749).
             sysctls.write_ipv6(f"conf/{config.bridge}/accept_ra", "0")
             link = existing(kernel, config.bridge)
         _must_be_bridge(link)
-        flags = rtnl.IFF_UP | (rtnl.IFF_PROMISC if config.promiscuous else 0)
+        flags = links.IFF_UP | (links.IFF_PROMISC if config.promiscuous else 0)
         if link.flags & flags != flags:
-            kernel.send(rtnl.link_flags(link.name, link.index, flags))
+            kernel.send(links.flags(link.name, link.index, flags))
         return link
 
     def _ensure_gateways(self, kernel: Rtnetlink, addressing: Addressing) -> None:
         """The gateways' addresses on the bridge, and forwarding of their families."""
         for gateway in filter(None, addressing.gateways):
-            message = rtnl.address(self.bridge.name, self.bridge.index, gateway.packed, gateway.length)
+            message = addresses.addition(self.bridge.name, self.bridge.index, gateway.packed, gateway.length)
             (added,) = kernel.send(message, tolerate=errno.EEXIST)
             if added and gateway.bits == 128:
                 # Before the first port gives it a carrier: while duplicate detection keeps the bridge's link-local
@@ -133,24 +135,26 @@ class Bridge(Mode):
         if self.bridge.mac == _NO_MAC:
             self.bridge.mac = _random_mac().hex(":")
         mac = bytes.fromhex(self.bridge.mac.replace(":", ""))
-        kernel.send(rtnl.link_address(self.bridge.name, self.bridge.index, mac))
+        kernel.send(links.hardware_address(self.bridge.name, self.bridge.index, mac))
 
     def _settle_other_addresses(self, kernel: Rtnetlink, gateway: Prefix) -> None:
         """Another address of the bridge in the gateway's subnet: forceAddress removes it; otherwise it is an error."""
         bridge = self.bridge
-        for other in kernel.addresses(bridge.index):
+        for other in addresses_of(kernel, bridge.index):
             number = int.from_bytes(other.packed, "big")
             if len(other.packed) * 8 != gateway.bits or other.packed == gateway.packed or number not in gateway:
                 continue
             if not self.config.force_address:
-                kernel.send(rtnl.address_deletion(bridge.name, bridge.index, gateway.packed, gateway.length))
+                kernel.send(addresses.deletion(bridge.name, bridge.index, gateway.packed, gateway.length))
                 raise errors.invalid_config(
                     f"bridge {bridge.name}: has {Prefix(number, other.length, gateway.bits)}, not {gateway};"
                     " remove that address or set forceAddress",
                 )
-            kernel.send(rtnl.address_deletion(bridge.name, bridge.index, other.packed, other.length))
+            kernel.send(addresses.deletion(bridge.name, bridge.index, other.packed, other.length))
         # With its subnet's first IPv4 address the kernel deletes the others of that subnet (promote_secondaries off).
-        kernel.send(rtnl.address(bridge.name, bridge.index, gateway.packed, gateway.length), tolerate=errno.EEXIST)
+        kernel.send(
+            addresses.addition(bridge.name, bridge.index, gateway.packed, gateway.length), tolerate=errno.EEXIST
+        )
 
 
 MODE = Bridge

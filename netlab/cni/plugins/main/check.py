@@ -9,6 +9,7 @@ plugin changed (a MAC address, an MTU) is in the result.
 from __future__ import annotations
 
 import os
+from _socket import AF_INET, AF_INET6
 
 from netlab.cni.plugins.container_netns import Entered, open_netns
 from netlab.cni.plugins.main import veth
@@ -19,14 +20,16 @@ from netlab.cni.plugins.nft import nft
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
-from netlab.net.rtnl import Rtnetlink
+from netlab.net.route import addresses, links, routes
+from netlab.net.route.addresses import addresses_of
+from netlab.net.route.routes import routes_of
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.request import Request
     from netlab.cni.spec.codec import Object
-    from netlab.net.rtnl import Link
+    from netlab.net.route.links import Link
 
 _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
@@ -90,29 +93,29 @@ def _of_result(result: Object, request: Request) -> tuple[Object, Addressing]:
 def _check_container(kernel: Rtnetlink, link: Link, interface: Object, config: Config, addressing: Addressing) -> None:
     if link.kind != "veth":
         raise errors.broken(f"link {link.name}", f"it is of kind {link.kind or 'none'!r}, not veth")
-    if bool(link.flags & rtnl.IFF_UP) != config.container_interface:
+    if bool(link.flags & links.IFF_UP) != config.container_interface:
         raise errors.broken(f"link {link.name}", "down" if config.container_interface else "up")
     if interface.get("mac") and interface["mac"].lower() != link.mac:
         raise errors.broken(f"link {link.name}", f"its address is {link.mac}, not {interface['mac']}")
     mtu = interface.get("mtu") or config.mtu
     if mtu and mtu != link.mtu:
         raise errors.broken(f"link {link.name}", f"its MTU is {link.mtu}, not {mtu}")
-    present = {(item.packed, item.length): item.flags for item in kernel.addresses(link.index)}
+    present = {(item.packed, item.length): item.flags for item in addresses_of(kernel, link.index)}
     for address in addressing.addresses:
         flags = present.get((address.packed, address.length))
         if flags is None:
             raise errors.broken(f"link {link.name}", f"missing address {address}")
-        if flags & rtnl.IFA_F_DADFAILED:
+        if flags & addresses.IFA_F_DADFAILED:
             raise errors.broken(f"link {link.name}", f"address {address} is also in use elsewhere")
-    for bits, family in ((32, rtnl.AF_INET), (128, rtnl.AF_INET6)):
+    for bits, family in ((32, AF_INET), (128, AF_INET6)):
         wanted = [route for route in addressing.routes if route.destination.bits == bits]
         if wanted:
-            found = kernel.routes(family)
+            found = routes_of(kernel, family)
             for route in wanted:
                 _check_route(route, found)
 
 
-def _check_route(wanted: Route, present: list[rtnl.Route]) -> None:
+def _check_route(wanted: Route, present: list[routes.Route]) -> None:
     table = wanted.numbers.get("table") or _RT_TABLE_MAIN
     to = (wanted.destination.packed, wanted.destination.length, table)
     found = [route for route in present if (route.packed, route.length, route.table) == to]
@@ -137,7 +140,7 @@ def _check_route(wanted: Route, present: list[rtnl.Route]) -> None:
 def _check_pair(host: Link, pod: Link, request: Request) -> None:
     if host.kind != "veth" or host.peer != pod.index or pod.peer != host.index:
         raise errors.broken(f"link {pod.name}", f"its other end is not {host.name}")
-    if not host.flags & rtnl.IFF_UP:
+    if not host.flags & links.IFF_UP:
         raise errors.broken(f"link {host.name}", "down")
     if host.alias != request.owner:
         raise errors.broken(f"link {host.name}", f"its alias is {host.alias!r}, not {request.owner!r}; GC goes by it")

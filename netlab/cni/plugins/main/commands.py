@@ -22,8 +22,8 @@ from netlab.cni.plugins.delegate import Delegate
 from netlab.cni.plugins.main import veth
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
-from netlab.net.rtnl import Rtnetlink
+from netlab.net.route import links
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from netlab.cni.plugins.main.owned_table import Table
     from netlab.cni.plugins.request import Handler, Request
     from netlab.cni.spec.codec import Object
-    from netlab.net.nfelements import Nfnetlink
+    from netlab.net.nftables.socket import Nfnetlink
 
 
 def add(request: Request) -> Object:
@@ -85,7 +85,7 @@ def _attach(kernel: Rtnetlink, request: Request, mode: Mode, netns: int, undo: l
     with Locked(shared=True):  # until it has a port, so that a failing ADD does not remove the bridge meanwhile
         shared = mode.prepare(kernel)
         host = veth.make(kernel, request, mode, netns, mac or addressing.mac())
-    undo.append(lambda: kernel.send(rtnl.link_deletion(host.name), tolerate=errno.ENODEV))
+    undo.append(lambda: kernel.send(links.deletion(host.name), tolerate=errno.ENODEV))
     mode.connect(kernel, host, addressing)
     pod, addressing.routes = configure(netns, request.ifname, config, addressing)
     for table, elements in mode.tables(request.owner, host, pod, addressing):
@@ -105,7 +105,7 @@ def _abandon(mode: Mode, kernel: Rtnetlink) -> None:
 
 def _remove(table: Table, owner: str) -> Nfnetlink:
     """Remove an owner's elements; the socket that did, still open."""
-    from netlab.net.nfelements import Nfnetlink
+    from netlab.net.nftables.socket import Nfnetlink
 
     kernel = Nfnetlink()
     table.remove(kernel, owner.__eq__)
@@ -158,7 +158,7 @@ def delete(request: Request) -> None:
 
 def _delete_link(name: str) -> None:
     with Rtnetlink() as kernel:
-        kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)
+        kernel.send(links.deletion(name), tolerate=errno.ENODEV)
 
 
 def _rest(request: Request) -> None:

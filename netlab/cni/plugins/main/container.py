@@ -7,13 +7,13 @@ import errno
 from netlab.cni.plugins.container_netns import Entered
 from netlab.cni.plugins.main import sysctls
 from netlab.cni.plugins.main.veth import existing
-from netlab.net import rtnl
+from netlab.net.route import addresses, links, routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing, Route
     from netlab.cni.plugins.main.config import Config
-    from netlab.net.rtnl import Link
+    from netlab.net.route.links import Link
 
 
 def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -> tuple[Link, list[Route]]:
@@ -33,16 +33,16 @@ def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -
                 sysctls.write(f"net/ipv6/conf/{ifname}/{key}", value)
         elif config.ipam.kind:
             # An unrequested address would still be heard: multicast to every other pod on the bridge.
-            kernel.send(rtnl.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
+            kernel.send(links.no_ipv6_address(ifname, link.index), tolerate=errno.EAFNOSUPPORT)
         messages = [
-            rtnl.link_flags(ifname, link.index, rtnl.IFF_UP),
+            links.flags(ifname, link.index, links.IFF_UP),
             *(
-                rtnl.address(ifname, link.index, item.packed, item.length, detect=config.detect_duplicates)
+                addresses.addition(ifname, link.index, item.packed, item.length, detect=config.detect_duplicates)
                 for item in addressing.addresses
             ),
         ]
-        routes = [
-            rtnl.route(
+        ways = [
+            routes.addition(
                 str(item.destination),
                 item.destination.packed,
                 item.destination.length,
@@ -52,7 +52,7 @@ def configure(netns: int, ifname: str, config: Config, addressing: Addressing) -
             )
             for item in addressing.routes
         ]
-        done = kernel.send(*messages, *routes, tolerate=errno.EEXIST)[len(messages) :]
+        done = kernel.send(*messages, *ways, tolerate=errno.EEXIST)[len(messages) :]
         if config.detect_duplicates and addressing.speaks_ipv6:
             from netlab.cni.plugins.main import duplicates
 

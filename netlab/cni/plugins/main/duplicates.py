@@ -7,11 +7,13 @@ import time
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import format_address
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
+from netlab.net.route import addresses
+from netlab.net.route.addresses import addresses_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.net.rtnl import Link, Rtnetlink
+    from netlab.net.route.links import Link
+    from netlab.net.route.socket import Rtnetlink
 
 _TIMEOUT = 10.0  # as in the Go plugin
 _INTERVAL = 0.02
@@ -22,11 +24,11 @@ def wait(kernel: Rtnetlink, link: Link) -> None:
     deadline = time.monotonic() + _TIMEOUT
     while True:
         tentative = ""
-        for address in kernel.addresses(link.index):
+        for address in addresses_of(kernel, link.index):
             text = format_address(int.from_bytes(address.packed, "big"), len(address.packed) * 8)
-            if address.flags & rtnl.IFA_F_DADFAILED:
+            if address.flags & addresses.IFA_F_DADFAILED:
                 raise CniError(errors.KERNEL_REFUSED, f"link {link.name}: address {text} is also in use elsewhere")
-            if address.flags & rtnl.IFA_F_TENTATIVE:
+            if address.flags & addresses.IFA_F_TENTATIVE:
                 tentative = text
         if not tentative:
             return

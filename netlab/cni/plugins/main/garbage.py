@@ -8,9 +8,9 @@ from netlab.cni.plugins.delegate import Delegate
 from netlab.cni.plugins.main import masquerade, spoofing
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
-from netlab.net.nfelements import Nfnetlink
-from netlab.net.rtnl import Rtnetlink
+from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.route import links
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,5 +51,5 @@ def _delete_links(stale: Callable[[str], bool], attempt: Callable[[Callable[[], 
     with Rtnetlink() as kernel:
         for link in kernel.links():
             if link.kind == "veth" and stale(link.alias):
-                deletion = rtnl.link_deletion(link.name)
+                deletion = links.deletion(link.name)
                 attempt(lambda deletion=deletion: kernel.send(deletion, tolerate=errno.ENODEV))  # type: ignore[misc]

@@ -8,7 +8,7 @@ of containers and networks.
 from __future__ import annotations
 
 from netlab.cni.plugins.main.owned_table import Table
-from netlab.net.nfelements import Element, Set
+from netlab.net.nftables.elements import Element, Set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

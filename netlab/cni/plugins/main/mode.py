@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from netlab.cni.plugins.main.config import Config
     from netlab.cni.plugins.main.owned_table import Elements, Table
     from netlab.cni.spec.codec import Object
-    from netlab.net.rtnl import Link, Rtnetlink
+    from netlab.net.route.links import Link
+    from netlab.net.route.socket import Rtnetlink
 
 
 class Mode:

@@ -11,15 +11,15 @@ import errno
 from netlab.cni.plugins import repair
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net import nfelements
 from netlab.net.netlink import NetlinkError
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables import elements
+from netlab.net.nftables.socket import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from netlab.net.nfelements import Element, Set
+    from netlab.net.nftables.elements import Element, Set
 
     Elements = dict[Set, list[Element]]
 
@@ -45,7 +45,7 @@ class Table:
 
         Existing elements for the same address are leftovers: IPAM gives an address to one container at a time.
         """
-        messages = [message for where, found in wanted.items() for message in nfelements.addition(where, found)]
+        messages = [message for where, found in wanted.items() for message in elements.addition(where, found)]
         with Nfnetlink() as kernel:
             for _ in range(_ATTEMPTS):
                 repair.ensure(kernel, environment, self.name, lambda _: self.text)

@@ -9,6 +9,7 @@ route only once, no address can be in use twice on a node, whichever network gav
 from __future__ import annotations
 
 import errno
+from _socket import AF_INET, AF_INET6
 
 from netlab.cni.plugins.main import sysctls
 from netlab.cni.plugins.main.addressing import Addressing, Route, add_default_routes, parse, text
@@ -16,13 +17,16 @@ from netlab.cni.plugins.main.mode import Mode
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
 from netlab.net.netlink import NetlinkError
+from netlab.net.route import addresses, links, routes
+from netlab.net.route.addresses import SCOPE_HOST, SCOPE_LINK, addresses_of
+from netlab.net.route.routes import routes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.spec.codec import Object
-    from netlab.net.rtnl import Link, Rtnetlink
+    from netlab.net.route.links import Link
+    from netlab.net.route.socket import Rtnetlink
 
 _GATEWAYS = {32: Prefix(0xA9FE0101, 32, 32), 128: Prefix(0xFE80 << 112 | 1, 64, 128)}
 
@@ -36,7 +40,7 @@ class Routed(Mode):
         addresses = [Prefix(address.address, address.bits, address.bits) for address, _ in ips]
         gateways: list[Prefix | None] = [_GATEWAYS[address.bits] for address in addresses]
         # To the gateway itself; IPv6's is a link-local address, to which every link has a route.
-        routes = [Route(_GATEWAYS[32], None, {"scope": rtnl.SCOPE_LINK})] if _GATEWAYS[32] in gateways else []
+        routes = [Route(_GATEWAYS[32], None, {"scope": SCOPE_LINK})] if _GATEWAYS[32] in gateways else []
         for route in given:
             if route.gateway and all(gateway is None or text(gateway) != text(route.gateway) for _, gateway in ips):
                 raise CniError(
@@ -53,8 +57,8 @@ class Routed(Mode):
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """Set the host's end up, with the gateways' addresses, and the route to each of the container's."""
         kernel.send(
-            rtnl.no_ipv6_address(host.name, host.index),  # only the gateway's is given, and without IPv6 none at all
-            rtnl.link_flags(host.name, host.index, rtnl.IFF_UP),
+            links.no_ipv6_address(host.name, host.index),  # only the gateway's is given, and without IPv6 none at all
+            links.flags(host.name, host.index, links.IFF_UP),
             tolerate=errno.EAFNOSUPPORT,
         )
         families = {address.bits for address in addressing.addresses}
@@ -66,19 +70,19 @@ class Routed(Mode):
         # be the address that the node is known by. (For IPv6 it prefers a global address anyway.)
         kernel.send(
             *(
-                rtnl.address(
+                addresses.addition(
                     host.name,
                     host.index,
                     _GATEWAYS[bits].packed,
                     _GATEWAYS[bits].length,
-                    scope=rtnl.SCOPE_HOST if bits == 32 else rtnl.SCOPE_LINK,
+                    scope=SCOPE_HOST if bits == 32 else SCOPE_LINK,
                 )
                 for bits in families
             )
         )
         for address in addressing.addresses:
             try:
-                kernel.send(rtnl.route(str(address), address.packed, address.length, host.index))
+                kernel.send(routes.addition(str(address), address.packed, address.length, host.index))
             except NetlinkError as error:
                 if error.errno != errno.EEXIST:
                     raise
@@ -90,7 +94,7 @@ class Routed(Mode):
 
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The host's end's addresses, the routes to the container's, and forwarding."""
-        present = {item.packed for item in kernel.addresses(host.index)}
+        present = {item.packed for item in addresses_of(kernel, host.index)}
         for address in addressing.addresses:
             gateway = _GATEWAYS[address.bits]
             if gateway.packed not in present:
@@ -98,7 +102,7 @@ class Routed(Mode):
             for name in (sysctls.forwarding(address.bits), _forwarding_of(host.name, address.bits)):
                 if sysctls.read(name) != "1":
                     raise errors.broken(f"sysctl {name}", "must be 1")
-            routes = kernel.routes(rtnl.AF_INET if address.bits == 32 else rtnl.AF_INET6)
+            routes = routes_of(kernel, AF_INET if address.bits == 32 else AF_INET6)
             if not any(
                 (route.packed, route.length, route.index, route.table)
                 == (address.packed, address.length, host.index, _MAIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netlab.cni.plugins.main.owned_table import Table
-from netlab.net.nfelements import Element, Set, concatenated
+from netlab.net.nftables.elements import Element, Set, concatenated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from _blake2 import blake2s
 
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
+from netlab.net.route import links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.mode import Mode
     from netlab.cni.plugins.request import Request
-    from netlab.net.rtnl import Link, Rtnetlink
+    from netlab.net.route.links import Link
+    from netlab.net.route.socket import Rtnetlink
 
 
 def host_name(request: Request) -> str:
@@ -31,13 +32,13 @@ def make(kernel: Rtnetlink, request: Request, mode: Mode, netns: int, mac: bytes
     try:
         # One datagram, which the kernel handles before a signal can end this process: no link lacks its mark.
         kernel.send(
-            rtnl.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
-            rtnl.link_alias(name, request.owner),
+            links.veth(name, mode.master, request.ifname, netns, mac, mode.mtu),
+            links.alias(name, request.owner),
         )
         return existing(kernel, name)
     except OSError as error:
         if error.errno != errno.EEXIST:
-            kernel.send(rtnl.link_deletion(name), tolerate=errno.ENODEV)  # made, and a later step failed
+            kernel.send(links.deletion(name), tolerate=errno.ENODEV)  # made, and a later step failed
             raise
         if kernel.link(name) is not None:
             raise attached_already(request) from error

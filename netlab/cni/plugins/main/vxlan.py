@@ -14,7 +14,7 @@ from netlab.cni.plugins.main.veth import existing
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
-from netlab.net import rtnl
+from netlab.net.route import addresses, links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from netlab.cni.plugins.main.addressing import Addressing
     from netlab.cni.plugins.main.config import Config
     from netlab.cni.spec.codec import Object
-    from netlab.net.rtnl import Link, Rtnetlink
+    from netlab.net.route.links import Link
+    from netlab.net.route.socket import Rtnetlink
 
 
 class Vxlan(Bridge):
@@ -44,7 +45,7 @@ class Vxlan(Bridge):
         self.tunnel.read_peers()
         device = kernel.link(self.tunnel.name)
         self.made_device = device is None
-        self.is_fresh = device is None or not device.flags & rtnl.IFF_UP or device.alias != self.tunnel.mark()
+        self.is_fresh = device is None or not device.flags & links.IFF_UP or device.alias != self.tunnel.mark()
         if device is None or self.is_fresh:
             device = self._ensure_device(kernel)
         self.device = device
@@ -54,7 +55,7 @@ class Vxlan(Bridge):
         """The device goes if it was made by this ADD, and no container is behind the bridge."""
         super().abandon(kernel)
         if self.made_device and kernel.link(self.config.bridge) is None:
-            kernel.send(rtnl.link_deletion(self.tunnel.name), tolerate=errno.ENODEV)
+            kernel.send(links.deletion(self.tunnel.name), tolerate=errno.ENODEV)
 
     def address(self, reserved: Object) -> Addressing:
         """Each node has a subnet of its own, whose first address is that of its VXLAN device."""
@@ -67,7 +68,7 @@ class Vxlan(Bridge):
     def connect(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The port of the bridge, and the device's address, by which other nodes' pods know this node."""
         messages = (
-            rtnl.address(self.device.name, self.device.index, address.packed, address.length)
+            addresses.addition(self.device.name, self.device.index, address.packed, address.length)
             for address in endpoints(addressing)
         )
         if any(kernel.send(*messages, tolerate=errno.EEXIST)) and not self.is_fresh:

@@ -9,7 +9,7 @@ from netlab.cni.plugins.portmap.plan import SETS, TABLE, container_addresses, wa
 from netlab.cni.plugins.portmap.ruleset import text
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

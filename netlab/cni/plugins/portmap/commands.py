@@ -19,7 +19,7 @@ from netlab.cni.plugins.portmap import localhost
 from netlab.cni.plugins.portmap.commit import commit
 from netlab.cni.plugins.portmap.config import UNCHAINED, Config
 from netlab.cni.plugins.portmap.plan import SETS, container_addresses, forwarded, wanted
-from netlab.net.nfelements import Nfnetlink
+from netlab.net.nftables.socket import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from netlab.cni.plugins.request import Handler, Request
     from netlab.cni.spec.codec import Object
-    from netlab.net.nfelements import Element, Set
+    from netlab.net.nftables.elements import Element, Set
 
 
 def add(request: Request) -> Object:

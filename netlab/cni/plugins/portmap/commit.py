@@ -10,7 +10,8 @@ from netlab.cni.plugins.portmap.ruleset import bits_of, text
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
-from netlab.net.nfelements import Nfnetlink, addition
+from netlab.net.nftables.elements import addition
+from netlab.net.nftables.socket import Nfnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from _socket import AF_INET, AF_INET6
 
-from netlab.net.conntrack import Conntrack
-from netlab.net.rtnl import Rtnetlink
+from netlab.net.conntrack.flows import Conntrack
+from netlab.net.route.addresses import addresses_of
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def forget(ports: Iterable[tuple[int, bytes, int]]) -> None:
     """
     kernel = Rtnetlink()
     try:
-        own = {address.packed for address in kernel.addresses(0)}
+        own = {address.packed for address in addresses_of(kernel, 0)}
     finally:
         kernel.close()
     with Conntrack() as conntrack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from netlab.cni.plugins.portmap.config import PATH, PROTOCOLS
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, parse_prefix
-from netlab.net.nfelements import Element, Set, concatenated, jump
+from netlab.net.nftables.elements import Element, Set, concatenated, jump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from netlab.cni.plugins.request import Request
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix, parse_prefix
 from netlab.cni.spec.errors import CniError
-from netlab.net.nfelements import jump
+from netlab.net.nftables.elements import jump
 
 GOOD: dict[str, Any] = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
 V4, V6 = parse_prefix("10.0.0.5/24"), parse_prefix("fd00::5/64")

@@ -1,4 +1,4 @@
-"""Raw rtnetlink for neighbours and forwarding entries, as netlab.net.rtnl has it for links and routes.
+"""Neighbours and forwarding entries: made and deleted.
 
 Constants are the kernel's (include/uapi/linux/neighbour.h).
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import socket
 from struct import Struct
 
-from netlab.net.netlink import NLM_F_CREATE, Message, attribute
-from netlab.net.rtnl import AF_BRIDGE, AF_INET, AF_INET6, NLM_F_REPLACE
+from netlab.net.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attribute
+from netlab.net.route import family_of
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _NDA_DST, _NDA_LLADDR = 1, 2
@@ -18,23 +18,23 @@ _NTF_SELF = 0x02
 _NEIGHBOUR = Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 
 
-def neighbour(address: str, mac: str, link: str, index: int) -> Message:
+def replacement(address: str, mac: str, link: str, index: int) -> Message:
     """A permanent ARP or NDP entry, in place of any other for the address."""
     packed = packed_address(address)
     return Message(
         f"neighbour {address} on {link}",
         _RTM_NEWNEIGH,
         NLM_F_CREATE | NLM_F_REPLACE,
-        _NEIGHBOUR.pack(_family(packed), index, _NUD_PERMANENT, 0, 0)
+        _NEIGHBOUR.pack(family_of(packed), index, _NUD_PERMANENT, 0, 0)
         + attribute(_NDA_DST, packed)
         + attribute(_NDA_LLADDR, _mac(mac)),
     )
 
 
-def neighbour_deletion(address: str, link: str, index: int) -> Message:
+def deletion(address: str, link: str, index: int) -> Message:
     """Remove an ARP or NDP entry."""
     packed = packed_address(address)
-    payload = _NEIGHBOUR.pack(_family(packed), index, 0, 0, 0) + attribute(_NDA_DST, packed)
+    payload = _NEIGHBOUR.pack(family_of(packed), index, 0, 0, 0) + attribute(_NDA_DST, packed)
     return Message(f"neighbour {address} on {link}", _RTM_DELNEIGH, 0, payload)
 
 
@@ -44,13 +44,13 @@ def forwarding(mac: str, endpoint: str, link: str, index: int) -> Message:
         f"forwarding entry {mac} on {link}",
         _RTM_NEWNEIGH,
         NLM_F_CREATE | NLM_F_REPLACE,
-        _NEIGHBOUR.pack(AF_BRIDGE, index, _NUD_PERMANENT, _NTF_SELF, 0) + _tunnel(mac, endpoint),
+        _NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_PERMANENT, _NTF_SELF, 0) + _tunnel(mac, endpoint),
     )
 
 
 def forwarding_deletion(mac: str, endpoint: str, link: str, index: int) -> Message:
     """Remove a forwarding entry of a VXLAN device."""
-    payload = _NEIGHBOUR.pack(AF_BRIDGE, index, 0, _NTF_SELF, 0) + _tunnel(mac, endpoint)
+    payload = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, 0, _NTF_SELF, 0) + _tunnel(mac, endpoint)
     return Message(f"forwarding entry {mac} on {link}", _RTM_DELNEIGH, 0, payload)
 
 
@@ -65,7 +65,3 @@ def _tunnel(mac: str, endpoint: str) -> bytes:
 
 def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
-
-
-def _family(packed: bytes) -> int:
-    return AF_INET if len(packed) == 4 else AF_INET6

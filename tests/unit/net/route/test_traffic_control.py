@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.net import tc
-from netlab.net.tc import Shape
+from netlab.net.route import traffic_control
+from netlab.net.route.traffic_control import Shape
 
 
 def matches(keys: bytes, header: bytes) -> bool:
@@ -47,8 +47,8 @@ def test_keys_match_exactly_the_addresses_of_the_subnet(case: tuple[tuple[bytes,
     source, destination = map(ipaddress.ip_address, packed)
     network = ipaddress.ip_network((ipaddress.ip_address(subnet[0]), subnet[1]), strict=False)
     packet = header(source, destination)
-    assert matches(tc.keys(subnet, source=True), packet) == (source in network)
-    assert matches(tc.keys(subnet, source=False), packet) == (destination in network)
+    assert matches(traffic_control.keys(subnet, source=True), packet) == (source in network)
+    assert matches(traffic_control.keys(subnet, source=False), packet) == (destination in network)
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_a_burst_is_told_as_the_time_it_takes(rate: int, burst: int, ticks: int)
 
 def test_one_class_whatever_the_number_of_subnets() -> None:
     subnets = [(bytes([10, number, 0, 0]), 16) for number in range(5)]
-    assert len(tc.shaping("veth", 7, Shape(1, 1))) == 3
-    assert len(tc.shaping("veth", 7, Shape(1, 1, subnets))) == 3 + 5
+    assert len(traffic_control.shaping("veth", 7, Shape(1, 1))) == 3
+    assert len(traffic_control.shaping("veth", 7, Shape(1, 1, subnets))) == 3 + 5

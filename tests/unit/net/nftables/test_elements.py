@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.net import nfelements
 from netlab.net.netlink import attributes
-from netlab.net.nfelements import Element, Set, Verdict, concatenated
+from netlab.net.nftables import elements
+from netlab.net.nftables.elements import Element, Set, Verdict, concatenated
 
 PORTS = Set("inet", "t", "ports")
 
 chains = st.text("abcdefgh-0123456789", min_size=1, max_size=31)
 verdicts = st.one_of(
-    st.sampled_from([nfelements.accept(), nfelements.drop()]),
-    st.builds(nfelements.jump, chains),
-    st.builds(nfelements.goto, chains),
+    st.sampled_from([elements.accept(), elements.drop()]),
+    st.builds(elements.jump, chains),
+    st.builds(elements.goto, chains),
 )
 keys = st.binary(min_size=1, max_size=48)
-elements = st.builds(
+made = st.builds(
     Element,
     keys,
     st.one_of(st.binary(max_size=48), verdicts),
@@ -36,33 +36,33 @@ def unpacked(payload: bytes) -> list[Element]:
     found = dict(attributes(payload, 4))
     assert found[1] == b"t\0"
     assert found[2] == b"ports\0"
-    return [nfelements._unpack(item) for _, item in attributes(found[3])]
+    return [elements._unpack(item) for _, item in attributes(found[3])]
 
 
-@given(st.lists(elements, min_size=1, max_size=5))
-def test_what_is_added_reads_back(given_elements: list[Element]) -> None:
-    (message,) = nfelements.addition(PORTS, given_elements)
-    assert unpacked(message.payload) == given_elements
+@given(st.lists(made, min_size=1, max_size=5))
+def test_what_is_added_reads_back(given_ones: list[Element]) -> None:
+    (message,) = elements.addition(PORTS, given_ones)
+    assert unpacked(message.payload) == given_ones
 
 
 def test_a_deletion_names_keys_alone() -> None:
-    (message,) = nfelements.deletion(PORTS, [Element(b"key1", b"data", "who", b"key2")])
+    (message,) = elements.deletion(PORTS, [Element(b"key1", b"data", "who", b"key2")])
     assert unpacked(message.payload) == [Element(b"key1", key_end=b"key2")]
 
 
 @pytest.mark.parametrize(("exclusive", "flags"), [(True, 0x600), (False, 0x400)])
 def test_flags_say_whether_an_element_may_be_there(exclusive: bool, flags: int) -> None:
-    (message,) = nfelements.addition(PORTS, [Element(b"key1")], exclusive=exclusive)
+    (message,) = elements.addition(PORTS, [Element(b"key1")], exclusive=exclusive)
     assert (message.kind, message.flags) == (10 << 8 | 12, flags)
 
 
 def test_no_elements_are_no_message() -> None:
-    assert nfelements.addition(PORTS, []) == []
+    assert elements.addition(PORTS, []) == []
 
 
 def test_a_list_longer_than_an_attribute_becomes_several_messages() -> None:
     many = [Element(struct.pack("!I", number), comment="c" * 127) for number in range(2000)]
-    messages = nfelements.addition(PORTS, many)
+    messages = elements.addition(PORTS, many)
     assert [element for message in messages for element in unpacked(message.payload)] == many
     assert len(messages) > 1
     for message in messages:
@@ -74,7 +74,7 @@ def test_the_parts_of_a_concatenation_fill_registers() -> None:
 
 
 def test_verdicts_are_values() -> None:
-    assert nfelements.jump("a") == Verdict(-3, "a") != nfelements.goto("a")
-    assert {nfelements.drop(), Verdict(0)} == {nfelements.drop()}
-    assert [repr(v) for v in (nfelements.accept(), nfelements.goto("x"))] == ["accept", "goto x"]
+    assert elements.jump("a") == Verdict(-3, "a") != elements.goto("a")
+    assert {elements.drop(), Verdict(0)} == {elements.drop()}
+    assert [repr(v) for v in (elements.accept(), elements.goto("x"))] == ["accept", "goto x"]
     assert repr(Element(b"\1", b"\2", "c", b"\3")) == "<01-03 'c': 02>"

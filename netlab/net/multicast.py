@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterable
 from typing import Self
 
-_NETLINK_NETFILTER = 12
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+from netlab.net.netlink import NETLINK_ADD_MEMBERSHIP, NETLINK_NETFILTER, SOL_NETLINK
+
 _SO_RCVBUFFORCE = 33
 _LARGEST = 1 << 16
 
@@ -25,14 +25,14 @@ class Notices:
         """`made` is a socket of family AF_NETLINK, type SOCK_RAW and protocol 12; it is closed with this."""
         self.lost = 0
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = made or socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+        self._socket = made or socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
         try:
             self._socket.setblocking(False)
             self._enlarge(room)
             # A socket without a port number gets nothing: it looks like the sender, the kernel, whose number is 0.
             self._socket.bind((0, 0))
             for group in groups:
-                self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
         except BaseException:
             self.close()
             raise

@@ -5,60 +5,43 @@ is elements; for those, a process and a parser each time are too slow (`nft -f` 
 elements), and `nft` cannot delete exactly what it has seen. Elements made here are listed like any other:
 
     elements = { tcp . 8080 comment "pods/c1/eth0" : 10.244.1.2 . 80 }
-
-Messages are built by pure functions and sent by `Nfnetlink` in one batch, which takes effect as a whole or not at all.
-Constants are the kernel's (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h) and libnftnl's (udata.h).
 """
 
 from __future__ import annotations
 
-from _socket import SO_SNDBUF, SOL_SOCKET, socket
 from _struct import Struct
 
 from netlab.net.netlink import (
-    NLM_F_ACK,
+    NFGENMSG,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
-    NLMSG_ERROR,
     Message,
-    Netlink,
-    NetlinkError,
     attribute,
     attributes,
     nested,
-    refusal,
+    string,
+    text,
 )
+from netlab.net.nftables import SUBSYSTEM, comment, header, packed_comment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-_NETLINK_NETFILTER = 12
-_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_BATCH_GENID = 1
-_NEWSETELEM, _GETSETELEM, _DELSETELEM, _NEWGEN, _GETGEN = (_SUBSYSTEM << 8 | kind for kind in (12, 13, 14, 15, 16))
+_NEWSETELEM, _GETSETELEM, _DELSETELEM = (SUBSYSTEM << 8 | kind for kind in (12, 13, 14))
 
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
 _ELEM_KEY, _ELEM_DATA, _ELEM_USERDATA, _ELEM_KEY_END = 1, 2, 6, 10
 _DATA_VALUE, _DATA_VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
-_GEN_ID = 1
-_UDATA_COMMENT = 0
 
-_FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}
-_HEADER = Struct("!BBH")  # nfgenmsg: family, version, resource
 _ATTRIBUTE = Struct("=HH")
-_U32 = Struct("!I")
 _S32 = Struct("!i")
 _NUMBER = Struct("=I")
 _LONGEST = 0xFFFF - 4
 """The most bytes in an attribute: its length has 16 bits."""
-_SO_SNDBUFFORCE = 32
-_ENOENT, _ERESTART, _EMSGSIZE = 2, 85, 90
-_ATTEMPTS = 100
 
 
 class Set:
@@ -263,11 +246,7 @@ def _message_list(where: Set, chunks: Iterable[bytes], kind: int, flags: int) ->
 
 
 def _address(where: Set) -> bytes:
-    return (
-        _HEADER.pack(_FAMILIES[where.family], 0, 0)
-        + attribute(_LIST_TABLE, where.table.encode() + b"\0")
-        + attribute(_LIST_SET, where.name.encode() + b"\0")
-    )
+    return header(where.family) + string(_LIST_TABLE, where.table) + string(_LIST_SET, where.name)
 
 
 def _chunks(packed: Iterable[bytes]) -> Iterator[bytes]:
@@ -290,13 +269,12 @@ def _pack(element: Element) -> bytes:
     if isinstance(element.data, Verdict):
         verdict = attribute(_VERDICT_CODE, _S32.pack(element.data.code))
         if element.data.chain:
-            verdict += attribute(_VERDICT_CHAIN, element.data.chain.encode() + b"\0")
+            verdict += string(_VERDICT_CHAIN, element.data.chain)
         packed += nested(_ELEM_DATA, nested(_DATA_VERDICT, verdict))
     elif element.data:
         packed += nested(_ELEM_DATA, attribute(_DATA_VALUE, element.data))
     if element.comment:
-        comment = element.comment.encode() + b"\0"
-        packed += attribute(_ELEM_USERDATA, bytes([_UDATA_COMMENT, len(comment)]) + comment)
+        packed += attribute(_ELEM_USERDATA, packed_comment(element.comment))
     return packed
 
 
@@ -306,16 +284,15 @@ def _unpack(payload: bytes) -> Element:
     for kind, value in attributes(found.get(_ELEM_DATA, b"")):
         if kind == _DATA_VERDICT:
             verdict = dict(attributes(value))
-            chain = verdict.get(_VERDICT_CHAIN, b"").rstrip(b"\0").decode()
-            data = Verdict(_S32.unpack(verdict[_VERDICT_CODE])[0], chain)
+            data = Verdict(_S32.unpack(verdict[_VERDICT_CODE])[0], text(verdict.get(_VERDICT_CHAIN, b"")))
         else:
             data = value
     return Element(
-        _value(found[_ELEM_KEY]), data, _comment(found.get(_ELEM_USERDATA, b"")), _value(found.get(_ELEM_KEY_END, b""))
+        _value(found[_ELEM_KEY]), data, comment(found.get(_ELEM_USERDATA, b"")), _value(found.get(_ELEM_KEY_END, b""))
     )
 
 
-def _unframe_all(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
+def unframed(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
     """Keys and data of the elements in a part of a dump: in one go if all are framed like the first."""
     if len(payload) < 4:
         return iter(())
@@ -337,120 +314,19 @@ def _value(payload: bytes) -> bytes:
     return dict(attributes(payload)).get(_DATA_VALUE, b"")
 
 
-def _comment(userdata: bytes) -> str:
-    offset = 0
-    while offset + 2 <= len(userdata):
-        kind, length = userdata[offset], userdata[offset + 1]
-        if kind == _UDATA_COMMENT:
-            return userdata[offset + 2 : offset + 2 + length].rstrip(b"\0").decode(errors="replace")
-        offset += 2 + length
-    return ""
+def dump(where: Set) -> Message:
+    """The request for all elements of a set: ENOENT if it does not exist. `parts` finds them in the answers."""
+    return Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
 
 
-class Nfnetlink(Netlink):
-    """A socket to nftables in the network namespace where it was opened. Every method raises `NetlinkError`."""
+def parts(answers: Iterable[bytes]) -> Iterator[bytes]:
+    """The elements in the answers to `dump`, many at a time."""
+    for answer in answers:
+        for kind, value in attributes(answer, NFGENMSG.size):
+            if kind == _LIST_ELEMENTS:
+                yield value
 
-    def __init__(self, made: socket | None = None) -> None:
-        super().__init__(_NETLINK_NETFILTER, made)
 
-    def generation(self) -> int:
-        """The number of the current ruleset: every batch, whoever sends it, raises it."""
-        (answer,) = self.ask(Message("nftables", _GETGEN, 0, _HEADER.pack(0, 0, 0)))
-        return int(_U32.unpack(dict(attributes(answer, _HEADER.size))[_GEN_ID])[0])
-
-    def elements(self, where: Set) -> list[Element]:
-        """All elements of a set: errno ENOENT if it does not exist."""
-        request = Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
-        return [
-            _unpack(item)
-            for answer in self.ask(request)
-            for kind, value in attributes(answer, _HEADER.size)
-            if kind == _LIST_ELEMENTS
-            for _, item in attributes(value)
-        ]
-
-    def dump(self, where: Set) -> dict[bytes, bytes | Verdict]:
-        """Keys and data (of ranges: the last keys) of all elements of a set: like `elements`, for very large sets."""
-        request = Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
-        found: dict[bytes, bytes | Verdict] = {}
-        for answer in self.ask(request):
-            for kind, value in attributes(answer, _HEADER.size):
-                if kind == _LIST_ELEMENTS:
-                    found.update(_unframe_all(value))
-        return found
-
-    def commit(self, messages: Sequence[Message], generation: int = 0) -> None:
-        """Apply all the messages or none; raises the first failure.
-
-        With a `generation`, only if that is still the current one, and otherwise with the errno ERESTART: a decision
-        based on certain elements is then applied to exactly those elements. EMSGSIZE: in a user namespace a batch has
-        at most twice net.core.wmem_max bytes (4 MiB on Linux 6.18, 208 KiB before).
-        """
-        if not messages:
-            return
-        first = self._sequence
-        last = first + len(messages)
-        self._sequence = last + 2
-        header = _HEADER.pack(0, 0, _SUBSYSTEM)
-        condition = attribute(_BATCH_GENID, _U32.pack(generation)) if generation else b""
-        batch = [Message("nftables", _BATCH_BEGIN, 0, header + condition).pack(first)]
-        for sequence, message in enumerate(messages, first + 1):
-            # Failures are reported for every message, success only for the last: acknowledgements of a long batch would
-            # overrun the socket's buffer.
-            batch.append(message.pack(sequence, NLM_F_ACK if sequence == last else 0))
-        batch.append(Message("nftables", _BATCH_END, 0, header).pack(last + 1))
-        self._send(b"".join(batch))
-        failure: NetlinkError | None = None
-        while True:
-            for kind, flags, sequence, payload in self._receive():
-                if kind != NLMSG_ERROR or not first <= sequence <= last:
-                    continue
-                subject = messages[max(sequence - first - 1, 0)].subject
-                failure = failure or refusal(flags, payload, subject)
-                # If a batch is refused as a whole, the answer refers to its beginning.
-                if sequence in {first, last}:
-                    if failure is not None:
-                        raise failure
-                    return
-
-    def remove(self, sets: Iterable[Set], unwanted: Callable[[Set, Element], bool]) -> list[tuple[Set, Element]]:
-        """Delete the `unwanted` elements of these sets, all or none; returns them.
-
-        The decision applies to the elements that were read: a key may belong to another element a moment later. A
-        missing set has no elements. ERESTART: something changed at each of many attempts.
-        """
-        attempts = _ATTEMPTS
-        while True:
-            attempts -= 1
-            generation = self.generation()
-            found = [(where, item) for where in sets for item in self._present(where) if unwanted(where, item)]
-            try:
-                self.commit([message for where, item in found for message in deletion(where, [item])], generation)
-            except NetlinkError as error:
-                if error.errno != _ERESTART or not attempts:
-                    raise
-            else:
-                return found
-
-    def _present(self, where: Set) -> list[Element]:
-        try:
-            return self.elements(where)
-        except NetlinkError as error:
-            if error.errno == _ENOENT:
-                return []
-            raise
-
-    def _send(self, data: bytes) -> None:
-        """Send the batch in one datagram, which must fit the socket's buffer."""
-        if len(data) > self._socket.getsockopt(SOL_SOCKET, SO_SNDBUF) // 2:
-            try:
-                self._socket.setsockopt(SOL_SOCKET, _SO_SNDBUFFORCE, len(data))
-            except PermissionError:  # in a user namespace, where net.core.wmem_max holds
-                self._socket.setsockopt(SOL_SOCKET, SO_SNDBUF, len(data))
-        try:
-            self._socket.send(data)
-        except OSError as error:
-            if error.errno != _EMSGSIZE:
-                raise
-            reason = f"a batch of {len(data)} bytes is longer than net.core.wmem_max allows; raise it, or commit less"
-            raise NetlinkError(_EMSGSIZE, reason, "nftables") from None
+def unpacked(part: bytes) -> list[Element]:
+    """The elements in a part of a dump."""
+    return [_unpack(item) for _, item in attributes(part)]

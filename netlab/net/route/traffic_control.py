@@ -1,7 +1,6 @@
-"""Raw traffic control: the few rtnetlink messages that shape a link's packets.
+"""Traffic control: what shapes a link's packets.
 
-pyroute2 would do, but importing it takes five times the budget of a whole CNI ADD; this module imports C modules only,
-as `netlab.net.rtnl` does, whose messages and socket it uses. Constants are the kernel's
+Constants are the kernel's
 (include/uapi/linux/pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h).
 
 A `Shape` is an HTB qdisc with a single class. A packet that no filter sends to the class, or past it, follows the
@@ -15,8 +14,18 @@ from _socket import AF_INET, AF_INET6, inet_ntop
 from _struct import Struct
 from sys import byteorder
 
-from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, attribute, attributes, nested
-from netlab.net.rtnl import Rtnetlink
+from netlab.net.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    Message,
+    attribute,
+    attributes,
+    nested,
+    string,
+    text,
+)
+from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +33,10 @@ if TYPE_CHECKING:
 
     Subnet = tuple[bytes, int]  # the address in network byte order, and the prefix's length
 
-_RTM_NEWLINK = 16
 _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
 _RTM_NEWTCLASS, _RTM_GETTCLASS = 40, 42
 _RTM_NEWTFILTER, _RTM_GETTFILTER = 44, 46
 
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 4, 13, 18, 1
 _TC_H_ROOT, _TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
 _INGRESS = 0xFFFF0000  # the handle ffff: that tc(8) gives it
 _ROOT = 0x00010000  # 1:
@@ -47,7 +54,6 @@ _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 # Filters with the same preference have the same protocol.
 _PREFERENCES = {_ETH_P_ALL: 1, _ETH_P_IPV6: 15, _ETH_P_IP: 16}
 
-_LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _TCMSG = Struct("=BxxxiIII")  # family, interface, handle, parent, info
 _U32, _U64 = Struct("=I"), Struct("=Q")
 _HTB_GLOBAL = Struct("=IIIII")  # tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
@@ -60,8 +66,6 @@ _MIRRED = Struct("=IIiiiiI")  # tc_mirred: index, capab, action, refcnt, bindcnt
 
 _TICK_NS = 64
 _U32_MAX = 0xFFFFFFFF
-_QUEUE_PACKETS = 1000
-"""For an ifb: HTB's direct queue is as long as its link's, by default 32 for an ifb and 1000 for a veth."""
 _QUEUE_SECONDS = 1 / 40
 _QUEUE_LEAST = 2 * 65536
 """Bytes: a GSO packet has up to 64 KiB, and a queue that never has room for one would let nothing pass."""
@@ -116,17 +120,6 @@ def keys(subnet: Subnet, *, source: bool) -> bytes:
         if any(mask[at : at + 4])
     )
     return packed or _ANY
-
-
-def ifb(name: str, mtu: int) -> Message:
-    """Make an intermediate functional block device, down: what is redirected to it goes on where it came from."""
-    described = (
-        attribute(_IFLA_IFNAME, name.encode() + b"\0")
-        + attribute(_IFLA_MTU, _U32.pack(mtu))
-        + attribute(_IFLA_TXQLEN, _U32.pack(_QUEUE_PACKETS))
-        + nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"ifb\0"))
-    )
-    return Message(f"ifb {name}", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _LINK.pack(0, 0, 0, 0, 0) + described)
 
 
 def shaping(link: str, index: int, shape: Shape) -> list[Message]:
@@ -226,7 +219,7 @@ class TrafficControl(Rtnetlink):
             if owner != index:  # a dump of qdiscs covers all links
                 continue
             found = dict(attributes(payload, _TCMSG.size))
-            kind_of = found[_TCA_KIND].rstrip(b"\0").decode()
+            kind_of = text(found[_TCA_KIND])
             # Filters' options hold attributes, as HTB's do; those of bfifo and others are skipped.
             options = found.get(_TCA_OPTIONS, b"") if kind_of in {"htb", "u32"} else b""
             yield (kind_of, handle), dict(attributes(options))
@@ -268,5 +261,5 @@ def _selector(packed: bytes) -> bytes:
 
 
 def _message(subject: str, kind: int, header: bytes, name: str, options: bytes) -> Message:
-    payload = header + attribute(_TCA_KIND, name.encode() + b"\0") + attribute(_TCA_OPTIONS, options)
+    payload = header + string(_TCA_KIND, name) + attribute(_TCA_OPTIONS, options)
     return Message(subject, kind, NLM_F_CREATE | NLM_F_EXCL, payload)

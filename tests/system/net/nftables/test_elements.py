@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from netlab.net import nfelements
 from netlab.net.netlink import Message, NetlinkError
-from netlab.net.nfelements import Element, Nfnetlink, Set, addition, concatenated, deletion
+from netlab.net.nftables import elements
+from netlab.net.nftables.elements import Element, Set, addition, concatenated, deletion
+from netlab.net.nftables.socket import Nfnetlink
 from tests import sandbox
 from tests.sandbox import isolated
 
@@ -77,7 +78,7 @@ def test_nft_lists_what_was_added() -> None:
 @isolated
 def test_ranges_with_verdicts() -> None:
     first, last = bytes.fromhex("fd00" + "00" * 14), bytes.fromhex("fd00" + "ff" * 14)
-    whole = Element(concatenated(first, port(1)), nfelements.jump("c"), "x" * 128, concatenated(last, port(9)))
+    whole = Element(concatenated(first, port(1)), elements.jump("c"), "x" * 128, concatenated(last, port(9)))
     with kernel() as subject:
         subject.commit(addition(SOURCES, [whole]))
         (((element), verdict),) = listed("sources")
@@ -85,7 +86,7 @@ def test_ranges_with_verdicts() -> None:
         assert element["elem"]["comment"] == "x" * 128
         assert verdict == {"jump": {"target": "c"}}
         assert subject.elements(SOURCES) == [whole]
-        inside = Element(whole.key, nfelements.drop(), key_end=whole.key)
+        inside = Element(whole.key, elements.drop(), key_end=whole.key)
         assert refused(subject, addition(SOURCES, [inside])).errno == errno.EEXIST
         subject.commit(deletion(SOURCES, [whole]))
         assert subject.elements(SOURCES) == []
@@ -104,7 +105,7 @@ REFUSALS = {
     "no such set": (addition(Set("inet", "t", "none"), [mapping(3)]), errno.ENOENT),
     "no such table": (addition(Set("ip", "t", "ports"), [mapping(3)]), errno.ENOENT),
     "no such chain": (
-        addition(SOURCES, [Element(bytes(20), nfelements.goto("none"), key_end=bytes(20))]),
+        addition(SOURCES, [Element(bytes(20), elements.goto("none"), key_end=bytes(20))]),
         errno.ENOENT,
     ),
     "nothing to delete": (deletion(PORTS, [mapping(3)]), errno.ENOENT),
@@ -223,10 +224,10 @@ def test_without_the_privilege_the_kernel_says_so() -> None:
 def test_many_elements_at_once_are_those_added_one_by_one() -> None:
     many = {concatenated(TCP, port(number)): concatenated(bytes([10, 0, 0, 5]), port(80)) for number in range(1, 3001)}
     with kernel() as subject:
-        subject.commit(nfelements.bulk_addition(PORTS, many))
+        subject.commit(elements.bulk_addition(PORTS, many))
         assert subject.dump(PORTS) == many
         assert {element.key: element.data for element in subject.elements(PORTS)} == many
-        subject.commit(nfelements.bulk_deletion(PORTS, many))
+        subject.commit(elements.bulk_deletion(PORTS, many))
         assert subject.dump(PORTS) == {}
 
 
@@ -234,9 +235,9 @@ def test_many_elements_at_once_are_those_added_one_by_one() -> None:
 def test_lists_of_elements_are_numbered_each_from_0() -> None:
     data = [concatenated(bytes([10, 0, number >> 8, number & 255]), port(80)) for number in range(1500)]
     lists = [(bytes([length & 255]) * 12, data[:length]) for length in (1, 1500, 3, 40)]
-    expected = {key + nfelements.numbered(at): each for key, listed in lists for at, each in enumerate(listed)}
+    expected = {key + elements.numbered(at): each for key, listed in lists for at, each in enumerate(listed)}
     with kernel() as subject:
-        subject.commit(nfelements.numbered_addition(LISTS, lists))
+        subject.commit(elements.numbered_addition(LISTS, lists))
         assert subject.dump(LISTS) == expected
 
 
@@ -246,8 +247,6 @@ def test_many_elements_of_several_kinds_read_back() -> None:
     with kernel() as subject:
         assert subject.dump(ADDRESSES) == dict.fromkeys([first[:15] + b"\1", first[:15] + b"\2"], b"")
         subject.commit(
-            addition(
-                SOURCES, [Element(concatenated(first, port(1)), nfelements.drop(), "", concatenated(last, port(1)))]
-            )
+            addition(SOURCES, [Element(concatenated(first, port(1)), elements.drop(), "", concatenated(last, port(1)))])
         )
         assert subject.dump(SOURCES) == {concatenated(first, port(1)): concatenated(last, port(1))}

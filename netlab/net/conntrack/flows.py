@@ -9,7 +9,25 @@ from __future__ import annotations
 
 from _struct import Struct
 
+from netlab.net.conntrack import (
+    DELETE,
+    GET,
+    IP_V4_DST,
+    IP_V4_SRC,
+    IP_V6_DST,
+    IP_V6_SRC,
+    PROTO_DST_PORT,
+    PROTO_NUM,
+    PROTO_SRC_PORT,
+    TUPLE_IP,
+    TUPLE_ORIG,
+    TUPLE_PROTO,
+    TUPLE_REPLY,
+    ZONE,
+)
 from netlab.net.netlink import (
+    NETLINK_NETFILTER,
+    NFGENMSG,
     NLM_F_ACK,
     NLM_F_DUMP,
     NLMSG_DONE,
@@ -25,14 +43,6 @@ from netlab.net.netlink import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs 12 ms
     from collections.abc import Iterator, Sequence
-
-NETLINK_NETFILTER = 12
-GET, DELETE = 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
-TUPLE_ORIG, TUPLE_REPLY, STATUS, ZONE = 1, 2, 3, 18
-TUPLE_IP, TUPLE_PROTO = 1, 2
-IP_V4_SRC, IP_V4_DST, IP_V6_SRC, IP_V6_DST = 1, 2, 3, 4
-PROTO_NUM, PROTO_SRC_PORT, PROTO_DST_PORT = 1, 2, 3
-HEADER = Struct("!BBH")  # nfgenmsg: family, version, resource
 
 _ID, _FILTER = 12, 25
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
@@ -64,7 +74,7 @@ class Flow:
             self.sent_to = payload[36:52] + payload[76:78]
             self.answers = payload[92:108] + payload[144:146]
         else:
-            found = dict(attributes(payload, HEADER.size))
+            found = dict(attributes(payload, NFGENMSG.size))
             ip, transport = _tuple(found[TUPLE_ORIG])
             self.sent_to = (ip.get(IP_V4_DST) or ip[IP_V6_DST]) + transport[PROTO_DST_PORT]
             ip, transport = _tuple(found[TUPLE_REPLY])
@@ -74,12 +84,12 @@ class Flow:
         """The message that deletes it."""
         identity = b""
         # With its id: another flow with the same addresses and ports may have taken its place.
-        for kind, value in attributes(self._payload, HEADER.size):
+        for kind, value in attributes(self._payload, NFGENMSG.size):
             if kind == TUPLE_ORIG:
                 identity += nested(TUPLE_ORIG, value)
             elif kind in (_ID, ZONE):
                 identity += attribute(kind, value)
-        return Message("UDP flow", DELETE, 0, HEADER.pack(self._payload[0], 0, 0) + identity)
+        return Message("UDP flow", DELETE, 0, NFGENMSG.pack(self._payload[0], 0, 0) + identity)
 
 
 def _tuple(value: bytes) -> tuple[dict[int, bytes], dict[int, bytes]]:
@@ -137,7 +147,7 @@ class Conntrack(Netlink):
                 reply |= _BY_IP_SRC
             payload += nested(TUPLE_REPLY, replied)
         criteria = attribute(_FILTER_ORIG_FLAGS, _U32.pack(orig)) + attribute(_FILTER_REPLY_FLAGS, _U32.pack(reply))
-        payload = HEADER.pack(family, 0, 0) + payload + nested(_FILTER, criteria)
+        payload = NFGENMSG.pack(family, 0, 0) + payload + nested(_FILTER, criteria)
         return self._parts(Message("UDP flows", GET, NLM_F_DUMP, payload))
 
     def _parts(self, request: Message) -> Iterator[list[bytes]]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from netlab.net.conntrack import Conntrack
-from netlab.net.nfconntrack import Entry, Event, Events, entries
+from netlab.net.conntrack.entries import Entry, entries
+from netlab.net.conntrack.events import Event, Events
+from netlab.net.conntrack.flows import Conntrack
 from tests.sandbox import isolated
 
 SERVICES = {"IPv4": ("10.96.0.10", "127.0.0.1"), "IPv6": ("fd00:10:96::a", "::1")}

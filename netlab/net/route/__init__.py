@@ -1,0 +1,12 @@
+"""Raw rtnetlink: links, addresses, routes, neighbours and traffic control.
+
+Messages are built by pure functions and sent by `socket.Rtnetlink`, several at once if they do not depend on each
+other's answers. Constants are the kernel's (include/uapi/linux/rtnetlink.h and what it includes).
+"""
+
+from _socket import AF_INET, AF_INET6
+
+
+def family_of(packed: bytes) -> int:
+    """The family of an address in network byte order."""
+    return AF_INET if len(packed) == 4 else AF_INET6

@@ -1,0 +1,190 @@
+"""Links: made, changed, deleted and read. Constants are the kernel's (include/uapi/linux/if_link.h)."""
+
+from __future__ import annotations
+
+from _socket import AF_BRIDGE, AF_INET6
+from _struct import Struct
+
+from netlab.net.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    Message,
+    attribute,
+    attributes,
+    nested,
+    number,
+    string,
+    text,
+    u32,
+)
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+IFF_UP, IFF_PROMISC = 0x1, 0x100
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 13, 18, 20, 26, 28
+_IFLA_EXT_MASK, _IFLA_PROMISCUITY, _IFLA_LINK_NETNSID = 29, 30, 37
+_RTEXT_FILTER_SKIP_STATS = 0x8
+_IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 5, 1
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+
+_LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_S32 = Struct("=i")
+
+_QUEUE_PACKETS = 1000
+"""For an ifb: HTB's direct queue is as long as its link's, by default 32 for an ifb and 1000 for a veth."""
+
+
+class Link:
+    """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware.
+
+    `peer` is the index of a veth's other end in its own namespace, whose number here is `peer_namespace` (None: this
+    one). `hairpin` and `isolated` are those of a bridge port; `promiscuity` counts who asked for it. What a link does
+    not have is 0, False or empty.
+    """
+
+    __slots__ = (
+        "alias",
+        "flags",
+        "hairpin",
+        "index",
+        "isolated",
+        "kind",
+        "mac",
+        "master",
+        "mtu",
+        "name",
+        "peer",
+        "peer_namespace",
+        "promiscuity",
+    )
+
+    def __init__(self, payload: bytes) -> None:
+        _, _, self.index, self.flags, _ = _LINK.unpack_from(payload)
+        found = dict(attributes(payload, _LINK.size))
+        info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
+        self.name = text(found[_IFLA_IFNAME])
+        self.mac = found.get(_IFLA_ADDRESS, b"").hex(":")
+        self.alias = text(found.get(_IFLA_IFALIAS, b""))
+        self.master, self.mtu, self.peer, self.promiscuity = (
+            number(found, kind) for kind in (_IFLA_MASTER, _IFLA_MTU, _IFLA_LINK, _IFLA_PROMISCUITY)
+        )
+        numbered = found.get(_IFLA_LINK_NETNSID)
+        self.peer_namespace: int | None = None if numbered is None else _S32.unpack(numbered)[0]
+        self.kind = text(info.get(_IFLA_INFO_KIND, b""))
+        port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
+        self.hairpin = port.get(_IFLA_BRPORT_MODE) == b"\1"
+        self.isolated = port.get(_IFLA_BRPORT_ISOLATED) == b"\1"
+
+
+def _link_attributes(name: str, mac: bytes, mtu: int) -> bytes:
+    attributes = string(_IFLA_IFNAME, name)
+    if mac:
+        attributes += attribute(_IFLA_ADDRESS, mac)
+    if mtu:
+        attributes += u32(_IFLA_MTU, mtu)
+    return attributes
+
+
+def bridge(name: str, mac: bytes, mtu: int = 0) -> Message:
+    """Make a bridge, up, with a MAC address of its own, so that it does not take its lowest port's."""
+    return Message(
+        f"bridge {name}",
+        _RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _LINK.pack(0, 0, 0, IFF_UP, IFF_UP)
+        + _link_attributes(name, mac, mtu)
+        + nested(_IFLA_LINKINFO, string(_IFLA_INFO_KIND, "bridge")),
+    )
+
+
+def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b"", mtu: int = 0) -> Message:
+    """Make a veth pair, down: `name` here, a port of the bridge `master` if not 0, and `peer` in that namespace."""
+    other = _LINK.pack(0, 0, 0, 0, 0) + _link_attributes(peer, peer_mac, mtu) + u32(_IFLA_NET_NS_FD, peer_netns)
+    info = string(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, nested(_VETH_INFO_PEER, other))
+    return Message(
+        f"veth {name}",
+        _RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _link_attributes(name, b"", mtu)
+        + (u32(_IFLA_MASTER, master) if master else b"")
+        + nested(_IFLA_LINKINFO, info),
+    )
+
+
+def ifb(name: str, mtu: int) -> Message:
+    """Make an intermediate functional block device, down: what is redirected to it goes on where it came from."""
+    return Message(
+        f"ifb {name}",
+        _RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _link_attributes(name, b"", mtu)
+        + u32(_IFLA_TXQLEN, _QUEUE_PACKETS)
+        + nested(_IFLA_LINKINFO, string(_IFLA_INFO_KIND, "ifb")),
+    )
+
+
+def flags(name: str, index: int, changed: int) -> Message:
+    """Set flags of a link, such as `IFF_UP`; other flags stay as they are."""
+    return Message(f"link {name}", _RTM_NEWLINK, 0, _LINK.pack(0, 0, index, changed, changed))
+
+
+def no_ipv6_address(name: str, index: int) -> Message:
+    """Stop a link from giving itself an IPv6 link-local address when it comes up (Linux 3.16).
+
+    The answer is EAFNOSUPPORT if IPv6 is disabled altogether.
+    """
+    mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
+    spec = nested(_IFLA_AF_SPEC, nested(AF_INET6, mode))
+    return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + spec)
+
+
+def hardware_address(name: str, index: int, mac: bytes) -> Message:
+    """Set a link's hardware address for good; a bridge's otherwise follows its ports (NET_ADDR_SET)."""
+    return Message(f"link {name}", _RTM_SETLINK, 0, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ADDRESS, mac))
+
+
+def alias(name: str, said: str) -> Message:
+    """Set a link's alias, at most 255 bytes, which `ip link` shows. Not possible in the message that creates a link."""
+    return Message(
+        f"link {name}",
+        _RTM_SETLINK,
+        0,
+        _LINK.pack(0, 0, 0, 0, 0) + string(_IFLA_IFNAME, name) + attribute(_IFLA_IFALIAS, said.encode()),
+    )
+
+
+def bridge_port(name: str, index: int, *, hairpin: bool = False, isolated: bool = False) -> Message:
+    """Set how a bridge treats a port.
+
+    `hairpin` lets it send a frame back out of the port it came in by: a pod that reaches itself through a Service.
+    `isolated` keeps frames away from every other isolated port (Linux 4.18).
+    """
+    options = attribute(_IFLA_BRPORT_MODE, bytes([hairpin])) + attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated]))
+    return Message(
+        f"bridge port {name}",
+        _RTM_SETLINK,
+        0,
+        _LINK.pack(AF_BRIDGE, 0, index, 0, 0) + nested(_IFLA_PROTINFO, options),
+    )
+
+
+def deletion(name: str) -> Message:
+    """Delete a link, and with a veth its peer."""
+    return Message(f"link {name}", _RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + string(_IFLA_IFNAME, name))
+
+
+def request(name: str) -> Message:
+    """The request for the link with that name: ENODEV if there is none."""
+    return Message(f"link {name}", _RTM_GETLINK, 0, _WITHOUT_STATISTICS + string(_IFLA_IFNAME, name))
+
+
+def dump() -> Message:
+    """The request for all links of a namespace."""
+    return Message("links", _RTM_GETLINK, NLM_F_DUMP, _WITHOUT_STATISTICS)
+
+
+_WITHOUT_STATISTICS = _LINK.pack(0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
