@@ -24,18 +24,19 @@ ROOMS = {
     "cni": set[str](),
     "cni.spec": set[str](),
     "cni.plugins": {"cni.spec", "net"},
-    "cni.runtime": {"cni", "cni.plugins", "cni.spec", "net"},
+    "cni.installation": {"cni.plugins", "cni.runtime", "cni.spec", "net"},
+    "cni.runtime": {"cni.plugins", "cni.spec", "net"},
     "proxy": {"api", "net"},
     "controlplane": {"api", "net"},
     "node": {"api", "cni.plugins", "cni.runtime", "machine", "net"},
-    "lab": {"api", "capture", "cni.plugins", "cni.runtime", "controlplane", "machine", "net", "node", "proxy"},
+    "lab": {"api", "capture", "cni.installation", "cni.plugins", "controlplane", "machine", "net", "node", "proxy"},
     "doctor": {"lab", "machine", "net"},
     "trace": {"api", "capture", "lab", "net", "proxy"},
     "scenario": {"api", "capture", "doctor", "lab", "machine", "net"},
     "report": {"capture", "lab", "net", "node", "scenario", "trace"},
     "cli": {
-        *("api", "capture", "cni.plugins", "cni.runtime", "cni.spec", "doctor", "lab", "machine", "net", "node"),
-        *("proxy", "report", "scenario", "trace"),
+        *("api", "capture", "cni.installation", "cni.plugins", "cni.runtime", "cni.spec", "doctor", "lab", "machine"),
+        *("net", "node", "proxy", "report", "scenario", "trace"),
     },
 }
 """Each room, and the rooms that it may import from."""
