@@ -249,6 +249,9 @@ ALL: tuple[Resource[Object], ...] = (
 SNAPSHOT = "/netlab/snapshot"
 """Not a resource: a GET there gives all objects as of one moment (netlab.api.server.snapshots)."""
 
+CREDENTIALS = "/netlab/credentials"
+"""Not a resource: a POST there issues an administrator's client certificate (netlab.api.server.issuing)."""
+
 PROGRESS = "/netlab/progress"
 """Not a resource: a POST there has the server tell all watches how far they are, and answers with the present
 resourceVersion."""

@@ -27,6 +27,8 @@ _COMMANDS = {
     "wait": ("wait", "Wait until objects are ready or gone, or until all nodes have caught up."),
     "get": ("objects", "Show objects."),
     "delete": ("objects", "Delete objects, by name or by manifest."),
+    "kubeconfig": ("kubectl", "Print a kubeconfig, by which any Kubernetes client reaches a lab."),
+    "kubectl": ("kubectl", "Run the kubectl on the PATH for a lab."),
     "exec": ("exec", "Run a command in a pod, on a node or in the outside world."),
     "shell": ("exec", "Open a shell in a pod, on a node or in the outside world."),
     "logs": ("logs", "Show what a pod's container printed."),

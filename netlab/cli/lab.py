@@ -28,6 +28,16 @@ from netlab.lab.lab import Lab, all_labs
     help="A lab.yaml: a document of kind Lab, and manifests to apply.",
 )
 @click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Merge the lab into this kubeconfig and make it the current context; `netlab down` takes it out again.",
+)
+@click.option(
+    "--api-address",
+    metavar="ADDRESS",
+    help="The address of this host at which the API listens, over TLS (127.0.0.1).",
+)
+@click.option(
     "--privileged/--no-privileged",
     default=None,
     help="Root only: do without a user namespace. Root of a node, and whoever gets out of a pod, is then root here.",
@@ -39,6 +49,8 @@ def up(
     proxy: str | None,
     families: str | None,
     file: Path | None,
+    kubeconfig: Path | None,
+    api_address: str | None,
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -48,13 +60,20 @@ def up(
     \b
     netlab up --nodes 2 --network routed --proxy iptables --dual-stack
     """
+    from netlab.lab import access
     from netlab.lab.spec import from_values, load
 
     values: dict[str, Any] = {}
     manifests: list[dict[str, Any]] = []
     if file is not None:
         values, manifests = load(file)
-    given = {"nodes": nodes, "network": network, "proxy": proxy, "families": families and families.split(",")}
+    given = {
+        "nodes": nodes,
+        "network": network,
+        "proxy": proxy,
+        "families": families and families.split(","),
+        "apiAddress": api_address,
+    }
     values |= {key: value for key, value in given.items() if value is not None}
     spec = from_values(values, str(file or "netlab up")) if values else None
     from netlab.doctor import require
@@ -63,9 +82,13 @@ def up(
     require(network=wanted.network, proxy=wanted.proxy)
     from netlab.lab.lifecycle import up as bring_up
 
+    if kubeconfig is not None:
+        access.require_writable(lab.paths, kubeconfig)
     progress = Progress()
     try:
         made = bring_up(lab, spec, progress, privileged=privileged)
+        if kubeconfig is not None:
+            access.write(lab.paths, access.kubeconfig(lab), kubeconfig)
         if manifests:
             from netlab.api.apply import apply
 

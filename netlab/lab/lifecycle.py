@@ -151,6 +151,10 @@ def down(lab: Lab) -> bool:
     except OSError as error:
         raise startup.explained(error, lab.paths.directory) from error
     _end(lab)
+    if os.path.lexists(lab.paths.kubeconfig):
+        from netlab.lab import access
+
+        access.remove(lab.paths)
     shutil.rmtree(lab.paths.directory, onerror=_raise_unless_gone)
     ids.give_back(lab.paths.directory)
     if "NETLAB_HOME" not in os.environ:

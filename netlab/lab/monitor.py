@@ -59,10 +59,17 @@ def main() -> None:
         process.record(paths.machine_pid, machine)
         guard.start(machine)
         spec = paths.read_spec()
+        from netlab.lab import relay
+
+        # Only now: the lab's processes descend from this one and must not have a socket of the host's network.
+        listener = relay.listen(spec.apiAddress, _remembered_port(paths))
+        files.replace(paths.api_port, f"{listener.getsockname()[1]}\n")
         _forget_nodes(paths, spec)
         _write_api_config(paths, spec)
         if range_of_ids is not None:
             ids.hand_over(paths.directory, range_of_ids)
+        owner = range_of_ids.first if range_of_ids is not None else os.geteuid()
+        relay.Relay(listener, paths.tls_socket, owner).start()
         _start_services(paths)
         os.write(ready, process.READY)
         os.close(ready)
@@ -139,10 +146,25 @@ def _take_ids(paths: LabPaths) -> IdRange | None:
 
 
 def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
-    files.replace(
-        paths.api_config,
-        json.dumps({"serviceCIDRs": spec.serviceCIDRs, "nodePortRange": "30000-32767"}),
-    )
+    configuration = {
+        "serviceCIDRs": spec.serviceCIDRs,
+        "nodePortRange": "30000-32767",
+        "secure": {
+            "directory": str(paths.pki),
+            "socket": str(paths.tls_socket),
+            "names": ["localhost", "127.0.0.1", "::1", spec.apiAddress],
+            "advertise": spec.fabric_addresses,
+        },
+    }
+    files.replace(paths.api_config, json.dumps(configuration))
+
+
+def _remembered_port(paths: LabPaths) -> int:
+    """The port of an earlier boot, so that kubeconfigs stay valid. The lab may have written anything there."""
+    try:
+        return int(paths.api_port.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _start_services(paths: LabPaths) -> None:

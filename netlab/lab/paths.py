@@ -32,7 +32,7 @@ CNI_DATA_DIR = Path("/run/netlab/cni")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _OWN = re.compile(
     r"(lab\.json|lock|monitor\.pid|machine\.pid|boot_id|components\.json|apiserver\.json|api\.sock|cluster\.db.*"
-    r"|monitor\.sock|ids|privileged|logs|machines|nodes|revisions)(\.new)?"
+    r"|monitor\.sock|ids|privileged|logs|machines|nodes|revisions|pki|tls\.sock|api-port|kubeconfig)(\.new)?"
 )
 """Names in a lab's directory."""
 
@@ -88,6 +88,26 @@ class LabPaths:
     def api_socket(self) -> Path:
         """The socket of the Kubernetes API."""
         return self.directory / "api.sock"
+
+    @property
+    def tls_socket(self) -> Path:
+        """The socket of the Kubernetes API over TLS: what comes to the host's loopback goes there."""
+        return self.directory / "tls.sock"
+
+    @property
+    def api_port(self) -> Path:
+        """The host's port at which the API is reached over TLS."""
+        return self.directory / "api-port"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Where `netlab up --kubeconfig` wrote the lab's kubeconfig: the path of a file."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def pki(self) -> Path:
+        """The certificate authority of the lab, and its keys."""
+        return self.directory / "pki"
 
     @property
     def guard(self) -> Path:

@@ -25,6 +25,7 @@ VXLAN_OVERHEAD = {"IPv4": 50, "IPv6": 70}
 
 _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
+_FABRIC_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.254", "IPv6": "2001:db8::fe"}
 _EXTERNAL_RANGE: dict[Family, str] = {"IPv4": "198.51.100.0/24", "IPv6": "2001:db8:ffff::/64"}
 _POD_CIDR: dict[Family, str] = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:10:244::/48"}
 _SERVICE_CIDR: dict[Family, str] = {"IPv4": "10.96.0.0/16", "IPv6": "fd00:10:96::/112"}
@@ -45,6 +46,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     serviceCIDRs: list[str] = []
     nodeCIDRMaskSizes: list[int] = []
     maxPods: int = 110
+    apiAddress: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]
@@ -78,6 +80,11 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return [_OUTSIDE_ADDRESS[family] for family in self.families]
 
     @property
+    def fabric_addresses(self) -> list[str]:
+        """The underlay addresses of the fabric, one per family: there the nodes reach the API server."""
+        return [_FABRIC_ADDRESS[family] for family in self.families]
+
+    @property
     def external_ranges(self) -> list[str]:
         """The ranges from which a Service may take externalIPs: the outside routes them to the nodes."""
         return [_EXTERNAL_RANGE[family] for family in self.families]
@@ -92,6 +99,10 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             raise UsageError(f"nodes: {self.nodes} is not between 1 and {MOST_NODES}")
         if self.families not in (["IPv4"], ["IPv6"], ["IPv4", "IPv6"], ["IPv6", "IPv4"]):
             raise UsageError(f"families: {self.families} is not one or both of IPv4 and IPv6, each once")
+        try:
+            ipaddress.ip_address(self.apiAddress)
+        except ValueError:
+            raise UsageError(f"apiAddress: {self.apiAddress!r} is no address such as 127.0.0.1") from None
         if not 1 <= self.maxPods <= 1000:
             raise UsageError(f"maxPods: {self.maxPods} is not between 1 and 1000")
         for field in ("podCIDRs", "serviceCIDRs", "nodeCIDRMaskSizes"):

@@ -68,7 +68,7 @@ class Topology:
     bridges: tuple[str, ...]
     wires: tuple[Wire, ...]
     addresses: tuple[tuple[str, str], ...]
-    """(machine, address/prefix), on its NODE_INTERFACE."""
+    """(machine, address/prefix), on its NODE_INTERFACE, or the FABRIC_BRIDGE of the fabric."""
     routes: tuple[Route, ...]
     sysctls: Mapping[str, Mapping[str, str]]
     """By machine."""
@@ -95,6 +95,7 @@ def plan(spec: LabSpec) -> Topology:
         nodes = [spec.node_addresses(number + 1)[index] for number in range(spec.nodes)]
         addresses += [(name, f"{address}/{prefix}") for name, address in zip(spec.node_names, nodes, strict=True)]
         addresses.append((OUTSIDE, f"{outside}/{prefix}"))
+        addresses.append((FABRIC, f"{spec.fabric_addresses[index]}/{prefix}"))
         routes += [Route(name, _DEFAULT[family], (outside,)) for name in spec.node_names]
         routes.append(Route(OUTSIDE, spec.external_ranges[index], tuple(nodes)))
     return Topology(
@@ -141,6 +142,9 @@ def build(topology: Topology, namespaces: Mapping[str, int]) -> None:
         for wire in topology.wires:
             links.ensure_veth(ip, wire.port, wire.interface, namespaces[wire.machine], UNDERLAY_MTU)
             links.ensure_up(ip, wire.port, master=wire.bridge)
+        for owner, address in topology.addresses:
+            if owner == FABRIC:
+                links.ensure_address(ip, FABRIC_BRIDGE, address)
     for machine in topology.machines:
         with entered(namespaces[machine]), IPRoute() as ip:
             for wire in topology.wires:

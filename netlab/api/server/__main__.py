@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
+import ipaddress
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,8 +26,10 @@ import uvloop
 from netlab.api.server import snapshots
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
+from netlab.api.server.authority import Authority
 from netlab.api.server.connection import protocol
 from netlab.api.server.registry import Registry
+from netlab.api.server.secure import SecureListener
 from netlab.api.server.store import Store, snapshot_of
 from netlab.api.server.watch import Hub
 from netlab.errors import ConflictError, NetlabError, UsageError
@@ -39,8 +44,32 @@ SNAPSHOT_SECONDS = 30.0
 LONGEST_SOCKET_PATH = 107
 """Bytes: sun_path of unix(7), less the zero that ends it."""
 
+SERVICE_NAMES = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
+"""The names of the Service by which pods reach the API."""
+
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+"""include/uapi/linux/in.h, in6.h."""
 
 log = logging.getLogger(__name__)
+
+
+class Secure(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """How the API is served over TLS."""
+
+    directory: str
+    """Of the certificate authority."""
+    socket: str
+    """A Unix socket."""
+    names: list[str]
+    """The names and addresses, besides those of the Service `kubernetes`, under which clients know the server."""
+    advertise: list[str] = []
+    """The addresses at which it listens too: the endpoints of the Service `kubernetes`."""
+    port: int = 6443
 
 
 class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -48,14 +77,31 @@ class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
     service_cidrs: list[str] = msgspec.field(name="serviceCIDRs")
     node_port_range: str = "30000-32767"
+    secure: Secure | None = None
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, but it ends the watches when it stops: it would wait for them for ever."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub, secure: _SecurePart | None) -> None:
         super().__init__(config)
         self._hub = hub
+        self._secure = secure
+        self._accepting: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._secure is not None:
+            for listener in self._secure.listeners:
+                accepting = SecureListener(listener, self._secure.context, self._make_protocol)
+                self._accepting.append(asyncio.create_task(accepting.run()))
+
+    def _make_protocol(self, ended: Callable[[], None]) -> asyncio.Protocol:
+        made = self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg]
+        made.ended = ended  # type: ignore[attr-defined]
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,6 +115,8 @@ class _Server(uvicorn.Server):
         # The watches wake only after uvicorn, in the same step, has stopped taking requests: a client whose watch ends
         # asks for it again at once.
         self._hub.close()
+        for task in self._accepting:
+            task.cancel()
         await super().shutdown(sockets)
 
 
@@ -95,25 +143,62 @@ def main() -> int:
 
 
 def _run(path: Path, database: Path, config: Path, guard: str | None) -> None:
-    ranges = _read_configuration(config)
+    configuration = _read_configuration(config)
+    ranges = Ranges.parse(configuration.service_cidrs, configuration.node_port_range)
     store = Store(database)
     try:
         registry = Registry(store, ranges)
-        with _listen(path) as listener:
-            uvloop.run(_serve(registry, listener, snapshot_of(database), guard))
+        with contextlib.ExitStack() as sockets:
+            secure = None
+            if configuration.secure is not None:
+                secure = _secure_part(configuration.secure, ranges, sockets)
+            # The last one: who finds it finds the others too.
+            listener = sockets.enter_context(_listen(path))
+            uvloop.run(_serve(registry, listener, secure, snapshot_of(database), guard))
         path.unlink(missing_ok=True)
     finally:
         store.close()
 
 
-def _read_configuration(path: Path) -> Ranges:
+def _read_configuration(path: Path) -> Configuration:
     try:
-        configuration = msgspec.json.decode(path.read_bytes(), type=Configuration)
+        return msgspec.json.decode(path.read_bytes(), type=Configuration)
     except OSError as error:
         raise UsageError(f"the API server's configuration {path} cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"the API server's configuration {path} is wrong: {error}") from None
-    return Ranges.parse(configuration.service_cidrs, configuration.node_port_range)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SecurePart:
+    authority: Authority
+    context: ssl.SSLContext
+    listeners: list[socket.socket]
+
+
+def _secure_part(secure: Secure, ranges: Ranges, sockets: contextlib.ExitStack) -> _SecurePart:
+    authority = Authority(Path(secure.directory))
+    names = [*SERVICE_NAMES, *ranges.first_addresses, *secure.advertise, *secure.names]
+    context = authority.server_context(list(dict.fromkeys(names)))
+    listeners = [sockets.enter_context(_listen(Path(secure.socket)))]
+    for address in secure.advertise:
+        listeners.append(sockets.enter_context(_listen_at(address, secure.port)))
+    return _SecurePart(authority, context, listeners)
+
+
+def _listen_at(address: str, port: int) -> socket.socket:
+    """A listening socket at an address that the lab's network may get only later."""
+    ipv6 = ipaddress.ip_address(address).version == 6
+    listener = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(*((socket.IPPROTO_IPV6, _IPV6_FREEBIND) if ipv6 else (socket.IPPROTO_IP, _IP_FREEBIND)), 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConflictError(f"the API cannot listen at {address} port {port}: {error.strerror or error}") from None
+    return listener
 
 
 def _listen(path: Path) -> socket.socket:
@@ -134,10 +219,12 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-async def _serve(registry: Registry, listener: socket.socket, snapshot: Path, guard: str | None) -> None:
+async def _serve(
+    registry: Registry, listener: socket.socket, secure: _SecurePart | None, snapshot: Path, guard: str | None
+) -> None:
     keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
     config = uvicorn.Config(
-        create_app(registry),
+        create_app(registry, secure.authority if secure is not None else None),
         loop="uvloop",
         http=protocol(guard),
         ws="none",
@@ -153,7 +240,7 @@ async def _serve(registry: Registry, listener: socket.socket, snapshot: Path, gu
         timeout_graceful_shutdown=2,
     )
     try:
-        await _Server(config, registry.store.hub).serve(sockets=[listener])
+        await _Server(config, registry.store.hub, secure).serve(sockets=[listener])
     finally:
         keeping.cancel()
 

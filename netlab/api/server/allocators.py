@@ -104,6 +104,11 @@ class Ranges:
         """The cluster's families, `IPv4` and `IPv6`, the primary first."""
         return tuple(f"IPv{network.version}" for network in self.service_cidrs)
 
+    @property
+    def first_addresses(self) -> list[str]:
+        """The address of the API's own Service in each range."""
+        return [str(network[1]) for network in self.service_cidrs]
+
     def network(self, family: str) -> Network:
         """The range of a family that the cluster has."""
         return self.service_cidrs[self.families.index(family)]

@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import ALL, PROGRESS, SNAPSHOT
-from netlab.api.server import discovery, lists, openapi, refusals, requests, responses, snapshots, streaming
+from netlab.api.server import discovery, issuing, lists, openapi, refusals, requests, responses, snapshots, streaming
+from netlab.api.server.authentication import Authentication
+from netlab.api.server.authority import Authority
 from netlab.api.server.negotiation import format_of_refusal, negotiate
 from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call, Target
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(registry: Registry) -> ASGIApp:
-    """The whole server as an ASGI application."""
+def create_app(registry: Registry, authority: Authority | None = None) -> ASGIApp:
+    """The whole server as an ASGI application; with an `authority`, it knows its callers by their credentials."""
 
     # Coroutines throughout: Starlette gives plain functions to a thread.
     def document(content: Callable[[], dict[str, Any]]) -> _Endpoint:
@@ -58,7 +60,7 @@ def create_app(registry: Registry) -> ASGIApp:
         return Response(b"".join(content), media_type="application/json-seq")
 
     api = _ResourceEndpoint(registry)
-    return Router(
+    router = Router(
         [
             Route("/api/{version}/{path:path}", api),
             Route("/apis/{group}/{version}/{path:path}", api),
@@ -69,6 +71,7 @@ def create_app(registry: Registry) -> ASGIApp:
             *_with_slash("/apis/{group}", group),
             *_with_slash("/version", document(discovery.version)),
             *openapi.routes(),
+            *(issuing.routes(authority) if authority is not None else ()),
             Route(SNAPSHOT, snapshot),
             Route(PROGRESS, progress, methods=["POST"]),
             *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")),
@@ -76,6 +79,7 @@ def create_app(registry: Registry) -> ASGIApp:
         default=_no_such_path,
         redirect_slashes=False,
     )
+    return Authentication(router, lambda _token: None) if authority is not None else router
 
 
 def _groups(names: Callable[[], dict[str, Any]], *, core: bool) -> _Endpoint:

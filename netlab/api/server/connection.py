@@ -6,10 +6,14 @@ import asyncio
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from netlab.api.meta_types import Status
+from netlab.api.server import identity
+from netlab.api.server.authentication import set_caller
+from netlab.api.server.identity import ANONYMOUS, OWNER
 from netlab.api.server.refusals import encoded
 from netlab.net.peers import Peer, why_refused
 
@@ -45,6 +49,9 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
         _timer: asyncio.TimerHandle | None = None
         _head = 0
         _complete = True
+        _user = ANONYMOUS
+        ended: Callable[[], None] | None = None
+        """Called when a connection over TLS has ended."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -55,6 +62,10 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
             self._wait(_SILENCE)
 
         def _admit(self) -> Status | None:
+            tls = self.transport.get_extra_info("ssl_object")
+            if tls is not None:
+                self._user = identity.of_certificate(tls) or ANONYMOUS
+                return None
             # uvloop's own object for it cannot be asked for options.
             with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as connection:
                 try:
@@ -69,6 +80,7 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
                 message = f"too many requests: one process may have {_MOST_OF_ONE} connections"
                 return Status(code=429, reason="TooManyRequests", message=message)
             self._pid = pid
+            self._user = OWNER
             held[pid] += 1
             silent[self] = pid
             return None
@@ -81,6 +93,9 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
                 if not held[self._pid]:
                     del held[self._pid]
                 self._pid = -1
+            if self.ended is not None:
+                self.ended()
+                self.ended = None
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -96,6 +111,7 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            set_caller(self.scope, self._user)
             self._complete = False
             self._wait(_PATIENCE)
 

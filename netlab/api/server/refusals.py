@@ -135,6 +135,16 @@ def bad_request(message: str) -> ApiError:
     return _refusal(400, "BadRequest", message)
 
 
+def unauthorized() -> ApiError:
+    """401: there are no credentials, or they are nobody's. It says no more, as upstream."""
+    return _refusal(401, "Unauthorized", "Unauthorized")
+
+
+def path_forbidden(user: str, verb: str, path: str) -> ApiError:
+    """403: this user may not do that with a path that names no resource."""
+    return _refusal(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', StatusDetails())
+
+
 def method_not_allowed(method: str, resource: Resource[Object]) -> ApiError:
     """405."""
     details = StatusDetails(group=resource.group, kind=resource.plural)

@@ -1,0 +1,250 @@
+"""The certificate authority of a cluster, and what it signs: certificates of X.509 and the tokens of service accounts.
+
+The `cryptography` package is loaded when something is to be signed or verified.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import ipaddress
+import os
+import ssl
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlab import files
+from netlab.errors import NetlabError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+CERTIFICATE, KEY, ACCOUNTS_KEY = "ca.crt", "ca.key", "sa.key"
+"""Files of the authority's directory: its certificate, its key, and the key that signs service accounts' tokens."""
+
+_LIFE = datetime.timedelta(days=3650)
+"""As kubeadm's authority. A lab does not live so long; nothing has to be renewed."""
+_SKEW = datetime.timedelta(hours=1)
+"""How much earlier a certificate is valid, for clients whose clock is behind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Signed:
+    """A certificate and its key, in PEM form."""
+
+    certificate: bytes
+    key: bytes = dataclasses.field(repr=False)
+
+
+class Authority:
+    """A certificate authority in a directory, made when it is first used."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises `NetlabError` when its files cannot be made or read."""
+        self._directory = directory
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            directory.chmod(0o700)  # the server's umask leaves no right to enter it
+            # The certificate is written last: where there is one, the keys are there too.
+            if not (directory / CERTIFICATE).exists():
+                self._make()
+            self.certificate = (directory / CERTIFICATE).read_bytes()
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from None
+
+    def issue_server(self, names: Sequence[str]) -> Signed:
+        """A certificate for a server with these names and addresses."""
+        from cryptography import x509
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        listed = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        return self._issue("kube-apiserver", (), ExtendedKeyUsageOID.SERVER_AUTH, listed)
+
+    def issue_client(self, user: str, groups: Sequence[str]) -> Signed:
+        """A certificate that names a user and its groups (CN and O)."""
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        return self._issue(user, groups, ExtendedKeyUsageOID.CLIENT_AUTH, None)
+
+    def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
+        """TLS for a server with these names, whose clients may present a certificate of this authority."""
+        signed = self.issue_server(names)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self.certificate.decode("ascii"))
+        context.verify_mode = ssl.CERT_OPTIONAL
+        # Every connection is verified anew: a session that is resumed would outlive its certificate.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
+        context.set_alpn_protocols(["http/1.1"])
+        # OpenSSL reads files; one in memory leaves the key on no disk.
+        memory = os.memfd_create("serving-certificate", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(memory, "wb", closefd=False) as file:
+                file.write(signed.certificate + signed.key)
+            context.load_cert_chain(f"/proc/self/fd/{memory}")
+        finally:
+            os.close(memory)
+        return context
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of a token: ES256, the two numbers one after the other (RFC 7518 section 3.4)."""
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+        from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        r, s = decode_dss_signature(self._accounts_key.sign(message, ECDSA(SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
+
+    def has_signed(self, message: bytes, signature: bytes) -> bool:
+        """Whether `sign` made this signature of a message."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+        from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        if len(signature) != 64:
+            return False
+        encoded = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
+        try:
+            self._accounts_key.public_key().verify(encoded, message, ECDSA(SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+    @cached_property
+    def key_id(self) -> str:
+        """The name of the key that signs tokens: the digest of its public half, as upstream derives it."""
+        from hashlib import sha256
+
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        public = self._accounts_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.urlsafe_b64encode(sha256(public).digest()).rstrip(b"=").decode()
+
+    @cached_property
+    def _accounts_key(self) -> EllipticCurvePrivateKey:
+        return self._read_key(ACCOUNTS_KEY)
+
+    def _read_key(self, name: str) -> EllipticCurvePrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        try:
+            key = load_pem_private_key((self._directory / name).read_bytes(), password=None)
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from None
+        except (ValueError, TypeError):
+            raise self._unusable(f"{name} is not a key in PEM form") from None
+        if not isinstance(key, EllipticCurvePrivateKey):
+            raise self._unusable(f"{name} is not a key of an elliptic curve")
+        return key
+
+    def _unusable(self, why: str) -> NetlabError:
+        return NetlabError(
+            f"the cluster's certificate authority in {self._directory} cannot be used: {why}; "
+            "remove the directory for a new one (its clients then need a new kubeconfig)"
+        )
+
+    def _make(self) -> None:
+        from cryptography import x509
+
+        key = _new_key()
+        subject = _name("kubernetes", ())
+        builder = _builder(subject, subject, key)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        files.replace(self._directory / KEY, _pem(key).decode("ascii"))
+        files.replace(self._directory / ACCOUNTS_KEY, _pem(_new_key()).decode("ascii"))
+        files.replace(self._directory / CERTIFICATE, _signed(builder, key).decode("ascii"))
+
+    def _issue(
+        self, user: str, groups: Sequence[str], usage: x509.ObjectIdentifier, names: x509.ExtensionType | None
+    ) -> Signed:
+        from cryptography import x509
+
+        try:
+            issuer = x509.load_pem_x509_certificate(self.certificate)
+        except ValueError:
+            raise self._unusable(f"{CERTIFICATE} is not a certificate in PEM form") from None
+        signer, key = self._read_key(KEY), _new_key()
+        builder = _builder(_name(user, groups), issuer.subject, key)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+        if names is not None:
+            builder = builder.add_extension(names, critical=False)
+        return Signed(_signed(builder, signer), _pem(key))
+
+
+def _new_key() -> EllipticCurvePrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _pem(key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _name(user: str, groups: Sequence[str]) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + _LIFE)
+    )
+
+
+def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    unused: dict[str, Any] = dict.fromkeys(
+        ("content_commitment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False
+    )
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        **unused,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
