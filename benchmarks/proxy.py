@@ -47,9 +47,9 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.nftables import table
-from netlab.proxy.nftables.executor import layout_of
-from netlab.proxy.nftables.ruleset import Batch, Contents, Ruleset
+from netlab.proxy.nftables.batch import Batch, Contents, messages, whole
+from netlab.proxy.nftables.elements import Ruleset
+from netlab.proxy.nftables.fixed import layout_of
 from netlab.proxy.objects import SERVICES as READ_SERVICES
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Frontend, NodeInfo, Target, difference
@@ -376,13 +376,13 @@ def raw_floor(services: bytes, slices: bytes) -> float:
     time.sleep(1)
     with Nfnetlink() as netlink:
         began = time.perf_counter()
-        netlink.commit(table.messages(Batch(come=contents.elements, chains_come=contents.chains), layout))
+        netlink.commit(messages(Batch(come=contents.elements, chains_come=contents.chains), layout))
         return time.perf_counter() - began
 
 
 def text_floor(services: bytes, slices: bytes) -> float:
     """Seconds for the same table by text."""
-    script = table.whole(layout_of("IPv4", config_of()), contents_of(services, slices))
+    script = whole(layout_of("IPv4", config_of()), contents_of(services, slices))
     began = time.perf_counter()
     subprocess.run(["nft", "-f", "-"], input=script, text=True, check=True)
     return time.perf_counter() - began

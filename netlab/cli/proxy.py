@@ -255,13 +255,13 @@ def cleanup(lab: Lab, node: str | None) -> None:
 
     A proxy that is still running makes its rules again.
     """
-    from netlab.proxy.run import cleanup as clean
+    from netlab.proxy.executor import cleanup as clean
 
     if node:
         _enter(lab, node)
     for mode in ("nftables", "iptables"):
         try:
-            asyncio.run(clean(mode, ("IPv4", "IPv6")))
+            clean(mode, ("IPv4", "IPv6"))
         except UnsupportedError as error:
             say(f"Warning: {mode}: {error}", err=True)
 

@@ -47,11 +47,11 @@ class FakeExecutor:
         self._clients: dict[tuple[str, str, Endpoint, str], float] = {}
         """When each client last connected to each endpoint of a Service's port with session affinity."""
 
-    async def replace(self, plan: Plan) -> None:
+    def replace(self, plan: Plan) -> None:
         """See Executor."""
-        await self.apply(difference(self.plan, plan))
+        self.apply(difference(self.plan, plan))
 
-    async def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> None:
         """See Executor."""
         for frontend, old, _ in transaction:
             assert self.plan.get(frontend) == old, f"{frontend} is not what the transaction starts from"
@@ -60,15 +60,15 @@ class FakeExecutor:
         known = {(t.service, f.protocol, e) for f, t in self.plan.items() for e in (*t.cluster, *t.local)}
         self._clients = {key: at for key, at in self._clients.items() if key[:3] in known}
 
-    async def assume(self, plan: Plan) -> None:
+    def assume(self, plan: Plan) -> None:
         """See Executor."""
         self.plan = dict(plan)
 
-    async def intact(self) -> bool:
+    def intact(self) -> bool:
         """See Executor."""
         return True
 
-    async def differences(self) -> list[str]:
+    def differences(self) -> list[str]:
         """See Executor."""
         return []
 

@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
-import struct
+import subprocess
 from collections.abc import Sequence
 
 from netlab.errors import NetlabError, UnsupportedError
+from netlab.net.nftables.socket import Nfnetlink
 
-_NETLINK_NETFILTER = 12
-_NFNL_SUBSYS_NFTABLES = 10
-_NFT_MSG_GETGEN = 16
-_NFTA_GEN_ID = 1
 FRESH_GENERATION = 1
 """The generation of a network namespace in which no rule was ever changed."""
-_NLM_F_REQUEST = 1
-_NLMSG_ERROR = 2
-_HEADERS = struct.Struct("=IHHII BBH")
-"""nlmsghdr and nfgenmsg (include/uapi/linux/netlink.h, nfnetlink.h)."""
-_ATTRIBUTE = struct.Struct("=HH")
-"""nlattr, whose header is in the host's byte order, and NFTA_GEN_ID, which is in the network's."""
 
 
 class ProgramError(NetlabError):
     """A program that changes the kernel's tables failed; none of its batch is in force."""
 
 
-async def run_program(argv: Sequence[str], text: str = "") -> str:
-    """Run a program with `text` as its input; returns its output.
+class Programs:
+    """Runs programs that change the kernel's tables, one at a time."""
 
-    Raises ProgramError with its complaint, UnsupportedError if it is not installed.
-    """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-    except FileNotFoundError:
-        raise UnsupportedError(f"{argv[0]} is not installed: install the package nftables or iptables") from None
-    try:
-        output, complaint = await process.communicate(text.encode())
-    except asyncio.CancelledError:
-        # The kernel applies a batch whole or not at all, so its sender may be killed at any moment.
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        said = " ".join(complaint.decode(errors="replace").split())[:500]
-        raise ProgramError(f"{' '.join(argv)} failed with status {process.returncode}: {said}")
-    return output.decode()
+    def __init__(self) -> None:
+        self._running: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def run(self, argv: Sequence[str], text: str = "") -> str:
+        """Run a program with `text` as its input; returns its output.
+
+        Raises ProgramError with its complaint, UnsupportedError if it is not installed.
+        """
+        pipe = subprocess.PIPE
+        try:
+            program = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
+        except FileNotFoundError:
+            raise UnsupportedError(f"{argv[0]} is not installed: install the package nftables or iptables") from None
+        with program:
+            self._running = program
+            if self._stopped:
+                program.kill()
+            output, complaint = program.communicate(text.encode())
+        if program.returncode != 0:
+            said = " ".join(complaint.decode(errors="replace").split())[:500]
+            raise ProgramError(f"{' '.join(argv)} failed with status {program.returncode}: {said}")
+        return output.decode()
+
+    def stop(self) -> None:
+        """End the program that is running in another thread, and run no more.
+
+        The kernel applies a batch whole or not at all, so its sender may be killed at any moment.
+        """
+        self._stopped = True
+        if self._running is not None:
+            self._running.kill()
 
 
 def generation() -> int:
@@ -59,16 +58,10 @@ def generation() -> int:
 
     iptables-nft changes it too. Raises UnsupportedError when the kernel has no nftables.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-        kind = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN
-        netlink.send(_HEADERS.pack(_HEADERS.size, kind, _NLM_F_REQUEST, 1, 0, socket.AF_UNSPEC, 0, 0))
-        answer = netlink.recv(8192)
-    if _HEADERS.unpack_from(answer)[1] == _NLMSG_ERROR:
-        reason = os.strerror(-struct.unpack_from("=i", answer, 16)[0])
-        raise UnsupportedError(f"the kernel does not answer nftables requests: {reason}; load the module nf_tables")
-    length, kind = _ATTRIBUTE.unpack_from(answer, _HEADERS.size)
-    start = _HEADERS.size + _ATTRIBUTE.size
-    if kind != _NFTA_GEN_ID:
-        raise UnsupportedError("the kernel's nftables generation has an unknown form; Linux 5.13 or newer is needed")
-    # The attribute's header is in the machine's byte order, nftables' own numbers are in the network's.
-    return int.from_bytes(answer[start : start + length - _ATTRIBUTE.size], "big")
+    try:
+        with Nfnetlink() as netlink:
+            return netlink.generation()
+    except OSError as error:
+        raise UnsupportedError(
+            f"the kernel does not answer nftables requests: {error.strerror}; load the module nf_tables"
+        ) from None

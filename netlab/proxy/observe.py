@@ -98,8 +98,8 @@ async def differences(client: Client, config: ProxyConfig) -> list[str]:
         lines = []
         for family in config.families:
             executor = executor_for(family, settled)
-            await executor.assume(plan_of(objects, settled, family))
-            lines += [f"{family}: {line}" for line in await executor.differences()]
+            await asyncio.to_thread(executor.assume, plan_of(objects, settled, family))
+            lines += [f"{family}: {line}" for line in await asyncio.to_thread(executor.differences)]
         if not lines:
             break
     return lines
@@ -118,7 +118,7 @@ async def explained(client: Client, config: ProxyConfig, packet: Packet) -> Expl
     settled = resolved(await with_ranges(client, config), objects.node)
     plan = plan_of(objects, settled, family)
     executor = executor_for(family, settled)
-    await executor.assume(plan)
+    await asyncio.to_thread(executor.assume, plan)
     found = explain(plan, settled, family, packet)
     frontend = next((each for each in plan if str(each) == found.frontend), None)
     rules = executor.explain(frontend) if frontend is not None else []

@@ -14,12 +14,13 @@ from netlab.net.addresses import Family
 from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.conntrack import Reconciler
-from netlab.proxy.executor import Filling, IptablesExecutor, executor_for
+from netlab.proxy.executor import Filling, executor_for
 from netlab.proxy.health import Health
+from netlab.proxy.iptables.executor import IptablesExecutor
 from netlab.proxy.kernel import ProgramError
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
-from netlab.proxy.plan import HealthCheck, NodeInfo
+from netlab.proxy.plan import HealthCheck, NodeInfo, Transaction
 from netlab.proxy.planner import Planned, plan_service
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Plane:
         self._executor = executor_for(family, config)
         self._book = Book()
         self._filling: Filling | None = None
+        self._sending: asyncio.Future[None] | None = None
+        """The part of it that the kernel works on."""
         self._began = 0.0
         """When that started, on the monotonic clock."""
         self.triggers: list[float] = []
@@ -81,17 +84,28 @@ class Plane:
             return False
         self._began = time.monotonic()
         with contextlib.suppress(ProgramError):  # `sync` will get the same error
-            self._filling = await self._executor.begin()
+            self._filling = await asyncio.to_thread(self._executor.begin)
         return self._filling is not None
 
     async def fill(self) -> None:
         """Apply what has been planned so far; a failure is logged, and repaired by `sync`."""
         if self._filling is not None:
             try:
-                await self._filling.add(self._book.take_changes())
+                await self._add(self._filling, self._book.take_changes())
             except ProgramError as error:
                 self._filling = None
                 self._failed(error)
+
+    async def _add(self, filling: Filling, transaction: Transaction) -> None:
+        for part in filling.parts(transaction):
+            await self._sent()
+            # Directly, not in a task: the kernel works on this part while the next one is planned and packed.
+            self._sending = asyncio.get_running_loop().run_in_executor(None, filling.send, part)
+
+    async def _sent(self) -> None:
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            await sending
 
     async def sync(self) -> bool:
         """Bring the kernel to the plan; returns whether it changed. A failure is logged; a later call repairs it."""
@@ -107,12 +121,15 @@ class Plane:
         began = self._began if filling else time.monotonic()
         try:
             if filling:
-                await filling.add(transaction)
-                await filling.end()
+                await self._add(filling, transaction)
+                await self._sent()
+                await asyncio.to_thread(filling.end)
             elif full:
-                await self._executor.replace(self._book.plan)
+                await asyncio.to_thread(self._executor.replace, self._book.plan)
+            elif len(transaction) <= self._executor.few:
+                self._executor.apply(transaction)
             else:
-                await self._executor.apply(transaction)
+                await asyncio.to_thread(self._executor.apply, transaction)
         except ProgramError as error:
             # None of the batch is in force, but it is no longer certain what the table holds: rebuild it.
             self._retry_at = now + self._config.retry_seconds if full else now
@@ -144,13 +161,18 @@ class Plane:
 
     async def check(self) -> bool:
         """Whether the kernel still holds the rules; if not, the next sync rebuilds them."""
-        if self.in_force and not await self._executor.intact():
+        if self.in_force and not await asyncio.to_thread(self._executor.intact):
             log.warning(
                 "%s rules: changed by another program; rebuilding them", self.family, extra=fields(family=self.family)
             )
             self.in_force = False
             self.queue()
         return self.in_force
+
+    def close(self) -> None:
+        """Stop; the kernel's tables stay as they are."""
+        self.flows.close()
+        self._executor.stop()
 
     def _failed(self, error: ProgramError) -> None:
         self._metrics.failed(self.family)

@@ -9,7 +9,7 @@ import functools
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from netlab.api import events
@@ -21,10 +21,9 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.api.progress import Progress, Work
 from netlab.api.resources import NODES
 from netlab.errors import UnsupportedError
-from netlab.net.addresses import Family
 from netlab.net.nftables.socket import Nfnetlink
-from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.executor import cleanup_iptables, cleanup_nftables
+from netlab.proxy.config import ProxyConfig
+from netlab.proxy.executor import cleanup
 from netlab.proxy.health import Health, ServiceHealth, health_handler, keep_serving, metrics_handler
 from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.logs import fields
@@ -35,8 +34,6 @@ from netlab.proxy.plan import HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
 from netlab.proxy.planner import node_info
 from netlab.proxy.ranges import ServiceRanges
-
-__all__ = ["ProxyConfig", "cleanup", "run"]
 
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 """On an EndpointSlice: when the pod or the Service changed that it was written for."""
@@ -140,21 +137,10 @@ async def _remove_other_mode(config: ProxyConfig) -> None:
     if generation() == FRESH_GENERATION:
         return
     try:
-        await cleanup("iptables" if config.mode == "nftables" else "nftables", ("IPv4", "IPv6"))
+        await asyncio.to_thread(cleanup, "iptables" if config.mode == "nftables" else "nftables", ("IPv4", "IPv6"))
     except (ProgramError, UnsupportedError) as error:
         # If its program is not installed, there are no rules of it.
         log.info("could not look for the other mode's rules: %s", error)
-
-
-async def cleanup(mode: Mode, families: Sequence[Family]) -> None:
-    """Remove what a kube-proxy in this mode made in this network namespace, if anything.
-
-    Raises ProgramError when the kernel refuses.
-    """
-    if mode == "nftables":
-        await cleanup_nftables(families)
-    else:
-        await cleanup_iptables(families)
 
 
 class Proxy:
@@ -274,7 +260,7 @@ class Proxy:
         """Start again with a configuration: the first sync takes over what is in force."""
         self._resolved = config
         for plane in self._planes:
-            plane.flows.close()
+            plane.close()
         self._planes = [Plane(family, config, self.metrics, self.health) for family in config.families]
         for plane in self._planes:
             plane.flows.node(self._node.addresses)
@@ -334,7 +320,7 @@ class Proxy:
         finally:
             self._service_health.close()
             for plane in self._planes:
-                plane.flows.close()
+                plane.close()
 
     async def _sync(self) -> None:
         before, made = self._netlink.generation(), self._batches()

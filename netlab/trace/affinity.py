@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netlab.capture.headers import address_text
-from netlab.net.addresses import Family, host_port
+from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.elements import Set
 from netlab.net.nftables.socket import Nfnetlink
-from netlab.proxy import iptables
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE
-from netlab.proxy.nftables.shapes import remember
+from netlab.proxy.iptables.chains import endpoint_chain
+from netlab.proxy.nftables.chains import remember
+from netlab.proxy.nftables.fixed import NFT_FAMILY, TABLE
 from netlab.proxy.plan import Plan
 from netlab.trace.state import Affinity
 
@@ -42,14 +42,9 @@ def sticky(config: ProxyConfig, plans: Mapping[Family, Plan]) -> list[Sticky]:
                     kept = remember(family, target.service, target.affinity_seconds, frontend.protocol, *endpoint[:2])
                     name = kept.clients.name
                 else:
-                    name = _recent(iptables.tables({frontend: target}, family, config)["nat"], *endpoint[:2])
+                    name = endpoint_chain(target.service, frontend.protocol, *endpoint[:2])
                 found.add(Sticky(target.service, frontend.protocol, family, endpoint.address, endpoint.port, name))
     return sorted(found)
-
-
-def _recent(chains: iptables.Chains, address: str, port: int) -> str:
-    end = f"--to-destination {host_port(address, port)}"
-    return next(name for name, rules in chains.items() if any(rule.endswith(end) for rule in rules))
 
 
 def remembered(mode: str, listed: Iterable[Sticky]) -> list[Affinity]:

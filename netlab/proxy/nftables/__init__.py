@@ -16,9 +16,10 @@ A list's rules are in about as many chains as each of these has rules, so that a
 Written for nft 1.0.1 or newer and Linux 5.13 or newer, as upstream's nftables mode. The tables are `ip kube-proxy` and
 `ip6 kube-proxy`, upstream's own names, so that two proxies cannot both be in force; no other table is read or changed.
 
-    layout    what is there whatever the Services are: text for `nft`
-    shapes    the chains and sets that come and go with Services
-    ruleset   a change of the plan -> a batch; pure
-    table     what the kernel has, and how it differs from the plan
-    executor  applies it
+    fixed       what is there whatever the Services are: text for `nft`
+    chains      the chains and sets that come and go with Services
+    elements    a change of the plan -> a batch; pure
+    batch       a batch -> messages, or text for `nft`; pure
+    comparison  what the kernel has, and how it differs from the plan
+    executor    applies it
 """

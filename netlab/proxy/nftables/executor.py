@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
-from netlab.net.addresses import Family, of_family
+from netlab.net.addresses import Family
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.nftables import rules
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.kernel import ProgramError, run_program
-from netlab.proxy.nftables import table
-from netlab.proxy.nftables.layout import NFT_FAMILY, TABLE, Layout
-from netlab.proxy.nftables.ruleset import Batch, Ruleset
+from netlab.proxy.kernel import ProgramError, Programs
+from netlab.proxy.nftables import comparison
+from netlab.proxy.nftables.batch import Batch, messages, whole
+from netlab.proxy.nftables.elements import Ruleset
+from netlab.proxy.nftables.fixed import NFT_FAMILY, TABLE, layout_of
 from netlab.proxy.plan import Change, Frontend, Plan, Target, Transaction, difference
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _READINGS = 5
 """How often to read a table until two readings agree, or the kernel accepts the difference."""
@@ -30,96 +28,111 @@ _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
 """The kernel's errors for a difference that does not fit the table."""
 _COMPARE_SHARE, _QUICK = 50, 0.1
 """Comparing elements may take at most one part in so many of the time, unless it takes less than this, in seconds."""
+_PART = 8_000
+"""How many endpoints to add at a time to a table that is not in force yet."""
 
 
 class NftablesExecutor:
-    """See netlab.proxy.executor.Executor. After a restart it updates the table that it finds."""
+    """See netlab.proxy.executor. After a restart it updates the table that it finds."""
+
+    few = 10
 
     def __init__(self, family: Family, config: ProxyConfig) -> None:
         self.family = family
         self.batches = 0
+        self._programs = Programs()
         self._layout = layout_of(family, config)
         self._ruleset = Ruleset(self._layout)
         self._plan: dict[Frontend, Target] = {}
-        self._digests: table.Digests = {}
+        self._digests: comparison.Digests = {}
         """Digests of the layout's chains, as they were made."""
         self._netlink: Nfnetlink | None = None
         self._compare_at = 0.0
 
-    async def begin(self) -> _Filling | None:
-        """See Executor."""
-        there = await self._call(lambda netlink: table.read(netlink, self._layout, elements=False))
-        return await self._begin() if there is None else None
+    # --- Something new, dormant until its end ----------------------------------------------------------------------
 
-    async def replace(self, plan: Plan) -> None:
+    def begin(self) -> NftablesExecutor | None:
+        """See Executor."""
+        if self._read(elements=False) is not None:
+            return None
+        self._begin()
+        return self
+
+    def parts(self, transaction: Transaction) -> Iterator[list[Message]]:
+        """See Filling."""
+        return (messages(self._take_on(part), self._layout) for part in _parts(transaction))
+
+    def send(self, part: Sequence[Message]) -> None:
+        """See Filling."""
+        with self._socket() as netlink:
+            self.batches += _commit_all(netlink, part)
+
+    def end(self) -> None:
+        """See Filling."""
+        self._send([rules.awakening(self._layout.ip, TABLE)])
+        self._remember_layout()
+
+    # --- What is in force ------------------------------------------------------------------------------------------
+
+    def replace(self, plan: Plan) -> None:
         """See Executor. Applies only the difference to an existing table of this layout; affinity is kept."""
-        self._plan = dict(plan)
         for _ in range(_READINGS):
-            found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
+            found = self._adopt(plan)
             if found is None:
-                await self._make(plan)
+                self._make(plan)
                 return
-            self._ruleset = Ruleset(self._layout)
-            self._ruleset.adopt(self._plan, found.elements, found.chains)
             contents = self._ruleset.contents(self._plan)
             if found.comment != self._layout.comment:
                 log.info("%s table %s had another layout: replaced", self.family, TABLE)
-                await self._script(table.whole(self._layout, contents))
-                await self._remember_layout()
+                self._script(whole(self._layout, contents))
+                self._remember_layout()
                 return
-            repair = table.repair(found, contents, self._layout, self._digests)
+            repair = comparison.repair(found, contents, self._layout, self._digests)
             if repair.layout:
-                await self._script(self._layout.script(dormant=found.dormant))
+                self._script(self._layout.script(dormant=found.dormant))
             try:
                 # The table must still be as it was read, unless the layout was repaired in between.
-                await self._commit(repair.batch, 0 if repair.layout else found.generation)
+                self._commit(repair.batch, 0 if repair.layout else found.generation)
             except ProgramError as error:
-                cause = getattr(error.__cause__, "errno", 0)
-                if cause == errno.EMSGSIZE:
+                if _number(error) == errno.EMSGSIZE:
                     # In a user namespace. Better no rules for a moment than some of them.
                     log.warning("%s rules: %s; rebuilding the table in parts", self.family, error)
-                    await self._script(_removal(self.family))
-                    await self._make(plan)
+                    self.remove()
+                    self._make(plan)
                     return
-                if cause in _CHANGED:
+                if _number(error) in _CHANGED:
                     log.info("%s rules changed while they were read: %s", self.family, error)
                     continue
                 raise
             if found.dormant:
-                await self._call(self._awaken)
-            await self._remember_layout()
+                self._send([rules.awakening(self._layout.ip, TABLE)])
+            self._remember_layout()
             return
         raise ProgramError(f"table {self._layout.ip} {TABLE} changes faster than it can be read")
 
-    async def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> None:
         """See Executor."""
-        await self._commit(self._take_on(transaction))
+        self._commit(self._take_on(transaction))
 
-    async def assume(self, plan: Plan) -> None:
+    def assume(self, plan: Plan) -> None:
         """See Executor. Endpoints keep their slots."""
-        self._plan = dict(plan)
-        found = await self._in_thread(lambda netlink: table.read(netlink, self._layout))
-        self._ruleset = Ruleset(self._layout)
-        if found is not None:
-            self._ruleset.adopt(self._plan, found.elements, found.chains)
-        else:
-            self._ruleset.adopt(self._plan, {})
+        self._adopt(plan)
 
-    async def intact(self) -> bool:
+    def intact(self) -> bool:
         """See Executor. Compares chains every time, very large maps less often."""
         try:
             if time.monotonic() >= self._compare_at:
-                return not await self.differences()
-            return not await self._in_thread(lambda netlink: self._compare(netlink, elements=False))
+                return not self.differences()
+            return not self._compare(elements=False)
         except ProgramError:
             return False
 
-    async def differences(self) -> list[str]:
+    def differences(self) -> list[str]:
         """See Executor."""
         began = time.monotonic()
         lines: list[str] = []
         for _ in range(_READINGS):
-            before, lines = lines, await self._in_thread(self._compare)
+            before, lines = lines, self._compare()
             if lines == before:
                 break
         # For every 32 KiB of a dump the kernel walks the set from its beginning: that grows with the square.
@@ -127,13 +140,6 @@ class NftablesExecutor:
         if now - began > _QUICK:
             self._compare_at = now + _COMPARE_SHARE * (now - began)
         return lines
-
-    def _compare(self, netlink: Nfnetlink, *, elements: bool = True) -> list[str]:
-        found = table.read(netlink, self._layout, elements=elements)
-        contents = self._ruleset.contents(self._plan)
-        if not elements:
-            contents.elements.clear()
-        return list(table.words(found, contents, self._layout, self._digests))
 
     def explain(self, frontend: Frontend) -> list[str]:
         """See Executor."""
@@ -151,8 +157,20 @@ class NftablesExecutor:
             if chain.name.endswith("external-local") and chain.name not in lowered.elements:
                 continue
             rules = [rule for rule in chain.rules if any(f"@{name}" in rule.split() for name in lowered.elements)]
-            lines.extend(table.chain_lines(chain.name, rules))
-        return [*lines, *table.shape_lines(lowered.chains.values())]
+            lines.extend(comparison.chain_lines(chain.name, rules))
+        return [*lines, *comparison.planned_lines(lowered.chains.values())]
+
+    def remove(self) -> None:
+        """See Executor."""
+        # Adding first makes the deletion succeed whether the table is there or not.
+        name = f"{NFT_FAMILY[self.family]} {TABLE}"
+        self._script(f"add table {name}\ndelete table {name}\n")
+
+    def stop(self) -> None:
+        """See Executor."""
+        self._programs.stop()
+
+    # --- Below -----------------------------------------------------------------------------------------------------
 
     def _take_on(self, transaction: Transaction) -> Batch:
         for frontend, _, new in transaction:
@@ -162,102 +180,81 @@ class NftablesExecutor:
                 self._plan[frontend] = new
         return self._ruleset.change(transaction)
 
-    async def _begin(self) -> _Filling:
+    def _adopt(self, plan: Plan) -> comparison.Found | None:
+        self._plan = dict(plan)
+        found = self._read()
+        self._ruleset = Ruleset(self._layout)
+        self._ruleset.adopt(self._plan, *((found.elements, found.chains) if found else ({},)))
+        return found
+
+    def _begin(self) -> None:
         self._ruleset, self._plan = Ruleset(self._layout), {}
-        await self._script(self._layout.script(dormant=True))
-        return _Filling(self)
+        self._script(self._layout.script(dormant=True))
 
-    async def _make(self, plan: Plan) -> None:
-        filling = await self._begin()
-        await filling.add(difference({}, plan))
-        await filling.end()
+    def _make(self, plan: Plan) -> None:
+        self._begin()
+        for part in self.parts(difference({}, plan)):
+            self.send(part)
+        self.end()
 
-    def _awaken(self, netlink: Nfnetlink) -> None:
-        netlink.commit([rules.awakening(self._layout.ip, TABLE)])
+    def _compare(self, *, elements: bool = True) -> list[str]:
+        found = self._read(elements=elements)
+        contents = self._ruleset.contents(self._plan)
+        if not elements:
+            contents.elements.clear()
+        return list(comparison.words(found, contents, self._layout, self._digests))
+
+    def _read(self, *, elements: bool = True) -> comparison.Found | None:
+        with self._socket() as netlink:
+            return comparison.read(netlink, self._layout, elements=elements)
+
+    def _remember_layout(self) -> None:
+        with self._socket() as netlink:
+            self._digests = comparison.read_layout(netlink, self._layout)
+
+    def _commit(self, batch: Batch, generation: int = 0) -> None:
+        listed = messages(batch, self._layout)
+        if listed:
+            self._send(listed, generation)
+
+    def _send(self, listed: Sequence[Message], generation: int = 0) -> None:
+        with self._socket() as netlink:
+            netlink.commit(listed, generation)
         self.batches += 1
 
-    async def _remember_layout(self) -> None:
-        self._digests = await self._call(lambda netlink: table.read_layout(netlink, self._layout))
-
-    async def _commit(self, batch: Batch, generation: int = 0) -> None:
-        messages = table.messages(batch, self._layout)
-        if messages:
-            await self._call(lambda netlink: netlink.commit(messages, generation))
-            self.batches += 1
-
-    async def _script(self, script: str) -> None:
-        await _nft(script)
+    def _script(self, script: str) -> None:
+        self._programs.run(["nft", "-f", "-"], script)
         self.batches += 1
 
-    async def _call(self, function: Callable[[Nfnetlink], T]) -> T:
-        """Send the kernel a request; its answer."""
+    @contextlib.contextmanager
+    def _socket(self) -> Iterator[Nfnetlink]:
         try:
-            return function(self._open())
+            if self._netlink is None:
+                self._netlink = Nfnetlink()
+            yield self._netlink
         except OSError as error:
-            raise self._failed(error) from error
-
-    async def _in_thread(self, function: Callable[[Nfnetlink], T]) -> T:
-        """The same, for requests that may take seconds."""
-        try:
-            return await asyncio.to_thread(function, self._open())
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _open(self) -> Nfnetlink:
-        if self._netlink is None:
-            self._netlink = Nfnetlink()
-        return self._netlink
-
-    def _failed(self, error: OSError) -> ProgramError:
-        # A late answer must not be taken for the answer to the next request.
-        if self._netlink is not None:
-            self._netlink.close()
-            self._netlink = None
-        return ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}")
+            # A late answer must not be taken for the answer to the next request.
+            if self._netlink is not None:
+                self._netlink.close()
+                self._netlink = None
+            raise ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}") from error
 
 
-_PART = 8_000
-"""How many endpoints to add at a time to a table that is not in force yet."""
+def _number(error: ProgramError) -> int:
+    """The kernel's error behind it; 0 if that is not known."""
+    return error.__cause__.errno or 0 if isinstance(error.__cause__, OSError) else 0
 
 
-class _Filling:
-    """See netlab.proxy.executor.Filling. The table is dormant until the end."""
-
-    def __init__(self, executor: NftablesExecutor) -> None:
-        self._executor = executor
-        self._sending: asyncio.Future[int] | None = None
-
-    async def add(self, transaction: Transaction) -> None:
-        executor = self._executor
-        for part in _parts(transaction):
-            messages = table.messages(executor._take_on(part), executor._layout)
-            await self._sent()
-            # Directly, not in a task: the kernel works on this part while the next one is planned and packed.
-            self._sending = asyncio.get_running_loop().run_in_executor(None, _commit_all, executor._open(), messages)
-
-    async def end(self) -> None:
-        await self._sent()
-        await self._executor._call(self._executor._awaken)
-        await self._executor._remember_layout()
-
-    async def _sent(self) -> None:
-        if self._sending is not None:
-            try:
-                self._executor.batches += await self._sending
-            except OSError as error:
-                raise self._executor._failed(error) from error
-
-
-def _commit_all(netlink: Nfnetlink, messages: Sequence[Message]) -> int:
+def _commit_all(netlink: Nfnetlink, listed: Sequence[Message]) -> int:
     """Send one batch, or several if that is too long for an ordinary user's socket; returns how many."""
     try:
-        netlink.commit(messages)
+        netlink.commit(listed)
         return 1
     except NetlinkError as error:
-        if error.errno != errno.EMSGSIZE or len(messages) == 1:
+        if error.errno != errno.EMSGSIZE or len(listed) == 1:
             raise
-        half = len(messages) // 2
-        return _commit_all(netlink, messages[:half]) + _commit_all(netlink, messages[half:])
+        half = len(listed) // 2
+        return _commit_all(netlink, listed[:half]) + _commit_all(netlink, listed[half:])
 
 
 def _parts(transaction: Transaction) -> Iterator[Transaction]:
@@ -272,41 +269,3 @@ def _parts(transaction: Transaction) -> Iterator[Transaction]:
             part, size = [], 0
     if part:
         yield tuple(part)
-
-
-def layout_of(family: Family, config: ProxyConfig) -> Layout:
-    """The layout for a configuration."""
-    match, value = "", ""
-    detect = config.detect_local
-    cidrs = of_family(detect.cidrs, family)
-    if detect.mode in ("ClusterCIDR", "NodeCIDR") and cidrs:
-        match, value = f"{NFT_FAMILY[family]} saddr", f"{{ {', '.join(cidrs)} }}"
-    elif detect.mode == "BridgeInterface":
-        match, value = "iifname", f'"{detect.interface}"'
-    elif detect.mode == "InterfaceNamePrefix":
-        match, value = "iifname", f'"{detect.interface}*"'
-    return Layout(
-        family,
-        pods=f"{match} {value}" if match else "",
-        not_pods=f"{match} != {value}" if match else "",
-        masquerade_all=config.masquerade_all,
-        masquerade_mark=1 << config.masquerade_bit,
-        node_port_addresses=of_family(config.node_port_addresses, family),
-        service_cidrs=of_family(config.service_cidrs, family),
-    )
-
-
-async def cleanup_nftables(families: Sequence[Family]) -> None:
-    """Remove the tables of these families, if there are any."""
-    for family in families:
-        await _nft(_removal(family))
-
-
-def _removal(family: Family) -> str:
-    # Adding first makes the deletion succeed whether the table is there or not.
-    name = f"{NFT_FAMILY[family]} {TABLE}"
-    return f"add table {name}\ndelete table {name}\n"
-
-
-async def _nft(script: str) -> None:
-    await run_program(["nft", "-f", "-"], script)

@@ -115,7 +115,7 @@ def _forward(mac: str, endpoint: str) -> None:
     subprocess.run(["bridge", "fdb", "append", mac, "dev", "vxlan7", "dst", endpoint], check=True)
 
 
-async def load_proxy(family: Family, node: str) -> None:
+def load_proxy(family: Family, node: str) -> None:
     """Have the proxy's table on a node: everything is masqueraded, endpoints are on both nodes."""
     ports = ("TCP", "UDP")
     service = Service(
@@ -138,7 +138,7 @@ async def load_proxy(family: Family, node: str) -> None:
     )
     planned = plan_service(service, [endpoints], NodeInfo(node), family)
     assert planned.errors == []
-    await executor_for(family, ProxyConfig(node, masquerade_all=True)).replace(planned.frontends)
+    executor_for(family, ProxyConfig(node, masquerade_all=True)).replace(planned.frontends)
 
 
 def sources(hosts: dict[str, Host]) -> Iterator[Source]:

@@ -19,7 +19,7 @@ from netlab.net.conntrack.events import Events
 from tests.sandbox import isolated
 from tests.system.capture import cluster
 from tests.system.capture.cluster import BACKENDS, EXTERNAL, FAMILIES, NODES, PORT, SERVICE, TARGET_PORT
-from tests.system.proxy.hosts import ANSWERS, Host, run_async
+from tests.system.proxy.hosts import ANSWERS, Host
 from tests.system.proxy.hosts import dial as hello
 
 CALLS = 500
@@ -65,7 +65,7 @@ class Observed(NamedTuple):
 def observe(family: Family, protocol: str, filtered: bool) -> Observed:
     hosts = cluster.network(filtered=filtered)
     for node in NODES:
-        hosts[node].call(run_async, cluster.load_proxy, family, node)
+        hosts[node].call(cluster.load_proxy, family, node)
     for backend in BACKENDS:
         hosts[backend].call(cluster.serve, cluster.address(family, backend))
     acquaint(hosts, family)
@@ -205,7 +205,7 @@ def test_a_thousand_calls_that_look_the_same_are_told_apart(family: Family, prot
 @isolated
 def test_fragments_and_the_error_about_them_are_of_one_connection(family: Family) -> None:
     hosts = cluster.network(filtered=False)
-    hosts["node-1"].call(run_async, cluster.load_proxy, family, "node-1")
+    hosts["node-1"].call(cluster.load_proxy, family, "node-1")
     with cluster.inside(hosts["node-1"]):
         events = Events()
     own, service = cluster.address(family, "a"), SERVICE[family]

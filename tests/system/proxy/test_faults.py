@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import concurrent.futures
 import errno
 import os
 import signal
@@ -14,8 +14,8 @@ import pytest
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.kernel import ProgramError
-from netlab.proxy.nftables.executor import layout_of
+from netlab.proxy.kernel import ProgramError, Programs
+from netlab.proxy.nftables.fixed import layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import executor
@@ -46,18 +46,18 @@ def ports() -> set[str]:
     }
 
 
-async def converge(plan: Plan) -> list[str]:
+def converge(plan: Plan) -> list[str]:
     mine = executor("IPv4")
-    await mine.replace(plan)
-    return await mine.differences()
+    mine.replace(plan)
+    return mine.differences()
 
 
-async def flip(plans: list[Plan], in_force: int) -> None:
+def flip(plans: list[Plan], in_force: int) -> None:
     mine = executor("IPv4")
-    await mine.replace(plans[0])
+    mine.replace(plans[0])
     os.write(in_force, b".")
     while True:
-        await mine.apply(difference(plans[0], plans[1]))
+        mine.apply(difference(plans[0], plans[1]))
         plans.reverse()
 
 
@@ -66,7 +66,7 @@ def kill_one_that_flips(plans: list[Plan], delay: float, *, in_force: bool) -> N
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        asyncio.run(flip(plans, write_end))
+        flip(plans, write_end)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         if in_force:
@@ -82,7 +82,7 @@ def test_killed_in_the_middle_of_syncs(delay: float) -> None:
     plans = [plan_of(300, 5), plan_of(300, 5, shift=1)]
     kill_one_that_flips(plans, delay, in_force=True)
     assert len(ports()) == 1, "one plan or the other"
-    assert asyncio.run(converge(plans[0])) == []
+    assert converge(plans[0]) == []
 
 
 @pytest.mark.parametrize("delay", [0, 0.02, 0.05, 0.1])
@@ -96,7 +96,7 @@ def test_killed_in_the_middle_of_the_first_sync(delay: float) -> None:
     assert listing.returncode or "flags dormant" in listing.stdout or len(ports()) == 1, (
         "all of the plan, wherever packets are led to it"
     )
-    assert asyncio.run(converge(plans[0])) == []
+    assert converge(plans[0]) == []
 
 
 @isolated
@@ -105,32 +105,32 @@ def test_a_table_that_was_left_dormant_is_filled_and_awakened() -> None:
     layout = layout_of("IPv4", ProxyConfig(node_name=NODE))
     subprocess.run(["nft", "-f", "-"], input=layout.script(dormant=True), text=True, check=True)
 
-    async def follow() -> list[list[str]]:
+    def follow() -> list[list[str]]:
         mine = executor("IPv4")
-        await mine.assume({})
-        before = await mine.differences()
-        await mine.replace(plan_of(3, 2))
-        return [before, await mine.differences()]
+        mine.assume({})
+        before = mine.differences()
+        mine.replace(plan_of(3, 2))
+        return [before, mine.differences()]
 
-    assert asyncio.run(follow()) == [["table ip kube-proxy is dormant"], []]
+    assert follow() == [["table ip kube-proxy is dormant"], []]
 
 
 @isolated
 def test_the_kernel_refuses_a_batch() -> None:
     """A table that was flushed meanwhile: nothing of the batch is in force, and the next sync makes all anew."""
 
-    async def refused() -> None:
+    def refused() -> None:
         mine, old, new = executor("IPv4"), plan_of(3, 2), plan_of(4, 2)
-        await mine.replace(old)
+        mine.replace(old)
         subprocess.run(["nft", "flush", "map", "ip", "kube-proxy", "picks"], check=True)
         before = ports()
         with pytest.raises(ProgramError, match="the kernel refused a batch: set ip kube-proxy"):
-            await mine.apply(difference(old, {}))
+            mine.apply(difference(old, {}))
         assert ports() == before
-        await mine.replace(new)
-        assert await mine.differences() == []
+        mine.replace(new)
+        assert mine.differences() == []
 
-    asyncio.run(refused())
+    refused()
 
 
 class Failing(Nfnetlink):
@@ -152,33 +152,47 @@ class Failing(Nfnetlink):
 @pytest.mark.parametrize("done", [True, False])
 @isolated
 def test_the_answer_to_a_batch_is_lost(done: bool) -> None:
-    async def lost() -> None:
+    def lost() -> None:
         mine, old, new = executor("IPv4"), plan_of(3, 2), plan_of(3, 3)
-        await mine.replace(old)
+        mine.replace(old)
         Failing.done = done
         mine._netlink = Failing()
         with pytest.raises(ProgramError, match="No buffer space available"):
-            await mine.apply(difference(old, new))
-        await mine.replace(new)
-        assert await mine.differences() == []
+            mine.apply(difference(old, new))
+        mine.replace(new)
+        assert mine.differences() == []
 
-    asyncio.run(lost())
+    lost()
 
 
 @isolated
 def test_a_difference_too_long_for_an_ordinary_users_socket() -> None:
-    async def long() -> None:
+    def long() -> None:
         mine, new = executor("IPv4"), plan_of(3, 3)
-        await mine.replace(plan_of(3, 2))
+        mine.replace(plan_of(3, 2))
         Failing.number = errno.EMSGSIZE
         mine._netlink = Failing()
-        await mine.replace(new)
-        assert await mine.differences() == []
+        mine.replace(new)
+        assert mine.differences() == []
 
-    asyncio.run(long())
+    long()
 
 
 @isolated
 def test_more_endpoints_than_a_message_holds() -> None:
-    asyncio.run(converge(plan_of(2, 120)))
-    assert asyncio.run(converge(plan_of(60, 120))) == []
+    converge(plan_of(2, 120))
+    assert converge(plan_of(60, 120)) == []
+
+
+def test_a_program_that_is_stopped_ends_and_none_follows() -> None:
+    """As when a proxy ends while iptables-restore takes seconds."""
+    programs = Programs()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(programs.run, ["sleep", "600"])
+        while programs._running is None:
+            time.sleep(0.01)
+        programs.stop()
+        with pytest.raises(ProgramError, match="status -9"):
+            running.result()
+    with pytest.raises(ProgramError, match="status -9"):
+        programs.run(["sleep", "600"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 
 import pytest
@@ -10,8 +9,9 @@ import pytest
 from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.proxy.executor import Filling
 from netlab.proxy.kernel import ProgramError
-from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Transaction, difference
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import executor
 from tests.unit.proxy.flows import FAMILIES, plan_of_all
@@ -19,6 +19,11 @@ from tests.unit.proxy.flows import FAMILIES, plan_of_all
 
 def table(ip: str = "ip") -> str:
     return subprocess.run(["nft", "list", "table", ip, "kube-proxy"], capture_output=True, text=True, check=True).stdout
+
+
+def add(filling: Filling, transaction: Transaction) -> None:
+    for part in filling.parts(transaction):
+        filling.send(part)
 
 
 def large(services: int, endpoints: int) -> Plan:
@@ -37,51 +42,51 @@ def test_parts_and_changes_of_what_is_there_lead_to_the_plan(family: Family) -> 
         if number % 2
     }
 
-    async def follow() -> list[str]:
+    def follow() -> list[str]:
         begun = executor(family)
-        filling = await begun.begin()
+        filling = begun.begin()
         assert filling is not None
-        await filling.add(difference({}, early))
-        await filling.add(difference(early, plan))
+        add(filling, difference({}, early))
+        add(filling, difference(early, plan))
         assert "flags dormant" in table("ip" if family == "IPv4" else "ip6")
-        await filling.end()
-        return await begun.differences()
+        filling.end()
+        return begun.differences()
 
-    assert asyncio.run(follow()) == []
+    assert follow() == []
     assert "dormant" not in table("ip" if family == "IPv4" else "ip6")
 
 
 @isolated
 def test_where_a_table_is_nothing_is_begun() -> None:
-    async def follow() -> object:
-        await executor("IPv4").replace(plan_of_all("IPv4"))
-        return await executor("IPv4").begin()
+    def follow() -> object:
+        executor("IPv4").replace(plan_of_all("IPv4"))
+        return executor("IPv4").begin()
 
-    assert asyncio.run(follow()) is None
+    assert follow() is None
 
 
 @isolated
 def test_a_table_that_is_deleted_while_it_is_filled_is_made_by_the_next_attempt() -> None:
     plan = large(40, 100)
 
-    async def follow() -> list[str]:
+    def follow() -> list[str]:
         begun = executor("IPv4")
-        filling = await begun.begin()
+        filling = begun.begin()
         assert filling is not None
-        await filling.add(difference({}, large(20, 100)))
+        add(filling, difference({}, large(20, 100)))
         subprocess.run(["nft", "delete", "table", "ip", "kube-proxy"], check=True)
 
-        async def go_on() -> None:
+        def go_on() -> None:
             # The first part is refused if the table goes before it comes, and otherwise the second.
-            await filling.add(difference(large(20, 100), plan))
-            await filling.end()
+            add(filling, difference(large(20, 100), plan))
+            filling.end()
 
         with pytest.raises(ProgramError, match="table ip kube-proxy"):
-            await go_on()
-        await begun.replace(plan)
-        return await begun.differences()
+            go_on()
+        begun.replace(plan)
+        return begun.differences()
 
-    assert asyncio.run(follow()) == []
+    assert follow() == []
 
 
 @isolated
@@ -97,14 +102,14 @@ def test_a_part_that_is_too_long_for_the_socket_goes_in_smaller_ones(monkeypatch
         sent.append(len(data))
         send(self, data)
 
-    async def follow() -> list[str]:
+    def follow() -> list[str]:
         begun = executor("IPv4")
-        filling = await begun.begin()
+        filling = begun.begin()
         assert filling is not None
-        await filling.add(difference({}, plan))
-        await filling.end()
-        return await begun.differences()
+        add(filling, difference({}, plan))
+        filling.end()
+        return begun.differences()
 
     monkeypatch.setattr(Nfnetlink, "_send", narrow)
-    assert asyncio.run(follow()) == []
+    assert follow() == []
     assert len(sent) > 2

@@ -16,11 +16,10 @@ from netlab.api.discovery_types import EndpointConditions
 from netlab.net.addresses import Family
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.conntrack import Reconciler
-from netlab.proxy.executor import executor_for
+from netlab.proxy.executor import cleanup, executor_for
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import Plan, Transaction, Verdict, difference
 from netlab.proxy.planner import plan_service
-from netlab.proxy.run import cleanup
 from tests.sandbox import isolated
 from tests.system.proxy import sctp
 from tests.system.proxy.hosts import ANSWERS, SILENCE, Host, Probe, dial, dial_all, network, run_async
@@ -69,7 +68,7 @@ class _Plane:
         """Whether the kernel holds what is planned, once no flow is to be forgotten any more."""
         while (pending := self.flows.pending()) is not None:
             await pending
-        return await self.executor.intact()
+        return self.executor.intact()
 
 
 _planes: list[_Plane] = []
@@ -79,7 +78,7 @@ async def load(family: Family, config: ProxyConfig, plan: Plan) -> bool:
     """Start a data plane with a plan; whether the kernel holds it."""
     plane = _Plane(family, config)
     _planes[:] = [plane]
-    await plane.executor.replace(plan)
+    plane.executor.replace(plan)
     plane.flows.replaced(plan)
     return await plane.settled()
 
@@ -87,7 +86,7 @@ async def load(family: Family, config: ProxyConfig, plan: Plan) -> bool:
 async def change(transaction: Transaction) -> bool:
     """Carry a transaction out in the data plane that was started last; whether the kernel holds the result."""
     (plane,) = _planes
-    await plane.executor.apply(transaction)
+    plane.executor.apply(transaction)
     plane.flows.changed(transaction)
     return await plane.settled()
 
@@ -338,7 +337,7 @@ def test_cleanup_leaves_nothing_of_the_mode_and_all_of_others(mode: Mode) -> Non
     for family in FAMILIES:
         assert node.call(run_async, load, family, config_of(Setting(), family, mode), plan_of_all(family))
     for _ in range(2):
-        node.call(run_async, cleanup, mode, FAMILIES)
+        node.call(cleanup, mode, FAMILIES)
         left = node.call(listing)
         assert "kube" not in left.lower()
         assert "table inet foreign" in left

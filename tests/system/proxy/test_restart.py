@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import subprocess
 from collections.abc import Sequence
@@ -13,13 +12,12 @@ from netlab.net.addresses import Family
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import generation
 from netlab.proxy.nftables import executor as executor_module
-from netlab.proxy.nftables.executor import layout_of
-from netlab.proxy.nftables.layout import NFT_FAMILY
-from netlab.proxy.nftables.ruleset import Ruleset
-from netlab.proxy.nftables.table import whole
+from netlab.proxy.nftables.batch import whole
+from netlab.proxy.nftables.elements import Ruleset
+from netlab.proxy.nftables.fixed import NFT_FAMILY, layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
-from tests.system.proxy.hosts import ANSWERS, dial, executor, network, run_async
+from tests.system.proxy.hosts import ANSWERS, dial, executor, network
 from tests.unit.proxy.flows import FAMILIES, NODE, VARIANTS, dialled, plan_of_all
 
 
@@ -27,20 +25,20 @@ def nft(*arguments: str) -> str:
     return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-async def restart(family: Family, plan: Plan) -> list[str]:
+def restart(family: Family, plan: Plan) -> list[str]:
     """What a proxy that begins anew finds wrong once it has begun."""
     begun = executor(family)
-    await begun.replace(plan)
-    return await begun.differences()
+    begun.replace(plan)
+    return begun.differences()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @isolated
 def test_a_restart_with_the_same_plan_sends_nothing(family: Family) -> None:
     plan = plan_of_all(family)
-    assert asyncio.run(restart(family, plan)) == []
+    assert restart(family, plan) == []
     before = generation()
-    assert asyncio.run(restart(family, plan)) == []
+    assert restart(family, plan) == []
     assert generation() == before
 
 
@@ -52,9 +50,9 @@ def test_a_restart_sends_the_difference_and_keeps_the_rest() -> None:
         listed = tuple(Endpoint(f"10.244.2.{number}", 80, False) for number in numbers)
         return {frontend: Target("d/x", Scope.INTERNAL, "Cluster", listed, ())}
 
-    asyncio.run(restart("IPv4", plan(1, 2, 3)))
+    restart("IPv4", plan(1, 2, 3))
     before = generation()
-    assert asyncio.run(restart("IPv4", plan(2, 3, 4))) == []
+    assert restart("IPv4", plan(2, 3, 4)) == []
     assert generation() == before + 1, "one batch"
     slots = nft("list", "map", "ip", "kube-proxy", "endpoints")
     assert ". 1 : 10.244.2.2 . 80" in slots, "what stays keeps its slot"
@@ -67,23 +65,23 @@ def test_clients_keep_their_pods_across_a_restart(family: Family) -> None:
     hosts = network()
     plan = {f: t._replace(affinity_seconds=60) for f, t in plan_of_all(family).items()}
     node, address = hosts[NODE], dialled(VARIANTS["cluster"], "clusterIP", family)
-    assert node.call(run_async, restart, family, plan) == []
+    assert node.call(restart, family, plan) == []
     first = hosts["c"].call(dial, family, "tcp", *address, ANSWERS).split()[0]
     for _ in range(6):
-        assert node.call(run_async, restart, family, plan) == []
+        assert node.call(restart, family, plan) == []
         assert hosts["c"].call(dial, family, "tcp", *address, ANSWERS).split()[0] == first
 
 
-async def meddled(family: Family, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def meddled(family: Family, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """What is told of a meddling by `nft`, and what is wrong after the repair."""
     plan = plan_of_all(family)
     mine = executor(family)
-    await mine.replace(plan)
+    mine.replace(plan)
     nft(*arguments)
-    told = await mine.differences()
-    assert not await mine.intact()
-    await mine.replace(plan)
-    return told, await mine.differences()
+    told = mine.differences()
+    assert not mine.intact()
+    mine.replace(plan)
+    return told, mine.differences()
 
 
 def frontends(family: Family) -> dict[str, str]:
@@ -115,7 +113,7 @@ def test_a_meddling_hand_is_told_of_and_made_good(
     # However slow the machine is just now: elements are compared each time.
     monkeypatch.setattr(executor_module, "_QUICK", math.inf)
     words = frontends("IPv4")
-    told, left = asyncio.run(meddled("IPv4", command.format(**words).split(" ", 2)))
+    told, left = meddled("IPv4", command.format(**words).split(" ", 2))
     for line in lines:
         assert any(each.startswith(line.format(**words)) for each in told), told
     assert left == []
@@ -126,15 +124,15 @@ def test_a_rule_replaced_by_another_is_told_of() -> None:
     """Only by the proxy that made it: a restart counts rules."""
     handles = "nft -a list chain ip kube-proxy mark-masquerade"
 
-    async def replaced() -> list[str]:
+    def replaced() -> list[str]:
         mine = executor("IPv4")
-        await mine.replace(plan_of_all("IPv4"))
+        mine.replace(plan_of_all("IPv4"))
         listing = subprocess.run(handles.split(), capture_output=True, text=True, check=True).stdout
         (handle,) = (line.split("handle ")[1] for line in listing.splitlines() if "mark set" in line)
         nft("replace", "rule", "ip", "kube-proxy", "mark-masquerade", "handle", handle, "accept")
-        return await mine.differences()
+        return mine.differences()
 
-    assert asyncio.run(replaced()) == ["chain mark-masquerade has the wrong rules"]
+    assert replaced() == ["chain mark-masquerade has the wrong rules"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -144,7 +142,7 @@ def test_a_table_of_another_layout_is_replaced(family: Family) -> None:
     chain = "{ type nat hook prerouting priority -100; }"
     for line in (f"add table {ip} kube-proxy", f"add chain {ip} kube-proxy theirs {chain}"):
         nft(line)
-    assert asyncio.run(restart(family, plan_of_all(family))) == []
+    assert restart(family, plan_of_all(family)) == []
     assert "theirs" not in nft("list", "table", ip, "kube-proxy")
 
 
@@ -160,7 +158,7 @@ def test_what_netlink_makes_is_what_the_text_for_people_says(family: Family) -> 
     layout = layout_of(family, ProxyConfig(node_name=NODE))
     ruleset = Ruleset(layout)
     ruleset.change(difference({}, plan))
-    asyncio.run(restart(family, plan))
+    restart(family, plan)
 
     def listed() -> dict[str, str]:
         """Chains by name."""
@@ -170,7 +168,7 @@ def test_what_netlink_makes_is_what_the_text_for_people_says(family: Family) -> 
     by_netlink = listed()
     subprocess.run(["nft", "-f", "-"], input=whole(layout, ruleset.contents(plan)), text=True, check=True)
     assert by_netlink == listed()
-    assert asyncio.run(restart(family, plan)) == []
+    assert restart(family, plan) == []
 
 
 @isolated
@@ -179,8 +177,8 @@ def test_foreign_tables_at_the_same_hooks_stay_as_they_are() -> None:
     nft("add chain ip foreign theirs { type nat hook prerouting priority -100; }")
     nft("add rule ip foreign theirs tcp dport 80 redirect to :81")
     before = nft("list", "table", "ip", "foreign")
-    asyncio.run(restart("IPv4", plan_of_all("IPv4")))
-    asyncio.run(meddled("IPv4", ["flush", "chain", "ip kube-proxy dispatch"]))
+    restart("IPv4", plan_of_all("IPv4"))
+    meddled("IPv4", ["flush", "chain", "ip kube-proxy dispatch"])
     assert nft("list", "table", "ip", "foreign") == before
 
 
@@ -188,7 +186,7 @@ def test_foreign_tables_at_the_same_hooks_stay_as_they_are() -> None:
 def test_people_are_told_which_elements_and_rules_take_a_frontend() -> None:
     mine = executor("IPv4")
     frontend = Frontend("10.96.0.11", "tcp", 80)
-    asyncio.run(mine.replace(plan_of_all("IPv4")))
+    mine.replace(plan_of_all("IPv4"))
     assert mine.explain(frontend) == [
         "set cluster-ips: 10.96.0.11",
         "set hairpins: 10.244.1.2 . 10.244.1.2",

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from netlab.api.discovery_types import EndpointSlice
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.executor import IptablesExecutor
+from netlab.proxy.iptables.executor import IptablesExecutor
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.nftables.executor import NftablesExecutor
 from netlab.proxy.run import TRIGGER_TIME, Proxy
@@ -86,7 +86,7 @@ async def refused(log: list[str]) -> None:
     synced = asyncio.Event()
     with pytest.MonkeyPatch.context() as patch:
         # It ends with status 1, as iptables-restore does when the kernel refuses.
-        patch.setattr("netlab.proxy.executor.IptablesExecutor._program", lambda *_: "false")
+        patch.setattr("netlab.proxy.iptables.executor.IptablesExecutor._program", lambda *_: "false")
         serving = asyncio.create_task(proxy.serve(synced.set))
         async with asyncio.timeout(LIMIT):
             while sample(proxy.metrics, "sync_proxy_rules_iptables_restore_failures_total") < 2:
@@ -129,9 +129,9 @@ async def meddled_with(mode: Mode) -> None:
     executor, sending, spoiling = MEDDLING[mode]
     send, whole, spoilt = getattr(executor, sending), held(mode), False
 
-    async def send_and_meddle(*args: Any) -> None:
+    def send_and_meddle(*args: Any) -> None:
         nonlocal spoilt
-        await send(*args)
+        send(*args)
         if not spoilt:
             subprocess.run(spoiling, check=True)
             spoilt = True

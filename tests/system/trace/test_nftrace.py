@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import socket
@@ -55,7 +54,7 @@ _PLAN = {
 }
 
 
-async def _proxy(mode: Any) -> None:
+def _proxy(mode: Any) -> None:
     config = ProxyConfig(
         node_name="n",
         mode=mode,
@@ -64,8 +63,8 @@ async def _proxy(mode: Any) -> None:
         families=["IPv4"],
     )
     executor = executor_for("IPv4", config)
-    await executor.replace({})
-    await executor.apply(difference({}, _PLAN))
+    executor.replace({})
+    executor.apply(difference({}, _PLAN))
 
 
 @contextmanager
@@ -133,7 +132,7 @@ _CASES = [
 @isolated
 def test_rules_of_the_real_proxy_are_named_after_services(mode: str) -> None:
     _host()
-    asyncio.run(_proxy(mode))
+    _proxy(mode)
     with _serving():
         for protocol, address, port, outcome, kind, name in _CASES:
             result, _, decided = _trace(protocol, address, port)

@@ -8,7 +8,9 @@ import re
 import pytest
 
 from netlab.net.addresses import Family
-from netlab.proxy.iptables import PART, Tables, parse, render, render_parts, tables
+from netlab.proxy.iptables.chains import tables
+from netlab.proxy.iptables.fixed import Tables
+from netlab.proxy.iptables.restore import PART, parse, render, render_parts
 from netlab.proxy.plan import Plan
 from netlab.proxy.planner import plan_service
 from tests.unit.proxy.flows import (

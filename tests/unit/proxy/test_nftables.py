@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.proxy.nftables.layout import Layout
-from netlab.proxy.nftables.ruleset import Batch, Contents, Ruleset, arrange
-from netlab.proxy.nftables.table import Found, messages, repair, words
+from netlab.proxy.nftables.batch import Batch, Contents, messages
+from netlab.proxy.nftables.comparison import Found, repair, words
+from netlab.proxy.nftables.elements import Ruleset, arrange
+from netlab.proxy.nftables.fixed import Layout
 from netlab.proxy.plan import Endpoint, Frontend, Policy, Scope, Target, difference
 
 HTTP = Frontend("10.96.0.1", "tcp", 80)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import pytest
@@ -31,7 +30,7 @@ OWN = ("node", "secondary", "gateway", "loopback")
 
 def traced(family: Family, setting: Setting = SETTINGS[0][0]) -> FakeExecutor:
     fake = FakeExecutor(family, config_of(setting, family))
-    asyncio.run(fake.replace(plan_of_all(family)))
+    fake.replace(plan_of_all(family))
     return fake
 
 
@@ -98,10 +97,10 @@ class _Traced(Plans):
         return next(name for name, own in ADDRESSES[self.family].items() if own == address)
 
     def restart(self) -> None:
-        asyncio.run(self._fake.replace(self.plan))
+        self._fake.replace(self.plan)
 
     def put(self) -> None:
-        asyncio.run(self._fake.apply(difference(self._fake.plan, self.plan)))
+        self._fake.apply(difference(self._fake.plan, self.plan))
 
     def wait(self, seconds: float) -> None:
         self._clock += seconds

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from netlab.net.addresses import Family
+from netlab.net.addresses import Family, of_family
+from netlab.proxy.config import ProxyConfig
 from netlab.proxy.plan import PROTOCOLS
 
 TABLE = "kube-proxy"
@@ -24,7 +25,7 @@ NUMBERS: Mapping[str, int] = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_U
 _NAMES = {number: name for name, number in NUMBERS.items()}
 
 _VERSION = 1
-"""The version of what the layout's text does not show: the chains of netlab.proxy.nftables.shapes."""
+"""The version of what the layout's text does not show: the chains of netlab.proxy.nftables.chains."""
 
 
 class Field(NamedTuple):
@@ -218,6 +219,28 @@ class Layout:
     def pack_address(self, address: str) -> bytes:
         """The bytes of an address of the family."""
         return socket.inet_pton(ADDRESS_FAMILY[self.family], address)
+
+
+def layout_of(family: Family, config: ProxyConfig) -> Layout:
+    """The layout for a configuration."""
+    match, value = "", ""
+    detect = config.detect_local
+    cidrs = of_family(detect.cidrs, family)
+    if detect.mode in ("ClusterCIDR", "NodeCIDR") and cidrs:
+        match, value = f"{NFT_FAMILY[family]} saddr", f"{{ {', '.join(cidrs)} }}"
+    elif detect.mode == "BridgeInterface":
+        match, value = "iifname", f'"{detect.interface}"'
+    elif detect.mode == "InterfaceNamePrefix":
+        match, value = "iifname", f'"{detect.interface}*"'
+    return Layout(
+        family,
+        pods=f"{match} {value}" if match else "",
+        not_pods=f"{match} != {value}" if match else "",
+        masquerade_all=config.masquerade_all,
+        masquerade_mark=1 << config.masquerade_bit,
+        node_port_addresses=of_family(config.node_port_addresses, family),
+        service_cidrs=of_family(config.service_cidrs, family),
+    )
 
 
 def _anonymous(values: tuple[str, ...]) -> str:

@@ -1,30 +1,19 @@
-"""A family's table as the kernel has it, and the change that brings it to the plan. Pure except `read`."""
+"""A family's table as the kernel has it, and how it differs from the plan. Pure except `read`."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from netlab.net.netlink import Message, NetlinkError
-from netlab.net.nftables import dumps, rules
-from netlab.net.nftables.elements import (
-    Element,
-    Set,
-    Verdict,
-    addition,
-    bulk_addition,
-    bulk_deletion,
-    deletion,
-    drop,
-    goto,
-    numbered_addition,
-)
+from netlab.net.netlink import NetlinkError
+from netlab.net.nftables import dumps
+from netlab.net.nftables.elements import Set, Verdict
 from netlab.net.nftables.socket import Nfnetlink
-from netlab.proxy.nftables.layout import TABLE, Layout
-from netlab.proxy.nftables.ruleset import Batch, Contents, Elements, EndpointList, Value
-from netlab.proxy.nftables.shapes import Shape
+from netlab.proxy.nftables.batch import Batch, Contents, Elements, Value
+from netlab.proxy.nftables.chains import PlannedChain
+from netlab.proxy.nftables.fixed import TABLE, Layout
 
 Digests: TypeAlias = dict[str, tuple[int, str]]
 """Of chains, by name: the number of its rules, and a digest of them as the kernel returns them."""
@@ -115,11 +104,11 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
     ours = {chain.name: chain for chain in layout.chains()}
     for name in found.chains.keys() - ours.keys() - wanted.chains.keys():
         batch.chains_gone[name] = None
-    for name, shape in wanted.chains.items():
+    for name, chain in wanted.chains.items():
         if name not in found.chains:
-            batch.chains_come[name] = shape
-        elif found.chains[name][0] != len(shape.texts):
-            batch.chains_mended[name] = shape
+            batch.chains_come[name] = chain
+        elif found.chains[name][0] != len(chain.texts):
+            batch.chains_mended[name] = chain
     schemas = layout.schemas()
     batch.sets_gone.extend(found.sets - schemas.keys() - wanted.sets.keys())
     batch.sets_come.update({name: clients for name, clients in wanted.sets.items() if name not in found.sets})
@@ -128,51 +117,6 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
         for name, chain in ours.items()
     )
     return Repair(batch, damaged)
-
-
-def messages(batch: Batch, layout: Layout) -> list[Message]:
-    """The batch for the kernel: objects are made before their uses, and uses removed before the objects."""
-    ip = layout.ip
-    schemas = layout.schemas()
-    listed = [rules.client_set_addition(_set(ip, one.name), one.seconds, one.size) for one in batch.sets_come.values()]
-    listed += [rules.chain_addition(_chain(ip, name)) for name in batch.chains_come]
-    listed += [rules.rules_deletion(_chain(ip, name)) for name in batch.chains_mended]
-    for name, shape in (batch.chains_come | batch.chains_mended).items():
-        listed += [rules.rule_addition(_chain(ip, name), rule) for rule in shape.expressions]
-    for name, gone in batch.gone.items():
-        if schemas[name].interval:
-            listed += deletion(_set(ip, name), _range_elements(gone))
-        else:
-            listed += bulk_deletion(_set(ip, name), gone)
-    for name, come in batch.come.items():
-        if schemas[name].interval:
-            listed += addition(_set(ip, name), _range_elements(come))
-        else:
-            listed += bulk_addition(_set(ip, name), _data(come))
-    listed += _lists_addition(batch.lists_come, ip)
-    # What leads to a chain goes before it: chains that choose an endpoint, those that recall clients, the endpoints'.
-    last = sorted(batch.chains_gone, key=lambda name: name.startswith("recall-") + 2 * name.startswith("endpoint-"))
-    listed += [rules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
-    listed += [rules.chain_deletion(_chain(ip, name)) for name in last]
-    listed += [rules.set_deletion(_set(ip, name)) for name in batch.sets_gone]
-    return listed
-
-
-def whole(layout: Layout, contents: Contents) -> str:
-    """A script that replaces the table, if there is one, in one transaction.
-
-    Established connections go on: connection tracking has their translation, not the table.
-    """
-    table = f"{layout.ip} {TABLE}"
-    lines = [f"add table {table}", f"delete table {table}", layout.script()]
-    lines += [f"add set {table} {name} {{ {clients.text} }}" for name, clients in contents.sets.items()]
-    lines += [f"add chain {table} {name}" for name in contents.chains]
-    lines += [f"add rule {table} {name} {rule}" for name, shape in contents.chains.items() for rule in shape.texts]
-    schemas = layout.schemas()
-    for name, elements in contents.elements.items():
-        texts = ", ".join(schemas[name].text(key, value) for key, value in elements.items())
-        lines.append(f"add element {table} {name} {{ {texts} }}")
-    return "\n".join(lines) + "\n"
 
 
 def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests) -> Iterator[str]:
@@ -210,51 +154,13 @@ def chain_lines(name: str, rules: Iterable[str]) -> Iterator[str]:
     return (f"chain {name}: {rule}" for rule in rules)
 
 
-def shape_lines(shapes: Iterable[Shape]) -> Iterator[str]:
+def planned_lines(chains: Iterable[PlannedChain]) -> Iterator[str]:
     """Chains that depend on the plan, for people."""
-    for shape in shapes:
-        yield from chain_lines(shape.name, shape.texts)
+    for chain in chains:
+        yield from chain_lines(chain.name, chain.texts)
 
 
 def _values(dumped: dict[bytes, bytes | Verdict]) -> dict[bytes, Value]:
     if all(isinstance(data, bytes) for data in dumped.values()):
         return dumped  # type: ignore[return-value]
     return {key: repr(data) if isinstance(data, Verdict) else data for key, data in dumped.items()}
-
-
-def _data(elements: dict[bytes, Value]) -> dict[bytes, bytes | Verdict]:
-    verdicts: dict[str, Verdict] = {}
-    result: dict[bytes, bytes | Verdict] = {}
-    for key, value in elements.items():
-        if isinstance(value, bytes):
-            return elements  # type: ignore[return-value]  # a map's data are all bytes or all verdicts
-        if value not in verdicts:
-            verb, _, chain = value.partition(" ")
-            verdicts[value] = drop() if verb == "drop" else goto(chain)
-        result[key] = verdicts[value]
-    return result
-
-
-def _lists_addition(lists: Iterable[EndpointList], ip: str) -> list[Message]:
-    plain: dict[str, list[tuple[bytes, Sequence[bytes]]]] = {}
-    verdicts: dict[str, dict[bytes, Value]] = {}
-    for name, key, values in lists:
-        if isinstance(values[0], bytes):
-            plain.setdefault(name, []).append((key, values))  # type: ignore[arg-type]  # all of a list's are alike
-        else:
-            verdicts.setdefault(name, {}).update(EndpointList(name, key, values).items())
-    listed = [message for name, found in plain.items() for message in numbered_addition(_set(ip, name), found)]
-    listed += [message for name, come in verdicts.items() for message in bulk_addition(_set(ip, name), _data(come))]
-    return listed
-
-
-def _range_elements(elements: dict[bytes, Value]) -> list[Element]:
-    return [Element(key, key_end=last) for key, last in elements.items() if isinstance(last, bytes)]
-
-
-def _set(ip: str, name: str) -> Set:
-    return Set(ip, TABLE, name)
-
-
-def _chain(ip: str, name: str) -> rules.Chain:
-    return rules.Chain(ip, TABLE, name)

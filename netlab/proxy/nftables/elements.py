@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import ipaddress
 import socket
@@ -13,73 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from netlab.net.addresses import Family
 from netlab.net.nftables.elements import numbered
-from netlab.proxy.nftables.layout import ADDRESS_FAMILY, NUMBERS, Layout
-from netlab.proxy.nftables.shapes import Clients, Pick, Remember, Shape, remember, sticky
+from netlab.proxy.nftables.batch import Batch, Contents, Elements, EndpointList, Value
+from netlab.proxy.nftables.chains import Pick, PlannedChain, Remember, remember, sticky
+from netlab.proxy.nftables.fixed import ADDRESS_FAMILY, NUMBERS, Layout
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict
-
-Value: TypeAlias = bytes | str
-"""What an element leads to: data, or a verdict in nft's words; empty in a set. In a set of ranges: the last key."""
-Elements: TypeAlias = dict[str, dict[bytes, Value]]
-"""Elements by the name of their set or map, and by their key."""
-
-
-class EndpointList(NamedTuple):
-    """Endpoints of a frontend in their slots: elements of a map, whose keys are `key` and the slot's number."""
-
-    name: str
-    key: bytes
-    values: Sequence[Value]
-
-    def items(self) -> Iterator[tuple[bytes, Value]]:
-        """The elements."""
-        return ((self.key + numbered(slot), value) for slot, value in enumerate(self.values))
-
-
-@dataclasses.dataclass(slots=True)
-class Batch:
-    """What takes a table from one plan to another, all of it or nothing.
-
-    An element in both `gone` and `come` changes its value.
-    """
-
-    gone: Elements = dataclasses.field(default_factory=dict)
-    come: Elements = dataclasses.field(default_factory=dict)
-    lists_come: list[EndpointList] = dataclasses.field(default_factory=list)
-    """In addition to the elements in `come`."""
-    chains_gone: dict[str, Shape | None] = dataclasses.field(default_factory=dict)
-    chains_come: dict[str, Shape] = dataclasses.field(default_factory=dict)
-    chains_mended: dict[str, Shape] = dataclasses.field(default_factory=dict)
-    """Those whose rules have changed."""
-    sets_gone: list[str] = dataclasses.field(default_factory=list)
-    sets_come: dict[str, Clients] = dataclasses.field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, field.name) for field in dataclasses.fields(self))
-
-    def operations(self) -> Counter[str]:
-        """How many objects go (`-NAME`) and come (`+NAME`); elements count under the name of their set or map."""
-        counted: Counter[str] = Counter()
-        for sign, elements in (("-", self.gone), ("+", self.come)):
-            for name, keys in elements.items():
-                counted[f"{sign}{name}"] += len(keys)
-        for one in self.lists_come:
-            counted[f"+{one.name}"] += len(one.values)
-        for sign, names in (
-            ("-", [*self.chains_gone, *self.sets_gone]),
-            ("+", [*self.chains_come, *self.sets_come]),
-        ):
-            for name in names:
-                counted[f"{sign}{name}"] += 1
-        return counted
-
-
-class Contents(NamedTuple):
-    """The part of a table that depends on the plan."""
-
-    elements: Elements
-    chains: dict[str, Shape]
-    sets: dict[str, Clients]
-
 
 _Place: TypeAlias = tuple[str, bytes]
 """Where an element is: its set or map, and its key."""
@@ -95,7 +31,7 @@ class _Lowered(NamedTuple):
     shared: list[_Place]
     """Elements of sets."""
     lists: list[EndpointList]
-    chains: list[Shape]
+    chains: list[PlannedChain]
 
 
 _NOTHING = _Lowered([], [], [], [])
@@ -108,7 +44,7 @@ class Ruleset:
         self.layout = layout
         self._shared: Counter[_Place] = Counter()
         """How many frontends need each."""
-        self._chains: Counter[Shape] = Counter()
+        self._chains: Counter[PlannedChain] = Counter()
         self._spare: set[Pick] = set()
         """Chains that no list currently needs: making one again would cost the kernel 10 ms, an element 0.1."""
         self._slots: dict[tuple[Frontend, str], tuple[Endpoint, ...]] = {}
@@ -119,7 +55,7 @@ class Ruleset:
             return self._grow((frontend, target) for frontend, _, target in transaction if target is not None)
         batch = Batch()
         shared: Counter[_Place] = Counter()
-        chains: Counter[Shape] = Counter()
+        chains: Counter[PlannedChain] = Counter()
         for frontend, before, after in transaction:
             old = self._lower(frontend, before) if before else _NOTHING
             self._arrange(frontend, after)
@@ -139,7 +75,7 @@ class Ruleset:
         batch = Batch()
         come: defaultdict[str, dict[bytes, Value]] = defaultdict(dict)
         shared: list[_Place] = []
-        chains: list[Shape] = []
+        chains: list[PlannedChain] = []
         for frontend, target in frontends:
             if target.cluster:
                 self._slots[frontend, ""] = target.cluster
@@ -207,7 +143,7 @@ class Ruleset:
                 name, key = place
                 (batch.gone if had else batch.come).setdefault(name, {})[key] = b""
 
-    def _change_chains(self, batch: Batch, chains: Counter[Shape]) -> None:
+    def _change_chains(self, batch: Batch, chains: Counter[PlannedChain]) -> None:
         for chain, balance in chains.items():
             if not balance:
                 continue
@@ -265,7 +201,7 @@ class Ruleset:
     ) -> None:
         """The list of all endpoints or of the local ones (`which`), in the maps with that infix."""
         slots = self._slots[frontend, which]
-        chain: Shape
+        chain: PlannedChain
         if target.affinity_seconds:
             remembering = self._remembering(frontend, target, slots)
             chain, recalls = sticky(self.layout.family, prefix, infix, remembering)
@@ -375,7 +311,7 @@ def _change_lists(batch: Batch, before: Sequence[EndpointList], after: Sequence[
         batch.gone.setdefault(one.name, {}).update(one.items())
 
 
-def _set_count(counter: Counter[_Place] | Counter[Shape], item: object, count: int) -> None:
+def _set_count(counter: Counter[_Place] | Counter[PlannedChain], item: object, count: int) -> None:
     if count:
         counter[item] = count  # type: ignore[index]
     else:

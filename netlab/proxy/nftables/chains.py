@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from netlab.net.addresses import Family
 from netlab.net.nftables import expressions
-from netlab.proxy.nftables.layout import NFT_FAMILY, NUMBERS
+from netlab.proxy.nftables.fixed import NFT_FAMILY, NUMBERS
 
 Expressions: TypeAlias = Sequence[bytes]
 _REMEMBERED = 65535
@@ -189,7 +189,7 @@ class Sticky(NamedTuple):
         return [*(f"jump {chain}" for chain in self.recalls), f"{slot} vmap @{self.prefix}{self.which}sticky"]
 
 
-Shape: TypeAlias = Pick | Remember | Recall | Sticky
+PlannedChain: TypeAlias = Pick | Remember | Recall | Sticky
 """A chain."""
 
 
