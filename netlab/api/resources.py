@@ -42,6 +42,8 @@ class Subresource:
     verbs: tuple[str, ...]
     kind: Kind | None = None
     """What is sent and returned; None: the whole object."""
+    printer: Printer | None = None
+    """How it is shown; None: as the whole object."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # There is one of each: compared and hashed as such.
@@ -126,7 +128,7 @@ def path_segment(what: str, text: str) -> str:
 
 _CHANGES = ("get", "patch", "update")
 _STATUS = Subresource(STATUS, _CHANGES)
-_SCALE = Subresource("scale", _CHANGES, Kind("autoscaling", "v1", "Scale"))
+_SCALE = Subresource("scale", _CHANGES, Kind("autoscaling", "v1", "Scale"), kinds.SCALE)
 _EVERYTHING = ("all",)
 
 NAMESPACES = Resource(

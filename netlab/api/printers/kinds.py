@@ -202,6 +202,21 @@ REPLICA_SET = Printer(
 )
 
 
+def _scale(obj: JSONObject, now: float) -> list[Cell]:
+    return [name(obj), obj["spec"]["replicas"], obj["status"]["replicas"], age(obj, now)]
+
+
+SCALE = Printer(
+    (
+        NAME,
+        Column("Desired", "How many pods are wanted.", type="integer"),
+        Column("Available", "How many pods there are.", type="integer"),
+        AGE,
+    ),
+    _scale,
+)
+
+
 # --- Event and Lease -------------------------------------------------------------------------------------------------
 
 

@@ -7,20 +7,33 @@ matching would cost more than the request.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import ALL, PROGRESS, SNAPSHOT
-from netlab.api.server import discovery, issuing, lists, openapi, refusals, requests, responses, snapshots, streaming
+from netlab.api.server import (
+    discovery,
+    health,
+    issuing,
+    lists,
+    openapi,
+    refusals,
+    requests,
+    responses,
+    snapshots,
+    streaming,
+)
 from netlab.api.server.authentication import Authentication
 from netlab.api.server.authority import Authority
+from netlab.api.server.metrics import CONTENT_TYPE, Metrics
 from netlab.api.server.negotiation import format_of_refusal, negotiate
 from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call, Target
@@ -43,8 +56,21 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
 
         return answer
 
-    async def healthy(_: Request) -> Response:
-        return PlainTextResponse("ok")
+    checks: dict[str, health.Check] = {"ping": lambda: None, "database": registry.store.check}
+
+    def healthy(endpoint: str) -> _Endpoint:
+        async def answer(request: Request) -> Response:
+            name = request.path_params.get("check", "")
+            if not name:
+                return health.answer(endpoint, checks, request.query_params)
+            if name not in checks:
+                return responses.refusal(refusals.no_such_path(request.url.path))
+            return health.answer_for(name, checks[name])
+
+        return answer
+
+    async def measured(_: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def group(request: Request) -> Response:
         name = request.path_params["group"]
@@ -59,7 +85,8 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
         content = snapshots.lines(registry.store.revision, registry.store.contents())
         return Response(b"".join(content), media_type="application/json-seq")
 
-    api = _ResourceEndpoint(registry)
+    metrics = Metrics(registry.store.count, registry.store.hub.open_watches)
+    api = _ResourceEndpoint(registry, metrics)
     router = Router(
         [
             Route("/api/{version}/{path:path}", api),
@@ -74,7 +101,9 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
             *(issuing.routes(authority) if authority is not None else ()),
             Route(SNAPSHOT, snapshot),
             Route(PROGRESS, progress, methods=["POST"]),
-            *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")),
+            Route("/metrics", measured),
+            *(route for each in health.ENDPOINTS for route in _with_slash(f"/{each}", healthy(each))),
+            *(Route(f"/{each}/{{check}}", healthy(each)) for each in health.ENDPOINTS),
         ],
         default=_no_such_path,
         redirect_slashes=False,
@@ -112,18 +141,24 @@ async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _ResourceEndpoint:
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
+        self._metrics = metrics
         self._verbs = Verbs(registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
         request = Request(scope, receive)
+        known: tuple[str, Target] | None = None
         try:
             target = requests.parse(scope)
             if isinstance(target, Target):
-                call = await self._read(request, target)
-                if call.verb == "watch":
+                verb = requests.verb_of(request, target)
+                known = verb, target
+                call = await self._read(request, target, verb)
+                if verb == "watch":
                     options = lists.read_options(target.resource, target.namespace, request.query_params, watch=True)
+                    self._metrics.answered(verb, target, 200, 0.0)
                     await streaming.serve(self._registry, call, options, receive, send)
                     return
                 response = await self._verbs.answer(call)
@@ -140,12 +175,15 @@ class _ResourceEndpoint:
             log.exception("%s %s", request.method, request.url.path)
             response = _refuse(request, refusals.internal(error))
         await response(scope, receive, send)
+        if known is not None:
+            # Of what nobody offers nothing is counted: the names in it would be anyone's.
+            self._metrics.answered(*known, response.status_code, time.perf_counter() - began)
 
-    async def _read(self, request: Request, target: Target) -> Call:
-        verb = requests.verb_of(request, target)
+    async def _read(self, request: Request, target: Target, verb: str) -> Call:
         answer = negotiate(request.headers.get("accept", ""))
         of_list = verb in ("list", "deletecollection")
-        view = view_of(answer, target.resource, request.query_params, of_list=of_list)
+        params, part = request.query_params, target.subresource
+        view = view_of(answer, target.resource, params, of_list=of_list, subresource=part)
         body = await requests.read_body(request) if request.method != "GET" else b""
         return Call(request, target, verb, answer, view, body)
 

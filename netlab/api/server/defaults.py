@@ -36,6 +36,47 @@ def node(obj: JSONObject) -> None:
         spec["podCIDR"] = spec["podCIDRs"][0]
 
 
+_NODE_INFO = (
+    "machineID",
+    "systemUUID",
+    "bootID",
+    "kernelVersion",
+    "osImage",
+    "containerRuntimeVersion",
+    "kubeletVersion",
+    "kubeProxyVersion",
+    "operatingSystem",
+    "architecture",
+)
+
+
+def node_status(obj: JSONObject) -> None:
+    """The fields that upstream's server always sends, even if they are empty: generated clients require them."""
+    status = obj.get("status", {})
+    if "nodeInfo" in status:
+        status["nodeInfo"] = dict.fromkeys(_NODE_INFO, "") | status["nodeInfo"]
+
+
+_CONTAINER_STATUS = {"ready": False, "restartCount": 0, "image": "", "imageID": ""}
+
+
+def pod_status(obj: JSONObject) -> None:
+    """The same of a pod's containers."""
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        for container in obj.get("status", {}).get(kind, ()):
+            container |= {name: value for name, value in _CONTAINER_STATUS.items() if name not in container}
+
+
+def replica_set_status(obj: JSONObject) -> None:
+    """The same of a ReplicaSet."""
+    obj.setdefault("status", {}).setdefault("replicas", 0)
+
+
+def event(obj: JSONObject) -> None:
+    """The same of an Event."""
+    obj.setdefault("involvedObject", {})
+
+
 def pod(obj: JSONObject) -> None:
     """v1.Pod."""
     pod_spec(obj["spec"])

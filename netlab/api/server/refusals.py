@@ -80,6 +80,15 @@ def already_exists(resource: Resource[Object], name: str) -> ApiError:
     return _refusal(409, "AlreadyExists", message, _about(resource, name))
 
 
+def no_unique_name(resource: Resource[Object], name: str) -> ApiError:
+    """409: every name that was made up for an object was taken."""
+    details = _about(resource, name)
+    details.retryAfterSeconds = 1
+    taken = f'{_qualified(resource, resource.plural)} "{name}" already exists'
+    message = f"{taken}, the server was not able to generate a unique name for the object"
+    return _refusal(409, "AlreadyExists", message, details)
+
+
 def conflict(resource: Resource[Object], name: str, why: str) -> ApiError:
     """409: the object changed in the meantime, or it is another one of the same name."""
     message = f'Operation cannot be fulfilled on {_qualified(resource, resource.plural)} "{name}": {why}'
@@ -123,11 +132,11 @@ def unreadable(resource: Resource[Object], causes: Sequence[StatusCause]) -> Api
     return _refusal(400, "BadRequest", message, StatusDetails(causes=causes))
 
 
-def invalid_options(kind: str, causes: Sequence[StatusCause], group: str = "meta.k8s.io") -> ApiError:
-    """422: the parameters of a request, or what is sent to a subresource, make no sense together."""
+def invalid_options(kind: str, causes: Sequence[StatusCause], group: str = "meta.k8s.io", name: str = "") -> ApiError:
+    """422: the parameters of a request, or what is sent to a subresource, make no sense."""
     causes = _listed(causes)
-    details = StatusDetails(group=group, kind=kind, causes=causes)
-    return _refusal(422, "Invalid", f'{kind}.{group} "" is invalid: {_lines(causes)}', details)
+    details = StatusDetails(name=_cut(name, _LONGEST_NAME), group=group, kind=kind, causes=causes)
+    return _refusal(422, "Invalid", f'{kind}.{group} "{name}" is invalid: {_lines(causes)}', details)
 
 
 def bad_request(message: str) -> ApiError:

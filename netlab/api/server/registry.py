@@ -56,6 +56,8 @@ OBJECT_LIMIT = 1536 * 1024
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words (apimachinery pkg/util/rand)
 _LONGEST_GENERATED_BASE = 58
+_NAMES_TRIED = 8
+"""Names that are made up for one object, as upstream."""
 
 _SYSTEM_METADATA = (
     "name",
@@ -101,18 +103,24 @@ class Strategy:
     validate: Callable[[Any, Problems], None]
     validate_update: Callable[[Any, Any, Problems], None] = rules.any_update
     first_status: JSONObject = dataclasses.field(default_factory=dict)
+    complete_status: Callable[[JSONObject], None] = defaults.nothing
 
 
 STRATEGIES: dict[str, Strategy] = {
     NAMESPACES.plural: Strategy(defaults.namespace, cluster.namespace, first_status={"phase": "Active"}),
-    NODES.plural: Strategy(defaults.node, cluster.node, cluster.node_update),
-    PODS.plural: Strategy(defaults.pod, pods.pod, pods.pod_update, {"phase": "Pending"}),
+    NODES.plural: Strategy(defaults.node, cluster.node, cluster.node_update, complete_status=defaults.node_status),
+    PODS.plural: Strategy(defaults.pod, pods.pod, pods.pod_update, {"phase": "Pending"}, defaults.pod_status),
     SERVICES.plural: Strategy(
         defaults.service, services.service, services.service_update, first_status={"loadBalancer": {}}
     ),
-    EVENTS.plural: Strategy(defaults.nothing, cluster.event),
+    EVENTS.plural: Strategy(defaults.event, cluster.event),
     DEPLOYMENTS.plural: Strategy(defaults.deployment, workloads.deployment, workloads.workload_update),
-    REPLICASETS.plural: Strategy(defaults.replica_set, workloads.replica_set, workloads.workload_update),
+    REPLICASETS.plural: Strategy(
+        defaults.replica_set,
+        workloads.replica_set,
+        workloads.workload_update,
+        complete_status=defaults.replica_set_status,
+    ),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
 }
@@ -136,6 +144,8 @@ class Draft:
     """The object that it was made from; None if it is new."""
     changed: bool
     warnings: tuple[str, ...]
+    generated: bool = False
+    """Whether the server made up its name."""
 
 
 class Registry:
@@ -176,9 +186,9 @@ class Registry:
         _put_in_place(resource, namespace, meta)
         if meta.get("resourceVersion"):
             raise refusals.bad_request("resourceVersion should not be set on objects to be created")
-        if not meta.get("name") and meta.get("generateName"):
-            base = meta["generateName"][:_LONGEST_GENERATED_BASE]
-            meta["name"] = base + "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        if generated:
+            meta["name"] = self._made_up_name(resource, namespace, meta["generateName"])
         name = meta.get("name", "")
         if not name:
             problems = Problems()
@@ -199,8 +209,9 @@ class Registry:
             obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
+        strategy.complete_status(obj)
         self._complete(resource, obj, None)
-        return Draft(resource, obj, None, changed=True, warnings=warnings)
+        return Draft(resource, obj, None, changed=True, warnings=warnings, generated=generated)
 
     def update(
         self,
@@ -231,6 +242,7 @@ class Registry:
         old = stored.decode()
         if subresource == STATUS:
             new = old | {"status": sent.get("status", {})}
+            STRATEGIES[resource.plural].complete_status(new)
         elif subresource == FINALIZE:
             new = old | {"spec": sent.get("spec", {})}
         else:
@@ -245,7 +257,8 @@ class Registry:
         """Whether the draft is still made from what is there."""
         meta = draft.obj["metadata"]
         namespace, name = meta.get("namespace", ""), meta["name"]
-        if draft.before is not None and self.store.get(draft.resource, namespace, name) is not draft.before:
+        present = self.store.get(draft.resource, namespace, name)
+        if present is not draft.before and (draft.before is not None or draft.generated):
             return False
         if draft.resource is SERVICES:
             claims = service_addresses.claims(draft.obj, self._allocations)
@@ -309,6 +322,15 @@ class Registry:
         return Outcome(self._put(resource, obj, dry_run=dry_run)), False
 
     # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _made_up_name(self, resource: Resource[Object], namespace: str, base: str) -> str:
+        name = ""
+        for _ in range(_NAMES_TRIED):
+            suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+            name = base[:_LONGEST_GENERATED_BASE] + suffix
+            if self.store.get(resource, namespace, name) is None:
+                return name
+        raise refusals.no_unique_name(resource, name)
 
     def _check_free(self, resource: Resource[Object], namespace: str, name: str) -> None:
         """Refuse what is to be created where it cannot be."""
@@ -486,18 +508,22 @@ def _set_propagation(meta: JSONObject, options: DeleteOptions) -> bool:
 
     Without a word they are deleted after it, unless it was said before.
     """
+    problems = Problems()
     if options.orphanDependents is not None and options.propagationPolicy is not None:
-        raise refusals.bad_request("DeleteOptions: orphanDependents and propagationPolicy may not be both set")
+        problems.invalid(
+            "propagationPolicy",
+            options.propagationPolicy,
+            "orphanDependents and deletionPropagation cannot be both set",
+        )
+    if options.propagationPolicy is not None:
+        problems.one_of("propagationPolicy", options.propagationPolicy, _PROPAGATION)
+    if problems:
+        raise refusals.invalid_options("DeleteOptions", problems)
     policy = options.propagationPolicy
     if options.orphanDependents is not None:
         policy = "Orphan" if options.orphanDependents else "Background"
     if policy is None:
         return False
-    if policy not in _PROPAGATION:
-        raise refusals.bad_request(
-            f'DeleteOptions: propagationPolicy: Unsupported value: "{policy}": supported values: '
-            + ", ".join(f'"{each}"' for each in _PROPAGATION)
-        )
     before = meta.get("finalizers", [])
     wanted = [_PROPAGATION[policy]] if _PROPAGATION[policy] else []
     after = [each for each in before if each not in (ORPHAN, FOREGROUND)] + wanted

@@ -128,6 +128,16 @@ class Store:
             (plural, stored.raw) for plural, objects in self._objects.items() for _, stored in sorted(objects.items())
         ]
 
+    def count(self, resource: Resource[Object]) -> int:
+        """How many objects a resource has."""
+        return len(self._objects[resource.plural])
+
+    def check(self) -> None:
+        """Raise what is wrong if the database cannot be read, or does not have what was written last."""
+        (written,) = self._database.execute("SELECT value FROM revision").fetchone()
+        if written > self.revision:
+            raise ValueError(f"the database has revision {written}, and {self.revision} was written last")
+
     def close(self) -> None:
         """Let the database go."""
         self._database.close()

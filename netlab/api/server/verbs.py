@@ -14,10 +14,11 @@ from netlab.api.kinds import table
 from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
 from netlab.api.resources import PODS, STATUS
-from netlab.api.server import bodies, lists, patch, refusals, responses
+from netlab.api.server import bodies, lists, patch, refusals, responses, subresources
 from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
 from netlab.api.server.requests import Call
 from netlab.api.server.schema import JSONObject
+from netlab.api.server.subresources import SCALE
 from netlab.api.server.views import ListMeta
 from netlab.api.server.watch import Stored
 
@@ -53,7 +54,9 @@ class Verbs:
             },
             STATUS: change,
             FINALIZE: {"update": self._update},
+            "scale": {"get": self._get_scale, "update": self._update_scale, "patch": self._patch_scale},
             "binding": {"create": self._bind},
+            "eviction": {"create": self._evict},
         }
 
     async def answer(self, call: Call) -> Response:
@@ -154,12 +157,35 @@ class Verbs:
 
     # --- subresources ----------------------------------------------------------------------------------------------
 
+    async def _get_scale(self, call: Call) -> Response:
+        target = call.target
+        stored = self._registry.get(target.resource, target.namespace, target.name)
+        return _scale(call, stored.raw)
+
+    async def _update_scale(self, call: Call) -> Response:
+        outcome = await self._change(call, lambda present: subresources.scaled(present.decode(), call.object()))
+        return _scale(call, outcome.raw)
+
+    async def _patch_scale(self, call: Call) -> Response:
+        apply = patch_of(call, f"{SCALE.group}/{SCALE.version}", SCALE.kind)
+
+        def patched(present: Stored) -> JSONObject:
+            scale = patched_object(call.target.resource, present, lambda obj: apply(subresources.scale_of(obj)))
+            return subresources.scaled(present.decode(), scale)
+
+        return _scale(call, (await self._change(call, patched)).raw)
+
     async def _bind(self, call: Call) -> Response:
-        node = call.object().get("target")
-        name = node.get("name") if isinstance(node, dict) else None
-        if not isinstance(name, str) or not name:
-            raise refusals.bad_request("a Binding needs the name of a Node as its target.name")
-        self._registry.bind(call.target.namespace, call.target.name, name)
+        self._registry.bind(call.target.namespace, call.target.name, subresources.bound_node(call.object()))
+        return responses.status(Status(status="Success", code=201), call.answer.format)
+
+    async def _evict(self, call: Call) -> Response:
+        """Delete a pod as a drain does. There are no budgets that would forbid it."""
+        target = call.target
+        options = subresources.eviction_options(call.object(), target.name)
+        if call.dry_run:
+            options.dryRun = ["All"]
+        self._registry.delete(target.resource, target.namespace, target.name, options)
         return responses.status(Status(status="Success", code=201), call.answer.format)
 
 
@@ -180,6 +206,10 @@ def patch_of(call: Call, api_version: str, kind: str) -> Callable[[JSONObject], 
 
 def _object(call: Call, raw: bytes, code: int = 200, warnings: tuple[str, ...] = ()) -> Response:
     return responses.document(call.view.object(raw), code, warnings, call.answer.format)
+
+
+def _scale(call: Call, raw: bytes) -> Response:
+    return _object(call, msgspec.json.encode(subresources.scale_of(msgspec.json.decode(raw))))
 
 
 def _list(call: Call, raws: list[bytes], meta: ListMeta) -> Response:

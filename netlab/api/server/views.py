@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from netlab.api.meta_types import Object
+from netlab.api.printers import Printer
 from netlab.api.resources import Kind, Resource
 from netlab.api.server import refusals
 from netlab.api.server.negotiation import METADATA, METADATA_LIST, TABLE, Answer
@@ -40,13 +41,17 @@ class View(Protocol):
         """An object in an event of a watch: of one watch, in order."""
 
 
-def view_of(answer: Answer, resource: Resource[Object], params: Mapping[str, str], *, of_list: bool) -> View:
+def view_of(
+    answer: Answer, resource: Resource[Object], params: Mapping[str, str], *, of_list: bool, subresource: str = ""
+) -> View:
     """The view that was negotiated; `params` are those of the request. Raises `ApiError` (400, 406)."""
     form = answer.form
     if form is None:
         return AsStored(resource)
     if form.kind == TABLE:
-        return AsTable(resource, form, params.get("includeObject", ""))
+        part = resource.subresource(subresource)
+        printer = part.printer if part and part.printer else resource.printer
+        return AsTable(printer, form, params.get("includeObject", ""))
     if (form.kind == METADATA_LIST) is not of_list:
         raise refusals.not_of_that_form(form.kind, is_list=of_list)
     return AsMetadata(form)
@@ -99,10 +104,10 @@ class AsMetadata:
 class AsTable:
     """metav1.Table: each object a row of the columns that `kubectl get` prints."""
 
-    def __init__(self, resource: Resource[Object], form: Kind, include: str) -> None:
+    def __init__(self, printer: Printer, form: Kind, include: str) -> None:
         if include not in ("", "None", "Metadata", "Object"):
             raise refusals.bad_request(f'unrecognized includeObject value: "{include}"')
-        self._printer = resource.printer
+        self._printer = printer
         self._form = form
         self._include = include or "Metadata"
         self._has_columns = False

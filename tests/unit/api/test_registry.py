@@ -230,7 +230,7 @@ def test_what_is_to_become_of_dependents_is_noted_in_the_finalizers(registry: Re
         return _get(registry, DEPLOYMENTS, "d")["metadata"].get("finalizers")
 
     for wrong in ({"propagationPolicy": "Orphans"}, {"propagationPolicy": "Orphan", "orphanDependents": True}):
-        with refused(400, "propagationPolicy"):
+        with refused(422, 'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy'):
             _delete(registry, DEPLOYMENTS, "d", **wrong)
     assert not _delete(registry, DEPLOYMENTS, "d", propagationPolicy="Foreground")
     assert finalizers() == ["foregroundDeletion"]

