@@ -1,7 +1,7 @@
 """Kubernetes' REST form over the registry: which path is answered by what, and a Status for every refusal.
 
-The resource paths are two parametrised routes, taken apart in `requests`: with a route for each resource and verb,
-matching would cost more than the request.
+What is below a group's version is taken apart in `requests` at once: matching routes would cost more than many a
+request.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -89,8 +90,6 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
     api = _ResourceEndpoint(registry, metrics)
     router = Router(
         [
-            Route("/api/{version}/{path:path}", api),
-            Route("/apis/{group}/{version}/{path:path}", api),
             Route("/api/{version}", api),
             Route("/apis/{group}/{version}", api),
             *_with_slash("/api", _groups(discovery.core_versions, core=True)),
@@ -108,7 +107,16 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
         default=_no_such_path,
         redirect_slashes=False,
     )
-    return Authentication(router, lambda _token: None) if authority is not None else router
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (api if _is_about_resources(scope["path"]) else router)(scope, receive, send)
+
+    return Authentication(app, lambda _token: None) if authority is not None else app
+
+
+def _is_about_resources(path: str) -> bool:
+    # The least that there is in such a path: the version, and behind it a slash.
+    return path.startswith(("/api/", "/apis/")) and path.count("/") > (3 if path.startswith("/apis/") else 2)
 
 
 def _groups(names: Callable[[], dict[str, Any]], *, core: bool) -> _Endpoint:
@@ -153,11 +161,12 @@ class _ResourceEndpoint:
         try:
             target = requests.parse(scope)
             if isinstance(target, Target):
-                verb = requests.verb_of(request, target)
+                params = requests.params_of(scope)
+                verb = requests.verb_of(request, target, params)
                 known = verb, target
-                call = await self._read(request, target, verb)
+                call = await self._read(request, target, verb, params)
                 if verb == "watch":
-                    options = lists.read_options(target.resource, target.namespace, request.query_params, watch=True)
+                    options = lists.read_options(target.resource, target.namespace, params, watch=True)
                     self._metrics.answered(verb, target, 200, 0.0)
                     await streaming.serve(self._registry, call, options, receive, send)
                     return
@@ -179,13 +188,12 @@ class _ResourceEndpoint:
             # Of what nobody offers nothing is counted: the names in it would be anyone's.
             self._metrics.answered(*known, response.status_code, time.perf_counter() - began)
 
-    async def _read(self, request: Request, target: Target, verb: str) -> Call:
+    async def _read(self, request: Request, target: Target, verb: str, params: QueryParams) -> Call:
         answer = negotiate(request.headers.get("accept", ""))
         of_list = verb in ("list", "deletecollection")
-        params, part = request.query_params, target.subresource
-        view = view_of(answer, target.resource, params, of_list=of_list, subresource=part)
+        view = view_of(answer, target.resource, params, of_list=of_list, subresource=target.subresource)
         body = await requests.read_body(request) if request.method != "GET" else b""
-        return Call(request, target, verb, answer, view, body)
+        return Call(request, target, verb, params, answer, view, body)
 
 
 def _refuse(request: Request, error: ApiError) -> Response:

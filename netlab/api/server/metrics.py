@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from collections import Counter
+import operator
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -24,16 +26,31 @@ _VERBS = {"create": "POST", "update": "PUT"}
 """Upstream's metrics call the other verbs as discovery does, in capitals."""
 
 
+class _Kind(NamedTuple):
+    """What is counted together."""
+
+    verb: str
+    resource: Resource[Object]
+    subresource: str
+    scope: str
+
+    @property
+    def labels(self) -> list[str]:
+        resource = self.resource
+        shown = _VERBS.get(self.verb) or self.verb.upper()
+        about = [shown, resource.group, resource.version, resource.plural]
+        return [*about, self.subresource, self.scope, _COMPONENT]
+
+
+_LABELS = ["verb", "group", "version", "resource", "subresource", "scope", "component"]
+
+
 @dataclasses.dataclass(slots=True)
-class _Durations:
-    """How long the requests of one kind took."""
+class _Answers:
+    """How many requests were answered with one code, and how long they took."""
 
     buckets: list[int] = dataclasses.field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
-    total: float = 0.0
-
-
-_Kind = tuple[str, str, str, str, str, str]
-_LABELS = ["verb", "group", "version", "resource", "subresource", "scope"]
+    seconds: float = 0.0
 
 
 class Metrics(Collector):
@@ -45,24 +62,19 @@ class Metrics(Collector):
         """`objects` tells how many a resource has, `open_watches` how many read each resource, by its plural."""
         self._objects = objects
         self._open_watches = open_watches
-        self._requests: Counter[tuple[_Kind, int]] = Counter()
-        self._durations: dict[_Kind, _Durations] = {}
+        self._answers: dict[tuple[_Kind, int], _Answers] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def answered(self, verb: str, target: Target, code: int, seconds: float) -> None:
         """Take note of a request that was answered."""
-        kind = _kind(verb, target)
-        self._requests[kind, code] += 1
-        if verb == "watch":
-            return  # upstream has no durations of what is to last
-        durations = self._durations.get(kind)
-        if durations is None:
-            durations = self._durations[kind] = _Durations()
-        durations.total += seconds
-        place = next((place for place, limit in enumerate(_BUCKETS) if seconds <= limit), len(_BUCKETS))
-        durations.buckets[place] += 1
+        key = _Kind(verb, target.resource, target.subresource, target.scope), code
+        answers = self._answers.get(key)
+        if answers is None:
+            answers = self._answers[key] = _Answers()
+        answers.seconds += seconds
+        answers.buckets[bisect.bisect_left(_BUCKETS, seconds)] += 1
 
     def text(self) -> bytes:
         """All of them."""
@@ -70,17 +82,20 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For the library."""
-        requests = CounterMetricFamily(
-            "apiserver_request", "Counter of apiserver requests.", labels=[*_LABELS, "component", "code"]
-        )
-        for (kind, code), count in self._requests.items():
-            requests.add_metric([*kind, _COMPONENT, str(code)], count)
+        requests = CounterMetricFamily("apiserver_request", "Counter of apiserver requests.", labels=[*_LABELS, "code"])
+        took: dict[_Kind, _Answers] = {}
+        for (kind, code), answers in self._answers.items():
+            requests.add_metric([*kind.labels, str(code)], sum(answers.buckets))
+            total = took.setdefault(kind, _Answers())
+            total.seconds += answers.seconds
+            total.buckets = list(map(operator.add, total.buckets, answers.buckets))
         yield requests
         durations = HistogramMetricFamily(
-            "apiserver_request_duration_seconds", "Response latency in seconds.", labels=[*_LABELS, "component"]
+            "apiserver_request_duration_seconds", "Response latency in seconds.", labels=_LABELS
         )
-        for kind, took in self._durations.items():
-            durations.add_metric([*kind, _COMPONENT], list(_cumulative(took.buckets)), took.total)
+        for kind, total in took.items():
+            if kind.verb != "watch":  # upstream has no durations of what is to last
+                durations.add_metric(kind.labels, list(_cumulative(total.buckets)), total.seconds)
         yield durations
         watches = GaugeMetricFamily(
             "apiserver_longrunning_requests",
@@ -97,12 +112,6 @@ class Metrics(Collector):
             objects.add_metric([resource.group, resource.plural], self._objects(resource))
         yield watches
         yield objects
-
-
-def _kind(verb: str, target: Target) -> _Kind:
-    resource = target.resource
-    shown = _VERBS.get(verb) or verb.upper()
-    return shown, resource.group, resource.version, resource.plural, target.subresource, target.scope
 
 
 def _cumulative(counts: list[int]) -> Iterator[tuple[str, float]]:

@@ -35,7 +35,7 @@ from netlab.api.server import defaults, effects, patch, quality, refusals, schem
 from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import JSONObject
-from netlab.api.server.store import Store
+from netlab.api.server.store import Store, check_size
 from netlab.api.server.validation import cluster, pods, rules, services, workloads
 from netlab.api.server.watch import Selection, Stored
 from netlab.errors import ExhaustedError
@@ -274,9 +274,7 @@ class Registry:
             return Outcome(self._remove(resource, before, dry_run=dry_run), draft.warnings)
         elif not draft.changed:
             return Outcome(before.raw, draft.warnings)
-        if (size := len(msgspec.json.encode(obj))) > OBJECT_LIMIT:
-            raise refusals.object_too_large(size, OBJECT_LIMIT)
-        return Outcome(self._put(resource, obj, dry_run=dry_run), draft.warnings)
+        return Outcome(self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT), draft.warnings)
 
     def bind(self, namespace: str, name: str, node: str) -> None:
         """Assign a pod to a node."""
@@ -377,10 +375,12 @@ class Registry:
         except ExhaustedError as error:
             raise refusals.exhausted(error) from None
 
-    def _put(self, resource: Resource[Object], obj: JSONObject, *, dry_run: bool) -> bytes:
+    def _put(self, resource: Resource[Object], obj: JSONObject, *, dry_run: bool, limit: int | None = None) -> bytes:
         if dry_run:
-            return msgspec.json.encode(obj)
-        stored = self.store.put(resource, obj)
+            raw = msgspec.json.encode(obj)
+            check_size(raw, limit)
+            return raw
+        stored = self.store.put(resource, obj, limit)
         if resource is SERVICES:
             self._record(stored, obj)
         return stored.raw

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -46,13 +47,14 @@ class Target:
         return "resource" if self.name else "namespace" if self.namespace else "cluster"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Call:
     """A request that is to be answered: what is to be done with what, and how the answer is to look."""
 
     request: Request
     target: Target
     verb: str
+    params: QueryParams
     answer: Answer
     view: View
     body: bytes = b""
@@ -76,7 +78,7 @@ class Call:
     @property
     def dry_run(self) -> bool:
         """Whether nothing is to be stored. Raises `ApiError` (400)."""
-        asked = self.request.query_params.getlist("dryRun")
+        asked = self.params.getlist("dryRun")
         if any(value not in ("All", "") for value in asked):
             raise refusals.bad_request(f'dryRun: Unsupported value: "{asked[0]}": supported values: "All"')
         return "All" in asked
@@ -84,7 +86,7 @@ class Call:
     def delete_options(self) -> DeleteOptions:
         """What is said of a deletion in the body and the query. Raises `ApiError` (400)."""
         options = read_delete_options(self.value() if self.body else {})
-        params = self.request.query_params
+        params = self.params
         if "gracePeriodSeconds" in params:
             options.gracePeriodSeconds = number(params, "gracePeriodSeconds")
         if policy := params.get("propagationPolicy"):
@@ -131,7 +133,15 @@ def parse(scope: Scope) -> Target | tuple[str, str]:
     return Target(resource, namespace, *parts[1:])
 
 
-def verb_of(request: Request, target: Target) -> str:
+_NONE = QueryParams()
+
+
+def params_of(scope: Scope) -> QueryParams:
+    """The parameters of a request: most have none."""
+    return QueryParams(scope["query_string"]) if scope["query_string"] else _NONE
+
+
+def verb_of(request: Request, target: Target, params: QueryParams) -> str:
     """What is to be done, as discovery calls it. Raises `ApiError` (404, 405)."""
     resource, method = target.resource, request.method
     verb = _VERBS["object" if target.name else "collection"].get(method, "")
@@ -147,7 +157,7 @@ def verb_of(request: Request, target: Target) -> str:
         # In all namespaces one can only look.
         if resource.namespaced and not target.namespace and method != "GET":
             offered = ()
-        if verb == "list" and is_true(request.query_params.get(_WATCH)):
+        if verb == "list" and is_true(params.get(_WATCH)):
             verb = _WATCH
     if verb not in offered:
         raise refusals.method_not_allowed(method, resource)
@@ -158,7 +168,7 @@ def _parts(scope: Scope) -> tuple[str, str, list[str]]:
     """The group, the version and the rest of a path."""
     _, root, *parts = scope["raw_path"].decode("ascii", errors="replace").split("/")
     try:
-        parts = [unquote(part, errors="strict") for part in parts]
+        parts = [unquote(part, errors="strict") if "%" in part else part for part in parts]
     except UnicodeDecodeError:
         raise refusals.bad_request("the path of the request is not UTF-8") from None
     first = {"api": 0, "apis": 1}.get(root)

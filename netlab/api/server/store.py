@@ -169,15 +169,18 @@ class Store:
                 del past[event.after.namespace, event.after.name]
         return past
 
-    def put(self, resource: Resource[Object], obj: JSONObject) -> Stored:
+    def put(self, resource: Resource[Object], obj: JSONObject, limit: int | None = None) -> Stored:
         """Store an object under its namespace and name and tell the watches; its resourceVersion is set.
 
-        Raises `ApiError` (507 InsufficientStorage, or 500) when it could not be written: then nothing has changed.
+        Raises `ApiError` (507 InsufficientStorage, or 500) when it could not be written, and 413 if it has more bytes
+        than the `limit`: then nothing has changed.
         """
         revision = self.revision + 1
         meta = obj["metadata"]
         meta["resourceVersion"] = str(revision)
-        stored = _stored(resource.plural, obj, msgspec.json.encode(obj))
+        raw = msgspec.json.encode(obj)
+        check_size(raw, limit)
+        stored = _stored(resource.plural, obj, raw)
         key = (stored.namespace, stored.name)
         objects = self._objects[resource.plural]
         before = objects.get(key)
@@ -223,6 +226,12 @@ class Store:
             raise refusals.storage_failed(error) from error
         self._digest = digest
         self._marker.move(revision)
+
+
+def check_size(raw: bytes, limit: int | None) -> None:
+    """Raise `ApiError` (413) if an object has more bytes than the limit."""
+    if limit is not None and len(raw) > limit:
+        raise refusals.object_too_large(len(raw), limit)
 
 
 def marker_of(database: Path) -> Path:

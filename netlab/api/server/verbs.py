@@ -68,12 +68,13 @@ class Verbs:
     async def _get(self, call: Call) -> Response:
         target = call.target
         stored = self._registry.get(target.resource, target.namespace, target.name)
-        lists.check_reached(self._registry.store, lists.number(call.request.query_params, "resourceVersion"))
+        if "resourceVersion" in call.params:
+            lists.check_reached(self._registry.store, lists.number(call.params, "resourceVersion"))
         return _object(call, stored.raw)
 
     async def _list(self, call: Call) -> Response:
         target = call.target
-        options = lists.read_options(target.resource, target.namespace, call.request.query_params, watch=False)
+        options = lists.read_options(target.resource, target.namespace, call.params, watch=False)
         items, meta = lists.page(self._registry.store, target.resource, options)
         return _list(call, [stored.raw for stored in items], meta)
 
@@ -141,7 +142,7 @@ class Verbs:
     async def _delete_collection(self, call: Call) -> Response:
         target = call.target
         delete_options = call.delete_options()
-        options = lists.read_options(target.resource, target.namespace, call.request.query_params, watch=False)
+        options = lists.read_options(target.resource, target.namespace, call.params, watch=False)
         items, meta = lists.page(self._registry.store, target.resource, options)
         deleted = []
         for number, item in enumerate(items, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -47,7 +48,7 @@ def view_of(
     """The view that was negotiated; `params` are those of the request. Raises `ApiError` (400, 406)."""
     form = answer.form
     if form is None:
-        return AsStored(resource)
+        return _as_stored(resource)
     if form.kind == TABLE:
         part = resource.subresource(subresource)
         printer = part.printer if part and part.printer else resource.printer
@@ -82,6 +83,9 @@ class AsStored:
         """A list of objects."""
         kind = Kind(self._resource.group, self._resource.version, f"{self._resource.kind}List")
         return _list(kind, raws, meta)
+
+
+_as_stored = functools.cache(AsStored)
 
 
 class AsMetadata:
