@@ -135,6 +135,17 @@ def _messages_of_kinds() -> dict[tuple[str, str], str]:
     return {(each.api_version, each.kind): each.message for each in kinds()}
 
 
+@functools.cache
+def _kinds_by_message() -> frozenset[str]:
+    named = {*_OF_EVERY_VERSION, *_OF_META, *_PARTIAL}
+    return frozenset({*_messages_of_kinds().values(), "core.v1.List", *(f"meta.v1.{name}" for name in named)})
+
+
+def is_kind(name: str) -> bool:
+    """Whether a message is a kind: its JSON has apiVersion and kind."""
+    return name in _kinds_by_message()
+
+
 @functools.lru_cache(maxsize=1024)
 def message_of(api_version: str, kind: str) -> Message | None:
     """The message of a kind; None if the table does not have it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -12,6 +13,9 @@ from netlab.api.server import refusals
 
 DEEPEST = 200
 """Levels of nesting. No object has a tenth of it, and what recurses over values stays far from Python's limit."""
+
+MOST_DUPLICATES = 20
+"""Fields that stand twice after which no more are looked for."""
 
 _SUSPICIOUS = re.compile(rb"[0-9]{19}|[0-9.][eE]\+?[0-9]{3}")
 """What a number beyond 64 bits, or one that is infinite, has somewhere."""
@@ -29,6 +33,49 @@ def decode(body: bytes) -> Any:
     if _SUSPICIOUS.search(body) and not _numbers_fit(value):
         raise refusals.bad_request("the body of the request has a number of more than 64 bits")
     return value
+
+
+def duplicates(body: bytes, value: Any) -> list[str]:
+    """The paths of the fields that stand more than once in the object that they are in.
+
+    `value` is what the body was decoded to. Decoding keeps one of each, and so there are fewer colons in it than in the
+    body.
+    """
+    if b"\\u003" not in body and body.count(b":") == msgspec.json.encode(value).count(b":"):
+        return []
+    found: dict[str, None] = {}
+    # A place is its parent's and what is added to that: paths are written for what is found alone.
+    pending: list[tuple[_Place | None, Any]] = [(None, json.loads(body, object_pairs_hook=_Pairs))]
+    while pending and len(found) < MOST_DUPLICATES:
+        place, value = pending.pop()
+        if isinstance(value, _Pairs):
+            seen: set[str] = set()
+            for name, item in value.pairs:
+                if name in seen:
+                    found[_path((place, f".{name}"))] = None
+                seen.add(name)
+                pending.append(((place, f".{name}"), item))
+        elif isinstance(value, list):
+            pending += (((place, f"[{number}]"), item) for number, item in enumerate(value))
+    return list(found)
+
+
+_Place: TypeAlias = "tuple[_Place | None, str]"
+
+
+def _path(place: _Place | None) -> str:
+    parts = []
+    while place is not None:
+        place, part = place
+        parts.append(part)
+    return "".join(reversed(parts)).removeprefix(".")
+
+
+class _Pairs:
+    """An object as it was written."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
 
 
 def depth(value: Any) -> int:

@@ -25,11 +25,8 @@ def qos_class(spec: JSONObject) -> str:
 
 
 def _amounts(container: JSONObject, name: str) -> dict[str, Fraction]:
-    """The amounts that are not zero; what cannot be read is nobody's (resources are stored unread)."""
-    resources = container.get("resources")
-    listed = resources.get(name) if isinstance(resources, dict) else None
-    if not isinstance(listed, dict):
-        return {}
+    """The amounts that are not zero; what cannot be read is nobody's (quantities are stored unread)."""
+    listed = container.get("resources", {}).get(name, {})
     read = {what: _quantity(listed[what]) for what in _COUNTED if what in listed}
     return {what: amount for what, amount in read.items() if amount}
 

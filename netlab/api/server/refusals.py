@@ -121,13 +121,13 @@ def _lines(causes: Sequence[StatusCause]) -> str:
     return lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
 
 
-def unreadable(resource: Resource[Object], causes: Sequence[StatusCause]) -> ApiError:
-    """400: fields that the kind does not have, or values of the wrong JSON type."""
+def unreadable(resource: Resource[Object], causes: Sequence[StatusCause], hint: str = "") -> ApiError:
+    """400: fields that the kind does not have or that stand twice, or values of the wrong JSON type."""
     causes = _listed(causes)
     lines = ", ".join(cause.message for cause in causes)
     message = (
         f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-        f"strict decoding error: {lines}"
+        f"strict decoding error: {lines}{hint}"
     )
     return _refusal(400, "BadRequest", message, StatusDetails(causes=causes))
 

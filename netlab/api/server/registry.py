@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from netlab.api.meta_types import Int64, Object, ObjectMeta, StatusCause, Struct, now
+from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
 from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
@@ -31,10 +31,10 @@ from netlab.api.resources import (
     STATUS,
     Resource,
 )
-from netlab.api.server import defaults, effects, patch, quality, refusals, schema, service_addresses, service_changes
+from netlab.api.server import defaults, effects, patch, quality, reading, refusals, service_addresses, service_changes
 from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
-from netlab.api.server.schema import JSONObject
+from netlab.api.server.schema import FieldValidation, JSONObject
 from netlab.api.server.store import Store, check_size
 from netlab.api.server.validation import cluster, pods, rules, services, workloads
 from netlab.api.server.watch import Selection, Stored
@@ -45,6 +45,8 @@ _NAMESPACES: Resource[Any] = NAMESPACES
 _SERVICES: Resource[Any] = SERVICES
 
 FINALIZE = "finalize"
+
+STRICT = FieldValidation()
 
 SYSTEM_NAMESPACES = ("default", NODE_LEASES, "kube-system")
 
@@ -179,9 +181,11 @@ class Registry:
         """Create an object; a name is made up from generateName when there is none."""
         return self.commit(self.draft_of_new(resource, namespace, sent), dry_run=dry_run)
 
-    def draft_of_new(self, resource: Resource[Object], namespace: str, sent: JSONObject) -> Draft:
+    def draft_of_new(
+        self, resource: Resource[Object], namespace: str, sent: JSONObject, validation: FieldValidation = STRICT
+    ) -> Draft:
         """What `create` is to store. May run in a thread; uses up `sent`."""
-        warnings = (*_read(resource, sent), *effects.warnings(resource, sent))
+        warnings = (*reading.read(resource, sent, validation), *effects.warnings(resource, sent))
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         if meta.get("resourceVersion"):
@@ -228,11 +232,17 @@ class Registry:
         return self.commit(self.draft_of_changed(resource, stored, sent, subresource), dry_run=dry_run)
 
     def draft_of_changed(
-        self, resource: Resource[Object], stored: Stored, sent: JSONObject, subresource: str = ""
+        self,
+        resource: Resource[Object],
+        stored: Stored,
+        sent: JSONObject,
+        subresource: str = "",
+        validation: FieldValidation = STRICT,
     ) -> Draft:
         """What `update` is to store in the place of an object. May run in a thread; uses up `sent`."""
         namespace, name = stored.namespace, stored.name
-        warnings = _read_status(resource, sent) if subresource == STATUS else _read(resource, sent)
+        read = reading.read_status if subresource == STATUS else reading.read
+        warnings = read(resource, sent, validation)
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         if meta.setdefault("name", name) != name:
@@ -409,40 +419,6 @@ def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[
     if not isinstance(patched, dict):
         raise refusals.bad_request("a patch may not make something else of an object")
     return patched
-
-
-def _read(resource: Resource[Object], sent: JSONObject) -> tuple[str, ...]:
-    """Check that the JSON is an object of the kind; the warnings for fields that nothing acts upon."""
-    _check_kind(resource, sent)
-    findings = schema.inspect(sent, resource.type)
-    _raise(resource, sent, findings)
-    sent.setdefault("metadata", {})
-    kept = (path for path in findings.ignored if not path.endswith((".managedFields", ".selfLink")))
-    return tuple(f"{path}: stored and returned, but nothing in netlab acts upon it" for path in kept)
-
-
-def _read_status(resource: Resource[Object], sent: JSONObject) -> tuple[str, ...]:
-    """Of an update of the status the rest is passed over, and so not looked at."""
-    _check_kind(resource, sent)
-    status = schema.fields_of(resource.type).shapes[STATUS].struct
-    assert status is not None
-    _raise(resource, {}, schema.inspect(sent.setdefault("metadata", {}), ObjectMeta, "metadata"))
-    _raise(resource, sent, schema.inspect(sent.get(STATUS, {}), status, STATUS))
-    return ()
-
-
-def _check_kind(resource: Resource[Object], sent: JSONObject) -> None:
-    for field, expected in (("apiVersion", resource.api_version), ("kind", resource.kind)):
-        if (found := sent.get(field)) not in (None, "", expected):
-            message = f"the {field} in the data ({found}) does not match the expected {field} ({expected})"
-            raise refusals.bad_request(message)
-
-
-def _raise(resource: Resource[Object], sent: JSONObject, findings: schema.Findings) -> None:
-    if findings.unreadable:
-        raise refusals.unreadable(resource, findings.unreadable)
-    if findings.missing:
-        raise refusals.invalid(resource, sent.get("metadata", {}).get("name", ""), findings.missing)
 
 
 def _put_in_place(resource: Resource[Object], namespace: str, meta: JSONObject) -> None:

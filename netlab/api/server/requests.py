@@ -11,12 +11,15 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Scope
 
+from netlab.api.media_types import JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object
 from netlab.api.resources import ALL, STATUS, Resource
 from netlab.api.server import refusals, schema
 from netlab.api.server.lists import is_true, number
 from netlab.api.server.negotiation import Answer, format_of_body, media_type
+from netlab.api.server.problems import Problems
 from netlab.api.server.registry import FINALIZE, DeleteOptions
+from netlab.api.server.schema import FieldValidation, Mode
 from netlab.api.server.views import View
 
 BODY_LIMIT = 3 * 1024 * 1024
@@ -74,6 +77,19 @@ class Call:
         if not isinstance(sent, dict):
             raise refusals.bad_request("the body of the request is not a JSON object")
         return sent
+
+    @property
+    def field_validation(self) -> FieldValidation:
+        """What is to be done about unknown fields, and about those that stand twice. Raises `ApiError` (422)."""
+        asked = self.request.query_params.get("fieldValidation") or Mode.WARN
+        problems = Problems()
+        problems.one_of("fieldValidation", asked, (Mode.IGNORE, Mode.WARN, Mode.STRICT))
+        if problems:
+            raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
+        is_patch = self.content_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+        # The fields of a JSON patch are not the object's.
+        has_fields = is_patch or self.content_type in ("", JSON)
+        return FieldValidation(Mode(asked), self.body if has_fields else b"", is_patch)
 
     @property
     def dry_run(self) -> bool:

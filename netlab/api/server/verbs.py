@@ -81,10 +81,10 @@ class Verbs:
     # --- writing ---------------------------------------------------------------------------------------------------
 
     async def _create(self, call: Call) -> Response:
-        target = call.target
+        target, validation = call.target, call.field_validation
 
         def draft() -> Draft:
-            return self._registry.draft_of_new(target.resource, target.namespace, call.object())
+            return self._registry.draft_of_new(target.resource, target.namespace, call.object(), validation)
 
         outcome = await self._write(call, draft, aside=len(call.body) > AT_ONCE)
         return _object(call, outcome.raw, 201, outcome.warnings)
@@ -108,10 +108,12 @@ class Verbs:
         """Update an object with what is made of the present one."""
         target = call.target
         place = (target.resource, target.namespace, target.name)
+        validation = call.field_validation
 
         def draft() -> Draft:
             present = self._registry.get(*place)
-            return self._registry.draft_of_changed(target.resource, present, make(present), target.subresource)
+            made = make(present)
+            return self._registry.draft_of_changed(target.resource, present, made, target.subresource, validation)
 
         aside = aside or len(call.body) + len(self._registry.get(*place).raw) > AT_ONCE
         return await self._write(call, draft, aside=aside)

@@ -274,7 +274,23 @@ _POD = '{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"%s
         ("POST", _PODS, "{", 400, "BadRequest", "is not valid JSON"),
         ("POST", _PODS, "[" * 100_000, 400, "BadRequest", "is not valid JSON"),
         ("POST", _PODS, "[]", 400, "BadRequest", "is not a JSON object"),
-        ("POST", _PODS, _POD % (',"imag":1', ""), 400, "BadRequest", 'unknown field "spec.containers[0].imag"'),
+        (
+            "POST",
+            f"{_PODS}?fieldValidation=Strict",
+            _POD % (',"imag":1', ',"nodeName":"a","nodeName":"b"'),
+            400,
+            "BadRequest",
+            'unknown field "spec.containers[0].imag", duplicate field "spec.nodeName" (did you mean "image"?)',
+        ),
+        (
+            "POST",
+            f"{_PODS}?fieldValidation=Some",
+            _POD % ("", ""),
+            422,
+            "Invalid",
+            'CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Some": supported values: '
+            '"Ignore", "Warn", "Strict"',
+        ),
         ("POST", _PODS, _POD % ("", ',"restartPolicy":"x"'), 422, "Invalid", "spec.restartPolicy: Unsupported value"),
         ("POST", f"{_PODS}?dryRun=Some", _POD % ("", ""), 400, "BadRequest", "dryRun: Unsupported value"),
         ("DELETE", f"{_PODS}/p", '{"gracePeriodSeconds":"x"}', 400, "BadRequest", "DeleteOptions"),
@@ -300,8 +316,11 @@ def test_refusals_are_status_objects(
     assert answer["reason"] == reason
     assert message in answer["message"]
     if code == 422:
-        cause = {"reason": "FieldValueNotSupported", "field": "spec.restartPolicy"}
-        assert answer["details"]["kind"] == "Pod"
+        field, kind = (
+            ("fieldValidation", "CreateOptions") if "fieldValidation" in path else ("spec.restartPolicy", "Pod")
+        )
+        cause = {"reason": "FieldValueNotSupported", "field": field}
+        assert answer["details"]["kind"] == kind
         assert cause.items() <= answer["details"]["causes"][0].items()
 
 
@@ -338,7 +357,7 @@ def test_discovery_and_health(server_of_module: Server) -> None:
 
 def test_warnings_dry_run_and_collections(server: Server) -> None:
     async def ask() -> None:
-        body = _POD % (',"resources":{"x":"\\u00e9\\""}', ',"volumes":[]')
+        body = _POD % (',"resources":{"limits":{"x":1}}', ',"volumes":[],"\\u00e9\\"\\u001f":1')
         headers = {"Content-Type": "application/json; charset=utf-8"}
         async with server.http() as http, server.client() as client:
             async with http.post(_PODS, params={"dryRun": "All"}, data=body, headers=headers) as response:
@@ -346,6 +365,7 @@ def test_warnings_dry_run_and_collections(server: Server) -> None:
                 said = response.headers.getall("Warning")
             assert (await client.list(PODS))[0] == []
             assert [text.split(":")[0] for text in said] == [
+                r'299 - "unknown field \"spec.?\"\\x1f\""',
                 '299 - "spec.containers[0].resources',
                 '299 - "spec.volumes',
             ]

@@ -87,7 +87,7 @@ CLASSES = [
     ([_resources(limits={"cpu": "1"})], "Burstable"),
     ([_resources(limits=FULL), {}], "Burstable"),
     ([_resources({"nvidia.com/gpu": 1})], "BestEffort"),
-    ([_resources(["odd"], "odd")], "BestEffort"),
+    ([_resources({"cpu": "odd"}, {"memory": "odd"})], "BestEffort"),
 ]
 
 
