@@ -48,7 +48,7 @@ def preload() -> None:
     import netlab.cni.installation.install
     import netlab.controlplane.manager
     import netlab.node.kubelet
-    import netlab.node.network_apply
+    import netlab.node.pod_network_agent
     import netlab.proxy.run  # noqa: F401
     from netlab.api import decoding
     from netlab.api.resources import ALL
@@ -108,7 +108,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
         import asyncio
 
         from netlab.api.client import Client
-        from netlab.node import kubelet, network
+        from netlab.node import kubelet, pod_network_agent
+        from netlab.node.pod_network import NetworkConfig
 
         kubelet_config = kubelet.KubeletConfig(
             node_name=node,
@@ -122,7 +123,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             boot_id=paths.boot_id.read_text(encoding="ascii"),
             max_pods=spec.maxPods,
         )
-        network_config = network.NetworkConfig(
+        network_config = NetworkConfig(
             node_name=node,
             network=spec.network,
             cluster_cidrs=tuple(spec.podCIDRs),
@@ -135,7 +136,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             asyncio.TaskGroup() as tasks,
         ):
             in_force = Publisher(paths.revision(network_agent(node)))
-            tasks.create_task(network.run(client, network_config, in_force.publish))
+            tasks.create_task(pod_network_agent.run(client, network_config, in_force.publish))
             tasks.create_task(kubelet.run(kubelet_config))
 
     def body() -> None:

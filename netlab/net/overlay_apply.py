@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from pyroute2 import IPRoute
 
@@ -80,11 +80,6 @@ def change(device: str, present: Overlay, wanted: Overlay, *, onlink: bool = Tru
                 kernel.send(*made[start : start + _AT_ONCE])
         except NetlinkError as error:
             raise LinkError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
-
-
-def change_routes(link: str, gone: Iterable[tuple[str, str]], come: Iterable[tuple[str, str]]) -> None:
-    """Remove and make routes through a link, as subnet and gateway. Raises `LinkError` naming the one that failed."""
-    change(link, Overlay(routes=frozenset(gone)), Overlay(routes=frozenset(come)), onlink=False)
 
 
 def _deletions(stale: Overlay, device: str, index: int) -> list[Message]:

@@ -171,7 +171,7 @@ def _at(hop: Hop, tap: Tap) -> Hop:
 
 def _tunnel() -> str:
     """The name of a node's tunnel to the others."""
-    from netlab.node.network import VXLAN  # with the API's client, 300 ms to import
+    from netlab.node.pod_network import VXLAN  # with the API's client, 300 ms to import
 
     return VXLAN
 

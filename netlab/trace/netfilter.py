@@ -44,7 +44,7 @@ class Netfilter:
     def leave(self, namespace: Namespace, packet: Packet, tracked: Tracked | None, hop: NextHop) -> Packet:
         """Postrouting."""
         if tracked is not None and tracked.new:
-            reasons = [*tracked.masquerade, *self._masquerades(namespace, packet, hop)]
+            reasons = [*tracked.masquerade, *self._masquerades(namespace, packet)]
             if reasons:
                 tracked.disguise(address_on(namespace, hop.link, hop.gateway or packet.destination, packet.destination))
                 self._way.because(reasons[0])
@@ -86,13 +86,11 @@ class Netfilter:
             if services.masquerades(packet, incoming, own=own, backend=backend):
                 tracked.masquerade.append(f"{name}: masquerade")
 
-    def _masquerades(self, namespace: Namespace, packet: Packet, hop: NextHop) -> list[str]:
+    def _masquerades(self, namespace: Namespace, packet: Packet) -> list[str]:
         return [
-            f"{rule.name}: masquerade {rule.source} on {rule.link}"
+            f"ipMasq of the pod network: {rule.source} is masqueraded beyond {rule.cluster}"
             for rule in self._state.masquerades.get(namespace.owner, ())
-            if within(packet.source, rule.source)
-            and not within(packet.destination, rule.cluster)
-            and hop.link == rule.link
+            if within(packet.source, rule.source) and not within(packet.destination, rule.cluster)
         ]
 
 

@@ -36,8 +36,6 @@ from netlab.trace.state import Ends, Flow, Masquerade, Namespace, Probe, Proxy, 
 T = TypeVar("T", bound=Object)
 
 _NUMBERS = {"tcp": TCP, "udp": UDP}
-_EGRESS, _UNDERLAY = "netlab-egress", "eth0"
-"""The masquerading of the pod network (netlab.node.network_apply)."""
 
 
 def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None) -> State:
@@ -102,7 +100,7 @@ def _masquerades(node: Node, spec: LabSpec) -> Iterator[Masquerade]:
     for cidr in node.spec.podCIDRs:
         version = ipaddress.ip_network(cidr).version
         cluster = next(each for each in spec.podCIDRs if ipaddress.ip_network(each).version == version)
-        yield Masquerade(_EGRESS, cidr, cluster, _UNDERLAY)
+        yield Masquerade(cidr, cluster)
 
 
 def _wires(networks: Networks, observed: Mapping[Network, Observed]) -> dict[tuple[Network, str], tuple[Network, str]]:

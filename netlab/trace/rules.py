@@ -35,7 +35,6 @@ _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 _TRANSLATIONS: Mapping[str, Kind] = {"dnat": "DNAT", "redirect": "DNAT", "snat": "SNAT", "masquerade": "SNAT"}
 _MARKS = ("mark-masquerade", "KUBE-MARK-MASQ")
-_EGRESS = "netlab-egress"
 _CNI_MASQUERADE = "netlab_cni_masquerade"
 _CNI_PORTMAP = "netlab_cni_portmap"
 
@@ -225,8 +224,6 @@ def _name(
 ) -> str:
     if _is_of_proxy(step):
         return _service(kind, frontend, target, plan, met)
-    if step.table == _EGRESS:
-        return "egress of the pod network: packets that leave the cluster get their node's address"
     if step.table == _CNI_MASQUERADE:
         return f"ipMasq of CNI network {network}" if network else "ipMasq of a CNI network"
     if step.table == _CNI_PORTMAP:

@@ -230,12 +230,10 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 class Masquerade(NamedTuple):
-    """What leaves by `link` with a source in `source` and a destination not in `cluster` gets the node's address."""
+    """What has a source in `source`, and a destination not in `cluster`, leaves with the node's address."""
 
-    name: str
     source: str
     cluster: str
-    link: str
 
 
 class State(msgspec.Struct, frozen=True):

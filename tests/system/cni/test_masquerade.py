@@ -59,6 +59,23 @@ def test_only_what_leaves_the_subnet_is_masqueraded(tmp_path: Path, mode: str, b
         assert elements() == 0
 
 
+@pytest.mark.parametrize("mode", ["bridge", "routed"])
+@isolated
+def test_what_goes_to_the_excepted_subnets_is_not_masqueraded(tmp_path: Path, mode: str) -> None:
+    # The first two have the container's own subnets in them; a set takes no elements that overlap.
+    excepted = ["10.244.0.0/16", "fd00:10:244::/48", f"{OUTSIDE[4]}/32", f"{OUTSIDE[4]}/31", f"{OUTSIDE[6]}/127"]
+    subject = runtime(tmp_path)
+    with pods.outside(knows_pods=True) as world, sandboxes(1) as (one,):
+        for cidrs, seen_as_itself in ((excepted, True), (excepted[:2], False)):
+            net = network(tmp_path, mode=mode, nonMasqueradeCIDRs=cidrs)
+            for source in addresses(subject.add(net, Attachment("one", one))):
+                expected = source if seen_as_itself else NODE[version(source)]
+                assert pods.reaches(one, world, OUTSIDE[version(source)]) == expected
+            subject.check(net, Attachment("one", one))
+            subject.delete(net, Attachment("one", one))
+            assert elements() == 0
+
+
 @isolated
 def test_networks_with_different_subnets_are_masqueraded_to_each_other(tmp_path: Path) -> None:
     first, second, subject = network(tmp_path), another(tmp_path), runtime(tmp_path)

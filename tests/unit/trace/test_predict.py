@@ -115,7 +115,7 @@ def state(
     return State(
         {one.owner: one for one in listed},
         {"node-1": Proxy(config, {"IPv4": plan or {}}, affinities)},
-        {"node-1": (Masquerade("netlab-egress", "10.244.1.0/24", "10.244.0.0/16", "eth0"),)},
+        {"node-1": (Masquerade("10.244.1.0/24", "10.244.0.0/16"),)},
     )
 
 

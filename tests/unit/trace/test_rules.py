@@ -79,8 +79,6 @@ _PLAN: Plan = {
          "10.96.0.1 is a Service's address, and it has no port 81/tcp"),
         ("10.96.0.9", 80, "kube-proxy", "refuse", _DROP, "ip daddr 10.96.0.0/16 drop", "dropped",
          "no Service has the address 10.96.0.9"),
-        ("203.0.113.9", 80, "netlab-egress", "postrouting", _ACCEPT, "masquerade fully-random", "SNAT",
-         "egress of the pod network: packets that leave the cluster get their node's address"),
         ("203.0.113.9", 80, "netlab_cni_masquerade", "postrouting", _ACCEPT, "ip saddr @pods4 masquerade", "SNAT",
          "ipMasq of CNI network lab"),
         ("203.0.113.9", 80, "mine", "input", _DROP, 'drop comment "no"', "dropped",

@@ -1,8 +1,8 @@
 """`ipMasq`: what a container sends beyond its own subnets leaves with the node's address.
 
 The semantics are the Go plugin's, for either ipMasqBackend: traffic within the subnet of the container's address and
-multicast are not translated. An address is one element in each of a few sets; there are six rules, whatever the number
-of containers and networks.
+multicast are not translated, nor what goes to `nonMasqueradeCIDRs`. An address is a few elements of a few sets; there
+are six rules, whatever the number of containers and networks.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from netlab.net.nftables.elements import Element, Set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from netlab.cni.plugins.main.addressing import Addressing
     from netlab.cni.plugins.main.owned_table import Elements
+    from netlab.cni.spec.addresses import Prefix
 
 _NAME = "netlab_cni_masquerade"
+# After kube-proxy's chain (srcnat), which masquerades for reasons of its own.
 _TEXT = f"""\
 table inet {_NAME} {{
     set pods4 {{
@@ -39,7 +43,7 @@ table inet {_NAME} {{
         type ipv6_addr . ifname
     }}
     chain postrouting {{
-        type nat hook postrouting priority srcnat; policy accept;
+        type nat hook postrouting priority srcnat + 10; policy accept;
     }}
 }}
 flush chain inet {_NAME} postrouting
@@ -64,20 +68,31 @@ TABLE = Table(
 _IFNAMSIZ = 16
 
 
-def elements(owner: str, addressing: Addressing, overlay: str) -> Elements:
+def elements(owner: str, addressing: Addressing, overlay: str, excepted: Iterable[Prefix] = ()) -> Elements:
     """The table's elements for a container; `overlay` is the link to other nodes' containers, if any.
 
+    What goes to a subnet in `excepted` is not translated.
     For an address whose subnet is unknown (the result of a routed container), only the address itself is inside.
     """
     wanted: Elements = {}
     for subnet in addressing.subnets:
-        first, last = (end.to_bytes(subnet.bits // 8, "big") for end in (subnet.first, subnet.last))
         wanted.setdefault(_PODS[subnet.bits], []).append(Element(subnet.packed, comment=owner))
-        if first != last:
-            wanted.setdefault(_INSIDE[subnet.bits], []).append(
-                Element(subnet.packed + first, comment=owner, key_end=subnet.packed + last)
-            )
+        for inside in _widest([subnet, *(each for each in excepted if each.bits == subnet.bits)]):
+            first, last = (end.to_bytes(subnet.bits // 8, "big") for end in (inside.first, inside.last))
+            if first != last:
+                wanted.setdefault(_INSIDE[subnet.bits], []).append(
+                    Element(subnet.packed + first, comment=owner, key_end=subnet.packed + last)
+                )
         if overlay:
             link = overlay.encode().ljust(_IFNAMSIZ, b"\0")
             wanted.setdefault(_OVERLAY[subnet.bits], []).append(Element(subnet.packed + link, comment=owner))
     return wanted
+
+
+def _widest(subnets: Iterable[Prefix]) -> list[Prefix]:
+    """The subnets without those that are part of another: the elements of a set must not overlap."""
+    found: list[Prefix] = []
+    for subnet in sorted(subnets, key=lambda each: each.length):
+        if not any(subnet.first in wider for wider in found):
+            found.append(subnet)
+    return found

@@ -69,7 +69,9 @@ class Mode:
             from netlab.cni.plugins.main import masquerade
 
             overlay = self.config.tunnel.name if self.config.tunnel else ""
-            found.append((masquerade.TABLE, masquerade.elements(owner, addressing, overlay)))
+            found.append(
+                (masquerade.TABLE, masquerade.elements(owner, addressing, overlay, self.config.not_masqueraded))
+            )
         return found
 
 

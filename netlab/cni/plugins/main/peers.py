@@ -51,6 +51,16 @@ def parse_peers(text: bytes) -> list[Peer]:
     return peers
 
 
+def format_peers(peers: Iterable[Peer]) -> bytes:
+    """The text of a peers file."""
+    entries = [
+        {key: getattr(peer, name) for name, key in _KEYS.items() if getattr(peer, name)}
+        | {"subnets": list(peer.subnets)}
+        for peer in peers
+    ]
+    return codec.dumps(entries).encode()
+
+
 _KEYS = {"node": "node", "public_ip": "publicIP", "public_ipv6": "publicIPv6", "mac": "vtepMAC"}
 
 
@@ -81,6 +91,13 @@ def own_mac(peers: Iterable[Peer], local: str, vni: int) -> str:
     version = ipaddress.ip_address(local).version
     listed = (peer.mac for peer in peers if peer.endpoint(version) == local)
     return next(listed, "") or vtep_mac(local, vni)
+
+
+def own_addresses(peers: Iterable[Peer], local: str) -> list[str]:
+    """The addresses of the device of the node with the endpoint `local`, one for each of its subnets."""
+    version = ipaddress.ip_address(local).version
+    own = (subnet for peer in peers if peer.endpoint(version) == local for subnet in peer.subnets)
+    return [f"{gateway(subnet)}/{128 if ':' in subnet else 32}" for subnet in own]
 
 
 def vtep_mac(endpoint: str, vni: int) -> str:

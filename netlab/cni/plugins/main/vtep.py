@@ -75,6 +75,7 @@ def ensure(tunnel: Tunnel) -> None:
                 ip.link("set", index=index, address=mac)
         links.ensure_up(ip, tunnel.name)
         if listed is not None:
+            _ensure_addresses(ip, tunnel.name, index, peers.own_addresses(listed, underlay.local))
             overlay_apply.apply(ip, tunnel.name, _plan(tunnel, listed, underlay))
         ip.link("set", index=index, ifalias=tunnel.mark())
 
@@ -102,6 +103,16 @@ def _make(ip: IPRoute, tunnel: Tunnel, underlay: _Underlay, mac: str, mtu: int) 
             f"vxlan.id: another VXLAN device on port {tunnel.port} already has {tunnel.vni}; choose another id, or"
             " name that device in vxlan.name",
         ) from error
+
+
+def _ensure_addresses(ip: IPRoute, name: str, index: int, wanted: list[str]) -> None:
+    """The addresses that the peers file gives this node, and no others; any if this node is not in it."""
+    for address in wanted:
+        links.ensure_address(ip, name, address)
+    for item in ip.get_addr(index=index) if wanted else ():
+        address = f"{item.get('address')}/{item['prefixlen']}"
+        if item["scope"] == _RT_SCOPE_UNIVERSE and address not in wanted:
+            ip.addr("del", index=index, address=item.get("address"), prefixlen=item["prefixlen"])
 
 
 def check(tunnel: Tunnel, addresses: list[str]) -> None:

@@ -31,6 +31,16 @@ def read(config: dict[str, Any]) -> Config:
         ({"mtu": "1500"}, errors.INVALID_CONFIG, "mtu: '1500' must be a number"),
         ({"mtu": -1}, errors.INVALID_CONFIG, "mtu: -1"),
         ({"mtu": True}, errors.INVALID_CONFIG, "mtu: True"),
+        (
+            {"nonMasqueradeCIDRs": "10.0.0.0/8"},
+            errors.INVALID_CONFIG,
+            "nonMasqueradeCIDRs: '10.0.0.0/8' must be a list",
+        ),
+        (
+            {"nonMasqueradeCIDRs": ["10.0.0.0"]},
+            errors.INVALID_CONFIG,
+            "nonMasqueradeCIDRs: '10.0.0.0' is not an address",
+        ),
         ({"ipMasq": "yes"}, errors.INVALID_CONFIG, "ipMasq: 'yes'"),
         ({"ipMasqBackend": "ipvs"}, errors.INVALID_CONFIG, "ipMasqBackend: 'ipvs' must be iptables or nftables"),
         ({"bridge": ["x"]}, errors.INVALID_CONFIG, "bridge: ['x']"),

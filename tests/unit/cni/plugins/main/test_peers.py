@@ -46,6 +46,18 @@ def test_one_file_serves_every_node() -> None:
     assert peers.own_mac(both, "192.0.2.1", 2) != derived
 
 
+def test_a_peers_file_that_is_written_is_read_as_it_was() -> None:
+    listed = parse(ONE, TWO, {"publicIPv6": "2001:db8::3", "subnets": []})
+    assert peers.parse_peers(peers.format_peers(listed)) == listed
+
+
+def test_the_device_has_an_address_for_each_of_its_nodes_subnets() -> None:
+    both = parse(ONE, TWO)
+    assert peers.own_addresses(both, "192.0.2.2") == ["10.244.2.0/32", "fd00:10:244:2::/128"]
+    assert peers.own_addresses(both, "2001:db8::1") == ["10.244.1.0/32"]
+    assert peers.own_addresses(both, "192.0.2.9") == []
+
+
 def test_a_peer_without_an_address_of_the_underlays_family_is_named() -> None:
     with pytest.raises(ValueError, match="node node-2: publicIPv6 is missing"):
         peers.plan(parse({**TWO, "publicIPv6": ""}), "2001:db8::1", 1)
