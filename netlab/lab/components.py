@@ -109,9 +109,10 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
 
         from netlab.api.client import Client
         from netlab.node import kubelet, pod_network_agent
+        from netlab.node.context import KubeletConfig
         from netlab.node.pod_network import NetworkConfig
 
-        kubelet_config = kubelet.KubeletConfig(
+        kubelet_config = KubeletConfig(
             node_name=node,
             api_socket=paths.api_socket,
             machine_socket=paths.machine_socket(node),

@@ -6,9 +6,6 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 
@@ -21,8 +18,7 @@ from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, MachineState
 from netlab.node import recovery
-from netlab.node.podcontext import NodeContext
-from netlab.node.podfiles import ClusterDNS
+from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.podstate import PodState
 from netlab.node.registration import Registration
 from netlab.node.sandboxes import Sandboxes, pod_uid
@@ -32,30 +28,6 @@ _RETRY = 2.0
 """Seconds before retrying to remove an unused sandbox."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class KubeletConfig:
-    """What a kubelet needs to know about its node.
-
-    `node_ips` has the primary family's address first. If `cluster_dns` is empty, pods have no name service.
-    `boot_id` names this boot of the node in its nodeInfo. `on_registered` is called once the Node object exists.
-    """
-
-    node_name: str
-    api_socket: Path
-    machine_socket: Path
-    node_ips: list[str]
-    cni_conf_dir: Path
-    cni_plugin_dirs: list[Path]
-    cni_cache_dir: Path
-    log_dir: Path
-    boot_id: str = ""
-    max_pods: int = 110
-    labels: dict[str, str] = field(default_factory=dict)
-    cluster_dns: list[str] = field(default_factory=list)
-    cluster_domain: str = "cluster.local"
-    on_registered: Callable[[], None] | None = None
 
 
 async def run(config: KubeletConfig) -> None:
@@ -78,53 +50,29 @@ async def run(config: KubeletConfig) -> None:
             config.cni_cache_dir,
             primary=ipaddress.ip_address(config.node_ips[0]).version,
         )
-        node = NodeContext(
-            node_name=config.node_name,
-            node_ips=config.node_ips,
-            client=client,
-            machine=machine,
-            http=http,
-            sandboxes=sandboxes,
-            network_ready=asyncio.Event(),
-            dns=ClusterDNS(config.cluster_dns, config.cluster_domain),
-            log_dir=config.log_dir,
-        )
+        node = NodeContext(config, client, machine, http, sandboxes, network_ready=asyncio.Event())
         try:
-            await _Kubelet(config, node).run()
+            await _Kubelet(node).run()
         finally:
             sandboxes.close()
 
 
 class _Kubelet:
-    def __init__(self, config: KubeletConfig, node: NodeContext) -> None:
-        self._config = config
+    def __init__(self, node: NodeContext) -> None:
         self._node = node
         self._workers: dict[str, PodWorker] = {}
         """By the pod's uid."""
-        self._pods = Informer(node.client, PODS, fields=f"spec.nodeName={node.node_name}")
+        self._pods = Informer(node.client, PODS, fields=f"spec.nodeName={node.config.node_name}")
         self._pods.on_change(self._changed)
         self._recovering = True
-        self._found = MachineState(name="", sandboxes=[], containers=[], services=[], machines={})
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
-        config, node = self._config, self._node
-        registration = Registration(
-            node.client,
-            node.node_name,
-            node.node_ips,
-            config.max_pods,
-            config.boot_id,
-            config.labels,
-            node.sandboxes.network_error,
-            node.network_ready,
-        )
+        node, registration = self._node, Registration(self._node)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 self._tasks.create_task(self._pods.run())
                 await registration.register()
-                if config.on_registered is not None:
-                    config.on_registered()
                 self._tasks.create_task(registration.run())
                 await self._pods.synced.wait()
                 self._recover(await node.machine.state())

@@ -14,7 +14,7 @@ from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import ContainerExit, ContainerSpec
 from netlab.machine.replies import MachineError
 from netlab.node import environment, logs, podfiles, podstate, recovery
-from netlab.node.podcontext import PodContext
+from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
 from netlab.node.probing import Probing
@@ -99,7 +99,8 @@ class PodContainers:
         self._context.event("Failed", f"Error: {reason}: {message}")
 
     def _container(self, spec: Container, run: Run) -> ContainerSpec:
-        context, pod, node, sandbox = self._context, self._context.pod, self._context.node, self._context.state.sandbox
+        context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
+        node = context.node.config
         assert sandbox is not None
         env = environment.environment(pod, spec, sandbox.ips, node.node_ips)
         return ContainerSpec(
@@ -119,7 +120,7 @@ class PodContainers:
 
     def _log(self, spec: Container, run: Run) -> Path:
         """The file for a run's output, whose directory it makes. Removes the file of an older run."""
-        pod, log_dir = self._context.pod, self._context.node.log_dir
+        pod, log_dir = self._context.pod, self._context.node.config.log_dir
         path = logs.log_path(log_dir, pod, spec.name, run.attempt)
         # Containers' output is private: other accounts may not read it.
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)

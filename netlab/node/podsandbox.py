@@ -8,7 +8,7 @@ import time
 
 from netlab.errors import NetlabError
 from netlab.node import capabilities
-from netlab.node.podcontext import PodContext
+from netlab.node.context import PodContext
 from netlab.node.podstate import SANDBOX, Sandbox
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ async def make(context: PodContext) -> None:
     """Make a pod's sandbox, or record why it has none yet."""
     pod, state, node = context.pod, context.state, context.node
     if pod.spec.hostNetwork:
-        state.sandbox, state.ips = Sandbox(None, node.node_ips), node.node_ips
+        state.sandbox, state.ips = Sandbox(None, node.config.node_ips), node.config.node_ips
         return
     if not node.network_ready.is_set():
         state.sandbox_error = f"network is not ready: {node.sandboxes.network_error()}"

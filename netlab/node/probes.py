@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 
@@ -47,11 +46,8 @@ class Verdict:
         return True
 
 
-class Ask(Protocol):
-    """One probe: returns what is wrong, or "" when all is well."""
-
-    async def __call__(self, action: Probe | LifecycleHandler, timeout: float) -> str:  # noqa: ASYNC109
-        """Ask once, for at most `timeout` seconds."""
+Ask = Callable[[Probe | LifecycleHandler, float], Awaitable[str]]
+"""Asks once, for at most so many seconds: what is wrong, or "" when all is well."""
 
 
 @dataclasses.dataclass(frozen=True)

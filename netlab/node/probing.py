@@ -6,7 +6,7 @@ import asyncio
 
 from netlab.api.core_types import Container, Probe
 from netlab.node import probes
-from netlab.node.podcontext import PodContext
+from netlab.node.context import PodContext
 from netlab.node.podstate import SYNC, Run
 
 

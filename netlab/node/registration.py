@@ -7,12 +7,10 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
 
 import msgspec
 
 from netlab import __version__
-from netlab.api.client import Client
 from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
 from netlab.api.errors import ApiError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
@@ -20,6 +18,7 @@ from netlab.api.meta_types import Condition, ObjectMeta, now
 from netlab.api.resources import KUBERNETES, NODES
 from netlab.errors import NetlabError
 from netlab.node import lease
+from netlab.node.context import KubeletConfig, NodeContext
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats: upstream's nodeStatusUpdateFrequency, and how often it renews a lease."""
@@ -36,14 +35,13 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l"
 log = logging.getLogger(__name__)
 
 
-def node_labels(node_name: str, extra: dict[str, str]) -> dict[str, str]:
-    """The labels of a node: the well-known ones and its own."""
-    well_known = {
+def node_labels(node_name: str) -> dict[str, str]:
+    """The well-known labels of a node."""
+    return {
         "kubernetes.io/hostname": node_name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture(),
     }
-    return well_known | extra
 
 
 def architecture() -> str:
@@ -52,23 +50,21 @@ def architecture() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
-def node_status(
-    node_name: str, node_ips: list[str], max_pods: int, boot_id: str, network_error: str, before: list[Condition]
-) -> NodeStatus:
+def node_status(config: KubeletConfig, network_error: str, before: list[Condition]) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
     capacity: dict[str, str | int] = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
-        "pods": str(max_pods),
+        "pods": str(config.max_pods),
     }
-    addresses = [NodeAddress(type="InternalIP", address=ip) for ip in node_ips]
+    addresses = [NodeAddress(type="InternalIP", address=ip) for ip in config.node_ips]
     return NodeStatus(
         capacity=capacity,
         allocatable=dict(capacity),
-        addresses=[*addresses, NodeAddress(type="Hostname", address=node_name)],
+        addresses=[*addresses, NodeAddress(type="Hostname", address=config.node_name)],
         conditions=[ready_condition(network_error, before)],
         nodeInfo=NodeSystemInfo(
-            bootID=boot_id,
+            bootID=config.boot_id,
             kernelVersion=platform.release(),
             osImage=_os_image(),
             containerRuntimeVersion=f"netlab://{__version__}",
@@ -112,26 +108,10 @@ def _os_image() -> str:
 class Registration:
     """Creates or adopts the Node object, and keeps its status up to date."""
 
-    def __init__(
-        self,
-        client: Client,
-        node_name: str,
-        node_ips: list[str],
-        max_pods: int,
-        boot_id: str,
-        labels: dict[str, str],
-        network_error: Callable[[], str],
-        network_ready: asyncio.Event,
-    ) -> None:
-        """`network_error` says why there is no pod network ("" when there is one); `network_ready` is set then."""
-        self._client = client
-        self._name = node_name
-        self._ips = node_ips
-        self._max_pods = max_pods
-        self._boot_id = boot_id
-        self._labels = node_labels(node_name, labels)
-        self._network_error = network_error
-        self._network_ready = network_ready
+    def __init__(self, node: NodeContext) -> None:
+        self._node = node
+        self._client = node.client
+        self._name = node.config.node_name
         self._conditions: list[Condition] = []
         self._reported = 0.0
         """When the status was last written, on the monotonic clock."""
@@ -148,7 +128,8 @@ class Registration:
 
     async def _register(self) -> None:
         status = self._status()
-        node = Node(metadata=ObjectMeta(name=self._name, labels=self._labels), status=status)
+        labels = node_labels(self._name)
+        node = Node(metadata=ObjectMeta(name=self._name, labels=labels), status=status)
         try:
             # Like upstream's, the server accepts the status with the creation of a Node: one request, not two.
             created = await self._client.create(NODES, node)
@@ -160,14 +141,14 @@ class Registration:
                 raise
             present = await self._client.get(NODES, self._name)
             self._conditions = present.status.conditions
-            await self._client.patch(NODES, self._name, None, {"metadata": {"labels": self._labels}})
+            await self._client.patch(NODES, self._name, None, {"metadata": {"labels": labels}})
         await self._patch_status()
 
     async def run(self) -> None:
         """Watch for the network and send heartbeats until cancelled."""
         loop = asyncio.get_running_loop()
         next_heartbeat = loop.time() + HEARTBEAT
-        ready = self._network_ready.is_set()
+        ready = self._node.network_ready.is_set()
         poll = _FIRST_POLL
         while True:
             poll = _READY_POLL if ready else min(poll * _POLL_GROWTH, _READY_POLL)
@@ -208,17 +189,15 @@ class Registration:
         )
 
     def _look(self) -> bool:
-        if self._network_error():
-            self._network_ready.clear()
+        if self._node.sandboxes.network_error():
+            self._node.network_ready.clear()
             return False
-        self._network_ready.set()
+        self._node.network_ready.set()
         return True
 
     def _status(self) -> NodeStatus:
         self._look()
-        status = node_status(
-            self._name, self._ips, self._max_pods, self._boot_id, self._network_error(), self._conditions
-        )
+        status = node_status(self._node.config, self._node.sandboxes.network_error(), self._conditions)
         self._conditions = status.conditions
         return status
 

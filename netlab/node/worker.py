@@ -13,8 +13,8 @@ from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.resources import PODS
 from netlab.machine.protocol import ContainerExit
 from netlab.node import logs, podsandbox, podstate
+from netlab.node.context import NodeContext, PodContext
 from netlab.node.podcontainers import PodContainers
-from netlab.node.podcontext import NodeContext, PodContext
 from netlab.node.podstate import SYNC, PodState
 
 _RETRY = 1.0
@@ -127,7 +127,7 @@ class PodWorker:
                 # NotFound: another client got there first. Conflict: the name now belongs to another pod.
                 if error.reason not in ("NotFound", "Conflict"):
                     raise
-        shutil.rmtree(logs.pod_dir(node.log_dir, self.pod), ignore_errors=True)
+        shutil.rmtree(logs.pod_dir(node.config.log_dir, self.pod), ignore_errors=True)
         self.done = True
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from netlab.node.kubelet import KubeletConfig, run
+from netlab.node.context import KubeletConfig
+from netlab.node.kubelet import run
 
 
 def decode(kind: type, value: Any) -> Any:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from netlab.api.meta_types import Condition
-from netlab.node.registration import node_labels, node_status, ready_condition
+from netlab.node.context import KubeletConfig
+from netlab.node.registration import node_status, ready_condition
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
-def test_labels_are_the_well_known_ones_and_its_own() -> None:
-    labels = node_labels("node-1", {"zone": "a"})
-    assert labels["kubernetes.io/hostname"] == "node-1"
-    assert labels["kubernetes.io/os"] == "linux"
-    assert labels["zone"] == "a"
-
-
 def test_status_has_every_address_and_no_more_pods_than_allowed() -> None:
-    status = node_status("node-1", ["192.0.2.1", "2001:db8::1"], 42, "boot-1", "", [])
+    nowhere = Path("/nonexistent")
+    config = KubeletConfig(
+        node_name="node-1",
+        api_socket=nowhere,
+        machine_socket=nowhere,
+        node_ips=["192.0.2.1", "2001:db8::1"],
+        cni_conf_dir=nowhere,
+        cni_plugin_dirs=[],
+        cni_cache_dir=nowhere,
+        log_dir=nowhere,
+        boot_id="boot-1",
+        max_pods=42,
+    )
+    status = node_status(config, "", [])
     assert [each.address for each in status.addresses] == ["192.0.2.1", "2001:db8::1", "node-1"]
     assert status.allocatable["pods"] == "42"
     assert status.nodeInfo is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from netlab.api.client import Client
 from netlab.api.core_types import Container, Pod
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
-from netlab.node import podfiles, probes
+from netlab.node import probes
+from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.reporter import StatusReporter
@@ -26,18 +27,35 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class KubeletConfig:
+    """What a kubelet needs to know about its node.
+
+    `node_ips` has the primary family's address first; `boot_id` names this boot of the node in its nodeInfo.
+    """
+
+    node_name: str
+    api_socket: Path
+    machine_socket: Path
+    node_ips: list[str]
+    cni_conf_dir: Path
+    cni_plugin_dirs: list[Path]
+    cni_cache_dir: Path
+    log_dir: Path
+    boot_id: str = ""
+    max_pods: int = 110
+    dns: ClusterDNS = field(default_factory=ClusterDNS)
+
+
+@dataclass(frozen=True)
 class NodeContext:
     """What all pods of a node share."""
 
-    node_name: str
-    node_ips: list[str]
+    config: KubeletConfig
     client: Client
     machine: AsyncMachine
     http: aiohttp.ClientSession
     sandboxes: Sandboxes
     network_ready: asyncio.Event
-    dns: podfiles.ClusterDNS
-    log_dir: Path
 
 
 class PodContext:
@@ -49,7 +67,7 @@ class PodContext:
         self.state = state
         self.wake = asyncio.Event()
         """Set when there may be something to do for the pod."""
-        self.reporter = StatusReporter(node.client, node.node_ips, pod, state, self.failed)
+        self.reporter = StatusReporter(node.client, node.config.node_ips, pod, state, self.failed)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
@@ -75,7 +93,7 @@ class PodContext:
     def event(self, reason: str, message: str, kind: str = events.WARNING) -> None:
         """Record an Event of the pod."""
         node = self.node
-        self.spawn(events.record(node.client, self.pod, kind, reason, message, "kubelet", node.node_name))
+        self.spawn(events.record(node.client, self.pod, kind, reason, message, "kubelet", node.config.node_name))
 
     def failed(self, error: Exception) -> None:
         """Report an unexpected failure; the pod's worker continues."""
