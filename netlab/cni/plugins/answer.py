@@ -38,10 +38,7 @@ def respond(
     send: Callable[[int, str], object],
     stderr: int = 2,
 ) -> tuple[int, bytes]:
-    """`answer`, and send the answer; the exit status, and what was read.
-
-    An ADD whose caller is gone is undone: nothing knows about it.
-    """
+    """`answer`, and send it; the exit status, and what was read. An ADD whose caller is gone is undone."""
     given = b""
 
     def remember() -> bytes:

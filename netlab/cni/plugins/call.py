@@ -46,8 +46,7 @@ _ERROR = '{"cniVersion":"1.1.0","code":%d,"msg":%s}\n'
 def call(name: str, folder: str = "", stay: "Callable[[bytes], object] | None" = None) -> "NoReturn":
     """Answer the call of the plugin `name`, and exit.
 
-    An installed plugin has a `folder`, where an agent may serve, and after an answer of its own has `stay` leave one
-    behind, which gets the configuration.
+    An installed plugin has a `folder`, whose agent may serve; after its own answer, `stay` leaves one behind.
     """
     if name not in PLUGINS:  # of the link or the copy that was executed
         posix._exit(_fail(7, "type: the executable of a plugin must be named one of " + ", ".join(PLUGINS)))

@@ -1,4 +1,4 @@
-"""A container's network namespace, entered by a plugin while configuring it."""
+"""CNI_NETNS: opening and entering a container's network namespace, with C modules alone unlike net/namespaces.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that hold what their layout says, whatever has been done to them, at the cost of a look.
+"""Repairing tables of nftables: each holds what its layout says, whatever has been done to it, at the cost of a look.
 
 A layout is a text for nft: a table's chains, rules and sets, the same for any number of containers. An empty chain,
 `layout-DIGEST`, records the text and what the kernel made of it. As long as the digest of what the kernel has now is

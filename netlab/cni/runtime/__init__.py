@@ -1,1 +1,1 @@
-"""What calls plugins: networks' configurations, attachments, installation. The counterpart of libcni."""
+"""What calls plugins: networks' configurations, attachments, chains of plugins. The counterpart of libcni."""

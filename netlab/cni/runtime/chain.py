@@ -1,6 +1,6 @@
-"""The runtime's side of CNI: the counterpart of libcni for kubelets and container engines.
+"""Executing a network's chain of plugins, for kubelets and container engines as libcni does.
 
-`Runtime` executes a network's chain of plugins with the environment and standard input of SPEC.md, section 3.
+`Runtime` does so with the environment and standard input of SPEC.md, section 3.
 """
 
 from __future__ import annotations

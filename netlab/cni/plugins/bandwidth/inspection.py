@@ -1,4 +1,4 @@
-"""CHECK, GC and STATUS: what is in force, what is left over, and what is possible."""
+"""CHECK, GC and STATUS of `netlab-bandwidth`: what is in force, what is left over, and what is possible."""
 
 from __future__ import annotations
 

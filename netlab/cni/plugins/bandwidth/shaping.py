@@ -1,4 +1,4 @@
-"""Applying the limits of a container: the ADD."""
+"""Applying the limits of a container to the host's end of its veth pair, and to an ifb device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration of `netlab-ipam`, with the keys of the Go plugin host-local.
+"""The configuration of `netlab-ipam`: the keys of the Go plugin host-local.
 
 Three keys are its own: `exclude` of a range, a list of addresses, subnets and `A-B`; `sticky`, which gives a returning
 pod its old addresses while they are free; `bootIDFile`, the file that tells one boot of the node from the next (the

@@ -1,9 +1,7 @@
 """CHECK and STATUS of the main plugin: whether all that an ADD made is still there, and whether an ADD can be served.
 
-CHECK goes by the ADD's result.
-
-What other plugins of the chain or the container's own processes add (routes, addresses) is not checked; what a later
-plugin changed (a MAC address, an MTU) is in the result.
+CHECK goes by the ADD's result. What other plugins of the chain or the container's own processes add (routes, addresses)
+is not checked; what a later plugin changed (a MAC address, an MTU) is in the result.
 """
 
 from __future__ import annotations

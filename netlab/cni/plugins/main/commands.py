@@ -54,8 +54,7 @@ def add(request: Request) -> Object:
     kernel = Rtnetlink()
     try:
         # First, so that a failure here does not undo what an earlier ADD made.
-        if kernel.link(veth.host_name(request)) is not None:
-            raise veth.attached_already(request)
+        veth.refuse_attached(kernel, request)
         return _attach(kernel, request, mode, netns, undo)
     except BaseException:
         for step in reversed(undo):

@@ -1,4 +1,4 @@
-"""nftables as this plugin uses it: one table for any number of containers, whose elements belong to them.
+"""A table of nftables whose elements belong to attachments: one for any number of containers.
 
 Each element's comment is the owner of the attachment (`Request.owner`). An attachment's elements can therefore be found
 after its namespace and its result are gone, and those of others are never touched.

@@ -40,20 +40,20 @@ def make(kernel: Rtnetlink, request: Request, mode: Mode, netns: int, mac: bytes
         if error.errno != errno.EEXIST:
             kernel.send(links.deletion(name), tolerate=errno.ENODEV)  # made, and a later step failed
             raise
-        if kernel.link(name) is not None:
-            raise attached_already(request) from error
+        refuse_attached(kernel, request)
         raise CniError(
             errors.INVALID_ENVIRONMENT, f"CNI_IFNAME: {request.ifname} already exists in {request.netns}"
         ) from error
 
 
-def attached_already(request: Request) -> CniError:
-    """The error for a repeated ADD."""
-    return CniError(
-        errors.INVALID_ENVIRONMENT,
-        f"CNI_CONTAINERID: {request.container_id} is already on network {request.network} as {request.ifname};"
-        " DEL it first",
-    )
+def refuse_attached(kernel: Rtnetlink, request: Request) -> None:
+    """Refuse a repeated ADD. Raises `CniError`."""
+    if kernel.link(host_name(request)) is not None:
+        raise CniError(
+            errors.INVALID_ENVIRONMENT,
+            f"CNI_CONTAINERID: {request.container_id} is already on network {request.network} as {request.ifname};"
+            " DEL it first",
+        )
 
 
 def existing(kernel: Rtnetlink, name: str) -> Link:

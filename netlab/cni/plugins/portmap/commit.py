@@ -1,4 +1,7 @@
-"""Adding elements to the table. If two containers want one port, the second gets an error that names the first."""
+"""Adding a container's elements to the table.
+
+If two containers want one port, the second gets an error that names the first.
+"""
 
 from __future__ import annotations
 

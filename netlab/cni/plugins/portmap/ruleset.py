@@ -1,4 +1,4 @@
-"""The table: chains and rules that are the same for any number of containers.
+"""The chains and rules of the table, which are the same for any number of containers.
 
     addresses4             address . protocol . port : address . port      mappings with a hostIP; they come first
     ports4                 protocol . port : address . port                mappings of all addresses of the node
