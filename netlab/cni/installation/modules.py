@@ -21,9 +21,8 @@ def compiled() -> bytes:
     """The content of the file.
 
     Leaves out what only readers of the source need: what -OO drops, annotations of functions, and imports for them.
-    `__future__`, which modules import, is Python's own.
     """
-    names = ["__future__", "netlab", "netlab.errors", "netlab.cni"]
+    names = ["netlab", "netlab.errors", "netlab.cni"]
     for package in (netlab.cni.spec, netlab.cni.plugins, netlab.net):
         names += [package.__name__]
         names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
@@ -47,7 +46,8 @@ def _spec(name: str) -> ModuleSpec:
 def _compiled(spec: ModuleSpec) -> CodeType:
     assert isinstance(spec.loader, SourceFileLoader), "netlab is installed as files"
     source = _Unannotated().visit(ast.parse(spec.loader.get_data(str(spec.origin))))
-    code: CodeType = compile(source, str(spec.origin), "exec", dont_inherit=True, optimize=2)
+    flags = annotations.compiler_flag
+    code: CodeType = compile(source, str(spec.origin), "exec", flags, dont_inherit=True, optimize=2)
     return code
 
 
@@ -57,6 +57,9 @@ class _Unannotated(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.If | None:
         self.generic_visit(node)
         return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if node.module == "__future__" else node  # by the flag instead: it is a module to load
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
