@@ -1,7 +1,8 @@
 """The garbage collector: what becomes of objects whose owners go.
 
 They are deleted once all their owners are gone (background propagation). An owner that is being deleted with the
-finalizer `foregroundDeletion` waits until they are gone, and one with `orphan` until they have forgotten it.
+finalizer `foregroundDeletion` waits until those that block it (blockOwnerDeletion) are gone, and one with `orphan`
+until they have forgotten it. What has another owner besides forgets the one that goes.
 """
 
 from __future__ import annotations
@@ -86,10 +87,14 @@ class GarbageCollector(Controller):
     async def _propagate(self, resource: Resource[Object], owner: Object, finalizer: str) -> None:
         meta = owner.metadata
         dependents = await self._read_dependents(owner)
-        settle = self._free if finalizer == ORPHAN else self._delete_first
+        is_held = False
         for kind, dependent in dependents:
-            await _unless_gone(settle(kind, dependent, owner))
-        if dependents and finalizer == FOREGROUND:
+            if finalizer == ORPHAN or await self._has_another_owner(dependent, owner):
+                await _unless_gone(self._free(kind, dependent, owner))
+            else:
+                await _unless_gone(self._delete_first(kind, dependent))
+                is_held |= _blocks(dependent, owner)
+        if is_held:
             return  # Their ends bring it up again.
         change = {
             "resourceVersion": meta.resourceVersion,
@@ -116,7 +121,18 @@ class GarbageCollector(Controller):
         }
         await self.client.patch(resource, meta.name, meta.namespace, {"metadata": change})
 
-    async def _delete_first(self, resource: Resource[Object], dependent: Object, owner: Object) -> None:
+    async def _has_another_owner(self, dependent: Object, owner: Object) -> bool:
+        """Whether an object has an owner that is there and is not itself waiting for its dependents to go."""
+        meta = dependent.metadata
+        for ref in meta.ownerReferences:
+            if ref.uid == owner.metadata.uid or not await self._exists(ref, meta.namespace):
+                continue
+            found = self._known_owner(ref, meta.namespace)
+            if found is None or _propagation(found) != FOREGROUND:
+                return True
+        return False
+
+    async def _delete_first(self, resource: Resource[Object], dependent: Object) -> None:
         meta = dependent.metadata
         if meta.deletionTimestamp is None:
             owns = any(index.get(meta.uid) for index in self._dependents.values())
@@ -160,11 +176,18 @@ class GarbageCollector(Controller):
     def _bring_up_owners(self, dependent: Object) -> None:
         for ref in dependent.metadata.ownerReferences:
             resource: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
-            if resource is not None:
-                key = f"{dependent.metadata.namespace}/{ref.name}" if resource.namespaced else ref.name
-                owner = self.cluster.informers[resource].items.get(key)
-                if owner is not None and _propagation(owner):
-                    self.queue.add(_key(resource.plural, owner))
+            owner = self._known_owner(ref, dependent.metadata.namespace)
+            if resource is not None and owner is not None and _propagation(owner):
+                self.queue.add(_key(resource.plural, owner))
+
+    def _known_owner(self, ref: OwnerReference, namespace: str) -> Object | None:
+        """The object that has an owner's name, if it was seen."""
+        resource: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
+        informer = self.cluster.informers.get(resource) if resource is not None else None
+        if resource is None or informer is None:
+            return None
+        found: Object | None = informer.items.get(f"{namespace}/{ref.name}" if resource.namespaced else ref.name)
+        return found
 
     def _remember_gone(self, uid: str) -> None:
         self._gone[uid] = None
@@ -189,6 +212,12 @@ async def _unless_gone(request: Awaitable[object]) -> None:
     except ApiError as error:
         if error.reason != "NotFound":
             raise
+
+
+def _blocks(dependent: Object, owner: Object) -> bool:
+    """Whether an owner that is deleted in the foreground waits for this object to go."""
+    refs = dependent.metadata.ownerReferences
+    return any(ref.uid == owner.metadata.uid and ref.blockOwnerDeletion for ref in refs)
 
 
 def _owner_uids(obj: Object) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from netlab.api.meta_types import Status
+from netlab.api.meta_types import Status, StatusDetails
 from netlab.api.server import identity
 from netlab.api.server.authentication import set_caller
 from netlab.api.server.identity import ANONYMOUS, OWNER
@@ -78,7 +78,8 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
                 return Status(code=403, reason="Forbidden", message=f"forbidden: {why}")
             if held[pid] >= _MOST_OF_ONE and not _drop_silent(pid):
                 message = f"too many requests: one process may have {_MOST_OF_ONE} connections"
-                return Status(code=429, reason="TooManyRequests", message=message)
+                details = StatusDetails(retryAfterSeconds=1)
+                return Status(code=429, reason="TooManyRequests", message=message, details=details)
             self._pid = pid
             self._user = OWNER
             held[pid] += 1

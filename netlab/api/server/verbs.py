@@ -19,12 +19,12 @@ from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patch
 from netlab.api.server.requests import Call
 from netlab.api.server.schema import JSONObject
 from netlab.api.server.subresources import SCALE
-from netlab.api.server.views import ListMeta
+from netlab.api.server.views import AsStored, ListMeta
 from netlab.api.server.watch import Stored
 
 AT_ONCE = 64 * 1024
 """Bytes, of a request's body and the object that it is about, of a write that is done between two other requests. A
-larger one is prepared in a thread."""
+larger one is prepared in a thread, and so is a list of as many that is to look different from what is stored."""
 
 AT_A_TIME = 100
 """Deletions of a collection that are done between two other requests."""
@@ -76,7 +76,7 @@ class Verbs:
         target = call.target
         options = lists.read_options(target.resource, target.namespace, call.params, watch=False)
         items, meta = lists.page(self._registry.store, target.resource, options)
-        return _list(call, [stored.raw for stored in items], meta)
+        return await _list(call, [stored.raw for stored in items], meta)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Verbs:
                     raise
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        return _list(call, deleted, meta)
+        return await _list(call, deleted, meta)
 
     # --- subresources ----------------------------------------------------------------------------------------------
 
@@ -215,5 +215,12 @@ def _scale(call: Call, raw: bytes) -> Response:
     return _object(call, msgspec.json.encode(subresources.scale_of(msgspec.json.decode(raw))))
 
 
-def _list(call: Call, raws: list[bytes], meta: ListMeta) -> Response:
-    return responses.document(call.view.list(raws, meta), format=call.answer.format)
+async def _list(call: Call, raws: list[bytes], meta: ListMeta) -> Response:
+    def answer() -> Response:
+        return responses.document(call.view.list(raws, meta), format=call.answer.format)
+
+    # As they are stored, they are put one behind the other. Anything else looks into each.
+    is_plain = isinstance(call.view, AsStored) and call.answer.format is responses.PLAIN
+    if is_plain or sum(map(len, raws)) <= AT_ONCE:
+        return answer()
+    return await asyncio.to_thread(answer)

@@ -168,6 +168,45 @@ def test_what_a_deleted_object_owns_is_kept_or_goes_first_when_that_is_asked(tmp
     drive(tmp_path, main)
 
 
+def _service(name: str, *owners: tuple[Service, bool], finalizers: list[str] | None = None) -> Service:
+    """A Service with owners, each of which waits for it or not."""
+    references = [
+        {"apiVersion": "v1", "kind": "Service", "name": owner.metadata.name, "uid": owner.metadata.uid}
+        | {"blockOwnerDeletion": blocks}
+        for owner, blocks in owners
+    ]
+    meta = {"name": name, "namespace": "default", "ownerReferences": references, "finalizers": finalizers or []}
+    return msgspec.convert({"metadata": meta, "spec": {"ports": [{"port": 80}]}}, Service)
+
+
+def test_an_owner_waits_for_what_blocks_it_and_leaves_what_others_own(tmp_path: Path) -> None:
+    async def main(control: Control, client: Client) -> None:
+        first, other = [await client.create(SERVICES, _service(name)) for name in ("first", "other")]
+        kept = await client.create(SERVICES, _service("kept", (first, True), (other, True)))
+        await client.create(SERVICES, _service("loose", (first, False), finalizers=["a.example/b"]))
+        await client.delete(SERVICES, "first", "default", propagation="Foreground")
+        async with asyncio.timeout(60):
+            while "first" in (left := {each.metadata.name: each for each in (await client.list(SERVICES))[0]}):
+                await asyncio.sleep(0.05)
+        assert left["loose"].metadata.deletionTimestamp is not None, "it is deleted, and waited for by nobody"
+        assert [ref.uid for ref in left["kept"].metadata.ownerReferences] == [other.metadata.uid]
+        assert left["kept"].metadata.uid == kept.metadata.uid
+        assert left["kept"].metadata.deletionTimestamp is None
+
+        await client.create(SERVICES, _service("blocking", (other, True), finalizers=["a.example/b"]))
+        await client.delete(SERVICES, "other", "default", propagation="Foreground")
+        async with asyncio.timeout(60):
+            while "kept" in {each.metadata.name for each in (await client.list(SERVICES))[0]}:
+                await asyncio.sleep(0.05)
+        assert (await client.get(SERVICES, "other", "default")).metadata.finalizers == ["foregroundDeletion"]
+        await client.patch(SERVICES, "blocking", "default", {"metadata": {"finalizers": []}})
+        async with asyncio.timeout(60):
+            while "other" in {each.metadata.name for each in (await client.list(SERVICES))[0]}:
+                await asyncio.sleep(0.05)
+
+    drive(tmp_path, main)
+
+
 async def until_gone(client: Client, resource: Resource[Any]) -> None:
     async with asyncio.timeout(60):
         while (await client.list(resource))[0]:
