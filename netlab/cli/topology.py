@@ -25,13 +25,13 @@ def topology(lab: Lab, output: str | None) -> None:
 
     It is read from the kernel: what is not there is not shown. With -o json it is a description for programs.
     """
-    from netlab.lab.networks import Networks
+    from netlab.lab.network_envoy import NetworkEnvoy
     from netlab.trace.reading import read_namespaces
     from netlab.trace.wiring import machines
 
     spec = lab.spec()
-    with Networks(lab) as networks:
-        found = machines(read_namespaces(networks))
+    with NetworkEnvoy(lab) as envoy:
+        found = machines(read_namespaces(envoy))
     if output:
         import msgspec
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from netlab.capture.taps import Tap, kind_of
 from netlab.errors import NotFoundError
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import FABRIC
 from netlab.net.route.links import IFF_UP, Link
 from netlab.net.route.socket import Rtnetlink
@@ -32,18 +32,18 @@ class Look:
     numbers: Mapping[int, Network]
 
 
-def tapped(networks: Networks) -> dict[Tap, Network]:
+def tapped(envoy: NetworkEnvoy) -> dict[Tap, Network]:
     """All taps of the lab, with the network namespace of each: the fabric's first, those of pods last.
 
     Loopback and interfaces that are down are not taps. What disappears in the meantime is left out. Raises
     `UnavailableError` when the lab has ended.
     """
-    return taps(look(networks))
+    return taps(look(envoy))
 
 
-def look(networks: Networks) -> list[Look]:
+def look(envoy: NetworkEnvoy) -> list[Look]:
     """The links of every network namespace of the lab."""
-    listed = networks.listed()
+    listed = envoy.listed()
     machines = {network.machine: network for network in listed if not network.sandbox}
     found = []
     for network in listed:
@@ -53,7 +53,7 @@ def look(networks: Networks) -> list[Look]:
         if network.sandbox:
             others = [machines[network.machine]]
         try:
-            found.append(Look(network, networks.run(network, links), networks.numbers(network, others)))
+            found.append(Look(network, envoy.run(network, links), envoy.numbers(network, others)))
         except NotFoundError:
             continue
     return found
@@ -85,6 +85,6 @@ def taps(looks: Iterable[Look]) -> dict[Tap, Network]:
     return found
 
 
-def make_socket(networks: Networks, network: Network) -> socket.socket:
+def make_socket(envoy: NetworkEnvoy, network: Network) -> socket.socket:
     """A packet socket (AF_PACKET, SOCK_RAW) in that namespace, unbound, so that it receives no packets yet."""
-    return networks.socket(network, socket.AF_PACKET, socket.SOCK_RAW, 0)
+    return envoy.socket(network, socket.AF_PACKET, socket.SOCK_RAW, 0)

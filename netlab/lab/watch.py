@@ -24,7 +24,7 @@ from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.names import Names
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.selection import Selection, exists, expression, includes, own_addresses, read_objects
 from netlab.lab.taps import make_socket, tapped
 from netlab.net.conntrack.entries import Entry, entries
@@ -59,7 +59,7 @@ class Watch:
         self._selection = selection
         self._given = given
         self._spec = lab.spec()
-        self._networks = Networks(lab)
+        self._envoy = NetworkEnvoy(lab)
         self._events: dict[str, Events] = {}
         """The events of connection tracking, by node."""
         self._links: list[socket.socket] = []
@@ -72,16 +72,16 @@ class Watch:
             self.names = Names(objects, self._spec.outside_addresses)
             self._own = own_addresses(selection, objects)
             self._expression = self._combined(expression(selection, objects, self._spec.podCIDRs))
-            for machine in self._networks.machines():
-                self._links.append(self._networks.run(machine, _link_events))
+            for machine in self._envoy.machines():
+                self._links.append(self._envoy.run(machine, _link_events))
             found = self._found()
             self.engine = Engine(
                 [Source(tap, self._make(tap, network)) for tap, network in found.items()], self._expression
             )
             undo.callback(self.engine.close)
-            for machine in self._networks.machines():
+            for machine in self._envoy.machines():
                 if machine.owner in self._spec.node_names:
-                    made = self._networks.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+                    made = self._envoy.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
                     self._events[machine.owner] = Events(made)
             self._taps = set(found)
             undo.pop_all()
@@ -125,9 +125,9 @@ class Watch:
         """The connections that the nodes track now."""
         return [
             _translation(machine.owner, each)
-            for machine in self._networks.machines()
+            for machine in self._envoy.machines()
             if machine.owner in self._events
-            for each in self._networks.run(machine, entries)
+            for each in self._envoy.run(machine, entries)
         ]
 
     def heard(self) -> list[Translation]:
@@ -140,7 +140,7 @@ class Watch:
                     new = event.kind == "new"
                     found.append(_translation(node, event.entry, *((event.time, None) if new else (None, event.time))))
             if events.lost > lost:  # some events were lost: read all current entries
-                found += [_translation(node, each) for each in self._networks.run(Network(node, node), entries)]
+                found += [_translation(node, each) for each in self._envoy.run(Network(node, node), entries)]
         return found
 
     def wait(self, timeout: float) -> None:
@@ -186,10 +186,10 @@ class Watch:
         return added
 
     def _found(self) -> dict[Tap, Network]:
-        return {tap: network for tap, network in tapped(self._networks).items() if includes(self._selection, tap)}
+        return {tap: network for tap, network in tapped(self._envoy).items() if includes(self._selection, tap)}
 
     def _make(self, tap: Tap, network: Network) -> socket.socket:
-        made = make_socket(self._networks, network)
+        made = make_socket(self._envoy, network)
         if self._selection.kind in ("pod", "service"):
             self._sockets[tap] = made.dup()  # its filter must change with the objects
         return made
@@ -215,7 +215,7 @@ class Watch:
         for events in self._events.values():
             events.close()
         _close([*self._links, *self._sockets.values()])
-        self._networks.close()
+        self._envoy.close()
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:

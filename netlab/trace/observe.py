@@ -15,7 +15,7 @@ from netlab.capture.engine import Engine, Source
 from netlab.capture.ring import Frame
 from netlab.capture.taps import Tap
 from netlab.errors import UnsupportedError
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.taps import make_socket
 from netlab.net.addresses import VXLAN_PORT, packed
 from netlab.net.conntrack.events import Events
@@ -56,16 +56,16 @@ class Watch:
     """
 
     def __init__(
-        self, networks: Networks, taps: Mapping[Tap, Network], tracked: Collection[str], signature: Signature
+        self, envoy: NetworkEnvoy, taps: Mapping[Tap, Network], tracked: Collection[str], signature: Signature
     ) -> None:
-        self._networks = networks
+        self._envoy = envoy
         self._namespaces = list(dict.fromkeys(taps.values()))
         self._signature = signature
         self._tracers: dict[Network, Tracer] = {}
         self._events: dict[Network, Events] = {}
         with contextlib.ExitStack() as stack:
             for network in self._namespaces:
-                make = partial(networks.socket, network)
+                make = partial(envoy.socket, network)
                 here = network.owner in tracked
                 try:
                     self._tracers[network] = stack.enter_context(Tracer(signature, make, tracked=here))
@@ -75,9 +75,9 @@ class Watch:
                         )
                 except NetlinkError as error:
                     raise UnsupportedError(f"{network.owner}: cannot trace its rules: {error}") from error
-            sources = [Source(tap, make_socket(networks, network)) for tap, network in taps.items()]
+            sources = [Source(tap, make_socket(envoy, network)) for tap, network in taps.items()]
             self._engine = stack.enter_context(Engine(sources, expression(signature)))
-            self._before = {network: networks.run(network, counters.read) for network in self._namespaces}
+            self._before = {network: envoy.run(network, counters.read) for network in self._namespaces}
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Watch:
@@ -111,7 +111,7 @@ class Watch:
             for network, tracer in self._tracers.items()
         }
         thrown = {
-            network.owner: list(counters.reasons(before, self._networks.run(network, counters.read)))
+            network.owner: list(counters.reasons(before, self._envoy.run(network, counters.read)))
             for network, before in self._before.items()
         }
         return Observation(
@@ -119,12 +119,12 @@ class Watch:
             found,
             [each for listed in passages.values() for each in listed],
             {
-                network.owner: self._networks.run(network, rules.read_texts, listed)
+                network.owner: self._envoy.run(network, rules.read_texts, listed)
                 for network, listed in passages.items()
                 if listed
             },
             {
-                network.owner: self._networks.run(network, rules.networks_of, _sources(listed))
+                network.owner: self._envoy.run(network, rules.networks_of, _sources(listed))
                 for network, listed in passages.items()
                 if listed
             },

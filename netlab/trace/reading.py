@@ -21,7 +21,7 @@ from netlab.capture.headers import TCP, UDP, address_text
 from netlab.errors import NotFoundError
 from netlab.lab.components import proxy_config
 from netlab.lab.lab import Lab
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.spec import LabSpec
 from netlab.net.addresses import Family
 from netlab.net.conntrack import entries as conntrack
@@ -38,40 +38,40 @@ T = TypeVar("T", bound=Object)
 _NUMBERS = {"tcp": TCP, "udp": UDP}
 
 
-def read(lab: Lab, probe: Probe | None = None, networks: Networks | None = None) -> State:
+def read(lab: Lab, probe: Probe | None = None, envoy: NetworkEnvoy | None = None) -> State:
     """The current state of a lab. With a `probe` that has a source port, also the conntrack entries that concern it.
 
-    `networks` is used if given. Raises `NotFoundError` or `UnavailableError` when the lab is not up.
+    `envoy` is used if given. Raises `NotFoundError` or `UnavailableError` when the lab is not up.
     """
-    if networks is None:
-        with Networks(lab) as made:
+    if envoy is None:
+        with NetworkEnvoy(lab) as made:
             return read(lab, probe, made)
     spec = lab.spec()
     objects = _Objects(lab)
-    namespaces = read_namespaces(networks)
+    namespaces = read_namespaces(envoy)
     proxies = {}
-    for network in networks.machines():
+    for network in envoy.machines():
         if network.machine not in spec.node_names:
             continue
         config = proxy_config(spec, network.machine)
         plans = {family: objects.plan(config, family) for family in spec.families}
-        affinities = frozenset(networks.run(network, remembered, config.mode, sticky(config, plans)))
+        affinities = frozenset(envoy.run(network, remembered, config.mode, sticky(config, plans)))
         proxies[network.machine] = Proxy(config, plans, affinities)
         if probe is not None and probe.source_port and probe.protocol in _NUMBERS:
-            flows = networks.run(network, flows_of, probe.version, probe.protocol, probe.source_port)
+            flows = envoy.run(network, flows_of, probe.version, probe.protocol, probe.source_port)
             owner = namespaces[network.owner]
             namespaces[network.owner] = msgspec.structs.replace(owner, flows=tuple(flows))
     masquerades = {node.metadata.name: tuple(_masquerades(node, spec)) for node in objects.nodes}
     return State(namespaces, proxies, masquerades)
 
 
-def read_namespaces(networks: Networks) -> dict[str, Namespace]:
+def read_namespaces(envoy: NetworkEnvoy) -> dict[str, Namespace]:
     """What every network namespace of the lab has, by owner, machines first. Raises `UnavailableError`."""
     observed = {}
-    for network in networks.listed():
+    for network in envoy.listed():
         with contextlib.suppress(NotFoundError):  # a pod that has just gone
-            observed[network] = networks.run(network, observe, network.owner, network.machine)
-    ends = _wires(networks, observed)
+            observed[network] = envoy.run(network, observe, network.owner, network.machine)
+    ends = _wires(envoy, observed)
     return {network.owner: _joined(network, seen.namespace, ends) for network, seen in observed.items()}
 
 
@@ -103,7 +103,7 @@ def _masquerades(node: Node, spec: LabSpec) -> Iterator[Masquerade]:
         yield Masquerade(cidr, cluster)
 
 
-def _wires(networks: Networks, observed: Mapping[Network, Observed]) -> dict[tuple[Network, str], tuple[Network, str]]:
+def _wires(envoy: NetworkEnvoy, observed: Mapping[Network, Observed]) -> dict[tuple[Network, str], tuple[Network, str]]:
     """What is at the other end of each veth pair, by network and name.
 
     Only machines are asked: the ids that they have for their pods' namespaces give the pods' side too.
@@ -112,7 +112,7 @@ def _wires(networks: Networks, observed: Mapping[Network, Observed]) -> dict[tup
     machines = [network for network in observed if not network.sandbox]
     for network in machines:
         pods = [each for each in observed if each.machine == network.machine and each.sandbox]
-        numbers = networks.numbers(network, [*machines, *pods])
+        numbers = envoy.numbers(network, [*machines, *pods])
         for name, (number, index) in observed[network].peers.items():
             other = network if number is None else numbers.get(number)
             end = observed[other].indexes.get(index) if other is not None and other in observed else None

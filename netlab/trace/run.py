@@ -15,7 +15,7 @@ from netlab.api.resources import NODES, Resource
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.proxy.connection_ends import Ends, ends, narrowed
 from netlab.trace import compare
@@ -59,10 +59,10 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
     `UnsupportedError` if this machine's kernel cannot do it.
     """
     notes: list[str] = []
-    with Networks(lab) as networks:
+    with NetworkEnvoy(lab) as envoy:
         for left in reversed(range(_ATTEMPTS)):
             progress("reading the lab's state")
-            found, changed = _followed(lab, networks, request, progress)
+            found, changed = _followed(lab, envoy, request, progress)
             if not changed or (found.agrees and found.verdict.outcome == "delivered"):
                 break
             what = f"{', '.join(changed[:_NAMED])}{' and more' if len(changed) > _NAMED else ''}"
@@ -75,13 +75,13 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
 
 
 def _followed(
-    lab: Lab, networks: Networks, request: Request, progress: Callable[[str], None]
+    lab: Lab, envoy: NetworkEnvoy, request: Request, progress: Callable[[str], None]
 ) -> tuple[Trace, list[str]]:
     """A packet that was followed, and what had changed in the lab by the end."""
     client = lab.client()
     nodes = _listed(client.request("GET", NODES.path()), NODES)
-    begun = scene(client, networks)
-    rules_begun = rules(networks, networks.machines())
+    begun = scene(client, envoy)
+    rules_begun = rules(envoy, envoy.machines())
     outside = lab.spec().outside_addresses
     found = ends(
         request.source,
@@ -99,7 +99,7 @@ def _followed(
     namespaces = {network.owner: network for network in taps.values()}
     if owner not in namespaces:
         raise NotFoundError(f"{owner} has no network; `netlab get pods -A` shows whether it runs")
-    make = partial(networks.socket, namespaces[owner])
+    make = partial(envoy.socket, namespaces[owner])
     try:
         sender = Sender(request.protocol, destination, port, request.size, make)
     except OSError as error:
@@ -114,7 +114,7 @@ def _followed(
             size=request.size,
             fragment=not request.size,
         )
-        state = read(lab, probe, networks)
+        state = read(lab, probe, envoy)
         predicted = predict(state, probe)
         foreseen = [hop for path in predicted for hop in (*path.hops, *path.reply)]
         concerned = {owner, *(hop.owner for hop in foreseen)}
@@ -122,14 +122,14 @@ def _followed(
         for hop in foreseen:
             if hop.kind == "loopback" and hop.owner in namespaces:
                 watched[Tap(hop.node, hop.owner, hop.interface, hop.kind)] = namespaces[hop.owner]
-        changed = list(rules_met(rules_begun, rules(networks, networks.machines())))
+        changed = list(rules_met(rules_begun, rules(envoy, envoy.machines())))
         progress("watching")
-        with Watch(networks, watched, state.proxies, sender.signature) as watch:
-            rules_begun = rules(networks, networks.machines())  # its own are among them now
+        with Watch(envoy, watched, state.proxies, sender.signature) as watch:
+            rules_begun = rules(envoy, envoy.machines())  # its own are among them now
             progress("sending")
             result = sender.send(request.timeout)
             observed = watch.finish(sender, result, _stations(state))
-            changed += rules_met(rules_begun, rules(networks, networks.machines()))
+            changed += rules_met(rules_begun, rules(envoy, envoy.machines()))
     account = Account(owner, observed, state)
     path = account.path()
     expected = compare.nearest(predicted, path)
@@ -137,7 +137,7 @@ def _followed(
     differences = list(compare.differences(expected, path)) if expected else ["nothing was predicted"]
     if differences and observed.lost:
         differences.append("but the kernel reported more than could be read: try again when there is less traffic")
-    ended = scene(client, networks)
+    ended = scene(client, envoy)
     followed = Trace(
         source=_named(owner),
         destination=_called(request.destination, destination, port),

@@ -12,7 +12,7 @@ from netlab.api.core_types import Pod, Service
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.resources import ENDPOINTSLICES, PODS, SERVICES
 from netlab.capture.taps import Tap
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.taps import tapped
 from netlab.net.nftables.socket import Nfnetlink
 
@@ -26,13 +26,13 @@ class Scene(NamedTuple):
     taps: Mapping[Tap, Network]
 
 
-def scene(client: BlockingClient, networks: Networks) -> Scene:
+def scene(client: BlockingClient, envoy: NetworkEnvoy) -> Scene:
     """A lab as it is now. Raises what the client raises, and `UnavailableError` when the lab has ended."""
     return Scene(
         msgspec.convert(client.request("GET", PODS.path())["items"], list[Pod]),
         msgspec.convert(client.request("GET", SERVICES.path())["items"], list[Service]),
         msgspec.convert(client.request("GET", ENDPOINTSLICES.path())["items"], list[EndpointSlice]),
-        tapped(networks),
+        tapped(envoy),
     )
 
 
@@ -90,9 +90,9 @@ def _is_ready(pod: Pod) -> bool:
     return any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
 
 
-def rules(networks: Networks, machines: Iterable[Network]) -> dict[str, int]:
+def rules(envoy: NetworkEnvoy, machines: Iterable[Network]) -> dict[str, int]:
     """The generation of each machine's nftables ruleset: every change makes it a new number."""
-    return {machine.owner: networks.run(machine, _generation) for machine in machines}
+    return {machine.owner: envoy.run(machine, _generation) for machine in machines}
 
 
 def rules_met(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[str]:

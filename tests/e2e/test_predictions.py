@@ -13,7 +13,7 @@ import pytest
 
 from netlab.capture.headers import address_text
 from netlab.lab.lab import Lab
-from netlab.lab.networks import Network, Networks
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import LabPaths
 from netlab.trace.model import Hop, Path
 from netlab.trace.predict import predict
@@ -69,7 +69,7 @@ class Place:
     def __init__(self, netlab: Netlab, name: str) -> None:
         self.lab = Lab(LabPaths(netlab.home / name))
         self.network = self.lab.spec().network
-        self.networks = Networks(self.lab)
+        self.envoy = NetworkEnvoy(self.lab)
         self.addresses = {f"node-{n + 1}": self.lab.spec().node_addresses(n + 1) for n in range(2)}
         self.addresses["outside"] = self.lab.spec().outside_addresses
         for pod in netlab.json("get", "pods", "--name", name)["items"]:
@@ -87,7 +87,7 @@ class Place:
         return f"default/{name}" if name in ("near", "far", "client") else name
 
     def namespace(self, name: str) -> Network:
-        return next(each for each in self.networks.listed() if each.owner == self.owner(name))
+        return next(each for each in self.envoy.listed() if each.owner == self.owner(name))
 
 
 def _subnet6(place: Place) -> str:
@@ -104,7 +104,7 @@ def place(request: pytest.FixtureRequest, netlab: Netlab) -> Iterator[Place]:
     eventually(lambda: netlab.run("proxy", "diff", "--name", name).returncode == 0)
     made = Place(netlab, name)
     yield made
-    made.networks.close()
+    made.envoy.close()
     made.stamps.close()
     netlab.ok("down", "--name", name)
 
@@ -205,11 +205,11 @@ def _probe(place: Place, case: Case, family: int, port: int) -> Probe:
 def _probed(place: Place, case: Case, family: int, port: int = 0) -> Path:
     """The prediction that came true; fails when none did."""
     probe = _probe(place, case, family, port or next(_ports))
-    paths = predict(read(place.lab, probe, place.networks), probe)
+    paths = predict(read(place.lab, probe, place.envoy), probe)
     assert len(paths) == len(set(map(repr, paths)))
     source = place.namespace(case.source)
     patience = _ANSWERED if any(path.verdict.outcome == "delivered" for path in paths) else _SILENT
-    answered, seen = watched(place.networks, lambda: place.networks.run(source, exchange, probe, patience))
+    answered, seen = watched(place.envoy, lambda: place.envoy.run(source, exchange, probe, patience))
     own = _own_ports(seen, probe)
     there, back = _ways([one for one in seen if not _of_another(one, probe, own)])
     for path in paths:
@@ -355,7 +355,7 @@ def test_a_flow_that_is_known_is_foretold_to_its_endpoint(place: Place, family: 
     case, port = Case("client", "svc/web", 53, "delivered", "udp"), next(_ports)
     first = _probed(place, case, family, port)
     probe = _probe(place, case, family, port)
-    (known,) = {path.hops[-1].owner for path in predict(read(place.lab, probe, place.networks), probe)}
+    (known,) = {path.hops[-1].owner for path in predict(read(place.lab, probe, place.envoy), probe)}
     assert known == first.hops[-1].owner
     assert _probed(place, case, family, port).hops[-1].owner == known
 
@@ -365,7 +365,7 @@ def test_a_client_that_is_remembered_is_foretold_to_its_endpoint(place: Place, f
     case = Case("client", "svc/sticky", 53, "delivered", "udp")
     first = _probed(place, case, family)
     probe = _probe(place, case, family, next(_ports))
-    (known,) = {path.hops[-1].owner for path in predict(read(place.lab, probe, place.networks), probe)}
+    (known,) = {path.hops[-1].owner for path in predict(read(place.lab, probe, place.envoy), probe)}
     assert known == first.hops[-1].owner
 
 
@@ -582,7 +582,7 @@ def test_where_and_why_a_packet_dies(place: Place, fault: Fault) -> None:
 
 
 def _names(place: Place) -> dict[str, str]:
-    state = read(place.lab, networks=place.networks)
+    state = read(place.lab, envoy=place.envoy)
     node, far = state.namespaces["node-2"], place.addresses["far"][0]
     subnet = f"{far.rpartition('.')[0]}.0"
     vxlan = place.network == "vxlan"
@@ -600,7 +600,7 @@ def _names(place: Place) -> dict[str, str]:
 
 
 def _run(place: Place, where: str, command: str) -> None:
-    done = place.networks.run(
+    done = place.envoy.run(
         place.namespace(where), subprocess.run, command.split(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from netlab.capture.headers import ICMP, ICMPV6, Headers, address_text, parse
-from netlab.lab.networks import Networks
+from netlab.lab.network_envoy import NetworkEnvoy
 
 T = TypeVar("T")
 
@@ -39,12 +39,12 @@ class Seen(NamedTuple):
         return f"{self.owner} {self.interface} {self.direction} {ends} ttl {h.ttl} {h.flag_letters}{carried}"
 
 
-def watched(networks: Networks, act: Callable[[], T]) -> tuple[T, list[Seen]]:
+def watched(envoy: NetworkEnvoy, act: Callable[[], T]) -> tuple[T, list[Seen]]:
     """What `act` returns, and what all interfaces of the lab saw of IP during it, in order of time."""
     sockets: dict[socket.socket, str] = {}
     try:
-        for network in networks.listed():
-            made = networks.socket(network, socket.AF_PACKET, socket.SOCK_RAW)
+        for network in envoy.listed():
+            made = envoy.socket(network, socket.AF_PACKET, socket.SOCK_RAW)
             sockets[made] = network.owner
             made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             _bind_everywhere(made)

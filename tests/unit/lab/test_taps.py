@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from netlab.lab.networks import Network
+from netlab.lab.network_envoy import Network
 from netlab.lab.taps import Look, taps
 from netlab.net.route.links import IFF_UP, Link
 

@@ -10,7 +10,7 @@ import pytest
 from netlab.api.core_types import Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.capture.taps import Tap
-from netlab.lab.networks import Network
+from netlab.lab.network_envoy import Network
 from netlab.trace.scene import Scene, met, rules_met, unready
 
 _TAP = Tap("node-1", "node-1", "veth1", "veth")

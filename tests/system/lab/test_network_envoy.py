@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netlab.errors import NotFoundError
-from netlab.lab.networks import _opened
+from netlab.lab.network_envoy import _opened
 from netlab.net import syscalls
 from tests.sandbox import isolated
 

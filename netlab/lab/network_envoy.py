@@ -41,7 +41,7 @@ class Network:
     sandbox: str = ""
 
 
-class Networks:
+class NetworkEnvoy:
     """The network namespaces of a lab. A child process enters them to run functions.
 
     An ordinary user's process cannot leave the lab's user namespace once it has entered, so the child goes there and
