@@ -22,7 +22,6 @@ from netlab.cni.plugins.request import Request
 from netlab.cni.runtime.attachments import Attachment
 from netlab.cni.runtime.configurations import NetworkList
 from netlab.cni.spec import errors
-from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.versions import VERSIONS
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.route.addresses import addresses_of
@@ -266,8 +265,8 @@ def succeeds(add: Callable[[], object]) -> bool:
     """Whether it does; if not, it fails as it was made to."""
     try:
         add()
-    except CniError as error:
-        if (error.code, "injected" in error.msg) == (errors.KERNEL_REFUSED, True):
+    except NetlinkError as error:
+        if error.strerror == "injected":
             return False
         raise
     return True
