@@ -28,6 +28,7 @@ from benchmarks import proxy as bench
 from netlab.api.client import Client
 from netlab.api.resources import ENDPOINTSLICES, SERVICES
 from netlab.net.multicast import Notices
+from netlab.net.netlink import NETLINK_NETFILTER
 from tests.system.proxy.hosts import Host
 from tests.unit.proxy.flows import ADDRESSES, NODE
 
@@ -161,7 +162,7 @@ async def _rule_times(api: Path, node: Host, number: int, rounds: int) -> list[f
 def _until_seen(address: str) -> float:
     """The time (monotonic) at which the kernel told of a rule or an element with an address; NaN: it did not."""
     packed, limit = socket.inet_aton(address), time.monotonic() + _LIMIT
-    with Notices((_NFTABLES_GROUP,), _ROOM) as notices:
+    with Notices(NETLINK_NETFILTER, (_NFTABLES_GROUP,), _ROOM) as notices:
         while (left := limit - time.monotonic()) > 0:
             select.select([notices], [], [], left)
             if any(packed in data for data in notices.datagrams()):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Mapping
 
+from netlab.errors import NetlabError, UnsupportedError
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.spec import UNDERLAY_MTU, LabSpec
+from netlab.net.addresses import packed, packed_network
+from netlab.net.namespaces import entered, write_sysctls
+from netlab.net.netlink import NetlinkError
+from netlab.net.route import addresses, links, routes
+from netlab.net.route.socket import Rtnetlink
 
 FABRIC_BRIDGE = "fabric0"
 POD_BRIDGE = "pods0"
@@ -121,38 +128,48 @@ def _sysctls(spec: LabSpec, host: str) -> dict[str, str]:
 
 
 def build(topology: Topology, namespaces: Mapping[str, int]) -> None:
-    """Make the kernel match the plan. What exists already is kept, so this can be repeated.
+    """Make the kernel agree with the plan; what is there already is kept, so it can be repeated.
 
     `namespaces` maps each machine, and FABRIC, to a descriptor of its network namespace. Raises
-    `LinkError` or `UnsupportedError`, naming the object.
+    `NetlabError` or `UnsupportedError`, naming the object.
     """
-    from pyroute2 import IPRoute  # 0.2 s to import
+    try:
+        _build(topology, namespaces)
+    except NetlinkError as error:
+        kind = UnsupportedError if error.errno == errno.EOPNOTSUPP else NetlabError
+        raise kind(str(error)) from error
 
-    from netlab.net import links
-    from netlab.net.namespaces import entered, write_sysctls
 
+def _build(topology: Topology, namespaces: Mapping[str, int]) -> None:
     for machine, settings in topology.sysctls.items():
         with entered(namespaces[machine]):
             write_sysctls(dict(settings))
             write_sysctls(dict(topology.optional_sysctls.get(machine, {})), optional=True)
-    with entered(namespaces[FABRIC]), IPRoute() as ip:
+    with entered(namespaces[FABRIC]), Rtnetlink() as kernel:
         for bridge in topology.bridges:
-            links.ensure_link(ip, bridge, "bridge", mtu=UNDERLAY_MTU)
-            links.ensure_up(ip, bridge)
+            kernel.send(links.bridge(bridge, mtu=UNDERLAY_MTU), tolerate=errno.EEXIST)
+            kernel.set_up(bridge)
         for wire in topology.wires:
-            links.ensure_veth(ip, wire.port, wire.interface, namespaces[wire.machine], UNDERLAY_MTU)
-            links.ensure_up(ip, wire.port, master=wire.bridge)
-        for owner, address in topology.addresses:
-            if owner == FABRIC:
-                links.ensure_address(ip, FABRIC_BRIDGE, address)
+            end = links.veth(wire.port, 0, wire.interface, namespaces[wire.machine], mtu=UNDERLAY_MTU)
+            kernel.send(end, tolerate=errno.EEXIST)
+            kernel.set_up(wire.port, master=wire.bridge)
+        _give_addresses(kernel, topology, FABRIC, FABRIC_BRIDGE)
     for machine in topology.machines:
-        with entered(namespaces[machine]), IPRoute() as ip:
+        with entered(namespaces[machine]), Rtnetlink() as kernel:
             for wire in topology.wires:
                 if wire.machine == machine:
-                    links.ensure_up(ip, wire.interface)
-            for owner, address in topology.addresses:
-                if owner == machine:
-                    links.ensure_address(ip, NODE_INTERFACE, address)
+                    kernel.set_up(wire.interface)
+            index = _give_addresses(kernel, topology, machine, NODE_INTERFACE)
             for route in topology.routes:
                 if route.machine == machine:
-                    links.ensure_route(ip, route.destination, list(route.gateways), NODE_INTERFACE)
+                    to, gateways = route.destination, [packed(each) for each in route.gateways]
+                    kernel.send(routes.replacement(to, *packed_network(to), index, gateways))
+
+
+def _give_addresses(kernel: Rtnetlink, topology: Topology, machine: str, name: str) -> int:
+    """Give a machine's interface its addresses; the interface's index."""
+    index: int = kernel.existing(name).index
+    for owner, address in topology.addresses:
+        if owner == machine:
+            kernel.send(addresses.addition(name, index, *packed_network(address)), tolerate=errno.EEXIST)
+    return index

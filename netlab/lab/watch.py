@@ -29,16 +29,14 @@ from netlab.lab.selection import Selection, exists, expression, includes, own_ad
 from netlab.lab.taps import make_socket, tapped
 from netlab.net.conntrack.entries import Entry, entries
 from netlab.net.conntrack.events import Events
+from netlab.net.multicast import RTNLGRP_LINK, Notices
+from netlab.net.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 LOOK = 1.0
 """Seconds between reads of the API's objects. The kernel reports a new interface at once."""
 
 _CLOSING = 32
 """The number of threads that close sockets."""
-
-_RTMGRP_LINK = 1
-_NETLINK_NETFILTER = 12
-_LONGEST_MESSAGE = 1 << 16
 
 
 class Watch:
@@ -62,7 +60,7 @@ class Watch:
         self._envoy = NetworkEnvoy(lab)
         self._events: dict[str, Events] = {}
         """The events of connection tracking, by node."""
-        self._links: list[socket.socket] = []
+        self._links: list[Notices] = []
         """Readable when an interface of a machine appears or disappears."""
         self._sockets: dict[Tap, socket.socket] = {}
         self._next_look = time.monotonic() + LOOK
@@ -73,7 +71,8 @@ class Watch:
             self._own = own_addresses(selection, objects)
             self._expression = self._combined(expression(selection, objects, self._spec.podCIDRs))
             for machine in self._envoy.machines():
-                self._links.append(self._envoy.run(machine, _link_events))
+                made = self._envoy.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
+                self._links.append(Notices(NETLINK_ROUTE, [RTNLGRP_LINK], made=made))
             found = self._found()
             self.engine = Engine(
                 [Source(tap, self._make(tap, network)) for tap, network in found.items()], self._expression
@@ -81,7 +80,7 @@ class Watch:
             undo.callback(self.engine.close)
             for machine in self._envoy.machines():
                 if machine.owner in self._spec.node_names:
-                    made = self._envoy.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+                    made = self._envoy.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
                     self._events[machine.owner] = Events(made)
             self._taps = set(found)
             undo.pop_all()
@@ -208,13 +207,14 @@ class Watch:
         return f"({own}) and ({self._given})" if own and self._given else own or self._given
 
     def _links_changed(self) -> bool:
-        changed = [_drained(each) for each in self._links]
-        return any(changed)
+        lost = sum(each.lost for each in self._links)
+        told = [each.datagrams() for each in self._links]
+        return any(told) or sum(each.lost for each in self._links) > lost
 
     def _release(self) -> None:
-        for events in self._events.values():
-            events.close()
-        _close([*self._links, *self._sockets.values()])
+        for notices in (*self._events.values(), *self._links):
+            notices.close()
+        _close(list(self._sockets.values()))
         self._envoy.close()
 
 
@@ -223,25 +223,6 @@ def _close(sockets: Sequence[socket.socket]) -> None:
     if sockets:
         with ThreadPoolExecutor(_CLOSING) as threads:
             list(threads.map(socket.socket.close, sockets))
-
-
-def _link_events() -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    made.bind((0, _RTMGRP_LINK))
-    return made
-
-
-def _drained(made: socket.socket) -> bool:
-    """Read everything. Returns whether there was anything."""
-    received = False
-    while True:
-        try:
-            made.recv(_LONGEST_MESSAGE)
-        except BlockingIOError:
-            return received
-        except OSError:  # ENOBUFS: the buffer was full
-            pass
-        received = True
 
 
 def _translation(node: str, entry: Entry, start: int | None = None, end: int | None = None) -> Translation:

@@ -44,3 +44,9 @@ def host_port(host: str, port: int | str) -> str:
 def packed(address: str) -> bytes:
     """An address in network byte order. Raises `OSError` if it is not valid."""
     return socket.inet_pton(socket_family(address), address)
+
+
+def packed_network(network: str) -> tuple[bytes, int]:
+    """A subnet, or a link's address, as ADDRESS/LENGTH: in network byte order, and the prefix's length."""
+    address, _, length = network.partition("/")
+    return packed(address), int(length)

@@ -1,4 +1,4 @@
-"""Netfilter's notifications: the multicast groups of NETLINK_NETFILTER."""
+"""Netlink's notifications: what the kernel sends to multicast groups."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import socket
 from collections.abc import Iterable
 from typing import Self
 
-from netlab.net.netlink import NETLINK_ADD_MEMBERSHIP, NETLINK_NETFILTER, SOL_NETLINK
+from netlab.net.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK
 
+RTNLGRP_LINK = 1
 _SO_RCVBUFFORCE = 33
 _LARGEST = 1 << 16
 
 
 class Notices:
-    """Datagrams to groups (NFNLGRP_*), of the current network namespace or of an existing socket's.
+    """Datagrams to multicast groups of a netlink family, of the current network namespace or of an existing socket's.
 
-    `room` is how many bytes may wait to be read, as the kernel counts them. `lost` counts how often there was no room
-    for more. Close it, or use it in a `with` block. Raises `OSError`.
+    `room` is how many bytes may wait to be read, as the kernel counts them, 0 the kernel's default. `lost` counts how
+    often there was no room for more. Close it, or use it in a `with` block. Raises `OSError`.
     """
 
-    def __init__(self, groups: Iterable[int], room: int, made: socket.socket | None = None) -> None:
-        """`made` is a socket of family AF_NETLINK, type SOCK_RAW and protocol 12; it is closed with this."""
+    def __init__(self, protocol: int, groups: Iterable[int], room: int = 0, made: socket.socket | None = None) -> None:
+        """`made` is a socket of family AF_NETLINK, type SOCK_RAW and that protocol; it is closed with this."""
         self.lost = 0
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = made or socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        self._socket = made or socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         try:
             self._socket.setblocking(False)
-            self._enlarge(room)
+            if room:
+                self._enlarge(room)
             # A socket without a port number gets nothing: it looks like the sender, the kernel, whose number is 0.
             self._socket.bind((0, 0))
             for group in groups:

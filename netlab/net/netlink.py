@@ -1,14 +1,15 @@
 """Netlink's framing, common to all its protocols: messages, attributes, acknowledgements.
 
 pyroute2 does all of this and more, but importing it takes 200 ms, eight times the budget of a whole CNI ADD. This
-module and those above it import C modules only. Constants are the kernel's (include/uapi/linux/netlink.h).
+module, and those above it that an ADD needs, import C modules only. Constants are the kernel's
+(include/uapi/linux/netlink.h).
 """
 
 from __future__ import annotations
 
 from _socket import AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, socket
 from _struct import Struct
-from errno import EINTR
+from errno import EINTR, EOPNOTSUPP
 from posix import strerror
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # importing typing costs 12 ms
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_GET_STRICT_CHK = 270, 1, 12
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 10, 11
-_SOCK_RAW_CLOEXEC = SOCK_RAW | SOCK_CLOEXEC
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x4, 0x10
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
@@ -45,7 +45,8 @@ class NetlinkError(OSError):
     """The kernel refused a message: `errno`, its text, and (`filename`) what it was about."""
 
     def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
+        remedy = "; see `netlab doctor`" if self.errno == EOPNOTSUPP else ""
+        return f"{self.filename}: {self.strerror}{remedy}"
 
 
 class Message:
@@ -136,7 +137,7 @@ class Netlink:
     """
 
     def __init__(self, protocol: int, made: socket | None = None) -> None:
-        self._socket = made or socket(AF_NETLINK, _SOCK_RAW_CLOEXEC, protocol)
+        self._socket = made or socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
         self._socket.setsockopt(SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._sequence = 1

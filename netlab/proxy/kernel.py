@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Sequence
 
@@ -62,6 +63,10 @@ def generation() -> int:
         with Nfnetlink() as netlink:
             return netlink.generation()
     except OSError as error:
+        if error.errno == errno.EPROTO:
+            raise UnsupportedError(
+                "the kernel's nftables generation has an unknown form; Linux 5.13 or newer is needed"
+            ) from None
         raise UnsupportedError(
             f"the kernel does not answer nftables requests: {error.strerror}; load the module nf_tables"
         ) from None

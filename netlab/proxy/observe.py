@@ -10,8 +10,6 @@ from http import HTTPStatus
 from typing import TypeVar
 
 import msgspec
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from netlab.api.client import Client
 from netlab.api.core_types import Node
@@ -20,7 +18,10 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
 from netlab.api.resources import NODES, SERVICECIDRS, Resource
 from netlab.errors import NotFoundError, UsageError
-from netlab.net.addresses import family_of
+from netlab.net.addresses import family_of, packed
+from netlab.net.netlink import NetlinkError
+from netlab.net.route.routes import RTN_LOCAL, route_to
+from netlab.net.route.socket import Rtnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.explain import Explanation, explain
@@ -32,7 +33,6 @@ from netlab.proxy.snapshot import Objects, plan_of
 
 T = TypeVar("T", bound=Object)
 
-_RTN_LOCAL = 2
 _ATTEMPTS = 4
 _PAUSE = 0.7
 """Seconds between two looks: longer than a healthy proxy takes to apply a change."""
@@ -138,15 +138,11 @@ def arriving(source: str, destination: str, protocol: str, port: int) -> Packet:
 
 def _route(address: str) -> tuple[bool | None, str]:
     """Whether an address is this namespace's own (None: no route to it), and the link that leads there."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with IPRoute() as ip:
+    with Rtnetlink() as kernel:
         try:
-            route = next(iter(ip.route("get", family=family, dst=address)))
+            route = route_to(kernel, packed(address))
         except NetlinkError as error:
-            if error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
                 return None, ""
             raise
-        if route["type"] == _RTN_LOCAL:
-            return True, ""
-        link = ip.get_links(route.get_attr("RTA_OIF"))[0]
-        return False, link.get_attr("IFLA_IFNAME")
+    return (True, "") if route.type == RTN_LOCAL else (False, socket.if_indextoname(route.index))

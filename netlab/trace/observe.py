@@ -19,7 +19,7 @@ from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.taps import make_socket
 from netlab.net.addresses import VXLAN_PORT, packed
 from netlab.net.conntrack.events import Events
-from netlab.net.netlink import NetlinkError
+from netlab.net.netlink import NETLINK_NETFILTER, NetlinkError
 from netlab.trace import counters, rules
 from netlab.trace.nftrace import Pattern, Signature, Tracer
 from netlab.trace.probe import Result, Sender
@@ -27,7 +27,6 @@ from netlab.trace.rules import Chain, Passage
 
 _SETTLING = 0.05
 """Seconds for the last copies of a packet to pass their taps."""
-_NETFILTER = 12
 
 
 class Observation(NamedTuple):
@@ -71,7 +70,7 @@ class Watch:
                     self._tracers[network] = stack.enter_context(Tracer(signature, make, tracked=here))
                     if here:
                         self._events[network] = stack.enter_context(
-                            Events(make(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER))
+                            Events(make(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
                         )
                 except NetlinkError as error:
                     raise UnsupportedError(f"{network.owner}: cannot trace its rules: {error}") from error

@@ -24,6 +24,7 @@ from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.spec import LabSpec
 from netlab.net.addresses import Family
+from netlab.net.conntrack import Ends as Tracked
 from netlab.net.conntrack import entries as conntrack
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
@@ -140,6 +141,6 @@ def flows_of(version: int, protocol: str, source_port: int) -> list[Flow]:
     ]
 
 
-def _ends(tracked: conntrack.Ends) -> Ends:
+def _ends(tracked: Tracked) -> Ends:
     source, sport, destination, dport = tracked
     return Ends(address_text(source), sport, address_text(destination), dport)

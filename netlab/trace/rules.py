@@ -19,9 +19,10 @@ from netlab.counted import counted
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.elements import Set
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.nftables.traces import Step
 from netlab.proxy.nftables.fixed import TABLE
 from netlab.proxy.plan import Frontend, Plan, Scope, Target, Verdict
-from netlab.trace.nftrace import TABLE_PREFIX, Signature, Step
+from netlab.trace.nftrace import TABLE_PREFIX, Signature
 
 Kind = Literal["DNAT", "SNAT", "rejected", "dropped"]
 

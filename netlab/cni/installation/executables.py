@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -52,7 +51,6 @@ except ImportError:
     sys.exit(1)
 if sys.path[0] == {root!r}:
     del sys.path[0]
-sys.path += {packages!r}
 
 if bundle:
     call({name!r}, folder, bundle.stay)
@@ -77,7 +75,6 @@ def _launcher(name: str) -> str:
             f"the interpreter {executable!r} cannot stand in an executable's first line: its path has a space or is too"
             " long; use one installed elsewhere"
         )
-    pyroute2 = importlib.util.find_spec("pyroute2")
     gone = {
         "cniVersion": "1.0.0",
         "code": 100,
@@ -88,6 +85,5 @@ def _launcher(name: str) -> str:
         name=name,
         root=str(_ROOT),
         bundle=BUNDLE,
-        packages=[str(Path(pyroute2.origin).parent.parent)] if pyroute2 and pyroute2.origin else [],
         gone=json.dumps(gone),
     )

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from netlab.net.conntrack import DELETE, NEW
 from netlab.net.conntrack.entries import Entry, unpacked
 from netlab.net.multicast import Notices
-from netlab.net.netlink import NLM_F_CREATE, messages
+from netlab.net.netlink import NETLINK_NETFILTER, NLM_F_CREATE, messages
 
 _NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP = 1, 2, 3
 _RECEIVE_BUFFER = 8 << 20
@@ -37,7 +37,7 @@ class Events(Notices):
     """
 
     def __init__(self, made: socket.socket | None = None) -> None:
-        super().__init__((_NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP), _RECEIVE_BUFFER, made)
+        super().__init__(NETLINK_NETFILTER, (_NEW_GROUP, _UPDATE_GROUP, _DESTROY_GROUP), _RECEIVE_BUFFER, made)
 
     def read(self) -> list[Event]:
         """The events since the last call, in order, without waiting."""

@@ -14,7 +14,6 @@ from netlab.net.conntrack import (
     GET,
     IP_V4_DST,
     IP_V4_SRC,
-    IP_V6_DST,
     IP_V6_SRC,
     PROTO_DST_PORT,
     PROTO_NUM,
@@ -24,6 +23,7 @@ from netlab.net.conntrack import (
     TUPLE_PROTO,
     TUPLE_REPLY,
     ZONE,
+    ends,
 )
 from netlab.net.netlink import (
     NETLINK_NETFILTER,
@@ -75,10 +75,10 @@ class Flow:
             self.answers = payload[92:108] + payload[144:146]
         else:
             found = dict(attributes(payload, NFGENMSG.size))
-            ip, transport = _tuple(found[TUPLE_ORIG])
-            self.sent_to = (ip.get(IP_V4_DST) or ip[IP_V6_DST]) + transport[PROTO_DST_PORT]
-            ip, transport = _tuple(found[TUPLE_REPLY])
-            self.answers = (ip.get(IP_V4_SRC) or ip[IP_V6_SRC]) + transport[PROTO_SRC_PORT]
+            _, (_, _, address, port) = ends(found[TUPLE_ORIG])
+            self.sent_to = address + port.to_bytes(2, "big")
+            _, (address, port, _, _) = ends(found[TUPLE_REPLY])
+            self.answers = address + port.to_bytes(2, "big")
 
     def deletion(self) -> Message:
         """The message that deletes it."""
@@ -90,11 +90,6 @@ class Flow:
             elif kind in (_ID, ZONE):
                 identity += attribute(kind, value)
         return Message("UDP flow", DELETE, 0, NFGENMSG.pack(self._payload[0], 0, 0) + identity)
-
-
-def _tuple(value: bytes) -> tuple[dict[int, bytes], dict[int, bytes]]:
-    found = dict(attributes(value))
-    return dict(attributes(found[TUPLE_IP])), dict(attributes(found[TUPLE_PROTO]))
 
 
 def _beginning(kind: int, source: int, address: int) -> bytes:

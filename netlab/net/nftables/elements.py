@@ -267,10 +267,10 @@ def _pack(element: Element) -> bytes:
     if element.key_end:
         packed += nested(_ELEM_KEY_END, attribute(_DATA_VALUE, element.key_end))
     if isinstance(element.data, Verdict):
-        verdict = attribute(_VERDICT_CODE, _S32.pack(element.data.code))
+        said = attribute(_VERDICT_CODE, _S32.pack(element.data.code))
         if element.data.chain:
-            verdict += string(_VERDICT_CHAIN, element.data.chain)
-        packed += nested(_ELEM_DATA, nested(_DATA_VERDICT, verdict))
+            said += string(_VERDICT_CHAIN, element.data.chain)
+        packed += nested(_ELEM_DATA, nested(_DATA_VERDICT, said))
     elif element.data:
         packed += nested(_ELEM_DATA, attribute(_DATA_VALUE, element.data))
     if element.comment:
@@ -282,14 +282,16 @@ def _unpack(payload: bytes) -> Element:
     found = dict(attributes(payload))
     data: bytes | Verdict = b""
     for kind, value in attributes(found.get(_ELEM_DATA, b"")):
-        if kind == _DATA_VERDICT:
-            verdict = dict(attributes(value))
-            data = Verdict(_S32.unpack(verdict[_VERDICT_CODE])[0], text(verdict.get(_VERDICT_CHAIN, b"")))
-        else:
-            data = value
+        data = verdict(value) if kind == _DATA_VERDICT else value
     return Element(
         _value(found[_ELEM_KEY]), data, comment(found.get(_ELEM_USERDATA, b"")), _value(found.get(_ELEM_KEY_END, b""))
     )
+
+
+def verdict(payload: bytes) -> Verdict:
+    """The verdict in the attributes of one."""
+    found = dict(attributes(payload))
+    return Verdict(_S32.unpack(found[_VERDICT_CODE])[0], text(found.get(_VERDICT_CHAIN, b"")))
 
 
 def unframed(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:

@@ -17,7 +17,9 @@ _EXPR_NAME, _EXPR_DATA = 1, 2
 _REGISTER_0, _VERDICT_REGISTER = 8, 0  # NFT_REG32_00, NFT_REG_VERDICT
 _JUMP, _GOTO = -3, -4
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
-_META_L4PROTO = 16
+_META_NFTRACE, _META_L4PROTO = 12, 16
+_CT_ID = 23
+_CMP_EQ, _CMP_LTE, _CMP_GTE = 0, 3, 5
 _NUMGEN_RANDOM = 1
 _NAT_DNAT = 1
 _DYNSET_UPDATE = 1
@@ -45,12 +47,27 @@ def destination_address(family: str, register: int) -> bytes:
 
 def destination_port(register: int) -> bytes:
     """Load `th dport` into a register."""
-    return _payload(_TRANSPORT_HEADER, 2, 2, register)
+    return transport(2, 2, register)
+
+
+def transport(offset: int, length: int, register: int) -> bytes:
+    """Load bytes that begin at an offset from the transport header into registers."""
+    return _payload(_TRANSPORT_HEADER, offset, length, register)
 
 
 def protocol(register: int) -> bytes:
     """Load `meta l4proto` into a register."""
     return _expression("meta", _register(1, register), be32(2, _META_L4PROTO))
+
+
+def connection(register: int) -> bytes:
+    """Load `ct id` into a register: the number of the connection that conntrack counts the packet to."""
+    return _expression("ct", _register(1, register), be32(2, _CT_ID))
+
+
+def trace(register: int) -> bytes:
+    """`meta nftrace set`: the kernel reports what happens to the packet from now on if a register holds 1."""
+    return _expression("meta", be32(2, _META_NFTRACE), _register(3, register))
 
 
 def random(modulus: int, register: int) -> bytes:
@@ -85,7 +102,17 @@ def update(name: str, key: int) -> bytes:
 
 def equal(register: int, value: bytes) -> bytes:
     """Go on if a register holds that value."""
-    return _expression("cmp", _register(1, register), be32(2, 0), nested(3, attribute(1, value)))
+    return _compare(_CMP_EQ, register, value)
+
+
+def at_least(register: int, value: bytes) -> bytes:
+    """Go on if what a register holds, a number in network byte order, is not less."""
+    return _compare(_CMP_GTE, register, value)
+
+
+def at_most(register: int, value: bytes) -> bytes:
+    """Go on if what a register holds, a number in network byte order, is not more."""
+    return _compare(_CMP_LTE, register, value)
 
 
 def constant(register: int, value: bytes) -> bytes:
@@ -117,6 +144,10 @@ def dnat(family: str, address: int, port: int) -> bytes:
         _register(3, address),
         _register(5, port),
     )
+
+
+def _compare(operation: int, register: int, value: bytes) -> bytes:
+    return _expression("cmp", _register(1, register), be32(2, operation), nested(3, attribute(1, value)))
 
 
 def _payload(base: int, offset: int, length: int, register: int) -> bytes:

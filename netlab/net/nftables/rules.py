@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 _NEWTABLE, _NEWCHAIN, _DELCHAIN = (SUBSYSTEM << 8 | kind for kind in (0, 3, 5))
 _NEWRULE, _DELRULE, _NEWSET, _DELSET = (SUBSYSTEM << 8 | kind for kind in (6, 8, 9, 11))
-_TABLE_NAME, _TABLE_FLAGS = 1, 2
-_CHAIN_TABLE, _CHAIN_NAME = 1, 3
+_TABLE_NAME, _TABLE_FLAGS, _OWNER = 1, 2, 0x2
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 3, 4, 7
+PREROUTING, OUTPUT = 0, 3  # NF_INET_*
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LEN = 1, 2, 3, 4, 5
 _SET_DESC, _SET_ID, _SET_SECONDS = 9, 10, 11
 _SET_TIMEOUT, _SET_EVAL = 0x10, 0x20
 _ADDRESS_TYPES = {"ip": (7, 4), "ip6": (8, 16)}
 """nft's number of the type of an address, for its listings, and its length."""
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
-_U32, _U64 = Struct("!I"), Struct("!Q")
+_S32, _U64 = Struct("!i"), Struct("!Q")
 
 
 class Chain:
@@ -44,10 +45,24 @@ class Chain:
         return f"chain {self.family} {self.table} {self.name}"
 
 
+def table_addition(family: str, table: str, *, owned: bool = False) -> Message:
+    """The message that makes a table. It goes with the socket that sends it if it is `owned` (Linux 5.12)."""
+    name, flags = string(_TABLE_NAME, table), be32(_TABLE_FLAGS, _OWNER if owned else 0)
+    return Message(f"table {family} {table}", _NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, header(family) + name + flags)
+
+
 def chain_addition(chain: Chain) -> Message:
     """The message that makes a chain. EEXIST: it exists."""
     payload = header(chain.family) + string(_CHAIN_TABLE, chain.table) + string(_CHAIN_NAME, chain.name)
     return Message(str(chain), _NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, payload)
+
+
+def base_chain_addition(chain: Chain, hook: int, priority: int) -> Message:
+    """The message that makes a chain of type `filter` at a hook."""
+    made = chain_addition(chain)
+    made.payload += nested(_CHAIN_HOOK, be32(1, hook) + attribute(2, _S32.pack(priority)))
+    made.payload += string(_CHAIN_TYPE, "filter")
+    return made
 
 
 def rule_addition(chain: Chain, expressions: Iterable[bytes]) -> Message:
@@ -74,21 +89,23 @@ def chain_deletion(chain: Chain) -> Message:
 
 
 def client_set_addition(where: Set, seconds: int, size: int) -> Message:
-    """The message that makes a dynamic set of source addresses that expire after so many seconds.
-
-    The kernel requires a number for it in the batch, but nothing here uses it: rules refer to the set by name.
-    """
+    """The message that makes a dynamic set of source addresses that expire after so many seconds."""
     data_type, length = _ADDRESS_TYPES[where.family]
-    fields = {
-        _SET_FLAGS: _U32.pack(_SET_TIMEOUT | _SET_EVAL),
-        _SET_KEY_TYPE: _U32.pack(data_type),
-        _SET_KEY_LEN: _U32.pack(length),
-        _SET_ID: _U32.pack(1),
-        _SET_SECONDS: _U64.pack(seconds * 1000),
-    }
+    made = _set_addition(where, _SET_TIMEOUT, data_type, length, size)
+    made.payload += attribute(_SET_SECONDS, _U64.pack(seconds * 1000))
+    return made
+
+
+def number_set_addition(where: Set, size: int) -> Message:
+    """The message that makes a dynamic set of numbers of 32 bits."""
+    return _set_addition(where, 0, 0, 4, size)
+
+
+def _set_addition(where: Set, flags: int, data_type: int, length: int, size: int) -> Message:
     payload = header(where.family) + string(_SET_TABLE, where.table) + string(_SET_NAME, where.name)
-    payload += b"".join(attribute(kind, value) for kind, value in fields.items())
-    payload += nested(_SET_DESC, be32(1, size))
+    payload += be32(_SET_FLAGS, flags | _SET_EVAL) + be32(_SET_KEY_TYPE, data_type) + be32(_SET_KEY_LEN, length)
+    # The kernel requires a number for it in the batch, but nothing here uses it: rules refer to the set by name.
+    payload += be32(_SET_ID, 1) + nested(_SET_DESC, be32(1, size))
     return Message(str(where), _NEWSET, NLM_F_CREATE | NLM_F_EXCL, payload)
 
 

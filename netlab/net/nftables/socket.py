@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _socket import SO_SNDBUF, SOL_SOCKET, socket
 from _struct import Struct
-from errno import EMSGSIZE, ENOENT, ERESTART
+from errno import EMSGSIZE, ENOENT, EPROTO, ERESTART
 
 from netlab.net.netlink import (
     NETLINK_NETFILTER,
@@ -38,9 +38,12 @@ class Nfnetlink(Netlink):
         super().__init__(NETLINK_NETFILTER, made)
 
     def generation(self) -> int:
-        """The number of the current ruleset: every batch, whoever sends it, raises it."""
+        """The number of the current ruleset: every batch, whoever sends it, raises it. EPROTO: it is none."""
         (answer,) = self.ask(Message("nftables", _GETGEN, 0, NFGENMSG.pack(0, 0, 0)))
-        return int(_U32.unpack(dict(attributes(answer, NFGENMSG.size))[_GEN_ID])[0])
+        number = dict(attributes(answer, NFGENMSG.size)).get(_GEN_ID)
+        if number is None:
+            raise NetlinkError(EPROTO, "the ruleset's generation has an unknown form", "nftables")
+        return int(_U32.unpack(number)[0])
 
     def elements(self, where: Set) -> list[Element]:
         """All elements of a set: errno ENOENT if it does not exist."""

@@ -6,6 +6,8 @@ other's answers. Constants are the kernel's (include/uapi/linux/rtnetlink.h and 
 
 from _socket import AF_INET, AF_INET6
 
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+
 
 def family_of(packed: bytes) -> int:
     """The family of an address in network byte order."""

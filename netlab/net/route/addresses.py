@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, attribute, attributes
-from netlab.net.route import family_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from netlab.net.route.socket import Rtnetlink
+from netlab.net.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Message, Netlink, attribute, attributes
+from netlab.net.route import SCOPE_UNIVERSE, family_of
 
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x02, 0x08, 0x40
-SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
 
 _ADDRESS = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
 
 
 class Address:
-    """An address of a link: `packed` in network byte order, its prefix length, and its flags (`IFA_F_*`)."""
+    """An address of a link: `packed` in network byte order, its prefix length, flags (`IFA_F_*`) and scope."""
 
-    __slots__ = ("flags", "index", "length", "packed")
+    __slots__ = ("flags", "index", "length", "packed", "scope")
 
     def __init__(self, payload: bytes) -> None:
-        _, self.length, self.flags, _, self.index = _ADDRESS.unpack_from(payload)
+        _, self.length, self.flags, self.scope, self.index = _ADDRESS.unpack_from(payload)
         found = dict(attributes(payload, _ADDRESS.size))
         self.packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
 
@@ -60,7 +55,7 @@ def deletion(link: str, index: int, packed: bytes, length: int) -> Message:
     return _address(_RTM_DELADDR, 0, link, index, packed, length)
 
 
-def addresses_of(kernel: Rtnetlink, index: int) -> list[Address]:
+def addresses_of(kernel: Netlink, index: int) -> list[Address]:
     """The addresses of a link, or with the index 0 of all links, both families. Raises `NetlinkError`."""
     request = Message(f"addresses of link {index}", _RTM_GETADDR, NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
     return [Address(payload) for payload in kernel.ask(request)]

@@ -20,14 +20,14 @@ from netlab.net.netlink import (
 )
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
-IFF_UP, IFF_PROMISC = 0x1, 0x100
+IFF_UP, IFF_LOOPBACK, IFF_PROMISC, IFF_LOWER_UP = 0x1, 0x8, 0x100, 0x10000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 13, 18, 20, 26, 28
 _IFLA_EXT_MASK, _IFLA_PROMISCUITY, _IFLA_LINK_NETNSID = 29, 30, 37
 _RTEXT_FILTER_SKIP_STATS = 0x8
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 5, 1
-_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED, _FORWARDING = 1, 4, 33, b"\3"
 
 _LINK = Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _S32 = Struct("=i")
@@ -40,12 +40,14 @@ class Link:
     """A link as the kernel describes it: `kind` is that of `ip link add type` and empty for hardware.
 
     `peer` is the index of a veth's other end in its own namespace, whose number here is `peer_namespace` (None: this
-    one). `hairpin` and `isolated` are those of a bridge port; `promiscuity` counts who asked for it. What a link does
-    not have is 0, False or empty.
+    one). `hairpin`, `isolated` and `blocked` (by spanning tree) are those of a bridge port; `promiscuity` counts who
+    asked for it; `data` is the kind's own, packed. What a link does not have is 0, False or empty.
     """
 
     __slots__ = (
         "alias",
+        "blocked",
+        "data",
         "flags",
         "hairpin",
         "index",
@@ -73,7 +75,9 @@ class Link:
         numbered = found.get(_IFLA_LINK_NETNSID)
         self.peer_namespace: int | None = None if numbered is None else _S32.unpack(numbered)[0]
         self.kind = text(info.get(_IFLA_INFO_KIND, b""))
+        self.data = info.get(_IFLA_INFO_DATA, b"")
         port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
+        self.blocked = port.get(_IFLA_BRPORT_STATE, _FORWARDING) != _FORWARDING
         self.hairpin = port.get(_IFLA_BRPORT_MODE) == b"\1"
         self.isolated = port.get(_IFLA_BRPORT_ISOLATED) == b"\1"
 
@@ -87,49 +91,49 @@ def _link_attributes(name: str, mac: bytes, mtu: int) -> bytes:
     return attributes
 
 
-def bridge(name: str, mac: bytes, mtu: int = 0) -> Message:
-    """Make a bridge, up, with a MAC address of its own, so that it does not take its lowest port's."""
+def creation(kind: str, name: str, mac: bytes = b"", mtu: int = 0, more: bytes = b"", data: bytes = b"") -> Message:
+    """Make a link, down, with `more` attributes and a kind's own `data`. EEXIST: there is a link with that name."""
+    info = string(_IFLA_INFO_KIND, kind) + (nested(_IFLA_INFO_DATA, data) if data else b"")
     return Message(
-        f"bridge {name}",
+        f"{kind} {name}",
         _RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
-        _LINK.pack(0, 0, 0, IFF_UP, IFF_UP)
-        + _link_attributes(name, mac, mtu)
-        + nested(_IFLA_LINKINFO, string(_IFLA_INFO_KIND, "bridge")),
+        _LINK.pack(0, 0, 0, 0, 0) + _link_attributes(name, mac, mtu) + more + nested(_IFLA_LINKINFO, info),
     )
+
+
+def bridge(name: str, mac: bytes = b"", mtu: int = 0) -> Message:
+    """Make a bridge, up. With a MAC address of its own it does not take its lowest port's."""
+    made = creation("bridge", name, mac, mtu)
+    made.payload = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + made.payload[_LINK.size :]
+    return made
 
 
 def veth(name: str, master: int, peer: str, peer_netns: int, peer_mac: bytes = b"", mtu: int = 0) -> Message:
     """Make a veth pair, down: `name` here, a port of the bridge `master` if not 0, and `peer` in that namespace."""
     other = _LINK.pack(0, 0, 0, 0, 0) + _link_attributes(peer, peer_mac, mtu) + u32(_IFLA_NET_NS_FD, peer_netns)
-    info = string(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, nested(_VETH_INFO_PEER, other))
-    return Message(
-        f"veth {name}",
-        _RTM_NEWLINK,
-        NLM_F_CREATE | NLM_F_EXCL,
-        _LINK.pack(0, 0, 0, 0, 0)
-        + _link_attributes(name, b"", mtu)
-        + (u32(_IFLA_MASTER, master) if master else b"")
-        + nested(_IFLA_LINKINFO, info),
+    return creation(
+        "veth",
+        name,
+        mtu=mtu,
+        more=u32(_IFLA_MASTER, master) if master else b"",
+        data=nested(_VETH_INFO_PEER, other),
     )
 
 
 def ifb(name: str, mtu: int) -> Message:
     """Make an intermediate functional block device, down: what is redirected to it goes on where it came from."""
-    return Message(
-        f"ifb {name}",
-        _RTM_NEWLINK,
-        NLM_F_CREATE | NLM_F_EXCL,
-        _LINK.pack(0, 0, 0, 0, 0)
-        + _link_attributes(name, b"", mtu)
-        + u32(_IFLA_TXQLEN, _QUEUE_PACKETS)
-        + nested(_IFLA_LINKINFO, string(_IFLA_INFO_KIND, "ifb")),
-    )
+    return creation("ifb", name, mtu=mtu, more=u32(_IFLA_TXQLEN, _QUEUE_PACKETS))
 
 
 def flags(name: str, index: int, changed: int) -> Message:
     """Set flags of a link, such as `IFF_UP`; other flags stay as they are."""
     return Message(f"link {name}", _RTM_NEWLINK, 0, _LINK.pack(0, 0, index, changed, changed))
+
+
+def master(name: str, index: int, bridge: int) -> Message:
+    """Make a link a port of the bridge with that index."""
+    return Message(f"link {name}", _RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + u32(_IFLA_MASTER, bridge))
 
 
 def no_ipv6_address(name: str, index: int) -> Message:

@@ -1,40 +1,77 @@
-"""Neighbours and forwarding entries: made and deleted.
+"""Neighbours, and forwarding entries of bridges and VXLAN devices: made, deleted and read.
 
 Constants are the kernel's (include/uapi/linux/neighbour.h).
 """
 
 from __future__ import annotations
 
-import socket
-from struct import Struct
+from _socket import AF_BRIDGE
+from _struct import Struct
 
-from netlab.net.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attribute
+from netlab.net.addresses import packed
+from netlab.net.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REPLACE,
+    Message,
+    Netlink,
+    attribute,
+    attributes,
+    number,
+    u32,
+)
 from netlab.net.route import family_of
 
-_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
-_NDA_DST, _NDA_LLADDR = 1, 2
-_NUD_PERMANENT = 0x80
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
+_NDA_DST, _NDA_LLADDR, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 8, 9
+NUD_PERMANENT = 0x80
 _NTF_SELF = 0x02
 _NEIGHBOUR = Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 
 
+class Neighbour:
+    """An ARP or NDP entry of a link, or a forwarding entry, with its `state` (NUD_*).
+
+    `packed` is the neighbour's address, or the tunnel endpoint that frames for `mac` leave to; `master` is the index of
+    a forwarding entry's bridge. What an entry does not have is 0 or empty.
+    """
+
+    __slots__ = ("index", "mac", "master", "packed", "state")
+
+    def __init__(self, payload: bytes) -> None:
+        _, self.index, self.state, _, _ = _NEIGHBOUR.unpack_from(payload)
+        found = dict(attributes(payload, _NEIGHBOUR.size))
+        self.packed = found.get(_NDA_DST, b"")
+        self.mac = found.get(_NDA_LLADDR, b"").hex(":")
+        self.master = number(found, _NDA_MASTER)
+
+
+def neighbours_of(kernel: Netlink, family: int, index: int = 0) -> list[Neighbour]:
+    """The neighbours of a family, or with AF_BRIDGE the forwarding entries; of one link only if its index is given.
+
+    Raises `NetlinkError`.
+    """
+    payload = _NEIGHBOUR.pack(family, 0, 0, 0, 0) + (u32(_NDA_IFINDEX, index) if index else b"")
+    return [Neighbour(answer) for answer in kernel.ask(Message("neighbours", _RTM_GETNEIGH, NLM_F_DUMP, payload))]
+
+
 def replacement(address: str, mac: str, link: str, index: int) -> Message:
     """A permanent ARP or NDP entry, in place of any other for the address."""
-    packed = packed_address(address)
+    to = packed(address)
     return Message(
         f"neighbour {address} on {link}",
         _RTM_NEWNEIGH,
         NLM_F_CREATE | NLM_F_REPLACE,
-        _NEIGHBOUR.pack(family_of(packed), index, _NUD_PERMANENT, 0, 0)
-        + attribute(_NDA_DST, packed)
+        _NEIGHBOUR.pack(family_of(to), index, NUD_PERMANENT, 0, 0)
+        + attribute(_NDA_DST, to)
         + attribute(_NDA_LLADDR, _mac(mac)),
     )
 
 
 def deletion(address: str, link: str, index: int) -> Message:
     """Remove an ARP or NDP entry."""
-    packed = packed_address(address)
-    payload = _NEIGHBOUR.pack(family_of(packed), index, 0, 0, 0) + attribute(_NDA_DST, packed)
+    to = packed(address)
+    payload = _NEIGHBOUR.pack(family_of(to), index, 0, 0, 0) + attribute(_NDA_DST, to)
     return Message(f"neighbour {address} on {link}", _RTM_DELNEIGH, 0, payload)
 
 
@@ -44,23 +81,18 @@ def forwarding(mac: str, endpoint: str, link: str, index: int) -> Message:
         f"forwarding entry {mac} on {link}",
         _RTM_NEWNEIGH,
         NLM_F_CREATE | NLM_F_REPLACE,
-        _NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_PERMANENT, _NTF_SELF, 0) + _tunnel(mac, endpoint),
+        _NEIGHBOUR.pack(AF_BRIDGE, index, NUD_PERMANENT, _NTF_SELF, 0) + _tunnel(mac, endpoint),
     )
 
 
 def forwarding_deletion(mac: str, endpoint: str, link: str, index: int) -> Message:
     """Remove a forwarding entry of a VXLAN device."""
-    payload = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, 0, _NTF_SELF, 0) + _tunnel(mac, endpoint)
+    payload = _NEIGHBOUR.pack(AF_BRIDGE, index, 0, _NTF_SELF, 0) + _tunnel(mac, endpoint)
     return Message(f"forwarding entry {mac} on {link}", _RTM_DELNEIGH, 0, payload)
 
 
-def packed_address(text: str) -> bytes:
-    """An address in network byte order; a tenth of what ipaddress takes."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-
-
 def _tunnel(mac: str, endpoint: str) -> bytes:
-    return attribute(_NDA_DST, packed_address(endpoint)) + attribute(_NDA_LLADDR, _mac(mac))
+    return attribute(_NDA_DST, packed(endpoint)) + attribute(_NDA_LLADDR, _mac(mac))
 
 
 def _mac(text: str) -> bytes:

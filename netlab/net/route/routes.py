@@ -1,4 +1,4 @@
-"""Routes: added, replaced, deleted and read. Constants are the kernel's (include/uapi/linux/rtnetlink.h)."""
+"""Routes: added, replaced, deleted, read and asked for. Constants are the kernel's (include/uapi/linux/rtnetlink.h)."""
 
 from __future__ import annotations
 
@@ -11,41 +11,89 @@ from netlab.net.netlink import (
     NLM_F_EXCL,
     NLM_F_REPLACE,
     Message,
+    Netlink,
     attribute,
     attributes,
     nested,
     number,
     u32,
 )
-from netlab.net.route import family_of
-from netlab.net.route.addresses import SCOPE_LINK, SCOPE_UNIVERSE
+from netlab.net.route import SCOPE_LINK, SCOPE_UNIVERSE, family_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netlab.net.route.socket import Rtnetlink
+    from collections.abc import Iterator, Sequence
 
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE = 8, 9, 15
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RTNH_F_ONLINK = 4
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _SCOPE_NOWHERE = 254, 4, 1, 255
+RT_TABLE_MAIN, RTN_LOCAL, RTM_F_CLONED = 254, 2, 0x200
+_RTPROT_STATIC, _RTN_UNICAST, _SCOPE_NOWHERE = 4, 1, 255
 
 _ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, dst len, src len, tos, table, protocol, scope, type, flags
-_U32 = Struct("=I")
+_HOP = Struct("=HBBi")  # rtnexthop: length, flags, hops, index
 
 
 class Route:
-    """A route of any table: `gateway` is empty for a route on the link, `priority` is ip(8)'s `metric`."""
+    """A route of any table, of a `type` (RTN_*): `priority` is ip(8)'s `metric`, `source` the address to send from.
 
-    __slots__ = ("gateway", "index", "length", "packed", "priority", "scope", "table", "type")
+    `hops` are its gateways (empty: on the link) and links; `gateway` and `index` are those of the only one. What a
+    route does not have is 0 or empty.
+    """
+
+    __slots__ = (
+        "flags",
+        "gateway",
+        "hops",
+        "index",
+        "length",
+        "mtu",
+        "packed",
+        "priority",
+        "scope",
+        "source",
+        "table",
+        "type",
+    )
 
     def __init__(self, payload: bytes) -> None:
-        family, self.length, _, _, table, _, self.scope, self.type, _ = _ROUTE.unpack_from(payload)
+        family, self.length, _, _, table, _, self.scope, self.type, self.flags = _ROUTE.unpack_from(payload)
         found = dict(attributes(payload, _ROUTE.size))
         self.packed = found.get(_RTA_DST, bytes(4 if family == AF_INET else 16))
-        self.gateway = found.get(_RTA_GATEWAY, b"")
-        self.index, self.priority = (number(found, kind) for kind in (_RTA_OIF, _RTA_PRIORITY))
+        self.gateway, self.source = found.get(_RTA_GATEWAY, b""), found.get(_RTA_PREFSRC, b"")
+        self.index, self.priority = number(found, _RTA_OIF), number(found, _RTA_PRIORITY)
         self.table = number(found, _RTA_TABLE, table)
+        self.mtu = number(dict(attributes(found.get(_RTA_METRICS, b""))), _RTAX_MTU)
+        self.hops = list(_hops(found[_RTA_MULTIPATH])) if _RTA_MULTIPATH in found else []
+        if self.index:
+            self.hops.append((self.gateway, self.index))
+
+
+def _hops(payload: bytes) -> Iterator[tuple[bytes, int]]:
+    offset = 0
+    while offset + _HOP.size <= len(payload):
+        length, _, _, index = _HOP.unpack_from(payload, offset)
+        yield dict(attributes(payload[offset : offset + length], _HOP.size)).get(_RTA_GATEWAY, b""), index
+        offset += length + 3 & ~3
+
+
+def routes_of(kernel: Netlink, family: int) -> list[Route]:
+    """The routes of every table of `AF_INET` or `AF_INET6`. Raises `NetlinkError`."""
+    request = Message("routes", _RTM_GETROUTE, NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    return [Route(answer) for answer in kernel.ask(request)]
+
+
+def route_to(kernel: Netlink, packed: bytes) -> Route:
+    """The route that a packet to an address takes, as `ip route get` finds it.
+
+    Raises `NetlinkError`: ENETUNREACH or EHOSTUNREACH if there is none, EACCES or EINVAL if it is a `prohibit` or a
+    `blackhole` one.
+    """
+    header = _ROUTE.pack(family_of(packed), 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
+    (answer,) = kernel.ask(Message("route", _RTM_GETROUTE, 0, header + attribute(_RTA_DST, packed)))
+    return Route(answer)
 
 
 def addition(
@@ -67,8 +115,6 @@ def addition(
     that of a gateway's routes, or of the link's.
     """
     attributes = u32(_RTA_OIF, index)
-    if length:
-        attributes += attribute(_RTA_DST, packed)
     if gateway:
         attributes += attribute(_RTA_GATEWAY, gateway)
     if priority:
@@ -80,25 +126,45 @@ def addition(
         attributes += u32(_RTA_TABLE, table)
     if scope is None:
         scope = SCOPE_UNIVERSE if gateway or len(packed) == 16 else SCOPE_LINK
-    short = (table or _RT_TABLE_MAIN) if table < 256 else 0  # RT_TABLE_UNSPEC: the attribute tells
-    return Message(
-        f"route to {destination}",
-        _RTM_NEWROUTE,
-        NLM_F_CREATE | NLM_F_EXCL,
-        _ROUTE.pack(family_of(packed), length, 0, 0, short, _RTPROT_STATIC, scope, _RTN_UNICAST, 0) + attributes,
-    )
+    short = (table or RT_TABLE_MAIN) if table < 256 else 0  # RT_TABLE_UNSPEC: the attribute tells
+    return _made(destination, packed, length, NLM_F_CREATE | NLM_F_EXCL, attributes, scope=scope, table=short)
 
 
-def replacement(destination: str, packed: bytes, length: int, index: int, gateway: bytes, *, onlink: bool) -> Message:
-    """A route by way of a gateway, in place of any other to the destination.
+def replacement(
+    destination: str, packed: bytes, length: int, index: int, gateways: Sequence[bytes], *, onlink: bool = False
+) -> Message:
+    """A route of the main table by way of gateways, by flow if there are several, in place of any to the destination.
 
     With `onlink` the kernel accepts a gateway that no address of the link covers.
     """
-    made = addition(destination, packed, length, index, gateway)
-    made.flags = NLM_F_CREATE | NLM_F_REPLACE
-    if onlink:
-        made.payload = made.payload[: _ROUTE.size - 4] + _U32.pack(_RTNH_F_ONLINK) + made.payload[_ROUTE.size :]
-    return made
+    flags = _RTNH_F_ONLINK if onlink else 0
+    if len(gateways) == 1:
+        way = u32(_RTA_OIF, index) + attribute(_RTA_GATEWAY, gateways[0])
+    else:
+        way = attribute(_RTA_MULTIPATH, b"".join([_packed_hop(gateway, index, flags) for gateway in gateways]))
+        flags = 0
+    return _made(destination, packed, length, NLM_F_CREATE | NLM_F_REPLACE, way, flags=flags)
+
+
+def _packed_hop(gateway: bytes, index: int, flags: int) -> bytes:
+    via = attribute(_RTA_GATEWAY, gateway)
+    return _HOP.pack(_HOP.size + len(via), flags, 0, index) + via
+
+
+def _made(
+    destination: str,
+    packed: bytes,
+    length: int,
+    how: int,
+    way: bytes,
+    *,
+    flags: int = 0,
+    scope: int = SCOPE_UNIVERSE,
+    table: int = RT_TABLE_MAIN,
+) -> Message:
+    header = _ROUTE.pack(family_of(packed), length, 0, 0, table, _RTPROT_STATIC, scope, _RTN_UNICAST, flags)
+    to = attribute(_RTA_DST, packed) if length else b""
+    return Message(f"route to {destination}", _RTM_NEWROUTE, how, header + to + way)
 
 
 def deletion(destination: str, packed: bytes, length: int, index: int) -> Message:
@@ -108,13 +174,7 @@ def deletion(destination: str, packed: bytes, length: int, index: int) -> Messag
         _RTM_DELROUTE,
         0,
         # From everywhere (RTN_UNSPEC, RTPROT_UNSPEC) and of any scope (RT_SCOPE_NOWHERE).
-        _ROUTE.pack(family_of(packed), length, 0, 0, _RT_TABLE_MAIN, 0, _SCOPE_NOWHERE, 0, 0)
+        _ROUTE.pack(family_of(packed), length, 0, 0, RT_TABLE_MAIN, 0, _SCOPE_NOWHERE, 0, 0)
         + (attribute(_RTA_DST, packed) if length else b"")
         + u32(_RTA_OIF, index),
     )
-
-
-def routes_of(kernel: Rtnetlink, family: int) -> list[Route]:
-    """The routes of every table of `AF_INET` or `AF_INET6`. Raises `NetlinkError`."""
-    request = Message("routes", _RTM_GETROUTE, NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-    return [Route(payload) for payload in kernel.ask(request)]

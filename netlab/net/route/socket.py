@@ -66,6 +66,20 @@ class Rtnetlink(Netlink):
                 return None
             raise
 
+    def existing(self, name: str) -> Link:
+        """The link with that name; ENODEV if there is none."""
+        found = self.link(name)
+        if found is None:
+            raise NetlinkError(ENODEV, "no such link", f"link {name}")
+        return found
+
+    def set_up(self, name: str, *, master: str = "") -> Link:
+        """Set the link with that name up, as a port of the bridge `master` if one is named; the link as it was."""
+        link = self.existing(name)
+        port = [links.master(name, link.index, self.existing(master).index)] if master else []
+        self.send(*port, links.flags(name, link.index, links.IFF_UP))
+        return link
+
     def links(self) -> list[Link]:
         """All links of the namespace."""
         return [Link(payload) for payload in self.ask(links.dump())]

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from netlab.cni.plugins import call
 from netlab.cni.runtime.chain import Runtime
 from netlab.cni.runtime.configurations import NetworkList, parse_network
-from netlab.net import links as net_links
 from netlab.net import namespaces, syscalls
+from netlab.net.addresses import packed, packed_network
+from netlab.net.route import addresses as route_addresses
+from netlab.net.route import links as route_links
+from netlab.net.route import routes
+from netlab.net.route.socket import Rtnetlink
 from tests import sandbox
 
 PLUGINS = Path(__file__).resolve().parents[3] / "cni_plugins"
@@ -137,22 +139,30 @@ OUTSIDE = {4: "192.0.2.9", 6: "2001:db8::9"}
 @contextlib.contextmanager
 def outside(*, knows_pods: bool) -> Iterator[str]:
     """A host behind the node's eth0; its namespace. It has the way to the node's pods or only to the node itself."""
-    with sandboxes(1) as (world,), IPRoute() as ip:
-        descriptor = os.open(world, os.O_RDONLY)
-        net_links.ensure_veth(ip, "eth0", "eth0", descriptor, 1500)
-        os.close(descriptor)
-        net_links.ensure_up(ip, "lo")
-        net_links.ensure_up(ip, "eth0")
-        for address, length in ((NODE[4], 24), (NODE[6], 64)):
-            net_links.ensure_address(ip, "eth0", f"{address}/{length}")
-        with inside(world), IPRoute() as there:
-            net_links.ensure_up(there, "eth0")
-            for address, length in ((OUTSIDE[4], 24), (OUTSIDE[6], 64)):
-                net_links.ensure_address(there, "eth0", f"{address}/{length}")
-            if knows_pods:
-                net_links.ensure_route(there, "10.244.0.0/16", [NODE[4]], "eth0")
-                net_links.ensure_route(there, "fd00:10:244::/48", [NODE[6]], "eth0")
+    with sandboxes(1) as (world,):
+        wire(world)
+        set_up(f"{NODE[4]}/24", f"{NODE[6]}/64")
+        with inside(world):
+            set_up(f"{OUTSIDE[4]}/24", f"{OUTSIDE[6]}/64")
+            for subnet, version in (("10.244.0.0/16", 4), ("fd00:10:244::/48", 6)) if knows_pods else ():
+                with Rtnetlink() as kernel:
+                    index, gateway = kernel.existing("eth0").index, packed(NODE[version])
+                    kernel.send(routes.replacement(subnet, *packed_network(subnet), index, [gateway]))
         yield world
+
+
+def wire(netns: str) -> None:
+    """A veth pair from this namespace to another; either end is an eth0."""
+    with Path(netns).open("rb") as there, Rtnetlink() as kernel:
+        kernel.send(route_links.veth("eth0", 0, "eth0", there.fileno(), mtu=1500))
+
+
+def set_up(*given: str) -> None:
+    """Set lo and eth0 up, and give eth0 addresses."""
+    with Rtnetlink() as kernel:
+        kernel.set_up("lo")
+        link = kernel.set_up("eth0")
+        kernel.send(*(route_addresses.addition("eth0", link.index, *packed_network(each)) for each in given))
 
 
 def version(address: str) -> int:

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from netlab.net.nftables.traces import Step
 from netlab.proxy.config import DetectLocal, ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, difference
 from netlab.trace import rules
-from netlab.trace.nftrace import Step, Tracer
+from netlab.trace.nftrace import Tracer
 from netlab.trace.probe import Result, Sender
 from netlab.trace.rules import Decision
 from tests.sandbox import isolated

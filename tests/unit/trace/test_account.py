@@ -11,9 +11,9 @@ from netlab.capture.correlate import Journey, Sighting
 from netlab.capture.headers import ACK, ICMP, RST, SYN, TCP, UDP, Carrier, Headers
 from netlab.capture.taps import Tap
 from netlab.net.nftables.elements import Verdict as Said
+from netlab.net.nftables.traces import Step
 from netlab.trace.account import Account
 from netlab.trace.model import Path, Verdict
-from netlab.trace.nftrace import Step
 from netlab.trace.observe import Observation
 from netlab.trace.probe import Outcome, Result
 from netlab.trace.rules import Passage

@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from netlab.net.nftables.elements import Verdict as Said
+from netlab.net.nftables.traces import Step, decode
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target
-from netlab.trace.nftrace import Pattern, Signature, Step, decode
+from netlab.trace.nftrace import Pattern, Signature
 from netlab.trace.rules import Decision, Kind, decisions, passages
 
 _TABLE = "netlab-trace-1"

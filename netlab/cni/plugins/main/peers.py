@@ -2,7 +2,7 @@
 
 As in flannel's VXLAN backend every pair of nodes has a unicast tunnel: no flooding and no learning. A peer's pods are
 reached through its gateway, the first address of its subnet (which no pod ever gets); the gateway's MAC address is
-that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay_apply applies it to the kernel.
+that of the peer's VXLAN device. Everything here is pure; netlab.net.overlay applies it to the kernel.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
 from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
-from netlab.net.route import addresses, links, routes
-from netlab.net.route.addresses import SCOPE_HOST, SCOPE_LINK, addresses_of
+from netlab.net.route import SCOPE_HOST, SCOPE_LINK, addresses, links, routes
+from netlab.net.route.addresses import addresses_of
 from netlab.net.route.routes import routes_of
 
 TYPE_CHECKING = False

@@ -1,4 +1,4 @@
-"""A node's VXLAN device: creating it, applying the peers file, and checking it, with pyroute2.
+"""A node's VXLAN device: creating it, applying the peers file, and checking it.
 
 Imported only when needed: by a node's first ADD, and by the first one after a change.
 """
@@ -9,21 +9,22 @@ import contextlib
 import dataclasses
 import errno
 import ipaddress
-import os
 from collections.abc import Iterator
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from socket import if_indextoname
 
 from netlab.cni.plugins.main import peers
 from netlab.cni.plugins.main.mode import Locked
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
-from netlab.errors import NetlabError
-from netlab.net import links, overlay_apply
-from netlab.net.links import LinkError
+from netlab.net import overlay
+from netlab.net.addresses import packed, packed_network
+from netlab.net.netlink import NetlinkError
 from netlab.net.overlay import Overlay
+from netlab.net.route import SCOPE_UNIVERSE, addresses, links
+from netlab.net.route.addresses import addresses_of
+from netlab.net.route.links import Link
+from netlab.net.route.socket import Rtnetlink
+from netlab.net.route.vxlan import Vxlan, vxlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _OVERHEAD = {4: 50, 6: 70}
 """Bytes before a container's packet on the underlay: Ethernet header, VXLAN, UDP, and IPv4 or IPv6 (RFC 7348)."""
-_RT_SCOPE_UNIVERSE = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,87 +55,80 @@ class _Underlay:
 
 def ensure(tunnel: Tunnel) -> None:
     """Ensure that the device exists, is up, and has exactly the peers of the peers file. Raises `CniError`."""
-    with Locked(shared=False), _naming(tunnel), IPRoute() as ip:
+    with Locked(shared=False), _naming(), Rtnetlink() as kernel:
         # The file may have been replaced while this ADD waited for another one; the new one counts.
         tunnel.read_peers()
-        underlay = _underlay(ip, tunnel)
+        underlay = _underlay(kernel, tunnel)
         listed = _peers(tunnel)
         mtu = _mtu(tunnel, underlay)
-        index = links.index_of(ip, tunnel.name)
-        if index is None:
-            mac = peers.own_mac(listed or (), underlay.local, tunnel.vni)
-            index = _make(ip, tunnel, underlay, mac, mtu)
+        link = kernel.link(tunnel.name)
+        if link is None:
+            link = _make(kernel, tunnel, underlay, peers.own_mac(listed or (), underlay.local, tunnel.vni), mtu)
         else:
-            _refuse_another(ip, tunnel, underlay)
+            _refuse_another(link, tunnel, underlay)
             # If this is interrupted, the next ADD finishes the device.
-            ip.link("set", index=index, ifalias="")
+            kernel.send(links.alias(link.name, ""))
             mac = peers.own_mac(listed, underlay.local, tunnel.vni) if listed is not None else ""
             # The kernel forgets all neighbours when a MAC address is set, even to the same one.
-            if mac and mac != links.mac_of(ip, tunnel.name):
-                ip.link("set", index=index, address=mac)
-        links.ensure_up(ip, tunnel.name)
+            if mac and mac != link.mac:
+                kernel.send(links.hardware_address(link.name, link.index, _packed(mac)))
+        kernel.set_up(link.name)
         if listed is not None:
-            _ensure_addresses(ip, tunnel.name, index, peers.own_addresses(listed, underlay.local))
-            overlay_apply.apply(ip, tunnel.name, _plan(tunnel, listed, underlay))
-        ip.link("set", index=index, ifalias=tunnel.mark())
+            _ensure_addresses(kernel, link, peers.own_addresses(listed, underlay.local))
+            overlay.apply(kernel, link.name, _plan(tunnel, listed, underlay))
+        kernel.send(links.alias(link.name, tunnel.mark()))
 
 
-def _make(ip: IPRoute, tunnel: Tunnel, underlay: _Underlay, mac: str, mtu: int) -> int:
-    """A new device; its index."""
+def _make(kernel: Rtnetlink, tunnel: Tunnel, underlay: _Underlay, mac: str, mtu: int) -> Link:
+    """A new device."""
+    local = packed(underlay.local)
     try:
-        return links.ensure_link(
-            ip,
-            tunnel.name,
-            "vxlan",
-            address=mac,
-            vxlan_id=tunnel.vni,
-            vxlan_port=tunnel.port,
-            # Every peer is known: no learning from incoming packets.
-            vxlan_learning=0,
-            vxlan_link=underlay.index,
-            mtu=mtu,
-            **{"vxlan_local" if underlay.version == 4 else "vxlan_local6": underlay.local},
-        )
-    except LinkError as error:
-        if getattr(error.__cause__, "code", 0) != errno.EEXIST:
+        kernel.send(vxlan(tunnel.name, tunnel.vni, tunnel.port, local, underlay.index, _packed(mac), mtu))
+    except NetlinkError as error:
+        if error.errno != errno.EEXIST:
             raise
         raise errors.invalid_config(
             f"vxlan.id: another VXLAN device on port {tunnel.port} already has {tunnel.vni}; choose another id, or"
             " name that device in vxlan.name",
         ) from error
+    return kernel.existing(tunnel.name)
 
 
-def _ensure_addresses(ip: IPRoute, name: str, index: int, wanted: list[str]) -> None:
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _ensure_addresses(kernel: Rtnetlink, link: Link, wanted: list[str]) -> None:
     """The addresses that the peers file gives this node, and no others; any if this node is not in it."""
-    for address in wanted:
-        links.ensure_address(ip, name, address)
-    for item in ip.get_addr(index=index) if wanted else ():
-        address = f"{item.get('address')}/{item['prefixlen']}"
-        if item["scope"] == _RT_SCOPE_UNIVERSE and address not in wanted:
-            ip.addr("del", index=index, address=item.get("address"), prefixlen=item["prefixlen"])
+    given = [packed_network(address) for address in wanted]
+    for own in given:
+        kernel.send(addresses.addition(link.name, link.index, *own), tolerate=errno.EEXIST)
+    for item in addresses_of(kernel, link.index) if given else ():
+        if item.scope == SCOPE_UNIVERSE and (item.packed, item.length) not in given:
+            kernel.send(addresses.deletion(link.name, link.index, item.packed, item.length))
 
 
-def check(tunnel: Tunnel, addresses: list[str]) -> None:
+def check(tunnel: Tunnel, expected: list[str]) -> None:
     """CHECK the device, its addresses and its peers. Raises `CniError` naming what is missing."""
     tunnel.read_peers()
-    with _naming(tunnel), IPRoute() as ip:
-        underlay = _underlay(ip, tunnel)
+    with _naming(), Rtnetlink() as kernel:
+        underlay = _underlay(kernel, tunnel)
         listed = _peers(tunnel)
-        index = links.index_of(ip, tunnel.name)
-        if index is None:
+        link = kernel.link(tunnel.name)
+        if link is None:
             raise errors.broken(f"link {tunnel.name}", "missing")
-        if ip.get_links(index)[0]["state"] != "up":
+        if not link.flags & links.IFF_UP:
             raise errors.broken(f"link {tunnel.name}", "down")
-        _refuse_another(ip, tunnel, underlay, errors.CHECK_FAILED)
-        present = {item.get("address") for item in ip.get_addr(index=index)}
-        for address in addresses:
-            if address.partition("/")[0] not in present:
+        _refuse_another(link, tunnel, underlay, errors.CHECK_FAILED)
+        present = {item.packed for item in addresses_of(kernel, link.index)}
+        for address in expected:
+            if packed(address.partition("/")[0]) not in present:
                 raise errors.broken(f"link {tunnel.name}", f"missing address {address}")
         if listed is not None:
             mac = peers.own_mac(listed, underlay.local, tunnel.vni)
-            if links.mac_of(ip, tunnel.name) != mac:
+            if link.mac != mac:
                 raise errors.broken(f"link {tunnel.name}", f"its address is not {mac}, as peers expect")
-            missing = _plan(tunnel, listed, underlay) - overlay_apply.read(ip, tunnel.name)
+            missing = _plan(tunnel, listed, underlay) - overlay.read(kernel, tunnel.name)
             for entry in missing.describe(tunnel.name):
                 raise errors.broken(entry, "missing")
 
@@ -143,43 +136,35 @@ def check(tunnel: Tunnel, addresses: list[str]) -> None:
 def status(tunnel: Tunnel) -> None:
     """STATUS: whether `ensure` can succeed. Raises `CniError`."""
     tunnel.read_peers()
-    with _naming(tunnel), IPRoute() as ip:
-        underlay = _underlay(ip, tunnel)
+    with _naming(), Rtnetlink() as kernel:
+        underlay = _underlay(kernel, tunnel)
         _mtu(tunnel, underlay)
         listed = _peers(tunnel)
         if listed is not None:
             _plan(tunnel, listed, underlay)
-        if links.index_of(ip, tunnel.name) is not None:
-            _refuse_another(ip, tunnel, underlay)
+        link = kernel.link(tunnel.name)
+        if link is not None:
+            _refuse_another(link, tunnel, underlay)
 
 
 @contextlib.contextmanager
-def _naming(tunnel: Tunnel) -> Iterator[None]:
+def _naming() -> Iterator[None]:
     try:
         yield
-    except CniError:
-        raise
-    except NetlabError as error:
-        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
     except NetlinkError as error:
-        raise CniError(errors.KERNEL_REFUSED, f"link {tunnel.name}: {os.strerror(error.code)}") from error
+        raise CniError(errors.KERNEL_REFUSED, str(error)) from error
 
 
-def _underlay(ip: IPRoute, tunnel: Tunnel) -> _Underlay:
+def _underlay(kernel: Rtnetlink, tunnel: Tunnel) -> _Underlay:
     """The link and the address that the configuration names; whichever it omits is found from the other."""
     wanted = ipaddress.ip_address(tunnel.local_address) if tunnel.local_address else None
-    index = links.index_of(ip, tunnel.device) if tunnel.device else None
-    if tunnel.device and index is None:
+    named = kernel.link(tunnel.device) if tunnel.device else None
+    if tunnel.device and named is None:
         raise errors.invalid_config(f"vxlan.device: {tunnel.device!r}: no such link")
-    found: list[tuple[Any, int]] = [
-        (ipaddress.ip_address(item.get("local") or item.get("address")), item["index"])
-        for item in ip.get_addr()
-        if item["scope"] == _RT_SCOPE_UNIVERSE
-    ]
     candidates = [
-        (address, link)
-        for address, link in found
-        if (wanted is None or address == wanted) and (index is None or link == index)
+        item
+        for item in addresses_of(kernel, named.index if named is not None else 0)
+        if item.scope == SCOPE_UNIVERSE and (wanted is None or item.packed == wanted.packed)
     ]
     if not candidates:
         if wanted is None:
@@ -187,9 +172,9 @@ def _underlay(ip: IPRoute, tunnel: Tunnel) -> _Underlay:
         where = f" of {tunnel.device}" if tunnel.device else ""
         raise errors.invalid_config(f"vxlan.localAddress: {wanted} is not an address{where} on this node")
     # The kernel's order, IPv4 first.
-    address, link = min(candidates, key=lambda candidate: candidate[0].version)
-    attributes = ip.get_links(link)[0]
-    return _Underlay(link, attributes.get("ifname"), attributes.get("mtu"), str(address))
+    address = min(candidates, key=lambda candidate: len(candidate.packed))
+    link = named or kernel.existing(if_indextoname(address.index))
+    return _Underlay(link.index, link.name, link.mtu, str(ipaddress.ip_address(address.packed)))
 
 
 def _peers(tunnel: Tunnel) -> list[peers.Peer] | None:
@@ -221,25 +206,22 @@ def _mtu(tunnel: Tunnel, underlay: _Underlay) -> int:
     return tunnel.mtu or underlay.inner_mtu
 
 
-def _refuse_another(ip: IPRoute, tunnel: Tunnel, underlay: _Underlay, code: int = errors.INVALID_CONFIG) -> None:
+def _refuse_another(link: Link, tunnel: Tunnel, underlay: _Underlay, code: int = errors.INVALID_CONFIG) -> None:
     """Refuse an existing device of that name that belongs to another tunnel."""
-    (link,) = ip.get_links(links.index_of(ip, tunnel.name))
-    info = link.get("linkinfo")
-    if not info or info.get("kind") != "vxlan":
+    if link.kind != "vxlan":
         raise CniError(code, f"vxlan.name: link {tunnel.name!r} exists but is not a VXLAN device; use another name")
-    data = info.get("data")
-    is_so = {
-        "id": data.get("vxlan_id"),
-        "port": data.get("vxlan_port"),
-        "localAddress": data.get("vxlan_local" if underlay.version == 4 else "vxlan_local6"),
-    }
-    wanted = {"id": tunnel.vni, "port": tunnel.port, "localAddress": underlay.local}
-    for key, value in wanted.items():
-        if is_so[key] != value:
+    device = Vxlan(link.data)
+    local = str(ipaddress.ip_address(device.local)) if device.local else None
+    for key, value, is_so in (
+        ("id", tunnel.vni, device.vni),
+        ("port", tunnel.port, device.port),
+        ("localAddress", underlay.local, local),
+    ):
+        if is_so != value:
             raise CniError(
                 code,
-                f"vxlan.{key}: link {tunnel.name!r} exists with {is_so[key]}, not {value};"
+                f"vxlan.{key}: link {tunnel.name!r} exists with {is_so}, not {value};"
                 f" choose another vxlan.name, or remove it (`ip link del {tunnel.name}`)",
             )
-    if tunnel.mtu > link.get("mtu"):
-        raise CniError(code, f"mtu: {tunnel.mtu} is more than the {link.get('mtu')} of link {tunnel.name!r}")
+    if tunnel.mtu > link.mtu:
+        raise CniError(code, f"mtu: {tunnel.mtu} is more than the {link.mtu} of link {tunnel.name!r}")

@@ -13,13 +13,10 @@ from netlab.cni.plugins.main.bridge import Bridge
 from netlab.cni.plugins.main.veth import existing
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
-from netlab.cni.spec.errors import CniError
 from netlab.net.route import addresses, links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from netlab.cni.plugins.main.addressing import Addressing
     from netlab.cni.plugins.main.config import Config
     from netlab.cni.spec.codec import Object
@@ -79,31 +76,25 @@ class Vxlan(Bridge):
     def check(self, kernel: Rtnetlink, host: Link, addressing: Addressing) -> None:
         """The port and the bridge; the device, its addresses, and all its peer entries."""
         super().check(kernel, host, addressing)
-        _vtep().check(self.tunnel, [str(address) for address in endpoints(addressing)])
+        from netlab.cni.plugins.main import vtep  # not for every pod
+
+        vtep.check(self.tunnel, [str(address) for address in endpoints(addressing)])
 
     def status(self, kernel: Rtnetlink) -> None:
         """Whether there is an underlay and a device can be made on it, and the peers file is valid."""
         super().status(kernel)
-        _vtep().status(self.tunnel)
+        from netlab.cni.plugins.main import vtep
+
+        vtep.status(self.tunnel)
 
     def _ensure_device(self, kernel: Rtnetlink) -> Link:
-        _vtep().ensure(self.tunnel)
+        from netlab.cni.plugins.main import vtep
+
+        vtep.ensure(self.tunnel)
         return existing(kernel, self.tunnel.name)
 
 
 MODE = Vxlan
-
-
-def _vtep() -> ModuleType:
-    """The module for the device. Raises `CniError` without pyroute2, which nothing else in this plugin needs."""
-    try:
-        from netlab.cni.plugins.main import vtep
-    except ImportError as error:
-        raise CniError(
-            errors.NOT_AVAILABLE,
-            f"mode: 'vxlan' needs pyroute2 ({error}); run `make setup` in the checkout, or `netlab cni install`",
-        ) from error
-    return vtep
 
 
 def endpoints(addressing: Addressing) -> list[Prefix]:

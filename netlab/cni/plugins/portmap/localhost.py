@@ -7,19 +7,14 @@ translated before it is on the wire, and that of the answer back before it is ro
 from __future__ import annotations
 
 import errno
-from _socket import AF_INET, if_indextoname
-from _struct import Struct
+from _socket import if_indextoname
 
-from netlab.net.netlink import Message, Netlink, NetlinkError, attribute, attributes
+from netlab.net.netlink import NETLINK_ROUTE, Netlink, NetlinkError
+from netlab.net.route.routes import route_to
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.spec.addresses import Prefix
-
-_NETLINK_ROUTE, _GETROUTE = 0, 26
-_DST, _OIF, _GATEWAY = 1, 4, 5
-_ROUTE = Struct("=BBBBBBBBI")  # rtmsg
-_INDEX = Struct("=I")
 
 
 def allow(addresses: list[Prefix]) -> None:
@@ -54,14 +49,11 @@ def _sysctl(addresses: list[Prefix]) -> str:
 
 def _link_to(address: Prefix) -> int:
     """The index of the link on which this node reaches an address directly; 0 if by a gateway or not at all."""
-    header = _ROUTE.pack(AF_INET, address.bits, 0, 0, 0, 0, 0, 0, 0)
-    request = Message(f"route to {address}", _GETROUTE, 0, header + attribute(_DST, address.packed))
     try:
-        with Netlink(_NETLINK_ROUTE) as kernel:
-            (answer,) = kernel.ask(request)
+        with Netlink(NETLINK_ROUTE) as kernel:
+            route = route_to(kernel, address.packed)
     except NetlinkError as error:
         if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH}:
             return 0
         raise
-    found = dict(attributes(answer, _ROUTE.size))
-    return 0 if _GATEWAY in found else int(_INDEX.unpack(found[_OIF])[0])
+    return 0 if route.gateway else route.index
