@@ -165,39 +165,62 @@ class Netlink:
         raise NetlinkError(EINTR, f"it changed during each of {_MOST_DUMPS} attempts to read it", request.subject)
 
     def _ask(self, request: Message) -> tuple[list[bytes], bool]:
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        self._socket.send(request.pack(sequence))
-        dump = bool(request.flags & NLM_F_DUMP)
         answers: list[bytes] = []
         consistent = True
-        while True:
+        for part, whole in self.parts(request):
+            answers += part
+            consistent = consistent and whole
+        return answers, consistent
+
+    def parts(self, request: Message) -> Iterator[tuple[list[bytes], bool]]:
+        """The payloads that answer a request as they come, and whether nothing changed. Raises `NetlinkError`.
+
+        Read all of them, or close the socket.
+        """
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        self._socket.send(request.pack(sequence))
+        last = False
+        while not last:
+            part: list[bytes] = []
+            whole = True
             for kind, flags, answered, payload in self._receive():
                 if answered != sequence:
                     continue
-                if flags & NLM_F_DUMP_INTR:
-                    consistent = False
-                if kind == NLMSG_DONE:
-                    return answers, consistent
+                whole = whole and not flags & NLM_F_DUMP_INTR
                 if kind == NLMSG_ERROR:
                     error = refusal(flags, payload, request.subject)
                     if error is not None:
                         raise error
-                    continue
-                answers.append(payload)
-                if not dump:
-                    return answers, consistent
+                elif kind == NLMSG_DONE:
+                    last = True
+                else:
+                    part.append(payload)
+                    last = not request.flags & NLM_F_DUMP
+            yield part, whole
 
-    def order(self, request: Message) -> None:
-        """Make a change. Raises `NetlinkError`."""
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        self._socket.send(request.pack(sequence, NLM_F_ACK))
-        while True:
-            for kind, flags, answered, payload in self._receive():
-                if answered == sequence and kind == NLMSG_ERROR:
-                    error = refusal(flags, payload, request.subject)
-                    if error is not None:
-                        raise error
-                    return
+    def send(self, *messages: Message, tolerate: int = 0) -> list[bool]:
+        """Send the messages at once; the kernel handles them in order. Returns True for each that succeeded.
+
+        The kernel goes on after a failure; the first failure is raised when all are answered. Messages that fail with
+        the errno `tolerate` do not count as failures.
+        """
+        first, self._sequence = self._sequence, self._sequence + len(messages)
+        self._socket.send(b"".join([message.pack(first + n, NLM_F_ACK) for n, message in enumerate(messages)]))
+        done = [False] * len(messages)
+        failure: NetlinkError | None = None
+        waiting = len(messages)
+        while waiting:
+            for kind, flags, sequence, payload in self._receive():
+                if kind != NLMSG_ERROR or not first <= sequence < self._sequence:
+                    continue
+                waiting -= 1
+                error = refusal(flags, payload, messages[sequence - first].subject)
+                done[sequence - first] = error is None
+                if error is not None and error.errno != tolerate and failure is None:
+                    failure = error
+        if failure is not None:
+            raise failure
+        return done
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """The messages of one datagram."""

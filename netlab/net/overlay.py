@@ -9,7 +9,7 @@ import dataclasses
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from netlab.net.addresses import packed, packed_network
 from netlab.net.netlink import Message, NetlinkError
@@ -96,13 +96,6 @@ def change(kernel: Rtnetlink, device: str, present: Overlay, wanted: Overlay, *,
     made = list(_additions(missing, device, index, onlink=onlink))
     for start in range(0, len(made), _AT_ONCE):
         kernel.send(*made[start : start + _AT_ONCE])
-
-
-def change_routes(
-    kernel: Rtnetlink, link: str, gone: Iterable[tuple[str, str]], come: Iterable[tuple[str, str]]
-) -> None:
-    """Remove and make routes through a link, as subnet and gateway. Raises `NetlinkError` naming what failed."""
-    change(kernel, link, Overlay(routes=frozenset(gone)), Overlay(routes=frozenset(come)), onlink=False)
 
 
 def main_routes(kernel: Rtnetlink) -> Iterator[Route]:

@@ -7,13 +7,12 @@ apply the peers file whenever it changes, and does what no plugin does: routes t
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-
-from pyroute2 import IPRoute
 
 from netlab import files
 from netlab.api.client import Client
@@ -27,8 +26,11 @@ from netlab.cni.plugins.main import vtep
 from netlab.cni.plugins.main.peers import format_peers
 from netlab.cni.plugins.main.tunnel import Tunnel
 from netlab.errors import NetlabError
-from netlab.net import links, overlay_apply
+from netlab.net import overlay
+from netlab.net.addresses import packed_network
 from netlab.net.overlay import Overlay
+from netlab.net.route import addresses, links
+from netlab.net.route.socket import Rtnetlink
 from netlab.node.pod_network import BRIDGE, IPNetwork, NetworkConfig, PodNetwork, conflist, plan
 
 CONF_FILE = "10-netlab.conflist"
@@ -121,7 +123,7 @@ async def _report(client: Client, node: str, reason: str, message: str) -> None:
 
 
 def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None) -> None:
-    """Have the node's kernel match `wanted`. Blocking. Raises `NetlabError` naming the object, or `OSError`.
+    """Have the node's kernel match `wanted`. Blocking. Raises `NetlabError`, or `OSError`, naming the object.
 
     With `applied` None (at the start, or after a failure) what an earlier agent left for former peers is removed too.
     """
@@ -129,16 +131,17 @@ def apply(config: NetworkConfig, wanted: PodNetwork, applied: PodNetwork | None)
         _write(config.peers_file, format_peers(wanted.peers).decode())
         vtep.ensure(Tunnel(wanted.plugin, config.mtu))
     elif config.network == "routed":
-        before = _found_routes(config) if applied is None else applied.routes
-        overlay_apply.change(config.underlay, Overlay(routes=before), Overlay(routes=wanted.routes), onlink=False)
+        with Rtnetlink() as kernel:
+            before = _found_routes(kernel, config) if applied is None else applied.routes
+            gone, come = Overlay(routes=before), Overlay(routes=wanted.routes)
+            overlay.change(kernel, config.underlay, gone, come, onlink=False)
     else:
         _ensure_segment(config, wanted)
 
 
-def _found_routes(config: NetworkConfig) -> frozenset[tuple[str, str]]:
+def _found_routes(kernel: Rtnetlink, config: NetworkConfig) -> frozenset[tuple[str, str]]:
     """The routes into the pods' ranges that lead to other nodes now."""
-    with IPRoute() as ip:
-        present = overlay_apply.read(ip, config.underlay).routes
+    present = overlay.read(kernel, config.underlay).routes
     ranges = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
     return frozenset(each for each in present if any(_is_within(ipaddress.ip_network(each[0]), r) for r in ranges))
 
@@ -148,12 +151,12 @@ def _is_within(subnet: IPNetwork, wider: IPNetwork) -> bool:
 
 
 def _ensure_segment(config: NetworkConfig, wanted: PodNetwork) -> None:
-    with IPRoute() as ip:
-        links.ensure_link(ip, BRIDGE, "bridge", mtu=config.mtu)
-        links.ensure_up(ip, BRIDGE)
-        links.ensure_up(ip, config.segment, master=BRIDGE)
+    with Rtnetlink() as kernel:
+        kernel.send(links.bridge(BRIDGE, mtu=config.mtu), tolerate=errno.EEXIST)
+        index = kernel.set_up(BRIDGE).index
+        kernel.set_up(config.segment, master=BRIDGE)
         for address in wanted.bridge_addresses:
-            links.ensure_address(ip, BRIDGE, address)
+            kernel.send(addresses.addition(BRIDGE, index, *packed_network(address)), tolerate=errno.EEXIST)
 
 
 def _write(path: Path, text: str) -> None:

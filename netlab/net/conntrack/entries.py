@@ -8,15 +8,8 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
+from netlab.net import netlink as nl
 from netlab.net.conntrack import GET, STATUS, TUPLE_ORIG, TUPLE_REPLY, ZONE, Ends, ends
-from netlab.net.netlink import (
-    NETLINK_NETFILTER,
-    NFGENMSG,
-    NLM_F_DUMP,
-    Message,
-    Netlink,
-    attributes,
-)
 
 _SEEN_REPLY, _ASSURED = 1 << 1, 1 << 2  # enum ip_conntrack_status
 
@@ -38,14 +31,14 @@ class Entry(NamedTuple):
 
 def entries(family: int = socket.AF_UNSPEC) -> list[Entry]:
     """What the current network namespace tracks, for one family or both. Raises `NetlinkError`."""
-    with Netlink(NETLINK_NETFILTER) as netlink:
-        answers = netlink.ask(Message("connections", GET, NLM_F_DUMP, NFGENMSG.pack(family, 0, 0)))
+    with nl.Netlink(nl.NETLINK_NETFILTER) as netlink:
+        answers = netlink.ask(nl.Message("connections", GET, nl.NLM_F_DUMP, nl.NFGENMSG.pack(family, 0, 0)))
     return [unpacked(answer) for answer in answers]
 
 
 def unpacked(payload: bytes) -> Entry:
     """The entry in a message."""
-    found = dict(attributes(payload, NFGENMSG.size))
+    found = dict(nl.attributes(payload, nl.NFGENMSG.size))
     protocol, original = ends(found[TUPLE_ORIG])
     _, reply = ends(found[TUPLE_REPLY])
     status = int.from_bytes(found.get(STATUS, b""), "big")

@@ -11,18 +11,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from netlab.net.netlink import (
-    NFGENMSG,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    Message,
-    attribute,
-    attributes,
-    nested,
-    string,
-    text,
-)
+from netlab.net import netlink as nl
 from netlab.net.nftables import SUBSYSTEM, comment, header, packed_comment
 
 TYPE_CHECKING = False
@@ -134,33 +123,33 @@ def concatenated(*parts: bytes) -> bytes:
     return b"".join([part + bytes(-len(part) % 4) for part in parts])
 
 
-def addition(where: Set, elements: Iterable[Element], *, exclusive: bool = True) -> list[Message]:
+def addition(where: Set, elements: Iterable[Element], *, exclusive: bool = True) -> list[nl.Message]:
     """Messages that add elements: as many as their lengths require.
 
     The errno is ENOENT if the table, the set or a verdict's chain is missing, and EEXIST if the set already has an
     element with that key or (intervals) an overlapping one. Without `exclusive`, an element with the same key and data
     is left as it is, comment included.
     """
-    return _changes(where, elements, _NEWSETELEM, NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0))
+    return _changes(where, elements, _NEWSETELEM, nl.NLM_F_CREATE | (nl.NLM_F_EXCL if exclusive else 0))
 
 
-def deletion(where: Set, elements: Iterable[Element]) -> list[Message]:
+def deletion(where: Set, elements: Iterable[Element]) -> list[nl.Message]:
     """Messages that delete elements by their keys: ENOENT if the table, the set or one of the elements is missing."""
     keys = [Element(element.key, key_end=element.key_end) for element in elements]
     return _changes(where, keys, _DELSETELEM, 0)
 
 
-def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list[Message]:
+def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list[nl.Message]:
     """`addition` of many elements without comments, from keys to data (empty in a set)."""
-    return _bulk(where, list(elements), list(elements.values()), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
+    return _bulk(where, list(elements), list(elements.values()), _NEWSETELEM, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
 
 
-def numbered_addition(where: Set, lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[Message]:
+def numbered_addition(where: Set, lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[nl.Message]:
     """`bulk_addition` of lists: each one's data, under its own key and a number from 0 on (see `numbered`).
 
     All data have the same length, and so do all keys.
     """
-    return _message_list(where, _chunks(_numbered(lists)), _NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL)
+    return _message_list(where, _chunks(_numbered(lists)), _NEWSETELEM, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
 
 
 def numbered(number: int) -> bytes:
@@ -168,13 +157,13 @@ def numbered(number: int) -> bytes:
     return _NUMBER.pack(number)
 
 
-def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[Message]:
+def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[nl.Message]:
     """`deletion` of many elements by their keys."""
     listed = list(keys)
     return _bulk(where, listed, [b""] * len(listed), _DELSETELEM, 0)
 
 
-def _bulk(where: Set, keys: list[bytes], data: list[bytes | Verdict], kind: int, flags: int) -> list[Message]:
+def _bulk(where: Set, keys: list[bytes], data: list[bytes | Verdict], kind: int, flags: int) -> list[nl.Message]:
     """Messages with elements as `_pack` makes them. The bytes around key and data are the same for all of a kind."""
     plain = [each for each in data if isinstance(each, bytes)]
     if len(plain) == len(keys) and len(set(map(len, keys))) == 1 and len(set(map(len, plain))) == 1:
@@ -226,27 +215,27 @@ def _numbered(lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> Iterator[bytes]
 
 def _frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:
     """The bytes before the key of such an element, and those after it except plain data."""
-    whole = nested(_LIST_ELEM, _pack(Element(key, data)))
+    whole = nl.nested(_LIST_ELEM, _pack(Element(key, data)))
     before = _ATTRIBUTE.size * 3
     end = len(whole) - (len(data) if isinstance(data, bytes) else 0)
     return whole[:before], whole[before + len(key) : end]
 
 
-def _changes(where: Set, elements: Iterable[Element], kind: int, flags: int) -> list[Message]:
-    return _messages(where, [nested(_LIST_ELEM, _pack(element)) for element in elements], kind, flags)
+def _changes(where: Set, elements: Iterable[Element], kind: int, flags: int) -> list[nl.Message]:
+    return _messages(where, [nl.nested(_LIST_ELEM, _pack(element)) for element in elements], kind, flags)
 
 
-def _messages(where: Set, packed: Iterable[bytes], kind: int, flags: int) -> list[Message]:
+def _messages(where: Set, packed: Iterable[bytes], kind: int, flags: int) -> list[nl.Message]:
     return _message_list(where, _chunks(packed), kind, flags)
 
 
-def _message_list(where: Set, chunks: Iterable[bytes], kind: int, flags: int) -> list[Message]:
+def _message_list(where: Set, chunks: Iterable[bytes], kind: int, flags: int) -> list[nl.Message]:
     address, subject = _address(where), str(where)
-    return [Message(subject, kind, flags, address + nested(_LIST_ELEMENTS, chunk)) for chunk in chunks]
+    return [nl.Message(subject, kind, flags, address + nl.nested(_LIST_ELEMENTS, chunk)) for chunk in chunks]
 
 
 def _address(where: Set) -> bytes:
-    return header(where.family) + string(_LIST_TABLE, where.table) + string(_LIST_SET, where.name)
+    return header(where.family) + nl.string(_LIST_TABLE, where.table) + nl.string(_LIST_SET, where.name)
 
 
 def _chunks(packed: Iterable[bytes]) -> Iterator[bytes]:
@@ -263,25 +252,25 @@ def _chunks(packed: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _pack(element: Element) -> bytes:
-    packed = nested(_ELEM_KEY, attribute(_DATA_VALUE, element.key))
+    packed = nl.nested(_ELEM_KEY, nl.attribute(_DATA_VALUE, element.key))
     if element.key_end:
-        packed += nested(_ELEM_KEY_END, attribute(_DATA_VALUE, element.key_end))
+        packed += nl.nested(_ELEM_KEY_END, nl.attribute(_DATA_VALUE, element.key_end))
     if isinstance(element.data, Verdict):
-        said = attribute(_VERDICT_CODE, _S32.pack(element.data.code))
+        said = nl.attribute(_VERDICT_CODE, _S32.pack(element.data.code))
         if element.data.chain:
-            said += string(_VERDICT_CHAIN, element.data.chain)
-        packed += nested(_ELEM_DATA, nested(_DATA_VERDICT, said))
+            said += nl.string(_VERDICT_CHAIN, element.data.chain)
+        packed += nl.nested(_ELEM_DATA, nl.nested(_DATA_VERDICT, said))
     elif element.data:
-        packed += nested(_ELEM_DATA, attribute(_DATA_VALUE, element.data))
+        packed += nl.nested(_ELEM_DATA, nl.attribute(_DATA_VALUE, element.data))
     if element.comment:
-        packed += attribute(_ELEM_USERDATA, packed_comment(element.comment))
+        packed += nl.attribute(_ELEM_USERDATA, packed_comment(element.comment))
     return packed
 
 
 def _unpack(payload: bytes) -> Element:
-    found = dict(attributes(payload))
+    found = dict(nl.attributes(payload))
     data: bytes | Verdict = b""
-    for kind, value in attributes(found.get(_ELEM_DATA, b"")):
+    for kind, value in nl.attributes(found.get(_ELEM_DATA, b"")):
         data = verdict(value) if kind == _DATA_VERDICT else value
     return Element(
         _value(found[_ELEM_KEY]), data, comment(found.get(_ELEM_USERDATA, b"")), _value(found.get(_ELEM_KEY_END, b""))
@@ -290,8 +279,8 @@ def _unpack(payload: bytes) -> Element:
 
 def verdict(payload: bytes) -> Verdict:
     """The verdict in the attributes of one."""
-    found = dict(attributes(payload))
-    return Verdict(_S32.unpack(found[_VERDICT_CODE])[0], text(found.get(_VERDICT_CHAIN, b"")))
+    found = dict(nl.attributes(payload))
+    return Verdict(_S32.unpack(found[_VERDICT_CODE])[0], nl.text(found.get(_VERDICT_CHAIN, b"")))
 
 
 def unframed(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
@@ -308,27 +297,27 @@ def unframed(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
             found = list(frames.iter_unpack(payload))
             if all(one[0] == head and one[2] == between for one in found):
                 return ((key, data) for _, key, _, data in found)
-    elements = (_unpack(item) for _, item in attributes(payload))
+    elements = (_unpack(item) for _, item in nl.attributes(payload))
     return ((one.key, one.key_end or one.data) for one in elements)
 
 
 def _value(payload: bytes) -> bytes:
-    return dict(attributes(payload)).get(_DATA_VALUE, b"")
+    return dict(nl.attributes(payload)).get(_DATA_VALUE, b"")
 
 
-def dump(where: Set) -> Message:
+def dump(where: Set) -> nl.Message:
     """The request for all elements of a set: ENOENT if it does not exist. `parts` finds them in the answers."""
-    return Message(str(where), _GETSETELEM, NLM_F_DUMP, _address(where))
+    return nl.Message(str(where), _GETSETELEM, nl.NLM_F_DUMP, _address(where))
 
 
 def parts(answers: Iterable[bytes]) -> Iterator[bytes]:
     """The elements in the answers to `dump`, many at a time."""
     for answer in answers:
-        for kind, value in attributes(answer, NFGENMSG.size):
+        for kind, value in nl.attributes(answer, nl.NFGENMSG.size):
             if kind == _LIST_ELEMENTS:
                 yield value
 
 
 def unpacked(part: bytes) -> list[Element]:
     """The elements in a part of a dump."""
-    return [_unpack(item) for _, item in attributes(part)]
+    return [_unpack(item) for _, item in nl.attributes(part)]

@@ -6,17 +6,7 @@ from _socket import SO_SNDBUF, SOL_SOCKET, socket
 from _struct import Struct
 from errno import EMSGSIZE, ENOENT, EPROTO, ERESTART
 
-from netlab.net.netlink import (
-    NETLINK_NETFILTER,
-    NFGENMSG,
-    NLM_F_ACK,
-    NLMSG_ERROR,
-    Message,
-    Netlink,
-    NetlinkError,
-    attributes,
-    refusal,
-)
+from netlab.net import netlink as nl
 from netlab.net.nftables import SUBSYSTEM, be32, elements
 from netlab.net.nftables.elements import Element, Set, Verdict
 
@@ -31,18 +21,18 @@ _SO_SNDBUFFORCE = 32
 _ATTEMPTS = 100
 
 
-class Nfnetlink(Netlink):
+class Nfnetlink(nl.Netlink):
     """A socket to nftables in the network namespace where it was opened. Every method raises `NetlinkError`."""
 
     def __init__(self, made: socket | None = None) -> None:
-        super().__init__(NETLINK_NETFILTER, made)
+        super().__init__(nl.NETLINK_NETFILTER, made)
 
     def generation(self) -> int:
         """The number of the current ruleset: every batch, whoever sends it, raises it. EPROTO: it is none."""
-        (answer,) = self.ask(Message("nftables", _GETGEN, 0, NFGENMSG.pack(0, 0, 0)))
-        number = dict(attributes(answer, NFGENMSG.size)).get(_GEN_ID)
+        (answer,) = self.ask(nl.Message("nftables", _GETGEN, 0, nl.NFGENMSG.pack(0, 0, 0)))
+        number = dict(nl.attributes(answer, nl.NFGENMSG.size)).get(_GEN_ID)
         if number is None:
-            raise NetlinkError(EPROTO, "the ruleset's generation has an unknown form", "nftables")
+            raise nl.NetlinkError(EPROTO, "the ruleset's generation has an unknown form", "nftables")
         return int(_U32.unpack(number)[0])
 
     def elements(self, where: Set) -> list[Element]:
@@ -56,7 +46,7 @@ class Nfnetlink(Netlink):
             found.update(elements.unframed(part))
         return found
 
-    def commit(self, messages: Sequence[Message], generation: int = 0) -> None:
+    def commit(self, messages: Sequence[nl.Message], generation: int = 0) -> None:
         """Apply all the messages or none; raises the first failure.
 
         With a `generation`, only if that is still the current one, and otherwise with the errno ERESTART: a decision
@@ -68,22 +58,22 @@ class Nfnetlink(Netlink):
         first = self._sequence
         last = first + len(messages)
         self._sequence = last + 2
-        header = NFGENMSG.pack(0, 0, SUBSYSTEM)
+        header = nl.NFGENMSG.pack(0, 0, SUBSYSTEM)
         condition = be32(_BATCH_GENID, generation) if generation else b""
-        batch = [Message("nftables", _BATCH_BEGIN, 0, header + condition).pack(first)]
+        batch = [nl.Message("nftables", _BATCH_BEGIN, 0, header + condition).pack(first)]
         for sequence, message in enumerate(messages, first + 1):
             # Failures are reported for every message, success only for the last: acknowledgements of a long batch would
             # overrun the socket's buffer.
-            batch.append(message.pack(sequence, NLM_F_ACK if sequence == last else 0))
-        batch.append(Message("nftables", _BATCH_END, 0, header).pack(last + 1))
+            batch.append(message.pack(sequence, nl.NLM_F_ACK if sequence == last else 0))
+        batch.append(nl.Message("nftables", _BATCH_END, 0, header).pack(last + 1))
         self._send(b"".join(batch))
-        failure: NetlinkError | None = None
+        failure: nl.NetlinkError | None = None
         while True:
             for kind, flags, sequence, payload in self._receive():
-                if kind != NLMSG_ERROR or not first <= sequence <= last:
+                if kind != nl.NLMSG_ERROR or not first <= sequence <= last:
                     continue
                 subject = messages[max(sequence - first - 1, 0)].subject
-                failure = failure or refusal(flags, payload, subject)
+                failure = failure or nl.refusal(flags, payload, subject)
                 # If a batch is refused as a whole, the answer refers to its beginning.
                 if sequence in {first, last}:
                     if failure is not None:
@@ -105,7 +95,7 @@ class Nfnetlink(Netlink):
                 self.commit(
                     [message for where, item in found for message in elements.deletion(where, [item])], generation
                 )
-            except NetlinkError as error:
+            except nl.NetlinkError as error:
                 if error.errno != ERESTART or not attempts:
                     raise
             else:
@@ -114,7 +104,7 @@ class Nfnetlink(Netlink):
     def _present(self, where: Set) -> list[Element]:
         try:
             return self.elements(where)
-        except NetlinkError as error:
+        except nl.NetlinkError as error:
             if error.errno == ENOENT:
                 return []
             raise
@@ -132,4 +122,4 @@ class Nfnetlink(Netlink):
             if error.errno != EMSGSIZE:
                 raise
             reason = f"a batch of {len(data)} bytes is longer than net.core.wmem_max allows; raise it, or commit less"
-            raise NetlinkError(EMSGSIZE, reason, "nftables") from None
+            raise nl.NetlinkError(EMSGSIZE, reason, "nftables") from None

@@ -5,19 +5,7 @@ from __future__ import annotations
 from _socket import AF_INET
 from _struct import Struct
 
-from netlab.net.netlink import (
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    Message,
-    Netlink,
-    attribute,
-    attributes,
-    nested,
-    number,
-    u32,
-)
+from netlab.net import netlink as nl
 from netlab.net.route import SCOPE_LINK, SCOPE_UNIVERSE, family_of
 
 TYPE_CHECKING = False
@@ -60,12 +48,12 @@ class Route:
 
     def __init__(self, payload: bytes) -> None:
         family, self.length, _, _, table, _, self.scope, self.type, self.flags = _ROUTE.unpack_from(payload)
-        found = dict(attributes(payload, _ROUTE.size))
+        found = dict(nl.attributes(payload, _ROUTE.size))
         self.packed = found.get(_RTA_DST, bytes(4 if family == AF_INET else 16))
         self.gateway, self.source = found.get(_RTA_GATEWAY, b""), found.get(_RTA_PREFSRC, b"")
-        self.index, self.priority = number(found, _RTA_OIF), number(found, _RTA_PRIORITY)
-        self.table = number(found, _RTA_TABLE, table)
-        self.mtu = number(dict(attributes(found.get(_RTA_METRICS, b""))), _RTAX_MTU)
+        self.index, self.priority = nl.number(found, _RTA_OIF), nl.number(found, _RTA_PRIORITY)
+        self.table = nl.number(found, _RTA_TABLE, table)
+        self.mtu = nl.number(dict(nl.attributes(found.get(_RTA_METRICS, b""))), _RTAX_MTU)
         self.hops = list(_hops(found[_RTA_MULTIPATH])) if _RTA_MULTIPATH in found else []
         if self.index:
             self.hops.append((self.gateway, self.index))
@@ -75,24 +63,24 @@ def _hops(payload: bytes) -> Iterator[tuple[bytes, int]]:
     offset = 0
     while offset + _HOP.size <= len(payload):
         length, _, _, index = _HOP.unpack_from(payload, offset)
-        yield dict(attributes(payload[offset : offset + length], _HOP.size)).get(_RTA_GATEWAY, b""), index
+        yield dict(nl.attributes(payload[offset : offset + length], _HOP.size)).get(_RTA_GATEWAY, b""), index
         offset += length + 3 & ~3
 
 
-def routes_of(kernel: Netlink, family: int) -> list[Route]:
+def routes_of(kernel: nl.Netlink, family: int) -> list[Route]:
     """The routes of every table of `AF_INET` or `AF_INET6`. Raises `NetlinkError`."""
-    request = Message("routes", _RTM_GETROUTE, NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    request = nl.Message("routes", _RTM_GETROUTE, nl.NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
     return [Route(answer) for answer in kernel.ask(request)]
 
 
-def route_to(kernel: Netlink, packed: bytes) -> Route:
+def route_to(kernel: nl.Netlink, packed: bytes) -> Route:
     """The route that a packet to an address takes, as `ip route get` finds it.
 
     Raises `NetlinkError`: ENETUNREACH or EHOSTUNREACH if there is none, EACCES or EINVAL if it is a `prohibit` or a
     `blackhole` one.
     """
     header = _ROUTE.pack(family_of(packed), 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
-    (answer,) = kernel.ask(Message("route", _RTM_GETROUTE, 0, header + attribute(_RTA_DST, packed)))
+    (answer,) = kernel.ask(nl.Message("route", _RTM_GETROUTE, 0, header + nl.attribute(_RTA_DST, packed)))
     return Route(answer)
 
 
@@ -108,46 +96,46 @@ def addition(
     priority: int = 0,
     table: int = 0,
     scope: int | None = None,
-) -> Message:
+) -> nl.Message:
     """Add a route through a link, via `gateway` if there is one; `destination` is for the error.
 
     0 is the kernel's default: the main `table`, and for IPv6 the `priority` 1024. Without a `scope`, the route gets
     that of a gateway's routes, or of the link's.
     """
-    attributes = u32(_RTA_OIF, index)
+    attributes = nl.u32(_RTA_OIF, index)
     if gateway:
-        attributes += attribute(_RTA_GATEWAY, gateway)
+        attributes += nl.attribute(_RTA_GATEWAY, gateway)
     if priority:
-        attributes += u32(_RTA_PRIORITY, priority)
+        attributes += nl.u32(_RTA_PRIORITY, priority)
     if mtu or advmss:
-        metrics = (u32(kind, value) for kind, value in ((_RTAX_MTU, mtu), (_RTAX_ADVMSS, advmss)) if value)
-        attributes += nested(_RTA_METRICS, b"".join(metrics))
+        metrics = (nl.u32(kind, value) for kind, value in ((_RTAX_MTU, mtu), (_RTAX_ADVMSS, advmss)) if value)
+        attributes += nl.nested(_RTA_METRICS, b"".join(metrics))
     if table:
-        attributes += u32(_RTA_TABLE, table)
+        attributes += nl.u32(_RTA_TABLE, table)
     if scope is None:
         scope = SCOPE_UNIVERSE if gateway or len(packed) == 16 else SCOPE_LINK
     short = (table or RT_TABLE_MAIN) if table < 256 else 0  # RT_TABLE_UNSPEC: the attribute tells
-    return _made(destination, packed, length, NLM_F_CREATE | NLM_F_EXCL, attributes, scope=scope, table=short)
+    return _made(destination, packed, length, nl.NLM_F_CREATE | nl.NLM_F_EXCL, attributes, scope=scope, table=short)
 
 
 def replacement(
     destination: str, packed: bytes, length: int, index: int, gateways: Sequence[bytes], *, onlink: bool = False
-) -> Message:
+) -> nl.Message:
     """A route of the main table by way of gateways, by flow if there are several, in place of any to the destination.
 
     With `onlink` the kernel accepts a gateway that no address of the link covers.
     """
     flags = _RTNH_F_ONLINK if onlink else 0
     if len(gateways) == 1:
-        way = u32(_RTA_OIF, index) + attribute(_RTA_GATEWAY, gateways[0])
+        way = nl.u32(_RTA_OIF, index) + nl.attribute(_RTA_GATEWAY, gateways[0])
     else:
-        way = attribute(_RTA_MULTIPATH, b"".join([_packed_hop(gateway, index, flags) for gateway in gateways]))
+        way = nl.attribute(_RTA_MULTIPATH, b"".join([_packed_hop(gateway, index, flags) for gateway in gateways]))
         flags = 0
-    return _made(destination, packed, length, NLM_F_CREATE | NLM_F_REPLACE, way, flags=flags)
+    return _made(destination, packed, length, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, way, flags=flags)
 
 
 def _packed_hop(gateway: bytes, index: int, flags: int) -> bytes:
-    via = attribute(_RTA_GATEWAY, gateway)
+    via = nl.attribute(_RTA_GATEWAY, gateway)
     return _HOP.pack(_HOP.size + len(via), flags, 0, index) + via
 
 
@@ -161,20 +149,20 @@ def _made(
     flags: int = 0,
     scope: int = SCOPE_UNIVERSE,
     table: int = RT_TABLE_MAIN,
-) -> Message:
+) -> nl.Message:
     header = _ROUTE.pack(family_of(packed), length, 0, 0, table, _RTPROT_STATIC, scope, _RTN_UNICAST, flags)
-    to = attribute(_RTA_DST, packed) if length else b""
-    return Message(f"route to {destination}", _RTM_NEWROUTE, how, header + to + way)
+    to = nl.attribute(_RTA_DST, packed) if length else b""
+    return nl.Message(f"route to {destination}", _RTM_NEWROUTE, how, header + to + way)
 
 
-def deletion(destination: str, packed: bytes, length: int, index: int) -> Message:
+def deletion(destination: str, packed: bytes, length: int, index: int) -> nl.Message:
     """Remove a route of the main table through a link."""
-    return Message(
+    return nl.Message(
         f"route to {destination}",
         _RTM_DELROUTE,
         0,
         # From everywhere (RTN_UNSPEC, RTPROT_UNSPEC) and of any scope (RT_SCOPE_NOWHERE).
         _ROUTE.pack(family_of(packed), length, 0, 0, RT_TABLE_MAIN, 0, _SCOPE_NOWHERE, 0, 0)
-        + (attribute(_RTA_DST, packed) if length else b"")
-        + u32(_RTA_OIF, index),
+        + (nl.attribute(_RTA_DST, packed) if length else b"")
+        + nl.u32(_RTA_OIF, index),
     )

@@ -14,17 +14,7 @@ from _socket import AF_INET, AF_INET6, inet_ntop
 from _struct import Struct
 from sys import byteorder
 
-from netlab.net.netlink import (
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    Message,
-    attribute,
-    attributes,
-    nested,
-    string,
-    text,
-)
+from netlab.net import netlink as nl
 from netlab.net.route.socket import Rtnetlink
 
 TYPE_CHECKING = False
@@ -122,12 +112,12 @@ def keys(subnet: Subnet, *, source: bool) -> bytes:
     return packed or _ANY
 
 
-def shaping(link: str, index: int, shape: Shape) -> list[Message]:
+def shaping(link: str, index: int, shape: Shape) -> list[nl.Message]:
     """Shape what a link sends; the first message fails with EEXIST if there is already a qdisc."""
     parameters = _HTB_GLOBAL.pack(_HTB_VERSION, _RATE_TO_QUANTUM, shape.default_class, 0, 0)
     queue = _QUEUE_LEAST + int(shape.rate * _QUEUE_SECONDS)
     messages = [
-        _qdisc(link, index, "htb", _ROOT, _TC_H_ROOT, attribute(_TCA_HTB_INIT, parameters)),
+        _qdisc(link, index, "htb", _ROOT, _TC_H_ROOT, nl.attribute(_TCA_HTB_INIT, parameters)),
         _message(
             f"htb class of {link}",
             _RTM_NEWTCLASS,
@@ -139,30 +129,32 @@ def shaping(link: str, index: int, shape: Shape) -> list[Message]:
         _qdisc(link, index, "bfifo", _LEAF, _LIMITED, _U32.pack(min(queue, _U32_MAX))),
     ]
     for protocol, target, packed in shape.filters():
-        options = attribute(_TCA_U32_CLASSID, _U32.pack(target)) + _selector(packed)
+        options = nl.attribute(_TCA_U32_CLASSID, _U32.pack(target)) + _selector(packed)
         messages.append(_filter(link, index, _ROOT, protocol, options))
     return messages
 
 
-def shaping_removal(link: str, index: int) -> Message:
+def shaping_removal(link: str, index: int) -> nl.Message:
     """Remove the shape from a link, with its class and filters."""
-    return Message(f"qdisc htb of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _ROOT, _TC_H_ROOT, 0))
+    return nl.Message(f"qdisc htb of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _ROOT, _TC_H_ROOT, 0))
 
 
-def redirection(link: str, index: int, target: int) -> list[Message]:
+def redirection(link: str, index: int, target: int) -> list[nl.Message]:
     """Make another link send what a link receives; the first message fails with EEXIST if that is already set."""
     parameters = _MIRRED.pack(0, 0, _TC_ACT_STOLEN, 0, 0, _TCA_EGRESS_REDIR, target)
-    action = attribute(_TCA_ACT_KIND, b"mirred\0") + nested(_TCA_ACT_OPTIONS, attribute(_TCA_MIRRED_PARMS, parameters))
-    actions = nested(_TCA_U32_ACT, nested(1, action))
+    action = nl.attribute(_TCA_ACT_KIND, b"mirred\0") + nl.nested(
+        _TCA_ACT_OPTIONS, nl.attribute(_TCA_MIRRED_PARMS, parameters)
+    )
+    actions = nl.nested(_TCA_U32_ACT, nl.nested(1, action))
     return [
         _qdisc(link, index, "ingress", _INGRESS, _TC_H_INGRESS, b""),
         _filter(link, index, _INGRESS, _ETH_P_ALL, _selector(_ANY) + actions),
     ]
 
 
-def redirection_removal(link: str, index: int) -> Message:
+def redirection_removal(link: str, index: int) -> nl.Message:
     """Make a link receive again what arrives at it."""
-    return Message(f"qdisc ingress of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _INGRESS, _TC_H_INGRESS, 0))
+    return nl.Message(f"qdisc ingress of {link}", _RTM_DELQDISC, 0, _TCMSG.pack(0, index, _INGRESS, _TC_H_INGRESS, 0))
 
 
 class TrafficControl(Rtnetlink):
@@ -213,22 +205,22 @@ class TrafficControl(Rtnetlink):
 
     def _dump(self, kind: int, index: int, parent: int) -> Iterator[tuple[tuple[str, int], dict[int, bytes]]]:
         """The kind, handle and options of everything on a link."""
-        request = Message("traffic control", kind, NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
+        request = nl.Message("traffic control", kind, nl.NLM_F_DUMP, _TCMSG.pack(0, index, 0, parent, 0))
         for payload in self.ask(request):
             _, owner, handle, _, _ = _TCMSG.unpack_from(payload)
             if owner != index:  # a dump of qdiscs covers all links
                 continue
-            found = dict(attributes(payload, _TCMSG.size))
-            kind_of = text(found[_TCA_KIND])
+            found = dict(nl.attributes(payload, _TCMSG.size))
+            kind_of = nl.text(found[_TCA_KIND])
             # Filters' options hold attributes, as HTB's do; those of bfifo and others are skipped.
             options = found.get(_TCA_OPTIONS, b"") if kind_of in {"htb", "u32"} else b""
-            yield (kind_of, handle), dict(attributes(options))
+            yield (kind_of, handle), dict(nl.attributes(options))
 
 
 def _redirected_to(actions: bytes) -> int:
     """The link to which a filter's first action redirects; 0 if it does something else."""
-    action = dict(attributes(dict(attributes(actions)).get(1, b"")))
-    parameters = dict(attributes(action.get(_TCA_ACT_OPTIONS, b""))).get(_TCA_MIRRED_PARMS)
+    action = dict(nl.attributes(dict(nl.attributes(actions)).get(1, b"")))
+    parameters = dict(nl.attributes(action.get(_TCA_ACT_OPTIONS, b""))).get(_TCA_MIRRED_PARMS)
     if action.get(_TCA_ACT_KIND) != b"mirred\0" or parameters is None:
         return 0
     *_, what, index = _MIRRED.unpack(parameters)
@@ -238,28 +230,28 @@ def _redirected_to(actions: bytes) -> int:
 def _class_options(shape: Shape) -> bytes:
     rate = min(shape.rate, _U32_MAX)
     specification = (0, _TC_LINKLAYER_ETHERNET, 0, 0, 0, rate)
-    options = attribute(
+    options = nl.attribute(
         _TCA_HTB_PARMS, _HTB_CLASS.pack(*specification, *specification, shape.ticks, shape.ticks, _QUANTUM, 0, 0)
     )
     if rate < shape.rate:
-        options += attribute(_TCA_HTB_RATE64, _U64.pack(shape.rate))
-        options += attribute(_TCA_HTB_CEIL64, _U64.pack(shape.rate))
+        options += nl.attribute(_TCA_HTB_RATE64, _U64.pack(shape.rate))
+        options += nl.attribute(_TCA_HTB_CEIL64, _U64.pack(shape.rate))
     return options
 
 
-def _qdisc(link: str, index: int, kind: str, handle: int, parent: int, options: bytes) -> Message:
+def _qdisc(link: str, index: int, kind: str, handle: int, parent: int, options: bytes) -> nl.Message:
     return _message(f"qdisc {kind} of {link}", _RTM_NEWQDISC, _TCMSG.pack(0, index, handle, parent, 0), kind, options)
 
 
-def _filter(link: str, index: int, parent: int, protocol: int, options: bytes) -> Message:
+def _filter(link: str, index: int, parent: int, protocol: int, options: bytes) -> nl.Message:
     info = _PREFERENCES[protocol] << 16 | int.from_bytes(protocol.to_bytes(2, "big"), byteorder)
     return _message(f"filter of {link}", _RTM_NEWTFILTER, _TCMSG.pack(0, index, 0, parent, info), "u32", options)
 
 
 def _selector(packed: bytes) -> bytes:
-    return attribute(_TCA_U32_SEL, _SELECTOR.pack(_TC_U32_TERMINAL, 0, len(packed) // 16, 0, 0, 0, 0, 0) + packed)
+    return nl.attribute(_TCA_U32_SEL, _SELECTOR.pack(_TC_U32_TERMINAL, 0, len(packed) // 16, 0, 0, 0, 0, 0) + packed)
 
 
-def _message(subject: str, kind: int, header: bytes, name: str, options: bytes) -> Message:
-    payload = header + string(_TCA_KIND, name) + attribute(_TCA_OPTIONS, options)
-    return Message(subject, kind, NLM_F_CREATE | NLM_F_EXCL, payload)
+def _message(subject: str, kind: int, header: bytes, name: str, options: bytes) -> nl.Message:
+    payload = header + nl.string(_TCA_KIND, name) + nl.attribute(_TCA_OPTIONS, options)
+    return nl.Message(subject, kind, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from netlab.api.core_types import Node
-from netlab.errors import NetlabError
 from netlab.lab import topology
 from netlab.lab.paths import FABRIC
 from netlab.lab.spec import LabSpec, from_values
 from netlab.net import syscalls
 from netlab.net.namespaces import entered
+from netlab.net.netlink import NetlinkError
 from netlab.node.pod_network import NetworkConfig, PodNetwork, plan
 from netlab.node.pod_network_agent import apply
 from tests.sandbox import isolated
@@ -170,5 +170,5 @@ def _forwarding() -> list[dict[str, Any]]:
 @isolated
 def test_a_node_without_its_underlay_names_what_is_missing(tmp_path: Path) -> None:
     spec = from_values({"nodes": 2, "network": "routed"})
-    with pytest.raises(NetlabError, match="link eth0: no such link"):
+    with pytest.raises(NetlinkError, match="link eth0: no such link"):
         _apply(tmp_path, spec, 1, [_node(spec, 1), _node(spec, 2)])
