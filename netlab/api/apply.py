@@ -70,7 +70,7 @@ def apply(
     """
     targets = sorted(
         (_target(index, document, namespace) for index, document in enumerate(documents, start=1)),
-        key=lambda target: resources.ALL.index(target.resource),
+        key=_rank,
     )
     namespaces = [target for target in targets if target.resource is NAMESPACES]
     new_namespaces = {target.name for target in namespaces if not _is_there(client, target)}
@@ -92,6 +92,12 @@ def apply(
     return outcomes
 
 
+def _rank(target: _Target) -> tuple[bool, bool, int]:
+    """What others are in comes first, and what runs comes last: it may name any of the rest."""
+    resource = target.resource
+    return resource is not NAMESPACES, "all" in resource.categories, resources.ALL.index(resource)
+
+
 def target_paths(documents: Sequence[Any], namespace: str) -> list[tuple[str, str]]:
     """For each manifest `kind/name` and the REST path of the object it describes; raises `UsageError`."""
     targets = [_target(index, document, namespace) for index, document in enumerate(documents, start=1)]
@@ -108,9 +114,11 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
     resource = resources.by_kind(version, kind)
     if resource is None:
         near = difflib.get_close_matches(kind, [r.kind for r in resources.ALL], n=1)
-        served = ", ".join(f"{r.api_version} {r.kind}" for r in resources.ALL)
+        served = ", ".join(f"{r.api_version} {r.kind}" for r in resources.ALL if not r.is_stored_only)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"{where}: kind: {kind!r} of {version!r} is unknown: {hint}netlab has {served}")
+        raise UsageError(
+            f"{where}: kind: {kind!r} of {version!r} is unknown: {hint}netlab has {served}, and stores others"
+        )
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise UsageError(f"{where}: {kind}: metadata.name: a name is required")

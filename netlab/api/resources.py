@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from netlab.api import stored_kinds
 from netlab.api.apps_types import Deployment, ReplicaSet
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
-from netlab.api.printers import PLAIN, Printer, kinds, pods
+from netlab.api.printers import PLAIN, Printer, kinds, pods, stored
 from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
+
+STATUS = stored_kinds.STATUS
 
 KUBERNETES = ("1", "37")
 """The version of Kubernetes whose API a lab speaks, as all of its components say."""
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 """What can be asked for of a resource."""
-
-STATUS = "status"
 
 
 class Kind(NamedTuple):
@@ -66,6 +68,14 @@ class Resource(Generic[T]):
     """Required lists that servers send as null if empty."""
     older: Resource[T] | None = None
     """What to read instead from a server that does not have this version yet."""
+    is_stored_only: bool = False
+    """Whether nothing in netlab acts upon it: its objects are stored and returned."""
+    has_generation: bool = True
+    """Whether changes of what is wanted are numbered."""
+    stored_as: Resource[Any] | None = None
+    """The version in whose form the objects are stored; None: this one."""
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the fields of `stored_as` are called in this version, where that differs."""
 
     @property
     def api_version(self) -> str:
@@ -231,11 +241,60 @@ SERVICECIDRS = Resource(
     "servicecidrs",
     ServiceCIDR,
     namespaced=False,
+    subresources=(_STATUS,),
+    printer=stored.SERVICE_CIDR,
+    is_stored_only=True,
     older=_SERVICECIDRS_V1BETA1,
 )
-"""Read from other API servers; ours does not have it."""
+"""The range that ClusterIPs are of is the server's own, whatever else is created."""
 
-ALL: tuple[Resource[Object], ...] = (
+EVENTS_V1 = Resource(
+    "events.k8s.io",
+    "v1",
+    "Event",
+    "events",
+    Object,
+    short_names=("ev",),
+    printer=kinds.EVENT,
+    stored_as=EVENTS,
+    renamed={
+        "involvedObject": "regarding",
+        "message": "note",
+        "reportingComponent": "reportingController",
+        "source": "deprecatedSource",
+        "firstTimestamp": "deprecatedFirstTimestamp",
+        "lastTimestamp": "deprecatedLastTimestamp",
+        "count": "deprecatedCount",
+    },
+)
+"""The Events of v1, by the names of a later API."""
+
+
+_SERVICECIDRS_AS_STORED: Resource[Any] = SERVICECIDRS
+
+STORED: tuple[Resource[Object], ...] = (
+    *(
+        Resource(
+            row.group,
+            row.version,
+            row.kind,
+            row.plural,
+            Object,
+            namespaced=not row.cluster_scoped,
+            short_names=row.short_names,
+            categories=row.categories,
+            subresources=tuple(Subresource(each, _CHANGES) for each in row.parts_of_status),
+            printer=row.printer,
+            is_stored_only=True,
+            has_generation=row.has_generation,
+        )
+        for row in stored_kinds.ROWS
+    ),
+    _SERVICECIDRS_AS_STORED,
+)
+"""What is stored and returned, and nothing in netlab acts upon."""
+
+_ACTED_UPON: tuple[Resource[Any], ...] = (
     NAMESPACES,
     NODES,
     PODS,
@@ -245,8 +304,11 @@ ALL: tuple[Resource[Object], ...] = (
     REPLICASETS,
     ENDPOINTSLICES,
     LEASES,
-)  # type: ignore[assignment]
-"""Every resource, in the order in which a file's objects are applied: containers of others come first."""
+    EVENTS_V1,
+)
+
+ALL: tuple[Resource[Object], ...] = (*_ACTED_UPON, *STORED)
+"""Every resource."""
 
 SNAPSHOT = "/netlab/snapshot"
 """Not a resource: a GET there gives all objects as of one moment (netlab.api.server.snapshots)."""

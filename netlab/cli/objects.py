@@ -294,7 +294,11 @@ def _resource(name: str) -> Resource[Object]:
     resource = resources.by_name(name)
     if resource is None:
         near = difflib.get_close_matches(name.lower(), [n for r in resources.ALL for n in (r.plural, r.singular)], n=1)
-        known = ", ".join(" ".join([r.plural, *(f"({short})" for short in r.short_names)]) for r in resources.ALL)
+        known = ", ".join(
+            " ".join([r.plural, *(f"({short})" for short in r.short_names)])
+            for r in resources.ALL
+            if not r.is_stored_only
+        )
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no kind {name!r}: {hint}netlab has {known}")
     return resource

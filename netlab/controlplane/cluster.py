@@ -23,6 +23,7 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     SERVICES,
+    STORED,
     Resource,
 )
 
@@ -80,6 +81,8 @@ class Cluster:
             ENDPOINTSLICES: self.endpoint_slices,
             LEASES: self.node_leases,
         }
+        self.stored: dict[Resource[Any], Informer[Any]] = {resource: Informer(client, resource) for resource in STORED}
+        """Of the kinds that no controller acts upon: for the garbage collector, and not in the way of a lab's start."""
         self.progress.follow(list(self.informers.values()))
         # Made before any controller registers its handlers, so that handlers find the indices up to date.
         self.pods_by_node: Index[Pod] = Index(self.pods, lambda pod: [pod.spec.nodeName])

@@ -36,8 +36,9 @@ class GarbageCollector(Controller):
         self._uids: set[str] = set()
         self._gone: dict[str, None] = {}  # ordered: the oldest is forgotten first
         self._dependents: dict[str, Index[Object]] = {}
-        self._resources = {resource.plural: resource for resource in cluster.informers}
-        for resource, informer in cluster.informers.items():
+        self._informers = {**cluster.informers, **cluster.stored}
+        self._resources = {resource.plural: resource for resource in self._informers}
+        for resource, informer in self._informers.items():
             self._dependents[resource.plural] = Index(informer, _owner_uids)
             informer.on_change(functools.partial(self._changed, resource.plural))
 
@@ -45,7 +46,7 @@ class GarbageCollector(Controller):
         """Every object that has an owner, or is one that has asked for its dependents to be seen to."""
         return [
             _key(resource.plural, obj)
-            for resource, informer in self.cluster.informers.items()
+            for resource, informer in self._informers.items()
             for obj in informer.items.values()
             if obj.metadata.ownerReferences or _propagation(obj)
         ]
@@ -53,7 +54,7 @@ class GarbageCollector(Controller):
     def subject(self, key: str) -> Object | None:
         """The object itself: keys are PLURAL/KEY."""
         plural, _, object_key = key.partition("/")
-        return self.cluster.informers[self._resources[plural]].items.get(object_key)
+        return self._informers[self._resources[plural]].items.get(object_key)
 
     async def reconcile(self, key: str) -> None:
         """Handle the dependents of an object that is being deleted and waits for that.
@@ -62,7 +63,7 @@ class GarbageCollector(Controller):
         """
         plural, _, object_key = key.partition("/")
         resource = self._resources[plural]
-        obj = self.cluster.informers[resource].items.get(object_key)
+        obj = self._informers[resource].items.get(object_key)
         if obj is not None and (finalizer := _propagation(obj)):
             await self._propagate(resource, obj, finalizer)
             return
@@ -106,7 +107,7 @@ class GarbageCollector(Controller):
     async def _read_dependents(self, owner: Object) -> list[tuple[Resource[Object], Object]]:
         """From the server, not the informers: one that was not seen yet would be lost with its owner."""
         found: list[tuple[Resource[Object], Object]] = []
-        for resource in self.cluster.informers:
+        for resource in self._informers:
             listed, _ = await self.client.list(resource, owner.metadata.namespace or None)
             found += [(resource, each) for each in listed if owner.metadata.uid in _owner_uids(each)]
         return found
@@ -183,7 +184,7 @@ class GarbageCollector(Controller):
     def _known_owner(self, ref: OwnerReference, namespace: str) -> Object | None:
         """The object that has an owner's name, if it was seen."""
         resource: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
-        informer = self.cluster.informers.get(resource) if resource is not None else None
+        informer = self._informers.get(resource) if resource is not None else None
         if resource is None or informer is None:
             return None
         found: Object | None = informer.items.get(f"{namespace}/{ref.name}" if resource.namespaced else ref.name)

@@ -25,6 +25,9 @@ from netlab.controlplane.scheduler import Scheduler
 _RESTART = Backoff(first=0.5, last=30, steady=30)
 """Before a failed part restarts."""
 
+_AFTER_THE_START = 1.0
+"""Seconds."""
+
 log = logging.getLogger(__name__)
 
 
@@ -65,8 +68,18 @@ async def run(
         async with asyncio.TaskGroup() as group:
             for resource, informer in cluster.informers.items():
                 group.create_task(supervise(f"informer of {resource.plural}", informer.run))
+            group.create_task(_follow_stored(cluster, group))
             for part in parts:
                 group.create_task(supervise(part.name, part.run))
+
+
+async def _follow_stored(cluster: Cluster, group: asyncio.TaskGroup) -> None:
+    """Start the informers of kinds that are seldom there, one after the other, once the lab is likely to be up."""
+    await cluster.synced()
+    await asyncio.sleep(_AFTER_THE_START)
+    for resource, informer in cluster.stored.items():
+        group.create_task(supervise(f"informer of {resource.plural}", informer.run))
+        await informer.synced.wait()
 
 
 async def supervise(name: str, start: Callable[[], Awaitable[None]]) -> None:

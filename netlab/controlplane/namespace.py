@@ -44,7 +44,7 @@ class NamespaceController(Controller):
             return
         left = 0
         for resource in ALL:
-            if resource.namespaced:
+            if resource.namespaced and resource.stored_as is None:
                 left += await self._empty(resource, key)
         if left:
             self.queue.add_after(key, RECHECK)

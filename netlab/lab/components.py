@@ -54,7 +54,8 @@ def preload() -> None:
     from netlab.api.resources import ALL
 
     for resource in ALL:
-        decoding.prepare(resource)
+        if not resource.is_stored_only:
+            decoding.prepare(resource)
 
 
 def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:

@@ -6,6 +6,8 @@ language's zero values are. Each function takes an object whose fields have the 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 from netlab.api.server import service_changes
@@ -175,6 +177,20 @@ def endpoint_slice(obj: JSONObject) -> None:
     for port in obj.get("ports", ()):
         port.setdefault("name", "")
         _fill(port, protocol="TCP")
+
+
+def listed(obj: JSONObject, defaults: Mapping[str, Any]) -> None:
+    """Those of a kind that is stored only, as its row lists them."""
+    for name, value in defaults.items():
+        present = obj.get(name)
+        if isinstance(value, Mapping) and value:
+            if present is not None:
+                listed(present, value)
+        elif isinstance(value, list) and isinstance(value[0], Mapping):
+            for item in present or ():
+                listed(item, value[0])
+        elif present is None:
+            obj[name] = copy.deepcopy(value)
 
 
 def nothing(obj: JSONObject) -> None:

@@ -76,6 +76,8 @@ _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
 
 def warnings(resource: Resource[Object], new: JSONObject, old: JSONObject | None = None) -> list[str]:
     """A line for each field of an object, as it was sent, that promises what is not kept; what `old` has is known."""
+    if resource.is_stored_only and old is None:
+        return [f"{resource.kind}: stored and returned, but nothing in netlab acts upon it"]
     if resource.plural not in _RULES:
         return []
     place, rules = _RULES[resource.plural]

@@ -17,7 +17,9 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     SERVICES,
+    STORED,
 )
+from netlab.api.server import versions
 from netlab.api.server.schema import JSONObject
 from netlab.errors import UsageError
 
@@ -54,6 +56,8 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     REPLICASETS.plural: _COMMON,
     ENDPOINTSLICES.plural: _COMMON,
     LEASES.plural: _COMMON,
+    **{resource.plural: _COMMON for resource in STORED},
+    "certificatesigningrequests": ("metadata.name", "spec.signerName"),
 }
 """The fields by which each resource can be selected: upstream's own (pkg/apis/*/v1/conversion.go)."""
 
@@ -77,14 +81,17 @@ EVERYTHING = FieldSelector()
 """Selects every object."""
 
 
-def parse(text: str, plural: str) -> FieldSelector:
-    """Raises `UsageError` for a text that cannot be read or a field by which the resource cannot be selected."""
+def parse(text: str, plural: str, renamed: Mapping[str, str] | None = None) -> FieldSelector:
+    """Of a resource, whose fields may be called otherwise where they are stored (Resource.renamed).
+
+    Raises `UsageError` for a text that cannot be read or a field by which the resource cannot be selected."""
     terms = []
     for part in _split(text):
         match = _TERM.fullmatch(part)
         if match is None:
             raise UsageError(f"invalid field selector: '{part}'; can't understand '{text}': write field=value")
         field = match["field"].strip()
+        field = versions.selectable(renamed or {}, field)
         if field not in SELECTABLE[plural]:
             known = ", ".join(SELECTABLE[plural])
             raise UsageError(f"field label not supported: {field}; {plural} can be selected by {known}")

@@ -106,7 +106,7 @@ class Metrics(Collector):
             "apiserver_resource_objects", "The objects that are stored.", labels=["group", "resource"]
         )
         open_watches = self._open_watches()
-        for resource in ALL:
+        for resource in (each for each in ALL if each.stored_as is None):
             about = [resource.group, resource.version, resource.plural]
             watches.add_metric(["WATCH", *about], open_watches.get(resource.plural, 0))
             objects.add_metric([resource.group, resource.plural], self._objects(resource))

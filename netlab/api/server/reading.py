@@ -44,6 +44,8 @@ def fields_of_kind(resource: Resource[Object]) -> Fields:
     """The fields of a resource's objects."""
     message = table.message_of(resource.api_version, resource.kind)
     assert message is not None
+    if resource.is_stored_only or resource.stored_as is not None:
+        return schema.fields_as_listed(message.name)
     return schema.fields_of(message.name, resource.type)
 
 

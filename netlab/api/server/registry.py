@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from netlab.api import stored_kinds
 from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
 from netlab.api.resources import (
     DEPLOYMENTS,
@@ -27,22 +29,37 @@ from netlab.api.resources import (
     NODES,
     PODS,
     REPLICASETS,
+    SERVICECIDRS,
     SERVICES,
-    STATUS,
     Resource,
 )
-from netlab.api.server import defaults, effects, patch, quality, reading, refusals, service_addresses, service_changes
+from netlab.api.server import (
+    defaults,
+    effects,
+    patch,
+    quality,
+    reading,
+    refusals,
+    service_addresses,
+    service_changes,
+    versions,
+)
 from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import FieldValidation, JSONObject
 from netlab.api.server.store import Store, check_size
 from netlab.api.server.validation import cluster, pods, rules, services, workloads
 from netlab.api.server.watch import Selection, Stored
+from netlab.api.stored_kinds import APPROVAL, STATUS
 from netlab.errors import ExhaustedError
 
 # Resource is invariant in the type of its objects; these are asked for as any of them.
 _NAMESPACES: Resource[Any] = NAMESPACES
 _SERVICES: Resource[Any] = SERVICES
+_SERVICECIDRS: Resource[Any] = SERVICECIDRS
+
+SERVICE_RANGE = "kubernetes"
+"""The ServiceCIDR of the server's own ranges."""
 
 FINALIZE = "finalize"
 
@@ -104,7 +121,7 @@ class Strategy:
     default: Callable[[JSONObject], None]
     validate: Callable[[Any, Problems], None]
     validate_update: Callable[[Any, Any, Problems], None] = rules.any_update
-    first_status: JSONObject = dataclasses.field(default_factory=dict)
+    first_status: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     complete_status: Callable[[JSONObject], None] = defaults.nothing
 
 
@@ -125,6 +142,13 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
+    SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
+    **{
+        row.plural: Strategy(
+            functools.partial(defaults.listed, defaults=row.defaults), rules.anything, first_status=row.first_status
+        )
+        for row in stored_kinds.ROWS
+    },
 }
 
 
@@ -161,6 +185,9 @@ class Registry:
         for name in SYSTEM_NAMESPACES:
             if store.get(_NAMESPACES, "", name) is None:
                 self.create(_NAMESPACES, "", {"metadata": {"name": name}})
+        if store.get(_SERVICECIDRS, "", SERVICE_RANGE) is None:
+            cidrs = [str(network) for network in ranges.service_cidrs]
+            self.create(_SERVICECIDRS, "", {"metadata": {"name": SERVICE_RANGE}, "spec": {"cidrs": cidrs}})
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -186,6 +213,7 @@ class Registry:
     ) -> Draft:
         """What `create` is to store. May run in a thread; uses up `sent`."""
         warnings = (*reading.read(resource, sent, validation), *effects.warnings(resource, sent))
+        sent, resource = versions.to_storage(resource, sent), versions.storage(resource)
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         if meta.get("resourceVersion"):
@@ -201,7 +229,9 @@ class Registry:
         self._check_free(resource, namespace, name)
         for field in _SYSTEM_METADATA[2:]:
             meta.pop(field, None)
-        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+        if resource.has_generation:
+            meta["generation"] = 1
         obj = _ordered(resource, sent)
         strategy = STRATEGIES[resource.plural]
         if resource is not NODES:
@@ -241,8 +271,9 @@ class Registry:
     ) -> Draft:
         """What `update` is to store in the place of an object. May run in a thread; uses up `sent`."""
         namespace, name = stored.namespace, stored.name
-        read = reading.read_status if subresource == STATUS else reading.read
+        read = reading.read_status if subresource in (STATUS, APPROVAL) else reading.read
         warnings = read(resource, sent, validation)
+        sent, resource = versions.to_storage(resource, sent), versions.storage(resource)
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         if meta.setdefault("name", name) != name:
@@ -253,6 +284,9 @@ class Registry:
         if subresource == STATUS:
             new = old | {"status": sent.get("status", {})}
             STRATEGIES[resource.plural].complete_status(new)
+        elif subresource == APPROVAL:
+            conditions = sent.get("status", {}).get("conditions", [])
+            new = old | {"status": old.get("status", {}) | {"conditions": conditions}}
         elif subresource == FINALIZE:
             new = old | {"spec": sent.get("spec", {})}
         else:
@@ -320,7 +354,8 @@ class Registry:
             end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=grace)
             meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
             meta["deletionGracePeriodSeconds"] = grace
-            meta["generation"] += marked is None
+            if resource.has_generation:
+                meta["generation"] += marked is None
             if resource is NAMESPACES:
                 obj["status"] = obj.get("status", {}) | {"phase": "Terminating"}
         if _is_finished(obj):
@@ -375,7 +410,9 @@ class Registry:
             old_typed = msgspec.convert(old, resource.type)
             rules.metadata_update(new_typed.metadata, old_typed.metadata, problems)
             strategy.validate_update(new_typed, old_typed, problems)
-            obj["metadata"]["generation"] = old["metadata"]["generation"] + (_desired(new_typed) != _desired(old_typed))
+            if resource.has_generation:
+                changed = _desired(resource, obj, new_typed) != _desired(resource, old, old_typed)
+                obj["metadata"]["generation"] = old["metadata"]["generation"] + changed
         if problems:
             raise refusals.invalid(resource, name, problems)
 
@@ -411,7 +448,7 @@ class Registry:
 def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[JSONObject], Any]) -> JSONObject:
     """What a patch makes of a stored object. May run in a thread."""
     try:
-        patched = apply(stored.decode())
+        patched = apply(versions.from_storage(resource, stored.decode()))
     except patch.TooMuchError as error:
         raise refusals.patch_too_large(error) from None
     except patch.PatchError as error:
@@ -464,10 +501,12 @@ def _succeed(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> J
     return new
 
 
-def _desired(typed: Object) -> tuple[Any, ...]:
+def _desired(resource: Resource[Object], obj: JSONObject, typed: Object) -> Any:
     """What an object's generation numbers: all but metadata and status. Compared by type: an absent field is its
     zero."""
     passed_over = ("apiVersion", "kind", "metadata", "status")
+    if resource.is_stored_only:
+        return {name: value for name, value in obj.items() if name not in passed_over}
     return tuple(getattr(typed, name) for name in typed.__struct_fields__ if name not in passed_over)
 
 

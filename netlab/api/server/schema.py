@@ -93,6 +93,33 @@ _Struct = type[msgspec.Struct]
 
 
 @functools.cache
+def fields_as_listed(message: str) -> Fields:
+    """The fields of a message of a kind that nothing acts upon: which are required, too, is what the table says."""
+    shapes = {}
+    required = []
+    for field in table.message(message).fields.values():
+        shapes[field.name] = _listed_shape(field)
+        if field.required:
+            required.append(field.name)
+    if table.is_kind(message):
+        shapes |= {"apiVersion": Shape(_TEXT), "kind": Shape(_TEXT)}
+    return Fields(shapes, tuple(required))
+
+
+def _listed_shape(field: table.Field) -> Shape:
+    item = _FORMS.get(field.type)
+    if item is None:
+        # What a status has is its writer's, who leaves out what is zero.
+        make = functools.partial(fields_of, field.type, None)
+        if field.name != "status":
+            make = functools.partial(fields_as_listed, field.type)
+        item = Shape(frozenset({dict}), make)
+    if field.repeated:
+        return Shape(frozenset({list}), item=item)
+    return Shape(frozenset({dict}), item=item) if field.mapped else item
+
+
+@functools.cache
 def fields_of(message: str, struct: _Struct | None) -> Fields:
     """The fields of a message that a type of netlab's stands for; without one nothing in it is acted upon."""
     typed = {field.encode_name: field for field in msgspec.structs.fields(struct)} if struct else {}
@@ -131,6 +158,7 @@ _FORMS: dict[str, Shape] = {
     "resource.Quantity": Shape(frozenset({int, str, float}), bits=64),
     "runtime.RawExtension": Shape(),
     "meta.v1.FieldsV1": Shape(frozenset({dict})),
+    "certificates.v1.ExtraValue": Shape(frozenset({list}), item=Shape(_TEXT)),
 }
 """What is not an object with the fields of its message."""
 

@@ -13,7 +13,7 @@ from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
-from netlab.api.resources import PODS, STATUS
+from netlab.api.resources import PODS
 from netlab.api.server import bodies, lists, patch, refusals, responses, subresources
 from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
 from netlab.api.server.requests import Call
@@ -21,6 +21,7 @@ from netlab.api.server.schema import JSONObject
 from netlab.api.server.subresources import SCALE
 from netlab.api.server.views import AsStored, ListMeta
 from netlab.api.server.watch import Stored
+from netlab.api.stored_kinds import APPROVAL, STATUS
 
 AT_ONCE = 64 * 1024
 """Bytes, of a request's body and the object that it is about, of a write that is done between two other requests. A
@@ -53,6 +54,7 @@ class Verbs:
                 "deletecollection": self._delete_collection,
             },
             STATUS: change,
+            APPROVAL: change,
             FINALIZE: {"update": self._update},
             "scale": {"get": self._get_scale, "update": self._update_scale, "patch": self._patch_scale},
             "binding": {"create": self._bind},

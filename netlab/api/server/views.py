@@ -12,7 +12,7 @@ import msgspec
 from netlab.api.meta_types import Object
 from netlab.api.printers import Printer
 from netlab.api.resources import Kind, Resource
-from netlab.api.server import refusals
+from netlab.api.server import refusals, versions
 from netlab.api.server.negotiation import METADATA, METADATA_LIST, TABLE, Answer
 from netlab.api.server.schema import JSONObject
 from netlab.api.server.watch import Change
@@ -48,11 +48,11 @@ def view_of(
     """The view that was negotiated; `params` are those of the request. Raises `ApiError` (400, 406)."""
     form = answer.form
     if form is None:
-        return _as_stored(resource)
+        return _as_stored(resource) if resource.stored_as is None else Converted(resource)
     if form.kind == TABLE:
         part = resource.subresource(subresource)
         printer = part.printer if part and part.printer else resource.printer
-        return AsTable(printer, form, params.get("includeObject", ""))
+        return AsTable(resource, printer, form, params.get("includeObject", ""))
     if (form.kind == METADATA_LIST) is not of_list:
         raise refusals.not_of_that_form(form.kind, is_list=of_list)
     return AsMetadata(form)
@@ -88,6 +88,24 @@ class AsStored:
 _as_stored = functools.cache(AsStored)
 
 
+class Converted:
+    """The objects as another version than that of their storage has them."""
+
+    def __init__(self, resource: Resource[Object]) -> None:
+        self._resource = resource
+        self._plain = AsStored(resource)
+
+    def object(self, raw: bytes) -> bytes:
+        """One object, from its JSON."""
+        return versions.raw_from_storage(self._resource, raw)
+
+    event = object
+
+    def list(self, raws: Sequence[bytes], meta: ListMeta) -> bytes:
+        """A list of objects."""
+        return self._plain.list([self.object(raw) for raw in raws], meta)
+
+
 class AsMetadata:
     """metav1.PartialObjectMetadata, or a list of them."""
 
@@ -108,9 +126,10 @@ class AsMetadata:
 class AsTable:
     """metav1.Table: each object a row of the columns that `kubectl get` prints."""
 
-    def __init__(self, printer: Printer, form: Kind, include: str) -> None:
+    def __init__(self, resource: Resource[Object], printer: Printer, form: Kind, include: str) -> None:
         if include not in ("", "None", "Metadata", "Object"):
             raise refusals.bad_request(f'unrecognized includeObject value: "{include}"')
+        self._resource = resource
         self._printer = printer
         self._form = form
         self._include = include or "Metadata"
@@ -143,7 +162,10 @@ class AsTable:
         row: JSONObject = {"cells": self._printer.cells(obj, now)}
         if completed := self._printer.completed(obj):
             row["conditions"] = [completed]
-        row["object"] = msgspec.Raw(raw) if self._include == "Object" else self._about(obj)
+        if self._include == "Object":
+            row["object"] = msgspec.Raw(versions.raw_from_storage(self._resource, raw))
+        else:
+            row["object"] = self._about(obj)
         return row
 
     def _row_of_bookmark(self, obj: JSONObject) -> JSONObject:

@@ -11,8 +11,8 @@ from netlab.cli.completion import answer, script
 
 LINES = [
     ("netlab sta", ["status"]),
-    ("netlab get po", ["pods"]),
-    ("netlab get pods,se", ["pods,services"]),
+    ("netlab get pods", ["pods"]),
+    ("netlab get pods,servi", ["pods,services", "pods,servicecidrs"]),
     ("netlab get pods ", []),
     ("netlab get pods/", []),
     ("netlab logs ", []),

@@ -55,7 +55,7 @@ def service_name(path: str, value: str, problems: Problems) -> None:
 
 def metadata(meta: ObjectMeta, kind: str, problems: Problems) -> None:
     """The name that the kind allows, labels, and annotations."""
-    check = {"Namespace": dns_label, "Service": dns_1035}.get(kind, dns_subdomain)
+    check = {"Namespace": dns_label, "Service": dns_1035, "IPAddress": canonical_ip}.get(kind, dns_subdomain)
     check("metadata.name", meta.name, problems)
     labels("metadata.labels", meta.labels, problems)
     for key in meta.annotations:
@@ -110,6 +110,13 @@ def ip(path: str, value: str, problems: Problems) -> ipaddress.IPv4Address | ipa
     return address
 
 
+def canonical_ip(path: str, value: str, problems: Problems) -> None:
+    """An address as it is written in full and short: what is one address has one name."""
+    address = ip(path, value, problems)
+    if address is not None and str(address) != value:
+        problems.invalid(path, value, f"must be in canonical form ({str(address)!r})")
+
+
 def cidr(path: str, value: str, problems: Problems) -> int | None:
     """The family's number, if it is a network."""
     try:
@@ -141,6 +148,10 @@ def taint(path: str, key: str, value: str, problems: Problems) -> None:
         problems.invalid(f"{path}.key", key, "must be a qualified name, as a label's key is")
     if not selectors.is_label_value(value):
         problems.invalid(f"{path}.value", value, "must be a valid label value")
+
+
+def anything(new: Object, problems: Problems) -> None:
+    """A kind of which nothing is known but the types of its fields."""
 
 
 def any_update(new: Object, old: Object, problems: Problems) -> None:
