@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import netlab
 
 PACKAGE = Path(netlab.__file__).parent
+PICTURE = Path(__file__).parents[2] / "docs" / "rooms.svg"
 
 GROUND = {"__version__", "backoff", "counted", "errors", "files", "visible"}
 """Single files that import nothing of netlab but each other, and that every room may import."""
@@ -91,3 +93,20 @@ def test_every_arrow_of_the_table_is_used() -> None:
         if (room := room_of(name)) in ROOMS:
             used[room] |= {room_of(other) for other in imported(path)} - {room} - GROUND
     assert used == ROOMS
+
+
+def reached(room: str) -> set[str]:
+    """The rooms that arrows lead to from a room, directly or through others."""
+    return ROOMS[room].union(*map(reached, ROOMS[room]))
+
+
+def test_the_picture_shows_the_table() -> None:
+    # Without the arrows that others imply, and the package's face of cni.
+    wanted = {
+        (room, below)
+        for room, rooms in ROOMS.items()
+        for below in rooms
+        if not any(below in reached(other) for other in rooms) and "cni" not in (room, below)
+    }
+    drawn = re.findall(r'data-from="([^"]+)" data-to="([^"]+)"', PICTURE.read_text(encoding="utf-8"))
+    assert sorted(drawn) == sorted(wanted)
