@@ -7,13 +7,18 @@ import http.client
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from netlab.api.errors import ApiError, ApiUnavailableError
-from netlab.api.meta_types import Status
+from netlab.api.meta_types import Object, Status
+
+if TYPE_CHECKING:
+    from netlab.api.resources import Resource
+
+T = TypeVar("T", bound=Object)
 
 _TIMEOUT = 30.0
 """Seconds for one answer of the server."""
@@ -62,6 +67,15 @@ class BlockingClient:
                 # 299 - "text": the text is a quoted string.
                 self.warnings.append(warning.split('"', 1)[-1].rsplit('"', 1)[0].replace('\\"', '"'))
             return msgspec.json.decode(answer)
+
+    def list(
+        self, resource: Resource[T], namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[T]:
+        """The objects that match the selectors, of one Namespace or of all."""
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        params = {name: value for name, value in selectors.items() if value}
+        items = self.request("GET", resource.path(namespace), params=params)["items"]
+        return msgspec.convert(items, list[resource.type])  # type: ignore[name-defined]
 
     def read(self, path: str) -> bytes:
         """What is at a path, as it is."""

@@ -105,16 +105,17 @@ def capture(
     netlab capture --all --duration 5 -o json
     netlab capture --node node-1 --follow
     """
+    from netlab.api.cluster import read
     from netlab.capture.pcapng import STANDARD_OUTPUT
     from netlab.cli.capture_screen import Screen
-    from netlab.lab.selection import read_objects, select
+    from netlab.lab.selection import select
     from netlab.lab.watch import Watch
 
     if everything and (pod, node, service) != (None, None, None):
         raise UsageError("--all is everything: leave it out, or the name")
     if path == STANDARD_OUTPUT:
         _require_piped(output)
-    selection = select(read_objects(lab.client()), pod=pod, node=node, service=service, namespace=namespace)
+    selection = select(read(lab.client()), pod=pod, node=node, service=service, namespace=namespace)
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(Watch(lab, selection, expression))
         writer = None if path is None else stack.enter_context(_writer(path, watch, f"{selection}, lab {lab.name}"))

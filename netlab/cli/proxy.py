@@ -173,16 +173,15 @@ def explain(
     netlab proxy explain outside node/node-2:30080
     netlab proxy explain --node node-1 outside 198.51.100.7:443
     """
-    from netlab.proxy.connection_ends import find, narrowed
+    from netlab.api.cluster import NAMED, fetch
+    from netlab.proxy.connection_ends import ends, narrowed
     from netlab.proxy.observe import arriving, explained
 
     outside = _Outside(node=node, **given)
     if outside:
         config, kubeconfig, _ = outside.load()
-        found = _ask(
-            outside.client(kubeconfig, config.node_name),
-            lambda client: find(client, source, destination, namespace, ()),
-        )
+        cluster = _ask(outside.client(kubeconfig, config.node_name), functools.partial(fetch, queries=NAMED))
+        found = ends(source, destination, namespace, cluster, ())
         packet = arriving(*narrowed(found))
         explanation = _ask(
             outside.client(kubeconfig, config.node_name), lambda client: explained(client, config, packet)
@@ -191,9 +190,8 @@ def explain(
         from netlab.lab.components import proxy_config
 
         spec = _spec(lab)
-        found = _ask(
-            _lab_client(lab), lambda client: find(client, source, destination, namespace, spec.outside_addresses)
-        )
+        cluster = _ask(_lab_client(lab), functools.partial(fetch, queries=NAMED))
+        found = ends(source, destination, namespace, cluster, spec.outside_addresses)
         node = node or found.node
         if node is None:
             raise UsageError(f"neither {source} nor {destination} belongs to a node; choose one with --node")

@@ -8,37 +8,32 @@ from collections.abc import Iterable
 
 import msgspec
 
+from netlab.api.cluster import Cluster, node_addresses, pod_addresses
 from netlab.capture.changes import Change
 from netlab.capture.headers import Headers, address_text, endpoint_text, protocol_name
 from netlab.lab.paths import OUTSIDE
-from netlab.lab.selection import Objects
 from netlab.net.addresses import packed
 
 
 class Names:
     """Pods, machines and Services by their addresses, at the time when the API's objects were read."""
 
-    def __init__(self, objects: Objects, outside: Iterable[str] = ()) -> None:
+    def __init__(self, cluster: Cluster, outside: Iterable[str] = ()) -> None:
         self._owners: dict[bytes, str] = {}
         self._services: dict[tuple[bytes, int, str], str] = {}
         self._virtual: dict[bytes, str] = {}
         """Services by the addresses that no other Service has."""
         for address in outside:
             self._owners[packed(address)] = OUTSIDE
-        nodes = [
-            (each.metadata.name, packed(a.address))
-            for each in objects.nodes
-            for a in each.status.addresses
-            if a.type == "InternalIP"
-        ]
+        nodes = [(name, packed(each)) for name, node in cluster.nodes.items() for each in node_addresses(node)]
         self._networks = [
-            (ipaddress.ip_network(cidr), each.metadata.name) for each in objects.nodes for cidr in each.spec.podCIDRs
+            (ipaddress.ip_network(cidr), name) for name, node in cluster.nodes.items() for cidr in node.spec.podCIDRs
         ]
         self._owners |= {address: name for name, address in nodes}
-        for pod in objects.pods:
+        for pod in cluster.pods.values():
             if not pod.spec.hostNetwork:
-                self._owners |= {packed(each.ip): pod.key for each in pod.status.podIPs}
-        for service in objects.services:
+                self._owners |= {packed(address): pod.key for address in pod_addresses(pod)}
+        for service in cluster.services.values():
             spec = service.spec
             ingress = [each.ip for each in service.status.loadBalancer.ingress if each.ip]
             for text in [*spec.clusterIPs, *spec.externalIPs, *ingress]:

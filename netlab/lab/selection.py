@@ -1,39 +1,22 @@
-"""What a capture of a lab selects: which taps, and which packets there. Pure, except for reading the API's objects."""
+"""What a capture of a lab selects: which taps, and which packets there. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
-import msgspec
-
-from netlab.api.blocking import BlockingClient
-from netlab.api.core_types import Node, Pod, Service
-from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
-from netlab.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
+from netlab.api.cluster import Cluster, node_addresses, pod_addresses
+from netlab.api.core_types import Service
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.net.addresses import VXLAN_PORT, packed
 
-T = TypeVar("T", Pod, Service)
-
-
 _MOST_HOSTS = 64
 """A filter lists at most this many addresses: the kernel's programs have at most 4,096 instructions, and each address
 takes about 20."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Objects:
-    """The API's objects that determine the owners of addresses."""
-
-    nodes: Sequence[Node]
-    pods: Sequence[Pod]
-    services: Sequence[Service]
-    slices: Sequence[EndpointSlice]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +31,8 @@ class Selection:
         return f"{word} {self.name}".strip()
 
 
-def read_objects(client: BlockingClient, namespace: str | None = None) -> Objects:
-    """The current objects, with the pods and Services of one Namespace or of all. Raises what the client raises."""
-    return Objects(
-        msgspec.convert(client.request("GET", NODES.path())["items"], list[Node]),
-        msgspec.convert(client.request("GET", PODS.path(namespace))["items"], list[Pod]),
-        msgspec.convert(client.request("GET", SERVICES.path(namespace))["items"], list[Service]),
-        msgspec.convert(client.request("GET", ENDPOINTSLICES.path(namespace))["items"], list[EndpointSlice]),
-    )
-
-
 def select(
-    objects: Objects, *, pod: str | None, node: str | None, service: str | None, namespace: str | None
+    cluster: Cluster, *, pod: str | None, node: str | None, service: str | None, namespace: str | None
 ) -> Selection:
     """The selection by at most one given name; without a name, everything.
 
@@ -71,34 +44,34 @@ def select(
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: use only one of them, or --all")
     if node is not None:
-        machines = [each.metadata.name for each in objects.nodes] + [OUTSIDE, FABRIC]
+        machines = [*cluster.nodes, OUTSIDE, FABRIC]
         name = node.removeprefix("node/")
         if name not in machines:
             raise NotFoundError(f"there is no node {name!r}{_near(name, machines)}")
         return Selection("node", name)
     if pod is not None:
-        key = _named("pod", pod.removeprefix("pod/"), namespace, objects.pods, objects.services)
-        found = _of(objects.pods, key)
+        key = _named("pod", pod.removeprefix("pod/"), namespace, cluster.pods, cluster.services)
+        found = cluster.pods[key]
         if found.spec.hostNetwork:
             raise UsageError(f"pod {key} uses its node's network; use --node {found.spec.nodeName}")
-        if not _addresses_of(found):
+        if not pod_addresses(found):
             raise UnavailableError(
                 f"pod {key} has no address yet (it is {found.status.phase or 'Pending'}); see `netlab get pods`"
             )
         return Selection("pod", key)
     if service is not None:
-        key = _named("Service", service.removeprefix("svc/"), namespace, objects.services, objects.pods)
-        if _of(objects.services, key).spec.externalName:
+        key = _named("Service", service.removeprefix("svc/"), namespace, cluster.services, cluster.pods)
+        if cluster.services[key].spec.externalName:
             raise UsageError(f"Service {key} is only a DNS name (ExternalName); no packets are sent to it")
         return Selection("service", key)
     return Selection("all")
 
 
-def exists(selection: Selection, objects: Objects) -> bool:
+def exists(selection: Selection, cluster: Cluster) -> bool:
     """Whether the selected object still exists."""
     if selection.kind == "pod":
-        return any(each.key == selection.name for each in objects.pods)
-    return selection.kind != "service" or any(each.key == selection.name for each in objects.services)
+        return selection.name in cluster.pods
+    return selection.kind != "service" or selection.name in cluster.services
 
 
 def includes(selection: Selection, tap: Tap) -> bool:
@@ -112,23 +85,28 @@ def includes(selection: Selection, tap: Tap) -> bool:
     return tap.machine == selection.name or (tap.machine == FABRIC and tap.peer.startswith(f"{selection.name} "))
 
 
-def expression(selection: Selection, objects: Objects, pod_networks: Sequence[str]) -> str:
+def expression(selection: Selection, cluster: Cluster, pod_networks: Sequence[str]) -> str:
     """The filter (pcap-filter(7)) for its packets anywhere, translated or not; empty for all packets.
 
     A filter sees only one packet and its addresses. It accepts more than selected if several senders share a node's
     address: a pod's packets to the outside leave with the node's address, and so do other pods'.
     """
     if selection.kind == "pod":
-        pod = _of(objects.pods, selection.name)
-        services = [each for each in objects.services if _leads_to(each, pod, objects.slices)]
-        node = next((each for each in objects.nodes if each.metadata.name == pod.spec.nodeName), None)
-        parts = _hosts(_addresses_of(pod)) + [part for each in services for part in _frontends(each)]
+        pod = cluster.pods[selection.name]
+        own = set(pod_addresses(pod))
+        services = [
+            service
+            for key, service in cluster.services.items()
+            if any(own.intersection(each.addresses) for one in cluster.slices.get(key, ()) for each in one.endpoints)
+        ]
+        node = cluster.nodes.get(pod.spec.nodeName)
+        parts = _hosts(pod_addresses(pod)) + [part for each in services for part in _frontends(each)]
         if node is not None:
-            parts += [f"(host {address} and not udp port {VXLAN_PORT})" for address in _node_addresses(node)]
+            parts += [f"(host {address} and not udp port {VXLAN_PORT})" for address in node_addresses(node)]
         return " or ".join(dict.fromkeys(parts))
     if selection.kind == "service":
-        service = _of(objects.services, selection.name)
-        slices = [each for each in objects.slices if _is_of(each, service)]
+        service = cluster.services[selection.name]
+        slices = cluster.slices.get(selection.name, [])
         addresses = sorted(
             {address for each in slices for endpoint in each.endpoints for address in endpoint.addresses}
         )
@@ -142,10 +120,10 @@ def expression(selection: Selection, objects: Objects, pod_networks: Sequence[st
     return ""
 
 
-def own_addresses(selection: Selection, objects: Objects) -> frozenset[bytes]:
+def own_addresses(selection: Selection, cluster: Cluster) -> frozenset[bytes]:
     """The addresses of the selection: each of its packets has one of them at some tap. Empty: every packet belongs."""
     if selection.kind == "pod":
-        return frozenset(map(packed, _addresses_of(_of(objects.pods, selection.name))))
+        return frozenset(map(packed, pod_addresses(cluster.pods[selection.name])))
     return frozenset()
 
 
@@ -160,53 +138,22 @@ def _hosts(addresses: Iterable[str]) -> list[str]:
     return [f"host {address}" for address in addresses]
 
 
-def _addresses_of(pod: Pod) -> list[str]:
-    return [each.ip for each in pod.status.podIPs] or ([pod.status.podIP] if pod.status.podIP else [])
-
-
-def _node_addresses(node: Node) -> list[str]:
-    return [each.address for each in node.status.addresses if each.type == "InternalIP"]
-
-
-def _is_of(slice_: EndpointSlice, service: Service) -> bool:
-    meta = slice_.metadata
-    return meta.namespace == service.metadata.namespace and (
-        meta.labels.get(SERVICE_NAME_LABEL) == service.metadata.name
-    )
-
-
-def _leads_to(service: Service, pod: Pod, slices: Iterable[EndpointSlice]) -> bool:
-    own = set(_addresses_of(pod))
-    return any(
-        own.intersection(endpoint.addresses) for each in slices if _is_of(each, service) for endpoint in each.endpoints
-    )
-
-
-def _of(listed: Iterable[T], key: str) -> T:
-    return next(each for each in listed if each.key == key)
-
-
-def _named(
-    what: str,
-    text: str,
-    namespace: str | None,
-    listed: Sequence[Pod] | Sequence[Service],
-    others: Sequence[Pod] | Sequence[Service],
-) -> str:
-    """The full NAMESPACE/NAME for a name; `others` are the objects of the other kind, for a hint."""
+def _named(what: str, text: str, namespace: str | None, listed: Iterable[str], others: Iterable[str]) -> str:
+    """The full NAMESPACE/NAME for a name, if it is listed; `others` are those of the other kind, for a hint."""
     within, _, name = text.rpartition("/")
     if within and namespace not in (None, within):
         raise UsageError(f"{what} {text!r} names a namespace, and so does -n {namespace}; leave out one of them")
     namespace = within or namespace
-    keys = [each.key for each in listed if each.metadata.name == name and namespace in (None, each.metadata.namespace)]
+    inside = [key.split("/") for key in listed if namespace in (None, key.partition("/")[0])]
+    keys = ["/".join(key) for key in inside if key[1] == name]
     if len(keys) == 1:
         return keys[0]
     if keys:
         raise UsageError(f"{what} {name!r} could be {' or '.join(sorted(keys))}; choose a namespace with -n")
-    names = sorted({each.metadata.name for each in listed if namespace in (None, each.metadata.namespace)})
+    names = sorted({key[1] for key in inside})
     where = f" in namespace {namespace}" if namespace else ""
     hint = _near(name, names)
-    if any(each.metadata.name == name and namespace in (None, each.metadata.namespace) for each in others):
+    if any(key.partition("/")[2] == name and namespace in (None, key.partition("/")[0]) for key in others):
         hint += f"; a {'Service' if what == 'pod' else 'pod'} has that name: --{'service' if what == 'pod' else 'pod'}"
     raise NotFoundError(f"there is no {what} {name!r}{where}{hint}")
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from netlab.api.cluster import read
 from netlab.api.errors import ApiUnavailableError
 from netlab.capture.changes import Change
 from netlab.capture.connections import Translation
@@ -25,7 +26,7 @@ from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.names import Names
 from netlab.lab.network_envoy import Network, NetworkEnvoy
-from netlab.lab.selection import Selection, exists, expression, includes, own_addresses, read_objects
+from netlab.lab.selection import Selection, exists, expression, includes, own_addresses
 from netlab.lab.taps import make_socket, tapped
 from netlab.net.conntrack.entries import Entry, entries
 from netlab.net.conntrack.events import Events
@@ -66,10 +67,10 @@ class Watch:
         self._next_look = time.monotonic() + LOOK
         with contextlib.ExitStack() as undo:
             undo.callback(self._release)
-            objects = read_objects(lab.client())
-            self.names = Names(objects, self._spec.outside_addresses)
-            self._own = own_addresses(selection, objects)
-            self._expression = self._combined(expression(selection, objects, self._spec.podCIDRs))
+            cluster = read(lab.client())
+            self.names = Names(cluster, self._spec.outside_addresses)
+            self._own = own_addresses(selection, cluster)
+            self._expression = self._combined(expression(selection, cluster, self._spec.podCIDRs))
             for machine in self._envoy.machines():
                 made = self._envoy.socket(machine, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
                 self._links.append(Notices(NETLINK_ROUTE, [RTNLGRP_LINK], made=made))
@@ -160,11 +161,11 @@ class Watch:
             return []
         self._next_look = now + LOOK
         try:
-            objects = read_objects(self._lab.client())
-            if not exists(self._selection, objects):
+            cluster = read(self._lab.client())
+            if not exists(self._selection, cluster):
                 raise NotFoundError(f"{self._selection} has been deleted")
-            self.names = Names(objects, self._spec.outside_addresses)
-            self._refilter(self._combined(expression(self._selection, objects, self._spec.podCIDRs)))
+            self.names = Names(cluster, self._spec.outside_addresses)
+            self._refilter(self._combined(expression(self._selection, cluster, self._spec.podCIDRs)))
             return self._tap_new()
         except ApiUnavailableError:
             self._lab.require_up()  # if it is, the API server is being restarted

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from netlab.proxy.plan import Change, Frontend, Target, Transaction
-from netlab.proxy.planner import PlanError
+from netlab.api.cluster import Cluster
+from netlab.net.addresses import Family
+from netlab.proxy.plan import Change, Frontend, NodeInfo, Target, Transaction
+from netlab.proxy.planner import PlanError, node_info, plan_service
 
 
 class Book:
@@ -56,3 +58,13 @@ class Book:
         holder = claims[0] if len(claims) == 1 else min(claims, key=self._ages.__getitem__)
         self.plan[frontend] = self._services[holder][frontend]
         return holder
+
+
+def plan_of(cluster: Cluster, node_name: str, family: Family) -> dict[Frontend, Target]:
+    """The plan that a node's proxy makes of a cluster; the errors of its objects go to the proxy's log."""
+    node = cluster.nodes.get(node_name)
+    info, book = node_info(node) if node is not None else NodeInfo(node_name), Book()
+    for key, service in cluster.services.items():
+        planned = plan_service(service, cluster.slices.get(key, ()), info, family)
+        book.set_service(key, service.metadata.creationTimestamp or "", planned.frontends)
+    return book.plan

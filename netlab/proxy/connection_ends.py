@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import ipaddress
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-from netlab.api.core_types import Node, Pod, Service
-from netlab.api.resources import NODES, PODS, SERVICES
+from netlab.api.cluster import Cluster, pod_addresses
+from netlab.api.core_types import Pod, Service
 from netlab.errors import NotFoundError, UsageError
 from netlab.net.addresses import family_of
 from netlab.proxy.plan import PROTOCOLS
 from netlab.proxy.planner import cluster_ips, node_info
-
-if TYPE_CHECKING:
-    from netlab.api.client import Client  # slow to import, and not needed if the objects are at hand
 
 T = TypeVar("T")
 
@@ -39,9 +36,7 @@ def ends(
     source: str,
     destination: str,
     namespace: str,
-    nodes: Sequence[Node],
-    pods: Sequence[Pod],
-    services: Sequence[Service],
+    cluster: Cluster,
     outside: Sequence[str],
     protocol: str = "",
 ) -> Ends:
@@ -51,17 +46,9 @@ def ends(
     it is 0. Raises UsageError for malformed names, NotFoundError (naming similar ones) for unknown ones.
     """
     target, protocol = (destination, protocol) if protocol else _protocol(destination)
-    from_, node = _source(source, namespace, nodes, pods, outside)
-    to, port, called = _destination(target, protocol, namespace, nodes, pods, services, outside)
+    from_, node = _source(source, namespace, cluster, outside)
+    to, port, called = _destination(target, protocol, namespace, cluster, outside)
     return Ends(from_, to, protocol, port, node or called)
-
-
-async def find(client: Client, source: str, destination: str, namespace: str, outside: Sequence[str]) -> Ends:
-    """The same, with the objects of an API server. Also raises what the client raises."""
-    nodes = (await client.pages(NODES)).items
-    pods = (await client.pages(PODS)).items
-    services = (await client.pages(SERVICES)).items
-    return ends(source, destination, namespace, nodes, pods, services, outside)
 
 
 def narrowed(ends: Ends) -> tuple[str, str, str, int]:
@@ -80,31 +67,27 @@ def _protocol(text: str) -> tuple[str, str]:
     return text, "tcp"
 
 
-def _source(
-    text: str, namespace: str, nodes: Iterable[Node], pods: Iterable[Pod], outside: Sequence[str]
-) -> tuple[tuple[str, ...], str | None]:
+def _source(text: str, namespace: str, cluster: Cluster, outside: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
     kind, _, name = text.rpartition("/")
     address = _address(text)
     if address is not None:
-        owner = next((pod.spec.nodeName for pod in pods if address in _pod_addresses(pod)), None)
-        return (address,), owner or _node_of(address, nodes)
+        pod = cluster.pod_at.get(address)
+        return (address,), (pod.spec.nodeName if pod else None) or _node_of(address, cluster)
     if text == OUTSIDE and outside:
         return tuple(outside), None
     if kind in ("node", "nodes", "no"):
-        return node_info(_named(name, {node.metadata.name: node for node in nodes}, "node")).addresses, name
+        return node_info(_named(name, cluster.nodes, "node")).addresses, name
     if kind not in ("", "pod", "pods", "po"):
         raise UsageError(f"SOURCE {text!r}: must be an address, a pod, node/NAME or {OUTSIDE}")
-    found = _pod(name, namespace, pods)
-    return _pod_addresses(found), found.spec.nodeName or None
+    found = _pod(name, namespace, cluster)
+    return tuple(pod_addresses(found)), found.spec.nodeName or None
 
 
 def _destination(
     text: str,
     protocol: str,
     namespace: str,
-    nodes: Iterable[Node],
-    pods: Iterable[Pod],
-    services: Iterable[Service],
+    cluster: Cluster,
     outside: Sequence[str],
 ) -> tuple[tuple[str, ...], int, str | None]:
     kind, _, rest = text.rpartition("/")
@@ -112,19 +95,18 @@ def _destination(
         name, _, port = rest.partition(":")
         name, _, other = name.partition(".")
         namespace = other or namespace
-        named = {s.metadata.name: s for s in services if s.metadata.namespace == namespace}
-        service = _named(name, named, "Service", namespace)
+        service = _named(name, _within(cluster.services, namespace), "Service", namespace)
         addresses = tuple(cluster_ips(service))
         if not addresses:
             raise UsageError(f"Service {service.key} has no ClusterIP; give an address instead")
         return addresses, _service_port(service, port, protocol), None
     if kind in ("node", "nodes", "no"):
         name, _, port = rest.partition(":")
-        node = _named(name, {node.metadata.name: node for node in nodes}, "node")
+        node = _named(name, cluster.nodes, "node")
         return node_info(node).addresses, _number(port, text, protocol), name
     if kind in ("", "pod", "pods", "po") and (found := _literal(text, protocol)):
         address, port = found
-        return (address,), _number(port, text, protocol), _node_of(address, nodes)
+        return (address,), _number(port, text, protocol), _node_of(address, cluster)
     name, _, port = rest.partition(":")
     if not kind and name == OUTSIDE and outside:
         return tuple(outside), _number(port, text, protocol), None
@@ -133,12 +115,10 @@ def _destination(
             f"DESTINATION {text!r}: must be ADDRESS:PORT ([ADDRESS]:PORT for IPv6), svc/NAME:PORT, node/NAME:PORT,"
             f" POD:PORT or {OUTSIDE}:PORT"
         )
-    if any(s.metadata.name == name and s.metadata.namespace == namespace for s in services):
-        pods = list(pods)
-        if not any(p.metadata.name == name and p.metadata.namespace == namespace for p in pods):
-            raise NotFoundError(f"there is no pod {name!r} in namespace {namespace}; did you mean svc/{name}?")
-    pod = _pod(name, namespace, pods)
-    return _pod_addresses(pod), _number(port, text, protocol), None
+    key = f"{namespace}/{name}"
+    if key in cluster.services and key not in cluster.pods:
+        raise NotFoundError(f"there is no pod {name!r} in namespace {namespace}; did you mean svc/{name}?")
+    return tuple(pod_addresses(_pod(name, namespace, cluster))), _number(port, text, protocol), None
 
 
 def _literal(text: str, protocol: str) -> tuple[str, str] | None:
@@ -187,23 +167,25 @@ def _address(text: str) -> str | None:
         return None
 
 
-def _pod(name: str, namespace: str, pods: Iterable[Pod]) -> Pod:
+def _pod(name: str, namespace: str, cluster: Cluster) -> Pod:
     """A pod that has an address."""
-    found = _named(name, {p.metadata.name: p for p in pods if p.metadata.namespace == namespace}, "pod", namespace)
-    if not _pod_addresses(found):
+    found = _named(name, _within(cluster.pods, namespace), "pod", namespace)
+    if not pod_addresses(found):
         raise NotFoundError(f"pod {name} has no address yet: it is {found.status.phase or 'Pending'}")
     return found
 
 
-def _pod_addresses(pod: Pod) -> tuple[str, ...]:
-    return tuple(each.ip for each in pod.status.podIPs) or ((pod.status.podIP,) if pod.status.podIP else ())
+def _node_of(address: str, cluster: Cluster) -> str | None:
+    node = cluster.node_at.get(address)
+    return node.metadata.name if node else None
 
 
-def _node_of(address: str, nodes: Iterable[Node]) -> str | None:
-    return next((node.metadata.name for node in nodes if address in node_info(node).addresses), None)
+def _within(objects: Mapping[str, T], namespace: str) -> dict[str, T]:
+    """The objects of a Namespace, by name."""
+    return {key.removeprefix(f"{namespace}/"): each for key, each in objects.items() if key.startswith(f"{namespace}/")}
 
 
-def _named(name: str, known: dict[str, T], what: str, namespace: str = "") -> T:
+def _named(name: str, known: Mapping[str, T], what: str, namespace: str = "") -> T:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known) or [other for other in known if other.startswith(name)][:3]

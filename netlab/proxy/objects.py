@@ -13,6 +13,7 @@ import dataclasses
 import msgspec
 
 from netlab.api import core_types, discovery_types
+from netlab.api.cluster import Query
 from netlab.api.meta_types import Struct
 from netlab.api.resources import ENDPOINTSLICES, Resource
 from netlab.api.resources import SERVICES as ALL_OF_SERVICES
@@ -95,3 +96,6 @@ OUR_SERVICES = f"!{PROXY_NAME_LABEL}"
 OUR_SLICES = f"!{discovery_types.HEADLESS_LABEL}"
 """Those of Services with a ClusterIP: the label is the EndpointSlice controller's. Which proxy handles a Service, only
 the Service says."""
+
+OURS = (Query(SERVICES, OUR_SERVICES), Query(SLICES, OUR_SLICES))
+"""All that decides a node's rules, but for its Node."""

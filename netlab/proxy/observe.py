@@ -6,47 +6,31 @@ import asyncio
 import dataclasses
 import errno
 import socket
-from http import HTTPStatus
-from typing import TypeVar
 
 import msgspec
 
 from netlab.api.client import Client
+from netlab.api.cluster import Cluster, Query, fetch, listed
 from netlab.api.core_types import Node
-from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.errors import ApiError
-from netlab.api.meta_types import Object
-from netlab.api.resources import NODES, SERVICECIDRS, Resource
+from netlab.api.resources import NODES, SERVICECIDRS
 from netlab.errors import NotFoundError, UsageError
 from netlab.net.addresses import family_of, packed
 from netlab.net.netlink import NetlinkError
 from netlab.net.route.routes import RTN_LOCAL, route_to
 from netlab.net.route.socket import Rtnetlink
+from netlab.proxy.book import plan_of
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.explain import Explanation, explain
 from netlab.proxy.fake import Packet
-from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SERVICES, SLICES
+from netlab.proxy.objects import OURS
 from netlab.proxy.planner import node_info
 from netlab.proxy.ranges import ABSENT, ranges
-from netlab.proxy.snapshot import Objects, plan_of
-
-T = TypeVar("T", bound=Object)
 
 _ATTEMPTS = 4
 _PAUSE = 0.7
 """Seconds between two looks: longer than a healthy proxy takes to apply a change."""
-
-
-async def read(client: Client, node_name: str) -> Objects:
-    """The objects as they are now. Raises ApiError, ApiUnavailableError and UsageError as the client does."""
-    services = {service.key: service for service in await listed(client, SERVICES, labels=OUR_SERVICES)}
-    slices: dict[str, list[EndpointSlice]] = {}
-    for one in await listed(client, SLICES, labels=OUR_SLICES):
-        name = one.metadata.labels.get(SERVICE_NAME_LABEL, "")
-        slices.setdefault(f"{one.metadata.namespace}/{name}", []).append(one)
-    nodes = await listed(client, NODES, fields=f"metadata.name={node_name}")
-    return Objects(services, slices, nodes[0] if nodes else None)
 
 
 async def with_ranges(client: Client, config: ProxyConfig) -> ProxyConfig:
@@ -61,14 +45,13 @@ async def with_ranges(client: Client, config: ProxyConfig) -> ProxyConfig:
         return config
 
 
-async def listed(client: Client, resource: Resource[T], *, labels: str = "", fields: str = "") -> list[T]:
-    """All readable objects of a resource, in its older version if the server has no newer one."""
-    try:
-        return (await client.pages(resource, labels=labels, fields=fields)).items
-    except ApiError as error:
-        if error.code != HTTPStatus.NOT_FOUND or resource.older is None:
-            raise
-        return await listed(client, resource.older, labels=labels, fields=fields)
+async def read(client: Client, config: ProxyConfig) -> tuple[Cluster, ProxyConfig]:
+    """The cluster as its proxy sees it, and the configuration in which that proxy runs.
+
+    Raises what the client raises, and NotFoundError while the Node lacks something.
+    """
+    cluster = await fetch(client, (*OURS, Query(NODES, fields=f"metadata.name={config.node_name}")))
+    return cluster, resolved(await with_ranges(client, config), cluster.nodes.get(config.node_name))
 
 
 def resolved(config: ProxyConfig, node: Node | None) -> ProxyConfig:
@@ -93,12 +76,11 @@ async def differences(client: Client, config: ProxyConfig) -> list[str]:
     for attempt in range(_ATTEMPTS):
         if attempt:
             await asyncio.sleep(_PAUSE)
-        objects = await read(client, config.node_name)
-        settled = resolved(await with_ranges(client, config), objects.node)
+        cluster, settled = await read(client, config)
         lines = []
         for family in config.families:
             executor = executor_for(family, settled)
-            await asyncio.to_thread(executor.assume, plan_of(objects, settled, family))
+            await asyncio.to_thread(executor.assume, plan_of(cluster, config.node_name, family))
             lines += [f"{family}: {line}" for line in await asyncio.to_thread(executor.differences)]
         if not lines:
             break
@@ -114,9 +96,8 @@ async def explained(client: Client, config: ProxyConfig, packet: Packet) -> Expl
     if family not in config.families:
         raise UsageError(f"{packet.destination}: the proxy only serves {' and '.join(config.families)}")
     differing = await differences(client, config)
-    objects = await read(client, config.node_name)
-    settled = resolved(await with_ranges(client, config), objects.node)
-    plan = plan_of(objects, settled, family)
+    cluster, settled = await read(client, config)
+    plan = plan_of(cluster, config.node_name, family)
     executor = executor_for(family, settled)
     await asyncio.to_thread(executor.assume, plan)
     found = explain(plan, settled, family, packet)

@@ -9,32 +9,26 @@ import contextlib
 import ipaddress
 from collections.abc import Iterator, Mapping
 from socket import AF_INET, AF_INET6
-from typing import TypeVar
 
 import msgspec
 
-from netlab.api.core_types import Node, Service
-from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
-from netlab.api.meta_types import Object
-from netlab.api.resources import NODES, SERVICES, Resource
+from netlab.api import cluster as clusters
+from netlab.api.cluster import Query
+from netlab.api.core_types import Node
+from netlab.api.resources import NODES
 from netlab.capture.headers import TCP, UDP, address_text
 from netlab.errors import NotFoundError
 from netlab.lab.components import proxy_config
 from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.spec import LabSpec
-from netlab.net.addresses import Family
 from netlab.net.conntrack import Ends as Tracked
 from netlab.net.conntrack import entries as conntrack
-from netlab.proxy.config import ProxyConfig
-from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SLICES
-from netlab.proxy.plan import Plan
-from netlab.proxy.snapshot import Objects, plan_of
+from netlab.proxy.book import plan_of
+from netlab.proxy.objects import OURS
 from netlab.trace.affinity import remembered, sticky
 from netlab.trace.namespace import Observed, observe
 from netlab.trace.state import Ends, Flow, Masquerade, Namespace, Probe, Proxy, State
-
-T = TypeVar("T", bound=Object)
 
 _NUMBERS = {"tcp": TCP, "udp": UDP}
 
@@ -48,21 +42,21 @@ def read(lab: Lab, probe: Probe | None = None, envoy: NetworkEnvoy | None = None
         with NetworkEnvoy(lab) as made:
             return read(lab, probe, made)
     spec = lab.spec()
-    objects = _Objects(lab)
+    cluster = clusters.read(lab.client(), (*OURS, Query(NODES)))
     namespaces = read_namespaces(envoy)
     proxies = {}
     for network in envoy.machines():
         if network.machine not in spec.node_names:
             continue
         config = proxy_config(spec, network.machine)
-        plans = {family: objects.plan(config, family) for family in spec.families}
+        plans = {family: plan_of(cluster, network.machine, family) for family in spec.families}
         affinities = frozenset(envoy.run(network, remembered, config.mode, sticky(config, plans)))
         proxies[network.machine] = Proxy(config, plans, affinities)
         if probe is not None and probe.source_port and probe.protocol in _NUMBERS:
             flows = envoy.run(network, flows_of, probe.version, probe.protocol, probe.source_port)
             owner = namespaces[network.owner]
             namespaces[network.owner] = msgspec.structs.replace(owner, flows=tuple(flows))
-    masquerades = {node.metadata.name: tuple(_masquerades(node, spec)) for node in objects.nodes}
+    masquerades = {node.metadata.name: tuple(_masquerades(node, spec)) for node in cluster.nodes.values()}
     return State(namespaces, proxies, masquerades)
 
 
@@ -74,27 +68,6 @@ def read_namespaces(envoy: NetworkEnvoy) -> dict[str, Namespace]:
             observed[network] = envoy.run(network, observe, network.owner, network.machine)
     ends = _wires(envoy, observed)
     return {network.owner: _joined(network, seen.namespace, ends) for network, seen in observed.items()}
-
-
-class _Objects:
-    """The API objects that decide what proxies do."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._client = lab.client()
-        self.nodes = self._list(NODES, list[Node])
-        self._services = {service.key: service for service in self._list(SERVICES, list[Service], OUR_SERVICES)}
-        self._slices: dict[str, list[EndpointSlice]] = {}
-        for one in self._list(SLICES, list[EndpointSlice], OUR_SLICES):
-            name = one.metadata.labels.get(SERVICE_NAME_LABEL, "")
-            self._slices.setdefault(f"{one.metadata.namespace}/{name}", []).append(one)
-
-    def _list(self, resource: Resource[T], kind: type[list[T]], labels: str = "") -> list[T]:
-        params = {"labelSelector": labels} if labels else None
-        return msgspec.convert(self._client.request("GET", resource.path(), params=params)["items"], kind)
-
-    def plan(self, config: ProxyConfig, family: Family) -> Plan:
-        node = next((node for node in self.nodes if node.metadata.name == config.node_name), None)
-        return plan_of(Objects(self._services, self._slices, node), config, family)
 
 
 def _masquerades(node: Node, spec: LabSpec) -> Iterator[Masquerade]:

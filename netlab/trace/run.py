@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 
-from netlab.api.core_types import Node, Pod
-from netlab.api.meta_types import Object
-from netlab.api.resources import NODES, Resource
+from netlab.api.cluster import Cluster
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import FABRIC, OUTSIDE
-from netlab.proxy.connection_ends import Ends, ends, narrowed
+from netlab.proxy.connection_ends import ends, narrowed
 from netlab.trace import compare
 from netlab.trace.account import Account
 from netlab.trace.model import Trace
@@ -27,8 +24,6 @@ from netlab.trace.probe import Sender
 from netlab.trace.reading import read
 from netlab.trace.scene import met, rules, rules_met, scene, unready
 from netlab.trace.state import Probe, Protocol, State
-
-T = TypeVar("T", bound=Object)
 
 _ATTEMPTS = 3
 """At most this many probes are sent, each because the lab changed during the one before."""
@@ -79,22 +74,12 @@ def _followed(
 ) -> tuple[Trace, list[str]]:
     """A packet that was followed, and what had changed in the lab by the end."""
     client = lab.client()
-    nodes = _listed(client.request("GET", NODES.path()), NODES)
     begun = scene(client, envoy)
     rules_begun = rules(envoy, envoy.machines())
     outside = lab.spec().outside_addresses
-    found = ends(
-        request.source,
-        request.destination,
-        request.namespace,
-        nodes,
-        begun.pods,
-        begun.services,
-        outside,
-        request.protocol,
-    )
+    found = ends(request.source, request.destination, request.namespace, begun.cluster, outside, request.protocol)
     source, destination, _, port = narrowed(found)
-    owner = _owner(source, found, nodes, begun.pods, outside)
+    owner = _owner(source, begun.cluster, outside)
     taps = begun.taps
     namespaces = {network.owner: network for network in taps.values()}
     if owner not in namespaces:
@@ -153,18 +138,12 @@ def _followed(
     return followed, [*met(begun, ended), *dict.fromkeys(changed)]
 
 
-def _listed(answer: Mapping[str, object], resource: Resource[T]) -> list[T]:
-    return msgspec.convert(answer["items"], list[resource.type])  # type: ignore[name-defined]
-
-
-def _owner(address: str, found: Ends, nodes: Iterable[Node], pods: Iterable[Pod], outside: Iterable[str]) -> str:
+def _owner(address: str, cluster: Cluster, outside: Iterable[str]) -> str:
     """Whose network namespace the source is in. Nodes come first: a pod with hostNetwork has its node's addresses."""
-    for node in nodes:
-        if address in [each.address for each in node.status.addresses]:
-            return node.metadata.name
-    for pod in pods:
-        if address in [each.ip for each in pod.status.podIPs]:
-            return f"{pod.metadata.namespace}/{pod.metadata.name}"
+    if address in cluster.node_at:
+        return cluster.node_at[address].metadata.name
+    if address in cluster.pod_at:
+        return cluster.pod_at[address].key
     if address in outside:
         return OUTSIDE
     raise UsageError(f"SOURCE {address}: nothing in the lab has this address, so no probe can be sent from it")

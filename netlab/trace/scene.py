@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from netlab.api.blocking import BlockingClient
-from netlab.api.core_types import Pod, Service
-from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
-from netlab.api.resources import ENDPOINTSLICES, PODS, SERVICES
+from netlab.api.cluster import Cluster, read
+from netlab.api.core_types import Pod
 from netlab.capture.taps import Tap
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.taps import tapped
@@ -20,20 +17,13 @@ from netlab.net.nftables.socket import Nfnetlink
 class Scene(NamedTuple):
     """The objects that decide a path, and the interfaces that are up, each with its network namespace."""
 
-    pods: Sequence[Pod]
-    services: Sequence[Service]
-    slices: Sequence[EndpointSlice]
+    cluster: Cluster
     taps: Mapping[Tap, Network]
 
 
 def scene(client: BlockingClient, envoy: NetworkEnvoy) -> Scene:
     """A lab as it is now. Raises what the client raises, and `UnavailableError` when the lab has ended."""
-    return Scene(
-        msgspec.convert(client.request("GET", PODS.path())["items"], list[Pod]),
-        msgspec.convert(client.request("GET", SERVICES.path())["items"], list[Service]),
-        msgspec.convert(client.request("GET", ENDPOINTSLICES.path())["items"], list[EndpointSlice]),
-        tapped(envoy),
-    )
+    return Scene(read(client), tapped(envoy))
 
 
 def met(before: Scene, after: Scene) -> Iterator[str]:
@@ -52,15 +42,15 @@ def met(before: Scene, after: Scene) -> Iterator[str]:
 
 def unready(now: Scene, address: str, port: int) -> Iterator[str]:
     """The pods and Services at an address and port that are not ready, in words. Pure."""
-    for pod in now.pods:
+    for pod in now.cluster.pods.values():
         if address in [each.ip for each in pod.status.podIPs] and not pod.spec.hostNetwork and not _is_ready(pod):
             yield f"pod {pod.key} is not ready ({pod.status.phase or 'Pending'})"
-    for service in now.services:
+    for service in now.cluster.services.values():
         ingress = [each.ip for each in service.status.loadBalancer.ingress]
         dialled = address in [*service.spec.clusterIPs, *service.spec.externalIPs, *ingress]
         if not dialled and port not in [each.nodePort for each in service.spec.ports if each.nodePort]:
             continue
-        listed = [each for one in now.slices if _service_of(one) == service.key for each in one.endpoints]
+        listed = [each for one in now.cluster.slices.get(service.key, ()) for each in one.endpoints]
         if listed and not any(each.conditions.ready is not False for each in listed):
             yield f"Service {service.key} has endpoints, but none is ready"
 
@@ -68,22 +58,17 @@ def unready(now: Scene, address: str, port: int) -> Iterator[str]:
 def _telling(one: Scene) -> dict[str, Any]:
     """By name, the part of each object that decides a path."""
     found: dict[str, Any] = {}
-    for pod in one.pods:
+    for pod in one.cluster.pods.values():
         addresses = [each.ip for each in pod.status.podIPs]
         leaving = pod.metadata.deletionTimestamp is not None
         found[f"pod {pod.key}"] = (pod.metadata.uid, addresses, pod.status.phase, _is_ready(pod), leaving)
-    for service in one.services:
+    for service in one.cluster.services.values():
         found[f"Service {service.key}"] = (service.spec, service.status.loadBalancer)
-    for part in one.slices:
-        found.setdefault(f"the endpoint list of {_service_of(part)}", {})[part.metadata.name] = (
-            part.endpoints,
-            part.ports,
-        )
+    for service_key, slices in one.cluster.slices.items():
+        for each in slices:
+            key = each.key if service_key.endswith("/") else service_key
+            found.setdefault(f"the endpoint list of {key}", {})[each.metadata.name] = (each.endpoints, each.ports)
     return found
-
-
-def _service_of(one: EndpointSlice) -> str:
-    return f"{one.metadata.namespace}/{one.metadata.labels.get(SERVICE_NAME_LABEL, one.metadata.name)}"
 
 
 def _is_ready(pod: Pod) -> bool:

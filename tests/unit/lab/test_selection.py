@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from netlab.api.cluster import Cluster
 from netlab.api.core_types import Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.capture.filters import compile_filter
@@ -14,7 +15,7 @@ from netlab.capture.headers import TCP, Headers
 from netlab.capture.taps import Tap
 from netlab.errors import NetlabError, NotFoundError, UnavailableError, UsageError
 from netlab.lab.names import Names
-from netlab.lab.selection import Objects, Selection, exists, expression, includes, own_addresses, select
+from netlab.lab.selection import Selection, exists, expression, includes, own_addresses, select
 from netlab.net.addresses import packed
 from tests.changes import change
 
@@ -57,9 +58,10 @@ WEB = service(
 )
 ALIAS = service("alias", [], externalName="example.com")
 IDLE = service("idle", [], clusterIPs=["None"], ports=[{"port": 1}])
-OBJECTS = Objects(
-    [node(1), node(2)],
+OBJECTS = Cluster(
     [
+        node(1),
+        node(2),
         pod("web-1", "10.244.1.2"),
         pod("web-2", "10.244.2.2", node="node-2"),
         pod("twin", "10.244.1.5"),
@@ -67,9 +69,8 @@ OBJECTS = Objects(
         pod("web", "10.244.1.7"),
         pod("early"),
         pod("host", "192.0.2.1", host=True),
-    ],
-    [each for each, _ in (WEB, ALIAS, IDLE)],
-    [each for _, each in (WEB, ALIAS, IDLE)],
+        *(each for pair in (WEB, ALIAS, IDLE) for each in pair),
+    ]
 )
 
 
@@ -145,8 +146,8 @@ def test_the_filter_of_a_pod_takes_its_services_and_what_leaves_as_its_nodes_own
 def test_the_filter_of_any_number_of_endpoints_is_one_that_the_kernel_takes(count: int) -> None:
     addresses = [f"10.244.{number // 250}.{number % 250 + 1}" for number in range(count)]
     many, slices = service("many", addresses, clusterIPs=["None"])
-    objects = Objects([node(1)], [], [many], [slices])
-    program = compile_filter(expression(Selection("service", "default/many"), objects, NETWORKS))
+    cluster = Cluster([node(1), many, slices])
+    program = compile_filter(expression(Selection("service", "default/many"), cluster, NETWORKS))
     assert len(program) <= 4096
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from netlab.api.cluster import Cluster
 from netlab.api.core_types import (
     Node,
     NodeAddress,
@@ -183,14 +184,18 @@ def asked(source: str, destination: str, protocol: str = "") -> Ends:
         source,
         destination,
         "shop",
-        [node("node-1", "192.0.2.1", "2001:db8::1"), node("node-2", "192.0.2.2")],
-        [pod("web-1", "node-2", "10.244.2.2", "fd00::2"), pod("late", "")],
-        [
-            service("web", "10.96.0.10", ServicePort(port=80, name="http")),
-            service("dns", "10.96.0.53", ServicePort(port=53, protocol="UDP"), ServicePort(port=53, name="tcp")),
-            service("two", "10.96.0.2", ServicePort(port=1, name="a"), ServicePort(port=2, name="b")),
-            service("headless", "None", ServicePort(port=80)),
-        ],
+        Cluster(
+            [
+                node("node-1", "192.0.2.1", "2001:db8::1"),
+                node("node-2", "192.0.2.2"),
+                pod("web-1", "node-2", "10.244.2.2", "fd00::2"),
+                pod("late", ""),
+                service("web", "10.96.0.10", ServicePort(port=80, name="http")),
+                service("dns", "10.96.0.53", ServicePort(port=53, protocol="UDP"), ServicePort(port=53, name="tcp")),
+                service("two", "10.96.0.2", ServicePort(port=1, name="a"), ServicePort(port=2, name="b")),
+                service("headless", "None", ServicePort(port=80)),
+            ]
+        ),
         ["192.0.2.253"],
         protocol,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from netlab.api.cluster import Cluster
 from netlab.api.core_types import Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.capture.taps import Tap
@@ -39,9 +40,13 @@ def _scene(
     pods: list[dict[str, Any]], services: list[dict[str, Any]], slices: list[dict[str, Any]], *taps: Tap
 ) -> Scene:
     return Scene(
-        msgspec.convert(pods, list[Pod]),
-        msgspec.convert(services, list[Service]),
-        msgspec.convert(slices, list[EndpointSlice]),
+        Cluster(
+            [
+                *msgspec.convert(pods, list[Pod]),
+                *msgspec.convert(services, list[Service]),
+                *msgspec.convert(slices, list[EndpointSlice]),
+            ]
+        ),
         dict.fromkeys(taps, Network("node-1", "node-1")),
     )
 
