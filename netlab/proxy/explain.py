@@ -10,7 +10,7 @@ import msgspec
 
 from netlab.net.addresses import Family, of_family
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.fake import FakeExecutor, Packet
+from netlab.proxy.model import Model, Packet
 from netlab.proxy.plan import Frontend, Plan, Scope, Target, Verdict
 
 Decision = Literal["translated", "rejected", "dropped", "not a Service's"]
@@ -57,11 +57,10 @@ def explain(plan: Plan, config: ProxyConfig, family: Family, packet: Packet) -> 
 
     The decision comes from the trace that the tests check against real packets; this adds the reasons.
     """
-    fake = FakeExecutor(family, config)
-    fake.plan = dict(plan)
-    outcome = fake.trace(packet)
-    frontend = fake.frontend(packet)
-    origin = _origin(fake, packet)
+    model = Model(plan, family, config)
+    outcome = model.trace(packet)
+    frontend = model.frontend(packet)
+    origin = _origin(model, packet)
     dialled = str(Frontend(packet.destination, packet.protocol, packet.port))
     if frontend is None:
         decision: Decision = _DECISIONS[outcome.verdict] if outcome.verdict else "not a Service's"
@@ -74,21 +73,21 @@ def explain(plan: Plan, config: ProxyConfig, family: Family, packet: Packet) -> 
         dialled,
         origin,
         "translated" if chosen else _DECISIONS[outcome.verdict or Verdict.DROP],
-        list(_reasons(fake, packet, target)),
+        list(_reasons(model, packet, target)),
         str(frontend),
         target.service,
         [Chance(*endpoint, 1 / len(chosen)) for endpoint in chosen],
         outcome.masquerade,
-        _masquerade(fake, config, packet, target) if chosen else "",
+        _masquerade(model, config, packet, target) if chosen else "",
     )
 
 
-def _origin(fake: FakeExecutor, packet: Packet) -> str:
-    if fake.from_pod(packet):
+def _origin(model: Model, packet: Packet) -> str:
+    if model.from_pod(packet):
         return "a pod"
     if not packet.interface:
         return "this node"
-    return "no pod" if fake.knows_pods else f"from interface {packet.interface}; pods cannot be recognised"
+    return "no pod" if model.knows_pods else f"from interface {packet.interface}; pods cannot be recognised"
 
 
 def _of_nobody(
@@ -114,7 +113,7 @@ def _of_nobody(
         yield f"it is a NodePort of {node_port.service}, but the address is not this node's"
 
 
-def _reasons(fake: FakeExecutor, packet: Packet, target: Target) -> Iterator[str]:
+def _reasons(model: Model, packet: Packet, target: Target) -> Iterator[str]:
     if target.sources:
         ranges = ", ".join(target.sources)
         allowed = any(
@@ -125,11 +124,11 @@ def _reasons(fake: FakeExecutor, packet: Packet, target: Target) -> Iterator[str
         if not allowed:
             return
     field = "internalTrafficPolicy" if target.scope is Scope.INTERNAL else "externalTrafficPolicy"
-    inside = fake.from_pod(packet) or not packet.interface
+    inside = model.from_pod(packet) or not packet.interface
     if target.policy == "Cluster":
         yield f"{field} is Cluster: endpoints of all nodes"
     elif target.short_cut and inside and target.cluster:
-        yield f"{field} is Local, but traffic from {_origin(fake, packet)} is not external: endpoints of all nodes"
+        yield f"{field} is Local, but traffic from {_origin(model, packet)} is not external: endpoints of all nodes"
     else:
         yield f"{field} is Local: only this node's endpoints"
         if not target.local and target.cluster:
@@ -140,24 +139,24 @@ def _reasons(fake: FakeExecutor, packet: Packet, target: Target) -> Iterator[str
         yield f"sessionAffinity is ClientIP: a client keeps its endpoint until quiet for {target.affinity_seconds} s"
 
 
-def _masquerade(fake: FakeExecutor, config: ProxyConfig, packet: Packet, target: Target) -> str:
-    why = _masquerade_rule(fake, config, packet, target)
+def _masquerade(model: Model, config: ProxyConfig, packet: Packet, target: Target) -> str:
+    why = _masquerade_rule(model, config, packet, target)
     hairpin = packet.source in {e.address for e in {*target.cluster, *target.local}}
     return f"{why}; yes if it is sent back to the client itself (hairpin)" if hairpin else why
 
 
-def _masquerade_rule(fake: FakeExecutor, config: ProxyConfig, packet: Packet, target: Target) -> str:
+def _masquerade_rule(model: Model, config: ProxyConfig, packet: Packet, target: Target) -> str:
     if target.scope is Scope.INTERNAL:
         if config.masquerade_all:
             return "masqueradeAll is set"
-        if not fake.knows_pods:
+        if not model.knows_pods:
             return "pods cannot be recognised (detectLocalMode)"
         detect = config.detect_local
-        known = ", ".join(of_family(detect.cidrs, fake.family)) or detect.interface
-        return f"the source is {'' if fake.from_pod(packet) else 'not '}a pod's ({detect.mode} {known})"
+        known = ", ".join(of_family(detect.cidrs, model.family)) or detect.interface
+        return f"the source is {'' if model.from_pod(packet) else 'not '}a pod's ({detect.mode} {known})"
     if target.policy == "Cluster":
         why = "with externalTrafficPolicy Cluster the reply must come back through this node"
-    elif fake.from_pod(packet):
+    elif model.from_pod(packet):
         why = "a pod's source is known in the whole cluster"
     elif not packet.interface:
         why = "other nodes may not be able to reach this node at the address it sends from"

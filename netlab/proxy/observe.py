@@ -23,7 +23,7 @@ from netlab.proxy.book import plan_of
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import executor_for
 from netlab.proxy.explain import Explanation, explain
-from netlab.proxy.fake import Packet
+from netlab.proxy.model import Packet
 from netlab.proxy.objects import OURS
 from netlab.proxy.planner import node_info
 from netlab.proxy.ranges import ABSENT, ranges

@@ -162,7 +162,6 @@ class Proxy:
         # Upstream's: two periods, in each of which a sync would have been tried.
         self.health = Health(2 * config.resync_seconds)
         self._config = config
-        self._port_taken = port_taken
         self._started = time.time()
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}

@@ -11,7 +11,7 @@ import re
 import socket
 import struct
 import subprocess
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow
@@ -275,11 +275,3 @@ def _chain(step: Step) -> Chain:
 
 def _address(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
-
-
-def by_machine(found: Iterable[Passage]) -> dict[str, Sequence[Passage]]:
-    """Passages by machine."""
-    grouped: dict[str, list[Passage]] = {}
-    for passage in found:
-        grouped.setdefault(passage.machine, []).append(passage)
-    return dict(grouped)

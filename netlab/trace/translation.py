@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from netlab.net.addresses import Family
-from netlab.proxy.fake import FakeExecutor
-from netlab.proxy.fake import Packet as Dialled
+from netlab.proxy.model import Model
+from netlab.proxy.model import Packet as Dialled
 from netlab.proxy.plan import Scope, Target, Verdict
 from netlab.trace.state import ANY_PORT, Ends, Flow, Proxy
 
@@ -117,8 +117,7 @@ class Services:
     def __init__(self, proxy: Proxy, version: int) -> None:
         family: Family = "IPv6" if version == 6 else "IPv4"
         self._proxy = proxy
-        self._fake = FakeExecutor(family, proxy.config)
-        self._fake.plan = dict(proxy.plans.get(family, {}))
+        self._model = Model(proxy.plans.get(family, {}), family, proxy.config)
 
     @property
     def drops_early(self) -> bool:
@@ -132,7 +131,7 @@ class Services:
         """
         dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
         self._remember(dialled)
-        outcome = self._fake.trace(dialled)
+        outcome = self._model.trace(dialled)
         return sorted(outcome.endpoints), outcome.verdict
 
     def masquerades(self, packet: Packet, incoming: str, *, own: bool, backend: tuple[str, int]) -> bool:
@@ -141,13 +140,13 @@ class Services:
         target = self.target(packet, incoming, own=own)
         endpoints = {*target.cluster, *target.local} if target else set()
         chosen = next((each for each in endpoints if each[:2] == backend), None)
-        return self._fake.trace(dialled, backend=chosen).masquerade
+        return self._model.trace(dialled, backend=chosen).masquerade
 
     def target(self, packet: Packet, incoming: str, *, own: bool) -> Target | None:
         """The target that the packet dials; None if no Service has it."""
         dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
-        frontend = self._fake.frontend(dialled)
-        return self._fake.plan[frontend] if frontend else None
+        frontend = self._model.frontend(dialled)
+        return self._model.plan[frontend] if frontend else None
 
     def named(self, packet: Packet, incoming: str, *, own: bool) -> str:
         """The Service's port and its policy, in words; if no Service has the address, that."""
@@ -158,10 +157,10 @@ class Services:
         return f"Service {target.service} ({field} {target.policy})"
 
     def _remember(self, dialled: Dialled) -> None:
-        frontend = self._fake.frontend(dialled)
+        frontend = self._model.frontend(dialled)
         if frontend is None:
             return
-        service = self._fake.plan[frontend].service
+        service = self._model.plan[frontend].service
         for one in self._proxy.affinities:
             if (one.service, one.protocol, one.client) == (service, dialled.protocol, dialled.source):
-                self._fake.remember(dialled, one.address, at=0)
+                self._model.remember(dialled, one.address, at=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -60,25 +59,6 @@ class Batch:
     """Those whose rules have changed."""
     sets_gone: list[str] = dataclasses.field(default_factory=list)
     sets_come: dict[str, Clients] = dataclasses.field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, field.name) for field in dataclasses.fields(self))
-
-    def operations(self) -> Counter[str]:
-        """How many objects go (`-NAME`) and come (`+NAME`); elements count under the name of their set or map."""
-        counted: Counter[str] = Counter()
-        for sign, elements in (("-", self.gone), ("+", self.come)):
-            for name, keys in elements.items():
-                counted[f"{sign}{name}"] += len(keys)
-        for one in self.lists_come:
-            counted[f"+{one.name}"] += len(one.values)
-        for sign, names in (
-            ("-", [*self.chains_gone, *self.sets_gone]),
-            ("+", [*self.chains_come, *self.sets_come]),
-        ):
-            for name in names:
-                counted[f"{sign}{name}"] += 1
-        return counted
 
 
 class Contents(NamedTuple):

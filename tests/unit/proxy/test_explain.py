@@ -25,7 +25,7 @@ from netlab.net.addresses import Family
 from netlab.proxy.config import DetectLocal, ProxyConfig
 from netlab.proxy.connection_ends import Ends, ends, narrowed
 from netlab.proxy.explain import explain
-from netlab.proxy.fake import Packet
+from netlab.proxy.model import Packet
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target
 from tests.unit.proxy.flows import ADDRESSES, FAMILIES, SETTINGS, TARGET_PORT, Flow, Setting, config_of, plan_of_all
 from tests.unit.proxy.test_trace import packet

@@ -1,4 +1,4 @@
-"""A data plane without a kernel: it can be dumped, and a packet can be traced through it."""
+"""What becomes of a packet by a plan. Pure; the tests hold it against real packets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from netlab.net.addresses import Family, of_family
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Transaction, Verdict, apply, difference
+from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Verdict
 
 
 class Packet(NamedTuple):
@@ -35,50 +35,17 @@ class Outcome(NamedTuple):
     verdict: Verdict | None = None
 
 
-class FakeExecutor:
-    """See netlab.proxy.executor.Executor."""
+class Model:
+    """What the data planes make of a plan, without a kernel."""
 
-    def __init__(self, family: Family, config: ProxyConfig) -> None:
+    def __init__(self, plan: Plan, family: Family, config: ProxyConfig) -> None:
+        self.plan = plan
         self.family = family
-        self.plan: dict[Frontend, Target] = {}
         self._config = config
         self._node_ports = of_family(config.node_port_addresses, family)
         self._service_cidrs = of_family(config.service_cidrs, family)
         self._clients: dict[tuple[str, str, Endpoint, str], float] = {}
         """When each client last connected to each endpoint of a Service's port with session affinity."""
-
-    def replace(self, plan: Plan) -> None:
-        """See Executor."""
-        self.apply(difference(self.plan, plan))
-
-    def apply(self, transaction: Transaction) -> None:
-        """See Executor."""
-        for frontend, old, _ in transaction:
-            assert self.plan.get(frontend) == old, f"{frontend} is not what the transaction starts from"
-        self.plan = apply(self.plan, transaction)
-        # An endpoint that went and comes back remembers no client.
-        known = {(t.service, f.protocol, e) for f, t in self.plan.items() for e in (*t.cluster, *t.local)}
-        self._clients = {key: at for key, at in self._clients.items() if key[:3] in known}
-
-    def assume(self, plan: Plan) -> None:
-        """See Executor."""
-        self.plan = dict(plan)
-
-    def intact(self) -> bool:
-        """See Executor."""
-        return True
-
-    def differences(self) -> list[str]:
-        """See Executor."""
-        return []
-
-    def explain(self, frontend: Frontend) -> list[str]:
-        """See Executor."""
-        return [_line(frontend, self.plan[frontend])] if frontend in self.plan else []
-
-    def dump(self) -> str:
-        """The plan, one line for each frontend, in the order of addresses."""
-        return "".join(f"{line}\n" for line in sorted(_line(f, t) for f, t in self.plan.items()))
 
     def trace(self, packet: Packet, *, backend: Endpoint | None = None, at: float = 0.0) -> Outcome:
         """What happens to a connection.
@@ -154,17 +121,3 @@ class FakeExecutor:
 
 def _among(address: str, networks: Iterable[str]) -> bool:
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False) for network in networks)
-
-
-def _line(frontend: Frontend, target: Target) -> str:
-    lists = " ".join(
-        f"{name}=[{', '.join(f'{e.address}.{e.port}' for e in sorted(listed))}]"
-        for name, listed in (("cluster", target.cluster), ("local", target.local))
-        if listed
-    )
-    affinity = f" affinity={target.affinity_seconds}s" if target.affinity_seconds else ""
-    sources = f" sources={','.join(target.sources)}" if target.sources else ""
-    return (
-        f"{frontend} {target.scope.value} {target.policy} {target.service}{affinity}{sources}"
-        f" {lists or target.verdict.value}"
-    )
