@@ -54,7 +54,8 @@ from netlab.proxy.objects import SERVICES as READ_SERVICES
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Frontend, NodeInfo, Target, difference
 from netlab.proxy.planner import plan_service
-from netlab.proxy.run import Proxy, run
+from netlab.proxy.run import run
+from netlab.proxy.sync import Proxy
 from tests.sandbox import enter
 from tests.system.proxy.hosts import Host, network
 from tests.unit.proxy.flows import ADDRESSES, NODE, TARGET_PORT

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from netlab.api.cluster import Cluster
 from netlab.net.addresses import Family
 from netlab.proxy.plan import Change, Frontend, NodeInfo, Target, Transaction
-from netlab.proxy.planner import PlanError, node_info, plan_service
+from netlab.proxy.planner import node_info, plan_service
+from netlab.proxy.values import PlanError
 
 
 class Book:

@@ -25,7 +25,7 @@ from netlab.proxy.health import (
 from netlab.proxy.httpd import Handler
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import HealthCheck
-from netlab.proxy.run import Proxy
+from netlab.proxy.sync import Proxy
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import run_ip
 from tests.unit.proxy.flows import DRAINING, NODE, READY, VARIANTS, service_of, slices_of

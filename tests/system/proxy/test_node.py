@@ -10,7 +10,7 @@ import pytest
 from netlab.api.core_types import Node, NodeAddress, NodeStatus
 from netlab.api.meta_types import ObjectMeta
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.run import Proxy
+from netlab.proxy.sync import Proxy
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import NODE, NODE_INFO, VARIANTS, service_of, slices_of
 

@@ -17,7 +17,7 @@ from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.iptables.executor import IptablesExecutor
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.nftables.executor import NftablesExecutor
-from netlab.proxy.run import TRIGGER_TIME, Proxy
+from netlab.proxy.sync import TRIGGER_TIME, Proxy
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import BROKEN, NODE, READY, VARIANTS, service_of, slices_of
 
