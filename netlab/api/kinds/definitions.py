@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from netlab.api.kinds import table
+from netlab.api.kinds.forms import LISTS
 from netlab.api.kinds.table import Field, Message
 
 Schema = dict[str, Any]
@@ -72,17 +73,6 @@ _ALTERNATIVES: dict[str, Schema] = {
     "intstr.IntOrString": {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
 }
 
-_LISTS = frozenset(
-    {
-        "meta.v1.Verbs",
-        "authentication.v1.ExtraValue",
-        "authentication.v1.AttestationValue",
-        "authorization.v1.ExtraValue",
-        "certificates.v1.ExtraValue",
-    }
-)
-"""Messages that JSON writes as lists of texts; they have no definition."""
-
 _IN_TYPE_META = {
     "apiVersion": "The group and version of the kind: v1, or GROUP/VERSION.",
     "kind": "What the object is.",
@@ -110,7 +100,7 @@ def definitions(roots: Iterable[str], dialect: Dialect, kinds: Mapping[str, list
         found[name_of(name)] = _definition(name, dialect, kinds.get(name, []))
         if name not in _FORMS:
             within = {field.type for field in table.message(name).fields.values()}
-            new = within - seen - table.SCALARS - _LISTS
+            new = within - seen - table.SCALARS - {*LISTS}
             seen |= new
             pending += sorted(new, reverse=True)
     return dict(sorted(found.items()))
@@ -161,7 +151,7 @@ def _property(field: Field, description: str, dialect: Dialect) -> Schema:
 def _schema(kind: str, dialect: Dialect) -> Schema:
     if kind in table.SCALARS:
         return dict(_SCALARS[kind])
-    if kind in _LISTS:
+    if kind in LISTS:
         return {"type": "array", "items": {"type": "string"}}
     return reference(kind, dialect)
 

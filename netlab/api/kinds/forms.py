@@ -187,6 +187,15 @@ class _Texts(Form):
         message.f1.extend(value)
 
 
+LISTS = (
+    "meta.v1.Verbs",
+    "authentication.v1.AttestationValue",
+    "authentication.v1.ExtraValue",
+    "authorization.v1.ExtraValue",
+    "certificates.v1.ExtraValue",
+)
+"""Messages that JSON writes as lists of texts."""
+
 FORMS: dict[str, Form] = {
     "meta.v1.Time": _Time(micro=False),
     "meta.v1.MicroTime": _Time(micro=True),
@@ -198,11 +207,7 @@ FORMS: dict[str, Form] = {
     "apiextensions.v1.JSONSchemaPropsOrArray": _SchemaOr(of_texts=False),
     "apiextensions.v1.JSONSchemaPropsOrStringArray": _SchemaOr(of_texts=True),
     "apiextensions.v1.JSONSchemaPropsOrBool": _SchemaOrBool(),
-    "meta.v1.Verbs": _Texts(),
-    "authentication.v1.ExtraValue": _Texts(),
-    "authentication.v1.AttestationValue": _Texts(),
-    "authorization.v1.ExtraValue": _Texts(),
-    "certificates.v1.ExtraValue": _Texts(),
+    **dict.fromkeys(LISTS, _Texts()),
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from netlab.api.kinds import table
-from netlab.api.kinds.forms import parse_time, write_bytes
+from netlab.api.kinds.forms import LISTS, parse_time, write_bytes
 from netlab.api.meta_types import StatusCause
 
 MOST_FINDINGS = 20
@@ -158,7 +158,11 @@ _FORMS: dict[str, Shape] = {
     "resource.Quantity": Shape(frozenset({int, str, float}), bits=64),
     "runtime.RawExtension": Shape(),
     "meta.v1.FieldsV1": Shape(frozenset({dict})),
-    "certificates.v1.ExtraValue": Shape(frozenset({list}), item=Shape(_TEXT)),
+    "apiextensions.v1.JSON": Shape(),
+    "apiextensions.v1.JSONSchemaPropsOrArray": Shape(frozenset({dict, list})),
+    "apiextensions.v1.JSONSchemaPropsOrBool": Shape(frozenset({dict, bool})),
+    "apiextensions.v1.JSONSchemaPropsOrStringArray": Shape(frozenset({dict, list})),
+    **dict.fromkeys(LISTS, Shape(frozenset({list}), item=Shape(_TEXT))),
 }
 """What is not an object with the fields of its message."""
 

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netlab.api.kinds import table
+from netlab.api.kinds.forms import FORMS
 from netlab.api.meta_types import Condition
 from netlab.api.resources import ALL, PODS, SERVICES
 from netlab.api.server import bodies
 from netlab.api.server.reading import fields_of_kind
-from netlab.api.server.schema import Fields, inspect
+from netlab.api.server.schema import Fields, fields_of, inspect
 from tests.unit.api.kinds.values import objects
 
 _POD: Fields = fields_of_kind(PODS)  # type: ignore[arg-type]
@@ -130,6 +131,16 @@ def test_types_can_hold_whatever_the_kind_can(resource: Any, data: st.DataObject
     assert (findings.unreadable, findings.unknown) == ([], [])
     if not findings.missing:
         msgspec.convert(obj, resource.type)
+
+
+def test_every_form_of_its_own_has_a_shape() -> None:
+    fields = [field for name in table.names() for field in table.message(name).own if field.type in FORMS]
+    assert {field.type for field in fields} == set(FORMS)
+    for field in fields:
+        message = next(name for name in table.names() if field in table.message(name).own)
+        shape = fields_of(message, None).shapes.get(field.name)
+        assert shape is not None
+        assert (shape.item or shape).make_fields is None
 
 
 @pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)

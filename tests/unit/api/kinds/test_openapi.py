@@ -90,8 +90,9 @@ def test_every_resource_has_its_paths(resource: Any) -> None:
     ],
 )
 def test_what_is_not_an_object_of_fields(name: str, schema: Any, in_version_3: Any) -> None:
-    assert _schemas(_VERSION_2)[name] == schema
-    assert _schemas(_VERSION_3[0])[name] == (in_version_3 or schema)
+    for document, wanted in ((_VERSION_2, schema), (_VERSION_3[0], in_version_3 or schema)):
+        found = _schemas(document)[name]
+        assert {key: value for key, value in found.items() if key != "description"} == wanted
 
 
 @pytest.mark.parametrize("document", _DOCUMENTS[:2])
@@ -120,7 +121,23 @@ def test_descriptions_are_of_messages_and_fields_that_exist() -> None:
     for name, described in definitions.descriptions().items():
         fields = table.message(name).fields
         assert set(described) <= {"", *fields}
-        assert all(text.endswith((".", ":")) and text.strip() == text for text in described.values())
+        assert all(text.endswith(".") and text.strip() == text for text in described.values())
+
+
+@pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)
+def test_every_kind_that_is_served_says_what_it_is(resource: Any) -> None:
+    message = table.message_of(resource.api_version, resource.kind)
+    assert message is not None
+    assert definitions.descriptions()[message.name][""]
+
+
+def test_a_reference_has_a_description_of_its_own() -> None:
+    text = definitions.descriptions()["core.v1.Pod"]["spec"]
+    in_version_2 = _schemas(_VERSION_2)["io.k8s.api.core.v1.Pod"]["properties"]["spec"]
+    assert in_version_2 == {"description": text, "$ref": "#/definitions/io.k8s.api.core.v1.PodSpec"}
+    in_version_3 = _schemas(_VERSION_3[0])["io.k8s.api.core.v1.Pod"]["properties"]["spec"]
+    reference = {"$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec"}
+    assert in_version_3 == {"description": text, "allOf": [reference]}
 
 
 # --- gnostic -------------------------------------------------------------------------------------------------------
