@@ -64,6 +64,8 @@ class Resource(Generic[T]):
     verbs: tuple[str, ...] = VERBS
     subresources: tuple[Subresource, ...] = ()
     printer: Printer = PLAIN
+    returns_deleted: bool = False
+    """Whether the answer to a deletion is what was deleted, and not a Status."""
     nullable: tuple[str, ...] = ()
     """Required lists that servers send as null if empty."""
     older: Resource[T] | None = None
@@ -151,6 +153,7 @@ NAMESPACES = Resource(
     short_names=("ns",),
     subresources=(_STATUS, Subresource("finalize", ("update",))),
     printer=kinds.NAMESPACE,
+    returns_deleted=True,
 )
 NODES = Resource(
     "",
@@ -177,6 +180,7 @@ PODS = Resource(
         Subresource("eviction", ("create",), Kind("policy", "v1", "Eviction")),
     ),
     printer=pods.POD,
+    returns_deleted=True,
 )
 SERVICES = Resource(
     "",
@@ -188,6 +192,7 @@ SERVICES = Resource(
     categories=_EVERYTHING,
     subresources=(_STATUS,),
     printer=kinds.SERVICE,
+    returns_deleted=True,
 )
 EVENTS = Resource("", "v1", "Event", "events", Event, short_names=("ev",), printer=kinds.EVENT)
 DEPLOYMENTS = Resource(

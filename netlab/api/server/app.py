@@ -35,7 +35,7 @@ from netlab.api.server import (
 from netlab.api.server.authentication import Authentication
 from netlab.api.server.authority import Authority
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
-from netlab.api.server.negotiation import format_of_refusal, negotiate
+from netlab.api.server.negotiation import format_of_refusal, media_type, negotiate
 from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call, Target
 from netlab.api.server.verbs import Verbs
@@ -192,8 +192,12 @@ class _ResourceEndpoint:
         answer = negotiate(request.headers.get("accept", ""))
         of_list = verb in ("list", "deletecollection")
         view = view_of(answer, target.resource, params, of_list=of_list, subresource=target.subresource)
-        body = await requests.read_body(request) if request.method != "GET" else b""
-        return Call(request, target, verb, params, answer, view, body)
+        if request.method == "GET":
+            return Call(request, target, verb, params, answer, view)
+        body = await requests.read_body(request)
+        return Call(
+            request, target, verb, params, answer, view, body, media_type(request.headers.get("content-type", ""))
+        )
 
 
 def _refuse(request: Request, error: ApiError) -> Response:

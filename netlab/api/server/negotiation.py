@@ -104,9 +104,8 @@ def format_of_refusal(accept: str) -> Format:
         return _preferred()
 
 
-def format_of_body(content_type: str) -> Format:
-    """The format of a body that was sent. Raises `ApiError` (415)."""
-    kind = media_type(content_type)
+def format_of_body(kind: str) -> Format:
+    """The format of a body of a media type that was sent (empty: none was given). Raises `ApiError` (415)."""
     format = FORMATS.get(kind) if kind else _preferred()
     if format is None:
         raise refusals.unsupported_media_type(kind, tuple(FORMATS))

@@ -13,12 +13,12 @@ from starlette.types import Scope
 
 from netlab.api.media_types import JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import ALL, STATUS, Resource
+from netlab.api.resources import ALL, NAMESPACES, Resource
 from netlab.api.server import refusals, schema
 from netlab.api.server.lists import is_true, number
-from netlab.api.server.negotiation import Answer, format_of_body, media_type
+from netlab.api.server.negotiation import Answer, format_of_body
 from netlab.api.server.problems import Problems
-from netlab.api.server.registry import FINALIZE, DeleteOptions
+from netlab.api.server.registry import DeleteOptions
 from netlab.api.server.schema import FieldValidation, Mode
 from netlab.api.server.views import View
 
@@ -61,15 +61,12 @@ class Call:
     answer: Answer
     view: View
     body: bytes = b""
-
-    @property
-    def content_type(self) -> str:
-        """The media type of the body; empty if it was not given."""
-        return media_type(self.request.headers.get("content-type", ""))
+    content_type: str = ""
+    """The media type of the body; empty if it was not given."""
 
     def value(self) -> Any:
         """The body as a JSON value. Raises `ApiError` (400, 415)."""
-        return format_of_body(self.request.headers.get("content-type", "")).decode(self.body)
+        return format_of_body(self.content_type).decode(self.body)
 
     def object(self) -> schema.JSONObject:
         """The body as an object. Raises `ApiError` (400, 415)."""
@@ -81,9 +78,9 @@ class Call:
     @property
     def field_validation(self) -> FieldValidation:
         """What is to be done about unknown fields, and about those that stand twice. Raises `ApiError` (422)."""
-        asked = self.request.query_params.get("fieldValidation") or Mode.WARN
+        asked = self.params.get("fieldValidation") or Mode.WARN
         problems = Problems()
-        problems.one_of("fieldValidation", asked, (Mode.IGNORE, Mode.WARN, Mode.STRICT))
+        problems.one_of("fieldValidation", asked, tuple(Mode))
         if problems:
             raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
         is_patch = self.content_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
@@ -136,7 +133,7 @@ def parse(scope: Scope) -> Target | tuple[str, str]:
             raise refusals.no_such_path(scope["path"])
         return group, version
     namespace = ""
-    if parts[0] == "namespaces" and len(parts) > 2 and (len(parts) > 3 or parts[2] not in (STATUS, FINALIZE)):
+    if parts[0] == "namespaces" and len(parts) > 2 and (len(parts) > 3 or NAMESPACES.subresource(parts[2]) is None):
         namespace, parts = parts[1], parts[2:]
         if not namespace:
             raise refusals.no_such_path(scope["path"])

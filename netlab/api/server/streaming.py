@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -17,6 +18,8 @@ from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call
 from netlab.api.server.views import INITIAL_EVENTS_END, writer
 from netlab.api.server.watch import Change, Watch, Wording
+
+log = logging.getLogger(__name__)
 
 BOOKMARK_INTERVAL = 60.0
 """Seconds between the bookmarks of a watch that asks for them, as upstream."""
@@ -77,6 +80,9 @@ async def serve(registry: Registry, call: Call, options: ListOptions, receive: R
         await send({"type": "http.response.body", "body": b""})
     except OSError:
         pass  # The client is gone.
+    except Exception:
+        # It is too late for a refusal. The client sees that it broke off, and asks again.
+        log.exception("a watch of %s broke off", call.target.resource.plural)
     finally:
         reader.cancel()
         registry.store.hub.forget(call.target.resource.plural, watch)
@@ -95,8 +101,10 @@ async def _lines(registry: Registry, watch: Watch, seconds: int) -> AsyncIterato
             watch.remind(registry.store.revision)
             lines = await watch.take() if watch.waiting else b""
         yield lines
-        if watch.closed or (end is not None and loop.time() >= end):
+        if watch.drained or (end is not None and loop.time() >= end):
             return
+        if watch.waiting:
+            await asyncio.sleep(0)  # So do others.
 
 
 def _chunk(body: bytes) -> Message:

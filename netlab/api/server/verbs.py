@@ -13,7 +13,6 @@ from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
-from netlab.api.resources import PODS
 from netlab.api.server import bodies, lists, patch, refusals, responses, subresources
 from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
 from netlab.api.server.requests import Call
@@ -137,7 +136,7 @@ class Verbs:
         target = call.target
         options = call.delete_options()
         outcome, gone = self._registry.delete(target.resource, target.namespace, target.name, options)
-        if not gone or target.resource is PODS:
+        if not gone or target.resource.returns_deleted:
             return _object(call, outcome.raw)
         uid = msgspec.json.decode(outcome.raw)["metadata"]["uid"]
         details = StatusDetails(name=target.name, group=target.resource.group, kind=target.resource.plural, uid=uid)

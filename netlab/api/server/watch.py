@@ -11,6 +11,7 @@ import bisect
 import dataclasses
 import functools
 import operator
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,8 +25,11 @@ from netlab.api.server.field_selectors import FieldSelector
 HISTORY = 10_000
 """Events kept for each resource, so that a watch can go on where another broke off."""
 
+AT_A_TIME = 100
+"""Changes that are written for one watch between two other requests."""
+
 BACKLOG = HISTORY // 2
-"""Lines that may wait for a slow reader before it is dropped. Less than HISTORY: when it comes back, all that it
+"""Changes that may wait for a slow reader before it is dropped. Less than HISTORY: when it comes back, all that it
 missed is still there."""
 
 
@@ -150,9 +154,9 @@ class Watch:
         self._wording = wording or Wording()
         self.closed = False
         """Nothing is to follow what waits: the server stops, or the reader was too slow."""
-        self._lines = [self._wording.write(change) for change in changes]
+        self._changes = deque(changes)
         self._wake = asyncio.Event()
-        if self._lines:
+        if self._changes:
             self._wake.set()
 
     @property
@@ -165,7 +169,7 @@ class Watch:
         change = event.change_for(self.selection)
         if change is None or self.closed:
             return
-        if len(self._lines) >= BACKLOG:
+        if len(self._changes) >= BACKLOG:
             # The reader comes back with the last revision it saw.
             self.close()
             return
@@ -182,7 +186,7 @@ class Watch:
             self._say(self._wording.bookmark(revision), revision)
 
     def _say(self, change: Change, revision: int) -> None:
-        self._lines.append(self._wording.write(change))
+        self._changes.append(change)
         self._told = revision
         self._wake.set()
 
@@ -191,14 +195,22 @@ class Watch:
         self.closed = True
         self._wake.set()
 
+    @property
+    def drained(self) -> bool:
+        """Whether nothing waits, nor will: it is closed."""
+        return self.closed and not self._changes
+
     async def take(self) -> bytes:
-        """Wait for something to send; all that waits, together. Empty when the watch is closed and all was taken."""
+        """Wait for something to send; what waits, together, but not so much that others wait for its being written.
+
+        Empty when the watch is closed and all was taken.
+        """
         await self._wake.wait()
-        lines = b"".join(self._lines)
-        self._lines.clear()
-        if not self.closed:
+        count = min(len(self._changes), AT_A_TIME)
+        sent = b"".join([self._wording.write(self._changes.popleft()) for _ in range(count)])
+        if not self._changes and not self.closed:
             self._wake.clear()
-        return lines
+        return sent
 
 
 class _Feed:

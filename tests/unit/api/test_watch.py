@@ -128,6 +128,34 @@ def test_a_slow_reader_is_dropped_and_can_go_on(registry: Registry, monkeypatch:
     assert [name for _, name, _ in rest] == ["p3", "p4", "p5"]
 
 
+def test_what_waits_is_taken_in_parts(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "AT_A_TIME", 2)
+    hub = registry.store.hub
+    opened = hub.watch("pods", Selection(), hub.revision)
+    for number in range(5):
+        create(registry, PODS, pod(f"p{number}"))
+    parts = []
+    while opened.waiting:
+        parts.append([name for _, name, _ in _events(opened)])
+    assert parts == [["p0", "p1"], ["p2", "p3"], ["p4"]]
+    create(registry, PODS, pod("q"))
+    opened.close()
+    assert not opened.drained
+    assert [name for _, name, _ in _events(opened)] == ["q"]
+    assert opened.drained
+
+
+def test_only_its_own_reader_waits_for_how_a_watch_is_written(registry: Registry) -> None:
+    def fail(change: Change) -> bytes:
+        raise ValueError("it cannot be written")
+
+    hub = registry.store.hub
+    opened = hub.watch("pods", Selection(), hub.revision, Wording(fail))
+    create(registry, PODS, pod("a"))
+    with pytest.raises(ValueError, match="cannot be written"):
+        asyncio.run(opened.take())
+
+
 def test_a_closed_watch_yields_what_waits_and_then_nothing(registry: Registry) -> None:
     hub = registry.store.hub
     opened = hub.watch_from_now("pods", Selection(), [])
