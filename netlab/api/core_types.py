@@ -282,6 +282,42 @@ class Toleration(Struct):
     tolerationSeconds: Int64 | None = None
 
 
+class NodeSelectorRequirement(Struct):
+    """v1.NodeSelectorRequirement; operator is In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+
+    key: str
+    operator: str
+    values: list[str] = []
+
+
+class NodeSelectorTerm(Struct):
+    """v1.NodeSelectorTerm: all requirements must hold; the only field of a node is metadata.name."""
+
+    matchExpressions: list[NodeSelectorRequirement] = []
+    matchFields: list[NodeSelectorRequirement] = []
+
+
+class NodeSelector(Struct):
+    """v1.NodeSelector: one of the terms must hold."""
+
+    nodeSelectorTerms: list[NodeSelectorTerm]
+
+
+class NodeAffinity(Struct):
+    """v1.NodeAffinity."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: NodeSelector | None = None
+    preferredDuringSchedulingIgnoredDuringExecution: Ignored = None
+
+
+class Affinity(Struct):
+    """v1.Affinity."""
+
+    nodeAffinity: NodeAffinity | None = None
+    podAffinity: Ignored = None
+    podAntiAffinity: Ignored = None
+
+
 class PodReadinessGate(Struct):
     """v1.PodReadinessGate."""
 
@@ -309,7 +345,7 @@ class PodSpec(Struct):
     readinessGates: list[PodReadinessGate] = []
     schedulerName: str = ""
     activeDeadlineSeconds: Int64 | None = None
-    affinity: Ignored = None
+    affinity: Affinity | None = None
     automountServiceAccountToken: Ignored = None
     ephemeralContainers: Ignored = None
     hostIPC: Ignored = None

@@ -8,13 +8,20 @@ from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from netlab.api import stored_kinds
-from netlab.api.apps_types import Deployment, ReplicaSet
+from netlab.api.apps_types import (
+    ControllerRevision,
+    DaemonSet,
+    Deployment,
+    ReplicaSet,
+    ReplicationController,
+    StatefulSet,
+)
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
-from netlab.api.printers import PLAIN, Printer, kinds, pods, stored
+from netlab.api.printers import PLAIN, Printer, kinds, pods, stored, workloads
 from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
@@ -140,7 +147,7 @@ def path_segment(what: str, text: str) -> str:
 
 _CHANGES = ("get", "patch", "update")
 _STATUS = Subresource(STATUS, _CHANGES)
-_SCALE = Subresource("scale", _CHANGES, Kind("autoscaling", "v1", "Scale"), kinds.SCALE)
+_SCALE = Subresource("scale", _CHANGES, Kind("autoscaling", "v1", "Scale"), workloads.SCALE)
 _EVERYTHING = ("all",)
 
 NAMESPACES = Resource(
@@ -204,7 +211,7 @@ DEPLOYMENTS = Resource(
     short_names=("deploy",),
     categories=_EVERYTHING,
     subresources=(_STATUS, _SCALE),
-    printer=kinds.DEPLOYMENT,
+    printer=workloads.DEPLOYMENT,
 )
 REPLICASETS = Resource(
     "apps",
@@ -215,7 +222,49 @@ REPLICASETS = Resource(
     short_names=("rs",),
     categories=_EVERYTHING,
     subresources=(_STATUS, _SCALE),
-    printer=kinds.REPLICA_SET,
+    printer=workloads.REPLICA_SET,
+)
+REPLICATIONCONTROLLERS = Resource(
+    "",
+    "v1",
+    "ReplicationController",
+    "replicationcontrollers",
+    ReplicationController,
+    short_names=("rc",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS, _SCALE),
+    printer=workloads.REPLICATION_CONTROLLER,
+)
+DAEMONSETS = Resource(
+    "apps",
+    "v1",
+    "DaemonSet",
+    "daemonsets",
+    DaemonSet,
+    short_names=("ds",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS,),
+    printer=workloads.DAEMON_SET,
+)
+STATEFULSETS = Resource(
+    "apps",
+    "v1",
+    "StatefulSet",
+    "statefulsets",
+    StatefulSet,
+    short_names=("sts",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS, _SCALE),
+    printer=workloads.STATEFUL_SET,
+)
+CONTROLLERREVISIONS = Resource(
+    "apps",
+    "v1",
+    "ControllerRevision",
+    "controllerrevisions",
+    ControllerRevision,
+    printer=workloads.CONTROLLER_REVISION,
+    has_generation=False,
 )
 _ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
     "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
@@ -305,8 +354,12 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     PODS,
     SERVICES,
     EVENTS,
+    REPLICATIONCONTROLLERS,
+    DAEMONSETS,
     DEPLOYMENTS,
     REPLICASETS,
+    STATEFULSETS,
+    CONTROLLERREVISIONS,
     ENDPOINTSLICES,
     LEASES,
     EVENTS_V1,

@@ -98,7 +98,6 @@ ROWS: tuple[StoredKind, ...] = (
         has_generation=True,
         defaults={"webhooks": [_WEBHOOK]},
     ),
-    StoredKind("apps/v1", "ControllerRevision", "controllerrevisions", stored.CONTROLLER_REVISION),
     StoredKind(
         "autoscaling/v2",
         "HorizontalPodAutoscaler",

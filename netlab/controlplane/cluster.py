@@ -14,6 +14,8 @@ from netlab.api.informer import Informer
 from netlab.api.meta_types import Condition, Object, OwnerReference
 from netlab.api.progress import Progress
 from netlab.api.resources import (
+    CONTROLLERREVISIONS,
+    DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     LEASES,
@@ -22,7 +24,9 @@ from netlab.api.resources import (
     NODES,
     PODS,
     REPLICASETS,
+    REPLICATIONCONTROLLERS,
     SERVICES,
+    STATEFULSETS,
     STORED,
     Resource,
 )
@@ -69,6 +73,10 @@ class Cluster:
         self.services = Informer(client, SERVICES)
         self.deployments = Informer(client, DEPLOYMENTS)
         self.replica_sets = Informer(client, REPLICASETS)
+        self.replication_controllers = Informer(client, REPLICATIONCONTROLLERS)
+        self.daemon_sets = Informer(client, DAEMONSETS)
+        self.stateful_sets = Informer(client, STATEFULSETS)
+        self.revisions = Informer(client, CONTROLLERREVISIONS)
         self.endpoint_slices = Informer(client, ENDPOINTSLICES)
         self.node_leases = Informer(client, LEASES, NODE_LEASES)
         self.informers: dict[Resource[Any], Informer[Any]] = {
@@ -78,6 +86,10 @@ class Cluster:
             SERVICES: self.services,
             DEPLOYMENTS: self.deployments,
             REPLICASETS: self.replica_sets,
+            REPLICATIONCONTROLLERS: self.replication_controllers,
+            DAEMONSETS: self.daemon_sets,
+            STATEFULSETS: self.stateful_sets,
+            CONTROLLERREVISIONS: self.revisions,
             ENDPOINTSLICES: self.endpoint_slices,
             LEASES: self.node_leases,
         }

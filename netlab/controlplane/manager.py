@@ -13,6 +13,7 @@ from netlab.api.progress import Progress
 from netlab.backoff import Backoff
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
+from netlab.controlplane.daemonset.controller import DaemonSetController
 from netlab.controlplane.deployment import DeploymentController
 from netlab.controlplane.endpointslice import EndpointSliceController
 from netlab.controlplane.garbage import GarbageCollector
@@ -20,7 +21,9 @@ from netlab.controlplane.ipam import NodeIpam, SubnetPool
 from netlab.controlplane.namespace import NamespaceController
 from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
 from netlab.controlplane.replicaset import ReplicaSetController
+from netlab.controlplane.replicationcontroller import ReplicationControllerController
 from netlab.controlplane.scheduler import Scheduler
+from netlab.controlplane.statefulset.controller import StatefulSetController
 
 _RESTART = Backoff(first=0.5, last=30, steady=30)
 """Before a failed part restarts."""
@@ -59,6 +62,9 @@ async def run(
             NodeIpam(cluster, pools),
             DeploymentController(cluster),
             ReplicaSetController(cluster),
+            ReplicationControllerController(cluster),
+            DaemonSetController(cluster),
+            StatefulSetController(cluster),
             EndpointSliceController(cluster),
             GarbageCollector(cluster),
             NamespaceController(cluster),

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from netlab.api.core_types import Node, Pod, Taint, Toleration
+from netlab.controlplane import affinity
 from netlab.controlplane.cluster import condition_of, controller_of
 
 DEFAULT_MAX_PODS = 110
@@ -58,7 +59,7 @@ class Candidate:
             name=node.metadata.name,
             labels=node.metadata.labels,
             max_pods=_count(node.status.allocatable.get("pods")),
-            taints=(*_implied_taints(node), *node.spec.taints),
+            taints=(*implied_taints(node), *node.spec.taints),
             order=(stem, int(number or 0), node.metadata.name),
         )
 
@@ -153,11 +154,11 @@ class Unschedulable:
 def _obstacle(pod: Pod, node: Candidate, usage: Usage, ports: list[HostPort]) -> str:
     # The order of upstream's filters: the first that refuses gives the reason.
     for taint in node.taints:
-        if taint.effect != "PreferNoSchedule" and not _tolerates(pod.spec.tolerations, taint):
+        if taint.effect != "PreferNoSchedule" and not tolerates(pod.spec.tolerations, taint):
             if taint.key == UNSCHEDULABLE_TAINT:
                 return "node(s) were unschedulable"
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
-    if any(node.labels.get(key) != value for key, value in pod.spec.nodeSelector.items()):
+    if not affinity.matches(pod.spec, node.name, node.labels):
         return "node(s) didn't match Pod's node affinity/selector"
     if ports and any(_collide(mine, theirs) for mine in ports for theirs in usage.host_ports):
         return "node(s) didn't have free ports for the requested pod ports"
@@ -168,11 +169,12 @@ def _obstacle(pod: Pod, node: Candidate, usage: Usage, ports: list[HostPort]) ->
 
 def _unwelcome(pod: Pod, node: Candidate) -> int:
     return sum(
-        taint.effect == "PreferNoSchedule" and not _tolerates(pod.spec.tolerations, taint) for taint in node.taints
+        taint.effect == "PreferNoSchedule" and not tolerates(pod.spec.tolerations, taint) for taint in node.taints
     )
 
 
-def _tolerates(tolerations: list[Toleration], taint: Taint) -> bool:
+def tolerates(tolerations: list[Toleration], taint: Taint) -> bool:
+    """Whether one of the tolerations is of the taint."""
     return any(
         t.effect in ("", taint.effect)
         and ((t.key == "" and t.operator == "Exists") or t.key == taint.key)
@@ -181,7 +183,8 @@ def _tolerates(tolerations: list[Toleration], taint: Taint) -> bool:
     )
 
 
-def _implied_taints(node: Node) -> Iterable[Taint]:
+def implied_taints(node: Node) -> Iterable[Taint]:
+    """The taints that a node has by its state, whether or not they are written down."""
     ready = condition_of(node.status.conditions, "Ready")
     implied = []
     if node.spec.unschedulable:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Netlab
+from tests.e2e.conftest import Netlab, eventually
 from tests.e2e.test_kubectl_verbs import BINARIES, Kubectl
 
 
@@ -67,3 +68,84 @@ def test_events_are_in_both_groups(kubectl: Kubectl) -> None:
     later = kubectl.json("get", "events.events.k8s.io", "-A")["items"]
     assert core & {each["metadata"]["uid"] for each in later}
     assert all("regarding" in each and "involvedObject" not in each for each in later)
+
+
+# --- workloads -------------------------------------------------------------------------------------------------------
+
+_WORKLOAD = """
+apiVersion: {version}
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  {more}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: c, image: pause, env: [{{name: STEP, value: "1"}}]}}]
+"""
+
+
+def _pods(kubectl: Kubectl, name: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = kubectl.json("get", "pods", "-l", f"app={name}")["items"]
+    return listed
+
+
+def _steps(kubectl: Kubectl, name: str) -> set[str]:
+    return {each["spec"]["containers"][0]["env"][0]["value"] for each in _pods(kubectl, name)}
+
+
+def test_a_daemon_set_runs_on_each_node(kubectl: Kubectl, lab: Netlab) -> None:
+    more = "selector: {matchLabels: {app: daemon}}"
+    manifest = _WORKLOAD.format(version="apps/v1", kind="DaemonSet", name="daemon", more=more)
+    kubectl.ok("apply", "-f", "-", stdin=manifest)
+    assert "successfully rolled out" in kubectl.ok("rollout", "status", "daemonset/daemon")
+    nodes = {each["metadata"]["name"] for each in kubectl.json("get", "nodes")["items"]}
+    assert {each["spec"]["nodeName"] for each in _pods(kubectl, "daemon")} == nodes
+    row = kubectl.ok("get", "ds", "daemon").splitlines()[1].split()
+    assert row[:7] == ["daemon", *[str(len(nodes))] * 5, "<none>"]
+    kubectl.ok("set", "env", "daemonset/daemon", "STEP=2")
+    assert "successfully rolled out" in kubectl.ok("rollout", "status", "daemonset/daemon")
+    assert _steps(kubectl, "daemon") == {"2"}
+    assert len(kubectl.json("get", "controllerrevisions", "-l", "app=daemon")["items"]) == 2
+    assert "rolled back" in kubectl.ok("rollout", "undo", "daemonset/daemon")
+    assert "successfully rolled out" in kubectl.ok("rollout", "status", "daemonset/daemon")
+    assert _steps(kubectl, "daemon") == {"1"}
+    kubectl.ok("delete", "daemonset", "daemon")
+    eventually(lambda: not _pods(kubectl, "daemon"))
+
+
+def test_a_stateful_set_keeps_names_and_order(kubectl: Kubectl) -> None:
+    more = "selector: {matchLabels: {app: state}}\n  serviceName: state\n  replicas: 2"
+    manifest = _WORKLOAD.format(version="apps/v1", kind="StatefulSet", name="state", more=more)
+    kubectl.ok("apply", "-f", "-", stdin=manifest)
+    kubectl.ok("rollout", "status", "statefulset/state")
+    pods = _pods(kubectl, "state")
+    assert [each["metadata"]["name"] for each in pods] == ["state-0", "state-1"]
+    assert [(each["spec"]["hostname"], each["spec"]["subdomain"]) for each in pods] == [
+        ("state-0", "state"),
+        ("state-1", "state"),
+    ]
+    assert pods[0]["metadata"]["creationTimestamp"] <= pods[1]["metadata"]["creationTimestamp"]
+    kubectl.ok("set", "env", "statefulset/state", "STEP=2")
+    kubectl.ok("rollout", "status", "statefulset/state")
+    assert _steps(kubectl, "state") == {"2"}
+    kubectl.ok("rollout", "undo", "statefulset/state")
+    kubectl.ok("rollout", "status", "statefulset/state")
+    assert _steps(kubectl, "state") == {"1"}
+    kubectl.ok("scale", "statefulset/state", "--replicas=1")
+    eventually(lambda: [each["metadata"]["name"] for each in _pods(kubectl, "state")] == ["state-0"])
+    assert "create Pod state-1 in StatefulSet state successful" in kubectl.ok("describe", "statefulset", "state")
+    kubectl.ok("delete", "statefulset", "state")
+    eventually(lambda: not _pods(kubectl, "state"))
+
+
+def test_a_replication_controller_scales(kubectl: Kubectl) -> None:
+    manifest = _WORKLOAD.format(version="v1", kind="ReplicationController", name="rc", more="replicas: 1")
+    kubectl.ok("create", "-f", "-", stdin=manifest)
+    kubectl.ok("scale", "rc/rc", "--replicas=2")
+    eventually(lambda: kubectl.ok("get", "rc", "rc").splitlines()[1].split()[:4] == ["rc", "2", "2", "2"])
+    kubectl.ok("expose", "rc/rc", "--port=80")
+    assert kubectl.json("get", "service", "rc")["spec"]["selector"] == {"app": "rc"}
+    kubectl.ok("delete", "rc/rc", "service/rc")
+    eventually(lambda: not _pods(kubectl, "rc"))

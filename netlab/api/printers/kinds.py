@@ -15,7 +15,6 @@ from netlab.api.printers import (
     first,
     labels,
     name,
-    selector,
     since,
 )
 
@@ -145,75 +144,6 @@ ENDPOINT_SLICE = Printer(
         AGE,
     ),
     _endpoint_slice,
-)
-
-
-# --- workloads -------------------------------------------------------------------------------------------------------
-
-_TEMPLATE = (
-    Column("Containers", "The names of the template's containers.", 1),
-    Column("Images", "The images of the template's containers.", 1),
-    Column("Selector", "The labels of its pods.", 1),
-)
-
-
-def _template(spec: JSONObject) -> list[Cell]:
-    containers = spec["template"]["spec"]["containers"]
-    names, images = ([each.get(field, "") for each in containers] for field in ("name", "image"))
-    return [",".join(names), ",".join(images), selector(spec.get("selector"))]
-
-
-def _deployment(obj: JSONObject, now: float) -> list[Cell]:
-    spec, status = obj["spec"], obj.get("status", {})
-    ready = f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}"
-    counts = [status.get(field, 0) for field in ("updatedReplicas", "availableReplicas")]
-    return [name(obj), ready, *counts, age(obj, now), *_template(spec)]
-
-
-DEPLOYMENT = Printer(
-    (
-        NAME,
-        Column("Ready", "How many of its pods are ready, of how many that are wanted."),
-        Column("Up-to-date", "How many pods have the present template."),
-        Column("Available", "How many pods have been ready for long enough."),
-        AGE,
-        *_TEMPLATE,
-    ),
-    _deployment,
-)
-
-
-def _replica_set(obj: JSONObject, now: float) -> list[Cell]:
-    spec, status = obj["spec"], obj.get("status", {})
-    counts = [spec.get("replicas", 0), status.get("replicas", 0), status.get("readyReplicas", 0)]
-    return [name(obj), *counts, age(obj, now), *_template(spec)]
-
-
-REPLICA_SET = Printer(
-    (
-        NAME,
-        Column("Desired", "How many pods are wanted.", type="integer"),
-        Column("Current", "How many pods there are.", type="integer"),
-        Column("Ready", "How many pods are ready.", type="integer"),
-        AGE,
-        *_TEMPLATE,
-    ),
-    _replica_set,
-)
-
-
-def _scale(obj: JSONObject, now: float) -> list[Cell]:
-    return [name(obj), obj["spec"]["replicas"], obj["status"]["replicas"], age(obj, now)]
-
-
-SCALE = Printer(
-    (
-        NAME,
-        Column("Desired", "How many pods are wanted.", type="integer"),
-        Column("Available", "How many pods there are.", type="integer"),
-        AGE,
-    ),
-    _scale,
 )
 
 

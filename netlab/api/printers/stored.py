@@ -497,27 +497,6 @@ POD_DISRUPTION_BUDGET = Printer(
     _named_and_aged(_budget),
 )
 
-
-def _controller_revision(obj: JSONObject) -> list[Cell]:
-    owners = obj["metadata"].get("ownerReferences", ())
-    owner = next((each for each in owners if each.get("controller")), None)
-    if owner is None:
-        return [NONE, obj["revision"]]
-    group = owner["apiVersion"].rpartition("/")[0]
-    kind = owner["kind"].lower() + (f".{group}" if group else "")
-    return [f"{kind}/{owner['name']}", obj["revision"]]
-
-
-CONTROLLER_REVISION = Printer(
-    (
-        NAME,
-        Column("Controller", "Whose revision it is."),
-        Column("Revision", "Its number.", type="integer"),
-        AGE,
-    ),
-    _named_and_aged(_controller_revision),
-)
-
 # --- admission and certificates --------------------------------------------------------------------------------------
 
 WEBHOOKS = Printer(

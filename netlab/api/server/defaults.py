@@ -168,6 +168,52 @@ def replica_set(obj: JSONObject) -> None:
     _template(obj)
 
 
+def replication_controller(obj: JSONObject) -> None:
+    """v1.ReplicationController."""
+    spec = obj.setdefault("spec", {})
+    _fill(spec, replicas=1)
+    if "template" not in spec:
+        return
+    labels = spec["template"].get("metadata", {}).get("labels", {})
+    if not spec.get("selector") and labels:
+        spec["selector"] = dict(labels)
+    if not obj["metadata"].get("labels") and labels:
+        obj["metadata"]["labels"] = dict(labels)
+    _template(obj)
+
+
+def daemon_set(obj: JSONObject) -> None:
+    """apps/v1.DaemonSet."""
+    spec = obj["spec"]
+    _fill(spec, revisionHistoryLimit=10)
+    _fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
+    if spec["updateStrategy"]["type"] == "RollingUpdate":
+        _fill(spec["updateStrategy"].setdefault("rollingUpdate", {}), maxUnavailable=1, maxSurge=0)
+    _template(obj)
+
+
+def daemon_set_status(obj: JSONObject) -> None:
+    """The fields that upstream's server always sends."""
+    fields = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+    obj["status"] = dict.fromkeys(fields, 0) | obj.get("status", {})
+
+
+def stateful_set(obj: JSONObject) -> None:
+    """apps/v1.StatefulSet."""
+    spec = obj["spec"]
+    _fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    _fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
+    if spec["updateStrategy"]["type"] == "RollingUpdate":
+        _fill(spec["updateStrategy"].setdefault("rollingUpdate", {}), partition=0)
+    _fill(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
+    _template(obj)
+
+
+def stateful_set_status(obj: JSONObject) -> None:
+    """The fields that upstream's server always sends."""
+    obj["status"] = {"replicas": 0, "availableReplicas": 0} | obj.get("status", {})
+
+
 def _template(obj: JSONObject) -> None:
     pod_spec(obj["spec"]["template"]["spec"])
 

@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from netlab.api.meta_types import Object
-from netlab.api.resources import DEPLOYMENTS, NODES, PODS, REPLICASETS, SERVICES, Resource
+from netlab.api.resources import (
+    DAEMONSETS,
+    DEPLOYMENTS,
+    NODES,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
 from netlab.api.server.schema import JSONObject
 
 
@@ -54,6 +64,9 @@ _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
     PODS.plural: ("spec", _POD),
     DEPLOYMENTS.plural: ("spec.template.spec", _POD),
     REPLICASETS.plural: ("spec.template.spec", _POD),
+    REPLICATIONCONTROLLERS.plural: ("spec.template.spec", _POD),
+    DAEMONSETS.plural: ("spec.template.spec", _POD),
+    STATEFULSETS.plural: ("spec.template.spec", _POD),
     NODES.plural: (
         "spec",
         (

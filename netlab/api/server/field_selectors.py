@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from netlab.api.resources import (
+    CONTROLLERREVISIONS,
+    DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
@@ -16,7 +18,9 @@ from netlab.api.resources import (
     NODES,
     PODS,
     REPLICASETS,
+    REPLICATIONCONTROLLERS,
     SERVICES,
+    STATEFULSETS,
     STORED,
 )
 from netlab.api.server import versions
@@ -54,6 +58,10 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     ),
     DEPLOYMENTS.plural: _COMMON,
     REPLICASETS.plural: _COMMON,
+    REPLICATIONCONTROLLERS.plural: (*_COMMON, "status.replicas"),
+    DAEMONSETS.plural: _COMMON,
+    STATEFULSETS.plural: _COMMON,
+    CONTROLLERREVISIONS.plural: _COMMON,
     ENDPOINTSLICES.plural: _COMMON,
     LEASES.plural: _COMMON,
     **{resource.plural: _COMMON for resource in STORED},

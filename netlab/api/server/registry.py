@@ -20,6 +20,8 @@ import msgspec
 from netlab.api import stored_kinds
 from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
 from netlab.api.resources import (
+    CONTROLLERREVISIONS,
+    DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
@@ -29,8 +31,10 @@ from netlab.api.resources import (
     NODES,
     PODS,
     REPLICASETS,
+    REPLICATIONCONTROLLERS,
     SERVICECIDRS,
     SERVICES,
+    STATEFULSETS,
     Resource,
 )
 from netlab.api.server import (
@@ -139,6 +143,26 @@ STRATEGIES: dict[str, Strategy] = {
         workloads.replica_set,
         workloads.workload_update,
         complete_status=defaults.replica_set_status,
+    ),
+    REPLICATIONCONTROLLERS.plural: Strategy(
+        defaults.replication_controller,
+        workloads.replication_controller,
+        complete_status=defaults.replica_set_status,
+    ),
+    DAEMONSETS.plural: Strategy(
+        defaults.daemon_set,
+        workloads.daemon_set,
+        workloads.workload_update,
+        complete_status=defaults.daemon_set_status,
+    ),
+    STATEFULSETS.plural: Strategy(
+        defaults.stateful_set,
+        workloads.stateful_set,
+        workloads.stateful_set_update,
+        complete_status=defaults.stateful_set_status,
+    ),
+    CONTROLLERREVISIONS.plural: Strategy(
+        defaults.nothing, workloads.controller_revision, workloads.controller_revision_update
     ),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),

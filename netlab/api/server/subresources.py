@@ -45,7 +45,7 @@ class _Eviction(Object):
 
 
 def scale_of(workload: JSONObject) -> JSONObject:
-    """How many pods a Deployment or ReplicaSet is to have, and has."""
+    """How many pods a workload is to have, and has."""
     spec, meta = workload["spec"], workload["metadata"]
     has = workload.get("status", {}).get("replicas", 0)
     return {
@@ -53,8 +53,14 @@ def scale_of(workload: JSONObject) -> JSONObject:
         "apiVersion": f"{SCALE.group}/{SCALE.version}",
         "metadata": {name: meta[name] for name in _METADATA_OF_SCALE if name in meta},
         "spec": {"replicas": spec.get("replicas", 0)},
-        "status": {"replicas": has, "selector": printers.selector(spec.get("selector"))},
+        "status": {"replicas": has, "selector": _selector(spec.get("selector"))},
     }
+
+
+def _selector(value: JSONObject | None) -> str:
+    # That of a ReplicationController is a map of labels.
+    is_map = value is not None and not value.keys() & {"matchLabels", "matchExpressions"}
+    return printers.labels(value) if is_map else printers.selector(value)
 
 
 def scaled(workload: JSONObject, sent: Any) -> JSONObject:

@@ -31,7 +31,12 @@ def same_template(one: PodTemplateSpec, other: PodTemplateSpec) -> bool:
 def template_hash(template: PodTemplateSpec, collisions: int) -> str:
     """The value of pod-template-hash: 32 bits of the template, varied by the number of collisions."""
     digest = hashlib.blake2b(_canonical(template) + str(collisions or "").encode(), digest_size=4).digest()
-    return "".join(_SAFE[ord(digit) % len(_SAFE)] for digit in str(int.from_bytes(digest, "big")))
+    return safe_digits(str(int.from_bytes(digest, "big")))
+
+
+def safe_digits(number: str) -> str:
+    """A number as a part of a name, in upstream's letters."""
+    return "".join(_SAFE[ord(digit) % len(_SAFE)] for digit in number)
 
 
 def _canonical(template: PodTemplateSpec) -> bytes:

@@ -72,7 +72,6 @@ CASES: list[Case] = [
     ),
     ("MutatingWebhookConfiguration", {"webhooks": [_WEBHOOK]}, {}, [1, "30s"]),
     ("ValidatingWebhookConfiguration", {}, {}, [0, "30s"]),
-    ("ControllerRevision", {"revision": 3, "data": {"a": 1}}, {}, ["<none>", 3, "30s"]),
     (
         "HorizontalPodAutoscaler",
         {

@@ -11,8 +11,9 @@ import pytest
 from netlab.api.apps_types import ReplicaSet
 from netlab.api.core_types import Pod
 from netlab.controlplane import expectations
+from netlab.controlplane.availability import next_available
 from netlab.controlplane.expectations import Expectations
-from netlab.controlplane.replicaset import deletion_order, new_status, next_available
+from netlab.controlplane.replicaset import deletion_order, new_status
 from netlab.errors import NetlabError
 from tests.unit.controlplane.build import pod
 
@@ -62,7 +63,7 @@ def test_status_counts_what_is_ready_and_for_long_enough() -> None:
     counts = (status.replicas, status.fullyLabeledReplicas, status.readyReplicas, status.availableReplicas)
     assert counts == (3, 2, 2, 1)
     assert status.observedGeneration == 3
-    assert next_available(rs, pods, NOW) == 30
+    assert next_available(pods, rs.spec.minReadySeconds, NOW) == 30
 
 
 def test_a_failure_is_a_condition_until_it_is_over() -> None:

@@ -1,11 +1,19 @@
-"""Deployments and ReplicaSets."""
+"""Workloads: Deployments, ReplicaSets, ReplicationControllers, DaemonSets and StatefulSets."""
 
 from __future__ import annotations
 
 import re
 
 from netlab.api import selectors
-from netlab.api.apps_types import Deployment, PodTemplateSpec, ReplicaSet
+from netlab.api.apps_types import (
+    ControllerRevision,
+    DaemonSet,
+    Deployment,
+    PodTemplateSpec,
+    ReplicaSet,
+    ReplicationController,
+    StatefulSet,
+)
 from netlab.api.meta_types import IntOrString, LabelSelector
 from netlab.api.server.problems import Problems
 from netlab.api.server.validation import pods, rules
@@ -61,6 +69,94 @@ def replica_set(new: ReplicaSet, problems: Problems) -> None:
     problems.not_negative("spec.minReadySeconds", new.spec.minReadySeconds)
 
 
-def workload_update(new: Deployment | ReplicaSet, old: Deployment | ReplicaSet, problems: Problems) -> None:
+def workload_update(
+    new: Deployment | ReplicaSet | DaemonSet, old: Deployment | ReplicaSet | DaemonSet, problems: Problems
+) -> None:
     """Which pods are its own never changes."""
     problems.unchanged("spec.selector", new.spec.selector, old.spec.selector)
+
+
+def replication_controller(new: ReplicationController, problems: Problems) -> None:
+    """v1.ReplicationController."""
+    spec = new.spec
+    problems.not_negative("spec.replicas", spec.replicas)
+    problems.not_negative("spec.minReadySeconds", spec.minReadySeconds)
+    rules.labels("spec.selector", spec.selector, problems)
+    if not spec.selector:
+        problems.required("spec.selector")
+    if spec.template is None:
+        problems.required("spec.template")
+        return
+    labels = spec.template.metadata.labels
+    rules.labels("spec.template.metadata.labels", labels, problems)
+    if not spec.selector.items() <= labels.items():
+        problems.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    pods.pod_spec(spec.template.spec, "spec.template.spec", problems, policies=("Always",))
+
+
+def daemon_set(new: DaemonSet, problems: Problems) -> None:
+    """apps/v1.DaemonSet."""
+    spec = new.spec
+    _workload(spec.selector, spec.template, None, problems)
+    problems.not_negative("spec.minReadySeconds", spec.minReadySeconds)
+    problems.not_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
+    strategy = spec.updateStrategy
+    problems.one_of("spec.updateStrategy.type", strategy.type, ("RollingUpdate", "OnDelete"))
+    if strategy.type != "RollingUpdate" or strategy.rollingUpdate is None:
+        return
+    path = "spec.updateStrategy.rollingUpdate"
+    unavailable, surge = strategy.rollingUpdate.maxUnavailable, strategy.rollingUpdate.maxSurge
+    _count_or_percent(f"{path}.maxUnavailable", unavailable, problems)
+    _count_or_percent(f"{path}.maxSurge", surge, problems)
+    if unavailable not in (None, 0, "0%") and surge not in (None, 0, "0%"):
+        problems.invalid(f"{path}.maxSurge", surge, "may not be set when maxUnavailable is non-zero")
+    if unavailable in (0, "0%") and surge in (None, 0, "0%"):
+        problems.required(f"{path}.maxUnavailable", "cannot be 0 when maxSurge is 0")
+
+
+_STATEFUL_SETS_OWN = ("replicas", "ordinals", "template", "updateStrategy", "minReadySeconds", "revisionHistoryLimit")
+_RETENTION = "persistentVolumeClaimRetentionPolicy"
+
+
+def stateful_set(new: StatefulSet, problems: Problems) -> None:
+    """apps/v1.StatefulSet."""
+    spec = new.spec
+    problems.one_of("spec.podManagementPolicy", spec.podManagementPolicy, ("OrderedReady", "Parallel"))
+    problems.one_of("spec.updateStrategy.type", spec.updateStrategy.type, ("RollingUpdate", "OnDelete"))
+    rolling = spec.updateStrategy.rollingUpdate
+    if rolling is not None and spec.updateStrategy.type == "OnDelete":
+        path = "spec.updateStrategy.rollingUpdate"
+        problems.invalid(path, rolling, "only allowed for updateStrategy 'RollingUpdate'")
+    elif rolling is not None:
+        path = "spec.updateStrategy.rollingUpdate"
+        problems.not_negative(f"{path}.partition", rolling.partition)
+        _count_or_percent(f"{path}.maxUnavailable", rolling.maxUnavailable, problems)
+        if rolling.maxUnavailable in (0, "0%"):
+            problems.invalid(f"{path}.maxUnavailable", rolling.maxUnavailable, "cannot be 0")
+    if spec.ordinals is not None:
+        problems.not_negative("spec.ordinals.start", spec.ordinals.start)
+    _workload(spec.selector, spec.template, spec.replicas, problems)
+    problems.not_negative("spec.minReadySeconds", spec.minReadySeconds)
+    problems.not_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
+
+
+def stateful_set_update(new: StatefulSet, old: StatefulSet, problems: Problems) -> None:
+    """Of a StatefulSet's spec little can change."""
+    changeable = (*_STATEFUL_SETS_OWN, _RETENTION)
+    fixed = [name for name in new.spec.__struct_fields__ if name not in changeable]
+    if any(getattr(new.spec, name) != getattr(old.spec, name) for name in fixed):
+        listed = ", ".join(f"'{name}'" for name in _STATEFUL_SETS_OWN)
+        detail = f"updates to statefulset spec for fields other than {listed} and '{_RETENTION}' are forbidden"
+        problems.forbidden("spec", detail)
+
+
+def controller_revision(new: ControllerRevision, problems: Problems) -> None:
+    """apps/v1.ControllerRevision."""
+    problems.not_negative("revision", new.revision)
+    if new.data is None:
+        problems.required("data", "data is mandatory")
+
+
+def controller_revision_update(new: ControllerRevision, old: ControllerRevision, problems: Problems) -> None:
+    """What a template was never changes."""
+    problems.unchanged("data", new.data, old.data)

@@ -1,0 +1,1 @@
+"""The daemon set controller: a pod on each node that is to have one."""
