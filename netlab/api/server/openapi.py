@@ -22,7 +22,7 @@ from starlette.routing import Route
 from netlab.api.kinds import openapi, openapi_wire
 from netlab.api.media_types import JSON
 from netlab.api.resources import ALL
-from netlab.api.server import discovery
+from netlab.api.server import discovery, refusals, responses
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _OLDER_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
@@ -65,7 +65,7 @@ async def _index(request: Request) -> Response:
 async def _version_3(request: Request) -> Response:
     path = request.path_params["path"]
     if path not in _versions():
-        return Response("there is no such group and version\n", 404, media_type="text/plain")
+        return responses.refusal(refusals.no_such_path(request.url.path))
     if _wanted(request, {JSON: JSON}) is None:
         return _not_acceptable({JSON: JSON})
     content = _of_version(path)
@@ -93,7 +93,7 @@ def _wanted(request: Request, offered: dict[str, str]) -> str | None:
 
 
 def _not_acceptable(offered: dict[str, str]) -> Response:
-    return Response(f"only the following are served: {', '.join(offered)}\n", 406, media_type="text/plain")
+    return responses.refusal(refusals.not_acceptable(tuple(offered)))
 
 
 def _answer(request: Request, content: Content) -> Response:
