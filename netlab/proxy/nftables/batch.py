@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -71,29 +72,24 @@ class Contents(NamedTuple):
 
 def messages(batch: Batch, layout: Layout) -> list[Message]:
     """The batch for the kernel: objects are made before their uses, and uses removed before the objects."""
-    ip = layout.ip
-    schemas = layout.schemas()
-    listed = [rules.client_set_addition(_set(ip, one.name), one.seconds, one.size) for one in batch.sets_come.values()]
-    listed += [rules.chain_addition(_chain(ip, name)) for name in batch.chains_come]
-    listed += [rules.rules_deletion(_chain(ip, name)) for name in batch.chains_mended]
+    set_of, chain_of = functools.partial(Set, layout.ip, TABLE), functools.partial(rules.Chain, layout.ip, TABLE)
+    ranges = {name for name, schema in layout.schemas().items() if schema.interval}
+    listed = [rules.client_set_addition(set_of(one.name), one.seconds, one.size) for one in batch.sets_come.values()]
+    listed += [rules.chain_addition(chain_of(name)) for name in batch.chains_come]
+    listed += [rules.rules_deletion(chain_of(name)) for name in batch.chains_mended]
     for name, chain in (batch.chains_come | batch.chains_mended).items():
-        listed += [rules.rule_addition(_chain(ip, name), rule) for rule in chain.expressions]
+        listed += [rules.rule_addition(chain_of(name), rule) for rule in chain.expressions]
     for name, gone in batch.gone.items():
-        if schemas[name].interval:
-            listed += deletion(_set(ip, name), _range_elements(gone))
-        else:
-            listed += bulk_deletion(_set(ip, name), gone)
-    for name, come in batch.come.items():
-        if schemas[name].interval:
-            listed += addition(_set(ip, name), _range_elements(come))
-        else:
-            listed += bulk_addition(_set(ip, name), _data(come))
-    listed += _lists_addition(batch.lists_come, ip)
+        listed += deletion(set_of(name), _ranges(gone)) if name in ranges else bulk_deletion(set_of(name), gone)
+    lists, elements = _by_set(batch.lists_come)
+    for name, come in (*batch.come.items(), *elements.items()):
+        listed += addition(set_of(name), _ranges(come)) if name in ranges else bulk_addition(set_of(name), _data(come))
+    listed += [message for name, found in lists.items() for message in numbered_addition(set_of(name), found)]
     # What leads to a chain goes before it: chains that choose an endpoint, those that recall clients, the endpoints'.
     last = sorted(batch.chains_gone, key=lambda name: name.startswith("recall-") + 2 * name.startswith("endpoint-"))
-    listed += [rules.rules_deletion(_chain(ip, name)) for name in last if batch.chains_gone[name] is None]
-    listed += [rules.chain_deletion(_chain(ip, name)) for name in last]
-    listed += [rules.set_deletion(_set(ip, name)) for name in batch.sets_gone]
+    listed += [rules.rules_deletion(chain_of(name)) for name in last if batch.chains_gone[name] is None]
+    listed += [rules.chain_deletion(chain_of(name)) for name in last]
+    listed += [rules.set_deletion(set_of(name)) for name in batch.sets_gone]
     return listed
 
 
@@ -127,26 +123,19 @@ def _data(elements: dict[bytes, Value]) -> dict[bytes, bytes | Verdict]:
     return result
 
 
-def _lists_addition(lists: Iterable[EndpointList], ip: str) -> list[Message]:
+def _by_set(
+    lists: Iterable[EndpointList],
+) -> tuple[dict[str, list[tuple[bytes, Sequence[bytes]]]], dict[str, dict[bytes, Value]]]:
+    """The lists of addresses, and those of verdicts as elements."""
     plain: dict[str, list[tuple[bytes, Sequence[bytes]]]] = {}
     verdicts: dict[str, dict[bytes, Value]] = {}
-    for name, key, values in lists:
-        if isinstance(values[0], bytes):
-            plain.setdefault(name, []).append((key, values))  # type: ignore[arg-type]  # all of a list's are alike
+    for one in lists:
+        if isinstance(one.values[0], bytes):
+            plain.setdefault(one.name, []).append((one.key, one.values))  # type: ignore[arg-type]  # all are alike
         else:
-            verdicts.setdefault(name, {}).update(EndpointList(name, key, values).items())
-    listed = [message for name, found in plain.items() for message in numbered_addition(_set(ip, name), found)]
-    listed += [message for name, come in verdicts.items() for message in bulk_addition(_set(ip, name), _data(come))]
-    return listed
+            verdicts.setdefault(one.name, {}).update(one.items())
+    return plain, verdicts
 
 
-def _range_elements(elements: dict[bytes, Value]) -> list[Element]:
+def _ranges(elements: dict[bytes, Value]) -> list[Element]:
     return [Element(key, key_end=last) for key, last in elements.items() if isinstance(last, bytes)]
-
-
-def _set(ip: str, name: str) -> Set:
-    return Set(ip, TABLE, name)
-
-
-def _chain(ip: str, name: str) -> rules.Chain:
-    return rules.Chain(ip, TABLE, name)
