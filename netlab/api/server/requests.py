@@ -80,7 +80,7 @@ class Call:
         """What is to be done about unknown fields, and about those that stand twice. Raises `ApiError` (422)."""
         asked = self.params.get("fieldValidation") or Mode.WARN
         problems = Problems()
-        problems.one_of("fieldValidation", asked, tuple(Mode))
+        problems.one_of("fieldValidation", asked, (Mode.IGNORE, Mode.WARN, Mode.STRICT))
         if problems:
             raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
         is_patch = self.content_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
