@@ -23,6 +23,7 @@ import pytest
 from netlab.cni.plugins import answer as answering
 from netlab.cni.plugins import nft
 from netlab.cni.plugins.main.commands import HANDLERS
+from netlab.net.netlink import Netlink
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.net.route.addresses import addresses_of
 from netlab.net.route.links import IFF_PROMISC, IFF_UP
@@ -37,12 +38,10 @@ MODES: dict[str, dict[str, Any]] = {
     "routed": {"mode": "routed", "ipMasq": True},
 }
 ASKED = [
-    (Rtnetlink, "send"),
-    (Rtnetlink, "link"),
-    (Rtnetlink, "addresses"),
+    (Netlink, "send"),
+    (Netlink, "ask"),
     (Nfnetlink, "commit"),
     (Nfnetlink, "elements"),
-    (Nfnetlink, "generation"),
     (nft, "nft"),
 ]
 """What is answered in a second step, so that it may be done and yet fail."""
@@ -182,7 +181,7 @@ def test_an_add_that_fails_at_any_step_leaves_nothing(tmp_path: Path, mode: str,
             assert state(tmp_path, one, two) == before, (number, name)
             assert answer("DEL", "two", two, given) == (0, None)
             assert state(tmp_path, one, two) == before, (number, name)
-        assert struck >= {"send", "commit", "symlink", "link", "flock", "open"}
+        assert struck >= {"send", "commit", "symlink", "ask", "flock", "open"}
         assert answer("DEL", "two", two, given) == (0, None)
         assert state(tmp_path, one, two) == before
 
