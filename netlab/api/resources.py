@@ -16,6 +16,7 @@ from netlab.api.apps_types import (
     ReplicationController,
     StatefulSet,
 )
+from netlab.api.batch_types import CronJob, Job
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
@@ -266,6 +267,27 @@ CONTROLLERREVISIONS = Resource(
     printer=workloads.CONTROLLER_REVISION,
     has_generation=False,
 )
+JOBS = Resource(
+    "batch",
+    "v1",
+    "Job",
+    "jobs",
+    Job,
+    categories=_EVERYTHING,
+    subresources=(_STATUS,),
+    printer=workloads.JOB,
+)
+CRONJOBS = Resource(
+    "batch",
+    "v1",
+    "CronJob",
+    "cronjobs",
+    CronJob,
+    short_names=("cj",),
+    categories=_EVERYTHING,
+    subresources=(_STATUS,),
+    printer=workloads.CRON_JOB,
+)
 _ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
     "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
 )
@@ -360,6 +382,8 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     REPLICASETS,
     STATEFULSETS,
     CONTROLLERREVISIONS,
+    CRONJOBS,
+    JOBS,
     ENDPOINTSLICES,
     LEASES,
     EVENTS_V1,

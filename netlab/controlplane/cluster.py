@@ -15,9 +15,11 @@ from netlab.api.meta_types import Condition, Object, OwnerReference
 from netlab.api.progress import Progress
 from netlab.api.resources import (
     CONTROLLERREVISIONS,
+    CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
+    JOBS,
     LEASES,
     NAMESPACES,
     NODE_LEASES,
@@ -76,6 +78,8 @@ class Cluster:
         self.replication_controllers = Informer(client, REPLICATIONCONTROLLERS)
         self.daemon_sets = Informer(client, DAEMONSETS)
         self.stateful_sets = Informer(client, STATEFULSETS)
+        self.jobs = Informer(client, JOBS)
+        self.cron_jobs = Informer(client, CRONJOBS)
         self.revisions = Informer(client, CONTROLLERREVISIONS)
         self.endpoint_slices = Informer(client, ENDPOINTSLICES)
         self.node_leases = Informer(client, LEASES, NODE_LEASES)
@@ -89,6 +93,8 @@ class Cluster:
             REPLICATIONCONTROLLERS: self.replication_controllers,
             DAEMONSETS: self.daemon_sets,
             STATEFULSETS: self.stateful_sets,
+            JOBS: self.jobs,
+            CRONJOBS: self.cron_jobs,
             CONTROLLERREVISIONS: self.revisions,
             ENDPOINTSLICES: self.endpoint_slices,
             LEASES: self.node_leases,

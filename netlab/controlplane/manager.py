@@ -13,11 +13,13 @@ from netlab.api.progress import Progress
 from netlab.backoff import Backoff
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
+from netlab.controlplane.cronjob.controller import CronJobController
 from netlab.controlplane.daemonset.controller import DaemonSetController
 from netlab.controlplane.deployment import DeploymentController
 from netlab.controlplane.endpointslice import EndpointSliceController
 from netlab.controlplane.garbage import GarbageCollector
 from netlab.controlplane.ipam import NodeIpam, SubnetPool
+from netlab.controlplane.job.controller import JobController
 from netlab.controlplane.namespace import NamespaceController
 from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
 from netlab.controlplane.replicaset import ReplicaSetController
@@ -65,6 +67,8 @@ async def run(
             ReplicationControllerController(cluster),
             DaemonSetController(cluster),
             StatefulSetController(cluster),
+            JobController(cluster),
+            CronJobController(cluster),
             EndpointSliceController(cluster),
             GarbageCollector(cluster),
             NamespaceController(cluster),

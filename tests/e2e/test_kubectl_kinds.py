@@ -149,3 +149,67 @@ def test_a_replication_controller_scales(kubectl: Kubectl) -> None:
     assert kubectl.json("get", "service", "rc")["spec"]["selector"] == {"app": "rc"}
     kubectl.ok("delete", "rc/rc", "service/rc")
     eventually(lambda: not _pods(kubectl, "rc"))
+
+
+_JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+  {more}
+  template:
+    spec:
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: c, image: busybox, command: [sh, -c, "{command}"]}}]
+"""
+
+
+def _job(kubectl: Kubectl, name: str, command: str, more: str = "completions: 1") -> None:
+    kubectl.ok("apply", "-f", "-", stdin=_JOB.format(name=name, command=command, more=more))
+
+
+def test_a_job_runs_to_its_end(kubectl: Kubectl) -> None:
+    _job(kubectl, "once", "exit 0", "completions: 3\n  parallelism: 2")
+    kubectl.ok("wait", "--for=condition=complete", "job/once", "--timeout=120s")
+    job = kubectl.json("get", "job", "once")
+    assert (job["status"]["succeeded"], job["status"].get("failed", 0)) == (3, 0)
+    assert kubectl.ok("get", "job", "once").splitlines()[1].split()[:3] == ["once", "Complete", "3/3"]
+    pods = kubectl.json("get", "pods", "-l", "job-name=once")["items"]
+    assert len(pods) == 3
+    assert not any(each["metadata"].get("finalizers") for each in pods)
+    kubectl.ok("delete", "job", "once")
+    eventually(lambda: not kubectl.json("get", "pods", "-l", "job-name=once")["items"])
+
+
+def test_an_indexed_job_gives_each_pod_its_index(kubectl: Kubectl) -> None:
+    more = "completions: 3\n  parallelism: 3\n  completionMode: Indexed\n  backoffLimitPerIndex: 0"
+    _job(kubectl, "indexed", "test $JOB_COMPLETION_INDEX != 1 && hostname | grep indexed-$JOB_COMPLETION_INDEX", more)
+    kubectl.ok("wait", "--for=condition=failed", "job/indexed", "--timeout=120s")
+    status = kubectl.json("get", "job", "indexed")["status"]
+    assert (status["completedIndexes"], status["failedIndexes"], status["failed"]) == ("0,2", "1", 1)
+    assert status["conditions"][-1]["reason"] == "FailedIndexes"
+    kubectl.ok("delete", "job", "indexed")
+
+
+def test_a_job_is_suspended_and_ended(kubectl: Kubectl) -> None:
+    _job(kubectl, "long", "sleep 1000", "suspend: true")
+    eventually(lambda: kubectl.ok("get", "job", "long").splitlines()[1].split()[1] == "Suspended")
+    assert not kubectl.json("get", "pods", "-l", "job-name=long")["items"]
+    kubectl.ok("patch", "job", "long", "-p", '{"spec":{"suspend":false}}')
+    eventually(lambda: kubectl.json("get", "job", "long")["status"].get("ready") == 1)
+    kubectl.ok("delete", "pod", "-l", "job-name=long", "--wait=false")
+    eventually(lambda: kubectl.json("get", "job", "long")["status"].get("failed") == 1)
+    kubectl.ok("delete", "job", "long", "--cascade=foreground")
+    eventually(lambda: not kubectl.json("get", "pods", "-l", "job-name=long")["items"])
+
+
+def test_a_cron_job_starts_jobs(kubectl: Kubectl) -> None:
+    kubectl.ok("create", "cronjob", "tick", "--image=busybox", "--schedule=@every 1s", "--", "true")
+    eventually(lambda: "lastSuccessfulTime" in kubectl.json("get", "cronjob", "tick").get("status", {}))
+    kubectl.ok("patch", "cronjob", "tick", "-p", '{"spec":{"suspend":true}}')
+    kubectl.ok("create", "job", "by-hand", "--from=cronjob/tick")
+    kubectl.ok("wait", "--for=condition=complete", "job/by-hand", "--timeout=120s")
+    assert kubectl.ok("get", "cronjob", "tick").splitlines()[1].split()[:3] == ["tick", "@every", "1s"]
+    kubectl.ok("delete", "cronjob", "tick")
+    eventually(lambda: not kubectl.json("get", "jobs")["items"])

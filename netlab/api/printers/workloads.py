@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from netlab.api.printers import AGE, NAME, NONE, Cell, Column, JSONObject, Printer, age, labels, name, selector
+from netlab.api.printers import (
+    AGE,
+    NAME,
+    NONE,
+    Cell,
+    Column,
+    JSONObject,
+    Printer,
+    age,
+    duration,
+    labels,
+    name,
+    seconds_of,
+    selector,
+    since,
+)
 
 _TEMPLATE = (
     Column("Containers", "The names of the template's containers.", 1),
@@ -146,4 +161,73 @@ CONTROLLER_REVISION = Printer(
         AGE,
     ),
     _controller_revision,
+)
+
+
+_INTERIM_STATES = ("Suspended", "FailureTarget", "SuccessCriteriaMet")
+
+
+def _job_state(obj: JSONObject) -> str:
+    holding = {each["type"] for each in obj.get("status", {}).get("conditions", ()) if each["status"] == "True"}
+    for kind in ("Complete", "Failed"):
+        if kind in holding:
+            return kind
+    if obj["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    return next((kind for kind in _INTERIM_STATES if kind in holding), "Running")
+
+
+def _job(obj: JSONObject, now: float) -> list[Cell]:
+    spec, status = obj["spec"], obj.get("status", {})
+    succeeded, parallelism = status.get("succeeded", 0), spec.get("parallelism", 0)
+    completions = f"{succeeded}/{spec.get('completions', 1)}"
+    if "completions" not in spec and parallelism > 1:
+        completions += f" of {parallelism}"
+    took = ""
+    if started := status.get("startTime"):
+        ended = status.get("completionTime")
+        took = duration((seconds_of(ended) if ended else now) - seconds_of(started))
+    return [name(obj), _job_state(obj), completions, took, age(obj, now), *_template(spec)]
+
+
+JOB = Printer(
+    (
+        NAME,
+        Column("Status", "Running, Complete, Failed, or why it does not run."),
+        Column("Completions", "How many pods have succeeded, of how many that are wanted."),
+        Column("Duration", "How long it has taken."),
+        AGE,
+        *_TEMPLATE,
+    ),
+    _job,
+)
+
+
+def _cron_job(obj: JSONObject, now: float) -> list[Cell]:
+    spec, status = obj["spec"], obj.get("status", {})
+    last = status.get("lastScheduleTime")
+    return [
+        name(obj),
+        spec["schedule"],
+        spec.get("timeZone", NONE),
+        "True" if spec.get("suspend") else "False",
+        len(status.get("active", ())),
+        since(last, now) if last else NONE,
+        age(obj, now),
+        *_template(spec["jobTemplate"]["spec"]),
+    ]
+
+
+CRON_JOB = Printer(
+    (
+        NAME,
+        Column("Schedule", "When its Jobs are due."),
+        Column("Timezone", "The time zone of the schedule."),
+        Column("Suspend", "Whether none is started.", type="boolean"),
+        Column("Active", "How many Jobs run.", type="integer"),
+        Column("Last Schedule", "When a Job was due last."),
+        AGE,
+        *_TEMPLATE,
+    ),
+    _cron_job,
 )

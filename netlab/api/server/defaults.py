@@ -214,6 +214,50 @@ def stateful_set_status(obj: JSONObject) -> None:
     obj["status"] = {"replicas": 0, "availableReplicas": 0} | obj.get("status", {})
 
 
+_NEVER = 2**31 - 1
+
+
+def job(obj: JSONObject) -> None:
+    """batch/v1.Job: its defaults, and the labels by which it knows its pods (job/strategy.go)."""
+    spec = obj["spec"]
+    job_spec(spec)
+    uid, name = obj["metadata"].get("uid"), obj["metadata"].get("name", "")
+    if spec.get("manualSelector") or "selector" in spec or not uid:
+        return
+    meta = spec["template"].setdefault("metadata", {})
+    for prefix in ("", "batch.kubernetes.io/"):
+        meta.setdefault("labels", {}).update({f"{prefix}controller-uid": uid, f"{prefix}job-name": name})
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+
+
+def job_spec(spec: JSONObject) -> None:
+    """batch/v1.JobSpec, of a Job or of a CronJob's template."""
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = 1
+    per_index = spec.get("backoffLimitPerIndex") is not None
+    policy = "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed"
+    _fill(
+        spec,
+        parallelism=1,
+        backoffLimit=_NEVER if per_index else 6,
+        completionMode="NonIndexed",
+        suspend=False,
+        podReplacementPolicy=policy,
+    )
+    for rule in spec.get("podFailurePolicy", {}).get("rules", ()):
+        for pattern in rule.get("onPodConditions", ()):
+            _fill(pattern, status="True")
+    if "spec" in spec.get("template", {}):
+        pod_spec(spec["template"]["spec"])
+
+
+def cron_job(obj: JSONObject) -> None:
+    """batch/v1.CronJob."""
+    spec = obj["spec"]
+    _fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+    job_spec(spec["jobTemplate"]["spec"])
+
+
 def _template(obj: JSONObject) -> None:
     pod_spec(obj["spec"]["template"]["spec"])
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from netlab.api.meta_types import Object
 from netlab.api.resources import (
+    CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
+    JOBS,
     NODES,
     PODS,
     REPLICASETS,
@@ -67,6 +69,8 @@ _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
     REPLICATIONCONTROLLERS.plural: ("spec.template.spec", _POD),
     DAEMONSETS.plural: ("spec.template.spec", _POD),
     STATEFULSETS.plural: ("spec.template.spec", _POD),
+    JOBS.plural: ("spec.template.spec", _POD),
+    CRONJOBS.plural: ("spec.jobTemplate.spec.template.spec", _POD),
     NODES.plural: (
         "spec",
         (

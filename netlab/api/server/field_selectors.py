@@ -9,10 +9,12 @@ from typing import Any
 
 from netlab.api.resources import (
     CONTROLLERREVISIONS,
+    CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    JOBS,
     LEASES,
     NAMESPACES,
     NODES,
@@ -62,6 +64,8 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     DAEMONSETS.plural: _COMMON,
     STATEFULSETS.plural: _COMMON,
     CONTROLLERREVISIONS.plural: _COMMON,
+    JOBS.plural: (*_COMMON, "status.successful"),
+    CRONJOBS.plural: _COMMON,
     ENDPOINTSLICES.plural: _COMMON,
     LEASES.plural: _COMMON,
     **{resource.plural: _COMMON for resource in STORED},

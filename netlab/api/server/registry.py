@@ -21,10 +21,12 @@ from netlab.api import stored_kinds
 from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
 from netlab.api.resources import (
     CONTROLLERREVISIONS,
+    CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    JOBS,
     LEASES,
     NAMESPACES,
     NODE_LEASES,
@@ -52,7 +54,7 @@ from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import FieldValidation, JSONObject
 from netlab.api.server.store import Store, check_size
-from netlab.api.server.validation import cluster, pods, rules, services, workloads
+from netlab.api.server.validation import cluster, jobs, pods, rules, services, workloads
 from netlab.api.server.watch import Selection, Stored
 from netlab.api.stored_kinds import APPROVAL, STATUS
 from netlab.errors import ExhaustedError
@@ -164,6 +166,8 @@ STRATEGIES: dict[str, Strategy] = {
     CONTROLLERREVISIONS.plural: Strategy(
         defaults.nothing, workloads.controller_revision, workloads.controller_revision_update
     ),
+    JOBS.plural: Strategy(defaults.job, jobs.job, jobs.job_update),
+    CRONJOBS.plural: Strategy(defaults.cron_job, jobs.cron_job),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
     SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),

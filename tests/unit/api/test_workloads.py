@@ -8,7 +8,9 @@ import pytest
 
 from netlab.api.resources import (
     CONTROLLERREVISIONS,
+    CRONJOBS,
     DAEMONSETS,
+    JOBS,
     REPLICATIONCONTROLLERS,
     STATEFULSETS,
     Resource,
@@ -29,6 +31,18 @@ def _daemons(**rolling: Any) -> dict[str, Any]:
     return _workload(updateStrategy={"type": "RollingUpdate", "rollingUpdate": rolling})
 
 
+def _job(restart: str = "Never", **spec: Any) -> dict[str, Any]:
+    manifest = _workload(**{"completions": 1, "parallelism": 1} | spec)
+    del manifest["spec"]["selector"]
+    manifest["spec"]["template"]["spec"]["restartPolicy"] = restart
+    return manifest
+
+
+def _cron_job(**spec: Any) -> dict[str, Any]:
+    template = {"spec": _job()["spec"]}
+    return {"metadata": {"name": "x"}, "spec": {"schedule": "* * * * *", "jobTemplate": template} | spec}
+
+
 REFUSED: list[tuple[Resource[Any], dict[str, Any], str]] = [
     (DAEMONSETS, _workload(selector={}), "empty selector is invalid"),
     (DAEMONSETS, _workload(selector={"matchLabels": {"app": "y"}}), "`selector` does not match template `labels`"),
@@ -47,6 +61,24 @@ REFUSED: list[tuple[Resource[Any], dict[str, Any], str]] = [
     ),
     (REPLICATIONCONTROLLERS, {"metadata": {"name": "x"}, "spec": {"selector": {"a": "b"}}}, "spec.template: Required"),
     (REPLICATIONCONTROLLERS, _workload(selector={"app": "y"}), "`selector` does not match template `labels`"),
+    (JOBS, _job(restart="Always"), "spec.template.spec.restartPolicy: Unsupported value"),
+    (JOBS, _job(completionMode="Indexed", completions=None, parallelism=1), "when completion mode is Indexed"),
+    (JOBS, _job(backoffLimitPerIndex=1), "requires indexed completion mode"),
+    (JOBS, _job(completionMode="Indexed", maxFailedIndexes=1), "when maxFailedIndexes is specified"),
+    (JOBS, _job(parallelism=-1), "spec.parallelism"),
+    (JOBS, _job(podReplacementPolicy="Some"), "spec.podReplacementPolicy: Unsupported value"),
+    (JOBS, _job(podFailurePolicy={"rules": [{"action": "Ignore"}]}), "one of OnExitCodes and OnPodConditions"),
+    (
+        JOBS,
+        _job(podFailurePolicy={"rules": [{"action": "Count", "onExitCodes": {"operator": "In", "values": [0]}}]}),
+        "must not be 0 for the In operator",
+    ),
+    (JOBS, _job(manualSelector=True), "spec.selector: Required value"),
+    (CRONJOBS, _cron_job(schedule="* * *"), "expected exactly 5 fields, found 3"),
+    (CRONJOBS, _cron_job(schedule="TZ=UTC * * * * *"), "use timeZone field instead"),
+    (CRONJOBS, _cron_job(timeZone="Nowhere"), "unknown time zone Nowhere"),
+    (CRONJOBS, _cron_job(concurrencyPolicy="Some"), "spec.concurrencyPolicy: Unsupported value"),
+    (CRONJOBS, _cron_job() | {"metadata": {"name": "x" * 53}}, "must be no more than 52 characters"),
     (CONTROLLERREVISIONS, {"metadata": {"name": "x"}, "revision": 1}, "data is mandatory"),
 ]
 
@@ -88,3 +120,23 @@ def test_what_never_changes(registry: Registry) -> None:
     assert revision["revision"] == 2
     with refused(422, "data", "field is immutable"):
         update(registry, CONTROLLERREVISIONS, revision | {"data": {"a": 2}})
+
+
+def test_a_job_knows_its_pods_by_its_uid(registry: Registry) -> None:
+    made = create(registry, JOBS, _job())
+    uid, labels = made["metadata"]["uid"], made["spec"]["template"]["metadata"]["labels"]
+    assert made["spec"]["selector"] == {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+    assert labels["batch.kubernetes.io/job-name"] == labels["job-name"] == "x"
+    assert labels["controller-uid"] == uid
+    assert (made["spec"]["backoffLimit"], made["spec"]["completionMode"]) == (6, "NonIndexed")
+    with refused(422, "spec.template", "field is immutable"):
+        changed = made["spec"]["template"] | {"metadata": {"labels": labels | {"more": "x"}}}
+        update(registry, JOBS, made | {"spec": made["spec"] | {"template": changed}})
+    assert update(registry, JOBS, made | {"spec": made["spec"] | {"parallelism": 3}})["metadata"]["generation"] == 2
+
+
+def test_a_cron_job_has_the_defaults_of_its_jobs(registry: Registry) -> None:
+    spec = create(registry, CRONJOBS, _cron_job())["spec"]
+    assert (spec["concurrencyPolicy"], spec["successfulJobsHistoryLimit"]) == ("Allow", 3)
+    assert spec["jobTemplate"]["spec"]["backoffLimit"] == 6
+    assert "selector" not in spec["jobTemplate"]["spec"]

@@ -1,0 +1,1 @@
+"""The cron job controller: a Job whenever the schedule says so."""

@@ -1,0 +1,1 @@
+"""The job controller: pods that run to their end, as many as it takes."""
