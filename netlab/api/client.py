@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -28,7 +28,8 @@ from netlab.api.endpoint import Endpoint
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.media_types import MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import EVENTS, PODS, Resource
+from netlab.api.resources import EVENTS, PODS, SERVICEACCOUNTS, Resource
+from netlab.api.review_types import TokenRequest, TokenRequestStatus
 
 T = TypeVar("T", bound=Object)
 
@@ -219,6 +220,23 @@ class Client:
         }
         path = PODS.object_path(namespace, name, "binding")
         await self._write(PODS, "POST", path, msgspec.json.encode(binding))
+
+    async def request_token(
+        self,
+        account: str,
+        namespace: str,
+        *,
+        audiences: Sequence[str],
+        seconds: int | None,
+        pod: tuple[str, str],
+    ) -> TokenRequestStatus:
+        """A token of a service account for a pod (its name and uid): it is good while the pod is there."""
+        bound = {"apiVersion": "v1", "kind": "Pod", "name": pod[0], "uid": pod[1]}
+        spec = {"audiences": list(audiences), "expirationSeconds": seconds, "boundObjectRef": bound}
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = SERVICEACCOUNTS.object_path(namespace, account, "token")
+        answer = await self._request("POST", path, body=msgspec.json.encode(request))
+        return msgspec.json.decode(answer, type=TokenRequest).status
 
     async def watch(
         self,

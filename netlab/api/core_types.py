@@ -148,6 +148,111 @@ class EnvVar(Struct):
     valueFrom: EnvVarSource | None = None
 
 
+class VolumeMount(Struct):
+    """v1.VolumeMount."""
+
+    name: str
+    mountPath: str
+    readOnly: bool = False
+    mountPropagation: Ignored = None
+    recursiveReadOnly: Ignored = None
+    subPath: Ignored = None
+    subPathExpr: Ignored = None
+
+
+class ServiceAccountTokenProjection(Struct):
+    """v1.ServiceAccountTokenProjection: a token of the pod's service account, renewed before it expires."""
+
+    path: str
+    audience: str = ""
+    expirationSeconds: Int64 | None = None
+
+
+class KeyToPath(Struct):
+    """v1.KeyToPath."""
+
+    key: str
+    path: str
+    mode: int | None = None
+
+
+class ConfigMapProjection(Struct):
+    """v1.ConfigMapProjection; without items, all keys."""
+
+    name: str = ""
+    items: list[KeyToPath] = []
+    optional: bool | None = None
+
+
+class DownwardAPIVolumeFile(Struct):
+    """v1.DownwardAPIVolumeFile."""
+
+    path: str
+    fieldRef: ObjectFieldSelector | None = None
+    resourceFieldRef: Ignored = None
+    mode: int | None = None
+
+
+class DownwardAPIProjection(Struct):
+    """v1.DownwardAPIProjection."""
+
+    items: list[DownwardAPIVolumeFile] = []
+
+
+class VolumeProjection(Struct):
+    """v1.VolumeProjection: exactly one of its fields is set."""
+
+    serviceAccountToken: ServiceAccountTokenProjection | None = None
+    configMap: ConfigMapProjection | None = None
+    downwardAPI: DownwardAPIProjection | None = None
+    clusterTrustBundle: Ignored = None
+    podCertificate: Ignored = None
+    secret: Ignored = None
+
+
+class ProjectedVolumeSource(Struct):
+    """v1.ProjectedVolumeSource: files of several sources in one directory."""
+
+    sources: list[VolumeProjection] = []
+    defaultMode: int | None = None
+
+
+class Volume(Struct):
+    """v1.Volume: of its sources only `projected` is made."""
+
+    name: str
+    projected: ProjectedVolumeSource | None = None
+    awsElasticBlockStore: Ignored = None
+    azureDisk: Ignored = None
+    azureFile: Ignored = None
+    cephfs: Ignored = None
+    cinder: Ignored = None
+    configMap: Ignored = None
+    csi: Ignored = None
+    downwardAPI: Ignored = None
+    emptyDir: Ignored = None
+    ephemeral: Ignored = None
+    fc: Ignored = None
+    flexVolume: Ignored = None
+    flocker: Ignored = None
+    gcePersistentDisk: Ignored = None
+    gitRepo: Ignored = None
+    glusterfs: Ignored = None
+    hostPath: Ignored = None
+    image: Ignored = None
+    iscsi: Ignored = None
+    nfs: Ignored = None
+    persistentVolumeClaim: Ignored = None
+    photonPersistentDisk: Ignored = None
+    portworxVolume: Ignored = None
+    quobyte: Ignored = None
+    rbd: Ignored = None
+    scaleIO: Ignored = None
+    secret: Ignored = None
+    storageos: Ignored = None
+    vsphereVolume: Ignored = None
+
+
 class ContainerPort(Struct):
     """v1.ContainerPort."""
 
@@ -234,6 +339,7 @@ class Container(Struct):
     readinessProbe: Probe | None = None
     startupProbe: Probe | None = None
     lifecycle: Lifecycle | None = None
+    volumeMounts: list[VolumeMount] = []
     imagePullPolicy: str = ""
     terminationMessagePath: str = ""
     terminationMessagePolicy: str = ""
@@ -243,7 +349,6 @@ class Container(Struct):
     resources: Ignored = None
     resizePolicy: Ignored = None
     securityContext: Ignored = None
-    volumeMounts: Ignored = None
     volumeDevices: Ignored = None
     stdin: Ignored = None
     stdinOnce: Ignored = None
@@ -346,7 +451,10 @@ class PodSpec(Struct):
     schedulerName: str = ""
     activeDeadlineSeconds: Int64 | None = None
     affinity: Affinity | None = None
-    automountServiceAccountToken: Ignored = None
+    serviceAccountName: str = ""
+    serviceAccount: str = ""
+    automountServiceAccountToken: bool | None = None
+    volumes: list[Volume] = []
     ephemeralContainers: Ignored = None
     hostIPC: Ignored = None
     hostPID: Ignored = None
@@ -363,11 +471,8 @@ class PodSpec(Struct):
     runtimeClassName: Ignored = None
     schedulingGates: Ignored = None
     securityContext: Ignored = None
-    serviceAccount: Ignored = None
-    serviceAccountName: Ignored = None
     shareProcessNamespace: Ignored = None
     topologySpreadConstraints: Ignored = None
-    volumes: Ignored = None
 
 
 class PodIP(Struct):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from netlab.api import review_types as reviews
 from netlab.api import stored_kinds
 from netlab.api.apps_types import (
     ControllerRevision,
@@ -17,12 +18,14 @@ from netlab.api.apps_types import (
     StatefulSet,
 )
 from netlab.api.batch_types import CronJob, Job
+from netlab.api.config_types import ConfigMap, Endpoints, ServiceAccount
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
-from netlab.api.printers import PLAIN, Printer, kinds, pods, stored, workloads
+from netlab.api.printers import PLAIN, Printer, access, kinds, pods, stored, workloads
+from netlab.api.rbac_types import RBAC, ClusterRole, ClusterRoleBinding, Role, RoleBinding
 from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
@@ -303,6 +306,91 @@ ENDPOINTSLICES = Resource(
     older=_ENDPOINTSLICES_V1BETA1,
 )
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, printer=kinds.LEASE)
+_AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
+
+CONFIGMAPS = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap, short_names=("cm",), printer=access.CONFIG_MAP)
+SERVICEACCOUNTS = Resource(
+    "",
+    "v1",
+    "ServiceAccount",
+    "serviceaccounts",
+    ServiceAccount,
+    short_names=("sa",),
+    subresources=(Subresource("token", ("create",), Kind(_AUTHENTICATION, "v1", "TokenRequest")),),
+    printer=access.SERVICE_ACCOUNT,
+)
+ENDPOINTS = Resource(
+    "",
+    "v1",
+    "Endpoints",
+    "endpoints",
+    Endpoints,
+    short_names=("ep",),
+    printer=access.ENDPOINTS,
+    is_stored_only=True,
+)
+CLUSTERROLES = Resource(RBAC, "v1", "ClusterRole", "clusterroles", ClusterRole, namespaced=False, printer=access.ROLE)
+CLUSTERROLEBINDINGS = Resource(
+    RBAC,
+    "v1",
+    "ClusterRoleBinding",
+    "clusterrolebindings",
+    ClusterRoleBinding,
+    namespaced=False,
+    printer=access.BINDING,
+)
+ROLES = Resource(RBAC, "v1", "Role", "roles", Role, printer=access.ROLE)
+ROLEBINDINGS = Resource(RBAC, "v1", "RoleBinding", "rolebindings", RoleBinding, printer=access.BINDING)
+
+_ASKED = ("create",)
+TOKENREVIEWS = Resource(
+    _AUTHENTICATION, "v1", "TokenReview", "tokenreviews", reviews.TokenReview, namespaced=False, verbs=_ASKED
+)
+SELFSUBJECTREVIEWS = Resource(
+    _AUTHENTICATION,
+    "v1",
+    "SelfSubjectReview",
+    "selfsubjectreviews",
+    reviews.SelfSubjectReview,
+    namespaced=False,
+    verbs=_ASKED,
+)
+SUBJECTACCESSREVIEWS = Resource(
+    _AUTHORIZATION,
+    "v1",
+    "SubjectAccessReview",
+    "subjectaccessreviews",
+    reviews.SubjectAccessReview,
+    namespaced=False,
+    verbs=_ASKED,
+)
+LOCALSUBJECTACCESSREVIEWS = Resource(
+    _AUTHORIZATION,
+    "v1",
+    "LocalSubjectAccessReview",
+    "localsubjectaccessreviews",
+    reviews.SubjectAccessReview,
+    verbs=_ASKED,
+)
+SELFSUBJECTACCESSREVIEWS = Resource(
+    _AUTHORIZATION,
+    "v1",
+    "SelfSubjectAccessReview",
+    "selfsubjectaccessreviews",
+    reviews.SelfSubjectAccessReview,
+    namespaced=False,
+    verbs=_ASKED,
+)
+SELFSUBJECTRULESREVIEWS = Resource(
+    _AUTHORIZATION,
+    "v1",
+    "SelfSubjectRulesReview",
+    "selfsubjectrulesreviews",
+    reviews.SelfSubjectRulesReview,
+    namespaced=False,
+    verbs=_ASKED,
+)
+
 NODE_LEASES = "kube-node-lease"
 """The namespace of the nodes' leases, each with the name of its node: a kubelet's heartbeat (KEP-589)."""
 
@@ -347,6 +435,7 @@ EVENTS_V1 = Resource(
 
 
 _SERVICECIDRS_AS_STORED: Resource[Any] = SERVICECIDRS
+_ENDPOINTS_AS_STORED: Resource[Any] = ENDPOINTS
 
 STORED: tuple[Resource[Object], ...] = (
     *(
@@ -367,12 +456,19 @@ STORED: tuple[Resource[Object], ...] = (
         for row in stored_kinds.ROWS
     ),
     _SERVICECIDRS_AS_STORED,
+    _ENDPOINTS_AS_STORED,
 )
 """What is stored and returned, and nothing in netlab acts upon."""
 
 _ACTED_UPON: tuple[Resource[Any], ...] = (
     NAMESPACES,
     NODES,
+    SERVICEACCOUNTS,
+    CONFIGMAPS,
+    CLUSTERROLES,
+    CLUSTERROLEBINDINGS,
+    ROLES,
+    ROLEBINDINGS,
     PODS,
     SERVICES,
     EVENTS,
@@ -390,7 +486,21 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
 )
 
 ALL: tuple[Resource[Object], ...] = (*_ACTED_UPON, *STORED)
-"""Every resource."""
+"""Every resource whose objects are stored, in the order in which a file's objects are applied: containers of others
+come first."""
+
+REVIEWS: tuple[Resource[Object], ...] = (
+    TOKENREVIEWS,
+    SELFSUBJECTREVIEWS,
+    SUBJECTACCESSREVIEWS,
+    LOCALSUBJECTACCESSREVIEWS,
+    SELFSUBJECTACCESSREVIEWS,
+    SELFSUBJECTRULESREVIEWS,
+)  # type: ignore[assignment]
+"""Questions: what is created is answered, and not stored."""
+
+SERVED = (*ALL, *REVIEWS)
+"""Every resource that the lab's API server has."""
 
 SNAPSHOT = "/netlab/snapshot"
 """Not a resource: a GET there gives all objects as of one moment (netlab.api.server.snapshots)."""

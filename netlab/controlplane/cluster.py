@@ -14,6 +14,8 @@ from netlab.api.informer import Informer
 from netlab.api.meta_types import Condition, Object, OwnerReference
 from netlab.api.progress import Progress
 from netlab.api.resources import (
+    CLUSTERROLES,
+    CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRONJOBS,
     DAEMONSETS,
@@ -27,6 +29,7 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
+    SERVICEACCOUNTS,
     SERVICES,
     STATEFULSETS,
     STORED,
@@ -83,6 +86,9 @@ class Cluster:
         self.revisions = Informer(client, CONTROLLERREVISIONS)
         self.endpoint_slices = Informer(client, ENDPOINTSLICES)
         self.node_leases = Informer(client, LEASES, NODE_LEASES)
+        self.service_accounts = Informer(client, SERVICEACCOUNTS)
+        self.config_maps = Informer(client, CONFIGMAPS)
+        self.cluster_roles = Informer(client, CLUSTERROLES)
         self.informers: dict[Resource[Any], Informer[Any]] = {
             NAMESPACES: self.namespaces,
             NODES: self.nodes,
@@ -98,6 +104,9 @@ class Cluster:
             CONTROLLERREVISIONS: self.revisions,
             ENDPOINTSLICES: self.endpoint_slices,
             LEASES: self.node_leases,
+            SERVICEACCOUNTS: self.service_accounts,
+            CONFIGMAPS: self.config_maps,
+            CLUSTERROLES: self.cluster_roles,
         }
         self.stored: dict[Resource[Any], Informer[Any]] = {resource: Informer(client, resource) for resource in STORED}
         """Of the kinds that no controller acts upon: for the garbage collector, and not in the way of a lab's start."""

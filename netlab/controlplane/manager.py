@@ -11,6 +11,8 @@ from pathlib import Path
 from netlab.api.client import Client
 from netlab.api.progress import Progress
 from netlab.backoff import Backoff
+from netlab.controlplane.accounts import RootCAPublisher, ServiceAccountController
+from netlab.controlplane.aggregation import ClusterRoleAggregator
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.cronjob.controller import CronJobController
@@ -44,6 +46,8 @@ class ControlPlaneConfig:
     """One for each IP family, the primary first."""
     node_cidr_mask_sizes: Mapping[int, int] = dataclasses.field(default_factory=lambda: {4: 24, 6: 64})
     """The prefix length of a node's pod subnet, by IP version."""
+    root_ca: Path | None = None
+    """The file of the certificate by which pods trust the API server; None: it has none."""
 
 
 async def run(
@@ -74,7 +78,11 @@ async def run(
             NamespaceController(cluster),
             NodeLifecycle(cluster),
             PodGarbageCollector(cluster),
+            ServiceAccountController(cluster),
+            ClusterRoleAggregator(cluster),
         ]
+        if config.root_ca is not None:
+            parts.append(RootCAPublisher(cluster, config.root_ca))
         async with asyncio.TaskGroup() as group:
             for resource, informer in cluster.informers.items():
                 group.create_task(supervise(f"informer of {resource.plural}", informer.run))

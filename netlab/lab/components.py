@@ -70,7 +70,9 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
             4 if family == "IPv4" else 6: mask
             for family, mask in zip(spec.families, spec.nodeCIDRMaskSizes, strict=True)
         }
-        config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks)
+        config = ControlPlaneConfig(
+            cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks, root_ca=paths.pki / "ca.crt"
+        )
         acted = Publisher(paths.revision(CONTROLLER_MANAGER))
         uvloop.run(run(paths.api_socket, config, acted.publish))
 

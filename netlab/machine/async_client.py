@@ -54,7 +54,7 @@ class AsyncMachine:
         MachineError's errno: ENOENT there is no such command, ESRCH there is no such sandbox, EACCES the command
         cannot be executed, EEXIST the id is taken, ENOPKG no such image and no command, ENOSPC a full disk.
         """
-        return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, protocol.shallow(spec))))
+        return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, spec.as_request())))
 
     async def kill(self, container_id: str, signal: int) -> None:
         """Send a signal to a container's pid 1, unless the container has already exited."""

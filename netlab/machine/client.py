@@ -89,7 +89,7 @@ class Machine:
 
     def run_container(self, spec: ContainerSpec) -> RunningContainer:
         """Start a container; its command runs when this returns."""
-        return RunningContainer(**self._call(protocol.CONTAINER_RUN, protocol.shallow(spec)))
+        return RunningContainer(**self._call(protocol.CONTAINER_RUN, spec.as_request()))
 
     def kill(self, container_id: str, signal: int) -> None:
         """Send a signal to a container's pid 1, unless the container has already exited."""

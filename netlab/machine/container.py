@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from netlab.machine import host, images, rootfs, seccomp, signals
 from netlab.machine.capabilities import drop_capabilities
-from netlab.machine.protocol import ContainerSpec
+from netlab.machine.protocol import ContainerSpec, Mount
 from netlab.net import syscalls
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -84,16 +84,21 @@ def run_container(
     def prepare() -> None:
         close_all_but(report, namespaces.mount_template, *(() if namespaces.ipc is None else (namespaces.ipc,)))
         host.open_log(spec.log)
+        # Before the machine's files go out of sight.
+        mounts = [syscalls.clone_mount(each.source) for each in spec.mounts]
         if namespaces.network is not None:
             _join_network(namespaces.network)
         if namespaces.ipc is not None:
             syscalls.setns(namespaces.ipc, syscalls.CLONE_NEWIPC)
         syscalls.setns(namespaces.mount_template, syscalls.CLONE_NEWNS)
-        close_all_but(report)
+        close_all_but(report, *mounts)
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
         _make_file_tree(spec)
+        for descriptor, mount in zip(mounts, spec.mounts, strict=True):
+            _mount(descriptor, mount)
+        close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
         confine()
         os.umask(0o022)
@@ -221,6 +226,14 @@ def _make_file_tree(spec: ContainerSpec) -> None:
         if text is not None:
             _bind_file(name, text)
     _bind("tmp", "/tmp")  # noqa: S108
+
+
+def _mount(descriptor: int, mount: Mount) -> None:
+    """Put a directory of the machine in its place, which is made if the container can have it."""
+    os.makedirs(mount.target, exist_ok=True)  # noqa: PTH103 - pid 1 stays small
+    syscalls.move_mount(descriptor, mount.target)
+    if mount.read_only:
+        syscalls.set_read_only(mount.target)
 
 
 def _write(path: str, text: str) -> None:

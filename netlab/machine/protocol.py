@@ -45,6 +45,15 @@ class InvalidRequestError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A directory of the machine that a container has, at a path of its own. Both paths are absolute."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """A container to run.
 
@@ -65,7 +74,12 @@ class ContainerSpec:
     hostname: str | None = None
     hosts: str | None = None
     resolv_conf: str | None = None
+    mounts: list[Mount] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+
+    def as_request(self) -> dict[str, Any]:
+        """The fields of `container.run`."""
+        return shallow(self) | {"mounts": [shallow(each) for each in self.mounts]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +238,20 @@ class Request:
                 raise InvalidRequestError(f"{key}: {shown(name)} is not a valid variable name")
         return mapping
 
+    def mounts(self, key: str) -> list[Mount]:
+        """A list of mounts, empty when absent."""
+        value = self._value.get(key, [])
+        if not isinstance(value, list):
+            raise InvalidRequestError(f"{key}: expected a list of mounts, not {shown(value)}")
+        read = []
+        for index, item in enumerate(value):
+            each = Request(item)
+            read_only = each._value.get("read_only", False)
+            if not isinstance(read_only, bool):
+                raise InvalidRequestError(f"{key}[{index}].read_only: expected true or false, not {shown(read_only)}")
+            read.append(Mount(source=each.path("source"), target=each.path("target"), read_only=read_only))
+        return read
+
     def container_spec(self) -> ContainerSpec:
         """The request of `container.run`: the fields of a ContainerSpec."""
         unknown = set(self._value) - {"op"} - {each.name for each in fields(ContainerSpec)}
@@ -241,6 +269,7 @@ class Request:
             hostname=self.optional_text("hostname"),
             hosts=self.optional_text("hosts"),
             resolv_conf=self.optional_text("resolv_conf"),
+            mounts=self.mounts("mounts"),
             labels=self.mapping("labels"),
         )
 

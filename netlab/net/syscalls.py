@@ -37,9 +37,13 @@ PR_SET_NAME = 15
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x01, 0x02
 
+_OPEN_TREE_CLONE = 0x1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+
 _MOUNT_ATTR_RDONLY = 0x1
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same on every architecture since Linux 5.2
 _SYS_MOUNT_SETATTR = 442  # the same on every architecture since Linux 5.12
 _SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # asm-generic/unistd.h; the C library has no function
 _SYS_KEYCTL = {"x86_64": 250}.get(os.uname().machine, 219)
@@ -122,6 +126,27 @@ def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, rec
         ctypes.c_size_t(ctypes.sizeof(change)),
     )
     _check(result, str(target))
+
+
+def clone_mount(source: str) -> int:
+    """A descriptor of a copy of what is mounted at a path, which no namespace has yet (open_tree(2))."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    fd: int = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(_AT_FDCWD), _path(source), ctypes.c_uint(flags))
+    _check(fd, source)
+    return fd
+
+
+def move_mount(fd: int, target: str) -> None:
+    """Mount what `clone_mount` gave at a path of this mount namespace (move_mount(2))."""
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOVE_MOUNT),
+        ctypes.c_int(fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_int(_AT_FDCWD),
+        _path(target),
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    _check(result, target)
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:

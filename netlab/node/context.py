@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ import aiohttp
 from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Container, Pod
+from netlab.api.errors import ApiError
+from netlab.api.resources import SERVICES
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.node import probes
+from netlab.node.environment import of_api_service
 from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
@@ -56,6 +60,14 @@ class NodeContext:
     http: aiohttp.ClientSession
     sandboxes: Sandboxes
     network_ready: asyncio.Event
+    api_variables: dict[str, str] = field(default_factory=dict)
+    """What tells containers where the API is; empty until it is known."""
+
+    async def learn_api(self) -> None:
+        """Find out where the API is, if the cluster has a Service for it. Raises `ApiUnavailableError`."""
+        if not self.api_variables:
+            with contextlib.suppress(ApiError):
+                self.api_variables.update(of_api_service(await self.client.get(SERVICES, "kubernetes", "default")))
 
 
 class PodContext:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from netlab.api.core_types import Container, EnvVar, Pod
+from netlab.api.core_types import Container, EnvVar, Pod, Service
 from netlab.errors import UsageError
+from netlab.net.addresses import host_port
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
@@ -26,12 +27,31 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def environment(pod: Pod, container: Container, pod_ips: list[str], host_ips: list[str]) -> dict[str, str]:
-    """The container's variables, in order: each may refer to those before it.
+def of_api_service(service: Service) -> dict[str, str]:
+    """The variables by which a client finds the Service `kubernetes`, in every container (pkg/kubelet/envvars)."""
+    host, port = service.spec.clusterIP, str(service.spec.ports[0].port)
+    address = f"tcp://{host_port(host, int(port))}"
+    prefix = f"KUBERNETES_PORT_{port}_TCP"
+    return {
+        "KUBERNETES_SERVICE_HOST": host,
+        "KUBERNETES_SERVICE_PORT": port,
+        "KUBERNETES_SERVICE_PORT_HTTPS": port,
+        "KUBERNETES_PORT": address,
+        prefix: address,
+        f"{prefix}_PROTO": "tcp",
+        f"{prefix}_PORT": port,
+        f"{prefix}_ADDR": host,
+    }
+
+
+def environment(
+    pod: Pod, container: Container, pod_ips: list[str], host_ips: list[str], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The container's variables, in order: each may refer to those before it, first of them those that are `given`.
 
     Raises `UsageError` naming a variable whose value cannot be determined.
     """
-    env: dict[str, str] = {}
+    env: dict[str, str] = dict(given or {})
     for index, variable in enumerate(container.env):
         if variable.valueFrom is None:
             env[variable.name] = expand(variable.value, env)

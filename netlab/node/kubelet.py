@@ -17,7 +17,7 @@ from netlab.api.resources import PODS
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, MachineState
-from netlab.node import recovery
+from netlab.node import recovery, volumes
 from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.podstate import PodState
 from netlab.node.registration import Registration
@@ -99,6 +99,7 @@ class _Kubelet:
         containers = [each for each in found.containers if recovery.UID_LABEL in each.labels]
         pods = {pod.metadata.uid: pod for pod in self._pods.items.values()}
         bound = frozenset(pods)
+        volumes.remove_others(bound)
         for orphan in recovery.orphans(bound, {**dict.fromkeys(found.sandboxes), **noted}, containers):
             pods[orphan.metadata.uid] = orphan
         for uid, pod in pods.items():

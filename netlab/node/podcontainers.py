@@ -11,13 +11,14 @@ from pathlib import Path
 from netlab.api import events
 from netlab.api.core_types import Container
 from netlab.errors import NetlabError, UsageError
-from netlab.machine.protocol import ContainerExit, ContainerSpec
+from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
 from netlab.machine.replies import MachineError
 from netlab.node import environment, logs, podfiles, podstate, recovery
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
 from netlab.node.probing import Probing
+from netlab.node.volumes import Volumes
 
 _KEPT_LOGS = 2
 """Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
@@ -34,6 +35,9 @@ class PodContainers:
         self._context = context
         self._probing = Probing(context)
         pod = context.pod
+        self._volumes = Volumes(context.node.client, pod, context.node.config.node_ips)
+        if any(volume.projected is not None for volume in pod.spec.volumes):
+            context.spawn(self._volumes.keep())
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:
             if context.state.run(spec.name).running:
                 self._probing.start(spec)
@@ -48,7 +52,10 @@ class PodContainers:
             await machine.remove(done)
         run.waiting = None
         try:
-            running = await machine.run_container(self._container(spec, run))
+            assert context.state.sandbox is not None
+            await context.node.learn_api()
+            mounts = await self._volumes.mounts(spec, context.state.sandbox.ips)
+            running = await machine.run_container(self._container(spec, run, mounts))
         except UsageError as error:
             self._cannot_start(run, "CreateContainerConfigError", str(error))
         except (MachineError, OSError) as error:
@@ -82,6 +89,7 @@ class PodContainers:
         """Remove what is left of the containers, all of which have ended."""
         for name in self._context.state.runs:
             await self._context.node.machine.remove(self._context.container_id(name))
+        self._volumes.remove()
 
     def exited(self, event: ContainerExit) -> None:
         """A container of this pod has ended."""
@@ -98,11 +106,11 @@ class PodContainers:
         run.retry_at = time.time() + run.backoff.delay
         self._context.event("Failed", f"Error: {reason}: {message}")
 
-    def _container(self, spec: Container, run: Run) -> ContainerSpec:
+    def _container(self, spec: Container, run: Run, mounts: list[Mount]) -> ContainerSpec:
         context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
         node = context.node.config
         assert sandbox is not None
-        env = environment.environment(pod, spec, sandbox.ips, node.node_ips)
+        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, context.node.api_variables)
         return ContainerSpec(
             id=context.container_id(spec.name),
             image=spec.image,
@@ -115,6 +123,7 @@ class PodContainers:
             hostname=podfiles.hostname(pod, node.dns.domain, node.node_name)[0],
             hosts=podfiles.hosts(pod, sandbox.ips, node.dns.domain, node.node_name),
             resolv_conf=podfiles.resolv_conf(pod, node.dns),
+            mounts=mounts,
             labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
         )
 

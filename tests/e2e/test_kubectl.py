@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -103,3 +104,108 @@ def test_an_address_that_is_not_this_hosts_is_refused(netlab: Netlab) -> None:
     said = netlab.fails(2, "up", "--name", "elsewhere", "--nodes", "1", "--api-address", "nowhere")
     assert "apiAddress" in said
     assert netlab.run("status", "--name", "elsewhere").returncode == 3
+
+
+# --- service accounts and roles --------------------------------------------------------------------------------------
+
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: asking}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: agnhost
+    command: [sleep, "100000"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: tokenless}
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  containers:
+  - name: c
+    image: agnhost
+    command: [sleep, "100000"]
+"""
+
+
+@pytest.fixture(scope="module")
+def pods(lab: Netlab) -> Netlab:
+    lab.ok("apply", "-f", "-", stdin=_POD)
+    lab.ok("wait", "--for=condition=Ready", "pod/asking", "pod/tokenless", "--timeout", "60s")
+    return lab
+
+
+def ask(netlab: Netlab, path: str, token: str | None = None) -> tuple[int, dict[str, Any]]:
+    """What the API answers a pod, with its own token unless another is given."""
+    shown = f"$(cat {_ACCOUNT}/token)" if token is None else token
+    command = (
+        f'curl -sS --cacert {_ACCOUNT}/ca.crt -w "\\n%{{http_code}}" -H "Authorization: Bearer {shown}" '
+        f'"https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT{path}" '
+        '--resolve "kubernetes.default.svc:$KUBERNETES_SERVICE_PORT:$KUBERNETES_SERVICE_HOST"'
+    )
+    body, _, code = netlab.ok("exec", "asking", "--", "sh", "-c", command).rpartition("\n")
+    return int(code), json.loads(body)
+
+
+def test_a_pod_reaches_the_api_with_its_token_and_may_only_look_around(pods: Netlab) -> None:
+    assert ask(pods, "/api")[0] == 200
+    code, answer = ask(pods, "/api/v1/namespaces/default/pods")
+    assert (code, answer["message"]) == (
+        403,
+        'pods is forbidden: User "system:serviceaccount:default:default" cannot list resource "pods" in API group "" '
+        'in the namespace "default"',
+    )
+    assert ask(pods, "/api", token="forged")[0] == 401
+
+
+def test_a_role_lets_a_pod_do_more(pods: Netlab) -> None:
+    pods.ok("kubectl", "create", "role", "reader", "--verb=list", "--resource=pods", "--validate=false")
+    account = "--serviceaccount=default:default"
+    pods.ok("kubectl", "create", "rolebinding", "readers", "--role=reader", account, "--validate=false")
+    code, answer = ask(pods, "/api/v1/namespaces/default/pods")
+    assert code == 200
+    assert {"asking", "tokenless"} <= {item["metadata"]["name"] for item in answer["items"]}
+    assert ask(pods, "/api/v1/namespaces/kube-system/pods")[0] == 403
+    pods.ok("kubectl", "delete", "rolebinding", "readers")
+    assert ask(pods, "/api/v1/namespaces/default/pods")[0] == 403
+
+
+def test_a_pod_that_wants_no_token_has_none(pods: Netlab) -> None:
+    assert pods.run("exec", "tokenless", "--", "ls", _ACCOUNT).returncode != 0
+    assert pods.ok("exec", "asking", "--", "cat", f"{_ACCOUNT}/namespace") == "default"
+
+
+def test_a_pod_cannot_write_to_its_token(pods: Netlab) -> None:
+    done = pods.run("exec", "asking", "--", "sh", "-c", f"echo x > {_ACCOUNT}/token")
+    assert "Read-only file system" in done.stderr
+
+
+def test_the_token_of_a_deleted_pod_is_nobodys(pods: Netlab) -> None:
+    pods.ok("apply", "-f", "-", stdin=_POD.partition("---")[0].replace("asking", "short-lived"))
+    pods.ok("wait", "--for=condition=Ready", "pod/short-lived", "--timeout", "60s")
+    token = pods.ok("exec", "short-lived", "--", "cat", f"{_ACCOUNT}/token")
+    assert ask(pods, "/api", token)[0] == 200
+    pods.ok("delete", "pod", "short-lived")
+    assert ask(pods, "/api", token)[0] == 401
+
+
+@with_kubectl
+def test_kubectl_tells_who_one_is_and_what_one_may_do(pods: Netlab) -> None:
+    account = "--as=system:serviceaccount:default:default"
+    for arguments, answer in (
+        (("delete", "nodes"), "yes"),
+        (("delete", "nodes", account), "no"),
+        (("create", "selfsubjectreviews.authentication.k8s.io", account), "yes"),
+    ):
+        done = pods.run("kubectl", "auth", "can-i", *arguments)
+        assert done.stdout.strip() == answer, done.stderr
+    assert "kubernetes-admin" in pods.ok("kubectl", "auth", "whoami")
+    token = pods.ok("kubectl", "create", "token", "default").strip()
+    assert ask(pods, "/api", token)[0] == 200
+    listed = pods.ok("kubectl", "get", "clusterrole", "view", "-o", "jsonpath={.rules[*].resources}")
+    assert "pods" in listed  # the rules of an aggregated role

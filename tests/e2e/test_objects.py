@@ -15,7 +15,8 @@ def test_manifests_are_applied_shown_changed_and_deleted(lab: Netlab) -> None:
     )
     lab.wait_available("web", 1)
     lab.ok("delete", "-f", "-", stdin=WEB)
-    assert lab.json("get", "svc,deploy")["items"] == []
+    left = lab.json("get", "svc,deploy")["items"]
+    assert [item["metadata"]["name"] for item in left] == ["kubernetes"]
 
 
 def test_tables_show_what_kubectl_shows(lab: Netlab) -> None:
@@ -128,7 +129,7 @@ def test_what_is_no_name_is_refused_and_nothing_is_deleted(lab: Netlab, argument
     lab.ok("apply", "-f", "-", stdin=service)
     refusal = lab.fails(2, *arguments).removesuffix("\n")
     assert refusal.isprintable()
-    assert lab.ok("get", "svc", "-o", "name") == "service/web\n"
+    assert lab.ok("get", "svc", "-o", "name") == "service/kubernetes\nservice/web\n"
 
 
 def test_a_manifest_whose_name_is_a_query_is_refused(lab: Netlab) -> None:

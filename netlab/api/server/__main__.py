@@ -24,7 +24,7 @@ import msgspec
 import uvicorn
 import uvloop
 
-from netlab.api.server import snapshots
+from netlab.api.server import accounts, kubernetes_service, policy, snapshots
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
 from netlab.api.server.authority import Authority
@@ -155,6 +155,9 @@ def _run(path: Path, database: Path, config: Path, guard: str | None) -> None:
             secure = None
             if configuration.secure is not None:
                 secure = _secure_part(configuration.secure, ranges, sockets)
+                registry.admit_pod = lambda pod: accounts.admit(pod, store)
+                policy.ensure(registry)
+                kubernetes_service.reconcile(registry, secure.advertise, secure.port)
             # The last one: who finds it finds the others too.
             listener = sockets.enter_context(_listen(path))
             uvloop.run(_serve(registry, listener, secure, snapshot_of(database), guard))
@@ -175,6 +178,8 @@ def _read_configuration(path: Path) -> Configuration:
 @dataclasses.dataclass(frozen=True)
 class _SecurePart:
     authority: Authority
+    advertise: list[str]
+    port: int
     context: ssl.SSLContext
     listeners: list[socket.socket]
 
@@ -186,7 +191,7 @@ def _secure_part(secure: Secure, ranges: Ranges, sockets: contextlib.ExitStack) 
     listeners = [sockets.enter_context(_listen(Path(secure.socket)))]
     for address in secure.advertise:
         listeners.append(sockets.enter_context(_listen_at(address, secure.port)))
-    return _SecurePart(authority, context, listeners)
+    return _SecurePart(authority, secure.advertise, secure.port, context, listeners)
 
 
 def _listen_at(address: str, port: int) -> socket.socket:
@@ -242,6 +247,9 @@ async def _serve(
         timeout_keep_alive=3600,  # Only local processes connect, and they keep their connections.
         timeout_graceful_shutdown=2,
     )
+    if secure is not None and secure.advertise:
+        service_keeping = asyncio.create_task(kubernetes_service.keep(registry, secure.advertise, secure.port))
+        keeping.add_done_callback(lambda _: service_keeping.cancel())
     try:
         await _Server(config, registry.store.hub, secure).serve(sockets=[listener])
     finally:

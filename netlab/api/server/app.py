@@ -19,7 +19,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import ALL, PROGRESS, SNAPSHOT
+from netlab.api.resources import PROGRESS, SERVED, SNAPSHOT
 from netlab.api.server import (
     discovery,
     health,
@@ -34,10 +34,13 @@ from netlab.api.server import (
 )
 from netlab.api.server.authentication import Authentication
 from netlab.api.server.authority import Authority
+from netlab.api.server.authorization import Authorization, Authorizer
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
 from netlab.api.server.negotiation import format_of_refusal, media_type, negotiate
 from netlab.api.server.registry import Registry
 from netlab.api.server.requests import Call, Target
+from netlab.api.server.reviews import Reviews
+from netlab.api.server.tokens import Tokens
 from netlab.api.server.verbs import Verbs
 from netlab.api.server.views import view_of
 from netlab.errors import UsageError
@@ -75,7 +78,7 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
 
     async def group(request: Request) -> Response:
         name = request.path_params["group"]
-        if not any(resource.group == name for resource in ALL):
+        if not any(resource.group == name for resource in SERVED):
             return responses.refusal(refusals.no_such_path(request.url.path))
         return responses.document(msgspec.json.encode(discovery.group(name)))
 
@@ -86,8 +89,10 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
         content = snapshots.lines(registry.store.revision, registry.store.contents())
         return Response(b"".join(content), media_type="application/json-seq")
 
+    tokens = Tokens(authority, registry.store) if authority is not None else None
+    authorizer = Authorizer(registry)
     metrics = Metrics(registry.store.count, registry.store.hub.open_watches)
-    api = _ResourceEndpoint(registry, metrics)
+    api = _ResourceEndpoint(registry, metrics, Reviews(registry, tokens, authorizer))
     router = Router(
         [
             Route("/api/{version}", api),
@@ -111,7 +116,7 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await (api if _is_about_resources(scope["path"]) else router)(scope, receive, send)
 
-    return Authentication(app, lambda _token: None) if authority is not None else app
+    return app if tokens is None else Authentication(Authorization(app, authorizer), tokens.user)
 
 
 def _is_about_resources(path: str) -> bool:
@@ -149,10 +154,10 @@ async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _ResourceEndpoint:
-    def __init__(self, registry: Registry, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics, reviews: Reviews) -> None:
         self._registry = registry
         self._metrics = metrics
-        self._verbs = Verbs(registry)
+        self._verbs = Verbs(registry, reviews)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()

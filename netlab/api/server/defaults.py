@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from netlab.api.rbac_types import RBAC
 from netlab.api.server import service_changes
 from netlab.api.server.schema import JSONObject
 
@@ -94,8 +95,24 @@ def pod_spec(spec: JSONObject) -> None:
         schedulerName="default-scheduler",
         terminationGracePeriodSeconds=30,
     )
+    # An older name of the same field.
+    if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
+        spec["serviceAccountName"] = spec["serviceAccount"] = account
+    for volume in spec.get("volumes") or ():
+        if projected := volume.get("projected"):
+            _projected(projected)
     for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
         _container(container, host_network=spec.get("hostNetwork", False))
+
+
+def _projected(volume: JSONObject) -> None:
+    volume.setdefault("defaultMode", 0o644)
+    for source in volume.get("sources") or ():
+        if token := source.get("serviceAccountToken"):
+            token.setdefault("expirationSeconds", 3600)
+        for item in source.get("downwardAPI", {}).get("items") or ():
+            if reference := item.get("fieldRef"):
+                _fill(reference, apiVersion="v1")
 
 
 def _container(container: JSONObject, *, host_network: bool) -> None:
@@ -281,6 +298,21 @@ def listed(obj: JSONObject, defaults: Mapping[str, Any]) -> None:
                 listed(item, value[0])
         elif present is None:
             obj[name] = copy.deepcopy(value)
+
+
+def endpoints(obj: JSONObject) -> None:
+    """v1.Endpoints."""
+    for subset in obj.get("subsets") or ():
+        for port in subset.get("ports") or ():
+            _fill(port, protocol="TCP")
+
+
+def binding(obj: JSONObject) -> None:
+    """rbac.v1.RoleBinding and ClusterRoleBinding."""
+    _fill(obj["roleRef"], apiGroup=RBAC)
+    for subject in obj.get("subjects") or ():
+        if subject["kind"] in ("User", "Group"):
+            _fill(subject, apiGroup=RBAC)
 
 
 def nothing(obj: JSONObject) -> None:

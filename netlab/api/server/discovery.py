@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import netlab
-from netlab.api.resources import ALL, KUBERNETES, Kind, Resource, Subresource
+from netlab.api.resources import KUBERNETES, SERVED, Kind, Resource, Subresource
 from netlab.api.server.negotiation import Answer
 
 GROUP = "apidiscovery.k8s.io"
@@ -63,15 +63,15 @@ def resources(group_name: str, version_name: str) -> dict[str, Any]:
 
 
 def _named_groups() -> list[str]:
-    return list(dict.fromkeys(resource.group for resource in ALL if resource.group))
+    return list(dict.fromkeys(resource.group for resource in SERVED if resource.group))
 
 
 def _versions(group_name: str) -> list[str]:
-    return list(dict.fromkeys(resource.version for resource in ALL if resource.group == group_name))
+    return list(dict.fromkeys(resource.version for resource in SERVED if resource.group == group_name))
 
 
 def _served(group_name: str, version_name: str) -> list[Resource[Any]]:
-    return [resource for resource in ALL if (resource.group, resource.version) == (group_name, version_name)]
+    return [resource for resource in SERVED if (resource.group, resource.version) == (group_name, version_name)]
 
 
 def _entries(resource: Resource[Any]) -> list[dict[str, Any]]:

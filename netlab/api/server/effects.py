@@ -54,7 +54,16 @@ _POD: tuple[_Rule, ...] = (
         "it is no sidecar here: the pod waits until it has ended",
         lambda value, spec: value == "Always",
     ),
-    _Rule("enableServiceLinks", "no variables for Services are set in containers", lambda value, spec: value is True),
+    _Rule(
+        "volumes[]",
+        "only projected volumes are made, and containers have no other",
+        lambda value, spec: not value.get("projected"),
+    ),
+    _Rule(
+        "enableServiceLinks",
+        "containers have no variables for Services, besides those for the API",
+        lambda value, spec: value is True,
+    ),
     _Rule(
         "tolerations[].tolerationSeconds",
         "no pod that runs is evicted because of a taint",

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from netlab.api.resources import (
+    CLUSTERROLEBINDINGS,
+    CLUSTERROLES,
+    CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRONJOBS,
     DAEMONSETS,
@@ -21,6 +24,9 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
+    ROLEBINDINGS,
+    ROLES,
+    SERVICEACCOUNTS,
     SERVICES,
     STATEFULSETS,
     STORED,
@@ -70,6 +76,12 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     LEASES.plural: _COMMON,
     **{resource.plural: _COMMON for resource in STORED},
     "certificatesigningrequests": ("metadata.name", "spec.signerName"),
+    CONFIGMAPS.plural: _COMMON,
+    SERVICEACCOUNTS.plural: _COMMON,
+    ROLES.plural: _COMMON,
+    ROLEBINDINGS.plural: _COMMON,
+    CLUSTERROLES.plural: ("metadata.name",),
+    CLUSTERROLEBINDINGS.plural: ("metadata.name",),
 }
 """The fields by which each resource can be selected: upstream's own (pkg/apis/*/v1/conversion.go)."""
 

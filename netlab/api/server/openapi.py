@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from netlab.api.kinds import openapi, openapi_wire
 from netlab.api.media_types import JSON
-from netlab.api.resources import ALL
+from netlab.api.resources import SERVED
 from netlab.api.server import discovery, refusals, responses
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -122,7 +122,7 @@ def _takes_gzip(accepted: str) -> bool:
 @functools.cache
 def _versions() -> dict[str, openapi.Document]:
     """The discovery documents, by the path of their group and version."""
-    served = dict.fromkeys((resource.group, resource.version) for resource in ALL)
+    served = dict.fromkeys((resource.group, resource.version) for resource in SERVED)
     return {
         f"apis/{group}/{version}" if group else f"api/{version}": discovery.resources(group, version)
         for group, version in served

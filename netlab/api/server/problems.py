@@ -25,6 +25,10 @@ class Problems(list[StatusCause]):
         """Another item of the list has it already."""
         self._add("FieldValueDuplicate", path, f"Duplicate value: {_quote(value)}")
 
+    def too_long(self, path: str, most: int) -> None:
+        """It has more bytes than it may have."""
+        self._add("FieldValueTooLong", path, f"Too long: may not be more than {most} bytes")
+
     def one_of(self, path: str, value: Any, choices: Iterable[str]) -> None:
         """Complain unless the value is one of the choices."""
         choices = tuple(choices)

@@ -149,9 +149,17 @@ def unauthorized() -> ApiError:
     return _refusal(401, "Unauthorized", "Unauthorized")
 
 
-def path_forbidden(user: str, verb: str, path: str) -> ApiError:
+def path_forbidden(user: str, verb: str, path: str, why: str = "") -> ApiError:
     """403: this user may not do that with a path that names no resource."""
-    return _refusal(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', StatusDetails())
+    return _refusal(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"{why}', StatusDetails())
+
+
+def not_authorized(group: str, plural: str, name: str, why: str) -> ApiError:
+    """403: this user may not do that with a resource, which need not exist."""
+    qualified = f"{plural}.{group}" if group else plural
+    about = f'{qualified} "{name}"' if name else qualified
+    details = StatusDetails(name=_cut(name, _LONGEST_NAME), group=group, kind=plural)
+    return _refusal(403, "Forbidden", f"{about} is forbidden: {why}", details)
 
 
 def method_not_allowed(method: str, resource: Resource[Object]) -> ApiError:

@@ -19,11 +19,16 @@ import msgspec
 
 from netlab.api import stored_kinds
 from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
+from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
+    CLUSTERROLEBINDINGS,
+    CLUSTERROLES,
+    CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
+    ENDPOINTS,
     ENDPOINTSLICES,
     EVENTS,
     JOBS,
@@ -34,6 +39,9 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
+    ROLEBINDINGS,
+    ROLES,
+    SERVICEACCOUNTS,
     SERVICECIDRS,
     SERVICES,
     STATEFULSETS,
@@ -54,7 +62,7 @@ from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import FieldValidation, JSONObject
 from netlab.api.server.store import Store, check_size
-from netlab.api.server.validation import cluster, jobs, pods, rules, services, workloads
+from netlab.api.server.validation import access, cluster, jobs, pods, rules, services, workloads
 from netlab.api.server.watch import Selection, Stored
 from netlab.api.stored_kinds import APPROVAL, STATUS
 from netlab.errors import ExhaustedError
@@ -170,6 +178,13 @@ STRATEGIES: dict[str, Strategy] = {
     CRONJOBS.plural: Strategy(defaults.cron_job, jobs.cron_job),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
+    CONFIGMAPS.plural: Strategy(defaults.nothing, access.config_map, access.config_map_update),
+    SERVICEACCOUNTS.plural: Strategy(defaults.nothing, access.service_account),
+    ENDPOINTS.plural: Strategy(defaults.endpoints, access.endpoints),
+    ROLES.plural: Strategy(defaults.nothing, access.role),
+    CLUSTERROLES.plural: Strategy(defaults.nothing, access.cluster_role),
+    ROLEBINDINGS.plural: Strategy(defaults.binding, access.role_binding, access.binding_update),
+    CLUSTERROLEBINDINGS.plural: Strategy(defaults.binding, access.cluster_role_binding, access.binding_update),
     SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
     **{
         row.plural: Strategy(
@@ -207,7 +222,13 @@ class Registry:
 
     def __init__(self, store: Store, ranges: Ranges) -> None:
         self.store = store
+        self.policy_changes = 0
+        """How often a role or a binding has changed."""
+        self.first_address = ranges.first_addresses[0]
+        """The address of the API's own Service."""
         self._allocations = Allocations(ranges)
+        self.admit_pod: Callable[[JSONObject], None] = lambda _pod: None
+        """What is done to a pod before it is stored for the first time; raises `ApiError` to refuse it."""
         for stored in store.all(_SERVICES):
             self._record(stored, stored.decode())
         for name in SYSTEM_NAMESPACES:
@@ -269,6 +290,7 @@ class Registry:
                 obj["status"] = dict(strategy.first_status)
         if resource is PODS:
             obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
+            self.admit_pod(obj)
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
         strategy.complete_status(obj)
@@ -456,6 +478,7 @@ class Registry:
             check_size(raw, limit)
             return raw
         stored = self.store.put(resource, obj, limit)
+        self.policy_changes += resource.group == RBAC
         if resource is SERVICES:
             self._record(stored, obj)
         return stored.raw
@@ -464,6 +487,7 @@ class Registry:
         if dry_run:
             return stored.raw
         gone = self.store.remove(resource, stored.namespace, stored.name)
+        self.policy_changes += resource.group == RBAC
         if resource is SERVICES:
             self._record(stored, {})
         return gone.raw

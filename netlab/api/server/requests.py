@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from netlab.api.media_types import JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import ALL, NAMESPACES, Resource
+from netlab.api.resources import NAMESPACES, SERVED, Resource
 from netlab.api.server import refusals, schema
 from netlab.api.server.lists import is_true, number
 from netlab.api.server.negotiation import Answer, format_of_body
@@ -25,8 +25,8 @@ from netlab.api.server.views import View
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes: apiserver's own limit for a request's body (server.Config.MaxRequestBodyBytes)."""
 
-_RESOURCES = {(resource.group, resource.version, resource.plural): resource for resource in ALL}
-_GROUP_VERSIONS = {(resource.group, resource.version) for resource in ALL}
+_RESOURCES = {(resource.group, resource.version, resource.plural): resource for resource in SERVED}
+_GROUP_VERSIONS = {(resource.group, resource.version) for resource in SERVED}
 
 _VERBS = {
     "collection": {"GET": "list", "POST": "create", "DELETE": "deletecollection"},

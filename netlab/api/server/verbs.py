@@ -16,6 +16,7 @@ from netlab.api.meta_types import Status, StatusDetails
 from netlab.api.server import bodies, lists, patch, refusals, responses, subresources
 from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
 from netlab.api.server.requests import Call
+from netlab.api.server.reviews import Reviews
 from netlab.api.server.schema import JSONObject
 from netlab.api.server.subresources import SCALE
 from netlab.api.server.views import AsStored, ListMeta
@@ -41,8 +42,9 @@ Make = Callable[[Stored], JSONObject]
 class Verbs:
     """The handlers of all verbs, by the subresource (empty: none) and the verb."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, reviews: Reviews) -> None:
         self._registry = registry
+        self._reviews = reviews
         change: dict[str, Handler] = {"get": self._get, "update": self._update, "patch": self._patch}
         self._handlers: dict[str, dict[str, Handler]] = {
             "": change
@@ -62,7 +64,8 @@ class Verbs:
 
     async def answer(self, call: Call) -> Response:
         """Do what is asked for. Raises `ApiError`."""
-        return await self._handlers[call.target.subresource][call.verb](call)
+        handler = self._reviews.handler(call) or self._handlers[call.target.subresource][call.verb]
+        return await handler(call)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -123,9 +126,12 @@ class Verbs:
         """Commit what `draft` prepares; `aside` from the event loop, so that others are served meanwhile."""
         dry_run = call.dry_run
         if not aside:
-            return self._registry.commit(draft(), dry_run=dry_run)
+            made = draft()
+            self._reviews.check_grants(call, made)
+            return self._registry.commit(made, dry_run=dry_run)
         for _ in range(ATTEMPTS):
             made = await asyncio.to_thread(draft)
+            self._reviews.check_grants(call, made)
             if self._registry.is_current(made):
                 return self._registry.commit(made, dry_run=dry_run)
         raise refusals.modified(call.target.resource, call.target.name)

@@ -17,7 +17,7 @@ from netlab.api.errors import ApiError
 from netlab.api.informer import Informer
 from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import ObjectMeta
-from netlab.api.resources import ALL, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SERVICES
+from netlab.api.resources import ALL, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SERVED, SERVICES
 from netlab.api.server.registry import SYSTEM_NAMESPACES
 from tests.system.api.serving import Json, Server, pod
 
@@ -340,10 +340,10 @@ def test_discovery_and_health(server_of_module: Server) -> None:
             assert (await get("/version"))["major"] == "1"
             assert (await get("/api"))["versions"] == ["v1"]
             groups = [group["name"] for group in (await get("/apis"))["groups"]]
-            assert groups == list(dict.fromkeys(resource.group for resource in ALL if resource.group))
+            assert groups == list(dict.fromkeys(resource.group for resource in SERVED if resource.group))
             assert (await get("/apis/apps"))["preferredVersion"]["groupVersion"] == "apps/v1"
             found = set()
-            versions = dict.fromkeys(f"/apis/{resource.api_version}" for resource in ALL if resource.group)
+            versions = dict.fromkeys(f"/apis/{resource.api_version}" for resource in SERVED if resource.group)
             for path in ("/api/v1", "/apis/apps/v1/", *versions):
                 document = await get(path)
                 assert document["kind"] == "APIResourceList"
@@ -358,7 +358,10 @@ def test_discovery_and_health(server_of_module: Server) -> None:
 
 def test_warnings_dry_run_and_collections(server: Server) -> None:
     async def ask() -> None:
-        body = _POD % (',"resources":{"limits":{"x":1}}', ',"volumes":[],"\\u00e9\\"\\u001f":1')
+        body = _POD % (
+            ',"resources":{"limits":{"x":1}}',
+            ',"volumes":[{"name":"v","emptyDir":{}}],"\\u00e9\\"\\u001f":1',
+        )
         headers = {"Content-Type": "application/json; charset=utf-8"}
         async with server.http() as http, server.client() as client:
             async with http.post(_PODS, params={"dryRun": "All"}, data=body, headers=headers) as response:
@@ -368,7 +371,7 @@ def test_warnings_dry_run_and_collections(server: Server) -> None:
             assert [text.split(":")[0] for text in said] == [
                 r'299 - "unknown field \"spec.?\"\\x1f\""',
                 '299 - "spec.containers[0].resources',
-                '299 - "spec.volumes',
+                '299 - "spec.volumes[0]',
             ]
             for name in ("a", "b", "c"):
                 await client.create(PODS, pod(name, keep=str(name == "b").lower()))

@@ -2,80 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from netlab.api.blocking import BlockingClient
 from netlab.api.errors import ApiError
 from netlab.api.resources import CREDENTIALS
 from netlab.api.server.authority import Authority, Signed
-from tests.system.api.serving import CONFIG, START_TIMEOUT, Server, mode
-
-
-class SecureServer(Server):
-    """A server that serves TLS too."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.tls = directory / "tls.sock"
-        secure = {"directory": str(directory / "pki"), "socket": str(self.tls), "names": ["localhost", "127.0.0.1"]}
-        self.config.write_bytes(msgspec.json.encode(CONFIG | {"secure": secure}))
-
-    @property
-    def authority(self) -> Authority:
-        return Authority(self.directory / "pki")
-
-    def ask(
-        self,
-        path: str,
-        method: str = "GET",
-        *,
-        signed: Signed | None = None,
-        token: str = "",
-        name: str = "localhost",
-        body: Any = None,
-    ) -> tuple[int, Any]:
-        """The status and the answer, if the connection comes about."""
-        context = ssl.create_default_context(cadata=self.authority.certificate.decode())
-        if signed is not None:
-            with tempfile.NamedTemporaryFile() as file:
-                file.write(signed.certificate + signed.key)
-                file.flush()
-                context.load_cert_chain(file.name)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
-            plain.settimeout(START_TIMEOUT)
-            plain.connect(str(self.tls))
-            connection = http.client.HTTPConnection("localhost")
-            connection.sock = context.wrap_socket(plain, server_hostname=name)
-            with contextlib.closing(connection):
-                headers = {"Authorization": token} if token else {}
-                if body is not None:
-                    headers["Content-Type"] = "application/json"
-                connection.request(method, path, headers=headers, body=msgspec.json.encode(body) if body else None)
-                response = connection.getresponse()
-                answer = response.read()
-                is_json = "json" in response.headers.get("content-type", "")
-                return response.status, msgspec.json.decode(answer) if is_json else answer
+from tests.system.api.secured import SecureServer, serving_securely
+from tests.system.api.serving import START_TIMEOUT, Server, mode
 
 
 @pytest.fixture(scope="module")
 def secure() -> Iterator[SecureServer]:
-    with tempfile.TemporaryDirectory(prefix="netlab-api-") as directory:
-        server = SecureServer(Path(directory))
-        server.start()
-        try:
-            yield server
-        finally:
-            server.end()
+    with serving_securely() as running:
+        yield running
 
 
 UNAUTHORIZED = {

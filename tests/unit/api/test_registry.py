@@ -113,7 +113,7 @@ def test_where_an_object_may_be_created(registry: Registry) -> None:
 
 def test_ignored_fields_are_kept_and_warned_of(registry: Registry) -> None:
     outcome = registry.create(PODS, "default", pod(volumes=[{"name": "v", "emptyDir": {}}]))  # type: ignore[arg-type]
-    assert outcome.warnings == ("spec.volumes: stored and returned, but nothing in netlab acts upon it",)
+    assert outcome.warnings == ("spec.volumes[0]: only projected volumes are made, and containers have no other",)
     assert _get(registry, PODS, "p")["spec"]["volumes"] == [{"name": "v", "emptyDir": {}}]
 
 

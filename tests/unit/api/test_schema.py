@@ -105,7 +105,11 @@ def test_fields_that_nothing_acts_upon_are_reported_once() -> None:
     }
     findings = inspect(pod, _POD)
     assert (findings.unreadable, findings.unknown, findings.missing) == ([], [], [])
-    assert findings.ignored == ["spec.volumes", "spec.containers[0].resources", "spec.containers[0].resizePolicy"]
+    assert findings.ignored == [
+        "spec.volumes[0].emptyDir",
+        "spec.containers[0].resources",
+        "spec.containers[0].resizePolicy",
+    ]
 
 
 def test_null_means_absent() -> None:

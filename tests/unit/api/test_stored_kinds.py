@@ -155,6 +155,12 @@ CASES: list[Case] = [
         ["a", "v", "n", True, "30s"],
     ),
     ("VolumeAttributesClass", {"driverName": "d"}, {}, ["d", "30s"]),
+    (
+        "Endpoints",
+        {"subsets": [{"addresses": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}], "ports": [{"port": 80}]}]},
+        {},
+        ["10.0.0.1:80,[fd00::1]:80", "30s"],
+    ),
     ("ServiceCIDR", {"spec": {"cidrs": ["10.0.0.0/24", "fd00::/120"]}}, {}, ["10.0.0.0/24,fd00::/120", "30s"]),
 ]
 
@@ -264,7 +270,7 @@ def test_names_are_taken_once() -> None:
 
 
 def _names(resource: Resource[Any]) -> list[str]:
-    return [resource.plural, resource.singular, *resource.short_names]
+    return list({resource.plural, resource.singular, *resource.short_names})  # Endpoints have one name for both
 
 
 # --- Events of events.k8s.io -----------------------------------------------------------------------------------------

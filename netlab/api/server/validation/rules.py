@@ -53,9 +53,15 @@ def service_name(path: str, value: str, problems: Problems) -> None:
         problems.invalid(path, value, detail)
 
 
+def path_segment(path: str, value: str, problems: Problems) -> None:
+    """A part of a URL's path: the names of RBAC's kinds, which have colons."""
+    if value in (".", "..") or any(each in value for each in "/%"):
+        problems.invalid(path, value, "may not be '.' or '..', or contain '/' or '%'")
+
+
 def metadata(meta: ObjectMeta, kind: str, problems: Problems) -> None:
     """The name that the kind allows, labels, and annotations."""
-    check = {"Namespace": dns_label, "Service": dns_1035, "IPAddress": canonical_ip}.get(kind, dns_subdomain)
+    check = _NAMES.get(kind, dns_subdomain)
     check("metadata.name", meta.name, problems)
     labels("metadata.labels", meta.labels, problems)
     for key in meta.annotations:
@@ -156,3 +162,12 @@ def anything(new: Object, problems: Problems) -> None:
 
 def any_update(new: Object, old: Object, problems: Problems) -> None:
     """A kind whose fields may all change."""
+
+
+_NAMES = {
+    "Namespace": dns_label,
+    "Service": dns_1035,
+    "IPAddress": canonical_ip,
+    **dict.fromkeys(("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"), path_segment),
+}
+"""What the names of kinds are made of; of those that are not named, DNS subdomains."""
