@@ -175,6 +175,11 @@ def test_a_role_lets_a_pod_do_more(pods: Netlab) -> None:
     assert ask(pods, "/api/v1/namespaces/default/pods")[0] == 403
 
 
+def test_a_pod_with_a_token_is_applied_again(pods: Netlab) -> None:
+    assert pods.ok("apply", "-f", "-", stdin=_POD).splitlines() == ["pod/asking unchanged", "pod/tokenless unchanged"]
+    assert "unchanged" in pods.ok("kubectl", "apply", "--validate=false", "-f", "-", stdin=_POD)
+
+
 def test_a_pod_that_wants_no_token_has_none(pods: Netlab) -> None:
     assert pods.run("exec", "tokenless", "--", "ls", _ACCOUNT).returncode != 0
     assert pods.ok("exec", "asking", "--", "cat", f"{_ACCOUNT}/namespace") == "default"

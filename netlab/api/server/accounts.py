@@ -15,6 +15,8 @@ ROOT_CA = "kube-root-ca.crt"
 """The ConfigMap, in each namespace, with the certificate of the cluster's authority."""
 
 _DEFAULT = "default"
+_VOLUME = "kube-api-access-"
+"""How the name of the volume begins."""
 _EXPIRES = 3607
 """Seconds: serviceaccount.WarnOnlyBoundTokenExpirationPeriod, an hour that is told apart from one that a user wants."""
 
@@ -53,11 +55,38 @@ def _mount_token(spec: JSONObject) -> None:
     ]
     if not lacking:
         return
-    volume = f"kube-api-access-{secrets.token_hex(3)[:5]}"
+    volume = f"{_VOLUME}{secrets.token_hex(3)[:5]}"
     spec["volumes"] = [*(spec.get("volumes") or ()), {"name": volume, "projected": {"sources": _sources()}}]
     for container in lacking:
-        mount = {"name": volume, "readOnly": True, "mountPath": MOUNT_PATH}
-        container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
+        _add_mount(container, volume)
+
+
+def _add_mount(container: JSONObject, volume: str) -> None:
+    mount = {"name": volume, "readOnly": True, "mountPath": MOUNT_PATH}
+    container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
+
+
+def keep(pod: JSONObject, old: JSONObject) -> None:
+    """Leave a changed pod the mounts of its token: a merge patch with its containers, as `netlab apply` sends one,
+    replaces the whole list, and its author has never seen the mounts."""
+    mounted = {container["name"] for container in _containers(old) if _token_mount(container)}
+    for container in _containers(pod):
+        if container.get("name") in mounted and not _token_mount(container):
+            _add_mount(container, next(each["name"] for each in old["spec"]["volumes"] if _is_made_here(each)))
+
+
+def _containers(pod: JSONObject) -> list[JSONObject]:
+    spec = pod.get("spec", {})
+    return [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+
+
+def _is_made_here(named: JSONObject) -> bool:
+    return str(named["name"]).startswith(_VOLUME)
+
+
+def _token_mount(container: JSONObject) -> bool:
+    mounts = container.get("volumeMounts") or ()
+    return any(each["mountPath"] == MOUNT_PATH and _is_made_here(each) for each in mounts)
 
 
 def _sources() -> list[JSONObject]:

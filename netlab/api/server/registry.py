@@ -48,6 +48,7 @@ from netlab.api.resources import (
     Resource,
 )
 from netlab.api.server import (
+    accounts,
     defaults,
     effects,
     patch,
@@ -344,6 +345,8 @@ class Registry:
             new = _succeed(resource, old, sent)
             if resource is NAMESPACES:
                 new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
+            if resource is PODS:
+                accounts.keep(new, old)
             self._complete(resource, new, old)
         return Draft(resource, new, stored, changed=new != old, warnings=warnings)
 

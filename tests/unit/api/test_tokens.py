@@ -191,6 +191,22 @@ def test_a_pod_gets_its_token_unless_it_or_its_account_wants_none(
     assert len(spec.get("volumes", [])) == mounted
 
 
+def test_a_pod_whose_containers_are_patched_keeps_the_mounts_of_its_token(registry: Registry) -> None:
+    registry.admit_pod = lambda pod: accounts.admit(pod, registry.store)
+    sent = {"containers": [{"name": "c", "image": "pause"}], "initContainers": [{"name": "i", "image": "pause"}]}
+    registry.create(ANY_PODS, "default", {"metadata": {"name": "p"}, "spec": dict(sent)})
+    before = registry.get(ANY_PODS, "default", "p").decode()
+    patched = before | {"spec": before["spec"] | {"containers": [{"name": "c", "image": "other"}]}}
+    registry.update(ANY_PODS, "default", "p", patched)
+    after = registry.get(ANY_PODS, "default", "p").decode()["spec"]
+    (container,) = after["containers"]
+    assert (container["image"], [mount["mountPath"] for mount in container["volumeMounts"]]) == (
+        "other",
+        [accounts.MOUNT_PATH],
+    )
+    assert after["volumes"] == before["spec"]["volumes"]
+
+
 def test_what_a_pod_mounts_there_itself_stays(registry: Registry) -> None:
     own = {"name": "own", "mountPath": accounts.MOUNT_PATH}
     spec: dict[str, Any] = {"containers": [{"name": "c", "volumeMounts": [own]}]}

@@ -1,0 +1,145 @@
+"""A pod's projected volumes: which files, with which content and mode, and when they are written again."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from netlab.api.config_types import ConfigMap
+from netlab.api.core_types import Pod
+from netlab.api.errors import ApiError
+from netlab.api.meta_types import ObjectMeta, Status
+from netlab.api.review_types import TokenRequestStatus
+from netlab.errors import UsageError
+from netlab.node import volumes
+from netlab.node.volumes import Volumes
+
+
+class Cluster:
+    """What a kubelet asks of the API here: one ConfigMap, and a new token each time."""
+
+    def __init__(self, lifetime: float = 3600) -> None:
+        self.lifetime = lifetime
+        self.asked: list[tuple[str, str, list[str], int | None, tuple[str, str]]] = []
+
+    async def get(self, resource: Any, name: str, namespace: str) -> ConfigMap:
+        if name != "settings":
+            raise ApiError(Status(code=404, reason="NotFound", message=f'configmaps "{name}" not found'))
+        meta = ObjectMeta(name=name, namespace=namespace)
+        return ConfigMap(metadata=meta, data={"a": "one", "b": "two"}, binaryData={"c": "AAE="})
+
+    async def request_token(
+        self, account: str, namespace: str, *, audiences: list[str], seconds: int | None, pod: tuple[str, str]
+    ) -> TokenRequestStatus:
+        self.asked.append((account, namespace, audiences, seconds, pod))
+        expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.lifetime)
+        return TokenRequestStatus(token=f"token-{len(self.asked)}", expirationTimestamp=expires.isoformat())
+
+
+def pod(*sources: dict[str, Any], mode: int | None = None) -> Pod:
+    volume = {"name": "v", "projected": {"sources": list(sources), "defaultMode": mode}}
+    mount = {"name": "v", "mountPath": "/data"}
+    spec = {"containers": [{"name": "c", "volumeMounts": [mount]}], "volumes": [volume], "serviceAccountName": "web"}
+    return msgspec.convert({"metadata": {"name": "p", "namespace": "shop", "uid": "u-1"}, "spec": spec}, Pod)
+
+
+def made(given: Pod, root: Path, cluster: Cluster | None = None) -> tuple[Volumes, Path]:
+    found = Volumes(cluster or Cluster(), given, ["192.0.2.1"], root)  # type: ignore[arg-type]
+    (mount,) = asyncio.run(found.mounts(given.spec.containers[0], ["10.0.0.1"]))
+    assert (mount.target, mount.read_only) == ("/data", True)
+    return found, Path(mount.source)
+
+
+def files(directory: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path.relative_to(directory)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+_FIELD = {"path": "deep/name", "fieldRef": {"fieldPath": "metadata.name"}, "mode": 0o400}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"configMap": {"name": "settings"}}, {"a": (b"one", 0o644), "b": (b"two", 0o644), "c": (b"\0\1", 0o644)}),
+        (
+            {"configMap": {"name": "settings", "items": [{"key": "a", "path": "x/y", "mode": 0o600}]}},
+            {"x/y": (b"one", 0o600)},
+        ),
+        ({"configMap": {"name": "none", "optional": True}}, {}),
+        ({"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}], "optional": True}}, {}),
+        ({"downwardAPI": {"items": [_FIELD]}}, {"deep/name": (b"p", 0o400)}),
+        ({"serviceAccountToken": {"path": "token"}}, {"token": (b"token-1", 0o644)}),
+    ],
+)
+def test_files_of_a_source(tmp_path: Path, source: dict[str, Any], expected: dict[str, tuple[bytes, int]]) -> None:
+    _, directory = made(pod(source), tmp_path)
+    assert files(directory) == expected
+
+
+def test_sources_share_a_directory_and_its_mode(tmp_path: Path) -> None:
+    given = pod({"configMap": {"name": "settings"}}, {"serviceAccountToken": {"path": "token"}}, mode=0o440)
+    _, directory = made(given, tmp_path)
+    assert {name: mode for name, (_, mode) in files(directory).items()} == dict.fromkeys(
+        ("a", "b", "c", "token"), 0o440
+    )
+
+
+def test_a_token_is_asked_for_as_the_volume_says_and_bound_to_the_pod(tmp_path: Path) -> None:
+    cluster = Cluster()
+    made(pod({"serviceAccountToken": {"path": "t", "audience": "vault", "expirationSeconds": 700}}), tmp_path, cluster)
+    assert cluster.asked == [("web", "shop", ["vault"], 700, ("p", "u-1"))]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"configMap": {"name": "none"}}, 'configmaps "none" not found'),
+        ({"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}, "has no key 'z'"),
+        ({"downwardAPI": {"items": [{"path": "f", "fieldRef": {"fieldPath": "spec.x"}}]}}, "fieldPath 'spec.x'"),
+    ],
+)
+def test_what_is_not_there_is_waited_for_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(volumes, "_PATIENCE", 0.0)
+    with pytest.raises(UsageError, match=said):
+        made(pod(source), tmp_path)
+
+
+def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
+    given, cluster = pod({"serviceAccountToken": {"path": "token"}}), Cluster(lifetime=1.0)
+
+    async def watched() -> bytes:
+        found = Volumes(cluster, given, [], tmp_path)  # type: ignore[arg-type]
+        (mount,) = await found.mounts(given.spec.containers[0], [])
+        keeping = asyncio.create_task(found.keep())
+        token = Path(mount.source) / "token"
+        deadline = time.monotonic() + 60
+        while token.read_bytes() == b"token-1" and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        keeping.cancel()
+        return token.read_bytes()
+
+    assert asyncio.run(watched()) != b"token-1"
+
+
+def test_volumes_go_with_their_pod(tmp_path: Path) -> None:
+    found, directory = made(pod({"configMap": {"name": "settings"}}), tmp_path)
+    volumes.remove_others(frozenset({"u-1"}), tmp_path)
+    assert directory.exists()
+    found.remove()
+    assert list(tmp_path.iterdir()) == []
+    made(pod({"configMap": {"name": "settings"}}), tmp_path)
+    volumes.remove_others(frozenset(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
