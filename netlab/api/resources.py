@@ -24,6 +24,7 @@ from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
+from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, pods, stored, workloads
 from netlab.api.rbac_types import RBAC, ClusterRole, ClusterRoleBinding, Role, RoleBinding
 from netlab.errors import UsageError
@@ -291,6 +292,16 @@ CRONJOBS = Resource(
     subresources=(_STATUS,),
     printer=workloads.CRON_JOB,
 )
+PODDISRUPTIONBUDGETS = Resource(
+    "policy",
+    "v1",
+    "PodDisruptionBudget",
+    "poddisruptionbudgets",
+    PodDisruptionBudget,
+    short_names=("pdb",),
+    subresources=(_STATUS,),
+    printer=workloads.POD_DISRUPTION_BUDGET,
+)
 _ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
     "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
 )
@@ -480,6 +491,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     CONTROLLERREVISIONS,
     CRONJOBS,
     JOBS,
+    PODDISRUPTIONBUDGETS,
     ENDPOINTSLICES,
     LEASES,
     EVENTS_V1,

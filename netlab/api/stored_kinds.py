@@ -167,16 +167,6 @@ ROWS: tuple[StoredKind, ...] = (
     StoredKind("networking.k8s.io/v1", "IPAddress", "ipaddresses", stored.IP_ADDRESS, ("ip",), cluster_scoped=True),
     StoredKind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", stored.RUNTIME_CLASS, cluster_scoped=True),
     StoredKind(
-        "policy/v1",
-        "PodDisruptionBudget",
-        "poddisruptionbudgets",
-        stored.POD_DISRUPTION_BUDGET,
-        ("pdb",),
-        parts_of_status=(STATUS,),
-        has_generation=True,
-        first_status={"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
-    ),
-    StoredKind(
         "scheduling.k8s.io/v1",
         "PriorityClass",
         "priorityclasses",

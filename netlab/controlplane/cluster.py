@@ -26,6 +26,7 @@ from netlab.api.resources import (
     NAMESPACES,
     NODE_LEASES,
     NODES,
+    PODDISRUPTIONBUDGETS,
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
@@ -81,6 +82,7 @@ class Cluster:
         self.replication_controllers = Informer(client, REPLICATIONCONTROLLERS)
         self.daemon_sets = Informer(client, DAEMONSETS)
         self.stateful_sets = Informer(client, STATEFULSETS)
+        self.budgets = Informer(client, PODDISRUPTIONBUDGETS)
         self.jobs = Informer(client, JOBS)
         self.cron_jobs = Informer(client, CRONJOBS)
         self.revisions = Informer(client, CONTROLLERREVISIONS)
@@ -99,6 +101,7 @@ class Cluster:
             REPLICATIONCONTROLLERS: self.replication_controllers,
             DAEMONSETS: self.daemon_sets,
             STATEFULSETS: self.stateful_sets,
+            PODDISRUPTIONBUDGETS: self.budgets,
             JOBS: self.jobs,
             CRONJOBS: self.cron_jobs,
             CONTROLLERREVISIONS: self.revisions,

@@ -18,6 +18,7 @@ from netlab.controlplane.controller import Controller
 from netlab.controlplane.cronjob.controller import CronJobController
 from netlab.controlplane.daemonset.controller import DaemonSetController
 from netlab.controlplane.deployment import DeploymentController
+from netlab.controlplane.disruption import DisruptionController
 from netlab.controlplane.endpointslice import EndpointSliceController
 from netlab.controlplane.garbage import GarbageCollector
 from netlab.controlplane.ipam import NodeIpam, SubnetPool
@@ -72,6 +73,7 @@ async def run(
             DaemonSetController(cluster),
             StatefulSetController(cluster),
             JobController(cluster),
+            DisruptionController(cluster),
             CronJobController(cluster),
             EndpointSliceController(cluster),
             GarbageCollector(cluster),

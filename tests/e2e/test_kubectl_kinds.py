@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,3 +214,20 @@ def test_a_cron_job_starts_jobs(kubectl: Kubectl) -> None:
     assert kubectl.ok("get", "cronjob", "tick").splitlines()[1].split()[:3] == ["tick", "@every", "1s"]
     kubectl.ok("delete", "cronjob", "tick")
     eventually(lambda: not kubectl.json("get", "jobs")["items"])
+
+
+def test_a_budget_forbids_evictions(kubectl: Kubectl) -> None:
+    manifest = _WORKLOAD.format(version="v1", kind="ReplicationController", name="few", more="replicas: 2")
+    kubectl.ok("create", "-f", "-", stdin=manifest)
+    kubectl.ok("create", "poddisruptionbudget", "few", "--selector=app=few", "--min-available=2")
+    eventually(lambda: kubectl.json("get", "pdb", "few")["status"]["currentHealthy"] == 2)
+    (pod, _) = [each["metadata"]["name"] for each in _pods(kubectl, "few")]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod}/eviction"
+    refused = kubectl.fails("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    assert "Cannot evict pod as it would violate the pod's disruption budget." in refused
+    kubectl.ok("patch", "pdb", "few", "--type=merge", "-p", '{"spec":{"minAvailable":1}}')
+    eventually(lambda: kubectl.json("get", "pdb", "few")["status"]["disruptionsAllowed"] == 1)
+    kubectl.ok("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    eventually(lambda: pod not in [each["metadata"]["name"] for each in _pods(kubectl, "few")])
+    kubectl.ok("delete", "rc/few", "pdb/few")

@@ -479,24 +479,6 @@ RESOURCE_QUOTA = Printer(
     _named_and_aged(_quota),
 )
 
-
-def _budget(obj: JSONObject) -> list[Cell]:
-    spec = obj.get("spec", {})
-    bounds = [str(spec.get(field, "N/A")) for field in ("minAvailable", "maxUnavailable")]
-    return [*bounds, obj.get("status", {}).get("disruptionsAllowed", 0)]
-
-
-POD_DISRUPTION_BUDGET = Printer(
-    (
-        NAME,
-        Column("Min Available", "The fewest pods that are to be available."),
-        Column("Max Unavailable", "The most pods that may be unavailable."),
-        Column("Allowed Disruptions", "How many pods may be evicted now.", type="integer"),
-        AGE,
-    ),
-    _named_and_aged(_budget),
-)
-
 # --- admission and certificates --------------------------------------------------------------------------------------
 
 WEBHOOKS = Printer(

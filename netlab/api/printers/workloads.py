@@ -231,3 +231,22 @@ CRON_JOB = Printer(
     ),
     _cron_job,
 )
+
+
+def _budget(obj: JSONObject, now: float) -> list[Cell]:
+    spec = obj.get("spec", {})
+    bounds = [str(spec.get(field, "N/A")) for field in ("minAvailable", "maxUnavailable")]
+    allowed = obj.get("status", {}).get("disruptionsAllowed", 0)
+    return [name(obj), *bounds, allowed, age(obj, now)]
+
+
+POD_DISRUPTION_BUDGET = Printer(
+    (
+        NAME,
+        Column("Min Available", "The fewest pods that are to be available."),
+        Column("Max Unavailable", "The most pods that may be unavailable."),
+        Column("Allowed Disruptions", "How many pods may be evicted now.", type="integer"),
+        AGE,
+    ),
+    _budget,
+)

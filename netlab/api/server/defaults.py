@@ -315,5 +315,11 @@ def binding(obj: JSONObject) -> None:
             _fill(subject, apiGroup=RBAC)
 
 
+def budget_status(obj: JSONObject) -> None:
+    """The fields of a PodDisruptionBudget that upstream's server always sends."""
+    fields = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+    obj["status"] = dict.fromkeys(fields, 0) | obj.get("status", {})
+
+
 def nothing(obj: JSONObject) -> None:
     """A kind without defaults."""

@@ -232,6 +232,18 @@ def too_new(asked: int, current: int) -> ApiError:
     return _refusal(504, "Timeout", f"Timeout: {message}: {asked}, current: {current}", details)
 
 
+def too_many(message: str, causes: Sequence[StatusCause], seconds: int) -> ApiError:
+    """429: not now; the client may ask again after so many seconds."""
+    details = StatusDetails(causes=_listed(causes), retryAfterSeconds=seconds)
+    return _refusal(429, "TooManyRequests", message, details)
+
+
+def several_budgets(names: Sequence[str]) -> ApiError:
+    """500: a pod that more than one disruption budget is about (upstream's own code and words)."""
+    message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support"
+    return _refusal(500, "InternalError", f"{message}: {', '.join(names)}")
+
+
 def no_space(error: Exception) -> ApiError:
     """507: the disk of the database is full; nothing was changed, and the same request succeeds once there is space."""
     message = f"the disk of the cluster's database is full ({error}): free space and try again; nothing was changed"

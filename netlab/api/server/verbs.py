@@ -13,7 +13,7 @@ from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
-from netlab.api.server import bodies, lists, patch, refusals, responses, subresources
+from netlab.api.server import bodies, evictions, lists, patch, refusals, responses, subresources
 from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
 from netlab.api.server.requests import Call
 from netlab.api.server.reviews import Reviews
@@ -190,12 +190,12 @@ class Verbs:
         return responses.status(Status(status="Success", code=201), call.answer.format)
 
     async def _evict(self, call: Call) -> Response:
-        """Delete a pod as a drain does. There are no budgets that would forbid it."""
+        """Delete a pod as a drain does, unless its disruption budget forbids it."""
         target = call.target
         options = subresources.eviction_options(call.object(), target.name)
         if call.dry_run:
             options.dryRun = ["All"]
-        self._registry.delete(target.resource, target.namespace, target.name, options)
+        evictions.evict(self._registry, target.namespace, target.name, options)
         return responses.status(Status(status="Success", code=201), call.answer.format)
 
 

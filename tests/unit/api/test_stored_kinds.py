@@ -132,12 +132,6 @@ CASES: list[Case] = [
         ["a/b", "P.k8s.example.com/n", "30s"],
     ),
     ("RuntimeClass", {"handler": "runc"}, {}, ["runc", "30s"]),
-    (
-        "PodDisruptionBudget",
-        {"spec": {"minAvailable": "50%", "selector": {}}},
-        {"disruptionsAllowed": 2, "currentHealthy": 4, "desiredHealthy": 2, "expectedPods": 4},
-        ["50%", "N/A", 2, "30s"],
-    ),
     ("PriorityClass", {"value": 7}, {}, [7, False, "30s", "PreemptLowerPriority"]),
     ("CSIDriver", {"spec": {}}, {}, [True, False, False, "<unset>", False, "Persistent", "30s"]),
     ("CSINode", {"spec": {"drivers": []}}, {}, [0, "30s"]),

@@ -1,4 +1,4 @@
-"""Workloads: Deployments, ReplicaSets, ReplicationControllers, DaemonSets and StatefulSets."""
+"""Workloads: Deployments, ReplicaSets, ReplicationControllers, DaemonSets and StatefulSets, and their budgets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from netlab.api.apps_types import (
     StatefulSet,
 )
 from netlab.api.meta_types import IntOrString, LabelSelector
+from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.server.problems import Problems
 from netlab.api.server.validation import pods, rules
 
@@ -160,3 +161,20 @@ def controller_revision(new: ControllerRevision, problems: Problems) -> None:
 def controller_revision_update(new: ControllerRevision, old: ControllerRevision, problems: Problems) -> None:
     """What a template was never changes."""
     problems.unchanged("data", new.data, old.data)
+
+
+def budget(new: PodDisruptionBudget, problems: Problems) -> None:
+    """policy/v1.PodDisruptionBudget."""
+    spec = new.spec
+    if spec.minAvailable is not None and spec.maxUnavailable is not None:
+        problems.invalid("spec", "", "minAvailable and maxUnavailable cannot be both set")
+    for field in ("minAvailable", "maxUnavailable"):
+        value = getattr(spec, field)
+        _count_or_percent(f"spec.{field}", value, problems)
+        if isinstance(value, str) and _PERCENT.fullmatch(value) and int(value[:-1]) > 100:
+            problems.invalid(f"spec.{field}", value, "must not be greater than 100%")
+    if spec.selector is not None:
+        rules.label_selector("spec.selector", spec.selector, problems)
+    if spec.unhealthyPodEvictionPolicy is not None:
+        policies = ("AlwaysAllow", "IfHealthyBudget")
+        problems.one_of("spec.unhealthyPodEvictionPolicy", spec.unhealthyPodEvictionPolicy, policies)
