@@ -1,4 +1,4 @@
-"""v1 ConfigMap, ServiceAccount and Endpoints, with the field names of the Kubernetes API (1.37)."""
+"""v1 ConfigMap, Secret, ServiceAccount and Endpoints, with the field names of the Kubernetes API (1.37)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ class ConfigMap(Object):
         """The value of each key, as a file has it."""
         values = {key: value.encode() for key, value in self.data.items()}
         return values | {key: base64.b64decode(value) for key, value in self.binaryData.items()}
+
+
+class Secret(Object):
+    """v1.Secret; data is base64, and what is sent as stringData comes into it."""
+
+    data: dict[str, str] = {}
+    stringData: dict[str, str] = {}
+    type: str = ""
+    immutable: bool | None = None
+
+    def content(self) -> dict[str, bytes]:
+        """The value of each key."""
+        return {key: base64.b64decode(value) for key, value in self.data.items()}
 
 
 class ServiceAccount(Object):

@@ -131,13 +131,51 @@ class ObjectFieldSelector(Struct):
     apiVersion: str = ""
 
 
+class ConfigMapKeySelector(Struct):
+    """v1.ConfigMapKeySelector."""
+
+    key: str
+    name: str = ""
+    optional: bool | None = None
+
+
+class SecretKeySelector(Struct):
+    """v1.SecretKeySelector."""
+
+    key: str
+    name: str = ""
+    optional: bool | None = None
+
+
 class EnvVarSource(Struct):
-    """v1.EnvVarSource."""
+    """v1.EnvVarSource: exactly one of its fields is set."""
 
     fieldRef: ObjectFieldSelector | None = None
     resourceFieldRef: Ignored = None
-    configMapKeyRef: Ignored = None
-    secretKeyRef: Ignored = None
+    configMapKeyRef: ConfigMapKeySelector | None = None
+    secretKeyRef: SecretKeySelector | None = None
+
+
+class ConfigMapEnvSource(Struct):
+    """v1.ConfigMapEnvSource."""
+
+    name: str = ""
+    optional: bool | None = None
+
+
+class SecretEnvSource(Struct):
+    """v1.SecretEnvSource."""
+
+    name: str = ""
+    optional: bool | None = None
+
+
+class EnvFromSource(Struct):
+    """v1.EnvFromSource: every key is a variable."""
+
+    prefix: str = ""
+    configMapRef: ConfigMapEnvSource | None = None
+    secretRef: SecretEnvSource | None = None
 
 
 class EnvVar(Struct):
@@ -335,6 +373,7 @@ class Container(Struct):
     workingDir: str = ""
     ports: list[ContainerPort] = []
     env: list[EnvVar] = []
+    envFrom: list[EnvFromSource] = []
     livenessProbe: Probe | None = None
     readinessProbe: Probe | None = None
     startupProbe: Probe | None = None
@@ -345,7 +384,6 @@ class Container(Struct):
     terminationMessagePolicy: str = ""
     restartPolicy: Ignored = None
     restartPolicyRules: Ignored = None
-    envFrom: Ignored = None
     resources: Ignored = None
     resizePolicy: Ignored = None
     securityContext: Ignored = None

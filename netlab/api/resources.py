@@ -18,7 +18,7 @@ from netlab.api.apps_types import (
     StatefulSet,
 )
 from netlab.api.batch_types import CronJob, Job
-from netlab.api.config_types import ConfigMap, Endpoints, ServiceAccount
+from netlab.api.config_types import ConfigMap, Endpoints, Secret, ServiceAccount
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
@@ -320,6 +320,7 @@ LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, printer
 _AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 
 CONFIGMAPS = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap, short_names=("cm",), printer=access.CONFIG_MAP)
+SECRETS = Resource("", "v1", "Secret", "secrets", Secret, printer=access.SECRET, has_generation=False)
 SERVICEACCOUNTS = Resource(
     "",
     "v1",
@@ -476,6 +477,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     NODES,
     SERVICEACCOUNTS,
     CONFIGMAPS,
+    SECRETS,
     CLUSTERROLES,
     CLUSTERROLEBINDINGS,
     ROLES,

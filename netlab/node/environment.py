@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from netlab.api.core_types import Container, EnvVar, Pod, Service
 from netlab.errors import UsageError
 from netlab.net.addresses import host_port
+from netlab.node.configured import Configured, all_of, one_of
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
@@ -45,28 +46,47 @@ def of_api_service(service: Service) -> dict[str, str]:
 
 
 def environment(
-    pod: Pod, container: Container, pod_ips: list[str], host_ips: list[str], given: Mapping[str, str] | None = None
+    pod: Pod,
+    container: Container,
+    pod_ips: list[str],
+    host_ips: list[str],
+    given: Mapping[str, str] | None = None,
+    configured: Configured | None = None,
 ) -> dict[str, str]:
     """The container's variables, in order: each may refer to those before it, first of them those that are `given`.
 
+    `configured` is what the ConfigMaps and Secrets hold that they are taken from.
+
     Raises `UsageError` naming a variable whose value cannot be determined.
     """
-    env: dict[str, str] = dict(given or {})
+    sources = configured or {}
+    try:
+        env = {**(given or {}), **all_of(container, sources)}
+    except UsageError as error:
+        raise UsageError(f"container {container.name}: envFrom: {error}") from None
     for index, variable in enumerate(container.env):
         if variable.valueFrom is None:
             env[variable.name] = expand(variable.value, env)
             continue
         try:
-            env[variable.name] = _from_source(variable, pod, pod_ips, host_ips)
+            value = _from_source(variable, pod, pod_ips, host_ips, sources)
         except UsageError as error:
             raise UsageError(f"container {container.name}: env[{index}] {variable.name}: {error}") from None
+        if value is not None:
+            env[variable.name] = value
     return env
 
 
-def _from_source(variable: EnvVar, pod: Pod, pod_ips: list[str], host_ips: list[str]) -> str:
+def _from_source(
+    variable: EnvVar, pod: Pod, pod_ips: list[str], host_ips: list[str], configured: Configured
+) -> str | None:
     source = variable.valueFrom
+    if source is not None and source.configMapKeyRef is not None:
+        return one_of("ConfigMap", source.configMapKeyRef, pod.metadata.namespace, configured)
+    if source is not None and source.secretKeyRef is not None:
+        return one_of("Secret", source.secretKeyRef, pod.metadata.namespace, configured)
     if source is None or source.fieldRef is None:
-        raise UsageError("only a fieldRef is supported in valueFrom")
+        raise UsageError("a resourceFieldRef is not supported in valueFrom")
     return field(pod, source.fieldRef.fieldPath, pod_ips, host_ips)
 
 

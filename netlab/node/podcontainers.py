@@ -13,7 +13,7 @@ from netlab.api.core_types import Container
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
 from netlab.machine.replies import MachineError
-from netlab.node import environment, logs, podfiles, podstate, recovery
+from netlab.node import configured, environment, logs, podfiles, podstate, recovery
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
@@ -55,7 +55,8 @@ class PodContainers:
             assert context.state.sandbox is not None
             await context.node.learn_api()
             mounts = await self._volumes.mounts(spec, context.state.sandbox.ips)
-            running = await machine.run_container(self._container(spec, run, mounts))
+            values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
+            running = await machine.run_container(self._container(spec, run, mounts, values))
         except UsageError as error:
             self._cannot_start(run, "CreateContainerConfigError", str(error))
         except (MachineError, OSError) as error:
@@ -106,11 +107,13 @@ class PodContainers:
         run.retry_at = time.time() + run.backoff.delay
         self._context.event("Failed", f"Error: {reason}: {message}")
 
-    def _container(self, spec: Container, run: Run, mounts: list[Mount]) -> ContainerSpec:
+    def _container(
+        self, spec: Container, run: Run, mounts: list[Mount], values: configured.Configured
+    ) -> ContainerSpec:
         context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
         node = context.node.config
         assert sandbox is not None
-        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, context.node.api_variables)
+        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, context.node.api_variables, values)
         return ContainerSpec(
             id=context.container_id(spec.name),
             image=spec.image,

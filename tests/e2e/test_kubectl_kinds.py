@@ -231,3 +231,41 @@ def test_a_budget_forbids_evictions(kubectl: Kubectl) -> None:
     kubectl.ok("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     eventually(lambda: pod not in [each["metadata"]["name"] for each in _pods(kubectl, "few")])
     kubectl.ok("delete", "rc/few", "pdb/few")
+
+
+_CONFIGURED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: configured}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: busybox
+    command: [sh, -c, 'test "$COLOR $P_key $USER_NAME" = "blue val me"']
+    env:
+    - {name: COLOR, valueFrom: {configMapKeyRef: {name: settings, key: color}}}
+    - {name: USER_NAME, valueFrom: {secretKeyRef: {name: login, key: user}}}
+    - {name: NONE, valueFrom: {secretKeyRef: {name: login, key: none, optional: true}}}
+    envFrom:
+    - {prefix: P_, configMapRef: {name: settings}}
+"""
+
+
+def _waits(kubectl: Kubectl) -> str:
+    statuses = kubectl.json("get", "pod", "configured")["status"].get("containerStatuses", [{}])
+    waiting = statuses[0].get("state", {}).get("waiting", {})
+    return f"{waiting.get('reason')}: {waiting.get('message')}"
+
+
+def test_variables_come_from_config_maps_and_secrets(kubectl: Kubectl) -> None:
+    kubectl.ok("create", "configmap", "settings", "--from-literal=color=blue", "--from-literal=key=val")
+    kubectl.ok("apply", "-f", "-", stdin=_CONFIGURED)
+    eventually(lambda: "CreateContainerConfigError" in _waits(kubectl))
+    assert 'secret "login" not found' in _waits(kubectl)
+    kubectl.ok("create", "secret", "generic", "login", "--from-literal=user=me")
+    assert kubectl.ok("get", "secret", "login").splitlines()[1].split()[:3] == ["login", "Opaque", "1"]
+    eventually(lambda: kubectl.json("get", "pod", "configured")["status"]["phase"] in ("Succeeded", "Failed"))
+    assert kubectl.json("get", "pod", "configured")["status"]["phase"] == "Succeeded"
+    assert "me" not in kubectl.ok("describe", "secret", "login").split()
+    kubectl.ok("delete", "pod/configured", "secret/login", "configmap/settings")

@@ -14,6 +14,21 @@ def _config_map(obj: JSONObject, now: float) -> list[Cell]:
 CONFIG_MAP = Printer((NAME, Column("Data", "How many entries it has.", type="integer"), AGE), _config_map)
 
 
+def _secret(obj: JSONObject, now: float) -> list[Cell]:
+    return [name(obj), obj.get("type", ""), len(obj.get("data") or {}), age(obj, now)]
+
+
+SECRET = Printer(
+    (
+        NAME,
+        Column("Type", "What it is for."),
+        Column("Data", "How many entries it has.", type="integer"),
+        AGE,
+    ),
+    _secret,
+)
+
+
 def _service_account(obj: JSONObject, now: float) -> list[Cell]:
     return [name(obj), len(obj.get("secrets") or ()), age(obj, now)]
 

@@ -6,6 +6,7 @@ language's zero values are. Each function takes an object whose fields have the 
 
 from __future__ import annotations
 
+import base64
 import copy
 from collections.abc import Mapping
 from typing import Any
@@ -319,6 +320,14 @@ def budget_status(obj: JSONObject) -> None:
     """The fields of a PodDisruptionBudget that upstream's server always sends."""
     fields = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
     obj["status"] = dict.fromkeys(fields, 0) | obj.get("status", {})
+
+
+def secret(obj: JSONObject) -> None:
+    """v1.Secret: its texts come into its data, and are not kept beside it."""
+    _fill(obj, type="Opaque")
+    if texts := obj.pop("stringData", None):
+        encoded = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
+        obj["data"] = obj.get("data", {}) | encoded
 
 
 def nothing(obj: JSONObject) -> None:

@@ -42,6 +42,7 @@ from netlab.api.resources import (
     REPLICATIONCONTROLLERS,
     ROLEBINDINGS,
     ROLES,
+    SECRETS,
     SERVICEACCOUNTS,
     SERVICECIDRS,
     SERVICES,
@@ -64,7 +65,7 @@ from netlab.api.server.allocators import Allocations, Ranges
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import FieldValidation, JSONObject
 from netlab.api.server.store import Store, check_size
-from netlab.api.server.validation import access, cluster, jobs, pods, rules, services, workloads
+from netlab.api.server.validation import access, cluster, jobs, pods, rules, secret, services, workloads
 from netlab.api.server.watch import Selection, Stored
 from netlab.api.stored_kinds import APPROVAL, STATUS
 from netlab.errors import ExhaustedError
@@ -179,6 +180,7 @@ STRATEGIES: dict[str, Strategy] = {
     JOBS.plural: Strategy(defaults.job, jobs.job, jobs.job_update),
     CRONJOBS.plural: Strategy(defaults.cron_job, jobs.cron_job),
     PODDISRUPTIONBUDGETS.plural: Strategy(defaults.nothing, workloads.budget, complete_status=defaults.budget_status),
+    SECRETS.plural: Strategy(defaults.secret, secret.secret, secret.secret_update),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
     CONFIGMAPS.plural: Strategy(defaults.nothing, access.config_map, access.config_map_update),

@@ -149,5 +149,5 @@ def test_environment_names_what_cannot_be_had() -> None:
     with pytest.raises(UsageError, match=r"container c: env\[0\] X: fieldPath 'spec.x' is not supported"):
         environment(make_pod(), fields(ref("X", "spec.x")), [], [])
     secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
-    with pytest.raises(UsageError, match=r"env\[0\] S: only a fieldRef"):
+    with pytest.raises(UsageError, match=r'env\[0\] S: secret "s" not found'):
         environment(make_pod(), fields(secret), [], [])
