@@ -28,7 +28,7 @@ from netlab.api.endpoint import Endpoint
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.media_types import MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import EVENTS, PODS, SERVICEACCOUNTS, Resource
+from netlab.api.resources import ENDPOINTS, EVENTS, PODS, SERVICEACCOUNTS, Resource
 from netlab.api.review_types import TokenRequest, TokenRequestStatus
 
 T = TypeVar("T", bound=Object)
@@ -77,7 +77,7 @@ class Client:
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
         self.writes = 0
-        """How many changes of objects, other than Events, have been asked for."""
+        """How many changes of objects have been asked for; Events and Endpoints, by which no packet goes, aside."""
         self.observe: Callable[[str, str, float], None] = lambda *_: None
         """Called for each request: its method, the answer's status (`<error>`: there was none), and after how many
         seconds it began."""
@@ -269,7 +269,7 @@ class Client:
     async def _write(
         self, resource: Resource[T], method: str, path: str, body: bytes, content_type: str = "application/json"
     ) -> bytes:
-        self.writes += resource is not EVENTS
+        self.writes += resource not in (EVENTS, ENDPOINTS)
         return await self._request(method, path, body=body, content_type=content_type)
 
     async def _request(

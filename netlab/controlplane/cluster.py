@@ -20,6 +20,7 @@ from netlab.api.resources import (
     CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
+    ENDPOINTS,
     ENDPOINTSLICES,
     JOBS,
     LEASES,
@@ -86,6 +87,7 @@ class Cluster:
         self.jobs = Informer(client, JOBS)
         self.cron_jobs = Informer(client, CRONJOBS)
         self.revisions = Informer(client, CONTROLLERREVISIONS)
+        self.endpoints = Informer(client, ENDPOINTS)
         self.endpoint_slices = Informer(client, ENDPOINTSLICES)
         self.node_leases = Informer(client, LEASES, NODE_LEASES)
         self.service_accounts = Informer(client, SERVICEACCOUNTS)
@@ -105,6 +107,7 @@ class Cluster:
             JOBS: self.jobs,
             CRONJOBS: self.cron_jobs,
             CONTROLLERREVISIONS: self.revisions,
+            ENDPOINTS: self.endpoints,
             ENDPOINTSLICES: self.endpoint_slices,
             LEASES: self.node_leases,
             SERVICEACCOUNTS: self.service_accounts,

@@ -19,6 +19,7 @@ from netlab.controlplane.cronjob.controller import CronJobController
 from netlab.controlplane.daemonset.controller import DaemonSetController
 from netlab.controlplane.deployment import DeploymentController
 from netlab.controlplane.disruption import DisruptionController
+from netlab.controlplane.endpoints.controller import EndpointsController, EndpointSliceMirroring
 from netlab.controlplane.endpointslice import EndpointSliceController
 from netlab.controlplane.garbage import GarbageCollector
 from netlab.controlplane.ipam import NodeIpam, SubnetPool
@@ -76,6 +77,8 @@ async def run(
             DisruptionController(cluster),
             CronJobController(cluster),
             EndpointSliceController(cluster),
+            EndpointsController(cluster),
+            EndpointSliceMirroring(cluster),
             GarbageCollector(cluster),
             NamespaceController(cluster),
             NodeLifecycle(cluster),

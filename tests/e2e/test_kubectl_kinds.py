@@ -269,3 +269,48 @@ def test_variables_come_from_config_maps_and_secrets(kubectl: Kubectl) -> None:
     assert kubectl.json("get", "pod", "configured")["status"]["phase"] == "Succeeded"
     assert "me" not in kubectl.ok("describe", "secret", "login").split()
     kubectl.ok("delete", "pod/configured", "secret/login", "configmap/settings")
+
+
+_ENDPOINTS = """
+apiVersion: v1
+kind: Endpoints
+metadata: {name: elsewhere}
+subsets:
+- addresses: [{ip: 192.0.2.253}]
+  ports: [{port: 8080}]
+"""
+
+
+def test_endpoints_follow_slices_and_slices_follow_endpoints(kubectl: Kubectl) -> None:
+    manifest = _WORKLOAD.format(version="v1", kind="ReplicationController", name="ep", more="replicas: 1")
+    kubectl.ok("create", "-f", "-", stdin=manifest)
+    kubectl.ok("expose", "rc/ep", "--port=80")
+
+    def ready() -> bool:
+        subsets = kubectl.json("get", "endpoints").get("items", [])
+        found = [each for each in subsets if each["metadata"]["name"] == "ep"]
+        return bool(found and found[0].get("subsets") and found[0]["subsets"][0].get("addresses"))
+
+    eventually(ready)
+    assert "Endpoints:" in kubectl.ok("describe", "service", "ep")
+    kubectl.ok("delete", "service/ep", "rc/ep")
+    eventually(lambda: "ep" not in [each["metadata"]["name"] for each in kubectl.json("get", "endpoints")["items"]])
+    kubectl.ok("create", "service", "clusterip", "elsewhere", "--tcp=80:8080")
+    kubectl.ok("patch", "service", "elsewhere", "--type=json", "-p", '[{"op":"remove","path":"/spec/selector"}]')
+    kubectl.ok("apply", "-f", "-", stdin=_ENDPOINTS)
+
+    def mirrored() -> list[str]:
+        items = kubectl.json("get", "endpointslices", "-l", "kubernetes.io/service-name=elsewhere")["items"]
+        by = [
+            each
+            for each in items
+            if "mirroring" in each["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"]
+        ]
+        return [each["endpoints"][0]["addresses"][0] for each in by]
+
+    eventually(lambda: mirrored() == ["192.0.2.253"])
+    kubectl.ok("apply", "-f", "-", stdin=_ENDPOINTS.replace("192.0.2.253", "192.0.2.1"))
+    eventually(lambda: mirrored() == ["192.0.2.1"])
+    kubectl.ok("delete", "endpoints", "elsewhere")
+    eventually(lambda: not mirrored())
+    kubectl.ok("delete", "service", "elsewhere")
