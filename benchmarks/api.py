@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from netlab.api.media_types import JSON, MERGE_PATCH
+from netlab.api.server.sqlite import Sqlite
 from netlab.api.server.store import Store
 from tests.system.api.serving import Server, serving
 
@@ -154,7 +155,7 @@ def _sqlite(count: int, size: int) -> float:
     """Seconds of processor time for as many transactions."""
     with tempfile.TemporaryDirectory(prefix="netlab-api-") as directory:
         path = Path(directory) / "cluster.db"
-        Store(path).close()
+        Store(Sqlite(path)).close()
         database = sqlite3.connect(path, isolation_level=None)
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA synchronous = NORMAL")

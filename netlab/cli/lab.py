@@ -38,6 +38,11 @@ from netlab.lab.lab import Lab, all_labs
     help="The address of this host at which the API listens, over TLS (127.0.0.1).",
 )
 @click.option(
+    "--store",
+    type=click.Choice(["sqlite", "etcd"]),
+    help="What keeps the API's objects: SQLite, or an etcd of the lab's own.",
+)
+@click.option(
     "--privileged/--no-privileged",
     default=None,
     help="Root only: do without a user namespace. Root of a node, and whoever gets out of a pod, is then root here.",
@@ -51,6 +56,7 @@ def up(
     file: Path | None,
     kubeconfig: Path | None,
     api_address: str | None,
+    store: str | None,
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -73,13 +79,14 @@ def up(
         "proxy": proxy,
         "families": families and families.split(","),
         "apiAddress": api_address,
+        "store": store,
     }
     values |= {key: value for key, value in given.items() if value is not None}
     spec = from_values(values, str(file or "netlab up")) if values else None
     from netlab.doctor import require
 
     wanted = spec or (lab.spec() if lab.paths.spec.exists() else from_values({}))
-    require(network=wanted.network, proxy=wanted.proxy)
+    require(network=wanted.network, proxy=wanted.proxy, store=wanted.store)
     from netlab.lab.lifecycle import up as bring_up
 
     if kubeconfig is not None:

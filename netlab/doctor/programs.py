@@ -37,16 +37,19 @@ IP6TABLES_RESTORE = Program("ip6tables-restore", "iptables", "iptables-nft")
 CONNTRACK = Program("conntrack", "conntrack", "conntrack-tools")
 TCPDUMP = Program("tcpdump", "tcpdump", "tcpdump")
 CURL = Program("curl", "curl", "curl")
+ETCD = Program("etcd", "etcd-server", "etcd")
 IP = Program("ip", "iproute2", "iproute")
 PYTHON = Program("python3", "python3", "python3")
 
 
-def require(*, network: str, proxy: str) -> None:
-    """Raise `UnsupportedError` if a program is missing that a lab with this pod network and proxy mode runs."""
+def require(*, network: str, proxy: str, store: str = "sqlite") -> None:
+    """Raise `UnsupportedError` if a program is missing that a lab with this pod network, proxy and store runs."""
     # Every pod network masquerades what its pods send out of the cluster, in any proxy mode.
     needs = {NFT: f"the pod network ({network})"}
     if proxy == "iptables":
         needs |= dict.fromkeys((IPTABLES_RESTORE, IP6TABLES_RESTORE), "--proxy iptables")
+    if store == "etcd":
+        needs[ETCD] = "--store etcd"
     for program, need in needs.items():
         try:
             program.path()

@@ -66,11 +66,13 @@ def main() -> None:
         files.replace(paths.api_port, f"{listener.getsockname()[1]}\n")
         _forget_nodes(paths, spec)
         _write_api_config(paths, spec)
+        if spec.store == "etcd":
+            paths.etcd.mkdir(mode=0o700, exist_ok=True)
         if range_of_ids is not None:
             ids.hand_over(paths.directory, range_of_ids)
         owner = range_of_ids.first if range_of_ids is not None else os.geteuid()
         relay.Relay(listener, paths.tls_socket, owner).start()
-        _start_services(paths)
+        _start_services(paths, spec)
         os.write(ready, process.READY)
         os.close(ready)
         process.ended(alive, None)
@@ -167,7 +169,8 @@ def _remembered_port(paths: LabPaths) -> int:
         return 0
 
 
-def _start_services(paths: LabPaths) -> None:
+def _start_services(paths: LabPaths, spec: LabSpec) -> None:
+    from netlab.lab import etcd
     from netlab.machine.client import Machine
 
     # This interpreter's folder first: CNI plugins start `python3`, and a version manager's shim costs 20 ms per call.
@@ -175,6 +178,10 @@ def _start_services(paths: LabPaths) -> None:
     environment = {"PATH": path, "LANG": "C.UTF-8"}
     python = [sys.executable, "-m"]
     with Machine(paths.machine_socket(FABRIC)) as machine:
+        if spec.store == "etcd":
+            machine.run_service(
+                "etcd", etcd.command(paths.etcd), env=environment, log=paths.logs / "etcd.log", cwd=paths.etcd
+            )
         machine.run_service(
             "daemon",
             [*python, "netlab.lab.daemon", str(paths.directory)],
@@ -188,6 +195,7 @@ def _start_services(paths: LabPaths) -> None:
                 "netlab.api.server",
                 *("--socket", str(paths.api_socket)),
                 *("--database", str(paths.database)),
+                *(("--etcd", etcd.url(paths.etcd)) if spec.store == "etcd" else ()),
                 *("--config", str(paths.api_config)),
                 *("--guard", str(paths.guard)),
             ],

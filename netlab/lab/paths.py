@@ -32,7 +32,7 @@ CNI_DATA_DIR = Path("/run/netlab/cni")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _OWN = re.compile(
     r"(lab\.json|lock|monitor\.pid|machine\.pid|boot_id|components\.json|apiserver\.json|api\.sock|cluster\.db.*"
-    r"|monitor\.sock|ids|privileged|logs|machines|nodes|revisions|pki|tls\.sock|api-port|kubeconfig)(\.new)?"
+    r"|monitor\.sock|ids|privileged|logs|machines|nodes|revisions|pki|etcd|tls\.sock|api-port|kubeconfig)(\.new)?"
 )
 """Names in a lab's directory."""
 
@@ -152,6 +152,11 @@ class LabPaths:
     def database(self) -> Path:
         """The API server's objects."""
         return self.directory / "cluster.db"
+
+    @property
+    def etcd(self) -> Path:
+        """The data and the sockets of the lab's etcd, if that keeps its objects."""
+        return self.directory / "etcd"
 
     @property
     def logs(self) -> Path:

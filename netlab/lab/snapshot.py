@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from netlab.api.resources import SNAPSHOT
-from netlab.api.server import snapshots, store
+from netlab.api.server import snapshots, sqlite
 from netlab.errors import ConflictError, NetlabError, NotFoundError
 from netlab.lab import ids, startup
 from netlab.lab.lab import Lab
@@ -36,7 +36,7 @@ def restore(lab: Lab, file: Path | None) -> snapshots.Header:
     if not lab.exists():
         raise NotFoundError(f"there is no lab {lab.name!r}: `netlab list` shows the labs")
     ids.require_intact(lab.paths.directory)
-    snapshot = snapshots.read(file or store.snapshot_of(lab.paths.database))
+    snapshot = snapshots.read(file or sqlite.snapshot_of(lab.paths.database))
     try:
         # Hold the lab's lock, as a monitor does, so that the lab cannot start in the meantime.
         with lab.paths.lock.open("a") as lock:
@@ -47,7 +47,11 @@ def restore(lab: Lab, file: Path | None) -> snapshots.Header:
                     f"lab {lab.name} is up: a snapshot is restored to a lab that is down, `netlab down` removes it"
                 ) from None
             os.umask(0o177)
-            store.restore(lab.paths.database, snapshot)
+            if lab.spec().store == "etcd":
+                # Its API server takes it at the start: etcd does not run now.
+                snapshots.copy(snapshot, sqlite.restoring_of(lab.paths.database))
+            else:
+                sqlite.restore(lab.paths.database, snapshot)
     except OSError as error:
         raise startup.explained(error, lab.paths.directory) from error
     except sqlite3.Error as error:

@@ -14,6 +14,7 @@ from netlab.net.addresses import Family
 
 Network = Literal["vxlan", "routed", "bridge"]
 ProxyMode = Literal["nftables", "iptables"]
+StoreKind = Literal["sqlite", "etcd"]
 
 API_VERSION = "netlab/v1"
 MOST_NODES = 100
@@ -47,6 +48,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     nodeCIDRMaskSizes: list[int] = []
     maxPods: int = 110
     apiAddress: str = "127.0.0.1"
+    store: StoreKind = "sqlite"
 
     def __post_init__(self) -> None:
         self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]

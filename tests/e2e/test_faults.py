@@ -23,6 +23,9 @@ spec: {nodeName: %s, containers: [{name: web, image: agnhost, args: [netexec]}]}
 """
 
 
+_SAVED = "{apiVersion: v1, kind: Namespace, metadata: {name: saved}}"
+
+
 def _ready(lab: Netlab, pod: str, *options: str) -> bool:
     done = lab.run("get", "pod", pod, *options, "-o", "json")
     return done.returncode == 0 and '"type": "Ready",\n        "status": "True"' in done.stdout
@@ -192,7 +195,7 @@ def test_what_fails_at_the_start_of_a_lab_that_was_down_is_named_and_it_is_down_
 
 def test_a_damaged_lab_comes_back_from_its_snapshot(broken: Netlab, tmp_path: Path) -> None:
     assert "is up" in broken.fails(4, "snapshot", "restore")
-    broken.ok("apply", "-f", "-", stdin="{apiVersion: v1, kind: Namespace, metadata: {name: saved}}")
+    broken.ok("apply", "-f", "-", stdin=_SAVED)
     file = tmp_path / "objects"
     assert "objects saved" in broken.ok("snapshot", "save", str(file))
     os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
@@ -205,6 +208,30 @@ def test_a_damaged_lab_comes_back_from_its_snapshot(broken: Netlab, tmp_path: Pa
     broken.ok("up")
     assert "namespace/saved" in broken.ok("get", "ns", "-o", "name")
     eventually(lambda: _ready(broken, "web"))
+
+
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd (Debian: etcd-server)")
+def test_a_lab_on_etcd(netlab: Netlab, tmp_path: Path) -> None:
+    file = tmp_path / "objects"
+    netlab.ok("up", "--nodes", "1", "--store", "etcd")
+    netlab.ok("apply", "-f", "-", stdin=POD % ("web", "node-1"))
+    eventually(lambda: _ready(netlab, "web"))
+    before = _container(netlab, "web")
+    (etcd,) = (pid for pid, line in netlab.processes().items() if "--name lab --data-dir" in line)
+    for pid in (etcd, netlab.pid_of("netlab.api.server")):
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: netlab.run("apply", "-f", "-", stdin=_SAVED).returncode == 0)
+        assert _container(netlab, "web") == before
+    netlab.ok("snapshot", "save", str(file))
+    netlab.ok("delete", "ns", "saved")
+    os.kill(netlab.pid_of("netlab.lab.monitor"), signal.SIGKILL)
+    eventually(lambda: netlab.processes() == {})
+    netlab.ok("snapshot", "restore", str(file))
+    netlab.ok("up")
+    assert "namespace/saved" in netlab.ok("get", "ns", "-o", "name")
+    eventually(lambda: _ready(netlab, "web"))
+    netlab.ok("down")
+    assert netlab.processes() == {}
 
 
 @isolated

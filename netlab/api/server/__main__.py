@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import gc
 import ipaddress
 import logging
@@ -28,10 +29,14 @@ from netlab.api.server import accounts, kubernetes_service, policy, snapshots
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
 from netlab.api.server.authority import Authority
+from netlab.api.server.backend import Backend
 from netlab.api.server.connection import protocol
+from netlab.api.server.etcd import Etcd
+from netlab.api.server.etcd_gateway import Gateway
 from netlab.api.server.registry import Registry
 from netlab.api.server.secure import SecureListener
-from netlab.api.server.store import Store, snapshot_of
+from netlab.api.server.sqlite import Sqlite, lock_of, restoring_of, snapshot_of
+from netlab.api.server.store import Store
 from netlab.api.server.watch import Hub
 from netlab.errors import ConflictError, NetlabError, UsageError
 from netlab.net.syscalls import set_parent_death_signal
@@ -126,6 +131,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="netlab-apiserver", description="The embedded Kubernetes API server.")
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--database", type=Path, required=True, help="SQLite database of the objects")
+    parser.add_argument("--etcd", metavar="URL", help="keep them in this etcd; beside the database are snapshots only")
+    parser.add_argument("--etcd-prefix", default="", metavar="PREFIX", help="what the keys there begin with")
     parser.add_argument("--config", type=Path, required=True, help="JSON: serviceCIDRs, nodePortRange")
     parser.add_argument(
         "--guard", help="Unix socket of the lab's monitor, which vouches for callers from outside the lab"
@@ -136,17 +143,38 @@ def main() -> int:
     os.umask(0o177)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        _run(arguments.socket, arguments.database, arguments.config, arguments.guard)
+        backend = _backend(arguments.database, arguments.etcd, arguments.etcd_prefix)
+        _run(arguments.socket, arguments.database, backend, arguments.config, arguments.guard)
     except NetlabError as error:
         print(f"netlab-apiserver: {error}", file=sys.stderr)
         return error.exit_status
     return 0
 
 
-def _run(path: Path, database: Path, config: Path, guard: str | None) -> None:
+def _backend(database: Path, etcd: str | None, prefix: str) -> Backend:
+    if etcd is None:
+        return Sqlite(database)
+    _hold_lock(database)
+    return Etcd(Gateway(etcd), prefix, restoring_of(database))
+
+
+def _hold_lock(database: Path) -> None:
+    """Be the only server of this lab, as SQLite's lock otherwise has it. Held until this process ends."""
+    try:
+        lock = os.open(lock_of(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConflictError(
+            f"the lab of {database.parent} is in use by another API server: stop that one first"
+        ) from None
+    except OSError as error:
+        raise NetlabError(f"{lock_of(database)} cannot be locked: {error.strerror}") from None
+
+
+def _run(path: Path, database: Path, backend: Backend, config: Path, guard: str | None) -> None:
     configuration = _read_configuration(config)
     ranges = Ranges.parse(configuration.service_cidrs, configuration.node_port_range)
-    store = Store(database)
+    store = Store(backend)
     try:
         registry = Registry(store, ranges)
         # What is loaded stays: a collection that goes through all of it takes as long as a hundred writes.

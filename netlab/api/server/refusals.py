@@ -260,6 +260,20 @@ def storage_failed(error: Exception) -> ApiError:
     return _refusal(500, "InternalError", f"the cluster's database cannot be written: {error}; nothing was changed")
 
 
+def storage_away(error: Exception) -> ApiError:
+    """503: the database cannot be reached; nothing was changed."""
+    return _later(f"the cluster's database is away ({error}); nothing was changed: try again")
+
+
+def storage_silent(error: Exception) -> ApiError:
+    """503: the database has not answered. If it has made the change, that is taken back when it answers again."""
+    return _later(f"the cluster's database does not answer ({error}): read the object again before you try again")
+
+
+def _later(message: str) -> ApiError:
+    return _refusal(503, "ServiceUnavailable", message, StatusDetails(retryAfterSeconds=1))
+
+
 def internal(error: Exception) -> ApiError:
     """500: a fault of the server."""
     return _refusal(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")

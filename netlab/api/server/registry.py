@@ -62,9 +62,10 @@ from netlab.api.server import (
     versions,
 )
 from netlab.api.server.allocators import Allocations, Ranges
+from netlab.api.server.backend import check_size
 from netlab.api.server.problems import Problems
 from netlab.api.server.schema import FieldValidation, JSONObject
-from netlab.api.server.store import Store, check_size
+from netlab.api.server.store import Store
 from netlab.api.server.validation import access, cluster, jobs, pods, rules, secret, services, workloads
 from netlab.api.server.watch import Selection, Stored
 from netlab.api.stored_kinds import APPROVAL, STATUS

@@ -95,6 +95,11 @@ def write(path: Path, content: Iterable[bytes]) -> None:
         raise
 
 
+def copy(snapshot: Snapshot, path: Path) -> None:
+    """Write a snapshot that was read to another file. Raises `OSError`."""
+    write(path, [msgspec.json.encode(snapshot.header) + b"\n", *(raw + b"\n" for _, raw in snapshot.objects)])
+
+
 def read_header(path: Path) -> Header:
     """What a snapshot is of. Raises `NetlabError`, and `NotFoundError` if there is no such file."""
     try:

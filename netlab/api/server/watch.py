@@ -234,8 +234,8 @@ class _Feed:
 class Hub:
     """The events of all resources.
 
-    History is not kept over a restart of the server: a watch from before it, unless nothing had changed since, is told
-    Expired and its client lists again, as every client of the API must be able to.
+    What there is of history at a restart of the server is the backend's: etcd has it, SQLite none. A watch from before
+    that, unless nothing had changed since, is told Expired and its client lists again, as every client must be able to.
     """
 
     def __init__(self, revision: int) -> None:

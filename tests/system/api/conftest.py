@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import etcd
 from tests.system.api.serving import Server, serving
 
 
@@ -16,9 +17,16 @@ def lab() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.fixture
-def server(lab: Path) -> Iterator[Server]:
-    with serving(lab) as running:
+@pytest.fixture(scope="session")
+def etcd_url() -> Iterator[str]:
+    with etcd.running() as running:
+        yield running.url
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def server(request: pytest.FixtureRequest, lab: Path) -> Iterator[Server]:
+    url = request.getfixturevalue("etcd_url") if request.param == "etcd" else None
+    with serving(lab, url) as running:
         yield running
 
 

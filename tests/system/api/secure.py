@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
 from netlab.api.server.registry import Registry
+from netlab.api.server.sqlite import Sqlite
 from netlab.api.server.store import Store
 from tests.system.api.serving import CONFIG, START_TIMEOUT, Json
 
@@ -122,7 +123,7 @@ async def answer(send: Send, body: Any, status: int = 200, **headers: str) -> No
 @contextlib.contextmanager
 def embedded(folder: Path) -> Iterator[ASGIApp]:
     """netlab's own server as an application."""
-    store = Store(folder / "cluster.db")
+    store = Store(Sqlite(folder / "cluster.db"))
     try:
         yield create_app(Registry(store, Ranges.parse(CONFIG["serviceCIDRs"], CONFIG["nodePortRange"])))  # type: ignore[arg-type]
     finally:

@@ -26,7 +26,10 @@ START_TIMEOUT = 30.0
 class Server:
     """One lab directory, and the server that works on it while it runs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, etcd_url: str | None = None) -> None:
+        self.store_options: list[str] = []
+        if etcd_url is not None:
+            self.store_options = ["--etcd", etcd_url, "--etcd-prefix", str(directory)]
         self.directory = directory
         self.socket = directory / "api.sock"
         self.database = directory / "cluster.db"
@@ -38,7 +41,7 @@ class Server:
     def command(self) -> list[str]:
         names = {"socket": self.socket, "database": self.database, "config": self.config}
         options = [part for name, path in names.items() for part in (f"--{name}", str(path))]
-        return [sys.executable, "-m", "netlab.api.server", *options]
+        return [sys.executable, "-m", "netlab.api.server", *options, *self.store_options]
 
     def start(self) -> None:
         """Start it and wait until it listens."""
@@ -90,8 +93,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(directory: Path) -> Iterator[Server]:
-    server = Server(directory)
+def serving(directory: Path, etcd_url: str | None = None) -> Iterator[Server]:
+    server = Server(directory, etcd_url)
     server.start()
     try:
         yield server

@@ -24,8 +24,9 @@ from tests.sandbox import isolated
 from tests.system.api.serving import Server, mode, pod, serving
 
 
-def test_only_its_owner_may_talk_to_it(server: Server) -> None:
-    assert [mode(path) for path in (server.socket, server.database)] == ["0o600", "0o600"]
+def test_only_its_owner_may_talk_to_it(lab: Path) -> None:
+    with serving(lab) as server:
+        assert [mode(path) for path in (server.socket, server.database)] == ["0o600", "0o600"]
 
 
 def test_silent_clients_hold_nobody_back(server: Server) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 from netlab.api.errors import ApiError
 from netlab.api.resources import Resource
 from netlab.api.server.allocators import Ranges
+from netlab.api.server.backend import Backend
 from netlab.api.server.registry import Registry
+from netlab.api.server.sqlite import Sqlite
 from netlab.api.server.store import Store
 
 DUAL = ("10.96.0.0/24", "fd00:10:96::/112")
@@ -21,8 +23,11 @@ PORTS = "30000-30099"
 
 
 @contextlib.contextmanager
-def opened(path: Path, cidrs: tuple[str, ...] = DUAL, ports: str = PORTS) -> Iterator[Registry]:
-    store = Store(path)
+def opened(
+    place: Path | Callable[[], Backend], cidrs: tuple[str, ...] = DUAL, ports: str = PORTS
+) -> Iterator[Registry]:
+    """A registry over the SQLite database of that path, or over another backend."""
+    store = Store(Sqlite(place) if isinstance(place, Path) else place())
     try:
         yield Registry(store, Ranges.parse(cidrs, ports))
     finally:

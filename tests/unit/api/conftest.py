@@ -1,15 +1,36 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from netlab.api.server.backend import Backend
+from netlab.api.server.etcd import Etcd
+from netlab.api.server.etcd_gateway import Gateway
 from netlab.api.server.registry import Registry
+from netlab.api.server.sqlite import Sqlite
+from tests import etcd
 from tests.unit.api import cluster
 
 
+@pytest.fixture(scope="session")
+def etcd_url() -> Iterator[str]:
+    with etcd.running() as server:
+        yield server.url
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Backend]:
+    """Opens the same place whenever it is called: a database, or a prefix of an etcd."""
+    if request.param == "sqlite":
+        return lambda: Sqlite(tmp_path / "cluster.db")
+    url, prefix = request.getfixturevalue("etcd_url"), f"/{uuid.uuid4()}"
+    return lambda: Etcd(Gateway(url), prefix, tmp_path / "restoring")
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with cluster.opened(tmp_path / "cluster.db") as opened:
+def registry(backend: Callable[[], Backend]) -> Iterator[Registry]:
+    with cluster.opened(backend) as opened:
         yield opened

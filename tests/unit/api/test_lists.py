@@ -119,8 +119,8 @@ def test_wrong_tokens(registry: Registry, token: str, message: str) -> None:
 
 
 def test_a_revision_that_was_not_reached(registry: Registry) -> None:
-    with refused(504, "Too large resource version: 999, current:"):
-        _page(registry, {"resourceVersion": "999"})
+    with refused(504, "Too large resource version: 999999999, current:"):
+        _page(registry, {"resourceVersion": "999999999"})
 
 
 _EXACT = {"resourceVersionMatch": "Exact"}

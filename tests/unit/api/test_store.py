@@ -1,4 +1,4 @@
-"""What is on the disk, and what a server says that cannot use it."""
+"""What SQLite has on the disk, and what a server says that cannot use it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,18 @@ import pytest
 
 from netlab.api.resources import PODS
 from netlab.api.server import snapshots
-from netlab.api.server.registry import DeleteOptions
-from netlab.api.server.store import Store, restore, snapshot_of
+from netlab.api.server.sqlite import Sqlite, restore, snapshot_of
+from netlab.api.server.store import Store
 from netlab.errors import ConflictError, NetlabError
 from tests.unit.api.cluster import create, opened, pod
 
 _RESOURCE: Any = PODS
 
 
-def test_everything_is_there_again(tmp_path: Path) -> None:
-    path = tmp_path / "cluster.db"
-    with opened(path) as registry:
-        made = create(registry, PODS, pod())
-    with opened(path) as registry:
-        assert registry.get(_RESOURCE, "default", "p").decode() == made
-
-
-def test_the_revision_never_goes_back(tmp_path: Path) -> None:
-    path = tmp_path / "cluster.db"
-    with opened(path) as registry:
-        create(registry, PODS, pod())
-        registry.delete(_RESOURCE, "default", "p", DeleteOptions())
-        revision = registry.store.revision
-    with opened(path) as registry:
-        assert registry.store.revision == revision
-        assert int(create(registry, PODS, pod())["metadata"]["resourceVersion"]) == revision + 1
-
-
 def test_one_server_for_one_database(tmp_path: Path) -> None:
     path = tmp_path / "cluster.db"
     with opened(path), pytest.raises(ConflictError, match="is in use by another API server"):
-        Store(path)
+        Store(Sqlite(path))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +44,7 @@ def test_a_database_that_cannot_be_read(tmp_path: Path, damage: bytes | None, co
             database.execute("PRAGMA user_version = 99")
         database.close()
     with pytest.raises(NetlabError, match=complaint) as refused:
-        Store(path)
+        Store(Sqlite(path))
     assert "`netlab down` removes the lab" in str(refused.value)
 
 
@@ -75,12 +56,12 @@ def test_an_object_that_cannot_be_read(tmp_path: Path) -> None:
         database.execute("UPDATE objects SET value = 'x'")
     database.close()
     with pytest.raises(NetlabError, match="cannot be used"):
-        Store(path)
+        Store(Sqlite(path))
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NetlabError, match="does its directory exist"):
-        Store(tmp_path / "absent" / "cluster.db")
+        Store(Sqlite(tmp_path / "absent" / "cluster.db"))
 
 
 # --- Damage ----------------------------------------------------------------------------------------------------------
@@ -107,7 +88,7 @@ def _killed(path: Path, pods: int = _PODS) -> None:
 def _closed(path: Path) -> None:
     """The same, all of it in the database and no log."""
     _killed(path)
-    Store(path).close()
+    Store(Sqlite(path)).close()
     assert not path.with_name("cluster.db-wal").exists()
 
 
@@ -184,12 +165,12 @@ def test_damage_is_named_with_the_way_back_and_nothing_is_changed(
     before = log.read_bytes() if log.exists() else b""
     for _ in range(2):
         with pytest.raises(NetlabError, match=r"cannot be used .*: there is no snapshot") as refused:
-            Store(path)
+            Store(Sqlite(path))
         assert "\n" not in str(refused.value)
     assert (log.read_bytes() if log.exists() else b"") == before
     snapshots.write(snapshot_of(path), snapshots.lines(5, []))
     with pytest.raises(NetlabError, match=f"`netlab snapshot restore --name {tmp_path.name}` goes back"):
-        Store(path)
+        Store(Sqlite(path))
 
 
 def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
@@ -217,14 +198,14 @@ def test_changes_that_a_power_cut_took_back_are_no_damage(tmp_path: Path) -> Non
 def test_a_snapshot_brings_everything_back(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     path = tmp_path / "cluster.db"
     _killed(path)
-    store = Store(path)
+    store = Store(Sqlite(path))
     contents, revision = store.contents(), store.revision
     snapshots.write(snapshot_of(path), snapshots.lines(revision, contents))
     store.close()
     path.with_name(_WAL).write_bytes(b"\xa5" * 5000)
     damage(path)
     restore(path, snapshots.read(snapshot_of(path)))
-    store = Store(path)
+    store = Store(Sqlite(path))
     assert (store.contents(), store.revision) == (contents, revision)
     store.close()
 

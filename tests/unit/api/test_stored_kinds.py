@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def test_what_the_table_does_not_allow_is_refused(
     registry: Registry, kind: str, manifest: dict[str, Any], code: int, texts: list[str]
 ) -> None:
     with refused(code, *texts):
-        create(registry, _of_kind(kind), {"metadata": {"name": "x"}} | manifest)
+        create(registry, _of_kind(kind), {"metadata": {"name": "x"}} | copy.deepcopy(manifest))
 
 
 def test_an_address_is_named_by_its_canonical_form(registry: Registry) -> None:

@@ -44,6 +44,16 @@ def test_a_missing_program_is_named_with_its_remedy(
         assert str(raised.value).startswith(message)
 
 
+def test_an_etcd_that_is_missing_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nft").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    require(network="vxlan", proxy="nftables", store="sqlite")
+    with pytest.raises(
+        UnsupportedError, match=r"--store etcd: no program 'etcd' .* `sudo apt-get install etcd-server`"
+    ):
+        require(network="vxlan", proxy="nftables", store="etcd")
+
+
 def test_the_remedy_is_the_distributions_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dnf").touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
