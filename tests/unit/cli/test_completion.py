@@ -12,7 +12,7 @@ from netlab.cli.completion import answer, script
 LINES = [
     ("netlab sta", ["status"]),
     ("netlab get pods", ["pods"]),
-    ("netlab get pods,servi", ["pods,services", "pods,servicecidrs"]),
+    ("netlab get pods,servi", ["pods,serviceaccounts", "pods,services", "pods,servicecidrs"]),
     ("netlab get pods ", []),
     ("netlab get pods/", []),
     ("netlab logs ", []),
