@@ -41,6 +41,9 @@ def _host() -> None:
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "address", "add", "10.0.0.1/32", "dev", "lo")
     _run("ip", "-6", "address", "add", "fd00::1/128", "dev", "lo", "nodad")
+    # The kernel takes packets for an IPv6 address once a worker has made its local route (addrconf_dad_work).
+    while not _run("ip", "-6", "route", "show", "table", "local", "fd00::1"):
+        time.sleep(0.01)
     _run("ip", "route", "add", "10.96.0.0/16", "dev", "out")
 
 
