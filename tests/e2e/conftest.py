@@ -88,6 +88,13 @@ class Netlab:
                     found[int(entry.name)] = line
         return found
 
+    def until_ended(self) -> None:
+        """Wait until no process of its labs is left; fail with those that stay."""
+        try:
+            eventually(lambda: self.processes() == {})
+        except AssertionError:
+            raise AssertionError(f"still there: {self.processes()}") from None
+
     def pid_of(self, module: str) -> int:
         """The process that was started as `python -m MODULE` and is the oldest of its kind."""
         return min(pid for pid, line in self.processes().items() if f"-m {module}" in line)

@@ -61,7 +61,7 @@ def test_a_killed_component_is_started_again_and_pods_go_on(broken: Netlab, modu
 
 def test_a_lab_whose_monitor_was_killed_is_down_and_comes_back_with_its_objects(broken: Netlab) -> None:
     os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
-    eventually(lambda: broken.processes() == {})
+    broken.until_ended()
     assert "lab default is down" in broken.fails(6, "get", "pods")
     assert "lab default is down" in broken.fails(6, "status")
     assert "has other options" in broken.fails(4, "up", "--nodes", "3")
@@ -186,7 +186,7 @@ def test_what_fails_at_the_start_of_a_lab_that_was_down_is_named_and_it_is_down_
     broken: Netlab, damage: Callable[[Path], object], message: str
 ) -> None:
     os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
-    eventually(lambda: broken.processes() == {})
+    broken.until_ended()
     (broken.home / "default/apiserver.json").unlink()  # written anew at each start
     damage(broken.home / "default")
     assert message in broken.fails(1, "up")
@@ -199,7 +199,7 @@ def test_a_damaged_lab_comes_back_from_its_snapshot(broken: Netlab, tmp_path: Pa
     file = tmp_path / "objects"
     assert "objects saved" in broken.ok("snapshot", "save", str(file))
     os.kill(broken.pid_of("netlab.lab.monitor"), signal.SIGKILL)
-    eventually(lambda: broken.processes() == {})
+    broken.until_ended()
     (broken.home / "default/cluster.db").write_bytes(b"")
     line = broken.fails(1, "up")
     assert "it is empty" in line
