@@ -56,6 +56,7 @@ def test_few_blocks_are_not_run() -> None:
     assert skipped == {
         "README.md: it writes to the host",
         "docs/api.md: it writes to the user's kubeconfig",
+        "docs/api.md: needs etcdctl (Debian: etcd-client)",
         "docs/packets.md: it is watched while other commands run",
         "docs/packets.md: it reads the file of the capture above",
         "docs/packets.md: it writes docs/trace.svg, the picture below",

@@ -251,7 +251,7 @@ _POD = '{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"%s
     [
         ("GET", "/nowhere", "", 404, "NotFound", "could not find the requested resource"),
         ("GET", "/api/v2/pods", "", 404, "NotFound", "could not find the requested resource"),
-        ("GET", "/api/v1/secrets", "", 404, "NotFound", "could not find the requested resource"),
+        ("GET", "/api/v1/parcels", "", 404, "NotFound", "could not find the requested resource"),
         ("GET", "/apis/apps/v1/pods", "", 404, "NotFound", "could not find"),
         ("GET", "/api/v1/pods/p", "", 404, "NotFound", "could not find"),
         ("GET", "/api/v1/namespaces/default/nodes", "", 404, "NotFound", "could not find"),
