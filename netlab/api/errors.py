@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Awaitable
+from typing import Self, TypeVar
 
 import msgspec
 
 from netlab.api.meta_types import Status, StatusDetails
 from netlab.errors import NetlabError, UnavailableError
+
+T = TypeVar("T")
 
 
 class ApiError(NetlabError):
@@ -63,3 +66,13 @@ class ApiError(NetlabError):
 
 class ApiUnavailableError(UnavailableError):
     """The API server does not answer, or broke off its answer."""
+
+
+async def unless_gone(request: Awaitable[T]) -> T | None:
+    """The answer to a request; None if its object is gone. Raises what the request raises otherwise."""
+    try:
+        return await request
+    except ApiError as error:
+        if error.reason != "NotFound":
+            raise
+        return None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from netlab.capture.tagged import Instruction, Program, wherever
 from netlab.errors import TimedOutError, UnsupportedError, UsageError
-from netlab.net.addresses import VXLAN_PORT
+from netlab.net.route.vxlan import VXLAN_PORT
 
 _COMPILE_TIMEOUT = 20.0
 """Seconds that tcpdump may take, as a filter may have a host name to resolve."""

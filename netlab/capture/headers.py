@@ -12,7 +12,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from netlab.net.addresses import VXLAN_PORT
+from netlab.net.route.vxlan import VXLAN_PORT
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10

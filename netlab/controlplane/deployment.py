@@ -9,7 +9,7 @@ import msgspec
 
 from netlab.api.apps_types import Deployment, DeploymentStatus, ReplicaSet
 from netlab.api.core_types import Pod
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.events import NORMAL, WARNING, record
 from netlab.api.resources import DEPLOYMENTS, REPLICASETS
 from netlab.api.selectors import from_label_selector
@@ -78,7 +78,8 @@ class DeploymentController(Controller):
         for change in plan.changes:
             await self._change(deployment, change)
         for outdated in plan.delete:
-            await self._delete(outdated)
+            meta = outdated.metadata
+            await unless_gone(self.client.delete(REPLICASETS, meta.name, meta.namespace, uid=meta.uid))
         await self._write_status(deployment, plan.status)
 
     async def _create(self, deployment: Deployment, replica_set: ReplicaSet) -> bool:
@@ -117,13 +118,6 @@ class DeploymentController(Controller):
         direction = "up" if after > before else "down"
         message = f"Scaled {direction} replica set {rs.metadata.name} from {before} to {after}"
         await record(self.client, deployment, NORMAL, "ScalingReplicaSet", message, self.name)
-
-    async def _delete(self, rs: ReplicaSet) -> None:
-        try:
-            await self.client.delete(REPLICASETS, rs.metadata.name, rs.metadata.namespace, uid=rs.metadata.uid)
-        except ApiError as error:
-            if error.reason != "NotFound":
-                raise
 
     async def _write_status(self, deployment: Deployment, status: DeploymentStatus) -> None:
         if status != deployment.status:

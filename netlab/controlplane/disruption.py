@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from netlab.api.core_types import Pod
+from netlab.api.errors import unless_gone
 from netlab.api.informer import Informer
 from netlab.api.meta_types import Condition, IntOrString
 from netlab.api.policy_types import PodDisruptionBudget, PodDisruptionBudgetStatus
@@ -18,7 +19,6 @@ from netlab.api.resources import PODDISRUPTIONBUDGETS
 from netlab.api.selectors import from_label_selector
 from netlab.controlplane.cluster import Cluster, controller_of, is_finished, is_ready, parse_time
 from netlab.controlplane.controller import Controller
-from netlab.controlplane.podcontrol import unless_gone
 
 _EVICTION_TIMEOUT = 120.0
 """Seconds after which an evicted pod that is still there counts again (DeletionTimeout)."""

@@ -8,11 +8,11 @@ until they have forgotten it. What has another owner besides forgets the one tha
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.meta_types import Object, OwnerReference
 from netlab.api.resources import Resource, by_kind
 from netlab.controlplane.cluster import Cluster, Index
@@ -91,9 +91,9 @@ class GarbageCollector(Controller):
         is_held = False
         for kind, dependent in dependents:
             if finalizer == ORPHAN or await self._has_another_owner(dependent, owner):
-                await _unless_gone(self._free(kind, dependent, owner))
+                await unless_gone(self._free(kind, dependent, owner))
             else:
-                await _unless_gone(self._delete_first(kind, dependent))
+                await unless_gone(self._delete_first(kind, dependent))
                 is_held |= _blocks(dependent, owner)
         if is_held:
             return  # Their ends bring it up again.
@@ -102,7 +102,7 @@ class GarbageCollector(Controller):
             "uid": meta.uid,
             "finalizers": [each for each in meta.finalizers if each != finalizer],
         }
-        await _unless_gone(self.client.patch(resource, meta.name, meta.namespace, {"metadata": change}))
+        await unless_gone(self.client.patch(resource, meta.name, meta.namespace, {"metadata": change}))
 
     async def _read_dependents(self, owner: Object) -> list[tuple[Resource[Object], Object]]:
         """From the server, not the informers: one that was not seen yet would be lost with its owner."""
@@ -149,11 +149,8 @@ class GarbageCollector(Controller):
         if resource is None:
             return True
         # The watches of two resources are not ordered: the owner may exist and not have been seen yet.
-        try:
-            found = await self.client.get(resource, owner.name, namespace if resource.namespaced else None)
-        except ApiError as error:
-            if error.reason != "NotFound":
-                raise
+        found = await unless_gone(self.client.get(resource, owner.name, namespace if resource.namespaced else None))
+        if found is None:
             self._remember_gone(owner.uid)
             return False
         return found.metadata.uid == owner.uid
@@ -205,14 +202,6 @@ def _propagation(obj: Object) -> str:
     if obj.metadata.deletionTimestamp is None:
         return ""
     return next((each for each in obj.metadata.finalizers if each in (ORPHAN, FOREGROUND)), "")
-
-
-async def _unless_gone(request: Awaitable[object]) -> None:
-    try:
-        await request
-    except ApiError as error:
-        if error.reason != "NotFound":
-            raise
 
 
 def _blocks(dependent: Object, owner: Object) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from netlab.api.core_types import Namespace, NamespaceSpec, Pod
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.meta_types import Object
 from netlab.api.resources import ALL, NAMESPACES, Resource
 from netlab.controlplane.cluster import Cluster
@@ -50,12 +50,8 @@ class NamespaceController(Controller):
             self.queue.add_after(key, RECHECK)
             return
         finalizers = [finalizer for finalizer in namespace.spec.finalizers if finalizer != FINALIZER]
-        try:
-            finalized = msgspec.structs.replace(namespace, spec=NamespaceSpec(finalizers=finalizers))
-            await self.client.update(NAMESPACES, finalized, subresource="finalize")
-        except ApiError as error:
-            if error.reason != "NotFound":
-                raise
+        finalized = msgspec.structs.replace(namespace, spec=NamespaceSpec(finalizers=finalizers))
+        await unless_gone(self.client.update(NAMESPACES, finalized, subresource="finalize"))
 
     async def _empty(self, resource: Resource[Object], namespace: str) -> int:
         """Delete all objects of a resource; returns how many are left, or were a moment ago."""

@@ -11,7 +11,7 @@ import msgspec
 
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Node, Pod
-from netlab.api.errors import ApiError, ApiUnavailableError
+from netlab.api.errors import ApiError, ApiUnavailableError, unless_gone
 from netlab.api.events import NORMAL, record
 from netlab.api.meta_types import Condition, now
 from netlab.api.resources import NODES, PODS
@@ -110,11 +110,8 @@ class NodeLifecycle(Controller):
             "metadata": {"resourceVersion": pod.metadata.resourceVersion},
             "status": {"conditions": msgspec.to_builtins(conditions)},
         }
-        try:
-            await self.client.patch(PODS, pod.metadata.name, pod.metadata.namespace, change, subresource="status")
-        except ApiError as error:
-            if error.reason != "NotFound":
-                raise
+        meta = pod.metadata
+        await unless_gone(self.client.patch(PODS, meta.name, meta.namespace, change, subresource="status"))
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from netlab.api.apps_types import PodTemplateSpec
@@ -219,13 +219,3 @@ def pod_of(owner: Object, template: PodTemplateSpec, name: str = "", labels: Map
         ),
         spec=template.spec,
     )
-
-
-async def unless_gone(request: Awaitable[Any]) -> Any:
-    """The answer to a request; None if its object is gone."""
-    try:
-        return await request
-    except ApiError as error:
-        if error.reason != "NotFound":
-            raise
-        return None

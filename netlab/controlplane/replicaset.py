@@ -12,13 +12,14 @@ import msgspec
 
 from netlab.api.apps_types import ReplicaSet, ReplicaSetStatus
 from netlab.api.core_types import Pod
+from netlab.api.errors import unless_gone
 from netlab.api.meta_types import Condition, Object, now
 from netlab.api.resources import REPLICASETS, Resource
 from netlab.api.selectors import Selector, from_label_selector
 from netlab.controlplane.availability import is_available, next_available
 from netlab.controlplane.cluster import Cluster, condition_of, controller_of, is_active, is_ready, parse_time
 from netlab.controlplane.controller import Controller
-from netlab.controlplane.podcontrol import BURST, PodControl, pod_of, unless_gone
+from netlab.controlplane.podcontrol import BURST, PodControl, pod_of
 from netlab.errors import NetlabError
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"

@@ -14,7 +14,7 @@ import msgspec
 
 from netlab.api.apps_types import ControllerRevision, PodTemplateSpec
 from netlab.api.client import Client
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.informer import Informer
 from netlab.api.meta_types import Object, ObjectMeta
 from netlab.api.resources import CONTROLLERREVISIONS, Resource
@@ -171,8 +171,4 @@ class Revisions:
     async def remove(self, revisions: Iterable[ControllerRevision]) -> None:
         """Delete revisions."""
         for each in revisions:
-            try:
-                await self._client.delete(CONTROLLERREVISIONS, each.metadata.name, each.metadata.namespace)
-            except ApiError as error:
-                if error.reason != "NotFound":
-                    raise
+            await unless_gone(self._client.delete(CONTROLLERREVISIONS, each.metadata.name, each.metadata.namespace))

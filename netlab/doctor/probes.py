@@ -20,7 +20,7 @@ from netlab.errors import UnsupportedError
 from netlab.machine.privileges import missing
 from netlab.machine.userns import enter_user_namespace
 from netlab.net import syscalls
-from netlab.net.addresses import VXLAN_PORT
+from netlab.net.route.vxlan import VXLAN_PORT
 
 _SLOWEST = 10.0
 """Seconds after which a program counts as hung."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +16,7 @@ from netlab.api.resources import PODS
 from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.similar import did_you_mean
 
 CONTAINER_ID_SCHEME = "netlab://"
 
@@ -68,8 +68,7 @@ def find_pod(client: BlockingClient, name: str, namespace: str) -> Pod:
         if error.code != HTTPStatus.NOT_FOUND:
             raise
     names = [obj["metadata"]["name"] for obj in client.request("GET", PODS.path(namespace))["items"]]
-    near = difflib.get_close_matches(name, names) or [other for other in names if other.startswith(name)][:3]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; `netlab get pods -A` lists them"
+    hint = did_you_mean(name, names) or "; `netlab get pods -A` lists them"
     raise NotFoundError(f"there is no pod {name!r} in namespace {namespace}{hint}")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import selectors
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from netlab.errors import NetlabError
+from netlab.net.addresses import socket_family
 
 _CHUNK = 64 * 1024
 _MOST = 200
@@ -51,8 +51,7 @@ def _ephemeral_ports() -> range:
 
 
 def _listening(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(socket_family(address), socket.SOCK_STREAM)
     try:
         # A port that was just given back has connections in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -12,7 +11,9 @@ from netlab.api.core_types import Service
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab.paths import FABRIC, OUTSIDE
-from netlab.net.addresses import VXLAN_PORT, packed
+from netlab.net.addresses import packed
+from netlab.net.route.vxlan import VXLAN_PORT
+from netlab.similar import did_you_mean
 
 _MOST_HOSTS = 64
 """A filter lists at most this many addresses: the kernel's programs have at most 4,096 instructions, and each address
@@ -159,7 +160,5 @@ def _named(what: str, text: str, namespace: str | None, listed: Iterable[str], o
 
 
 def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names) or [other for other in names if other.startswith(name)][:3]
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    return f"; there is {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else ""
+    listed = f"; there is {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else ""
+    return did_you_mean(name, names) or listed

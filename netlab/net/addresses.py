@@ -12,9 +12,6 @@ from typing import Literal
 Family = Literal["IPv4", "IPv6"]
 """Kubernetes' names (core/v1 IPFamily)."""
 
-VXLAN_PORT = 4789
-"""IANA's port (RFC 7348), which packet tools decode by default; flannel uses the kernel's older 8472."""
-
 
 def family_of(address: str) -> Family:
     """The family of a valid address or network."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from netlab.api.client import Client
 from netlab.api.core_types import ConfigMapKeySelector, Container, SecretKeySelector
-from netlab.api.errors import ApiError
+from netlab.api.errors import unless_gone
 from netlab.api.resources import CONFIGMAPS, SECRETS, Resource
 from netlab.errors import UsageError
 
@@ -26,14 +26,8 @@ async def read(client: Client, namespace: str, container: Container) -> Configur
     for kind, name in _sources(container):
         if (kind, name) in found:
             continue
-        try:
-            obj = await client.get(_RESOURCES[kind], name, namespace)
-        except ApiError as error:
-            if error.reason != "NotFound":
-                raise
-            found[kind, name] = None
-        else:
-            found[kind, name] = obj.content()
+        obj = await unless_gone(client.get(_RESOURCES[kind], name, namespace))
+        found[kind, name] = None if obj is None else obj.content()
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -14,6 +13,7 @@ from netlab.errors import NotFoundError, UsageError
 from netlab.net.addresses import family_of
 from netlab.proxy.plan import PROTOCOLS
 from netlab.proxy.planner import cluster_ips, node_info
+from netlab.similar import did_you_mean
 
 T = TypeVar("T")
 
@@ -188,7 +188,5 @@ def _within(objects: Mapping[str, T], namespace: str) -> dict[str, T]:
 def _named(name: str, known: Mapping[str, T], what: str, namespace: str = "") -> T:
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known) or [other for other in known if other.startswith(name)][:3]
     where = f" in namespace {namespace}" if namespace else ""
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise NotFoundError(f"there is no {what} {name!r}{where}{hint}")
+    raise NotFoundError(f"there is no {what} {name!r}{where}{did_you_mean(name, known)}")

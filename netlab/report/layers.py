@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from netlab.net.addresses import VXLAN_PORT
+from netlab.net.route.vxlan import VXLAN_PORT
 from netlab.report.markup import Markup, element
 from netlab.trace.model import Hop
 

@@ -17,9 +17,10 @@ from netlab.capture.taps import Tap
 from netlab.errors import UnsupportedError
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.taps import make_socket
-from netlab.net.addresses import VXLAN_PORT, packed
+from netlab.net.addresses import packed
 from netlab.net.conntrack.events import Events
 from netlab.net.netlink import NETLINK_NETFILTER, NetlinkError
+from netlab.net.route.vxlan import VXLAN_PORT
 from netlab.trace import counters, rules
 from netlab.trace.nftrace import Pattern, Signature, Tracer
 from netlab.trace.probe import Result, Sender

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Netlab, eventually
-from tests.e2e.test_kubectl_verbs import BINARIES, Kubectl
+from tests.e2e.kubectl import BINARIES, Kubectl, kubectl_in
 
 
 @pytest.fixture(scope="module", params=BINARIES)
 def kubectl(request: pytest.FixtureRequest, lab: Netlab) -> Iterator[Kubectl]:
     """One kubectl, with an empty namespace of its own."""
-    find, why = BINARIES[request.param]
-    binary = find()
-    if binary is None:
-        pytest.skip(why)
-    with tempfile.TemporaryDirectory(prefix="kubectl-") as home:
-        made = Kubectl(binary, lab.ok("kubeconfig"), Path(home), f"kinds-{request.param}")
-        made.ok("create", "namespace", made.namespace)
+    with kubectl_in(lab, request.param, f"kinds-{request.param}") as made:
         yield made
-        made.ok("delete", "namespace", made.namespace)
 
 
 _UNUSED = "stored and returned, but nothing in netlab acts upon it"

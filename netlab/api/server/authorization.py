@@ -90,12 +90,7 @@ class Authorizer:
         for key in (("User", user.name), *(("Group", group) for group in user.groups)):
             for grant in self._grants.get(key, ()):
                 if not grant.namespace or grant.namespace == namespace:
-                    yield (
-                        grant,
-                        self._rules.get(
-                            ("" if grant.role.kind == CLUSTERROLES.kind else grant.namespace, grant.role.name)
-                        ),
-                    )
+                    yield grant, self.rules_of(grant.role, grant.namespace)
 
     def _refresh(self) -> None:
         """Read the roles and bindings again if one has changed."""

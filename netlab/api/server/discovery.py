@@ -82,11 +82,13 @@ def _entries(resource: Resource[Any]) -> list[dict[str, Any]]:
         "kind": resource.kind,
         "verbs": sorted(resource.verbs),
     }
-    if resource.short_names:
-        entry["shortNames"] = list(resource.short_names)
-    if resource.categories:
-        entry["categories"] = list(resource.categories)
+    entry |= _other_names(resource)
     return [entry, *(_entry_of_part(resource, each) for each in resource.subresources)]
+
+
+def _other_names(resource: Resource[Any]) -> dict[str, list[str]]:
+    found = {"shortNames": list(resource.short_names), "categories": list(resource.categories)}
+    return {key: names for key, names in found.items() if names}
 
 
 def _entry_of_part(resource: Resource[Any], part: Subresource) -> dict[str, Any]:
@@ -151,10 +153,7 @@ def _aggregated_resource(resource: Resource[Any]) -> dict[str, Any]:
         "singularResource": resource.singular,
         "verbs": sorted(resource.verbs),
     }
-    if resource.short_names:
-        entry["shortNames"] = list(resource.short_names)
-    if resource.categories:
-        entry["categories"] = list(resource.categories)
+    entry |= _other_names(resource)
     if resource.subresources:
         entry["subresources"] = [
             {"subresource": each.name, "responseKind": (each.kind or own)._asdict(), "verbs": sorted(each.verbs)}

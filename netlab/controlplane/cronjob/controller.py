@@ -8,13 +8,12 @@ from collections.abc import Iterable
 import msgspec
 
 from netlab.api.batch_types import CronJob, Job
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.events import NORMAL, WARNING, record
 from netlab.api.resources import CRONJOBS, JOBS
 from netlab.controlplane.cluster import Cluster, Index, controller_of
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.cronjob.planner import Plan, plan
-from netlab.controlplane.podcontrol import unless_gone
 
 
 class CronJobController(Controller):

@@ -10,6 +10,7 @@ import msgspec
 
 from netlab.api.apps_types import DaemonSet, DaemonSetStatus
 from netlab.api.core_types import Node
+from netlab.api.errors import unless_gone
 from netlab.api.events import NORMAL, WARNING, record
 from netlab.api.resources import DAEMONSETS
 from netlab.api.selectors import from_label_selector
@@ -18,7 +19,7 @@ from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.daemonset.nodes import node_of, template_for
 from netlab.controlplane.daemonset.planner import Plan, plan
-from netlab.controlplane.podcontrol import PodControl, Wording, is_other_end, pod_of, unless_gone
+from netlab.controlplane.podcontrol import PodControl, Wording, is_other_end, pod_of
 from netlab.controlplane.revisions import HASH, Revisions, outdated
 
 _FAILED = Backoff(first=1, last=15 * 60, steady=30 * 60)

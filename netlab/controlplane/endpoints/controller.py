@@ -9,7 +9,7 @@ import msgspec
 from netlab.api.config_types import Endpoints
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES
 from netlab.controlplane import slices
 from netlab.controlplane.cluster import Cluster
@@ -22,7 +22,6 @@ from netlab.controlplane.endpoints.planner import (
     is_mirrored,
     slices_of,
 )
-from netlab.controlplane.podcontrol import unless_gone
 from netlab.controlplane.workqueue import WorkQueue
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from netlab.api.batch_types import Job, JobStatus
 from netlab.api.core_types import EnvVar, EnvVarSource, ObjectFieldSelector, Pod
+from netlab.api.errors import unless_gone
 from netlab.api.events import NORMAL, WARNING, record
 from netlab.api.meta_types import LabelSelector
 from netlab.api.resources import JOBS, PODS
@@ -19,7 +20,7 @@ from netlab.controlplane.cluster import Cluster, controller_of, parse_time
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.job.indexes import FAILURES, INDEX
 from netlab.controlplane.job.planner import TRACKING, Plan, Wanted, has_ended, is_finished, plan
-from netlab.controlplane.podcontrol import PodControl, Wording, is_other_end, pod_of, unless_gone
+from netlab.controlplane.podcontrol import PodControl, Wording, is_other_end, pod_of
 
 _OURS = (None, "kubernetes.io/job-controller")
 """Values of spec.managedBy."""

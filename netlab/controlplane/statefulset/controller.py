@@ -10,11 +10,12 @@ import msgspec
 
 from netlab.api.apps_types import PodTemplateSpec, StatefulSet, StatefulSetStatus
 from netlab.api.core_types import Pod
+from netlab.api.errors import unless_gone
 from netlab.api.resources import STATEFULSETS
 from netlab.api.selectors import from_label_selector
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
-from netlab.controlplane.podcontrol import PodControl, Wording, is_other_end, pod_of, unless_gone
+from netlab.controlplane.podcontrol import PodControl, Wording, is_other_end, pod_of
 from netlab.controlplane.revisions import HASH, History, Revisions, outdated, template_of
 from netlab.controlplane.statefulset.planner import Plan, ordinal_of, plan
 

@@ -10,6 +10,9 @@ from netlab.net.route import links
 _ID, _LINK, _LOCAL, _LEARNING, _PORT, _LOCAL6 = 1, 3, 4, 7, 15, 17
 _U16 = Struct("!H")
 
+VXLAN_PORT = 4789
+"""IANA's (RFC 7348), so that every packet tool decodes it by default; the kernel's default is the older 8472."""
+
 
 class Vxlan:
     """What a VXLAN device has besides other links, from its link's `data`.

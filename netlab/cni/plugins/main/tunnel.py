@@ -9,13 +9,11 @@ from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import parse_address
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.names import is_interface_name
+from netlab.net.route.vxlan import VXLAN_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.spec.codec import Object
-
-_PORT = 4789
-"""IANA's (RFC 7348), so that every packet tool decodes it by default; the kernel's default is the older 8472."""
 
 
 class Tunnel:
@@ -30,7 +28,7 @@ class Tunnel:
         """Raises `CniError` naming the key and its value."""
         given = option(config, "vxlan", dict, {})
         self.vni: int = option(given, "id", int, 1, "vxlan.")
-        self.port: int = option(given, "port", int, _PORT, "vxlan.")
+        self.port: int = option(given, "port", int, VXLAN_PORT, "vxlan.")
         self.device: str = option(given, "device", str, "", "vxlan.")
         self.local_address: str = option(given, "localAddress", str, "", "vxlan.")
         self.name: str = option(given, "name", str, f"vxlan{self.vni}", "vxlan.")
