@@ -29,8 +29,8 @@ from typing import Any
 import msgspec
 
 from netlab.api.media_types import JSON, MERGE_PATCH
-from netlab.api.server.sqlite import Sqlite
-from netlab.api.server.store import Store
+from netlab.api.server.storage.sqlite import Sqlite
+from netlab.api.server.storage.store import Store
 from tests.system.api.serving import Server, serving
 
 CONNECTIONS = 4

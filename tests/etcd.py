@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab.api.server.etcd_gateway import AwayError, Gateway, UncertainError
+from netlab.api.server.storage.etcd_gateway import AwayError, Gateway, UncertainError
 from netlab.lab import etcd
 
 START_TIMEOUT = 30.0

@@ -517,10 +517,10 @@ SERVED = (*ALL, *REVIEWS)
 """Every resource that the lab's API server has."""
 
 SNAPSHOT = "/netlab/snapshot"
-"""Not a resource: a GET there gives all objects as of one moment (netlab.api.server.snapshots)."""
+"""Not a resource: a GET there gives all objects as of one moment (netlab.api.server.storage.snapshots)."""
 
 CREDENTIALS = "/netlab/credentials"
-"""Not a resource: a POST there issues an administrator's client certificate (netlab.api.server.issuing)."""
+"""Not a resource: a POST there issues an administrator's client certificate (netlab.api.server.access.issuing)."""
 
 PROGRESS = "/netlab/progress"
 """Not a resource: a POST there has the server tell all watches how far they are, and answers with the present

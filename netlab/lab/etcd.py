@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netlab.api.server.watch import HISTORY
+from netlab.api.server.storage.watch import HISTORY
 
 # etcd takes the part of a Unix socket's URL that looks like HOST:PORT for its path, from the current directory.
 _CLIENTS, _PEERS = "client:0", "peer:0"

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from netlab.api.resources import SNAPSHOT
-from netlab.api.server import snapshots, sqlite
+from netlab.api.server.storage import snapshots, sqlite
 from netlab.errors import ConflictError, NetlabError, NotFoundError
 from netlab.lab import ids, startup
 from netlab.lab.lab import Lab

@@ -95,6 +95,23 @@ def test_every_arrow_of_the_table_is_used() -> None:
     assert used == ROOMS
 
 
+SERVER = ("refusals", "objects", "storage", "registry", "rest", "access")
+"""The folders of the API server, each of which imports only from those before it. The files beside them may use all."""
+
+
+@pytest.mark.parametrize("folder", SERVER)
+def test_a_folder_of_the_api_server_imports_only_from_below(folder: str) -> None:
+    below = SERVER[: SERVER.index(folder) + 1]
+    strays = {
+        f"{name}: {other}"
+        for name, path in modules()
+        if name.startswith(f"netlab.api.server.{folder}")
+        for other in imported(path)
+        if other.startswith("netlab.api.server.") and other.split(".")[3] not in below
+    }
+    assert not strays
+
+
 def reached(room: str) -> set[str]:
     """The rooms that arrows lead to from a room, directly or through others."""
     return ROOMS[room].union(*map(reached, ROOMS[room]))

@@ -25,19 +25,21 @@ import msgspec
 import uvicorn
 import uvloop
 
-from netlab.api.server import accounts, kubernetes_service, policy, snapshots
-from netlab.api.server.allocators import Ranges
+from netlab.api.server.access import policy
+from netlab.api.server.access.authority import Authority
 from netlab.api.server.app import create_app
-from netlab.api.server.authority import Authority
-from netlab.api.server.backend import Backend
 from netlab.api.server.connection import protocol
-from netlab.api.server.etcd import Etcd
-from netlab.api.server.etcd_gateway import Gateway
-from netlab.api.server.registry import Registry
+from netlab.api.server.registry import accounts, kubernetes_service
+from netlab.api.server.registry.allocators import Ranges
+from netlab.api.server.registry.generic import Registry
 from netlab.api.server.secure import SecureListener
-from netlab.api.server.sqlite import Sqlite, lock_of, restoring_of, snapshot_of
-from netlab.api.server.store import Store
-from netlab.api.server.watch import Hub
+from netlab.api.server.storage import snapshots
+from netlab.api.server.storage.backend import Backend
+from netlab.api.server.storage.etcd import Etcd
+from netlab.api.server.storage.etcd_gateway import Gateway
+from netlab.api.server.storage.sqlite import Sqlite, lock_of, restoring_of, snapshot_of
+from netlab.api.server.storage.store import Store
+from netlab.api.server.storage.watch import Hub
 from netlab.errors import ConflictError, NetlabError, UsageError
 from netlab.net.syscalls import set_parent_death_signal
 

@@ -20,29 +20,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import PROGRESS, SERVED, SNAPSHOT
-from netlab.api.server import (
-    discovery,
-    health,
-    issuing,
-    lists,
-    openapi,
-    refusals,
-    requests,
-    responses,
-    snapshots,
-    streaming,
-)
-from netlab.api.server.authentication import Authentication
-from netlab.api.server.authority import Authority
-from netlab.api.server.authorization import Authorization, Authorizer
+from netlab.api.server import discovery, health, openapi, refusals
+from netlab.api.server.access import issuing
+from netlab.api.server.access.authentication import Authentication
+from netlab.api.server.access.authority import Authority
+from netlab.api.server.access.authorization import Authorization, Authorizer
+from netlab.api.server.access.reviews import Reviews
+from netlab.api.server.access.tokens import Tokens
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
-from netlab.api.server.negotiation import format_of_refusal, media_type, negotiate
-from netlab.api.server.registry import Registry
-from netlab.api.server.requests import Call, Target
-from netlab.api.server.reviews import Reviews
-from netlab.api.server.tokens import Tokens
+from netlab.api.server.registry.generic import Registry
+from netlab.api.server.rest import lists, requests, responses, streaming
+from netlab.api.server.rest.negotiation import format_of_refusal, media_type, negotiate
+from netlab.api.server.rest.requests import Call, Target
+from netlab.api.server.rest.views import view_of
+from netlab.api.server.storage import snapshots
 from netlab.api.server.verbs import Verbs
-from netlab.api.server.views import view_of
 from netlab.errors import UsageError
 
 log = logging.getLogger(__name__)

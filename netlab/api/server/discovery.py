@@ -10,7 +10,7 @@ import msgspec
 
 import netlab
 from netlab.api.resources import KUBERNETES, SERVED, Kind, Resource, Subresource
-from netlab.api.server.negotiation import Answer
+from netlab.api.server.rest.negotiation import Answer
 
 GROUP = "apidiscovery.k8s.io"
 

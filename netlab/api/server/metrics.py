@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from netlab.api.meta_types import Object
 from netlab.api.resources import ALL, Resource
-from netlab.api.server.requests import Target
+from netlab.api.server.rest.requests import Target
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 

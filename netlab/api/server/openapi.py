@@ -22,7 +22,8 @@ from starlette.routing import Route
 from netlab.api.kinds import openapi, openapi_wire
 from netlab.api.media_types import JSON
 from netlab.api.resources import SERVED
-from netlab.api.server import discovery, refusals, responses
+from netlab.api.server import discovery, refusals
+from netlab.api.server.rest import responses
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _OLDER_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"

@@ -13,14 +13,17 @@ from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
-from netlab.api.server import bodies, evictions, lists, patch, refusals, responses, subresources
-from netlab.api.server.registry import FINALIZE, Draft, Outcome, Registry, patched_object
-from netlab.api.server.requests import Call
-from netlab.api.server.reviews import Reviews
-from netlab.api.server.schema import JSONObject
-from netlab.api.server.subresources import SCALE
-from netlab.api.server.views import AsStored, ListMeta
-from netlab.api.server.watch import Stored
+from netlab.api.server import refusals
+from netlab.api.server.access.reviews import Reviews
+from netlab.api.server.objects import bodies, patch
+from netlab.api.server.objects.schema import JSONObject
+from netlab.api.server.registry import evictions, subresources
+from netlab.api.server.registry.generic import FINALIZE, Draft, Outcome, Registry, patched_object
+from netlab.api.server.registry.subresources import SCALE
+from netlab.api.server.rest import lists, responses
+from netlab.api.server.rest.requests import Call
+from netlab.api.server.rest.views import AsStored, ListMeta
+from netlab.api.server.storage.watch import Stored
 from netlab.api.stored_kinds import APPROVAL, STATUS
 
 AT_ONCE = 64 * 1024

@@ -18,11 +18,11 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from netlab.api.server.allocators import Ranges
 from netlab.api.server.app import create_app
-from netlab.api.server.registry import Registry
-from netlab.api.server.sqlite import Sqlite
-from netlab.api.server.store import Store
+from netlab.api.server.registry.allocators import Ranges
+from netlab.api.server.registry.generic import Registry
+from netlab.api.server.storage.sqlite import Sqlite
+from netlab.api.server.storage.store import Store
 from tests.system.api.serving import CONFIG, START_TIMEOUT, Json
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from netlab.api.server.authority import Authority, Signed
+from netlab.api.server.access.authority import Authority, Signed
 from tests.system.api.serving import CONFIG, START_TIMEOUT, Server
 
 

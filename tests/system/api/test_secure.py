@@ -13,7 +13,7 @@ import pytest
 from netlab.api.blocking import BlockingClient
 from netlab.api.errors import ApiError
 from netlab.api.resources import CREDENTIALS
-from netlab.api.server.authority import Authority, Signed
+from netlab.api.server.access.authority import Authority, Signed
 from tests.system.api.secured import SecureServer, serving_securely
 from tests.system.api.serving import START_TIMEOUT, Server, mode
 

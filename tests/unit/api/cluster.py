@@ -12,11 +12,11 @@ import pytest
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import Resource
-from netlab.api.server.allocators import Ranges
-from netlab.api.server.backend import Backend
-from netlab.api.server.registry import Registry
-from netlab.api.server.sqlite import Sqlite
-from netlab.api.server.store import Store
+from netlab.api.server.registry.allocators import Ranges
+from netlab.api.server.registry.generic import Registry
+from netlab.api.server.storage.backend import Backend
+from netlab.api.server.storage.sqlite import Sqlite
+from netlab.api.server.storage.store import Store
 
 DUAL = ("10.96.0.0/24", "fd00:10:96::/112")
 PORTS = "30000-30099"

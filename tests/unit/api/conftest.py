@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from netlab.api.server.backend import Backend
-from netlab.api.server.etcd import Etcd
-from netlab.api.server.etcd_gateway import Gateway
-from netlab.api.server.registry import Registry
-from netlab.api.server.sqlite import Sqlite
+from netlab.api.server.registry.generic import Registry
+from netlab.api.server.storage.backend import Backend
+from netlab.api.server.storage.etcd import Etcd
+from netlab.api.server.storage.etcd_gateway import Gateway
+from netlab.api.server.storage.sqlite import Sqlite
 from tests import etcd
 from tests.unit.api import cluster
 

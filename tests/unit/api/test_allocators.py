@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from netlab.api.server.allocators import Allocations, Pool, Ranges, address_pool
+from netlab.api.server.registry.allocators import Allocations, Pool, Ranges, address_pool
 from netlab.errors import ExhaustedError, UsageError
 
 

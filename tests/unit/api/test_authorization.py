@@ -15,11 +15,11 @@ from netlab.api.resources import (
     ROLES,
     Resource,
 )
-from netlab.api.server import escalation, policy
-from netlab.api.server.authorization import Authorizer, action_of, refused
-from netlab.api.server.identity import ANONYMOUS, OWNER, User
-from netlab.api.server.rbac import Action
-from netlab.api.server.registry import Registry
+from netlab.api.server.access import escalation, policy
+from netlab.api.server.access.authorization import Authorizer, action_of, refused
+from netlab.api.server.access.identity import ANONYMOUS, OWNER, User
+from netlab.api.server.access.rbac import Action
+from netlab.api.server.registry.generic import Registry
 
 
 def scope(method: str, target: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_not_allowed(shop: Registry, user: User, action: Action) -> None:
 
 
 def test_a_change_counts_at_once(shop: Registry) -> None:
-    from netlab.api.server.registry import DeleteOptions
+    from netlab.api.server.registry.generic import DeleteOptions
 
     authorizer = Authorizer(shop)
     action = Action("get", "shop", resource="pods")

@@ -16,13 +16,13 @@ import pytest
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import NODES, PODS
-from netlab.api.server import snapshots
-from netlab.api.server.backend import Backend
-from netlab.api.server.etcd import Etcd
-from netlab.api.server.etcd_gateway import Gateway, UncertainError, encoded
-from netlab.api.server.registry import DeleteOptions, Registry
-from netlab.api.server.sqlite import restore
-from netlab.api.server.watch import Selection
+from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.storage import snapshots
+from netlab.api.server.storage.backend import Backend
+from netlab.api.server.storage.etcd import Etcd
+from netlab.api.server.storage.etcd_gateway import Gateway, UncertainError, encoded
+from netlab.api.server.storage.sqlite import restore
+from netlab.api.server.storage.watch import Selection
 from netlab.errors import NetlabError, UsageError
 from tests import etcd
 from tests.unit.api.cluster import create, opened, pod, refused

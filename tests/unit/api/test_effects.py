@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from netlab.api.resources import DEPLOYMENTS, NODES, PODS, SERVICES
-from netlab.api.server.registry import Registry
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, deployment, pod, service
 
 _PODS: Any = PODS

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from netlab.api.server.field_selectors import parse, read
+from netlab.api.server.objects.field_selectors import parse, read
 from netlab.errors import UsageError
 
 _POD = {"metadata": {"name": "a,b", "namespace": "default"}, "spec": {"nodeName": "node-1"}, "status": {}}

@@ -11,9 +11,9 @@ from netlab.api.kinds import table
 from netlab.api.media_types import JSON, PROTOBUF
 from netlab.api.resources import PODS, Kind, Resource
 from netlab.api.server import discovery
-from netlab.api.server.negotiation import FORMATS, FORMS, Answer, format_of_body, media_type, negotiate
-from netlab.api.server.views import ListMeta, view_of, writer
-from netlab.api.server.watch import Change
+from netlab.api.server.rest.negotiation import FORMATS, FORMS, Answer, format_of_body, media_type, negotiate
+from netlab.api.server.rest.views import ListMeta, view_of, writer
+from netlab.api.server.storage.watch import Change
 from tests.unit.api.cluster import pod, refused
 
 _PODS: Resource[Any] = PODS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlab.api.kinds import table
-from netlab.api.server.patch import PatchError, json_merge, json_patch, strategic_merge
+from netlab.api.server.objects.patch import PatchError, json_merge, json_patch, strategic_merge
 
 _SCALARS = st.one_of(st.none(), st.booleans(), st.integers(0, 9), st.text("ab", max_size=2))
 _VALUES = st.recursive(

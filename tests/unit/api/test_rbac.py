@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from netlab.api.rbac_types import PolicyRule
-from netlab.api.server import rbac
-from netlab.api.server.rbac import Action
+from netlab.api.server.access import rbac
+from netlab.api.server.access.rbac import Action
 
 
 def rule(verbs: str, groups: str = "-", resources: str = "", names: str = "", urls: str = "") -> PolicyRule:

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from netlab.api.resources import DEPLOYMENTS, PODS, Resource
-from netlab.api.server.registry import Registry
-from netlab.api.server.schema import FieldValidation, Mode
+from netlab.api.server.objects.schema import FieldValidation, Mode
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, deployment, refused
 
 _DEPLOYMENTS: Resource[Any] = DEPLOYMENTS

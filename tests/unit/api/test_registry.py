@@ -10,9 +10,9 @@ import pytest
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import ALL, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES
-from netlab.api.server import patch
-from netlab.api.server.registry import OBJECT_LIMIT, DeleteOptions, Preconditions, Registry, patched_object
-from netlab.api.server.watch import Selection
+from netlab.api.server.objects import patch
+from netlab.api.server.registry.generic import OBJECT_LIMIT, DeleteOptions, Preconditions, Registry, patched_object
+from netlab.api.server.storage.watch import Selection
 from tests.unit.api.cluster import create, deployment, endpoint_slice, pod, refused, service, update
 
 

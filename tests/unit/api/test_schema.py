@@ -13,9 +13,9 @@ from netlab.api.kinds import table
 from netlab.api.kinds.forms import FORMS
 from netlab.api.meta_types import Condition
 from netlab.api.resources import ALL, PODS, SERVICES
-from netlab.api.server import bodies
-from netlab.api.server.reading import fields_of_kind
-from netlab.api.server.schema import Fields, fields_of, inspect
+from netlab.api.server.objects import bodies
+from netlab.api.server.objects.reading import fields_of_kind
+from netlab.api.server.objects.schema import Fields, fields_of, inspect
 from tests.unit.api.kinds.values import objects
 
 _POD: Fields = fields_of_kind(PODS)  # type: ignore[arg-type]

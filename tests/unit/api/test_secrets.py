@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import SECRETS
-from netlab.api.server.registry import Registry
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, refused, update
 
 

@@ -12,8 +12,8 @@ import pytest
 from netlab.api.apply import merge_patch
 from netlab.api.kinds import table
 from netlab.api.resources import SERVICES
-from netlab.api.server import patch
-from netlab.api.server.registry import DeleteOptions, Registry
+from netlab.api.server.objects import patch
+from netlab.api.server.registry.generic import DeleteOptions, Registry
 from tests.unit.api.cluster import create, refused, update
 
 Json = dict[str, Any]

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from netlab.api.resources import PODS
-from netlab.api.server import snapshots
-from netlab.api.server.sqlite import Sqlite, restore, snapshot_of
-from netlab.api.server.store import Store
+from netlab.api.server.storage import snapshots
+from netlab.api.server.storage.sqlite import Sqlite, restore, snapshot_of
+from netlab.api.server.storage.store import Store
 from netlab.errors import ConflictError, NetlabError
 from tests.unit.api.cluster import create, opened, pod
 

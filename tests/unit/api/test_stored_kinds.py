@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from netlab.api.resources import ALL, EVENTS, EVENTS_V1, STORED, Resource, by_kind
-from netlab.api.server import field_selectors, versions
-from netlab.api.server.registry import DeleteOptions, Registry
+from netlab.api.server.objects import field_selectors, versions
+from netlab.api.server.registry.generic import DeleteOptions, Registry
 from netlab.api.stored_kinds import APPROVAL, ROWS, STATUS
 from tests.unit.api.cluster import create, refused, update
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import DEPLOYMENTS, PODS, Resource
-from netlab.api.server import registry as registry_module
-from netlab.api.server.registry import Registry
-from netlab.api.server.subresources import bound_node, eviction_options, scale_of, scaled
+from netlab.api.server.registry import generic as registry_module
+from netlab.api.server.registry.generic import Registry
+from netlab.api.server.registry.subresources import bound_node, eviction_options, scale_of, scaled
 from tests.unit.api.cluster import create, deployment, pod, refused
 
 _WORKLOAD: dict[str, Any] = {

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import PODS, SERVICEACCOUNTS, Resource
-from netlab.api.server import accounts
-from netlab.api.server.authority import Authority
-from netlab.api.server.registry import DeleteOptions, Registry
-from netlab.api.server.tokens import ISSUER, LEEWAY, TokenError, Tokens
-from netlab.api.server.watch import Stored
+from netlab.api.server.access.authority import Authority
+from netlab.api.server.access.tokens import ISSUER, LEEWAY, TokenError, Tokens
+from netlab.api.server.registry import accounts
+from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.storage.watch import Stored
 
 ANY_PODS: Resource[Any] = PODS
 ACCOUNTS: Resource[Any] = SERVICEACCOUNTS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import DEPLOYMENTS, ENDPOINTSLICES, EVENTS, NODES, PODS, REPLICASETS, SERVICES
-from netlab.api.server.registry import Registry
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, deployment, endpoint_slice, pod, refused, service, update
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from netlab.api import selectors
 from netlab.api.resources import PODS
-from netlab.api.server import field_selectors, watch
-from netlab.api.server.registry import DeleteOptions, Registry
-from netlab.api.server.watch import Change, Selection, Watch, Wording
+from netlab.api.server.objects import field_selectors
+from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.storage import watch
+from netlab.api.server.storage.watch import Change, Selection, Watch, Wording
 from tests.unit.api.cluster import create, pod, refused, update
 
 _RESOURCE: Any = PODS

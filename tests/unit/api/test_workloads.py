@@ -15,8 +15,8 @@ from netlab.api.resources import (
     STATEFULSETS,
     Resource,
 )
-from netlab.api.server import subresources
-from netlab.api.server.registry import Registry
+from netlab.api.server.registry import subresources
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, refused, update
 
 _SELECTOR = {"matchLabels": {"app": "x"}}

@@ -1,0 +1,1 @@
+"""What an object of the API is: its fields, defaults and rules, all on JSON and without a server."""

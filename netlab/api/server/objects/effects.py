@@ -1,0 +1,148 @@
+"""What an object asks for and nothing in netlab gives it: its author is warned.
+
+Fields that have no effect whatever their value are marked in the types (`meta_types.Ignored`). Here are those of which
+some values have one: on the JSON as it was sent, before the defaults, which are nobody's wish.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from netlab.api.meta_types import Object
+from netlab.api.resources import (
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    JOBS,
+    NODES,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
+from netlab.api.server.objects.schema import JSONObject
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """A field, by its path (`[]`: each item of a list), and when it promises what is not kept."""
+
+    path: str
+    text: str
+    applies: Callable[[Any, JSONObject], bool] = lambda value, spec: value not in (None, "", 0)
+    """Of the field's value and the pod's or object's spec."""
+
+
+_ANY_CONTAINER = ("containers", "initContainers")
+
+_POD: tuple[_Rule, ...] = (
+    *(
+        rule
+        for kind in _ANY_CONTAINER
+        for rule in (
+            _Rule(f"{kind}[].imagePullPolicy", "images are built in, and none is ever pulled"),
+            _Rule(f"{kind}[].terminationMessagePath", "no termination message is read"),
+            _Rule(f"{kind}[].terminationMessagePolicy", "no termination message is read"),
+        )
+    ),
+    _Rule(
+        "initContainers[].restartPolicy",
+        "it is no sidecar here: the pod waits until it has ended",
+        lambda value, spec: value == "Always",
+    ),
+    _Rule(
+        "volumes[]",
+        "only projected volumes are made, and containers have no other",
+        lambda value, spec: not value.get("projected"),
+    ),
+    _Rule(
+        "enableServiceLinks",
+        "containers have no variables for Services, besides those for the API",
+        lambda value, spec: value is True,
+    ),
+    _Rule(
+        "tolerations[].tolerationSeconds",
+        "no pod that runs is evicted because of a taint",
+        lambda value, spec: value is not None,
+    ),
+)
+
+_RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
+    PODS.plural: ("spec", _POD),
+    DEPLOYMENTS.plural: ("spec.template.spec", _POD),
+    REPLICASETS.plural: ("spec.template.spec", _POD),
+    REPLICATIONCONTROLLERS.plural: ("spec.template.spec", _POD),
+    DAEMONSETS.plural: ("spec.template.spec", _POD),
+    STATEFULSETS.plural: ("spec.template.spec", _POD),
+    JOBS.plural: ("spec.template.spec", _POD),
+    CRONJOBS.plural: ("spec.jobTemplate.spec.template.spec", _POD),
+    NODES.plural: (
+        "spec",
+        (
+            _Rule(
+                "taints[].effect",
+                "it keeps new pods away, but evicts none that runs",
+                lambda value, spec: value == "NoExecute",
+            ),
+        ),
+    ),
+    SERVICES.plural: (
+        "spec",
+        (
+            _Rule("loadBalancerIP", "no load balancer is there to take it"),
+            _Rule("loadBalancerClass", "no load balancer is there to read it"),
+        ),
+    ),
+}
+
+
+def warnings(resource: Resource[Object], new: JSONObject, old: JSONObject | None = None) -> list[str]:
+    """A line for each field of an object, as it was sent, that promises what is not kept; what `old` has is known."""
+    if resource.is_stored_only and old is None:
+        return [f"{resource.kind}: stored and returned, but nothing in netlab acts upon it"]
+    if resource.plural not in _RULES:
+        return []
+    place, rules = _RULES[resource.plural]
+    spec, known = _at(new, place), _at(old or {}, place)
+    found = []
+    for rule in rules:
+        before = dict(_values(known, rule.path))
+        for path, value in _values(spec, rule.path):
+            if before.get(path) != value and rule.applies(value, spec):
+                found.append(f"{place}.{path}: {rule.text}")
+    if resource.plural == PODS.plural and old is not None:
+        found += _changed_images(spec, known)
+    return found
+
+
+def _changed_images(spec: JSONObject, known: JSONObject) -> Iterator[str]:
+    for kind in _ANY_CONTAINER:
+        before = dict(_values(known, f"{kind}[].image"))
+        for path, image in _values(spec, f"{kind}[].image"):
+            if before.get(path, image) != image:
+                yield f"spec.{path}: the container goes on with the image that it began with; delete and create the pod"
+
+
+def _at(obj: JSONObject, place: str) -> JSONObject:
+    for name in place.split("."):
+        obj = obj.get(name) or {}
+    return obj
+
+
+def _values(obj: JSONObject, path: str) -> Iterator[tuple[str, Any]]:
+    """What stands at a path of the table, each with its own path."""
+    first, _, rest = path.partition(".")
+    name = first.removesuffix("[]")
+    value = obj.get(name)
+    if value is None:
+        return
+    places = [(name, value)] if name == first else [(f"{name}[{number}]", item) for number, item in enumerate(value)]
+    for place, item in places:
+        if not rest:
+            yield place, item
+        else:
+            yield from ((f"{place}.{below}", found) for below, found in _values(item, rest))

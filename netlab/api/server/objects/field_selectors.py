@@ -1,0 +1,154 @@
+"""Field selectors: `spec.nodeName=node-1,status.phase!=Running`, over the fields each kind offers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from netlab.api.resources import (
+    CLUSTERROLEBINDINGS,
+    CLUSTERROLES,
+    CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    ROLEBINDINGS,
+    ROLES,
+    SECRETS,
+    SERVICEACCOUNTS,
+    SERVICES,
+    STATEFULSETS,
+    STORED,
+)
+from netlab.api.server.objects import versions
+from netlab.api.server.objects.schema import JSONObject
+from netlab.errors import UsageError
+
+_COMMON = ("metadata.name", "metadata.namespace")
+
+SELECTABLE: dict[str, tuple[str, ...]] = {
+    NAMESPACES.plural: ("metadata.name", "status.phase"),
+    NODES.plural: ("metadata.name", "spec.unschedulable"),
+    PODS.plural: (
+        *_COMMON,
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ),
+    SERVICES.plural: (*_COMMON, "spec.clusterIP", "spec.type"),
+    EVENTS.plural: (
+        *_COMMON,
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "type",
+    ),
+    DEPLOYMENTS.plural: _COMMON,
+    REPLICASETS.plural: _COMMON,
+    REPLICATIONCONTROLLERS.plural: (*_COMMON, "status.replicas"),
+    DAEMONSETS.plural: _COMMON,
+    STATEFULSETS.plural: _COMMON,
+    CONTROLLERREVISIONS.plural: _COMMON,
+    JOBS.plural: (*_COMMON, "status.successful"),
+    CRONJOBS.plural: _COMMON,
+    PODDISRUPTIONBUDGETS.plural: _COMMON,
+    SECRETS.plural: (*_COMMON, "type"),
+    ENDPOINTSLICES.plural: _COMMON,
+    LEASES.plural: _COMMON,
+    **{resource.plural: _COMMON for resource in STORED},
+    "certificatesigningrequests": ("metadata.name", "spec.signerName"),
+    CONFIGMAPS.plural: _COMMON,
+    SERVICEACCOUNTS.plural: _COMMON,
+    ROLES.plural: _COMMON,
+    ROLEBINDINGS.plural: _COMMON,
+    CLUSTERROLES.plural: ("metadata.name",),
+    CLUSTERROLEBINDINGS.plural: ("metadata.name",),
+}
+"""The fields by which each resource can be selected: upstream's own (pkg/apis/*/v1/conversion.go)."""
+
+_TERM = re.compile(r"(?P<field>[^=!]+)(?P<operator>==|!=|=)(?P<value>.*)", re.DOTALL)
+_COMMA = re.compile(r"(?<!\\)(?:\\\\)*,")
+_ESCAPED = re.compile(r"\\([\\,=])")
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldSelector:
+    """All terms must hold: (field, whether it must be equal, value)."""
+
+    terms: tuple[tuple[str, bool, str], ...] = ()
+
+    def matches(self, fields: Mapping[str, str]) -> bool:
+        """Whether an object with these fields (of `read`) is selected."""
+        return all((fields[field] == value) is equal for field, equal, value in self.terms)
+
+
+EVERYTHING = FieldSelector()
+"""Selects every object."""
+
+
+def parse(text: str, plural: str, renamed: Mapping[str, str] | None = None) -> FieldSelector:
+    """Of a resource, whose fields may be called otherwise where they are stored (Resource.renamed).
+
+    Raises `UsageError` for a text that cannot be read or a field by which the resource cannot be selected."""
+    terms = []
+    for part in _split(text):
+        match = _TERM.fullmatch(part)
+        if match is None:
+            raise UsageError(f"invalid field selector: '{part}'; can't understand '{text}': write field=value")
+        field = match["field"].strip()
+        field = versions.selectable(renamed or {}, field)
+        if field not in SELECTABLE[plural]:
+            known = ", ".join(SELECTABLE[plural])
+            raise UsageError(f"field label not supported: {field}; {plural} can be selected by {known}")
+        terms.append((field, match["operator"] != "!=", _ESCAPED.sub(r"\1", match["value"])))
+    return FieldSelector(tuple(terms))
+
+
+def _split(text: str) -> list[str]:
+    parts, start = [], 0
+    for comma in _COMMA.finditer(text):
+        parts.append(text[start : comma.end() - 1])
+        start = comma.end()
+    parts.append(text[start:])
+    return [part for part in parts if part.strip()]
+
+
+_PATHS = {plural: [(field, field.split(".")) for field in fields] for plural, fields in SELECTABLE.items()}
+_TRUTH_VALUES = frozenset({"spec.unschedulable", "spec.hostNetwork"})
+
+
+def read(obj: JSONObject, plural: str) -> dict[str, str]:
+    """The values of an object's selectable fields, as text; absent is empty (and `false` for a truth value)."""
+    return {field: _text(obj, path) or ("false" if field in _TRUTH_VALUES else "") for field, path in _PATHS[plural]}
+
+
+def _text(obj: JSONObject, path: list[str]) -> str:
+    value: Any = obj
+    for name in path:
+        value = value.get(name)
+        if value is None:
+            return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

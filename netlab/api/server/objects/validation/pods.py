@@ -1,0 +1,185 @@
+"""Pods, and the pod templates of workloads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from netlab.api.core_types import Container, ContainerPort, LifecycleHandler, Pod, PodSpec, Probe, Toleration
+from netlab.api.server.objects.problems import Problems
+from netlab.api.server.objects.validation import rules
+
+_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+
+
+def pod(new: Pod, problems: Problems) -> None:
+    """v1.Pod."""
+    pod_spec(new.spec, "spec", problems)
+
+
+def pod_update(new: Pod, old: Pod, problems: Problems) -> None:
+    """Of a pod's spec little can change: images, a deadline, more tolerations."""
+    frozen_new, frozen_old = (_without_what_may_change(spec) for spec in (new.spec, old.spec))
+    if frozen_new != frozen_old or old.spec.tolerations != new.spec.tolerations[: len(old.spec.tolerations)]:
+        detail = (
+            "pod updates may not change fields other than `spec.containers[*].image`, "
+            "`spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to "
+            "existing tolerations), `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+            "previously negative)"
+        )
+        problems.forbidden("spec", detail)
+
+
+def _without_what_may_change(spec: PodSpec) -> PodSpec:
+    return msgspec.structs.replace(
+        spec,
+        containers=[msgspec.structs.replace(container, image="") for container in spec.containers],
+        initContainers=[msgspec.structs.replace(container, image="") for container in spec.initContainers],
+        activeDeadlineSeconds=None,
+        tolerations=[],
+    )
+
+
+def pod_spec(
+    spec: PodSpec, path: str, problems: Problems, policies: Sequence[str] = ("Always", "OnFailure", "Never")
+) -> None:
+    """v1.PodSpec, of a pod or, under its path, of a template."""
+    if not spec.containers:
+        problems.required(f"{path}.containers")
+    names: set[str] = set()
+    for field, containers in (("initContainers", spec.initContainers), ("containers", spec.containers)):
+        for index, container in enumerate(containers):
+            _container(container, f"{path}.{field}[{index}]", names, problems)
+    _host_ports(spec, path, problems)
+    problems.one_of(f"{path}.restartPolicy", spec.restartPolicy, policies)
+    problems.one_of(f"{path}.dnsPolicy", spec.dnsPolicy, ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"))
+    _dns_config(spec, path, problems)
+    for field in ("hostname", "subdomain"):
+        if value := getattr(spec, field):
+            rules.dns_label(f"{path}.{field}", value, problems)
+    if spec.nodeName:
+        rules.dns_subdomain(f"{path}.nodeName", spec.nodeName, problems)
+    rules.labels(f"{path}.nodeSelector", spec.nodeSelector, problems)
+    problems.not_negative(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds)
+    if spec.activeDeadlineSeconds is not None and spec.activeDeadlineSeconds < 1:
+        problems.invalid(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, "must be greater than 0")
+    _host_aliases(spec, path, problems)
+    for index, toleration in enumerate(spec.tolerations):
+        _toleration(toleration, f"{path}.tolerations[{index}]", problems)
+
+
+def _dns_config(spec: PodSpec, path: str, problems: Problems) -> None:
+    if spec.dnsPolicy == "None" and not (spec.dnsConfig and spec.dnsConfig.nameservers):
+        problems.required(
+            f"{path}.dnsConfig.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        )
+    if spec.dnsConfig is not None:
+        for index, server in enumerate(spec.dnsConfig.nameservers):
+            rules.ip(f"{path}.dnsConfig.nameservers[{index}]", server, problems)
+
+
+def _host_aliases(spec: PodSpec, path: str, problems: Problems) -> None:
+    for index, alias in enumerate(spec.hostAliases):
+        rules.ip(f"{path}.hostAliases[{index}].ip", alias.ip, problems)
+        for number, hostname in enumerate(alias.hostnames):
+            rules.dns_subdomain(f"{path}.hostAliases[{index}].hostnames[{number}]", hostname, problems)
+
+
+def _toleration(toleration: Toleration, path: str, problems: Problems) -> None:
+    rules.taint(path, toleration.key, toleration.value, problems)
+    problems.one_of(f"{path}.operator", toleration.operator or "Equal", ("Equal", "Exists"))
+    if toleration.effect:
+        problems.one_of(f"{path}.effect", toleration.effect, rules.TAINT_EFFECTS)
+    if not toleration.key and toleration.operator != "Exists":
+        problems.invalid(f"{path}.operator", toleration.operator, "operator must be Exists when `key` is empty")
+
+
+def _container(container: Container, path: str, names: set[str], problems: Problems) -> None:
+    if container.name in names:
+        problems.duplicate(f"{path}.name", container.name)
+    names.add(container.name)
+    if not container.name:
+        problems.required(f"{path}.name")
+    else:
+        rules.dns_label(f"{path}.name", container.name, problems)
+    if not container.image:
+        problems.required(f"{path}.image")
+    elif container.image != container.image.strip():
+        problems.invalid(f"{path}.image", container.image, "must not have leading or trailing whitespace")
+    problems.one_of(f"{path}.imagePullPolicy", container.imagePullPolicy, ("Always", "IfNotPresent", "Never"))
+    _ports_and_environment(container, path, problems)
+    for field in ("livenessProbe", "readinessProbe", "startupProbe"):
+        probe: Probe | None = getattr(container, field)
+        if probe is not None:
+            _probe(probe, f"{path}.{field}", problems, only_once=field != "readinessProbe")
+    if container.lifecycle is not None:
+        for field in ("postStart", "preStop"):
+            handler: LifecycleHandler | None = getattr(container.lifecycle, field)
+            if handler is not None:
+                _handler(handler, f"{path}.lifecycle.{field}", problems, others=handler.sleep is not None)
+
+
+def _ports_and_environment(container: Container, path: str, problems: Problems) -> None:
+    port_names: set[str] = set()
+    for index, port in enumerate(container.ports):
+        _container_port(port, f"{path}.ports[{index}]", port_names, problems)
+    for index, variable in enumerate(container.env):
+        place = f"{path}.env[{index}]"
+        if not _ENV_NAME.fullmatch(variable.name):
+            problems.invalid(f"{place}.name", variable.name, "must be letters, digits, '_', '-' or '.', no digit first")
+        if variable.value and variable.valueFrom is not None:
+            problems.invalid(f"{place}.valueFrom", "", "may not be specified when `value` is not empty")
+
+
+def _container_port(port: ContainerPort, path: str, names: set[str], problems: Problems) -> None:
+    rules.port(f"{path}.containerPort", port.containerPort, problems)
+    problems.one_of(f"{path}.protocol", port.protocol, rules.PROTOCOLS)
+    if port.name:
+        rules.service_name(f"{path}.name", port.name, problems)
+        if port.name in names:
+            problems.duplicate(f"{path}.name", port.name)
+        names.add(port.name)
+    if port.hostPort:
+        rules.port(f"{path}.hostPort", port.hostPort, problems)
+    if port.hostIP:
+        rules.ip(f"{path}.hostIP", port.hostIP, problems)
+
+
+def _host_ports(spec: PodSpec, path: str, problems: Problems) -> None:
+    seen = set()
+    for index, container in enumerate(spec.containers):
+        for number, port in enumerate(container.ports):
+            place = f"{path}.containers[{index}].ports[{number}].hostPort"
+            if spec.hostNetwork and port.hostPort != port.containerPort:
+                problems.invalid(place, port.hostPort, "must match `containerPort` when `hostNetwork` is true")
+            claim = (port.hostPort, port.protocol, port.hostIP)
+            if port.hostPort and claim in seen:
+                problems.duplicate(place, port.hostPort)
+            seen.add(claim)
+
+
+def _probe(probe: Probe, path: str, problems: Problems, *, only_once: bool) -> None:
+    _handler(probe, path, problems, others=probe.grpc is not None)
+    problems.not_negative(f"{path}.initialDelaySeconds", probe.initialDelaySeconds)
+    for field in ("timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
+        problems.not_negative(f"{path}.{field}", getattr(probe, field))
+    if only_once and probe.successThreshold != 1:
+        problems.invalid(f"{path}.successThreshold", probe.successThreshold, "must be 1")
+
+
+def _handler(handler: Probe | LifecycleHandler, path: str, problems: Problems, *, others: bool) -> None:
+    """Exactly one way; `others` tells whether one is set that netlab does not act upon."""
+    ways = sum(way is not None for way in (handler.httpGet, handler.tcpSocket, handler.exec)) + others
+    if ways == 0:
+        problems.required(path, "must specify a handler type")
+    elif ways > 1:
+        problems.forbidden(path, "may not specify more than 1 handler type")
+    if handler.httpGet is not None:
+        rules.port_or_name(f"{path}.httpGet.port", handler.httpGet.port, problems)
+        problems.one_of(f"{path}.httpGet.scheme", handler.httpGet.scheme, ("HTTP", "HTTPS"))
+    if handler.tcpSocket is not None:
+        rules.port_or_name(f"{path}.tcpSocket.port", handler.tcpSocket.port, problems)
+    if handler.exec is not None and not handler.exec.command:
+        problems.required(f"{path}.exec.command")

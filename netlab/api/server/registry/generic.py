@@ -1,0 +1,607 @@
+"""What can be done with objects: Kubernetes' generic registry (apiserver pkg/registry/generic) without HTTP.
+
+Every method is one uninterrupted step of the event loop, from reading the present object to storing the new one:
+there is nothing to lock, and nothing is half done when it raises. All raise `ApiError`. Only drafts may be made in a
+thread, because they change nothing: a write that takes long is committed if what it was made from is still there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from netlab.api import stored_kinds
+from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
+from netlab.api.rbac_types import RBAC
+from netlab.api.resources import (
+    CLUSTERROLEBINDINGS,
+    CLUSTERROLES,
+    CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    ENDPOINTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NAMESPACES,
+    NODE_LEASES,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    ROLEBINDINGS,
+    ROLES,
+    SECRETS,
+    SERVICEACCOUNTS,
+    SERVICECIDRS,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
+from netlab.api.server import refusals
+from netlab.api.server.objects import defaults, effects, patch, quality, reading, versions
+from netlab.api.server.objects.problems import Problems
+from netlab.api.server.objects.schema import FieldValidation, JSONObject
+from netlab.api.server.objects.validation import access, cluster, jobs, pods, rules, secret, services, workloads
+from netlab.api.server.registry import accounts, service_addresses, service_changes
+from netlab.api.server.registry.allocators import Allocations, Ranges
+from netlab.api.server.storage.backend import check_size
+from netlab.api.server.storage.store import Store
+from netlab.api.server.storage.watch import Selection, Stored
+from netlab.api.stored_kinds import APPROVAL, STATUS
+from netlab.errors import ExhaustedError
+
+# Resource is invariant in the type of its objects; these are asked for as any of them.
+_NAMESPACES: Resource[Any] = NAMESPACES
+_SERVICES: Resource[Any] = SERVICES
+_SERVICECIDRS: Resource[Any] = SERVICECIDRS
+
+SERVICE_RANGE = "kubernetes"
+"""The ServiceCIDR of the server's own ranges."""
+
+FINALIZE = "finalize"
+
+STRICT = FieldValidation()
+
+SYSTEM_NAMESPACES = ("default", NODE_LEASES, "kube-system")
+
+DEFAULT_GRACE = 30
+"""Seconds: v1.DefaultTerminationGracePeriodSeconds."""
+
+OBJECT_LIMIT = 1536 * 1024
+"""Bytes of an object's JSON: etcd's limit for a request (--max-request-bytes)."""
+
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words (apimachinery pkg/util/rand)
+_LONGEST_GENERATED_BASE = 58
+_NAMES_TRIED = 8
+"""Names that are made up for one object, as upstream."""
+
+_SYSTEM_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
+"""What only the server writes."""
+
+
+class Preconditions(Struct):
+    """metav1.Preconditions."""
+
+    uid: str | None = None
+    resourceVersion: str | None = None  # noqa: N815
+
+
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+"""The finalizers by which the garbage collector is asked to free dependents, or to delete them first."""
+
+_PROPAGATION = {"Orphan": ORPHAN, "Foreground": FOREGROUND, "Background": ""}
+
+
+class DeleteOptions(Struct):
+    """metav1.DeleteOptions."""
+
+    gracePeriodSeconds: Int64 | None = None  # noqa: N815
+    propagationPolicy: str | None = None  # noqa: N815
+    orphanDependents: bool | None = None  # noqa: N815
+    preconditions: Preconditions = msgspec.field(default_factory=Preconditions)
+    dryRun: list[str] = []  # noqa: N815
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """What is particular to a kind: functions of `defaults` and of the validation, and the status it starts with."""
+
+    default: Callable[[JSONObject], None]
+    validate: Callable[[Any, Problems], None]
+    validate_update: Callable[[Any, Any, Problems], None] = rules.any_update
+    first_status: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    complete_status: Callable[[JSONObject], None] = defaults.nothing
+
+
+STRATEGIES: dict[str, Strategy] = {
+    NAMESPACES.plural: Strategy(defaults.namespace, cluster.namespace, first_status={"phase": "Active"}),
+    NODES.plural: Strategy(defaults.node, cluster.node, cluster.node_update, complete_status=defaults.node_status),
+    PODS.plural: Strategy(defaults.pod, pods.pod, pods.pod_update, {"phase": "Pending"}, defaults.pod_status),
+    SERVICES.plural: Strategy(
+        defaults.service, services.service, services.service_update, first_status={"loadBalancer": {}}
+    ),
+    EVENTS.plural: Strategy(defaults.event, cluster.event),
+    DEPLOYMENTS.plural: Strategy(defaults.deployment, workloads.deployment, workloads.workload_update),
+    REPLICASETS.plural: Strategy(
+        defaults.replica_set,
+        workloads.replica_set,
+        workloads.workload_update,
+        complete_status=defaults.replica_set_status,
+    ),
+    REPLICATIONCONTROLLERS.plural: Strategy(
+        defaults.replication_controller,
+        workloads.replication_controller,
+        complete_status=defaults.replica_set_status,
+    ),
+    DAEMONSETS.plural: Strategy(
+        defaults.daemon_set,
+        workloads.daemon_set,
+        workloads.workload_update,
+        complete_status=defaults.daemon_set_status,
+    ),
+    STATEFULSETS.plural: Strategy(
+        defaults.stateful_set,
+        workloads.stateful_set,
+        workloads.stateful_set_update,
+        complete_status=defaults.stateful_set_status,
+    ),
+    CONTROLLERREVISIONS.plural: Strategy(
+        defaults.nothing, workloads.controller_revision, workloads.controller_revision_update
+    ),
+    JOBS.plural: Strategy(defaults.job, jobs.job, jobs.job_update),
+    CRONJOBS.plural: Strategy(defaults.cron_job, jobs.cron_job),
+    PODDISRUPTIONBUDGETS.plural: Strategy(defaults.nothing, workloads.budget, complete_status=defaults.budget_status),
+    SECRETS.plural: Strategy(defaults.secret, secret.secret, secret.secret_update),
+    ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
+    LEASES.plural: Strategy(defaults.nothing, cluster.lease),
+    CONFIGMAPS.plural: Strategy(defaults.nothing, access.config_map, access.config_map_update),
+    SERVICEACCOUNTS.plural: Strategy(defaults.nothing, access.service_account),
+    ENDPOINTS.plural: Strategy(defaults.endpoints, access.endpoints),
+    ROLES.plural: Strategy(defaults.nothing, access.role),
+    CLUSTERROLES.plural: Strategy(defaults.nothing, access.cluster_role),
+    ROLEBINDINGS.plural: Strategy(defaults.binding, access.role_binding, access.binding_update),
+    CLUSTERROLEBINDINGS.plural: Strategy(defaults.binding, access.cluster_role_binding, access.binding_update),
+    SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
+    **{
+        row.plural: Strategy(
+            functools.partial(defaults.listed, defaults=row.defaults), rules.anything, first_status=row.first_status
+        )
+        for row in stored_kinds.ROWS
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The object as it is now (JSON), and what its author should know."""
+
+    raw: bytes
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """An object as it is to be stored, complete and valid, and what it is to replace."""
+
+    resource: Resource[Object]
+    obj: JSONObject
+    before: Stored | None
+    """The object that it was made from; None if it is new."""
+    changed: bool
+    warnings: tuple[str, ...]
+    generated: bool = False
+    """Whether the server made up its name."""
+
+
+class Registry:
+    """The objects of one cluster."""
+
+    def __init__(self, store: Store, ranges: Ranges) -> None:
+        self.store = store
+        self.policy_changes = 0
+        """How often a role or a binding has changed."""
+        self.first_address = ranges.first_addresses[0]
+        """The address of the API's own Service."""
+        self._allocations = Allocations(ranges)
+        self.admit_pod: Callable[[JSONObject], None] = lambda _pod: None
+        """What is done to a pod before it is stored for the first time; raises `ApiError` to refuse it."""
+        for stored in store.all(_SERVICES):
+            self._record(stored, stored.decode())
+        for name in SYSTEM_NAMESPACES:
+            if store.get(_NAMESPACES, "", name) is None:
+                self.create(_NAMESPACES, "", {"metadata": {"name": name}})
+        if store.get(_SERVICECIDRS, "", SERVICE_RANGE) is None:
+            cidrs = [str(network) for network in ranges.service_cidrs]
+            self.create(_SERVICECIDRS, "", {"metadata": {"name": SERVICE_RANGE}, "spec": {"cidrs": cidrs}})
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, resource: Resource[Object], namespace: str, name: str) -> Stored:
+        """One object."""
+        stored = self.store.get(resource, namespace, name)
+        if stored is None:
+            raise refusals.not_found(resource, name)
+        return stored
+
+    def list(self, resource: Resource[Object], selection: Selection) -> list[Stored]:
+        """The objects that are selected, ordered by namespace and name."""
+        return [stored for stored in self.store.all(resource) if selection.matches(stored)]
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def create(self, resource: Resource[Object], namespace: str, sent: JSONObject, *, dry_run: bool = False) -> Outcome:
+        """Create an object; a name is made up from generateName when there is none."""
+        return self.commit(self.draft_of_new(resource, namespace, sent), dry_run=dry_run)
+
+    def draft_of_new(
+        self, resource: Resource[Object], namespace: str, sent: JSONObject, validation: FieldValidation = STRICT
+    ) -> Draft:
+        """What `create` is to store. May run in a thread; uses up `sent`."""
+        warnings = (*reading.read(resource, sent, validation), *effects.warnings(resource, sent))
+        sent, resource = versions.to_storage(resource, sent), versions.storage(resource)
+        meta = sent["metadata"]
+        _put_in_place(resource, namespace, meta)
+        if meta.get("resourceVersion"):
+            raise refusals.bad_request("resourceVersion should not be set on objects to be created")
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        if generated:
+            meta["name"] = self._made_up_name(resource, namespace, meta["generateName"])
+        name = meta.get("name", "")
+        if not name:
+            problems = Problems()
+            problems.required("metadata.name", "name or generateName is required")
+            raise refusals.invalid(resource, name, problems)
+        self._check_free(resource, namespace, name)
+        for field in _SYSTEM_METADATA[2:]:
+            meta.pop(field, None)
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+        if resource.has_generation:
+            meta["generation"] = 1
+        obj = _ordered(resource, sent)
+        strategy = STRATEGIES[resource.plural]
+        if resource is not NODES:
+            # A kubelet registers its node with its status (pkg/registry/core/node/strategy.go).
+            obj.pop("status", None)
+            if strategy.first_status:
+                obj["status"] = dict(strategy.first_status)
+        if resource is PODS:
+            obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
+            self.admit_pod(obj)
+        if resource is NAMESPACES:
+            obj["spec"] = {"finalizers": ["kubernetes"]}
+        strategy.complete_status(obj)
+        self._complete(resource, obj, None)
+        return Draft(resource, obj, None, changed=True, warnings=warnings, generated=generated)
+
+    def update(
+        self,
+        resource: Resource[Object],
+        namespace: str,
+        name: str,
+        sent: JSONObject,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Replace an object, or only its status (`status`) or a namespace's finalizers (`finalize`)."""
+        stored = self.get(resource, namespace, name)
+        return self.commit(self.draft_of_changed(resource, stored, sent, subresource), dry_run=dry_run)
+
+    def draft_of_changed(
+        self,
+        resource: Resource[Object],
+        stored: Stored,
+        sent: JSONObject,
+        subresource: str = "",
+        validation: FieldValidation = STRICT,
+    ) -> Draft:
+        """What `update` is to store in the place of an object. May run in a thread; uses up `sent`."""
+        namespace, name = stored.namespace, stored.name
+        read = reading.read_status if subresource in (STATUS, APPROVAL) else reading.read
+        warnings = read(resource, sent, validation)
+        sent, resource = versions.to_storage(resource, sent), versions.storage(resource)
+        meta = sent["metadata"]
+        _put_in_place(resource, namespace, meta)
+        if meta.setdefault("name", name) != name:
+            message = f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
+            raise refusals.bad_request(message)
+        _check_preconditions(resource, stored, meta.get("uid"), meta.get("resourceVersion"))
+        old = stored.decode()
+        if subresource == STATUS:
+            new = old | {"status": sent.get("status", {})}
+            STRATEGIES[resource.plural].complete_status(new)
+        elif subresource == APPROVAL:
+            conditions = sent.get("status", {}).get("conditions", [])
+            new = old | {"status": old.get("status", {}) | {"conditions": conditions}}
+        elif subresource == FINALIZE:
+            new = old | {"spec": sent.get("spec", {})}
+        else:
+            warnings = (*warnings, *effects.warnings(resource, sent, old))
+            new = _succeed(resource, old, sent)
+            if resource is NAMESPACES:
+                new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
+            if resource is PODS:
+                accounts.keep(new, old)
+            self._complete(resource, new, old)
+        return Draft(resource, new, stored, changed=new != old, warnings=warnings)
+
+    def is_current(self, draft: Draft) -> bool:
+        """Whether the draft is still made from what is there."""
+        meta = draft.obj["metadata"]
+        namespace, name = meta.get("namespace", ""), meta["name"]
+        present = self.store.get(draft.resource, namespace, name)
+        if present is not draft.before and (draft.before is not None or draft.generated):
+            return False
+        if draft.resource is SERVICES:
+            claims = service_addresses.claims(draft.obj, self._allocations)
+            return not any(self._allocations.taken(claim, f"{namespace}/{name}") for claim in claims)
+        return True
+
+    def commit(self, draft: Draft, *, dry_run: bool = False) -> Outcome:
+        """Store a draft that is current."""
+        resource, obj, before = draft.resource, draft.obj, draft.before
+        if before is None:
+            self._check_free(resource, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+        elif _is_finished(obj):
+            return Outcome(self._remove(resource, before, dry_run=dry_run), draft.warnings)
+        elif not draft.changed:
+            return Outcome(before.raw, draft.warnings)
+        return Outcome(self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT), draft.warnings)
+
+    def bind(self, namespace: str, name: str, node: str) -> None:
+        """Assign a pod to a node."""
+        resource: Resource[Any] = PODS
+        stored = self.get(resource, namespace, name)
+        pod = stored.decode()
+        if assigned := pod["spec"].get("nodeName"):
+            raise refusals.conflict(resource, name, f'pod {name} is already assigned to node "{assigned}"')
+        if "deletionTimestamp" in pod["metadata"]:
+            raise refusals.conflict(resource, name, f"pod {name} is being deleted, cannot be assigned to a host")
+        pod["spec"]["nodeName"] = node
+        conditions = [item for item in pod["status"].get("conditions", ()) if item["type"] != "PodScheduled"]
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
+        pod["status"]["conditions"] = [*conditions, scheduled]
+        pod["metadata"]["generation"] += 1
+        self._put(resource, pod, dry_run=False)
+
+    def delete(
+        self, resource: Resource[Object], namespace: str, name: str, options: DeleteOptions
+    ) -> tuple[Outcome, bool]:
+        """Delete an object, or mark it when something has to be done first; whether it is gone already."""
+        stored = self.get(resource, namespace, name)
+        _check_preconditions(resource, stored, options.preconditions.uid, options.preconditions.resourceVersion)
+        if resource is NAMESPACES and name in SYSTEM_NAMESPACES:
+            raise refusals.forbidden(resource, name, "this namespace may not be deleted")
+        dry_run = bool(options.dryRun)
+        obj = stored.decode()
+        meta = obj["metadata"]
+        grace = _grace_period(obj, options.gracePeriodSeconds) if resource is PODS else 0
+        marked = meta.get("deletionGracePeriodSeconds")
+        asked_anew = _set_propagation(meta, options)
+        if marked is None or grace < marked:
+            end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=grace)
+            meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+            meta["deletionGracePeriodSeconds"] = grace
+            if resource.has_generation:
+                meta["generation"] += marked is None
+            if resource is NAMESPACES:
+                obj["status"] = obj.get("status", {}) | {"phase": "Terminating"}
+        if _is_finished(obj):
+            return Outcome(self._remove(resource, stored, dry_run=dry_run)), True
+        if marked is not None and grace >= marked and not asked_anew:
+            return Outcome(stored.raw), False
+        return Outcome(self._put(resource, obj, dry_run=dry_run)), False
+
+    # --- the parts -------------------------------------------------------------------------------------------------
+
+    def _made_up_name(self, resource: Resource[Object], namespace: str, base: str) -> str:
+        name = ""
+        for _ in range(_NAMES_TRIED):
+            suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+            name = base[:_LONGEST_GENERATED_BASE] + suffix
+            if self.store.get(resource, namespace, name) is None:
+                return name
+        raise refusals.no_unique_name(resource, name)
+
+    def _check_free(self, resource: Resource[Object], namespace: str, name: str) -> None:
+        """Refuse what is to be created where it cannot be."""
+        if resource.namespaced:
+            self._check_namespace(resource, namespace, name)
+        if self.store.get(resource, namespace, name) is not None:
+            raise refusals.already_exists(resource, name)
+
+    def _check_namespace(self, resource: Resource[Object], namespace: str, name: str) -> None:
+        stored = self.store.get(_NAMESPACES, "", namespace)
+        if stored is None:
+            raise refusals.not_found(_NAMESPACES, namespace)
+        if stored.fields["status.phase"] == "Terminating":
+            why = f"unable to create new content in namespace {namespace} because it is being terminated"
+            message = f"namespace {namespace} is being terminated"
+            cause = StatusCause(reason="NamespaceTerminating", message=message, field="metadata.namespace")
+            raise refusals.forbidden(resource, name, why, [cause])
+
+    def _complete(self, resource: Resource[Object], obj: JSONObject, old: JSONObject | None) -> None:
+        """Fill in the defaults, refuse what is invalid, and number the generation."""
+        strategy = STRATEGIES[resource.plural]
+        problems = Problems()
+        strategy.default(obj)
+        if resource is SERVICES and old is not None:
+            service_changes.succeed(obj, old, self._allocations)
+        new_typed = msgspec.convert(obj, resource.type)
+        rules.metadata(new_typed.metadata, resource.kind, problems)
+        strategy.validate(new_typed, problems)
+        name = new_typed.metadata.name
+        if resource is SERVICES and not problems:
+            self._allocate(obj, problems, created=old is None)
+            new_typed = msgspec.convert(obj, resource.type)
+        if old is not None and not problems:
+            old_typed = msgspec.convert(old, resource.type)
+            rules.metadata_update(new_typed.metadata, old_typed.metadata, problems)
+            strategy.validate_update(new_typed, old_typed, problems)
+            if resource.has_generation:
+                changed = _desired(resource, obj, new_typed) != _desired(resource, old, old_typed)
+                obj["metadata"]["generation"] = old["metadata"]["generation"] + changed
+        if problems:
+            raise refusals.invalid(resource, name, problems)
+
+    def _allocate(self, service: JSONObject, problems: Problems, *, created: bool) -> None:
+        try:
+            service_addresses.complete(service, created=created, allocations=self._allocations, problems=problems)
+        except ExhaustedError as error:
+            raise refusals.exhausted(error) from None
+
+    def _put(self, resource: Resource[Object], obj: JSONObject, *, dry_run: bool, limit: int | None = None) -> bytes:
+        if dry_run:
+            raw = msgspec.json.encode(obj)
+            check_size(raw, limit)
+            return raw
+        stored = self.store.put(resource, obj, limit)
+        self.policy_changes += resource.group == RBAC
+        if resource is SERVICES:
+            self._record(stored, obj)
+        return stored.raw
+
+    def _remove(self, resource: Resource[Object], stored: Stored, *, dry_run: bool) -> bytes:
+        if dry_run:
+            return stored.raw
+        gone = self.store.remove(resource, stored.namespace, stored.name)
+        self.policy_changes += resource.group == RBAC
+        if resource is SERVICES:
+            self._record(stored, {})
+        return gone.raw
+
+    def _record(self, stored: Stored, service: JSONObject) -> None:
+        owner = f"{stored.namespace}/{stored.name}"
+        self._allocations.record(owner, service_addresses.claims(service, self._allocations))
+
+
+def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[JSONObject], Any]) -> JSONObject:
+    """What a patch makes of a stored object. May run in a thread."""
+    try:
+        patched = apply(versions.from_storage(resource, stored.decode()))
+    except patch.TooMuchError as error:
+        raise refusals.patch_too_large(error) from None
+    except patch.PatchError as error:
+        raise refusals.bad_request(f"the patch cannot be applied to {resource.plural} {stored.name}: {error}") from None
+    if not isinstance(patched, dict):
+        raise refusals.bad_request("a patch may not make something else of an object")
+    return patched
+
+
+def _put_in_place(resource: Resource[Object], namespace: str, meta: JSONObject) -> None:
+    if not resource.namespaced:
+        if meta.pop("namespace", ""):
+            raise refusals.bad_request(f"namespace may not be set: {resource.plural} are not namespaced")
+    elif (meta.get("namespace") or namespace) != namespace:
+        raise refusals.bad_request(
+            f"the namespace of the provided object ({meta['namespace']}) does not match the namespace sent on the "
+            f"request ({namespace})"
+        )
+    else:
+        meta["namespace"] = namespace
+
+
+def _check_preconditions(
+    resource: Resource[Object], stored: Stored, uid: str | None, resource_version: str | None
+) -> None:
+    if uid and uid != stored.uid:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored.uid}"
+        raise refusals.conflict(resource, stored.name, why)
+    if resource_version and resource_version != str(stored.revision):
+        raise refusals.modified(resource, stored.name)
+
+
+def _ordered(resource: Resource[Object], sent: JSONObject) -> JSONObject:
+    """As people write it: apiVersion, kind and metadata first."""
+    meta = {name: sent["metadata"][name] for name in ("name", "namespace") if name in sent["metadata"]}
+    first = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta | sent["metadata"]}
+    return first | {name: value for name, value in sent.items() if name not in first}
+
+
+def _succeed(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
+    """The object sent in the place of the old one: what only the server writes, and the status, stay."""
+    new = _ordered(resource, sent)
+    own = {name: value for name, value in new["metadata"].items() if name not in _SYSTEM_METADATA}
+    kept = {name: old["metadata"][name] for name in _SYSTEM_METADATA if name in old["metadata"]}
+    new["metadata"] = kept | own
+    if resource.has_status:
+        new.pop(STATUS, None)
+        if STATUS in old:
+            new[STATUS] = old[STATUS]
+    return new
+
+
+def _desired(resource: Resource[Object], obj: JSONObject, typed: Object) -> Any:
+    """What an object's generation numbers: all but metadata and status. Compared by type: an absent field is its
+    zero."""
+    passed_over = ("apiVersion", "kind", "metadata", "status")
+    if resource.is_stored_only:
+        return {name: value for name, value in obj.items() if name not in passed_over}
+    return tuple(getattr(typed, name) for name in typed.__struct_fields__ if name not in passed_over)
+
+
+def _is_finished(obj: JSONObject) -> bool:
+    """Whether a deleted object waits for nothing any more: neither its grace period nor a finalizer."""
+    meta = obj["metadata"]
+    waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
+    namespace_waits = obj["kind"] == NAMESPACES.kind and obj.get("spec", {}).get("finalizers")
+    return "deletionTimestamp" in meta and not waits and not namespace_waits
+
+
+def _set_propagation(meta: JSONObject, options: DeleteOptions) -> bool:
+    """Note in the finalizers what is to become of an object's dependents; whether that is news.
+
+    Without a word they are deleted after it, unless it was said before.
+    """
+    problems = Problems()
+    if options.orphanDependents is not None and options.propagationPolicy is not None:
+        problems.invalid(
+            "propagationPolicy",
+            options.propagationPolicy,
+            "orphanDependents and deletionPropagation cannot be both set",
+        )
+    if options.propagationPolicy is not None:
+        problems.one_of("propagationPolicy", options.propagationPolicy, _PROPAGATION)
+    if problems:
+        raise refusals.invalid_options("DeleteOptions", problems)
+    policy = options.propagationPolicy
+    if options.orphanDependents is not None:
+        policy = "Orphan" if options.orphanDependents else "Background"
+    if policy is None:
+        return False
+    before = meta.get("finalizers", [])
+    wanted = [_PROPAGATION[policy]] if _PROPAGATION[policy] else []
+    after = [each for each in before if each not in (ORPHAN, FOREGROUND)] + wanted
+    if sorted(after) == sorted(before):
+        return False
+    meta["finalizers"] = after
+    return True
+
+
+def _grace_period(pod: JSONObject, asked: int | None) -> int:
+    """Seconds that a pod is given: none when no kubelet has it or it has ended (pkg/registry/core/pod/strategy.go)."""
+    if not pod["spec"].get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
+        return 0
+    grace = pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE) if asked is None else asked
+    return max(int(grace), 0)

@@ -1,0 +1,114 @@
+"""The parts of objects that are objects of another kind: a workload's Scale, and a pod's Binding and Eviction."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from netlab.api import printers
+from netlab.api.meta_types import Object, Struct
+from netlab.api.resources import Kind
+from netlab.api.server import refusals
+from netlab.api.server.objects.problems import Problems
+from netlab.api.server.objects.schema import JSONObject
+from netlab.api.server.registry.generic import DeleteOptions
+
+_T = TypeVar("_T", bound=Object)
+
+SCALE = Kind("autoscaling", "v1", "Scale")
+_EVICTIONS = ("policy/v1", "policy/v1beta1")
+
+_METADATA_OF_SCALE = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+
+
+class _ScaleSpec(Struct):
+    replicas: int = 0
+
+
+class _ScaleStatus(Struct):
+    replicas: int = 0
+    selector: str = ""
+
+
+class _Scale(Object):
+    """autoscaling/v1.Scale."""
+
+    spec: _ScaleSpec = msgspec.field(default_factory=_ScaleSpec)
+    status: _ScaleStatus = msgspec.field(default_factory=_ScaleStatus)
+
+
+class _Eviction(Object):
+    """policy/v1.Eviction."""
+
+    deleteOptions: DeleteOptions = msgspec.field(default_factory=DeleteOptions)  # noqa: N815
+
+
+def scale_of(workload: JSONObject) -> JSONObject:
+    """How many pods a workload is to have, and has."""
+    spec, meta = workload["spec"], workload["metadata"]
+    has = workload.get("status", {}).get("replicas", 0)
+    return {
+        "kind": SCALE.kind,
+        "apiVersion": f"{SCALE.group}/{SCALE.version}",
+        "metadata": {name: meta[name] for name in _METADATA_OF_SCALE if name in meta},
+        "spec": {"replicas": spec.get("replicas", 0)},
+        "status": {"replicas": has, "selector": _selector(spec.get("selector"))},
+    }
+
+
+def _selector(value: JSONObject | None) -> str:
+    # That of a ReplicationController is a map of labels.
+    is_map = value is not None and not value.keys() & {"matchLabels", "matchExpressions"}
+    return printers.labels(value) if is_map else printers.selector(value)
+
+
+def scaled(workload: JSONObject, sent: Any) -> JSONObject:
+    """The workload with the number of pods that a Scale asks for. Raises `ApiError` (400, 422)."""
+    scale = _read(sent, _Scale, SCALE.kind, (f"{SCALE.group}/{SCALE.version}",))
+    meta = workload["metadata"]
+    _check_name(scale, meta["name"])
+    problems = Problems()
+    problems.not_negative("spec.replicas", scale.spec.replicas)
+    if problems:
+        raise refusals.invalid_options(SCALE.kind, problems, SCALE.group, meta["name"])
+    # If it says which version it was made from, that is checked as an update's.
+    given = {"uid": scale.metadata.uid, "resourceVersion": scale.metadata.resourceVersion}
+    expected = {name: value for name, value in given.items() if value}
+    return workload | {
+        "metadata": meta | expected,
+        "spec": workload["spec"] | {"replicas": scale.spec.replicas},
+    }
+
+
+def eviction_options(sent: Any, pod: str) -> DeleteOptions:
+    """How an Eviction deletes a pod. Raises `ApiError` (400)."""
+    eviction = _read(sent, _Eviction, "Eviction", _EVICTIONS)
+    _check_name(eviction, pod)
+    return eviction.deleteOptions
+
+
+def bound_node(sent: JSONObject) -> str:
+    """The node that a Binding names. Raises `ApiError` (400)."""
+    node = sent.get("target")
+    name = node.get("name") if isinstance(node, dict) else None
+    if not isinstance(name, str) or not name:
+        raise refusals.bad_request("a Binding needs the name of a Node as its target.name")
+    return name
+
+
+def _read(sent: Any, struct: type[_T], kind: str, versions: tuple[str, ...]) -> _T:
+    try:
+        obj = msgspec.convert(sent, struct)
+    except msgspec.ValidationError as error:
+        raise refusals.bad_request(f"{kind}: {error}") from None
+    if obj.kind not in ("", kind) or obj.apiVersion not in ("", *versions):
+        found, expected = f"{obj.kind} of {obj.apiVersion}", f"{kind} of {versions[0]}"
+        raise refusals.bad_request(f"the object in the data ({found}) is not the expected one ({expected})")
+    return obj
+
+
+def _check_name(obj: Object, name: str) -> None:
+    if obj.metadata.name not in ("", name):
+        message = f"the name of the object ({obj.metadata.name}) does not match the name on the URL ({name})"
+        raise refusals.bad_request(message)

@@ -1,0 +1,1 @@
+"""Requests and answers: paths, parameters, media types, lists and views."""

@@ -1,0 +1,201 @@
+"""A request about resources, taken apart: what its path names, its parameters and its body."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.types import Scope
+
+from netlab.api.media_types import JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.meta_types import Object
+from netlab.api.resources import NAMESPACES, SERVED, Resource
+from netlab.api.server import refusals
+from netlab.api.server.objects import schema
+from netlab.api.server.objects.problems import Problems
+from netlab.api.server.objects.schema import FieldValidation, Mode
+from netlab.api.server.registry.generic import DeleteOptions
+from netlab.api.server.rest.lists import is_true, number
+from netlab.api.server.rest.negotiation import Answer, format_of_body
+from netlab.api.server.rest.views import View
+
+BODY_LIMIT = 3 * 1024 * 1024
+"""Bytes: apiserver's own limit for a request's body (server.Config.MaxRequestBodyBytes)."""
+
+_RESOURCES = {(resource.group, resource.version, resource.plural): resource for resource in SERVED}
+_GROUP_VERSIONS = {(resource.group, resource.version) for resource in SERVED}
+
+_VERBS = {
+    "collection": {"GET": "list", "POST": "create", "DELETE": "deletecollection"},
+    "object": {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"},
+}
+_WATCH = "watch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a path names: a collection, an object, or a part of one."""
+
+    resource: Resource[Object]
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def scope(self) -> str:
+        """How much it is about, as upstream's metrics call it."""
+        return "resource" if self.name else "namespace" if self.namespace else "cluster"
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """A request that is to be answered: what is to be done with what, and how the answer is to look."""
+
+    request: Request
+    target: Target
+    verb: str
+    params: QueryParams
+    answer: Answer
+    view: View
+    body: bytes = b""
+    content_type: str = ""
+    """The media type of the body; empty if it was not given."""
+
+    def value(self) -> Any:
+        """The body as a JSON value. Raises `ApiError` (400, 415)."""
+        return format_of_body(self.content_type).decode(self.body)
+
+    def object(self) -> schema.JSONObject:
+        """The body as an object. Raises `ApiError` (400, 415)."""
+        sent = self.value()
+        if not isinstance(sent, dict):
+            raise refusals.bad_request("the body of the request is not a JSON object")
+        return sent
+
+    @property
+    def field_validation(self) -> FieldValidation:
+        """What is to be done about unknown fields, and about those that stand twice. Raises `ApiError` (422)."""
+        asked = self.params.get("fieldValidation") or Mode.WARN
+        problems = Problems()
+        problems.one_of("fieldValidation", asked, (Mode.IGNORE, Mode.WARN, Mode.STRICT))
+        if problems:
+            raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
+        is_patch = self.content_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+        # The fields of a JSON patch are not the object's.
+        has_fields = is_patch or self.content_type in ("", JSON)
+        return FieldValidation(Mode(asked), self.body if has_fields else b"", is_patch)
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing is to be stored. Raises `ApiError` (400)."""
+        asked = self.params.getlist("dryRun")
+        if any(value not in ("All", "") for value in asked):
+            raise refusals.bad_request(f'dryRun: Unsupported value: "{asked[0]}": supported values: "All"')
+        return "All" in asked
+
+    def delete_options(self) -> DeleteOptions:
+        """What is said of a deletion in the body and the query. Raises `ApiError` (400)."""
+        options = read_delete_options(self.value() if self.body else {})
+        params = self.params
+        if "gracePeriodSeconds" in params:
+            options.gracePeriodSeconds = number(params, "gracePeriodSeconds")
+        if policy := params.get("propagationPolicy"):
+            options.propagationPolicy = policy
+        if orphan := params.get("orphanDependents"):
+            options.orphanDependents = is_true(orphan)
+        if self.dry_run:
+            options.dryRun = ["All"]
+        return options
+
+
+def read_delete_options(value: Any) -> DeleteOptions:
+    """Raises `ApiError` (400)."""
+    try:
+        return msgspec.convert(value, DeleteOptions)
+    except msgspec.ValidationError as error:
+        raise refusals.bad_request(f"DeleteOptions: {error}") from None
+
+
+def parse(scope: Scope) -> Target | tuple[str, str]:
+    """What the path of a resource names; for a whole group and version, their names. Raises `ApiError` (400, 404).
+
+    Taken apart before it is decoded, so that no name can hold a slash; and nothing is passed over: a request about an
+    object without a name must not become one about the whole collection.
+    """
+    group, version, parts = _parts(scope)
+    if parts and not parts[-1] and scope["method"] == "GET":
+        parts.pop()  # with a slash at its end
+    if not parts:
+        if (group, version) not in _GROUP_VERSIONS:
+            raise refusals.no_such_path(scope["path"])
+        return group, version
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 2 and (len(parts) > 3 or NAMESPACES.subresource(parts[2]) is None):
+        namespace, parts = parts[1], parts[2:]
+        if not namespace:
+            raise refusals.no_such_path(scope["path"])
+    resource = _RESOURCES.get((group, version, parts[0]))
+    well_formed = len(parts) <= 3 and all(parts)
+    if resource is None or not well_formed or (namespace and not resource.namespaced):
+        raise refusals.no_such_path(scope["path"])
+    if resource.namespaced and len(parts) > 1 and not namespace:
+        raise refusals.no_such_path(scope["path"])
+    return Target(resource, namespace, *parts[1:])
+
+
+_NONE = QueryParams()
+
+
+def params_of(scope: Scope) -> QueryParams:
+    """The parameters of a request: most have none."""
+    return QueryParams(scope["query_string"]) if scope["query_string"] else _NONE
+
+
+def verb_of(request: Request, target: Target, params: QueryParams) -> str:
+    """What is to be done, as discovery calls it. Raises `ApiError` (404, 405)."""
+    resource, method = target.resource, request.method
+    verb = _VERBS["object" if target.name else "collection"].get(method, "")
+    if target.subresource:
+        subresource = resource.subresource(target.subresource)
+        if subresource is None:
+            raise refusals.no_such_path(request.url.path)
+        offered = subresource.verbs
+    elif target.name:
+        offered = tuple(each for each in resource.verbs if each != "create")
+    else:
+        offered = resource.verbs
+        # In all namespaces one can only look.
+        if resource.namespaced and not target.namespace and method != "GET":
+            offered = ()
+        if verb == "list" and is_true(params.get(_WATCH)):
+            verb = _WATCH
+    if verb not in offered:
+        raise refusals.method_not_allowed(method, resource)
+    return verb
+
+
+def _parts(scope: Scope) -> tuple[str, str, list[str]]:
+    """The group, the version and the rest of a path."""
+    _, root, *parts = scope["raw_path"].decode("ascii", errors="replace").split("/")
+    try:
+        parts = [unquote(part, errors="strict") if "%" in part else part for part in parts]
+    except UnicodeDecodeError:
+        raise refusals.bad_request("the path of the request is not UTF-8") from None
+    first = {"api": 0, "apis": 1}.get(root)
+    if first is None or len(parts) <= first:
+        raise refusals.no_such_path(scope["path"])
+    return parts[0] if first else "", parts[first], parts[first + 1 :]
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises `ApiError` (413)."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_LIMIT:
+            raise refusals.too_large(BODY_LIMIT)
+    return bytes(body)
