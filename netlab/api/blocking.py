@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -54,12 +55,14 @@ class BlockingClient:
         *,
         params: dict[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float = _TIMEOUT,
     ) -> Any:
         """One request; the answer, which may take `timeout` seconds, as plain values."""
         connection = _UnixConnection(self._path, timeout)
         with contextlib.closing(connection), self._translated():
-            response = self._send(connection, method, path, body, params, content_type)
+            headers = {"Accept": accept, "Content-Type": content_type}
+            response = self._send(connection, method, path, body, params, headers)
             answer = response.read()
             if response.status >= 400:
                 raise ApiError.from_response(response.status, answer)
@@ -81,7 +84,7 @@ class BlockingClient:
         """What is at a path, as it is."""
         connection = _UnixConnection(self._path, _TIMEOUT)
         with contextlib.closing(connection), self._translated():
-            response = self._send(connection, "GET", path, None, None, "application/json")
+            response = self._send(connection, "GET", path)
             answer = response.read()
             if response.status >= 400:
                 raise ApiError.from_response(response.status, answer)
@@ -92,7 +95,7 @@ class BlockingClient:
         connection = _UnixConnection(self._path, idle_timeout)
         with contextlib.closing(connection):
             with self._translated():
-                response = self._send(connection, "GET", path, None, params | {"watch": "1"}, "application/json")
+                response = self._send(connection, "GET", path, params=params | {"watch": "1"})
                 if response.status >= 400:
                     raise ApiError.from_response(response.status, response.read())
             while True:
@@ -114,13 +117,12 @@ class BlockingClient:
         connection: http.client.HTTPConnection,
         method: str,
         path: str,
-        body: Any,
-        params: dict[str, str] | None,
-        content_type: str,
+        body: Any = None,
+        params: dict[str, str] | None = None,
+        headers: Mapping[str, str] = types.MappingProxyType({}),
     ) -> http.client.HTTPResponse:
         target = f"{path}?{urlencode(params)}" if params else path
-        data = None if body is None else msgspec.json.encode(body)
-        connection.request(method, target, body=data, headers={"Content-Type": content_type} if data else {})
+        connection.request(method, target, None if body is None else msgspec.json.encode(body), headers)
         return connection.getresponse()
 
     @contextlib.contextmanager

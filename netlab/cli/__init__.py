@@ -25,7 +25,7 @@ _COMMANDS = {
     "list": ("lab", "List the labs of this user."),
     "apply": ("objects", "Create or change the objects in manifests, all or none."),
     "wait": ("wait", "Wait until objects are ready or gone, or until all nodes have caught up."),
-    "get": ("objects", "Show objects."),
+    "get": ("get", "Show objects."),
     "delete": ("objects", "Delete objects, by name or by manifest."),
     "kubeconfig": ("kubectl", "Print a kubeconfig, by which any Kubernetes client reaches a lab."),
     "kubectl": ("kubectl", "Run the kubectl on the PATH for a lab."),

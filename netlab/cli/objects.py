@@ -1,4 +1,4 @@
-"""netlab apply, get, delete."""
+"""netlab apply, delete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from netlab.api.meta_types import Object
 from netlab.api.resources import Resource
 from netlab.cli import output
 from netlab.cli.duration import Duration
-from netlab.cli.options import lab_option, namespace_option, output_option
+from netlab.cli.options import lab_option, namespace_option
 from netlab.cli.suggestions import kinds, of_kind, suggest
 from netlab.errors import TimedOutError, UsageError
 from netlab.lab.lab import Lab
@@ -76,88 +76,6 @@ def _wait_ready(lab: Lab, client: BlockingClient, targets: list[Target], timeout
         barrier.wait(lab, max(1.0, deadline - time.monotonic()))
     finally:
         progress.done()
-
-
-@click.command()
-@lab_option
-@namespace_option
-@click.option("-A", "--all-namespaces", is_flag=True, help="Show objects in all namespaces.")
-@click.option("-l", "--selector", default="", help="A label selector, e.g. app=web,tier!=db.")
-@output_option("json", "yaml", "wide", "name")
-@click.argument("kind", shell_complete=kinds)
-@click.argument("names", nargs=-1, shell_complete=suggest(of_kind))
-def get(
-    lab: Lab,
-    namespace: str,
-    all_namespaces: bool,
-    selector: str,
-    output: str | None,
-    kind: str,
-    names: tuple[str, ...],
-) -> None:
-    """Show objects as a table, or as the API server has them.
-
-    KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME. Join several with commas; `all`
-    means every kind that a workload uses.
-    """
-    wanted = objects_named(kind, names)
-    named = [name for _, name in wanted if name is not None]
-    if named and (all_namespaces or selector):
-        raise UsageError(f"get: choose objects by name or with {'-A' if all_namespaces else '-l'}, not both")
-    paths = [(resource, resource.object_path(namespace, name)) for resource, name in wanted if name is not None]
-    client = lab.client()
-    listings: dict[str, tuple[Resource[Object], list[Any]]] = {}
-    for resource, path in paths:
-        listings.setdefault(resource.plural, (resource, []))[1].append(client.request("GET", path))
-    for resource, name in wanted:
-        if name is None:
-            objects = _listed(client, resource, None if all_namespaces else namespace, selector)
-            listings[resource.plural] = (resource, objects)
-    _show(list(listings.values()), output, single=len(named) == 1, all_namespaces=all_namespaces)
-
-
-def _show(
-    listings: list[tuple[Resource[Object], list[Any]]],
-    form: str | None,
-    *,
-    single: bool,
-    all_namespaces: bool,
-) -> None:
-    found = [obj for _, objects in listings for obj in objects]
-    if form in ("json", "yaml"):
-        output.value(
-            found[0] if single and len(found) == 1 else {"apiVersion": "v1", "kind": "List", "items": found}, form
-        )
-        return
-    if form == "name":
-        for resource, objects in listings:
-            for obj in objects:
-                output.say(f"{resource.singular}/{obj['metadata']['name']}")
-        return
-    if not found:
-        click.echo("No resources found.", err=True)
-    shown = [(resource, objects) for resource, objects in listings if objects]
-    for index, (resource, objects) in enumerate(shown):
-        if index:
-            click.echo()
-        _print_table(resource, objects, wide=form == "wide", several=len(shown) > 1, all_namespaces=all_namespaces)
-
-
-def _print_table(
-    resource: Resource[Object], objects: list[Any], *, wide: bool, several: bool, all_namespaces: bool
-) -> None:
-    from netlab.cli.columns import columns
-
-    chosen = columns(resource.kind, wide=wide)
-    with_namespace = all_namespaces and resource.namespaced
-    header = (["NAMESPACE"] if with_namespace else []) + [header for header, _, _ in chosen]
-    rows = []
-    for obj in objects:
-        cells = [cell(obj) for _, cell, _ in chosen]
-        if several:
-            cells[0] = f"{resource.singular}/{cells[0]}"
-        rows.append(([obj["metadata"]["namespace"]] if with_namespace else []) + cells)
-    output.table(header, rows)
 
 
 @click.command()
@@ -238,7 +156,8 @@ def _named_targets(
 
 
 def _names(client: BlockingClient, resource: Resource[Object], namespace: str, selector: str) -> list[str]:
-    return [obj["metadata"]["name"] for obj in _listed(client, resource, namespace, selector)]
+    params = {"labelSelector": selector} if selector else None
+    return [obj["metadata"]["name"] for obj in client.request("GET", resource.path(namespace), params=params)["items"]]
 
 
 def _wait_gone(client: BlockingClient, targets: list[tuple[str, str]]) -> None:
@@ -302,12 +221,3 @@ def _resource(name: str) -> Resource[Object]:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"there is no kind {name!r}: {hint}netlab has {known}")
     return resource
-
-
-def _listed(
-    client: BlockingClient, resource: Resource[Object], namespace: str | None, selector: str
-) -> list[dict[str, Any]]:
-    params = {"labelSelector": selector} if selector else None
-    listed = client.request("GET", resource.path(namespace), params=params)["items"]
-    # A list's items carry no kind of their own in Kubernetes; people who save one want it there.
-    return [{"apiVersion": resource.api_version, "kind": resource.kind, **obj} for obj in listed]

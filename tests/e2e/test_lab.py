@@ -54,6 +54,9 @@ def test_a_lab_of_each_network_comes_up_answers_and_goes(
     assert status["mtu"] == {"vxlan": {None: 1450, "--dual-stack": 1450, "--ipv6": 1430}[families]}.get(network, 1500)
     netlab.ok("apply", *name, "-f", "-", stdin=WEB)
     netlab.wait_available("web", 3, *name)
+    (service,) = [each for each in netlab.json("get", *name, "services")["items"] if each["metadata"]["name"] == "web"]
+    assert f" {','.join(service['spec']['clusterIPs'])} " in netlab.ok("get", *name, "services")
+    assert f" {','.join(status['nodes'][0]['addresses'])} " in netlab.ok("get", *name, "nodes", "-o", "wide")
     node = status["nodes"][0]["addresses"][0]
     address = f"[{node}]" if ":" in node else node
     answer = netlab.ok("exec", *name, "outside", "--", "/agnhost", "connect", "--timeout=20s", f"{address}:30080")

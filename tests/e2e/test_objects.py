@@ -20,10 +20,14 @@ def test_manifests_are_applied_shown_changed_and_deleted(lab: Netlab) -> None:
 
 
 def test_tables_show_what_kubectl_shows(lab: Netlab) -> None:
-    assert lab.ok("get", "nodes").splitlines()[0].split() == ["NAME", "STATUS", "VERSION", "AGE"]
-    wide = lab.ok("get", "no", "-o", "wide")
-    assert "192.0.2.1" in wide
-    assert "10.244.1.0/24" in wide
+    assert lab.ok("get", "nodes").splitlines()[0].split() == ["NAME", "STATUS", "ROLES", "AGE", "VERSION"]
+    assert "192.0.2.1" in lab.ok("get", "no", "-o", "wide")
+    header = ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert lab.ok("get", "events").splitlines()[0].split() == header
+    # Several kinds, of all Namespaces: each object with its kind and Namespace.
+    several = [line.split() for line in lab.ok("get", "svc,ns", "-A").splitlines()]
+    assert several[1][:3] == ["default", "service/kubernetes", "ClusterIP"]
+    assert ["namespace/default", "Active"] in [cells[:2] for cells in several]
     assert lab.ok("get", "ns", "-o", "name").split() == [
         "namespace/default",
         "namespace/kube-node-lease",
