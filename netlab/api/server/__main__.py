@@ -27,9 +27,10 @@ import uvloop
 
 from netlab.api.server.access import policy
 from netlab.api.server.access.authority import Authority
+from netlab.api.server.admission import chain
 from netlab.api.server.app import create_app
 from netlab.api.server.connection import protocol
-from netlab.api.server.registry import accounts, kubernetes_service
+from netlab.api.server.registry import kubernetes_service
 from netlab.api.server.registry.allocators import Ranges
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.secure import SecureListener
@@ -178,14 +179,13 @@ def _run(path: Path, database: Path, backend: Backend, config: Path, guard: str 
     ranges = Ranges.parse(configuration.service_cidrs, configuration.node_port_range)
     store = Store(backend)
     try:
-        registry = Registry(store, ranges)
+        registry = Registry(store, ranges, chain.WITHOUT_CALLERS if configuration.secure is None else chain.ALL)
         # What is loaded stays: a collection that goes through all of it takes as long as a hundred writes.
         gc.freeze()
         with contextlib.ExitStack() as sockets:
             secure = None
             if configuration.secure is not None:
                 secure = _secure_part(configuration.secure, ranges, sockets)
-                registry.admit_pod = lambda pod: accounts.admit(pod, store)
                 policy.ensure(registry)
                 kubernetes_service.reconcile(registry, secure.advertise, secure.port)
             # The last one: who finds it finds the others too.

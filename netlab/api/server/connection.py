@@ -11,9 +11,9 @@ from collections.abc import Callable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from netlab.api.meta_types import Status, StatusDetails
-from netlab.api.server.access import identity
+from netlab.api.server import identity
 from netlab.api.server.access.authentication import set_caller
-from netlab.api.server.access.identity import ANONYMOUS, OWNER
+from netlab.api.server.identity import ANONYMOUS, OWNER
 from netlab.api.server.refusals import encoded
 from netlab.net.peers import Peer, why_refused
 

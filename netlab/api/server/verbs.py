@@ -88,10 +88,10 @@ class Verbs:
     # --- writing ---------------------------------------------------------------------------------------------------
 
     async def _create(self, call: Call) -> Response:
-        target, validation = call.target, call.field_validation
+        target, validation, user = call.target, call.field_validation, self._reviews.caller(call)
 
         def draft() -> Draft:
-            return self._registry.draft_of_new(target.resource, target.namespace, call.object(), validation)
+            return self._registry.draft_of_new(target.resource, target.namespace, call.object(), validation, user)
 
         outcome = await self._write(call, draft, aside=len(call.body) > AT_ONCE)
         return _object(call, outcome.raw, 201, outcome.warnings)
@@ -115,12 +115,12 @@ class Verbs:
         """Update an object with what is made of the present one."""
         target = call.target
         place = (target.resource, target.namespace, target.name)
-        validation = call.field_validation
+        validation, user = call.field_validation, self._reviews.caller(call)
 
         def draft() -> Draft:
             present = self._registry.get(*place)
             made = make(present)
-            return self._registry.draft_of_changed(target.resource, present, made, target.subresource, validation)
+            return self._registry.draft_of_changed(target.resource, present, made, target.subresource, validation, user)
 
         aside = aside or len(call.body) + len(self._registry.get(*place).raw) > AT_ONCE
         return await self._write(call, draft, aside=aside)
@@ -144,7 +144,8 @@ class Verbs:
     async def _delete(self, call: Call) -> Response:
         target = call.target
         options = call.delete_options()
-        outcome, gone = self._registry.delete(target.resource, target.namespace, target.name, options)
+        user = self._reviews.caller(call)
+        outcome, gone = self._registry.delete(target.resource, target.namespace, target.name, options, user)
         if not gone or target.resource.returns_deleted:
             return _object(call, outcome.raw)
         uid = msgspec.json.decode(outcome.raw)["metadata"]["uid"]
@@ -156,10 +157,10 @@ class Verbs:
         delete_options = call.delete_options()
         options = lists.read_options(target.resource, target.namespace, call.params, watch=False)
         items, meta = lists.page(self._registry.store, target.resource, options)
-        deleted = []
+        deleted, user = [], self._reviews.caller(call)
         for number, item in enumerate(items, 1):
             try:
-                outcome, _ = self._registry.delete(target.resource, item.namespace, item.name, delete_options)
+                outcome, _ = self._registry.delete(target.resource, item.namespace, item.name, delete_options, user)
                 deleted.append(outcome.raw)
             except ApiError as error:
                 if error.code != 404:

@@ -18,7 +18,7 @@ from netlab.api.informer import Informer
 from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ALL, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SERVED, SERVICES
-from netlab.api.server.registry.generic import SYSTEM_NAMESPACES
+from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
 from tests.system.api.serving import Json, Server, pod
 
 _PODS = "/api/v1/namespaces/default/pods"

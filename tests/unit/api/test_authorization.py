@@ -17,8 +17,8 @@ from netlab.api.resources import (
 )
 from netlab.api.server.access import escalation, policy
 from netlab.api.server.access.authorization import Authorizer, action_of, refused
-from netlab.api.server.access.identity import ANONYMOUS, OWNER, User
 from netlab.api.server.access.rbac import Action
+from netlab.api.server.identity import ANONYMOUS, OWNER, User
 from netlab.api.server.registry.generic import Registry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import time
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from netlab.api.errors import ApiError
 from netlab.api.resources import PODS, SERVICEACCOUNTS, Resource
 from netlab.api.server.access.authority import Authority
 from netlab.api.server.access.tokens import ISSUER, LEEWAY, TokenError, Tokens
-from netlab.api.server.registry import accounts
+from netlab.api.server.admission import chain, serviceaccount
+from netlab.api.server.admission.attributes import Attributes, Operation
+from netlab.api.server.admission.chain import Chain
+from netlab.api.server.identity import OWNER
 from netlab.api.server.registry.generic import DeleteOptions, Registry
 from netlab.api.server.storage.watch import Stored
 
@@ -172,6 +177,13 @@ def test_a_forged_one_is_nobodys(tokens: Tokens, registry: Registry, forge: Any)
 # --- admission -----------------------------------------------------------------------------------------------------
 
 
+def _admit(registry: Registry, spec: dict[str, Any], annotations: dict[str, str] | None = None) -> None:
+    pod = {"metadata": {"name": "p", "annotations": annotations or {}}, "spec": spec}
+    attributes = Attributes(Operation.CREATE, ANY_PODS, "default", "p", OWNER, pod)
+    serviceaccount.admit(attributes, registry.store)
+    serviceaccount.validate(attributes, registry.store)
+
+
 @pytest.mark.parametrize(
     ("of_account", "of_pod", "mounted"),
     [(None, None, True), (False, None, False), (False, True, True), (True, False, False), (None, False, False)],
@@ -184,15 +196,15 @@ def test_a_pod_gets_its_token_unless_it_or_its_account_wants_none(
     spec: dict[str, Any] = {"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}
     if of_pod is not None:
         spec["automountServiceAccountToken"] = of_pod
-    accounts.admit({"metadata": {"name": "p", "namespace": "default"}, "spec": spec}, registry.store)
+    _admit(registry, spec)
     assert spec["serviceAccountName"] == spec["serviceAccount"] == "default"
     mounts = [each.get("volumeMounts", []) for each in (*spec["containers"], *spec["initContainers"])]
-    assert [[mount["mountPath"] for mount in each] for each in mounts] == [[accounts.MOUNT_PATH] * mounted] * 2
+    assert [[mount["mountPath"] for mount in each] for each in mounts] == [[serviceaccount.MOUNT_PATH] * mounted] * 2
     assert len(spec.get("volumes", [])) == mounted
 
 
 def test_a_pod_whose_containers_are_patched_keeps_the_mounts_of_its_token(registry: Registry) -> None:
-    registry.admit_pod = lambda pod: accounts.admit(pod, registry.store)
+    registry.admission = Chain(chain.ALL, registry.store)
     sent = {"containers": [{"name": "c", "image": "pause"}], "initContainers": [{"name": "i", "image": "pause"}]}
     registry.create(ANY_PODS, "default", {"metadata": {"name": "p"}, "spec": dict(sent)})
     before = registry.get(ANY_PODS, "default", "p").decode()
@@ -202,25 +214,91 @@ def test_a_pod_whose_containers_are_patched_keeps_the_mounts_of_its_token(regist
     (container,) = after["containers"]
     assert (container["image"], [mount["mountPath"] for mount in container["volumeMounts"]]) == (
         "other",
-        [accounts.MOUNT_PATH],
+        [serviceaccount.MOUNT_PATH],
     )
     assert after["volumes"] == before["spec"]["volumes"]
 
 
 def test_what_a_pod_mounts_there_itself_stays(registry: Registry) -> None:
-    own = {"name": "own", "mountPath": accounts.MOUNT_PATH}
+    own = {"name": "own", "mountPath": serviceaccount.MOUNT_PATH}
     spec: dict[str, Any] = {"containers": [{"name": "c", "volumeMounts": [own]}]}
-    accounts.admit({"metadata": {"name": "p", "namespace": "default"}, "spec": spec}, registry.store)
+    _admit(registry, spec)
     assert spec["containers"][0]["volumeMounts"] == [own]
     assert "volumes" not in spec
 
 
 def test_a_pod_of_an_account_that_is_not_there_is_refused(registry: Registry) -> None:
-    from netlab.api.errors import ApiError
-
-    pod = {"metadata": {"name": "p", "namespace": "default"}, "spec": {"serviceAccountName": "none", "containers": []}}
     with pytest.raises(ApiError) as refused:
-        accounts.admit(pod, registry.store)
+        _admit(registry, {"serviceAccountName": "none", "containers": []})
     assert str(refused.value) == (
         'pods "p" is forbidden: error looking up service account default/none: serviceaccount "none" not found'
     )
+
+
+def test_a_pod_gets_the_pull_secrets_of_its_account(registry: Registry) -> None:
+    made = {"metadata": {"name": "default"}, "imagePullSecrets": [{"name": "pull"}]}
+    registry.create(ACCOUNTS, "default", made)
+    spec: dict[str, Any] = {"containers": [{"name": "c"}]}
+    _admit(registry, spec)
+    own: dict[str, Any] = {"containers": [{"name": "c"}], "imagePullSecrets": [{"name": "own"}]}
+    _admit(registry, own)
+    assert (spec["imagePullSecrets"], own["imagePullSecrets"]) == ([{"name": "pull"}], [{"name": "own"}])
+
+
+_KEY = {"name": "V", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (
+            {"volumes": [{"name": "v", "secret": {"secretName": "other"}}]},
+            'volume with secret.secretName="other" is not allowed because service account strict does not reference '
+            "that secret",
+        ),
+        (
+            {"containers": [{"name": "c", "env": [_KEY]}]},
+            'container c with envVar V referencing secret.secretName="other" is not allowed because service account '
+            "strict does not reference that secret",
+        ),
+        (
+            {"initContainers": [{"name": "i", "envFrom": [{"secretRef": {"name": "other"}}]}]},
+            'init container i with envFrom referencing secret.secretName="other" is not allowed because service '
+            "account strict does not reference that secret",
+        ),
+        (
+            {"imagePullSecrets": [{"name": "other"}]},
+            'imagePullSecrets[0].name="other" is not allowed because service account strict does not reference that '
+            "imagePullSecret",
+        ),
+        ({"volumes": [{"name": "v", "secret": {"secretName": "mine"}}]}, ""),
+    ],
+)
+def test_an_account_may_list_the_only_secrets_of_its_pods(registry: Registry, spec: dict[str, Any], why: str) -> None:
+    annotations = {"kubernetes.io/enforce-mountable-secrets": "true"}
+    meta = {"name": "strict", "annotations": annotations}
+    registry.create(ACCOUNTS, "default", {"metadata": meta, "secrets": [{"name": "mine"}]})
+    asked = {"serviceAccountName": "strict"} | copy.deepcopy(spec)
+    if not why:
+        _admit(registry, asked)
+        return
+    with pytest.raises(ApiError) as refused:
+        _admit(registry, asked)
+    assert str(refused.value) == f'pods "p" is forbidden: {why}'
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"serviceAccountName": "default"}, "a mirror pod may not reference service accounts"),
+        ({"containers": [{"name": "c", "env": [_KEY]}]}, "a mirror pod may not reference secrets"),
+        (
+            {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+            "a mirror pod may not use ServiceAccountToken volume projections",
+        ),
+    ],
+)
+def test_a_mirror_pod_reads_nothing_through_its_kubelet(registry: Registry, spec: dict[str, Any], why: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        _admit(registry, copy.deepcopy(spec), {"kubernetes.io/config.mirror": "hash"})
+    assert str(refused.value) == f'pods "p" is forbidden: {why}'

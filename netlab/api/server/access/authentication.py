@@ -12,7 +12,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.server import refusals
-from netlab.api.server.access.identity import ANONYMOUS, User
+from netlab.api.server.identity import ANONYMOUS, User
 from netlab.api.server.rest import responses
 
 OPEN = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})

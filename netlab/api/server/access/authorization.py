@@ -15,10 +15,10 @@ from netlab.api.rbac_types import ClusterRole, ClusterRoleBinding, PolicyRule, R
 from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES, Resource
 from netlab.api.server import refusals
 from netlab.api.server.access.authentication import caller, set_caller
-from netlab.api.server.access.identity import AUTHENTICATED, MASTERS, User
 from netlab.api.server.access.rbac import Action, allows
 from netlab.api.server.access.tokens import groups as account_groups
 from netlab.api.server.access.tokens import user_name
+from netlab.api.server.identity import AUTHENTICATED, MASTERS, User
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.rest import responses
 from netlab.api.server.rest.lists import is_true

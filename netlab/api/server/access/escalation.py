@@ -23,8 +23,8 @@ from netlab.api.rbac_types import (
 from netlab.api.resources import CLUSTERROLES, ROLES, Resource
 from netlab.api.server import refusals
 from netlab.api.server.access.authorization import Authorizer
-from netlab.api.server.access.identity import User
 from netlab.api.server.access.rbac import Action, not_covered, shown
+from netlab.api.server.identity import User
 from netlab.api.server.registry.generic import Draft
 
 _EVERYTHING = [

@@ -14,7 +14,7 @@ from netlab.api.resources import CREDENTIALS
 from netlab.api.server import refusals
 from netlab.api.server.access.authentication import caller
 from netlab.api.server.access.authority import Authority
-from netlab.api.server.access.identity import MASTERS, OWNER
+from netlab.api.server.identity import MASTERS, OWNER
 from netlab.api.server.rest import responses
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, Resource
-from netlab.api.server.access.identity import AUTHENTICATED, MASTERS, UNAUTHENTICATED
 from netlab.api.server.access.rbac import READING
+from netlab.api.server.identity import AUTHENTICATED, MASTERS, UNAUTHENTICATED
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry.generic import Registry
 

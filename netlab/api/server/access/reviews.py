@@ -35,9 +35,9 @@ from netlab.api.server import refusals
 from netlab.api.server.access import escalation
 from netlab.api.server.access.authentication import caller
 from netlab.api.server.access.authorization import Authorizer
-from netlab.api.server.access.identity import OWNER, User
 from netlab.api.server.access.rbac import Action
 from netlab.api.server.access.tokens import ISSUER, TokenError, Tokens
+from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import reading
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import JSONObject
@@ -84,7 +84,7 @@ class Reviews:
 
     async def _review_self(self, call: Call) -> Response:
         sent = _read(call, call.target.resource)
-        return _answered(call, sent, {"userInfo": user_info(self._caller(call))})
+        return _answered(call, sent, {"userInfo": user_info(self.caller(call))})
 
     async def _review_token(self, call: Call) -> Response:
         tokens = self._required_tokens(call)
@@ -102,7 +102,7 @@ class Reviews:
     async def _review_own_access(self, call: Call) -> Response:
         sent = _read(call, call.target.resource)
         spec = msgspec.convert(sent, SelfSubjectAccessReview).spec
-        return self._decided(call, sent, self._caller(call), spec)
+        return self._decided(call, sent, self.caller(call), spec)
 
     async def _review_access(self, call: Call) -> Response:
         sent = _read(call, call.target.resource)
@@ -151,7 +151,7 @@ class Reviews:
         namespace = msgspec.convert(sent, SelfSubjectRulesReview).spec.namespace
         if not namespace:
             raise refusals.bad_request("no namespace on request")
-        rules = self._authorizer.rules(self._caller(call), namespace)
+        rules = self._authorizer.rules(self.caller(call), namespace)
         status = {
             "resourceRules": [_resource_rule(rule) for rule in rules if not rule.nonResourceURLs],
             "nonResourceRules": [
@@ -163,9 +163,9 @@ class Reviews:
 
     def check_grants(self, call: Call, draft: Draft) -> None:
         """Raise `ApiError` (403) if a role or binding would give more than its author has."""
-        escalation.check(self._authorizer, self._caller(call), draft)
+        escalation.check(self._authorizer, self.caller(call), draft)
 
-    def _caller(self, call: Call) -> User:
+    def caller(self, call: Call) -> User:
         """Who asks. A server that knows no callers is its owner's alone."""
         return OWNER if self._tokens is None else caller(call.request.scope)
 

@@ -19,7 +19,7 @@ import msgspec
 from netlab.api.meta_types import Object
 from netlab.api.resources import NODES, PODS, SERVICEACCOUNTS, Resource
 from netlab.api.server.access.authority import Authority
-from netlab.api.server.access.identity import AUTHENTICATED, User
+from netlab.api.server.identity import AUTHENTICATED, User
 from netlab.api.server.storage.store import Store
 from netlab.api.server.storage.watch import Stored
 

@@ -12,13 +12,13 @@ import datetime
 import functools
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from netlab.api import stored_kinds
-from netlab.api.meta_types import Int64, Object, StatusCause, Struct, now
+from netlab.api.meta_types import Int64, Object, Struct, now
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
     CLUSTERROLEBINDINGS,
@@ -34,7 +34,6 @@ from netlab.api.resources import (
     JOBS,
     LEASES,
     NAMESPACES,
-    NODE_LEASES,
     NODES,
     PODDISRUPTIONBUDGETS,
     PODS,
@@ -50,11 +49,16 @@ from netlab.api.resources import (
     Resource,
 )
 from netlab.api.server import refusals
+from netlab.api.server.admission import chain
+from netlab.api.server.admission.attributes import Attributes, Operation
+from netlab.api.server.admission.chain import Chain, Plugin
+from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
+from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import defaults, effects, patch, quality, reading, versions
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
 from netlab.api.server.objects.validation import access, cluster, jobs, pods, rules, secret, services, workloads
-from netlab.api.server.registry import accounts, service_addresses, service_changes
+from netlab.api.server.registry import service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
 from netlab.api.server.storage.backend import check_size
 from netlab.api.server.storage.store import Store
@@ -73,8 +77,6 @@ SERVICE_RANGE = "kubernetes"
 FINALIZE = "finalize"
 
 STRICT = FieldValidation()
-
-SYSTEM_NAMESPACES = ("default", NODE_LEASES, "kube-system")
 
 DEFAULT_GRACE = 30
 """Seconds: v1.DefaultTerminationGracePeriodSeconds."""
@@ -210,6 +212,8 @@ class Draft:
     """The object that it was made from; None if it is new."""
     changed: bool
     warnings: tuple[str, ...]
+    attributes: Attributes
+    """As the plugins of admission see it."""
     generated: bool = False
     """Whether the server made up its name."""
 
@@ -217,15 +221,14 @@ class Draft:
 class Registry:
     """The objects of one cluster."""
 
-    def __init__(self, store: Store, ranges: Ranges) -> None:
+    def __init__(self, store: Store, ranges: Ranges, admission: Sequence[Plugin] = chain.WITHOUT_CALLERS) -> None:
         self.store = store
+        self.admission = Chain(admission, store)
         self.policy_changes = 0
         """How often a role or a binding has changed."""
         self.first_address = ranges.first_addresses[0]
         """The address of the API's own Service."""
         self._allocations = Allocations(ranges)
-        self.admit_pod: Callable[[JSONObject], None] = lambda _pod: None
-        """What is done to a pod before it is stored for the first time; raises `ApiError` to refuse it."""
         for stored in store.all(_SERVICES):
             self._record(stored, stored.decode())
         for name in SYSTEM_NAMESPACES:
@@ -255,7 +258,12 @@ class Registry:
         return self.commit(self.draft_of_new(resource, namespace, sent), dry_run=dry_run)
 
     def draft_of_new(
-        self, resource: Resource[Object], namespace: str, sent: JSONObject, validation: FieldValidation = STRICT
+        self,
+        resource: Resource[Object],
+        namespace: str,
+        sent: JSONObject,
+        validation: FieldValidation = STRICT,
+        user: User = OWNER,
     ) -> Draft:
         """What `create` is to store. May run in a thread; uses up `sent`."""
         warnings = (*reading.read(resource, sent, validation), *effects.warnings(resource, sent))
@@ -272,7 +280,6 @@ class Registry:
             problems = Problems()
             problems.required("metadata.name", "name or generateName is required")
             raise refusals.invalid(resource, name, problems)
-        self._check_free(resource, namespace, name)
         for field in _SYSTEM_METADATA[2:]:
             meta.pop(field, None)
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
@@ -285,14 +292,16 @@ class Registry:
             obj.pop("status", None)
             if strategy.first_status:
                 obj["status"] = dict(strategy.first_status)
-        if resource is PODS:
-            obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
-            self.admit_pod(obj)
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
+        strategy.default(obj)
+        attributes = Attributes(Operation.CREATE, resource, namespace, name, user, obj)
+        self.admission.admit(attributes)
+        if resource is PODS:
+            obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
         strategy.complete_status(obj)
         self._complete(resource, obj, None)
-        return Draft(resource, obj, None, changed=True, warnings=warnings, generated=generated)
+        return Draft(resource, obj, None, changed=True, warnings=warnings, attributes=attributes, generated=generated)
 
     def update(
         self,
@@ -315,6 +324,7 @@ class Registry:
         sent: JSONObject,
         subresource: str = "",
         validation: FieldValidation = STRICT,
+        user: User = OWNER,
     ) -> Draft:
         """What `update` is to store in the place of an object. May run in a thread; uses up `sent`."""
         namespace, name = stored.namespace, stored.name
@@ -341,10 +351,12 @@ class Registry:
             new = _succeed(resource, old, sent)
             if resource is NAMESPACES:
                 new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
-            if resource is PODS:
-                accounts.keep(new, old)
+            STRATEGIES[resource.plural].default(new)
+        attributes = Attributes(Operation.UPDATE, resource, namespace, name, user, new, old, subresource)
+        self.admission.admit(attributes)
+        if not subresource:
             self._complete(resource, new, old)
-        return Draft(resource, new, stored, changed=new != old, warnings=warnings)
+        return Draft(resource, new, stored, changed=new != old, warnings=warnings, attributes=attributes)
 
     def is_current(self, draft: Draft) -> bool:
         """Whether the draft is still made from what is there."""
@@ -360,14 +372,17 @@ class Registry:
 
     def commit(self, draft: Draft, *, dry_run: bool = False) -> Outcome:
         """Store a draft that is current."""
-        resource, obj, before = draft.resource, draft.obj, draft.before
-        if before is None:
-            self._check_free(resource, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-        elif _is_finished(obj):
-            return Outcome(self._remove(resource, before, dry_run=dry_run), draft.warnings)
-        elif not draft.changed:
-            return Outcome(before.raw, draft.warnings)
-        return Outcome(self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT), draft.warnings)
+        resource, obj, before, attributes = draft.resource, draft.obj, draft.before, draft.attributes
+        if before is None and self.store.get(resource, attributes.namespace, attributes.name) is not None:
+            raise refusals.already_exists(resource, attributes.name)
+        attributes.dry_run = dry_run
+        self.admission.validate(attributes)
+        warnings = (*draft.warnings, *attributes.warnings)
+        if before is not None and _is_finished(obj):
+            return Outcome(self._remove(resource, before, dry_run=dry_run), warnings)
+        if before is not None and not draft.changed:
+            return Outcome(before.raw, warnings)
+        return Outcome(self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT), warnings)
 
     def bind(self, namespace: str, name: str, node: str) -> None:
         """Assign a pod to a node."""
@@ -386,15 +401,14 @@ class Registry:
         self._put(resource, pod, dry_run=False)
 
     def delete(
-        self, resource: Resource[Object], namespace: str, name: str, options: DeleteOptions
+        self, resource: Resource[Object], namespace: str, name: str, options: DeleteOptions, user: User = OWNER
     ) -> tuple[Outcome, bool]:
         """Delete an object, or mark it when something has to be done first; whether it is gone already."""
         stored = self.get(resource, namespace, name)
         _check_preconditions(resource, stored, options.preconditions.uid, options.preconditions.resourceVersion)
-        if resource is NAMESPACES and name in SYSTEM_NAMESPACES:
-            raise refusals.forbidden(resource, name, "this namespace may not be deleted")
         dry_run = bool(options.dryRun)
         obj = stored.decode()
+        self.admission.validate(Attributes(Operation.DELETE, resource, namespace, name, user, old=obj, dry_run=dry_run))
         meta = obj["metadata"]
         grace = _grace_period(obj, options.gracePeriodSeconds) if resource is PODS else 0
         marked = meta.get("deletionGracePeriodSeconds")
@@ -424,28 +438,10 @@ class Registry:
                 return name
         raise refusals.no_unique_name(resource, name)
 
-    def _check_free(self, resource: Resource[Object], namespace: str, name: str) -> None:
-        """Refuse what is to be created where it cannot be."""
-        if resource.namespaced:
-            self._check_namespace(resource, namespace, name)
-        if self.store.get(resource, namespace, name) is not None:
-            raise refusals.already_exists(resource, name)
-
-    def _check_namespace(self, resource: Resource[Object], namespace: str, name: str) -> None:
-        stored = self.store.get(_NAMESPACES, "", namespace)
-        if stored is None:
-            raise refusals.not_found(_NAMESPACES, namespace)
-        if stored.fields["status.phase"] == "Terminating":
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            message = f"namespace {namespace} is being terminated"
-            cause = StatusCause(reason="NamespaceTerminating", message=message, field="metadata.namespace")
-            raise refusals.forbidden(resource, name, why, [cause])
-
     def _complete(self, resource: Resource[Object], obj: JSONObject, old: JSONObject | None) -> None:
-        """Fill in the defaults, refuse what is invalid, and number the generation."""
+        """Refuse what is invalid, and number the generation; a Service gets its addresses."""
         strategy = STRATEGIES[resource.plural]
         problems = Problems()
-        strategy.default(obj)
         if resource is SERVICES and old is not None:
             service_changes.succeed(obj, old, self._allocations)
         new_typed = msgspec.convert(obj, resource.type)

@@ -1,0 +1,61 @@
+"""The plugins, in upstream's order (kubeapiserver/options/plugins.go), and how a request goes through them.
+
+First all may add to the object (`admit`); then it is completed and checked as its kind demands; last all may refuse it
+(`validate`), in the same step of the event loop in which it is stored: what a plugin sees there is what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from netlab.api.resources import PODS, SERVED, Resource
+from netlab.api.server.admission import namespacelifecycle, serviceaccount
+from netlab.api.server.admission.attributes import Attributes
+from netlab.api.server.storage.store import Store
+
+Step = Callable[[Attributes, Store], None]
+"""Raises `ApiError` to refuse."""
+
+
+class Plugin(NamedTuple):
+    """One plugin: what it adds, what it refuses, and which kinds it is about."""
+
+    name: str
+    admit: Step | None = None
+    validate: Step | None = None
+    resources: tuple[Resource[Any], ...] | None = None
+    """None: all."""
+
+
+NAMESPACE_LIFECYCLE = Plugin("NamespaceLifecycle", namespacelifecycle.check, namespacelifecycle.check)
+SERVICE_ACCOUNT = Plugin("ServiceAccount", serviceaccount.admit, serviceaccount.validate, (PODS,))
+
+ALL = (NAMESPACE_LIFECYCLE, SERVICE_ACCOUNT)
+"""Those of a lab's server."""
+
+WITHOUT_CALLERS = tuple(plugin for plugin in ALL if plugin is not SERVICE_ACCOUNT)
+"""Those of a server that knows its callers by nothing: it has no tokens to give to pods."""
+
+
+class Chain:
+    """The plugins over one store."""
+
+    def __init__(self, plugins: Sequence[Plugin], store: Store) -> None:
+        self._store = store
+        self._admitting: dict[str, list[Step]] = {}
+        self._validating: dict[str, list[Step]] = {}
+        for resource in SERVED:
+            concerned = [each for each in plugins if each.resources is None or resource in each.resources]
+            self._admitting[resource.plural] = [each.admit for each in concerned if each.admit is not None]
+            self._validating[resource.plural] = [each.validate for each in concerned if each.validate is not None]
+
+    def admit(self, attributes: Attributes) -> None:
+        """Have all plugins add to an object. May run in a thread. Raises `ApiError`."""
+        for step in self._admitting[attributes.resource.plural]:
+            step(attributes, self._store)
+
+    def validate(self, attributes: Attributes) -> None:
+        """Have all plugins look at an object that is about to be stored, or deleted. Raises `ApiError`."""
+        for step in self._validating[attributes.resource.plural]:
+            step(attributes, self._store)
