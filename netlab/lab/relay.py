@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import selectors
 import socket
 import stat
 import threading
@@ -22,6 +21,8 @@ from netlab.net.addresses import socket_family
 _CHUNK = 64 * 1024
 _MOST = 200
 """Connections at once. The monitor carries them, and may have 1,024 descriptors; some it needs as a guard."""
+_PATIENCE = 1.0
+"""Seconds that one more waits for another to end."""
 _BACKLOG = 128
 _IDLE, _INTERVAL, _PROBES = 60, 10, 3
 """Seconds of silence after which a client's machine is asked whether it still exists, and how often."""
@@ -71,39 +72,32 @@ class Relay:
         self._listener = listener
         self._target = target
         self._owner = owner
-        self._selector = selectors.DefaultSelector()
-        self._pairs = 0
+        self._free = threading.Semaphore(_MOST)
 
     def start(self) -> None:
-        """Carry from now on, in a thread."""
-        self._listener.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        threading.Thread(target=self._run, name="relay", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._listener:
-                    self._accept()
-                else:
-                    key.data.carry()
+        """Carry from now on, in threads: one that accepts, and two for each connection."""
+        _in_thread(self._accept)
 
     def _accept(self) -> None:
-        try:
-            client, _ = self._listener.accept()
-        except OSError:
-            return  # it has gone again, or there is no descriptor for it
-        if self._pairs >= _MOST:
-            client.close()
-            return
-        try:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                continue  # it has gone again, or there is no descriptor for it
+            if self._free.acquire(timeout=_PATIENCE):
+                _in_thread(self._carry, client)
+            else:
+                client.close()
+
+    def _carry(self, client: socket.socket) -> None:
+        # An error: it has gone again, or the server is being restarted.
+        with contextlib.suppress(OSError), client:
             _notice_silence(client)
-            server = self._connected()
-        except OSError:
-            client.close()  # it has gone again, or the server is being restarted
-            return
-        self._pairs += 1
-        _Pair(self._selector, client, server, self._ended)
+            with self._connected() as server:
+                back = _in_thread(_copy, server, client)
+                _copy(client, server)
+                back.join()
+        self._free.release()
 
     def _connected(self) -> socket.socket:
         """A connection to the server. Raises `OSError`."""
@@ -115,7 +109,6 @@ class Relay:
                 raise PermissionError(errno.EPERM, "not the lab's socket", str(self._target))
             server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                server.setblocking(False)
                 server.connect(f"/proc/self/fd/{place}")
             except OSError:
                 server.close()
@@ -123,9 +116,6 @@ class Relay:
             return server
         finally:
             os.close(place)
-
-    def _ended(self) -> None:
-        self._pairs -= 1
 
 
 def _notice_silence(client: socket.socket) -> None:
@@ -137,74 +127,19 @@ def _notice_silence(client: socket.socket) -> None:
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _Flow:
-    """What one connection sends, on its way to another."""
-
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
-        self.source, self.sink = source, sink
-        self.waiting = memoryview(b"")
-        self.ended = False
-
-    def carry(self) -> None:
-        """Move what can be moved now. Raises `OSError` when a connection is broken."""
-        with contextlib.suppress(BlockingIOError):
-            if not self.waiting and not self.ended:
-                self.waiting = memoryview(self.source.recv(_CHUNK))
-                if not self.waiting:
-                    self.ended = True
-                    self.sink.shutdown(socket.SHUT_WR)
-            if self.waiting:
-                self.waiting = self.waiting[self.sink.send(self.waiting) :]
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    """Send on what comes, to its end. When a connection breaks, the other direction ends too."""
+    try:
+        while chunk := source.recv(_CHUNK):
+            sink.sendall(chunk)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
-class _Pair:
-    """Two connections, of which each gets what the other sends."""
-
-    def __init__(
-        self, selector: selectors.BaseSelector, client: socket.socket, server: socket.socket, ended: Callable[[], None]
-    ) -> None:
-        self._selector = selector
-        self._ended = ended
-        client.setblocking(False)
-        self._flows = (_Flow(client, server), _Flow(server, client))
-        self._watched: dict[socket.socket, int] = {client: 0, server: 0}
-        self._watch()
-
-    def carry(self) -> None:
-        """Move what can be moved, and end when there is nothing more to come."""
-        try:
-            for flow in self._flows:
-                flow.carry()
-        except OSError:
-            self._close()
-            return
-        if all(flow.ended for flow in self._flows):
-            self._close()
-        else:
-            self._watch()
-
-    def _watch(self) -> None:
-        wanted = dict.fromkeys(self._watched, 0)
-        for flow in self._flows:
-            if flow.waiting:
-                wanted[flow.sink] |= selectors.EVENT_WRITE
-            elif not flow.ended:
-                wanted[flow.source] |= selectors.EVENT_READ
-        for connection, events in wanted.items():
-            before, self._watched[connection] = self._watched[connection], events
-            if not before and events:
-                self._selector.register(connection, events, self)
-            elif before and not events:
-                self._selector.unregister(connection)
-            elif before != events:
-                self._selector.modify(connection, events, self)
-
-    def _close(self) -> None:
-        if not self._watched:
-            return  # the other connection had an event in the same round
-        for connection, events in self._watched.items():
-            if events:
-                self._selector.unregister(connection)
-            connection.close()
-        self._watched = {}
-        self._ended()
+def _in_thread(work: Callable[..., None], *arguments: socket.socket) -> threading.Thread:
+    thread = threading.Thread(target=work, args=arguments, name="relay", daemon=True)
+    thread.start()
+    return thread

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from netlab.machine import protocol
-from netlab.machine.protocol import ContainerSpec, ExecResult, MachineState, RunningContainer
+from netlab.machine.protocol import ExecResult, MachineState
 from netlab.machine.replies import MachineError, decode, encode, exec_result, raise_unavailable
 
 _REPLY_TIMEOUT = 30.0  # a machine answers in milliseconds, unless the host is out of memory or stopped
@@ -70,34 +70,9 @@ class Machine:
         pid: int = self._call(protocol.SERVICE_RUN, arguments)["pid"]
         return pid
 
-    def stop_service(self, name: str, *, grace: float = 5.0) -> None:
-        """End a service and forget it: SIGTERM, after `grace` seconds SIGKILL. It has ended when this returns."""
-        self._call(protocol.SERVICE_STOP, {"name": name, "grace": grace}, timeout=grace + _REPLY_TIMEOUT)
-
     def services(self) -> list[protocol.ServiceStatus]:
         """The supervised processes."""
         return self.state().services
-
-    def create_sandbox(self, sandbox_id: str) -> str:
-        """Make a network namespace with lo up; its path, valid in this machine's mount namespace."""
-        path: str = self._call(protocol.SANDBOX_CREATE, {"id": sandbox_id})["path"]
-        return path
-
-    def remove_sandbox(self, sandbox_id: str) -> None:
-        """Remove a sandbox, if it exists; one with running containers is an error (EBUSY)."""
-        self._call(protocol.SANDBOX_REMOVE, {"id": sandbox_id})
-
-    def run_container(self, spec: ContainerSpec) -> RunningContainer:
-        """Start a container; its command runs when this returns."""
-        return RunningContainer(**self._call(protocol.CONTAINER_RUN, spec.as_request()))
-
-    def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to a container's pid 1, unless the container has already exited."""
-        self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
-
-    def remove(self, container_id: str) -> None:
-        """Forget a container that has exited, if it is known; a running one is an error (EBUSY)."""
-        self._call(protocol.CONTAINER_REMOVE, {"id": container_id})
 
     def state(self) -> MachineState:
         """Everything the machine runs."""

@@ -127,7 +127,6 @@ class Init:
         self._handlers: dict[str, Callable[[Request, Reply], None]] = {
             protocol.MACHINE_SPAWN: self._spawn_machine,
             protocol.SERVICE_RUN: self._services.run,
-            protocol.SERVICE_STOP: self._services.stop,
             protocol.SANDBOX_CREATE: self._create_sandbox,
             protocol.SANDBOX_REMOVE: self._remove_sandbox,
             protocol.CONTAINER_RUN: self._run_container,

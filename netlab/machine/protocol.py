@@ -16,7 +16,6 @@ from typing import Any, Self
 
 MACHINE_SPAWN = "machine.spawn"
 SERVICE_RUN = "service.run"
-SERVICE_STOP = "service.stop"
 SANDBOX_CREATE = "sandbox.create"
 SANDBOX_REMOVE = "sandbox.remove"
 CONTAINER_RUN = "container.run"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from netlab.backoff import RESTART, Backoff
 from netlab.machine import container
 from netlab.machine.children import Children, Failure, decode_status, kill_group
-from netlab.machine.loop import Loop, Timer
+from netlab.machine.loop import Loop
 from netlab.machine.protocol import InvalidRequestError, Request, ServiceStatus
 from netlab.machine.server import Refusal, Reply
 
@@ -30,8 +28,6 @@ class _Service:
     started_at: float = 0.0
     last_exit_code: int | None = None
     backoff: Backoff = RESTART
-    timer: Timer | None = None
-    stopping: list[Reply] = field(default_factory=list)
 
     def status(self) -> ServiceStatus:
         return ServiceStatus(
@@ -72,7 +68,7 @@ class Services:
         )
 
         def failed(failure: Failure) -> None:
-            self._forget_service(service)
+            del self._services[name]
             reply.fail(failure["errno"], f"service {name}: {failure['error']}")
 
         self._start_service(service, lambda: reply.ok({"pid": service.pid}), failed)
@@ -81,7 +77,6 @@ class Services:
     def _start_service(
         self, service: _Service, on_start: Callable[[], None], on_failure: Callable[[Failure], None]
     ) -> None:
-        service.timer = None
         service.started_at = time.time()
         service.pid = self._children.fork(
             lambda report: container.run_service(service.argv, service.env, service.cwd, service.log, report),
@@ -96,11 +91,8 @@ class Services:
         kill_group(service.pid)
         service.pid = None
         service.last_exit_code, _ = decode_status(status)
-        if service.stopping:
-            self._forget_service(service)
-        elif self._services.get(service.name) is service:
-            service.backoff = service.backoff.failed(time.time() - service.started_at)
-            service.timer = self._loop.after(service.backoff.delay, lambda: self._restart_service(service))
+        service.backoff = service.backoff.failed(time.time() - service.started_at)
+        self._loop.after(service.backoff.delay, lambda: self._restart_service(service))
 
     def _restart_service(self, service: _Service) -> None:
         def failed(failure: Failure) -> None:
@@ -111,31 +103,5 @@ class Services:
         try:
             self._start_service(service, lambda: None, failed)
         except OSError:
-            service.timer = self._loop.after(RESTART.last, lambda: self._restart_service(service))
+            self._loop.after(RESTART.last, lambda: self._restart_service(service))
             raise
-
-    def stop(self, request: Request, reply: Reply) -> None:
-        """Answer `service.stop`."""
-        name, grace = request.name("name"), request.seconds("grace")
-        service = self._services.get(name)
-        if service is None:
-            raise Refusal(errno.ENOENT, f"service {name}: no such service")
-        service.stopping.append(reply)
-        if service.timer is not None:
-            service.timer.cancel()
-        if service.pid is None:
-            self._forget_service(service)
-            return
-        os.kill(service.pid, signal.SIGTERM)
-        service.timer = self._loop.after(grace, lambda: self._kill_service(service))
-
-    def _kill_service(self, service: _Service) -> None:
-        if service.pid is not None:
-            os.kill(service.pid, signal.SIGKILL)
-
-    def _forget_service(self, service: _Service) -> None:
-        if service.timer is not None:
-            service.timer.cancel()
-        del self._services[service.name]
-        for reply in service.stopping:
-            reply.ok()

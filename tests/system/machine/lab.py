@@ -16,13 +16,34 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from netlab.lab import ids
+from netlab.machine import protocol
 from netlab.machine.client import Machine
 from netlab.machine.join import join
-from netlab.machine.protocol import ContainerSpec, ContainerStatus
+from netlab.machine.protocol import ContainerSpec, ContainerStatus, RunningContainer
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+class Node(Machine):
+    """A machine whose containers are started and ended from a test that needs no event loop for it."""
+
+    def create_sandbox(self, sandbox_id: str) -> str:
+        path: str = self._call(protocol.SANDBOX_CREATE, {"id": sandbox_id})["path"]
+        return path
+
+    def remove_sandbox(self, sandbox_id: str) -> None:
+        self._call(protocol.SANDBOX_REMOVE, {"id": sandbox_id})
+
+    def run_container(self, spec: ContainerSpec) -> RunningContainer:
+        return RunningContainer(**self._call(protocol.CONTAINER_RUN, spec.as_request()))
+
+    def kill(self, container_id: str, signal: int) -> None:
+        self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
+
+    def remove(self, container_id: str) -> None:
+        self._call(protocol.CONTAINER_REMOVE, {"id": container_id})
 
 
 class Lab:
@@ -48,7 +69,7 @@ class Lab:
         self.pid = int(self.monitor.stdout.readline())
         self.fabric = Machine(self.directory / "fabric.sock")
         self.fabric.spawn_machine("node-1", self.directory / "node-1.sock", "node-1")
-        self.node = Machine(self.directory / "node-1.sock")
+        self.node = Node(self.directory / "node-1.sock")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -155,16 +155,6 @@ def test_services_come_back_when_killed(lab: Lab) -> None:
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-def test_services_stop_for_good(lab: Lab) -> None:
-    lab.fabric.run_service("stubborn", ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], log=lab.log("s"))
-    lab.fabric.run_service("failing", ["false"], log=lab.log("f"))
-    lab.fabric.stop_service("stubborn", grace=0.2)
-    lab.fabric.stop_service("failing")
-    assert lab.fabric.services() == []
-    with pytest.raises(MachineError, match="service failing: no such service"):
-        lab.fabric.stop_service("failing")
-
-
 def test_a_service_that_cannot_run_is_an_error(shared_lab: Lab) -> None:
     with pytest.raises(MachineError, match="service nope: exec 'nope': No such file or directory"):
         shared_lab.fabric.run_service("nope", ["nope"], log=shared_lab.log("nope"))

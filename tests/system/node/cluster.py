@@ -20,7 +20,6 @@ from netlab.api.core_types import Event, Node, Pod
 from netlab.api.errors import ApiError
 from netlab.api.resources import EVENTS, NODES, PODS
 from netlab.lab.paths import cni_plugin_dir
-from netlab.machine.client import Machine
 from netlab.machine.protocol import ContainerStatus
 from netlab.net.peers import GUARD
 from tests.system.machine.lab import Lab, wait_until
@@ -39,7 +38,7 @@ class Cluster:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.directory = lab.directory
-        self.node: Machine = lab.node
+        self.node = lab.node
         self.conf_dir = self.directory / "net.d"
         self.cni_dir = self.directory / "cni"
         self.log_dir = self.directory / "pods"
