@@ -15,6 +15,7 @@ from pathlib import Path
 
 from netlab import files
 from netlab.errors import ExhaustedError, UsageError
+from netlab.lab.paths import LabPaths
 from netlab.machine.userns import IdRange
 
 _REGISTRY = Path("/run/netlab/ids")
@@ -55,7 +56,7 @@ def take(directory: Path) -> IdRange:
             entry = registry / str(mine)
             entry.unlink(missing_ok=True)
             entry.symlink_to(directory)
-    files.replace(directory / "ids", f"{mine}\n")
+    files.replace(LabPaths(directory).ids, f"{mine}\n")
     return IdRange(mine, _COUNT)
 
 
@@ -103,7 +104,7 @@ def require_intact(directory: Path) -> None:
 def _remembered(directory: Path) -> int:
     """The range of an earlier boot, so that files need no new owner. The lab may have written anything there."""
     try:
-        return int((directory / "ids").read_text(encoding="ascii"))
+        return int(LabPaths(directory).ids.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return -1
 

@@ -9,7 +9,7 @@ import os
 from netlab.api.blocking import BlockingClient
 from netlab.errors import NotFoundError, UnavailableError
 from netlab.lab import startup
-from netlab.lab.paths import FABRIC, LabPaths, require_home
+from netlab.lab.paths import LabPaths, require_home
 from netlab.lab.spec import LabSpec
 from netlab.machine.client import Machine
 
@@ -65,7 +65,7 @@ class Lab:
         """A connection to one of the lab's machines. Raises `NotFoundError` or `UnavailableError`."""
         self.require_up()
         if not self.paths.machine_socket(name).exists():
-            known = sorted(path.stem for path in self.paths.machine_socket(FABRIC).parent.glob("*.sock"))
+            known = sorted(path.stem for path in self.paths.machines.glob("*.sock"))
             raise NotFoundError(f"lab {self.name} has no machine {name!r}; it has {', '.join(known)}")
         return Machine(self.paths.machine_socket(name))
 

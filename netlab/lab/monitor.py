@@ -112,7 +112,7 @@ def _hold_lock(paths: LabPaths) -> None:
 def _begin_boot(paths: LabPaths) -> None:
     """Remove what is left of an earlier boot, and set a new boot id."""
     paths.make([])
-    for socket in paths.machine_socket(FABRIC).parent.iterdir():
+    for socket in paths.machines.iterdir():
         socket.unlink()
     paths.components.unlink(missing_ok=True)
     files.replace(paths.boot_id, Path("/proc/sys/kernel/random/uuid").read_text(encoding="ascii").strip())

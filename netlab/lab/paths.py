@@ -30,14 +30,18 @@ CNI_DATA_DIR = Path("/run/netlab/cni")
 """A node's CNI state (reservations and cached results): in the node's /run, because both end with the node."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_OWN = re.compile(
-    r"(lab\.json|lock|monitor\.pid|machine\.pid|boot_id|components\.json|apiserver\.json|api\.sock|cluster\.db.*"
-    r"|monitor\.sock|ids|privileged|logs|machines|nodes|revisions|pki|etcd|tls\.sock|api-port|kubeconfig)(\.new)?"
-)
-"""Names in a lab's directory."""
-
 _LONGEST_SOCKET_PATH = 107
 """sun_path is 108 bytes with its terminating zero (unix(7))."""
+
+
+class _Entry:
+    """A file or folder in a lab's directory; read from `LabPaths`, its path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, paths: LabPaths, kind: type) -> Path:
+        return paths.directory / self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,113 +73,61 @@ class LabPaths:
         """The lab's name."""
         return self.directory.name
 
-    @property
-    def spec(self) -> Path:
-        """The lab's specification (LabSpec)."""
-        return self.directory / "lab.json"
-
-    @property
-    def lock(self) -> Path:
-        """Locked (flock) while the lab is up."""
-        return self.directory / "lock"
-
-    @property
-    def monitor_pid(self) -> Path:
-        """The lab monitor's process id and start time."""
-        return self.directory / "monitor.pid"
-
-    @property
-    def api_socket(self) -> Path:
-        """The socket of the Kubernetes API."""
-        return self.directory / "api.sock"
-
-    @property
-    def tls_socket(self) -> Path:
-        """The socket of the Kubernetes API over TLS: what comes to the host's loopback goes there."""
-        return self.directory / "tls.sock"
-
-    @property
-    def api_port(self) -> Path:
-        """The host's port at which the API is reached over TLS."""
-        return self.directory / "api-port"
-
-    @property
-    def kubeconfig(self) -> Path:
-        """Where `netlab up --kubeconfig` wrote the lab's kubeconfig: the path of a file."""
-        return self.directory / "kubeconfig"
-
-    @property
-    def pki(self) -> Path:
-        """The certificate authority of the lab, and its keys."""
-        return self.directory / "pki"
-
-    @property
-    def guard(self) -> Path:
-        """The socket on which the lab monitor vouches for callers."""
-        return self.directory / GUARD
-
-    @property
-    def machine_pid(self) -> Path:
-        """The process id and start time of the first machine's pid 1."""
-        return self.directory / "machine.pid"
-
-    @property
-    def privileged(self) -> Path:
-        """Exists if the lab runs without a user namespace, as root of this host."""
-        return self.directory / "privileged"
-
-    @property
-    def boot_id(self) -> Path:
-        """An id for this run of the lab, from its start to its end, like the kernel's boot id."""
-        return self.directory / "boot_id"
-
-    @property
-    def components(self) -> Path:
-        """What the daemon runs: a JSON object for each component."""
-        return self.directory / "components.json"
-
-    @property
-    def revisions(self) -> Path:
-        """How far each component has followed the API: a file for each (netlab.lab.revisions)."""
-        return self.directory / "revisions"
-
-    def revision(self, component: str) -> Path:
-        """How far a component has followed the API."""
-        return self.revisions / component
-
-    @property
-    def api_config(self) -> Path:
-        """The API server's configuration."""
-        return self.directory / "apiserver.json"
-
-    @property
-    def database(self) -> Path:
-        """The API server's objects."""
-        return self.directory / "cluster.db"
-
-    @property
-    def etcd(self) -> Path:
-        """The data and the sockets of the lab's etcd, if that keeps its objects."""
-        return self.directory / "etcd"
-
-    @property
-    def logs(self) -> Path:
-        """The output of components and containers."""
-        return self.directory / "logs"
+    spec = _Entry("lab.json")
+    """The lab's specification (LabSpec)."""
+    lock = _Entry("lock")
+    """Locked (flock) while the lab is up."""
+    monitor_pid = _Entry("monitor.pid")
+    """The lab monitor's process id and start time."""
+    api_socket = _Entry("api.sock")
+    """The socket of the Kubernetes API."""
+    tls_socket = _Entry("tls.sock")
+    """The socket of the Kubernetes API over TLS: what comes to the host's loopback goes there."""
+    api_port = _Entry("api-port")
+    """The host's port at which the API is reached over TLS."""
+    kubeconfig = _Entry("kubeconfig")
+    """Where `netlab up --kubeconfig` wrote the lab's kubeconfig: the path of a file."""
+    pki = _Entry("pki")
+    """The certificate authority of the lab, and its keys."""
+    guard = _Entry(GUARD)
+    """The socket on which the lab monitor vouches for callers."""
+    machine_pid = _Entry("machine.pid")
+    """The process id and start time of the first machine's pid 1."""
+    privileged = _Entry("privileged")
+    """Exists if the lab runs without a user namespace, as root of this host."""
+    boot_id = _Entry("boot_id")
+    """An id for this run of the lab, from its start to its end, like the kernel's boot id."""
+    components = _Entry("components.json")
+    """What the daemon runs: a JSON object for each component."""
+    revisions = _Entry("revisions")
+    """How far each component has followed the API: a file for each (netlab.lab.revisions)."""
+    api_config = _Entry("apiserver.json")
+    """The API server's configuration."""
+    database = _Entry("cluster.db")
+    """The API server's objects."""
+    etcd = _Entry("etcd")
+    """The data and the sockets of the lab's etcd, if that keeps its objects."""
+    logs = _Entry("logs")
+    """The output of components and containers."""
+    machines = _Entry("machines")
+    """The sockets of the machines' pid 1."""
+    nodes = _Entry("nodes")
+    """The nodes' configuration."""
+    ids = _Entry("ids")
+    """The first of the ids that root's lab has on this host."""
 
     @property
     def pod_logs(self) -> Path:
         """The output of containers."""
         return self.logs / "pods"
 
+    def revision(self, component: str) -> Path:
+        """How far a component has followed the API."""
+        return self.revisions / component
+
     def machine_socket(self, machine: str) -> Path:
         """The socket of a machine's pid 1."""
-        return self.directory / "machines" / f"{machine}.sock"
-
-    @property
-    def nodes(self) -> Path:
-        """The nodes' configuration."""
-        return self.directory / "nodes"
+        return self.machines / f"{machine}.sock"
 
     def cni_conf_dir(self, node: str) -> Path:
         """A node's CNI configuration (a kubelet's --cni-conf-dir)."""
@@ -183,7 +135,7 @@ class LabPaths:
 
     def make(self, nodes: list[str]) -> None:
         """Make the directories; existing ones are kept."""
-        for directory in (self.directory, self.logs, self.pod_logs, self.machine_socket("x").parent):
+        for directory in (self.directory, self.logs, self.pod_logs, self.machines):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for node in nodes:
             self.cni_conf_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -192,7 +144,7 @@ class LabPaths:
         """Whether the directory is a lab, perhaps half made or half removed: it contains only files of a lab."""
         if self.directory.is_symlink() or not self.directory.is_dir():
             return False
-        return self.spec.exists() or all(_OWN.fullmatch(path.name) for path in self.directory.iterdir())
+        return self.spec.exists() or all(_is_of_a_lab(path.name) for path in self.directory.iterdir())
 
     def read_spec(self) -> LabSpec:
         """The lab's specification. Raises `NetlabError` when it cannot be read, or is not valid."""
@@ -208,6 +160,12 @@ class LabPaths:
             remedy = f"`netlab down --name {self.name}` removes the lab"
             raise NetlabError(f"lab {self.name}: {self.spec} cannot be read: {reason}; {remedy}") from None
         return spec
+
+
+def _is_of_a_lab(name: str) -> bool:
+    """Whether a lab may have a file of that name: the database has others beside it, and a new one is renamed."""
+    own = {each.name for each in vars(LabPaths).values() if isinstance(each, _Entry)}
+    return name.removesuffix(".new") in own or name.startswith("cluster.db")
 
 
 def home() -> Path:
