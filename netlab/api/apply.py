@@ -38,22 +38,27 @@ class Applied:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Target:
+class Target:
+    """An object that a manifest describes."""
+
     resource: Resource[Object]
     manifest: dict[str, Any]
 
     @property
     def name(self) -> str:
+        """Its name."""
         name: str = self.manifest["metadata"]["name"]
         return name
 
     @property
     def namespace(self) -> str:
+        """Its namespace; empty for a cluster-scoped one."""
         namespace: str = self.manifest["metadata"].get("namespace", "")
         return namespace
 
     @property
     def path(self) -> str:
+        """Its REST path."""
         return self.resource.object_path(self.namespace or None, self.name)
 
     def __str__(self) -> str:
@@ -68,16 +73,13 @@ def apply(
     Everything is tried first without being stored. If a later object is refused anyway, what was stored is rolled back.
     Raises `UsageError` for documents that are not objects, `ApiError` for what the server refuses.
     """
-    targets = sorted(
-        (_target(index, document, namespace) for index, document in enumerate(documents, start=1)),
-        key=_rank,
-    )
+    targets = sorted(targets_of(documents, namespace), key=_rank)
     namespaces = [target for target in targets if target.resource is NAMESPACES]
     new_namespaces = {target.name for target in namespaces if not _is_there(client, target)}
     for target in targets:
         _try(client, target, new_namespaces)
     client.warnings.clear()
-    done: list[tuple[_Target, Any, Any]] = []
+    done: list[tuple[Target, Any, Any]] = []
     outcomes = []
     for target in targets:
         try:
@@ -92,19 +94,18 @@ def apply(
     return outcomes
 
 
-def _rank(target: _Target) -> tuple[bool, bool, int]:
+def _rank(target: Target) -> tuple[bool, bool, int]:
     """What others are in comes first, and what runs comes last: it may name any of the rest."""
     resource = target.resource
     return resource is not NAMESPACES, "all" in resource.categories, resources.ALL.index(resource)
 
 
-def target_paths(documents: Sequence[Any], namespace: str) -> list[tuple[str, str]]:
-    """For each manifest `kind/name` and the REST path of the object it describes; raises `UsageError`."""
-    targets = [_target(index, document, namespace) for index, document in enumerate(documents, start=1)]
-    return [(str(target), target.path) for target in targets]
+def targets_of(documents: Sequence[Any], namespace: str) -> list[Target]:
+    """What the manifests describe; `namespace` is for objects that name none. Raises `UsageError`."""
+    return [_target(index, document, namespace) for index, document in enumerate(documents, start=1)]
 
 
-def _target(index: int, document: Any, namespace: str) -> _Target:
+def _target(index: int, document: Any, namespace: str) -> Target:
     where = f"document {index}"
     if not isinstance(document, dict):
         raise UsageError(f"{where}: expected an object, found {type(document).__name__}")
@@ -126,7 +127,7 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
         raise UsageError(f"{where}: {kind}: metadata.namespace: is not a text")
     if resource.namespaced and not metadata.get("namespace"):
         document = document | {"metadata": metadata | {"namespace": namespace}}
-    target = _Target(resource, document)
+    target = Target(resource, document)
     try:
         target.path  # noqa: B018 - can there be one?
     except UsageError as error:
@@ -134,7 +135,7 @@ def _target(index: int, document: Any, namespace: str) -> _Target:
     return target
 
 
-def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> None:
+def _try(client: BlockingClient, target: Target, new_namespaces: set[str]) -> None:
     """Let the server check an object without storing it."""
     try:
         if target.namespace in new_namespaces:
@@ -145,7 +146,7 @@ def _try(client: BlockingClient, target: _Target, new_namespaces: set[str]) -> N
         raise _about(target, error) from None
 
 
-def _try_elsewhere(client: BlockingClient, target: _Target) -> None:
+def _try_elsewhere(client: BlockingClient, target: Target) -> None:
     """Check an object whose namespace does not exist yet, as if it were in one that exists."""
     metadata = target.manifest["metadata"] | {"namespace": "default"}
     manifest = _annotated(target.manifest | {"metadata": metadata})
@@ -157,7 +158,7 @@ def _try_elsewhere(client: BlockingClient, target: _Target) -> None:
             raise
 
 
-def _is_there(client: BlockingClient, target: _Target) -> bool:
+def _is_there(client: BlockingClient, target: Target) -> bool:
     try:
         client.request("GET", target.path)
     except ApiError as error:
@@ -167,7 +168,7 @@ def _is_there(client: BlockingClient, target: _Target) -> bool:
     return True
 
 
-def _store(client: BlockingClient, target: _Target, *, dry_run: bool = False) -> tuple[Any, Any]:
+def _store(client: BlockingClient, target: Target, *, dry_run: bool = False) -> tuple[Any, Any]:
     """Create or patch an object; returns it before (None: it did not exist) and after."""
     params = _STRICT | (_DRY_RUN if dry_run else {})
     manifest = _annotated(target.manifest)
@@ -227,7 +228,7 @@ def _outcome(before: Any, after: Any) -> str:
     return "unchanged" if same else "configured"
 
 
-def _take_back(client: BlockingClient, done: list[tuple[_Target, Any, Any]]) -> None:
+def _take_back(client: BlockingClient, done: list[tuple[Target, Any, Any]]) -> None:
     for target, before, after in reversed(done):
         with contextlib.suppress(ApiError):
             if before is None:
@@ -237,7 +238,7 @@ def _take_back(client: BlockingClient, done: list[tuple[_Target, Any, Any]]) -> 
                 client.request("PUT", target.path, before)
 
 
-def _about(target: _Target, error: ApiError) -> ApiError:
+def _about(target: Target, error: ApiError) -> ApiError:
     if target.name not in error.status.message:
         error.status.message = f"{target}: {error.status.message}"
         return ApiError(error.status)

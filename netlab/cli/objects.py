@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from http import HTTPStatus
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from netlab.cli import output
 from netlab.cli.duration import Duration
 from netlab.cli.options import lab_option, namespace_option
 from netlab.cli.suggestions import kinds, of_kind, suggest
-from netlab.errors import TimedOutError, UsageError
+from netlab.errors import UsageError
 from netlab.lab.lab import Lab
-from netlab.lab.waiting import Target, readiness, wait_for
+from netlab.lab.waiting import Addressed, Target, readiness, targets_of, wait_for, wait_gone
 
 _DELETE_TIMEOUT = 60.0
-_POLL = 0.02
 
 _FILES = click.option(
     "-f",
@@ -108,12 +107,12 @@ def delete(
     """Delete objects, by name or by manifest, and wait until they are gone."""
     client = lab.client()
     if files:
-        from netlab.api.apply import target_paths
+        from netlab.api.apply import targets_of as described
         from netlab.api.manifests import load_documents
 
         if kind:
             raise UsageError("delete: give either -f FILE or KIND NAME, not both")
-        targets = target_paths(load_documents(list(files)), namespace)
+        targets: Sequence[Addressed] = described(load_documents(list(files)), namespace)
     else:
         targets = _named_targets(client, namespace, kind, names, selector, every=every)
     options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
@@ -122,22 +121,27 @@ def delete(
     if cascade is not None:
         options["propagationPolicy"] = cascade.capitalize()
     failure: ApiError | None = None
-    for title, path in targets:
+    # If one of them is no name, nothing is deleted.
+    for path, target in [(each.path, each) for each in targets]:
         try:
             client.request("DELETE", path, options)
         except ApiError as error:
             failure = failure or error
             continue
-        output.say(f"{title} deleted")
+        output.say(f"{target} deleted")
     if wait:
-        _wait_gone(client, targets)
+        progress = output.Progress()
+        try:
+            wait_gone(client, targets, _DELETE_TIMEOUT, progress=progress)
+        finally:
+            progress.done()
     if failure is not None:
         raise failure
 
 
 def _named_targets(
     client: BlockingClient, namespace: str, kind: str | None, names: tuple[str, ...], selector: str, *, every: bool
-) -> list[tuple[str, str]]:
+) -> list[Target]:
     if not kind:
         raise UsageError("delete: give KIND NAME, or manifests with -f FILE")
     wanted = objects_named(kind, names)
@@ -148,40 +152,7 @@ def _named_targets(
         raise UsageError("delete: name the objects, or select them with -l SELECTOR or --all")
     if len(ways) > 1:
         raise UsageError(f"delete: choose objects by {ways[0]} or by {ways[1]}, not both")
-    targets = []
-    for resource, name in wanted:
-        chosen = [name] if name is not None else _names(client, resource, namespace, selector)
-        targets += [(f"{resource.singular}/{each}", resource.object_path(namespace, each)) for each in chosen]
-    return targets
-
-
-def _names(client: BlockingClient, resource: Resource[Object], namespace: str, selector: str) -> list[str]:
-    params = {"labelSelector": selector} if selector else None
-    return [obj["metadata"]["name"] for obj in client.request("GET", resource.path(namespace), params=params)["items"]]
-
-
-def _wait_gone(client: BlockingClient, targets: list[tuple[str, str]]) -> None:
-    deadline = time.monotonic() + _DELETE_TIMEOUT
-    progress = output.Progress()
-    try:
-        for title, path in targets:
-            while _is_there(client, path):
-                progress(f"waiting for {title} to end")
-                if time.monotonic() > deadline:
-                    raise TimedOutError(f"{title}: still there after {_DELETE_TIMEOUT:.0f} s; see `netlab get events`")
-                time.sleep(_POLL)
-    finally:
-        progress.done()
-
-
-def _is_there(client: BlockingClient, path: str) -> bool:
-    try:
-        client.request("GET", path)
-    except ApiError as error:
-        if error.code == HTTPStatus.NOT_FOUND:
-            return False
-        raise
-    return True
+    return [target for resource, name in wanted for target in targets_of(client, resource, namespace, name, selector)]
 
 
 _WORKLOAD: tuple[Resource[Any], ...] = (

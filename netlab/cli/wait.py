@@ -15,7 +15,7 @@ from netlab.errors import NotFoundError, UsageError
 from netlab.lab.lab import Lab
 
 if TYPE_CHECKING:
-    from netlab.lab.waiting import Met, Target
+    from netlab.lab.waiting import Addressed, Met
 
 
 @click.command()
@@ -91,7 +91,7 @@ def _wait_for(
         for target in waiting.targets_of(client, resource, namespace, name, selector)
     ]
 
-    def told(target: Target) -> None:
+    def told(target: Addressed) -> None:
         say(f"{target} condition met")
 
     if met is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from netlab.counted import counted
 from netlab.errors import TimedOutError
 from netlab.lab.trouble import is_ready, trouble
 
-_POLL = 0.05
+_POLL = 0.02
 
 Json = dict[str, Any]
 Met = Callable[[Resource[Object], Json], str]
@@ -29,7 +29,7 @@ Met = Callable[[Resource[Object], Json], str]
 class Target(NamedTuple):
     """An object to wait for; `namespace` is empty for a cluster-scoped one."""
 
-    resource: Resource[Object]
+    resource: Resource[Any]
     namespace: str
     name: str
 
@@ -40,6 +40,14 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.resource.singular}/{self.name}"
+
+
+class Addressed(Protocol):
+    """An object by its REST path, with a name for people."""
+
+    @property
+    def path(self) -> str:
+        """Its REST path."""
 
 
 def condition(kind: str, status: str = "True") -> Met:
@@ -115,12 +123,17 @@ def wait_for(
 
 
 def wait_gone(
-    client: BlockingClient, targets: Iterable[Target], timeout: float, told: Callable[[Target], None]
+    client: BlockingClient,
+    targets: Iterable[Addressed],
+    timeout: float,
+    told: Callable[[Addressed], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Wait until each of the objects is gone; calls `told` for each. Raises `TimedOutError`."""
+    """Wait until each of the objects is gone; calls `told` for each. Raises `TimedOutError` saying what holds it."""
     deadline = time.monotonic() + timeout
     for target in targets:
-        while (obj := _find(client, target)) is not None:
+        while (obj := _find(client, target.path)) is not None:
+            progress(f"waiting for {target} to end")
             if time.monotonic() > deadline:
                 raise TimedOutError(f"{target}: still there after {timeout:g} s: {_what_holds(obj)}")
             time.sleep(_POLL)
@@ -139,9 +152,9 @@ def targets_of(
     return [Target(resource, own, obj["metadata"]["name"]) for obj in found]
 
 
-def _find(client: BlockingClient, target: Target) -> Json | None:
+def _find(client: BlockingClient, path: str) -> Json | None:
     try:
-        found: Json = client.request("GET", target.path)
+        found: Json = client.request("GET", path)
     except ApiError as error:
         if error.code != HTTPStatus.NOT_FOUND:
             raise

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from netlab.api import resources
-from netlab.api.apply import target_paths
+from netlab.api.apply import targets_of
 from netlab.api.manifests import load_documents
 from netlab.counted import counted
 from netlab.errors import NotFoundError, UsageError
@@ -139,15 +138,14 @@ def _manifests(folder: Path) -> tuple[dict[str, Any], ...]:
     path = folder / "manifests"
     documents = load_documents([path])
     try:
-        names = target_paths(documents, "default")
+        targets = targets_of(documents, "default")
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    for document, (name, _) in zip(documents, names, strict=True):
-        resource = resources.by_kind(document["apiVersion"], document["kind"])
-        if resource is None or not resource.namespaced:
-            raise UsageError(f"{path}: {name}: a scenario can only have namespaced objects")
+    for document, target in zip(documents, targets, strict=True):
+        if not target.resource.namespaced:
+            raise UsageError(f"{path}: {target}: a scenario can only have namespaced objects")
         if document["metadata"].get("namespace"):
-            raise UsageError(f"{path}: {name}: metadata.namespace: leave it out; each run has a Namespace of its own")
+            raise UsageError(f"{path}: {target}: metadata.namespace: leave it out; each run has a Namespace of its own")
     return tuple(documents)
 
 

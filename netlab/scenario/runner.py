@@ -17,6 +17,7 @@ from netlab.api.errors import ApiError
 from netlab.api.resources import NAMESPACES
 from netlab.errors import NetlabError, TimedOutError, UnsupportedError
 from netlab.lab.lab import Lab
+from netlab.lab.waiting import Target, wait_gone
 from netlab.net.addresses import Family
 from netlab.scenario.checks import Check
 from netlab.scenario.context import Context
@@ -27,7 +28,6 @@ from netlab.scenario.outcomes import CheckFailed, CheckSkipped
 from netlab.scenario.results import SEPARATOR, CheckResult, Result, Status, result_of, without_verdict
 
 _DELETE_TIMEOUT = 60.0
-_POLL = 0.02
 
 
 class Observer:
@@ -140,20 +140,14 @@ def _staged(scenario: Scenario, lab: Lab, *, keep: bool) -> Iterator[str]:
     finally:
         if not keep:
             with uninterrupted():
-                _delete(client, namespace)
+                _delete(client, Target(NAMESPACES, "", namespace))
 
 
-def _delete(client: BlockingClient, namespace: str) -> None:
-    """Delete a Namespace with everything in it, and wait until it is gone."""
-    path = NAMESPACES.object_path(None, namespace)
-    deadline = time.monotonic() + _DELETE_TIMEOUT
+def _delete(client: BlockingClient, target: Target) -> None:
+    """Delete it with everything in it, unless it is gone, and wait until it is."""
     try:
-        client.request("DELETE", path)
-        while time.monotonic() < deadline:
-            client.request("GET", path)
-            time.sleep(_POLL)
+        client.request("DELETE", target.path)
     except ApiError as error:
-        if error.code == HTTPStatus.NOT_FOUND:
-            return
-        raise
-    raise TimedOutError(f"namespace {namespace} still exists {_DELETE_TIMEOUT:.0f} s after its deletion")
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+    wait_gone(client, [target], _DELETE_TIMEOUT)
