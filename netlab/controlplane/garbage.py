@@ -93,7 +93,7 @@ class GarbageCollector(Controller):
             if finalizer == ORPHAN or await self._has_another_owner(dependent, owner):
                 await unless_gone(self._free(kind, dependent, owner))
             else:
-                await unless_gone(self._delete_first(kind, dependent))
+                await unless_gone(self._delete_first(kind, dependent, owner))
                 is_held |= _blocks(dependent, owner)
         if is_held:
             return  # Their ends bring it up again.
@@ -133,12 +133,36 @@ class GarbageCollector(Controller):
                 return True
         return False
 
-    async def _delete_first(self, resource: Resource[Object], dependent: Object) -> None:
+    async def _delete_first(self, resource: Resource[Object], dependent: Object, owner: Object) -> None:
         meta = dependent.metadata
-        if meta.deletionTimestamp is None:
-            owns = any(index.get(meta.uid) for index in self._dependents.values())
-            policy = "Foreground" if owns else "Background"
-            await self.client.delete(resource, meta.name, meta.namespace, uid=meta.uid, propagation=policy)
+        if meta.deletionTimestamp is not None:
+            return
+        own = [each for index in self._dependents.values() for each in index.get(meta.uid)]
+        if any(_propagation(each) == FOREGROUND for each in own) and self._owns(dependent, owner):
+            # Each in the circle would wait for the next (garbagecollector.go, attemptToDeleteItem).
+            await self._unblock(resource, dependent)
+        policy = "Foreground" if own else "Background"
+        await self.client.delete(resource, meta.name, meta.namespace, uid=meta.uid, propagation=policy)
+
+    async def _unblock(self, resource: Resource[Object], dependent: Object) -> None:
+        """Have no owner wait for an object."""
+        meta = dependent.metadata
+        refs = [msgspec.structs.replace(ref, blockOwnerDeletion=False) for ref in meta.ownerReferences]
+        change = {"uid": meta.uid, "ownerReferences": msgspec.to_builtins(refs)}
+        await self.client.patch(resource, meta.name, meta.namespace, {"metadata": change})
+
+    def _owns(self, obj: Object, other: Object) -> bool:
+        """Whether an object owns another, or an owner of it, and so on."""
+        above, seen = [other], {other.metadata.uid}
+        while above:
+            for ref in above.pop().metadata.ownerReferences:
+                if ref.uid == obj.metadata.uid:
+                    return True
+                found = self._known_owner(ref, other.metadata.namespace)
+                if found is not None and ref.uid not in seen:
+                    above.append(found)
+                    seen.add(ref.uid)
+        return False
 
     async def _exists(self, owner: OwnerReference, namespace: str) -> bool:
         if owner.uid in self._uids:
@@ -163,6 +187,8 @@ class GarbageCollector(Controller):
                 and (old is None or old.metadata.ownerReferences != new.metadata.ownerReferences)
             ) or _propagation(new):
                 self.queue.add(_key(plural, new))
+            if old is not None and old.metadata.ownerReferences != new.metadata.ownerReferences:
+                self._bring_up_owners(old)
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._uids.discard(old.metadata.uid)
             self._remember_gone(old.metadata.uid)

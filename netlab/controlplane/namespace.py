@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from netlab.api.core_types import Namespace, NamespaceSpec, Pod
 from netlab.api.errors import ApiError, unless_gone
-from netlab.api.meta_types import Object
-from netlab.api.resources import ALL, NAMESPACES, Resource
+from netlab.api.meta_types import Object, now
+from netlab.api.resources import ALL, NAMESPACES, PODS, Resource
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
+from netlab.controlplane.namespace_conditions import Left, conditions
 
 FINALIZER = "kubernetes"
 RECHECK = 2.0
 """Seconds before looking again at a namespace that is not empty, if no pod deletion triggers it earlier."""
 _AT_ONCE = 64
+
+_PODS: Resource[Any] = PODS
+_IN_ORDER = (_PODS, *(each for each in ALL if each.namespaced and each.stored_as is None and each is not _PODS))
+"""What is in namespaces: pods go first (KEP-5080)."""
 
 
 class NamespaceController(Controller):
@@ -38,29 +44,45 @@ class NamespaceController(Controller):
         return list(self.cluster.namespaces.items)
 
     async def reconcile(self, key: str) -> None:
-        """Delete everything in the namespace; once nothing is left, remove the finalizer."""
+        """Delete everything in the namespace, pods first; once nothing is left, remove the finalizer."""
         namespace = self.cluster.namespaces.items.get(key)
         if namespace is None or namespace.metadata.deletionTimestamp is None:
             return
-        left = 0
-        for resource in ALL:
-            if resource.namespaced and resource.stored_as is None:
-                left += await self._empty(resource, key)
-        if left:
+        left: dict[str, Sequence[Object]] = {}
+        failures: list[str] = []
+        for resource in _IN_ORDER:
+            try:
+                left[f"{resource.plural}.{resource.group}"] = await self._empty(resource, key)
+            except ApiError as error:
+                failures.append(str(error))
+            if resource is _PODS and (failures or any(left.values())):
+                break  # What else is there, a NetworkPolicy say, may be what protects them (KEP-5080).
+        if failures or any(left.values()):
+            await self._say(namespace, left, failures)
             self.queue.add_after(key, RECHECK)
             return
         finalizers = [finalizer for finalizer in namespace.spec.finalizers if finalizer != FINALIZER]
         finalized = msgspec.structs.replace(namespace, spec=NamespaceSpec(finalizers=finalizers))
         await unless_gone(self.client.update(NAMESPACES, finalized, subresource="finalize"))
 
-    async def _empty(self, resource: Resource[Object], namespace: str) -> int:
-        """Delete all objects of a resource; returns how many are left, or were a moment ago."""
+    async def _empty(self, resource: Resource[Object], namespace: str) -> Sequence[Object]:
+        """Delete all objects of a resource; returns those that wait for something."""
         # From the server and not the informer: objects created while this runs must not be missed.
         found, _ = await self.client.list(resource, namespace)
+        if not found:
+            return ()
         doomed = [obj for obj in found if obj.metadata.deletionTimestamp is None]
         for start in range(0, len(doomed), _AT_ONCE):
             await asyncio.gather(*(self._delete(resource, obj) for obj in doomed[start : start + _AT_ONCE]))
-        return len(found)
+        return (await self.client.list(resource, namespace))[0]
+
+    async def _say(self, namespace: Namespace, left: Left, failures: Sequence[str]) -> None:
+        seen = namespace.status.conditions
+        told = conditions(seen, left, failures, now())
+        if told != seen:
+            status = msgspec.structs.replace(namespace.status, conditions=told)
+            change = {"status": msgspec.to_builtins(status)}
+            await unless_gone(self.client.patch(NAMESPACES, namespace.key, None, change, subresource="status"))
 
     async def _delete(self, resource: Resource[Object], obj: Object) -> None:
         try:

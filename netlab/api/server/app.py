@@ -19,7 +19,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import PROGRESS, SERVED, SNAPSHOT
+from netlab.api.resources import PROGRESS, REVIEWS, SERVED, SNAPSHOT
 from netlab.api.server import discovery, health, openapi, refusals
 from netlab.api.server.access import issuing
 from netlab.api.server.access.authentication import Authentication
@@ -30,7 +30,7 @@ from netlab.api.server.access.tokens import Tokens
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.rest import lists, requests, responses, streaming
-from netlab.api.server.rest.negotiation import format_of_refusal, media_type, negotiate
+from netlab.api.server.rest.negotiation import FORMS, OF_AN_ANSWER, format_of_refusal, media_type, negotiate
 from netlab.api.server.rest.requests import Call, Target
 from netlab.api.server.rest.views import view_of
 from netlab.api.server.storage import snapshots
@@ -186,7 +186,8 @@ class _ResourceEndpoint:
             self._metrics.answered(*known, response.status_code, time.perf_counter() - began)
 
     async def _read(self, request: Request, target: Target, verb: str, params: QueryParams) -> Call:
-        answer = negotiate(request.headers.get("accept", ""))
+        forms = OF_AN_ANSWER if target.resource in REVIEWS else FORMS
+        answer = negotiate(request.headers.get("accept", ""), forms)
         of_list = verb in ("list", "deletecollection")
         view = view_of(answer, target.resource, params, of_list=of_list, subresource=target.subresource)
         if request.method == "GET":

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from netlab.api.media_types import JSON, MERGE_PATCH
-from netlab.api.resources import ALL, KUBERNETES, SERVED
+from netlab.api.resources import ALL, KUBERNETES, REVIEWS, SERVED
 from tests.system.api.serving import Server, pod
 
 _PODS = "/api/v1/namespaces/default/pods"
@@ -58,6 +58,9 @@ def test_every_kind_is_a_table_and_metadata(server: Server) -> None:
             assert (await _get(http, resource.path(), headers=accept))["kind"] == "PartialObjectMetadataList"
         async with http.get(_PODS, headers={"Accept": "text/html"}) as response:
             assert (response.status, (await response.json())["reason"]) == (406, "NotAcceptable")
+        table_only = {"Accept": f"{JSON};as=Table;v=v1;g=meta.k8s.io"}
+        async with http.post(REVIEWS[1].path(), data=b"{}", headers=table_only) as response:
+            assert response.status == 406, "there are no columns of an answer"
         async with http.post(_PODS, data=b"{}", headers={"Content-Type": "text/html"}) as response:
             assert (response.status, (await response.json())["reason"]) == (415, "UnsupportedMediaType")
 

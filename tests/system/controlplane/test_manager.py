@@ -207,6 +207,19 @@ def test_an_owner_waits_for_what_blocks_it_and_leaves_what_others_own(tmp_path: 
     drive(tmp_path, main)
 
 
+def test_a_circle_of_owners_goes(tmp_path: Path) -> None:
+    async def main(control: Control, client: Client) -> None:
+        made = {name: await client.create(SERVICES, _service(name)) for name in ("a", "b", "c")}
+        for name, owner in (("a", "c"), ("b", "a"), ("c", "b")):
+            references = _service(name, (made[owner], True)).metadata.ownerReferences
+            change = {"metadata": {"ownerReferences": msgspec.to_builtins(references)}}
+            await client.patch(SERVICES, name, "default", change)
+        await client.delete(SERVICES, "a", "default", propagation="Foreground")
+        await until_gone(client, SERVICES)
+
+    drive(tmp_path, main)
+
+
 async def until_gone(client: Client, resource: Resource[Any]) -> None:
     async with asyncio.timeout(60):
         while (await client.list(resource))[0]:
@@ -299,8 +312,15 @@ def test_a_namespace_is_emptied_and_goes(tmp_path: Path) -> None:
         web.metadata.namespace = front.metadata.namespace = "shop"
         await client.create(DEPLOYMENTS, web)
         await client.create(SERVICES, front)
-        await kubelets.until(lambda pods: ready(pods, 3))
+        held = (await kubelets.until(lambda pods: ready(pods, 3)))[0].metadata.name
+        await client.patch(PODS, held, "shop", {"metadata": {"finalizers": ["a.example/b"]}})
         await client.delete(NAMESPACES, "shop")
+        message = "Some content in the namespace has finalizers remaining: a.example/b in 1 resource instances"
+        async with asyncio.timeout(30):
+            while message not in {each.message for each in (await client.get(NAMESPACES, "shop")).status.conditions}:
+                await kubelets.step()
+        assert (await client.list(SERVICES, "shop"))[0], "nothing else goes before the pods"
+        await client.patch(PODS, held, "shop", {"metadata": {"finalizers": []}})
         async with asyncio.timeout(30):
             while True:
                 await kubelets.step()

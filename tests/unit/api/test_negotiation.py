@@ -11,7 +11,15 @@ from netlab.api.kinds import table
 from netlab.api.media_types import JSON, PROTOBUF
 from netlab.api.resources import PODS, Kind, Resource
 from netlab.api.server import discovery
-from netlab.api.server.rest.negotiation import FORMATS, FORMS, Answer, format_of_body, media_type, negotiate
+from netlab.api.server.rest.negotiation import (
+    FORMATS,
+    FORMS,
+    OF_AN_ANSWER,
+    Answer,
+    format_of_body,
+    media_type,
+    negotiate,
+)
 from netlab.api.server.rest.views import ListMeta, view_of, writer
 from netlab.api.server.storage.watch import Change
 from tests.unit.api.cluster import pod, refused
@@ -92,6 +100,13 @@ def test_every_form_is_given_in_protobuf_or_lacking() -> None:
 def test_what_cannot_be_given_is_refused(accept: str) -> None:
     with refused(406, "only the following media types are accepted: application/json"):
         negotiate(accept)
+
+
+def test_the_answer_to_a_question_has_no_columns() -> None:
+    asked = f"{JSON};g=meta.k8s.io;v=v1;as="
+    assert negotiate(f"{asked}PartialObjectMetadata", OF_AN_ANSWER).form is not None
+    with refused(406):
+        negotiate(f"{asked}Table", OF_AN_ANSWER)
 
 
 def test_groups_have_a_form_of_their_own() -> None:

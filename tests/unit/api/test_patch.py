@@ -146,8 +146,8 @@ _POD = {
         ),
         (
             {"spec": {"containers": [{"name": "c", "image": "3", "ports": None}]}},
-            ("spec", "containers", 2),
-            {"name": "c", "image": "3"},
+            ("spec", "containers"),
+            [{"name": "c", "image": "3"}, *_POD["spec"]["containers"]],  # type: ignore[index]
         ),
         (
             {"spec": {"containers": [{"$patch": "delete", "name": "a"}]}},
@@ -176,7 +176,7 @@ _POD = {
             ("status", "conditions"),
             [{"type": "Ready", "status": "True"}, {"type": "New", "status": "True"}],
         ),
-        ({"metadata": {"finalizers": ["y", "x"]}}, ("metadata", "finalizers"), ["x", "y"]),
+        ({"metadata": {"finalizers": ["y", "x"]}}, ("metadata", "finalizers"), ["y", "x"]),
         ({"metadata": {"$deleteFromPrimitiveList/finalizers": ["x"]}}, ("metadata", "finalizers"), []),
         ({"metadata": {"$patch": "replace", "name": "q"}}, ("metadata",), {"name": "q"}),
         ({"status": {"$patch": "delete"}}, ("status",), {}),
@@ -192,6 +192,29 @@ def test_strategic_merge_patch(change: Any, path: tuple[Any, ...], result: Any) 
     assert before == _POD
 
 
+@pytest.mark.parametrize(
+    ("changes", "order", "result"),
+    [
+        ("b", "", "abc"),
+        ("n", "", "nabc"),
+        ("nm", "", "nmabc"),
+        ("ca", "", "bca"),
+        ("bn", "", "abnc"),
+        ("nb", "", "nabc"),
+        ("n", "bna", "bnac"),
+        ("", "cb", "acb"),
+        ("", "x", "abc"),
+    ],
+)
+def test_items_are_in_upstreams_order(changes: str, order: str, result: str) -> None:
+    def named(names: str) -> list[dict[str, str]]:
+        return [{"name": name} for name in names]
+
+    change = {"containers": named(changes)} | ({"$setElementOrder/containers": named(order)} if order else {})
+    merged = strategic_merge({"spec": {"containers": named("abc")}}, {"spec": change}, table.message("core.v1.Pod"))
+    assert "".join(item["name"] for item in merged["spec"]["containers"]) == result
+
+
 def test_strategic_merge_keys_follow_the_types_and_not_the_names() -> None:
     service = {"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}}
     merged = strategic_merge(
@@ -201,12 +224,12 @@ def test_strategic_merge_keys_follow_the_types_and_not_the_names() -> None:
     template = {"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}}
     change = {"spec": {"template": {"spec": {"containers": [{"name": "b"}]}}}}
     merged = strategic_merge(template, change, table.message("apps.v1.Deployment"))
-    assert [item["name"] for item in merged["spec"]["template"]["spec"]["containers"]] == ["a", "b"]
+    assert [item["name"] for item in merged["spec"]["template"]["spec"]["containers"]] == ["b", "a"]
     node = {"spec": {"podCIDRs": ["10.0.0.0/24"], "taints": [{"key": "a"}]}}
     merged = strategic_merge(
         node, {"spec": {"podCIDRs": ["fd00::/64"], "taints": [{"key": "b"}]}}, table.message("core.v1.Node")
     )
-    assert merged["spec"] == {"podCIDRs": ["10.0.0.0/24", "fd00::/64"], "taints": [{"key": "b"}]}
+    assert merged["spec"] == {"podCIDRs": ["fd00::/64", "10.0.0.0/24"], "taints": [{"key": "b"}]}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +257,7 @@ def test_every_kind_has_its_merge_keys(message: str, path: tuple[Any, ...], key:
     merged: Any = strategic_merge(at(one), at(other), table.message(message))
     for step in path:
         merged = merged[step]
-    assert merged == ([*one, *other] if key else other)
+    assert merged == ([*other, *one] if key else other)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,17 @@ import msgspec
 import pytest
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import ALL, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES
+from netlab.api.resources import (
+    ALL,
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    by_name,
+)
 from netlab.api.server.objects import patch
 from netlab.api.server.registry.generic import OBJECT_LIMIT, DeleteOptions, Preconditions, Registry, patched_object
 from netlab.api.server.storage.watch import Selection
@@ -160,6 +170,42 @@ def test_spec_and_status_each_have_their_door(registry: Registry) -> None:
     assert through_spec["metadata"]["generation"] == 2
     with refused(400, 'unknown field "status.replcias" (did you mean "replicas"?)'):
         update(registry, DEPLOYMENTS, through_spec | {"status": {"replcias": 1}}, "status")
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "kept"),
+    [
+        (NODES, {"metadata": {"name": "x"}}, ()),
+        (DEPLOYMENTS, deployment("x"), ("labels",)),
+        (PODS, pod("x"), ("ownerReferences",)),
+        (
+            by_name("volumeattachments"),
+            {
+                "metadata": {"name": "x"},
+                "spec": {"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}},
+            },
+            ("labels", "annotations", "ownerReferences", "finalizers"),
+        ),
+    ],
+)
+def test_metadata_may_change_with_the_status(
+    registry: Registry, resource: Any, obj: Any, kept: tuple[str, ...]
+) -> None:
+    made = create(registry, resource, obj)
+    changes = {
+        "labels": {"a": "b"},
+        "annotations": {"c": "d"},
+        "finalizers": ["e.example/f"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "o", "uid": "u"}],
+    }
+    made["metadata"] |= changes | {"generation": 7}
+    changed = update(registry, resource, made, "status")["metadata"]
+    assert {name for name in changes if name not in changed} == set(kept)
+    assert changed.get("generation", 1) == 1
+    made["metadata"] = changed | {"annotations": {"not a key": ""}}
+    if not set(kept) & {"annotations"}:
+        with refused(422, "metadata.annotations"):
+            update(registry, resource, made, "status")
 
 
 def test_labels_are_no_new_generation_but_endpoints_are(registry: Registry) -> None:

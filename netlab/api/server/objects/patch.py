@@ -240,7 +240,8 @@ def _merge_object(target: JSONObject, patch: JSONObject, within: _Place) -> JSON
             merged[name] = _merge_field(merged.get(name), value, _field(within, name))
     for name, order in patch.items():
         if name.startswith(_ORDER):
-            _sort(merged, name.removeprefix(_ORDER), _list(order, name), within)
+            listed = name.removeprefix(_ORDER)
+            _sort(merged, listed, _list(order, name), target.get(listed), within)
     return merged
 
 
@@ -273,8 +274,9 @@ def _merge_field(present: Any, value: Any, field: Field | None) -> Any:
         return value
     existing = present if isinstance(present, list) else []
     if key := field.merging.key:
-        return _merge_list(existing, value, key, _place_in(field))
-    return [*{_hashable(item): item for item in [*existing, *value]}.values()]
+        return _in_order(_merge_list(existing, value, key, _place_in(field)), value, existing, key)
+    merged = [*{_hashable(item): item for item in [*existing, *value]}.values()]
+    return _in_order(merged, value, existing, "")
 
 
 def _merge_list(existing: list[Any], changes: list[Any], key: str, within: _Place) -> list[Any]:
@@ -307,24 +309,39 @@ def _hashable(value: Any) -> Any:
     return msgspec.json.encode(value) if isinstance(value, dict | list) else (type(value), value)
 
 
-def _sort(merged: JSONObject, name: str, order: list[Any], within: _Place) -> None:
-    """Put the named items into the order given; the others keep their places behind the one they followed."""
+def _sort(merged: JSONObject, name: str, order: list[Any], present: Any, within: _Place) -> None:
+    """Put the items of a list into the order that a patch gives for it."""
     items = merged.get(name)
-    if not isinstance(items, list):
-        return
-    field = _field(within, name)
-    key = field.merging.key if field is not None else ""
+    if isinstance(items, list):
+        field = _field(within, name)
+        key = field.merging.key if field is not None else ""
+        merged[name] = _in_order(items, order, present if isinstance(present, list) else [], key)
+
+
+def _in_order(items: list[Any], wanted: list[Any], present: list[Any], key: str) -> list[Any]:
+    """Items in upstream's order (strategicpatch, normalizeElementOrder): as wanted those that are named there, and the
+    others as they are at present. One of the others comes before a named one only if it does so at present: what is
+    new comes first.
+    """
 
     def identity(item: Any) -> Any:
         return _hashable(item.get(key) if key and isinstance(item, dict) else item)
 
-    ranks = {identity(item): place for place, item in reversed(list(enumerate(order)))}
-    place = -1
-    ranked = []
-    for item in items:
-        place = ranks.get(identity(item), place)
-        ranked.append((place, item))
-    merged[name] = [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
+    def ranks(those: list[Any]) -> dict[Any, int]:
+        return {identity(item): place for place, item in reversed(list(enumerate(those)))}
+
+    rank_wanted, rank_present = ranks(wanted), ranks(present)
+    named = sorted(
+        (item for item in items if identity(item) in rank_wanted), key=lambda item: rank_wanted[identity(item)]
+    )
+    others = [item for item in items if identity(item) not in rank_wanted]
+    result: list[Any] = []
+    for item in named:
+        place = rank_present.get(identity(item), -1)
+        while others and rank_present.get(identity(others[0]), len(present)) < place:
+            result.append(others.pop(0))
+        result.append(item)
+    return [*result, *others]
 
 
 def _list(value: Any, name: str) -> list[Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from netlab.api import stored_kinds
-from netlab.api.meta_types import Int64, Object, Struct, now
+from netlab.api.meta_types import Int64, Object, ObjectMeta, Struct, now
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
     CLUSTERROLEBINDINGS,
@@ -100,6 +100,9 @@ _SYSTEM_METADATA = (
     "deletionGracePeriodSeconds",
 )
 """What only the server writes."""
+
+_USER_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
+"""What is its author's."""
 
 
 class Preconditions(Struct):
@@ -339,8 +342,9 @@ class Registry:
         _check_preconditions(resource, stored, meta.get("uid"), meta.get("resourceVersion"))
         old = stored.decode()
         if subresource == STATUS:
-            new = old | {"status": sent.get("status", {})}
+            new = old | {"metadata": _metadata_with_status(resource, old, sent), "status": sent.get("status", {})}
             STRATEGIES[resource.plural].complete_status(new)
+            self._check_metadata(resource, new, old)
         elif subresource == APPROVAL:
             conditions = sent.get("status", {}).get("conditions", [])
             new = old | {"status": old.get("status", {}) | {"conditions": conditions}}
@@ -461,6 +465,16 @@ class Registry:
         if problems:
             raise refusals.invalid(resource, name, problems)
 
+    def _check_metadata(self, resource: Resource[Object], new: JSONObject, old: JSONObject) -> None:
+        if new["metadata"] == old["metadata"]:
+            return
+        problems = Problems()
+        changed, present = (msgspec.convert(each["metadata"], ObjectMeta) for each in (new, old))
+        rules.metadata(changed, resource.kind, problems)
+        rules.metadata_update(changed, present, problems)
+        if problems:
+            raise refusals.invalid(resource, changed.name, problems)
+
     def _allocate(self, service: JSONObject, problems: Problems, *, created: bool) -> None:
         try:
             service_addresses.complete(service, created=created, allocations=self._allocations, problems=problems)
@@ -538,14 +552,32 @@ def _ordered(resource: Resource[Object], sent: JSONObject) -> JSONObject:
 def _succeed(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
     """The object sent in the place of the old one: what only the server writes, and the status, stay."""
     new = _ordered(resource, sent)
-    own = {name: value for name, value in new["metadata"].items() if name not in _SYSTEM_METADATA}
-    kept = {name: old["metadata"][name] for name in _SYSTEM_METADATA if name in old["metadata"]}
-    new["metadata"] = kept | own
+    new["metadata"] = _succeeding(old["metadata"], new["metadata"], _SYSTEM_METADATA)
     if resource.has_status:
         new.pop(STATUS, None)
         if STATUS in old:
             new[STATUS] = old[STATUS]
     return new
+
+
+def _succeeding(old: JSONObject, sent: JSONObject, kept: tuple[str, ...]) -> JSONObject:
+    """The metadata sent, with what is kept of the old."""
+    own = {name: value for name, value in sent.items() if name not in kept}
+    return {name: old[name] for name in kept if name in old} | own
+
+
+_KEPT_WITH_STATUS: dict[str, tuple[str, ...]] = {
+    PODS.plural: ("ownerReferences",),
+    DEPLOYMENTS.plural: ("labels",),
+    **dict.fromkeys(("flowschemas", "prioritylevelconfigurations", "volumeattachments"), _USER_METADATA),
+}
+"""What an update of the status leaves of the metadata (each kind's strategy.go, PrepareForUpdate). The rest it
+changes as any update does."""
+
+
+def _metadata_with_status(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
+    kept = (*_SYSTEM_METADATA, *_KEPT_WITH_STATUS.get(resource.plural, ()))
+    return _succeeding(old["metadata"], sent["metadata"], kept)
 
 
 def _desired(resource: Resource[Object], obj: JSONObject, typed: Object) -> Any:

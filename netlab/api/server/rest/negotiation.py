@@ -28,6 +28,9 @@ FORMS = frozenset(
 )
 """What objects can be returned as, besides what they are."""
 
+OF_AN_ANSWER = frozenset(form for form in FORMS if form.kind != TABLE)
+"""The same of the answers to a review's question: there are no columns of them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Format:
