@@ -45,11 +45,12 @@ from netlab.api.core_types import Node, NodeAddress, NodeStatus, Service, Servic
 from netlab.api.discovery_types import Endpoint, EndpointConditions, EndpointPort, EndpointSlice
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import ENDPOINTSLICES, NODES, SERVICES
+from netlab.net.nftables.batch import Batch, messages
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.nftables.batch import Batch, Contents, messages, whole
+from netlab.proxy.nftables.contents import Contents, whole
 from netlab.proxy.nftables.elements import Ruleset
-from netlab.proxy.nftables.fixed import layout_of
+from netlab.proxy.nftables.fixed import TABLE, layout_of
 from netlab.proxy.objects import SERVICES as READ_SERVICES
 from netlab.proxy.objects import SLICES
 from netlab.proxy.plan import Frontend, NodeInfo, Target, difference
@@ -377,7 +378,8 @@ def raw_floor(services: bytes, slices: bytes) -> float:
     time.sleep(1)
     with Nfnetlink() as netlink:
         began = time.perf_counter()
-        netlink.commit(messages(Batch(come=contents.elements, chains_come=contents.chains), layout))
+        chains = {name: chain.expressions for name, chain in contents.chains.items()}
+        netlink.commit(messages(layout.ip, TABLE, Batch(come=contents.elements, chains_come=chains), layout.ranges))
         return time.perf_counter() - began
 
 

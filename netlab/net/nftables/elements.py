@@ -16,7 +16,8 @@ from netlab.net.nftables import SUBSYSTEM, comment, header, packed_comment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
+    from typing import Self
 
 _NEWSETELEM, _GETSETELEM, _DELSETELEM = (SUBSYSTEM << 8 | kind for kind in (12, 13, 14))
 
@@ -28,8 +29,7 @@ _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 
 _ATTRIBUTE = Struct("=HH")
 _S32 = Struct("!i")
-_NUMBER = Struct("=I")
-_LONGEST = 0xFFFF - 4
+LONGEST = 0xFFFF - 4
 """The most bytes in an attribute: its length has 16 bits."""
 
 
@@ -47,22 +47,27 @@ class Set:
         return f"set {self.family} {self.table} {self.name}"
 
 
-class Verdict:
+class Verdict(tuple[int, str]):
     """What a verdict map leads to: `accept()`, `drop()`, `jump(chain)`, `goto(chain)`."""
 
-    __slots__ = ("chain", "code")
+    __slots__ = ()
 
-    def __init__(self, code: int, chain: str = "") -> None:
-        self.code = code
-        self.chain = chain
+    def __new__(cls, code: int, chain: str = "") -> Self:
+        """By the kernel's number, and where it leads."""
+        return super().__new__(cls, (code, chain))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Verdict) and (self.code, self.chain) == (other.code, other.chain)
+    @property
+    def code(self) -> int:
+        """The kernel's number."""
+        return self[0]
 
-    def __hash__(self) -> int:
-        return hash((self.code, self.chain))
+    @property
+    def chain(self) -> str:
+        """Where it leads."""
+        return self[1]
 
     def __repr__(self) -> str:
+        """As nft writes it."""
         names = {0: "drop", 1: "accept", -3: "jump", -4: "goto"}
         return f"{names.get(self.code, self.code)} {self.chain}".rstrip()
 
@@ -130,119 +135,47 @@ def addition(where: Set, elements: Iterable[Element], *, exclusive: bool = True)
     element with that key or (intervals) an overlapping one. Without `exclusive`, an element with the same key and data
     is left as it is, comment included.
     """
-    return _changes(where, elements, _NEWSETELEM, nl.NLM_F_CREATE | (nl.NLM_F_EXCL if exclusive else 0))
+    return _messages(where, map(packed, elements), _NEWSETELEM, nl.NLM_F_CREATE | (nl.NLM_F_EXCL if exclusive else 0))
 
 
 def deletion(where: Set, elements: Iterable[Element]) -> list[nl.Message]:
     """Messages that delete elements by their keys: ENOENT if the table, the set or one of the elements is missing."""
-    keys = [Element(element.key, key_end=element.key_end) for element in elements]
-    return _changes(where, keys, _DELSETELEM, 0)
+    keys = (Element(element.key, key_end=element.key_end) for element in elements)
+    return _messages(where, map(packed, keys), _DELSETELEM, 0)
 
 
-def bulk_addition(where: Set, elements: Mapping[bytes, bytes | Verdict]) -> list[nl.Message]:
-    """`addition` of many elements without comments, from keys to data (empty in a set)."""
-    return _bulk(where, list(elements), list(elements.values()), _NEWSETELEM, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
+def packed_addition(where: Set, elements: Iterable[bytes]) -> list[nl.Message]:
+    """`addition` of elements that are `packed`, or of several in one piece of at most `LONGEST` bytes."""
+    return _messages(where, elements, _NEWSETELEM, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
 
 
-def numbered_addition(where: Set, lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[nl.Message]:
-    """`bulk_addition` of lists: each one's data, under its own key and a number from 0 on (see `numbered`).
-
-    All data have the same length, and so do all keys.
-    """
-    return _message_list(where, _chunks(_numbered(lists)), _NEWSETELEM, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
+def packed_deletion(where: Set, elements: Iterable[bytes]) -> list[nl.Message]:
+    """`deletion` of such elements."""
+    return _messages(where, elements, _DELSETELEM, 0)
 
 
-def numbered(number: int) -> bytes:
-    """A number as `numgen` puts it into a register."""
-    return _NUMBER.pack(number)
-
-
-def bulk_deletion(where: Set, keys: Iterable[bytes]) -> list[nl.Message]:
-    """`deletion` of many elements by their keys."""
-    listed = list(keys)
-    return _bulk(where, listed, [b""] * len(listed), _DELSETELEM, 0)
-
-
-def _bulk(where: Set, keys: list[bytes], data: list[bytes | Verdict], kind: int, flags: int) -> list[nl.Message]:
-    """Messages with elements as `_pack` makes them. The bytes around key and data are the same for all of a kind."""
-    plain = [each for each in data if isinstance(each, bytes)]
-    if len(plain) == len(keys) and len(set(map(len, keys))) == 1 and len(set(map(len, plain))) == 1:
-        return _message_list(where, _uniform(keys, plain), kind, flags)
-    frames: dict[int | Verdict, tuple[bytes, bytes]] = {}
-    packed = []
-    for key, each in zip(keys, data, strict=True):
-        like = len(each) if isinstance(each, bytes) else each
-        if like not in frames:
-            frames[like] = _frame(key, each)
-        before, between = frames[like]
-        packed.append(b"%b%b%b%b" % (before, key, between, each if isinstance(each, bytes) else b""))
-    return _messages(where, packed, kind, flags)
-
-
-def _uniform(keys: list[bytes], data: list[bytes]) -> Iterator[bytes]:
-    """Chunks of elements whose keys all have the same length, and their data: assembled without a step for each."""
-    before, between = _frame(keys[0], data[0])
-    size = len(before) + len(keys[0]) + len(between) + len(data[0])
-    most = _LONGEST // size
-    for first in range(0, len(keys), most):
-        chosen = keys[first : first + most]
-        parts = [before] * (4 * len(chosen))
-        parts[1::4] = chosen
-        parts[2::4] = [between] * len(chosen)
-        parts[3::4] = data[first : first + most]
-        yield b"".join(parts)
-
-
-def _numbered(lists: Iterable[tuple[bytes, Sequence[bytes]]]) -> Iterator[bytes]:
-    """Elements of one list in parts that fit into a message, assembled without a step for each."""
-    before = b""
-    middles: list[bytes] = []
-    most = 1
-    for key, data in lists:
-        if not middles:
-            before, between = _frame(key + numbered(0), data[0])
-            most = _LONGEST // (len(before) + len(key) + _NUMBER.size + len(between) + len(data[0]))
-        while len(middles) < len(data):
-            middles.append(numbered(len(middles)) + between)
-        head = before + key
-        for first in range(0, len(data), most):
-            chosen = data[first : first + most]
-            parts = [head] * (3 * len(chosen))
-            parts[1::3] = middles[first : first + len(chosen)]
-            parts[2::3] = chosen
-            yield b"".join(parts)
-
-
-def _frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:
-    """The bytes before the key of such an element, and those after it except plain data."""
-    whole = nl.nested(_LIST_ELEM, _pack(Element(key, data)))
+def frame(key: bytes, data: bytes | Verdict) -> tuple[bytes, bytes]:
+    """The bytes before the key of such an element when it is packed, and those after it except plain data."""
+    whole = packed(Element(key, data))
     before = _ATTRIBUTE.size * 3
     end = len(whole) - (len(data) if isinstance(data, bytes) else 0)
     return whole[:before], whole[before + len(key) : end]
 
 
-def _changes(where: Set, elements: Iterable[Element], kind: int, flags: int) -> list[nl.Message]:
-    return _messages(where, [nl.nested(_LIST_ELEM, _pack(element)) for element in elements], kind, flags)
-
-
-def _messages(where: Set, packed: Iterable[bytes], kind: int, flags: int) -> list[nl.Message]:
-    return _message_list(where, _chunks(packed), kind, flags)
-
-
-def _message_list(where: Set, chunks: Iterable[bytes], kind: int, flags: int) -> list[nl.Message]:
+def _messages(where: Set, elements: Iterable[bytes], kind: int, flags: int) -> list[nl.Message]:
     address, subject = _address(where), str(where)
-    return [nl.Message(subject, kind, flags, address + nl.nested(_LIST_ELEMENTS, chunk)) for chunk in chunks]
+    return [nl.Message(subject, kind, flags, address + nl.nested(_LIST_ELEMENTS, chunk)) for chunk in _chunks(elements)]
 
 
 def _address(where: Set) -> bytes:
     return header(where.family) + nl.string(_LIST_TABLE, where.table) + nl.string(_LIST_SET, where.name)
 
 
-def _chunks(packed: Iterable[bytes]) -> Iterator[bytes]:
+def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
     parts: list[bytes] = []
     size = 0
-    for part in packed:
-        if size + len(part) > _LONGEST:
+    for part in elements:
+        if size + len(part) > LONGEST:
             yield b"".join(parts)
             parts, size = [], 0
         parts.append(part)
@@ -251,20 +184,21 @@ def _chunks(packed: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _pack(element: Element) -> bytes:
-    packed = nl.nested(_ELEM_KEY, nl.attribute(_DATA_VALUE, element.key))
+def packed(element: Element) -> bytes:
+    """The bytes of an element in a list of elements."""
+    fields = nl.nested(_ELEM_KEY, nl.attribute(_DATA_VALUE, element.key))
     if element.key_end:
-        packed += nl.nested(_ELEM_KEY_END, nl.attribute(_DATA_VALUE, element.key_end))
+        fields += nl.nested(_ELEM_KEY_END, nl.attribute(_DATA_VALUE, element.key_end))
     if isinstance(element.data, Verdict):
         said = nl.attribute(_VERDICT_CODE, _S32.pack(element.data.code))
         if element.data.chain:
             said += nl.string(_VERDICT_CHAIN, element.data.chain)
-        packed += nl.nested(_ELEM_DATA, nl.nested(_DATA_VERDICT, said))
+        fields += nl.nested(_ELEM_DATA, nl.nested(_DATA_VERDICT, said))
     elif element.data:
-        packed += nl.nested(_ELEM_DATA, nl.attribute(_DATA_VALUE, element.data))
+        fields += nl.nested(_ELEM_DATA, nl.attribute(_DATA_VALUE, element.data))
     if element.comment:
-        packed += nl.attribute(_ELEM_USERDATA, packed_comment(element.comment))
-    return packed
+        fields += nl.attribute(_ELEM_USERDATA, packed_comment(element.comment))
+    return nl.nested(_LIST_ELEM, fields)
 
 
 def _unpack(payload: bytes) -> Element:

@@ -80,6 +80,17 @@ class Nfnetlink(nl.Netlink):
                         raise failure
                     return
 
+    def commit_in_parts(self, messages: Sequence[nl.Message]) -> int:
+        """`commit`, but in several batches if one is too long for an ordinary user's socket; returns how many."""
+        try:
+            self.commit(messages)
+        except nl.NetlinkError as error:
+            if error.errno != EMSGSIZE or len(messages) == 1:
+                raise
+            half = len(messages) // 2
+            return self.commit_in_parts(messages[:half]) + self.commit_in_parts(messages[half:])
+        return 1
+
     def remove(self, sets: Iterable[Set], unwanted: Callable[[Set, Element], bool]) -> list[tuple[Set, Element]]:
         """Delete the `unwanted` elements of these sets, all or none; returns them.
 

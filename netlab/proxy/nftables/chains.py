@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 
 from netlab.net.addresses import Family
 from netlab.net.nftables import expressions
+from netlab.net.nftables.batch import Rules
 from netlab.proxy.nftables.fixed import NFT_FAMILY, NUMBERS
 
-Expressions: TypeAlias = Sequence[bytes]
 _REMEMBERED = 65535
 """How many clients one endpoint's affinity remembers: nft's default for dynamic sets. Others get no affinity."""
 _HASHED = 16
@@ -46,7 +46,7 @@ class Pick(NamedTuple):
         return f"{self.prefix}{self.which}pick-{self.endpoints}"
 
     @property
-    def expressions(self) -> list[Expressions]:
+    def expressions(self) -> Rules:
         """The chain's rules."""
         ip = NFT_FAMILY[self.family]
         key, at_slot = _dialled(ip, self.prefix)
@@ -100,7 +100,7 @@ class Remember(NamedTuple):
         return Clients(self.family, _clients_of(self.name), self.seconds)
 
     @property
-    def expressions(self) -> list[Expressions]:
+    def expressions(self) -> Rules:
         """The chain's rules."""
         ip = NFT_FAMILY[self.family]
         port = _registers(ip)
@@ -139,7 +139,7 @@ class Recall(NamedTuple):
         return f"recall-{_hash(*self.endpoint_chains)}"
 
     @property
-    def expressions(self) -> list[Expressions]:
+    def expressions(self) -> Rules:
         """The chain's rules."""
         ip = NFT_FAMILY[self.family]
         return [
@@ -170,7 +170,7 @@ class Sticky(NamedTuple):
         return f"{self.prefix}{self.which}sticky-{_hash(str(self.endpoints), *self.recalls)}"
 
     @property
-    def expressions(self) -> list[Expressions]:
+    def expressions(self) -> Rules:
         """The chain's rules."""
         ip = NFT_FAMILY[self.family]
         key, at_slot = _dialled(ip, self.prefix)
@@ -221,7 +221,7 @@ def _registers(ip: str) -> int:
     return 1 if ip == "ip" else 4
 
 
-def _dialled(ip: str, prefix: str) -> tuple[Expressions, int]:
+def _dialled(ip: str, prefix: str) -> tuple[list[bytes], int]:
     """Expressions that load a frontend's key into the first registers, and the next free register."""
     at = 0 if prefix else _registers(ip)
     address = [] if prefix else [expressions.destination_address(ip, 0)]

@@ -9,10 +9,11 @@ from typing import NamedTuple, TypeAlias
 
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables import dumps
-from netlab.net.nftables.elements import Set, Verdict
+from netlab.net.nftables.batch import Batch, Elements
+from netlab.net.nftables.elements import Set
 from netlab.net.nftables.socket import Nfnetlink
-from netlab.proxy.nftables.batch import Batch, Contents, Elements, Value
 from netlab.proxy.nftables.chains import PlannedChain
+from netlab.proxy.nftables.contents import Contents
 from netlab.proxy.nftables.fixed import TABLE, Layout
 
 Digests: TypeAlias = dict[str, tuple[int, str]]
@@ -63,10 +64,9 @@ def _read(netlink: Nfnetlink, layout: Layout, generation: int, *, elements: bool
     (answer,) = netlink.ask(dumps.table_request(ip, TABLE))
     sets = frozenset(dumps.sets_of(netlink.ask(dumps.sets_request(ip, TABLE)), TABLE))
     found: Elements = {}
-    for name in layout.schemas().keys() & sets if elements else ():
-        dumped = netlink.dump(Set(ip, TABLE, name))
-        if dumped:
-            found[name] = _values(dumped)
+    for name in layout.schemas.keys() & sets if elements else ():
+        if dumped := netlink.dump(Set(ip, TABLE, name)):
+            found[name] = dumped
     comment, dormant = dumps.table_comment(answer), dumps.table_is_dormant(answer)
     return Found(generation, comment, _digests(netlink, ip), sets, found, dormant)
 
@@ -91,7 +91,7 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
     `known` are the digests that chains of the layout had when they were made, as far as that is known.
     """
     batch = Batch()
-    for name in layout.schemas():
+    for name in layout.schemas:
         there, ought = found.elements.get(name, {}), wanted.elements.get(name, {})
         if there == ought:
             continue
@@ -102,16 +102,17 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
         if come:
             batch.come[name] = come
     ours = {chain.name: chain for chain in layout.chains()}
-    for name in found.chains.keys() - ours.keys() - wanted.chains.keys():
-        batch.chains_gone[name] = None
+    batch.chains_gone.extend(found.chains.keys() - ours.keys() - wanted.chains.keys())
     for name, chain in wanted.chains.items():
         if name not in found.chains:
-            batch.chains_come[name] = chain
+            batch.chains_come[name] = chain.expressions
         elif found.chains[name][0] != len(chain.texts):
-            batch.chains_mended[name] = chain
-    schemas = layout.schemas()
+            batch.chains_mended[name] = chain.expressions
+    schemas = layout.schemas
     batch.sets_gone.extend(found.sets - schemas.keys() - wanted.sets.keys())
-    batch.sets_come.update({name: clients for name, clients in wanted.sets.items() if name not in found.sets})
+    for name, clients in wanted.sets.items():
+        if name not in found.sets:
+            batch.sets_come[name] = (clients.seconds, clients.size)
     damaged = not found.sets >= schemas.keys() or any(
         name not in found.chains or found.chains[name] != known.get(name, (len(chain.rules), found.chains[name][1]))
         for name, chain in ours.items()
@@ -129,7 +130,7 @@ def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests)
         yield f"{table} has another layout: its comment is {found.comment!r} instead of {layout.comment!r}"
     if found.dormant:
         yield f"{table} is dormant"
-    schemas = layout.schemas()
+    schemas = layout.schemas
     for name in sorted(schemas.keys() - found.sets):
         yield f"{schemas[name].kind} {name} is missing"
     for chain in layout.chains():
@@ -158,9 +159,3 @@ def planned_lines(chains: Iterable[PlannedChain]) -> Iterator[str]:
     """Chains that depend on the plan, for people."""
     for chain in chains:
         yield from chain_lines(chain.name, chain.texts)
-
-
-def _values(dumped: dict[bytes, bytes | Verdict]) -> dict[bytes, Value]:
-    if all(isinstance(data, bytes) for data in dumped.values()):
-        return dumped  # type: ignore[return-value]
-    return {key: repr(data) if isinstance(data, Verdict) else data for key, data in dumped.items()}

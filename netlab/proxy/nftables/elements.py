@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import ipaddress
 import socket
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeVar
 
 from netlab.net.addresses import Family
-from netlab.net.nftables.elements import numbered
-from netlab.proxy.nftables.batch import Batch, Contents, Elements, EndpointList, Value
+from netlab.net.nftables.batch import Batch, Elements, Lists, Value, listed, numbered
+from netlab.net.nftables.elements import Verdict, drop, goto
 from netlab.proxy.nftables.chains import Pick, PlannedChain, Remember, remember, sticky
+from netlab.proxy.nftables.contents import Contents
 from netlab.proxy.nftables.fixed import ADDRESS_FAMILY, NUMBERS, Layout
-from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction, Verdict
+from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction
+from netlab.proxy.plan import Verdict as Outcome
 
-_Place: TypeAlias = tuple[str, bytes]
-"""Where an element is: its set or map, and its key."""
-_Element: TypeAlias = tuple[str, bytes, Value]
-"""An element with its set or map."""
+T = TypeVar("T")
 
 
-class _Lowered(NamedTuple):
-    """What a frontend needs."""
+@dataclasses.dataclass(slots=True)
+class _Lowered:
+    """What some frontends need."""
 
-    own: list[_Element]
-    """Those keyed by the frontend, which no other frontend needs."""
-    shared: list[_Place]
-    """Elements of sets."""
-    lists: list[EndpointList]
-    chains: list[PlannedChain]
+    own: Elements = dataclasses.field(default_factory=lambda: defaultdict(dict))
+    """Those keyed by a frontend, which no other frontend needs."""
+    shared: dict[str, list[bytes]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    """Elements of sets, once for each frontend that needs them."""
+    lists: Lists = dataclasses.field(default_factory=lambda: defaultdict(dict))
+    chains: list[PlannedChain] = dataclasses.field(default_factory=list)
 
-
-_NOTHING = _Lowered([], [], [], [])
+    def contents(self) -> Contents:
+        """The same as a part of the table."""
+        elements: Elements = {name: dict.fromkeys(keys, b"") for name, keys in self.shared.items()}
+        elements |= self.own
+        for name, lists in self.lists.items():
+            elements[name] = dict(element for one in lists.items() for element in listed(*one))
+        clients = [chain.clients for chain in self.chains if isinstance(chain, Remember)]
+        return Contents(elements, {chain.name: chain for chain in self.chains}, {each.name: each for each in clients})
 
 
 class Ruleset:
@@ -42,74 +49,43 @@ class Ruleset:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._shared: Counter[_Place] = Counter()
+        self._pack = functools.partial(socket.inet_pton, ADDRESS_FAMILY[layout.family])
+        self._shared: dict[str, Counter[bytes]] = defaultdict(Counter)
         """How many frontends need each."""
         self._chains: Counter[PlannedChain] = Counter()
-        self._spare: set[Pick] = set()
+        self._spare: set[PlannedChain] = set()
         """Chains that no list currently needs: making one again would cost the kernel 10 ms, an element 0.1."""
-        self._slots: dict[tuple[Frontend, str], tuple[Endpoint, ...]] = {}
+        self._moved: dict[str, dict[Frontend, tuple[Endpoint, ...]]] = {"": {}, "local-": {}}
+        """Lists of all endpoints and of local ones in their slots, where these are not in the plan's order."""
 
     def change(self, transaction: Transaction) -> Batch:
         """Apply a transaction; returns the change to the table."""
-        if all(before is None for _, before, _ in transaction):
-            return self._grow((frontend, target) for frontend, _, target in transaction if target is not None)
-        batch = Batch()
-        shared: Counter[_Place] = Counter()
-        chains: Counter[PlannedChain] = Counter()
+        old, new = _Lowered(), _Lowered()
         for frontend, before, after in transaction:
-            old = self._lower(frontend, before) if before else _NOTHING
-            self._arrange(frontend, after)
-            new = self._lower(frontend, after) if after else _NOTHING
-            _change_elements(batch, old.own, new.own)
-            _change_lists(batch, old.lists, new.lists)
-            shared.update(new.shared)
-            shared.subtract(old.shared)
-            chains.update(new.chains)
-            chains.subtract(old.chains)
-        self._change_shared(batch, shared)
-        self._change_chains(batch, chains)
-        return batch
-
-    def _grow(self, frontends: Iterable[tuple[Frontend, Target]]) -> Batch:
-        """`change` when frontends are only added: nearly all of a proxy's start."""
+            if before is not None:
+                self._lower(old, frontend, before)
+                self._arrange(frontend, before, after)
+            if after is not None:
+                self._lower(new, frontend, after)
         batch = Batch()
-        come: defaultdict[str, dict[bytes, Value]] = defaultdict(dict)
-        shared: list[_Place] = []
-        chains: list[PlannedChain] = []
-        for frontend, target in frontends:
-            if target.cluster:
-                self._slots[frontend, ""] = target.cluster
-            if target.local:
-                self._slots[frontend, "local-"] = target.local
-            lowered = self._lower(frontend, target)
-            for name, key, value in lowered.own:
-                come[name][key] = value
-            batch.lists_come += lowered.lists
-            shared += lowered.shared
-            chains += lowered.chains
-        batch.come.update(come)
-        self._change_shared(batch, Counter(shared))
-        self._change_chains(batch, Counter(chains))
+        for name in old.own.keys() | new.own.keys():
+            _change_elements(batch, name, old.own.get(name, {}), new.own.get(name, {}))
+        for name in old.lists.keys() | new.lists.keys():
+            _change_lists(batch, name, old.lists.get(name, {}), new.lists.get(name, {}))
+        for name in old.shared.keys() | new.shared.keys():
+            come, gone = _count(self._shared[name], new.shared.get(name, ()), old.shared.get(name, ()))
+            _change_elements(batch, name, dict.fromkeys(gone, b""), dict.fromkeys(come, b""))
+        self._change_chains(batch, *_count(self._chains, new.chains, old.chains))
         return batch
 
     def contents(self, plan: Mapping[Frontend, Target]) -> Contents:
         """All that a table holds for the plan after the transactions so far."""
-        contents = Contents({}, {chain.name: chain for chain in self._spare}, {})
-        for frontend, target in plan.items():
-            lowered = self._lower(frontend, target)
-            _collect(contents.elements, lowered)
-            for chain in lowered.chains:
-                contents.chains[chain.name] = chain
-                if isinstance(chain, Remember):
-                    contents.sets[chain.clients.name] = chain.clients
+        contents = self._lowered(plan).contents()
+        contents.chains.update({chain.name: chain for chain in self._spare})
         return contents
 
     def adopt(self, plan: Mapping[Frontend, Target], found: Elements, chains: Iterable[str] = ()) -> None:
-        """Start from a plan and a table's contents: endpoints stay in their slots, and spare chains are kept."""
-        self._shared.clear()
-        self._chains.clear()
-        self._spare.clear()
-        self._slots.clear()
+        """Begin with a plan and a table's contents: endpoints stay in their slots, and spare chains are kept."""
         for frontend, target in plan.items():
             for which, wanted in (("", target.cluster), ("local-", target.local)):
                 prefix, key = self._key(frontend)
@@ -119,79 +95,69 @@ class Ruleset:
                 values = self._values(frontend, target, wanted) if there else []
                 by_value = dict(zip(values, wanted, strict=False))
                 old = [by_value.get(there.get(key + numbered(slot), b"")) for slot in range(len(values))]
-                self._put(frontend, which, arrange(old, wanted))
-            lowered = self._lower(frontend, target)
-            self._shared.update(lowered.shared)
-            self._chains.update(lowered.chains)
+                self._put(frontend, which, arrange(old, wanted), wanted)
+        lowered = self._lowered(plan)
+        for name, keys in lowered.shared.items():
+            self._shared[name].update(keys)
+        self._chains.update(lowered.chains)
         picks = (Pick.of_name(self.layout.family, name) for name in chains)
         self._spare.update(pick for pick in picks if pick is not None and pick not in self._chains)
 
-    def lowered(self, frontend: Frontend, target: Target) -> Contents:
+    def part(self, frontend: Frontend, target: Target) -> Contents:
         """A frontend's part of the table, for people."""
-        lowered = self._lower(frontend, target)
-        elements: Elements = {}
-        _collect(elements, lowered)
-        return Contents(elements, {chain.name: chain for chain in lowered.chains}, {})
+        return self._lowered({frontend: target}).contents()
 
-    def _change_shared(self, batch: Batch, shared: Counter[_Place]) -> None:
-        for place, balance in shared.items():
-            if not balance:
+    def _change_chains(self, batch: Batch, come: Iterable[PlannedChain], gone: Iterable[PlannedChain]) -> None:
+        for chain in come:
+            if chain in self._spare:
+                self._spare.remove(chain)
                 continue
-            had = self._shared[place]
-            _set_count(self._shared, place, had + balance)
-            if bool(had) != bool(had + balance):
-                name, key = place
-                (batch.gone if had else batch.come).setdefault(name, {})[key] = b""
-
-    def _change_chains(self, batch: Batch, chains: Counter[PlannedChain]) -> None:
-        for chain, balance in chains.items():
-            if not balance:
-                continue
-            had = self._chains[chain]
-            _set_count(self._chains, chain, had + balance)
-            if isinstance(chain, Pick) and chain in self._spare:
-                self._spare -= {chain} if balance > 0 else set()
-            elif isinstance(chain, Pick) and had and not had + balance:
+            batch.chains_come[chain.name] = chain.expressions
+            if isinstance(chain, Remember):
+                batch.sets_come[chain.clients.name] = (chain.clients.seconds, chain.clients.size)
+        for chain in gone:
+            if isinstance(chain, Pick):
                 self._spare.add(chain)
-            elif not had and balance > 0:
-                batch.chains_come[chain.name] = chain
-                if isinstance(chain, Remember):
-                    batch.sets_come[chain.clients.name] = chain.clients
-            elif had and not had + balance:
-                batch.chains_gone[chain.name] = chain
-                if isinstance(chain, Remember):
-                    batch.sets_gone.append(chain.clients.name)
+                continue
+            batch.chains_gone.append(chain.name)
+            if isinstance(chain, Remember):
+                batch.sets_gone.append(chain.clients.name)
 
     # --- From a frontend to elements -------------------------------------------------------------------------------
 
-    def _lower(self, frontend: Frontend, target: Target) -> _Lowered:
+    def _lowered(self, plan: Mapping[Frontend, Target]) -> _Lowered:
+        lowered = _Lowered()
+        for frontend, target in plan.items():
+            self._lower(lowered, frontend, target)
+        return lowered
+
+    def _lower(self, into: _Lowered, frontend: Frontend, target: Target) -> None:
         prefix, key = self._key(frontend)
-        own: list[_Element] = []
-        inside = target.scope is Scope.INTERNAL
-        shared = [("cluster-ips", key[:-_DIALLED])] if inside else []
-        lowered = _Lowered(own, shared + self._hairpins(target), [], [])
+        own, inside = into.own, target.scope is Scope.INTERNAL
+        if inside:
+            into.shared["cluster-ips"].append(key[:-_DIALLED])
+        into.shared["hairpins"] += self._hairpins(target)
         if target.sources and frontend.address is not None:
-            own.append(("firewalled", key, b""))
-            own += [("allowed", key + first, key + last) for first, last in _ranges(target.sources)]
+            own["firewalled"][key] = b""
+            own["allowed"].update((key + first, key + last) for first, last in _ranges(target.sources))
         if target.short_cut and target.cluster:
-            own.append((f"{prefix}external-local", key, b""))
-            self._list(lowered, frontend, target, prefix, key)
+            own[f"{prefix}external-local"][key] = b""
+            self._list(into, frontend, target, prefix, key)
             if target.local:
                 # For clients outside the cluster; all others use the full list.
-                self._list(lowered, frontend, target, prefix, key, "local-", "local-")
+                self._list(into, frontend, target, prefix, key, "local-", "local-")
         elif target.endpoints:
-            own.append(("internal" if inside else f"{prefix}external", key, b""))
-            self._list(lowered, frontend, target, prefix, key, "local-" if target.policy == "Local" else "")
-        elif target.verdict is Verdict.DROP:
-            own.append((f"{prefix}picks", key, "drop"))
+            own["internal" if inside else f"{prefix}external"][key] = b""
+            self._list(into, frontend, target, prefix, key, "local-" if target.policy == "Local" else "")
+        elif target.verdict is Outcome.DROP:
+            own[f"{prefix}picks"][key] = drop()
         elif not inside:
             # A ClusterIP without endpoints is refused like a wrong port of it, by `cluster-ips`.
-            own.append((f"{prefix}no-endpoints", key, b""))
-        return lowered
+            own[f"{prefix}no-endpoints"][key] = b""
 
     def _list(
         self,
-        lowered: _Lowered,
+        into: _Lowered,
         frontend: Frontend,
         target: Target,
         prefix: str,
@@ -200,48 +166,50 @@ class Ruleset:
         infix: str = "",
     ) -> None:
         """The list of all endpoints or of the local ones (`which`), in the maps with that infix."""
-        slots = self._slots[frontend, which]
-        chain: PlannedChain
+        slots = self._moved[which].get(frontend, target.local if which else target.cluster)
         if target.affinity_seconds:
             remembering = self._remembering(frontend, target, slots)
             chain, recalls = sticky(self.layout.family, prefix, infix, remembering)
-            kind, goto = "sticky", f"goto {chain.name}"
-            lowered.chains.extend((*remembering, *recalls))
+            kind, verdict = "sticky", goto(chain.name)
+            into.chains += [*remembering, *recalls, chain]
         else:
-            kind, (chain, goto) = "endpoints", _pick(self.layout.family, prefix, infix, len(slots))
-        lowered.lists.append(EndpointList(f"{prefix}{infix}{kind}", key, self._values(frontend, target, slots)))
-        lowered.chains.append(chain)
-        lowered.own.append((f"{prefix}{infix}picks", key, goto))
+            kind, (pick, verdict) = "endpoints", _pick(self.layout.family, prefix, infix, len(slots))
+            into.chains.append(pick)
+        into.lists[f"{prefix}{infix}{kind}"][key] = self._values(frontend, target, slots)
+        into.own[f"{prefix}{infix}picks"][key] = verdict
 
-    def _hairpins(self, target: Target) -> list[_Place]:
+    def _hairpins(self, target: Target) -> list[bytes]:
         """A pod that reaches itself must see a foreign source, or it answers itself without undoing the NAT.
 
         Only pods of this node can do that: only their packets pass here in both directions.
         """
-        pods = [address for address, _, local in target.cluster + target.local if local is not False]
-        return [("hairpins", self.layout.pack_address(address) * 2) for address in dict.fromkeys(pods)]
+        pods = [endpoint.address for endpoint in target.cluster + target.local if endpoint.local is not False]
+        return [self._pack(address) * 2 for address in dict.fromkeys(pods)]
 
-    def _arrange(self, frontend: Frontend, target: Target | None) -> None:
+    def _arrange(self, frontend: Frontend, before: Target, after: Target | None) -> None:
         """Assign endpoints the slots 0..N-1 so that as few slots as possible change."""
-        for which, wanted in (("", target.cluster if target else ()), ("local-", target.local if target else ())):
-            self._put(frontend, which, arrange(self._slots.get((frontend, which), ()), wanted))
+        for which, old, wanted in (
+            ("", before.cluster, after.cluster if after else ()),
+            ("local-", before.local, after.local if after else ()),
+        ):
+            self._put(frontend, which, arrange(self._moved[which].get(frontend, old), wanted), wanted)
 
-    def _put(self, frontend: Frontend, which: str, slots: tuple[Endpoint, ...]) -> None:
-        if slots:
-            self._slots[frontend, which] = slots
+    def _put(self, frontend: Frontend, which: str, slots: tuple[Endpoint, ...], in_order: tuple[Endpoint, ...]) -> None:
+        if slots != in_order:
+            self._moved[which][frontend] = slots
         else:
-            self._slots.pop((frontend, which), None)
+            self._moved[which].pop(frontend, None)
 
     def _key(self, frontend: Frontend) -> tuple[str, bytes]:
         """The prefix of the maps that a frontend is in, and its key there."""
         address, protocol, port = frontend
         dialled = _dialled(protocol, port)
-        return ("nodeport-", dialled) if address is None else ("", self.layout.pack_address(address) + dialled)
+        return ("nodeport-", dialled) if address is None else ("", self._pack(address) + dialled)
 
     def _values(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Value]:
         """What the elements of a list lead to."""
         if target.affinity_seconds:
-            return [f"goto {chain.name}" for chain in self._remembering(frontend, target, slots)]
+            return [goto(chain.name) for chain in self._remembering(frontend, target, slots)]
         pack, family, data = socket.inet_pton, ADDRESS_FAMILY[self.layout.family], _DATA[self.layout.family].pack
         return [data(pack(family, address), port) for address, port, _ in slots]
 
@@ -251,10 +219,10 @@ class Ruleset:
 
 
 @functools.lru_cache(1024)
-def _pick(family: Family, prefix: str, which: str, endpoints: int) -> tuple[Pick, str]:
+def _pick(family: Family, prefix: str, which: str, endpoints: int) -> tuple[Pick, Verdict]:
     """The chain, and what leads there."""
     pick = Pick(family, prefix, which, endpoints)
-    return pick, f"goto {pick.name}"
+    return pick, goto(pick.name)
 
 
 _DIALLED = 8
@@ -281,41 +249,42 @@ def arrange(old: Sequence[Endpoint | None], wanted: Sequence[Endpoint]) -> tuple
     return tuple(next(homeless) if slot is None else slot for slot in slots)
 
 
-def _collect(elements: Elements, lowered: _Lowered) -> None:
-    for name, key in lowered.shared:
-        elements.setdefault(name, {})[key] = b""
-    for name, key, value in lowered.own:
-        elements.setdefault(name, {})[key] = value
-    for one in lowered.lists:
-        elements.setdefault(one.name, {}).update(one.items())
+def _change_elements(batch: Batch, name: str, old: dict[bytes, Value], new: dict[bytes, Value]) -> None:
+    gone = {key: value for key, value in old.items() if new.get(key) != value}
+    come = {key: value for key, value in new.items() if old.get(key) != value} if old else new
+    if gone:
+        batch.gone[name] = gone
+    if come:
+        batch.come[name] = come
 
 
-def _change_elements(batch: Batch, old: Sequence[_Element], new: Sequence[_Element]) -> None:
-    for name, key, value in set(old).difference(new):
-        batch.gone.setdefault(name, {})[key] = value
-    for name, key, value in set(new).difference(old):
-        batch.come.setdefault(name, {})[key] = value
+def _change_lists(
+    batch: Batch, name: str, old: dict[bytes, Sequence[Value]], new: dict[bytes, Sequence[Value]]
+) -> None:
+    changed = [key for key, values in old.items() if values != new.get(key)]
+    before = {at: value for key in changed for at, value in listed(key, old[key])}
+    after = {at: value for key in changed for at, value in listed(key, new.get(key, ()))}
+    _change_elements(batch, name, before, after)
+    come = {key: values for key, values in new.items() if key not in old} if old else new
+    if come:
+        batch.lists_come[name] = come
 
 
-def _change_lists(batch: Batch, before: Sequence[EndpointList], after: Sequence[EndpointList]) -> None:
-    old = {(one.name, one.key): one for one in before}
-    for new in after:
-        was = old.pop((new.name, new.key), None)
-        if was is None:
-            batch.lists_come.append(new)
+def _count(counted: Counter[T], more: Iterable[T], less: Iterable[T]) -> tuple[list[T], list[T]]:
+    """Count how often each is needed; returns those needed now and not before, and the other way round."""
+    balance = Counter(more)
+    balance.subtract(less)
+    come: list[T] = []
+    gone: list[T] = []
+    for item, change in balance.items():
+        had = counted.get(item, 0)
+        if had + change:
+            counted[item] = had + change
         else:
-            _change_elements(
-                batch, [(was.name, *item) for item in was.items()], [(new.name, *item) for item in new.items()]
-            )
-    for one in old.values():
-        batch.gone.setdefault(one.name, {}).update(one.items())
-
-
-def _set_count(counter: Counter[_Place] | Counter[PlannedChain], item: object, count: int) -> None:
-    if count:
-        counter[item] = count  # type: ignore[index]
-    else:
-        del counter[item]
+            counted.pop(item, None)
+        if bool(had) != bool(had + change):
+            (gone if had else come).append(item)
+    return come, gone
 
 
 def _ranges(networks: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:

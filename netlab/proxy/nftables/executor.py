@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 
 from netlab.net.addresses import Family
-from netlab.net.netlink import Message, NetlinkError
+from netlab.net.netlink import Message
 from netlab.net.nftables import rules
+from netlab.net.nftables.batch import Batch, messages
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import ProgramError, Programs
 from netlab.proxy.nftables import comparison
-from netlab.proxy.nftables.batch import Batch, messages, whole
+from netlab.proxy.nftables.contents import whole
 from netlab.proxy.nftables.elements import Ruleset
 from netlab.proxy.nftables.fixed import NFT_FAMILY, TABLE, layout_of
 from netlab.proxy.plan import Change, Frontend, Plan, Target, Transaction, difference
@@ -58,14 +59,14 @@ class NftablesExecutor:
         self._begin()
         return self
 
-    def parts(self, transaction: Transaction) -> Iterator[list[Message]]:
+    def parts(self, transaction: Transaction) -> Iterator[Batch]:
         """See Filling."""
-        return (messages(self._take_on(part), self._layout) for part in _parts(transaction))
+        return map(self._take_on, _parts(transaction))
 
-    def send(self, part: Sequence[Message]) -> None:
+    def send(self, part: Batch) -> None:
         """See Filling."""
         with self._socket() as netlink:
-            self.batches += _commit_all(netlink, part)
+            self.batches += netlink.commit_in_parts(self._messages(part))
 
     def end(self) -> None:
         """See Filling."""
@@ -146,19 +147,19 @@ class NftablesExecutor:
         target = self._plan.get(frontend)
         if target is None:
             return []
-        lowered = self._ruleset.lowered(frontend, target)
-        schemas = self._layout.schemas()
+        part = self._ruleset.part(frontend, target)
+        schemas = self._layout.schemas
         lines = [
             f"{schemas[name].kind} {name}: {schemas[name].text(key, value)}"
-            for name, elements in lowered.elements.items()
+            for name, elements in part.elements.items()
             for key, value in elements.items()
         ]
         for chain in self._layout.chains():
-            if chain.name.endswith("external-local") and chain.name not in lowered.elements:
+            if chain.name.endswith("external-local") and chain.name not in part.elements:
                 continue
-            rules = [rule for rule in chain.rules if any(f"@{name}" in rule.split() for name in lowered.elements)]
+            rules = [rule for rule in chain.rules if any(f"@{name}" in rule.split() for name in part.elements)]
             lines.extend(comparison.chain_lines(chain.name, rules))
-        return [*lines, *comparison.planned_lines(lowered.chains.values())]
+        return [*lines, *comparison.planned_lines(part.chains.values())]
 
     def remove(self) -> None:
         """See Executor."""
@@ -213,9 +214,11 @@ class NftablesExecutor:
             self._digests = comparison.read_layout(netlink, self._layout)
 
     def _commit(self, batch: Batch, generation: int = 0) -> None:
-        listed = messages(batch, self._layout)
-        if listed:
+        if listed := self._messages(batch):
             self._send(listed, generation)
+
+    def _messages(self, batch: Batch) -> list[Message]:
+        return messages(self._layout.ip, TABLE, batch, self._layout.ranges)
 
     def _send(self, listed: Sequence[Message], generation: int = 0) -> None:
         with self._socket() as netlink:
@@ -243,18 +246,6 @@ class NftablesExecutor:
 def _number(error: ProgramError) -> int:
     """The kernel's error behind it; 0 if that is not known."""
     return error.__cause__.errno or 0 if isinstance(error.__cause__, OSError) else 0
-
-
-def _commit_all(netlink: Nfnetlink, listed: Sequence[Message]) -> int:
-    """Send one batch, or several if that is too long for an ordinary user's socket; returns how many."""
-    try:
-        netlink.commit(listed)
-        return 1
-    except NetlinkError as error:
-        if error.errno != errno.EMSGSIZE or len(listed) == 1:
-            raise
-        half = len(listed) // 2
-        return _commit_all(netlink, listed[:half]) + _commit_all(netlink, listed[half:])
 
 
 def _parts(transaction: Transaction) -> Iterator[Transaction]:

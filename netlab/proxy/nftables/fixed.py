@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import socket
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from netlab.net.addresses import Family, of_family
+from netlab.net.nftables.batch import Value
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.plan import PROTOCOLS
 
@@ -43,7 +45,7 @@ class Schema(NamedTuple):
     data: tuple[Field, ...] = ()
     verdict: bool = False
     interval: bool = False
-    """Elements are ranges: in the plan, an element's data is the last key of its range."""
+    """Elements are ranges."""
 
     @property
     def kind(self) -> str:
@@ -58,13 +60,13 @@ class Schema(NamedTuple):
         to = f" : {' . '.join(field.typeof for field in data)}" if data else ""
         return f"{typeof}{to};{' flags interval;' if self.interval else ''}"
 
-    def text(self, key: bytes, value: bytes | str) -> str:
-        """An element as nft writes it; `value` is a verdict if it is a string."""
+    def text(self, key: bytes, value: Value) -> str:
+        """An element as nft writes it."""
         if self.interval and isinstance(value, bytes):
             ends = zip(_texts(self.key, key), _texts(self.key, value), strict=True)
             return " . ".join(first if first == last else f"{first}-{last}" for first, last in ends)
         left = " . ".join(_texts(self.key, key))
-        right = value if isinstance(value, str) else " . ".join(_texts(self.data, value))
+        right = " . ".join(_texts(self.data, value)) if isinstance(value, bytes) else str(value)
         return f"{left} : {right}" if right else left
 
 
@@ -112,6 +114,7 @@ class Layout:
         text = f"{_VERSION} {self._script([])}"
         return f"netlab layout {hashlib.blake2s(text.encode(), digest_size=8).hexdigest()}"
 
+    @functools.cached_property
     def schemas(self) -> dict[str, Schema]:
         """The sets and maps, by name. Those for NodePorts are keyed without an address."""
         size = _ADDRESS_BYTES[self.family]
@@ -136,6 +139,11 @@ class Layout:
                 schemas[f"{prefix}{which}endpoints"] = Schema((*dialled, slot), (destination, port))
                 schemas[f"{prefix}{which}sticky"] = Schema((*dialled, slot), verdict=True)
         return schemas
+
+    @functools.cached_property
+    def ranges(self) -> frozenset[str]:
+        """The names of the sets of ranges."""
+        return frozenset([name for name, schema in self.schemas.items() if schema.interval])
 
     def chains(self) -> Iterator[Chain]:
         """The chains that decide.
@@ -206,7 +214,7 @@ class Layout:
         chains = list(self.chains())
         table = f"{self.ip} {TABLE}"
         lines = [f"  {line}" for line in header] + ([f'  comment "{comment}"'] if comment else [])
-        lines += [f"  {schema.kind} {name} {{ {schema.declaration} }}" for name, schema in self.schemas().items()]
+        lines += [f"  {schema.kind} {name} {{ {schema.declaration} }}" for name, schema in self.schemas.items()]
         lines += [f"  chain {name} {{ {hook}{';' if hook else ''} }}" for name, _, hook in chains]
         rules = [f"flush chain {table} {chain.name}" for chain in chains]
         rules += [f"add rule {table} {chain.name} {rule}" for chain in chains for rule in chain.rules]
@@ -215,10 +223,6 @@ class Layout:
 
     def _address_text(self, packed: bytes) -> str:
         return socket.inet_ntop(ADDRESS_FAMILY[self.family], packed)
-
-    def pack_address(self, address: str) -> bytes:
-        """The bytes of an address of the family."""
-        return socket.inet_pton(ADDRESS_FAMILY[self.family], address)
 
 
 def layout_of(family: Family, config: ProxyConfig) -> Layout:

@@ -12,7 +12,7 @@ from netlab.net.addresses import Family
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.kernel import generation
 from netlab.proxy.nftables import executor as executor_module
-from netlab.proxy.nftables.batch import whole
+from netlab.proxy.nftables.contents import whole
 from netlab.proxy.nftables.elements import Ruleset
 from netlab.proxy.nftables.fixed import NFT_FAMILY, layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference

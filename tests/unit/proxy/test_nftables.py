@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.proxy.nftables.batch import Batch, Contents, messages
+from netlab.net.nftables.batch import Batch, Elements, listed, messages
 from netlab.proxy.nftables.comparison import Found, repair, words
+from netlab.proxy.nftables.contents import Contents
 from netlab.proxy.nftables.elements import Ruleset, arrange
 from netlab.proxy.nftables.fixed import Layout
 from netlab.proxy.plan import Endpoint, Frontend, Policy, Scope, Target, difference
@@ -35,8 +36,8 @@ def operations(batch: Batch) -> Counter[str]:
     for sign, elements in (("-", batch.gone), ("+", batch.come)):
         for name, keys in elements.items():
             counted[f"{sign}{name}"] += len(keys)
-    for one in batch.lists_come:
-        counted[f"+{one.name}"] += len(one.values)
+    for name, lists in batch.lists_come.items():
+        counted[f"+{name}"] += sum(map(len, lists.values()))
     for sign, names in (
         ("-", [*batch.chains_gone, *batch.sets_gone]),
         ("+", [*batch.chains_come, *batch.sets_come]),
@@ -59,7 +60,7 @@ def test_nothing_changed_is_nothing_sent() -> None:
     plan = {HTTP: target(1, 2)}
     rules.change(difference({}, plan))
     batch = rules.change(difference(plan, plan))
-    assert messages(batch, rules.layout) == []
+    assert messages("ip", "kube-proxy", batch) == []
 
 
 def test_an_endpoint_of_many_costs_what_it_changes() -> None:
@@ -78,7 +79,7 @@ def test_an_endpoint_of_many_costs_what_it_changes() -> None:
     # The chain that nothing leads to stays for the next time.
     back = rules.change(difference({HTTP: target(*(n for n in many if n != 7))}, {HTTP: target(*many)}))
     assert operations(back) == {"+endpoints": 1, "-picks": 1, "+picks": 1}
-    assert sum(len(message.payload) for message in messages(batch, rules.layout)) < 1500
+    assert sum(len(message.payload) for message in messages("ip", "kube-proxy", batch)) < 1500
 
 
 def test_replacing_an_endpoint_touches_its_element_alone() -> None:
@@ -96,7 +97,7 @@ def test_an_endpoint_with_affinity_costs_few_of_a_long_lists_rules(endpoints: in
     changed = ruleset()
     changed.change(difference({}, before))
     batch = changed.change(difference(before, after))
-    assert sum(len(shape.texts) for shape in batch.chains_come.values()) <= rules
+    assert sum(map(len, batch.chains_come.values())) <= rules
     counted = operations(batch)
     assert (counted["-sticky"], counted["+sticky"], counted["-picks"], counted["+picks"]) == (1, 1, 1, 1)
     assert (len(batch.sets_gone), len(batch.sets_come)) == (1, 1)
@@ -146,8 +147,8 @@ def test_every_difference_is_told_in_words() -> None:
     assert list(words(None, wanted, rules.layout, {})) == ["table ip kube-proxy is missing"]
     chains = found.chains | {"stray": (0, ""), "dispatch": (1, "")}
     del chains["refuse"]
-    endpoints: dict[bytes, bytes | str] = {bytes(15) + b"\1": b"\1\2\3\4\0\x50\0\0"}
-    broken = found._replace(comment="other", chains=chains, elements=found.elements | {"endpoints": endpoints})
+    endpoints: Elements = {"endpoints": {bytes(15) + b"\1": b"\1\2\3\4\0\x50\0\0"}}
+    broken = found._replace(comment="other", chains=chains, elements=found.elements | endpoints)
     assert list(words(broken, wanted, rules.layout, {})) == [
         f"table ip kube-proxy has another layout: its comment is 'other' instead of {rules.layout.comment!r}",
         "chain dispatch has the wrong rules",
@@ -214,10 +215,10 @@ def carry_out(table: dict[tuple[str, bytes | str], object], batch: Batch) -> Non
         for key, value in come.items():
             assert (name, key) not in table
             table[name, key] = value
-    for one in batch.lists_come:
-        for key, value in one.items():
-            assert (one.name, key) not in table
-            table[one.name, key] = value
+    for name, lists in batch.lists_come.items():
+        for key, value in (element for one in lists.items() for element in listed(*one)):
+            assert (name, key) not in table
+            table[name, key] = value
     for name in [*batch.chains_gone, *batch.sets_gone]:
         del table["", name]
     for name, thing in [*batch.chains_come.items(), *batch.sets_come.items()]:
@@ -226,15 +227,16 @@ def carry_out(table: dict[tuple[str, bytes | str], object], batch: Batch) -> Non
 
 
 def flat(contents: Contents) -> dict[tuple[str, bytes | str], object]:
-    elements = {(name, key): value for name, listed in contents.elements.items() for key, value in listed.items()}
-    return elements | {("", name): thing for name, thing in [*contents.chains.items(), *contents.sets.items()]}
+    elements = {(name, key): value for name, found in contents.elements.items() for key, value in found.items()}
+    chains = {("", name): chain.expressions for name, chain in contents.chains.items()}
+    return elements | chains | {("", name): (each.seconds, each.size) for name, each in contents.sets.items()}
 
 
 def table_of(contents: Contents, layout: Layout) -> Found:
     """The table as it is read back."""
     chains = {chain.name: (len(chain.rules), "") for chain in layout.chains()}
     chains |= {name: (len(shape.texts), "") for name, shape in contents.chains.items()}
-    sets = frozenset([*layout.schemas(), *contents.sets])
+    sets = frozenset([*layout.schemas, *contents.sets])
     return Found(1, layout.comment, chains, sets, contents.elements)
 
 

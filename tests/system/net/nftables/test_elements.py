@@ -20,8 +20,6 @@ TABLE = """
 table inet t {
     map ports { type inet_proto . inet_service : ipv4_addr . inet_service
     }
-    map lists { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport
-    }
     map sources { type ipv6_addr . inet_service : verdict; flags interval
     }
     set addresses { type ipv6_addr; elements = { fd00::1 comment "made by nft", fd00::2 }
@@ -30,7 +28,7 @@ table inet t {
     }
 }
 """
-PORTS, SOURCES, ADDRESSES, LISTS = (Set("inet", "t", name) for name in ("ports", "sources", "addresses", "lists"))
+PORTS, SOURCES, ADDRESSES = (Set("inet", "t", name) for name in ("ports", "sources", "addresses"))
 TCP = b"\x06"
 
 
@@ -218,27 +216,6 @@ def test_without_the_privilege_the_kernel_says_so() -> None:
     except PermissionError as denied:
         error = NetlinkError(denied.errno, str(denied), "")
     assert error.errno in {errno.ENOENT, errno.EPERM}
-
-
-@isolated
-def test_many_elements_at_once_are_those_added_one_by_one() -> None:
-    many = {concatenated(TCP, port(number)): concatenated(bytes([10, 0, 0, 5]), port(80)) for number in range(1, 3001)}
-    with kernel() as subject:
-        subject.commit(elements.bulk_addition(PORTS, many))
-        assert subject.dump(PORTS) == many
-        assert {element.key: element.data for element in subject.elements(PORTS)} == many
-        subject.commit(elements.bulk_deletion(PORTS, many))
-        assert subject.dump(PORTS) == {}
-
-
-@isolated
-def test_lists_of_elements_are_numbered_each_from_0() -> None:
-    data = [concatenated(bytes([10, 0, number >> 8, number & 255]), port(80)) for number in range(1500)]
-    lists = [(bytes([length & 255]) * 12, data[:length]) for length in (1, 1500, 3, 40)]
-    expected = {key + elements.numbered(at): each for key, listed in lists for at, each in enumerate(listed)}
-    with kernel() as subject:
-        subject.commit(elements.numbered_addition(LISTS, lists))
-        assert subject.dump(LISTS) == expected
 
 
 @isolated
