@@ -67,7 +67,7 @@ def explain(plan: Plan, config: ProxyConfig, family: Family, packet: Packet) -> 
         why = list(_of_nobody(plan, config, family, packet, outcome.verdict))
         return Explanation(packet.source, dialled, origin, decision, why)
     target = plan[frontend]
-    chosen = [e for e in sorted({*target.cluster, *target.local}) if e[:2] in outcome.endpoints]
+    chosen = [e for e in sorted({*target.cluster, *target.local}) if e.backend in outcome.endpoints]
     return Explanation(
         packet.source,
         dialled,
@@ -76,7 +76,7 @@ def explain(plan: Plan, config: ProxyConfig, family: Family, packet: Packet) -> 
         list(_reasons(model, packet, target)),
         str(frontend),
         target.service,
-        [Chance(*endpoint, 1 / len(chosen)) for endpoint in chosen],
+        [Chance(*endpoint.backend, endpoint.local, 1 / len(chosen)) for endpoint in chosen],
         outcome.masquerade,
         _masquerade(model, config, packet, target) if chosen else "",
     )

@@ -73,7 +73,7 @@ class Model:
                 endpoints = (endpoint,)
                 break
         hairpin = backend is not None and backend.address == packet.source
-        return Outcome(frozenset(e[:2] for e in endpoints), masquerade=masquerade or hairpin)
+        return Outcome(frozenset(e.backend for e in endpoints), masquerade=masquerade or hairpin)
 
     def remember(self, packet: Packet, backend: str, *, at: float) -> None:
         """Note a connection to the endpoint at that address: session affinity remembers its client."""

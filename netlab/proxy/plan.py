@@ -1,10 +1,16 @@
-"""The plan of a kube-proxy: where each address that clients dial leads. Pure values; nothing here touches a kernel."""
+"""The plan of a kube-proxy: where each address that clients dial leads. Pure values; nothing here touches a kernel.
+
+There may be 250,000 endpoints: what is made of fields in C is made in a third of the time of a named tuple, and what
+holds no garbage is none of the garbage collector's business.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
 
 from netlab.net.addresses import host_port
 
@@ -24,15 +30,20 @@ class NodeInfo(NamedTuple):
     """The node's own addresses, of both families."""
 
 
-class Endpoint(NamedTuple):
+class Endpoint(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a connection is sent: a pod's address and port, and whether the pod is on this node (None: unknown)."""
 
     address: str
     port: int
     local: bool | None
 
+    @property
+    def backend(self) -> tuple[str, int]:
+        """Where packets go."""
+        return self.address, self.port
 
-class Frontend(NamedTuple):
+
+class Frontend(msgspec.Struct, frozen=True, gc=False):
     """What a client dials. `address` is None for a NodePort: any address of the node but loopback."""
 
     address: str | None
@@ -63,7 +74,7 @@ class Verdict(enum.Enum):
     """There are endpoints, but the policy is Local and none of them is on this node."""
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """Where a frontend leads.
 
     `cluster` and `local` are the lists of the two traffic policies; a list that the policy never uses is empty.

@@ -58,12 +58,13 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
     """The frontends of one Service in one family, as seen from a node."""
     errors: list[PlanError] = []
     frontends: dict[Frontend, Target] = {}
-    cluster_addresses = cluster_ips(service)
-    if not cluster_addresses or service.spec.type == "ExternalName" or PROXY_NAME_LABEL in service.metadata.labels:
+    spec, name = service.spec, service.key
+    if spec.type == "ExternalName" or PROXY_NAME_LABEL in service.metadata.labels:
+        return Planned(frontends, errors)
+    addresses = _addresses(service, node, family, errors)
+    if not addresses:
         return Planned(frontends, errors)
     slices = [s for s in slices if s.addressType == family and HEADLESS_LABEL not in s.metadata.labels]
-    addresses = _addresses(service, cluster_addresses, node, family, errors)
-    spec, name = service.spec, service.key
     internal: Policy = "Local" if spec.internalTrafficPolicy == "Local" else "Cluster"
     external: Policy = "Local" if spec.externalTrafficPolicy == "Local" else "Cluster"
     healthy: set[str] = set()
@@ -101,7 +102,7 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], node: NodeIn
                 )
         except PlanError as error:
             errors.append(error)
-    return Planned(frontends, errors, tuple(_health_checks(service, addresses, len(healthy), errors)))
+    return Planned(frontends, errors, tuple(_health_checks(service, len(healthy), errors)))
 
 
 def cluster_ips(service: Service) -> list[str]:
@@ -124,16 +125,14 @@ def _affinity_seconds(service: Service) -> int:
     return seconds
 
 
-def _addresses(
-    service: Service, cluster_addresses: Sequence[str], node: NodeInfo, family: Family, errors: list[PlanError]
-) -> dict[str, _Reach]:
+def _addresses(service: Service, node: NodeInfo, family: Family, errors: list[PlanError]) -> dict[str, _Reach]:
     """A Service's addresses of a family: none unless it has a ClusterIP of that family, as upstream.
 
     Load balancers' addresses come before external IPs, so that an address that is both keeps its source ranges.
     """
-    status = service.status.loadBalancer.ingress if service.spec.type == "LoadBalancer" else []
-    internal = _normal(service, "clusterIP", cluster_addresses, family, errors)
+    internal = _normal(service, "clusterIP", cluster_ips(service), family, errors)
     found: dict[str, _Reach] = dict.fromkeys(internal, _INSIDE)
+    status = service.status.loadBalancer.ingress if service.spec.type == "LoadBalancer" else []
     if not internal or not (status or service.spec.externalIPs):
         return found
     # ipMode Proxy: the load balancer delivers to the node's own address, so its own must still reach it (KEP-1860).
@@ -200,11 +199,9 @@ def _sources(
     return tuple(map(str, ipaddress.collapse_addresses(networks)))
 
 
-def _health_checks(
-    service: Service, addresses: Mapping[str, _Reach], ready: int, errors: list[PlanError]
-) -> Iterator[HealthCheck]:
+def _health_checks(service: Service, ready: int, errors: list[PlanError]) -> Iterator[HealthCheck]:
     spec = service.spec
-    if spec.type == "LoadBalancer" and spec.externalTrafficPolicy == "Local" and spec.healthCheckNodePort and addresses:
+    if spec.type == "LoadBalancer" and spec.externalTrafficPolicy == "Local" and spec.healthCheckNodePort:
         try:
             port = port_number(spec.healthCheckNodePort, service, "healthCheckNodePort")
         except PlanError as error:
@@ -219,6 +216,6 @@ def _frontends(
     number = port_number(port.port, service, "port")
     for address, reach in addresses.items():
         yield Frontend(address, protocol, number), reach
-    if port.nodePort and addresses:
+    if port.nodePort:
         node_port = port_number(port.nodePort, service, "nodePort")
         yield Frontend(None, protocol, node_port), _OUTSIDE

@@ -39,10 +39,10 @@ def sticky(config: ProxyConfig, plans: Mapping[Family, Plan]) -> list[Sticky]:
         for frontend, target in plan.items():
             for endpoint in {*target.cluster, *target.local} if target.affinity_seconds else ():
                 if config.mode == "nftables":
-                    kept = remember(family, target.service, target.affinity_seconds, frontend.protocol, *endpoint[:2])
-                    name = kept.clients.name
+                    of_port = (family, target.service, target.affinity_seconds, frontend.protocol)
+                    name = remember(*of_port, *endpoint.backend).clients.name
                 else:
-                    name = endpoint_chain(target.service, frontend.protocol, *endpoint[:2])
+                    name = endpoint_chain(target.service, frontend.protocol, *endpoint.backend)
                 found.add(Sticky(target.service, frontend.protocol, family, endpoint.address, endpoint.port, name))
     return sorted(found)
 

@@ -139,7 +139,7 @@ class Services:
         dialled = Dialled(packet.source, packet.destination, packet.protocol, packet.dport, incoming, own)
         target = self.target(packet, incoming, own=own)
         endpoints = {*target.cluster, *target.local} if target else set()
-        chosen = next((each for each in endpoints if each[:2] == backend), None)
+        chosen = next((each for each in endpoints if each.backend == backend), None)
         return self._model.trace(dialled, backend=chosen).masquerade
 
     def target(self, packet: Packet, incoming: str, *, own: bool) -> Target | None:

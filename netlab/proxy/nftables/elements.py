@@ -202,20 +202,19 @@ class Ruleset:
 
     def _key(self, frontend: Frontend) -> tuple[str, bytes]:
         """The prefix of the maps that a frontend is in, and its key there."""
-        address, protocol, port = frontend
-        dialled = _dialled(protocol, port)
-        return ("nodeport-", dialled) if address is None else ("", self._pack(address) + dialled)
+        dialled = _dialled(frontend.protocol, frontend.port)
+        return ("nodeport-", dialled) if frontend.address is None else ("", self._pack(frontend.address) + dialled)
 
     def _values(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Value]:
         """What the elements of a list lead to."""
         if target.affinity_seconds:
             return [goto(chain.name) for chain in self._remembering(frontend, target, slots)]
         pack, family, data = socket.inet_pton, ADDRESS_FAMILY[self.layout.family], _DATA[self.layout.family].pack
-        return [data(pack(family, address), port) for address, port, _ in slots]
+        return [data(pack(family, each.address), each.port) for each in slots]
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
-        return [remember(family, target.service, seconds, protocol, address, port) for address, port, _ in slots]
+        return [remember(family, target.service, seconds, protocol, each.address, each.port) for each in slots]
 
 
 @functools.lru_cache(1024)

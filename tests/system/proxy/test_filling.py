@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from msgspec.structs import replace
 
 from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
@@ -37,7 +38,7 @@ def large(services: int, endpoints: int) -> Plan:
 def test_parts_and_changes_of_what_is_there_lead_to_the_plan(family: Family) -> None:
     plan = plan_of_all(family)
     early = {
-        frontend: target._replace(cluster=target.cluster[:1], local=target.local[:1])
+        frontend: replace(target, cluster=target.cluster[:1], local=target.local[:1])
         for number, (frontend, target) in enumerate(plan.items())
         if number % 2
     }

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from netlab.net.addresses import Family
 from netlab.proxy.config import ProxyConfig
@@ -63,7 +64,7 @@ def test_a_restart_sends_the_difference_and_keeps_the_rest() -> None:
 @isolated
 def test_clients_keep_their_pods_across_a_restart(family: Family) -> None:
     hosts = network()
-    plan = {f: t._replace(affinity_seconds=60) for f, t in plan_of_all(family).items()}
+    plan = {f: replace(t, affinity_seconds=60) for f, t in plan_of_all(family).items()}
     node, address = hosts[NODE], dialled(VARIANTS["cluster"], "clusterIP", family)
     assert node.call(restart, family, plan) == []
     first = hosts["c"].call(dial, family, "tcp", *address, ANSWERS).split()[0]
@@ -151,7 +152,7 @@ def test_a_table_of_another_layout_is_replaced(family: Family) -> None:
 def test_what_netlink_makes_is_what_the_text_for_people_says(family: Family) -> None:
     plan = plan_of_all(family)
     plan = plan | {
-        frontend: target._replace(affinity_seconds=60)
+        frontend: replace(target, affinity_seconds=60)
         for frontend, target in plan.items()
         if target.service.endswith("/local")
     }

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from netlab.net.nftables.batch import Batch, Elements, listed, messages
 from netlab.proxy.nftables.comparison import Found, repair, words
@@ -92,8 +93,8 @@ def test_replacing_an_endpoint_touches_its_element_alone() -> None:
 @pytest.mark.parametrize(("endpoints", "rules"), [(1, 6), (100, 70), (1000, 250)])
 def test_an_endpoint_with_affinity_costs_few_of_a_long_lists_rules(endpoints: int, rules: int) -> None:
     listed = tuple(Endpoint(f"10.244.{number // 250}.{number % 250}", 8080, False) for number in range(endpoints))
-    before = {HTTP: target()._replace(cluster=listed, affinity_seconds=60)}
-    after = {HTTP: before[HTTP]._replace(cluster=(*listed[1:], Endpoint("10.244.9.9", 8080, False)))}
+    before = {HTTP: replace(target(), cluster=listed, affinity_seconds=60)}
+    after = {HTTP: replace(before[HTTP], cluster=(*listed[1:], Endpoint("10.244.9.9", 8080, False)))}
     changed = ruleset()
     changed.change(difference({}, before))
     batch = changed.change(difference(before, after))
@@ -163,7 +164,7 @@ def test_source_ranges_that_overlap_are_one() -> None:
     rules = ruleset()
     address = Frontend("198.51.100.1", "tcp", 80)
     sources = ("10.0.0.0/8", "10.1.0.0/16", "192.0.2.1/32")
-    plan = {address: target(1)._replace(scope=Scope.EXTERNAL, sources=sources)}
+    plan = {address: replace(target(1), scope=Scope.EXTERNAL, sources=sources)}
     assert operations(rules.change(difference({}, plan))) == {
         "+firewalled": 1,
         "+allowed": 2,
