@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
@@ -23,6 +25,12 @@ from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import HealthCheck, NodeInfo, Transaction
 from netlab.proxy.planner import Planned, plan_service
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_AHEAD = 2
+"""How many parts may wait for the kernel while the next is planned."""
+
 log = logging.getLogger(__name__)
 
 
@@ -38,9 +46,10 @@ class Plane:
         self._health = health
         self._executor = executor_for(family, config)
         self._book = Book()
-        self._filling: Filling | None = None
-        self._sending: asyncio.Future[None] | None = None
-        """The part of it that the kernel works on."""
+        self._kernel = ThreadPoolExecutor(1, f"rules-{family}")
+        self._filling: asyncio.Future[Filling | None] | None = None
+        self._sending: deque[asyncio.Future[None]] = deque()
+        """The parts of it that the kernel works on or has to."""
         self._began = 0.0
         """When that started, on the monotonic clock."""
         self.triggers: list[float] = []
@@ -78,34 +87,50 @@ class Plane:
         if errors:
             self._errors[key] = errors
 
-    async def begin(self) -> bool:
+    def begin(self) -> bool:
         """Before anything is planned: start to `fill` what is not in force yet. False: `sync` will do everything."""
         if self._book.plan or self.in_force:
             return False
         self._began = time.monotonic()
-        with contextlib.suppress(ProgramError):  # `sync` will get the same error
-            self._filling = await asyncio.to_thread(self._executor.begin)
-        return self._filling is not None
+        self._filling = self._in_kernel(self._executor.begin)
+        return True
 
     async def fill(self) -> None:
         """Apply what has been planned so far; a failure is logged, and repaired by `sync`."""
-        if self._filling is not None:
-            try:
-                await self._add(self._filling, self._book.take_changes())
-            except ProgramError as error:
-                self._filling = None
-                self._failed(error)
+        try:
+            filling = await self._begun()
+            if filling is not None:
+                await self._add(filling, self._book.take_changes())
+        except ProgramError as error:
+            self._filling = None
+            await self._failed(error)
+
+    async def _begun(self) -> Filling | None:
+        """What is being filled, if anything."""
+        if self._filling is None:
+            return None
+        try:
+            filling = await self._filling
+        except ProgramError:  # `sync` will get the same error
+            filling = None
+        if filling is None:
+            self._filling = None
+        return filling
 
     async def _add(self, filling: Filling, transaction: Transaction) -> None:
         for part in filling.parts(transaction):
-            await self._sent()
-            # Directly, not in a task: the kernel works on this part while the next one is planned and packed.
-            self._sending = asyncio.get_running_loop().run_in_executor(None, filling.send, part)
+            await self._sent(_AHEAD)
+            # The kernel works on this part while the next ones are planned.
+            self._sending.append(self._in_kernel(filling.send, part))
 
-    async def _sent(self) -> None:
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            await sending
+    async def _sent(self, but: int = 0) -> None:
+        """Wait until the kernel has all parts but so many."""
+        while len(self._sending) > but:
+            await self._sending.popleft()
+
+    def _in_kernel(self, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> asyncio.Future[T]:
+        """Call a function that may wait for the kernel, one after the other."""
+        return asyncio.get_running_loop().run_in_executor(self._kernel, function, *arguments)
 
     async def sync(self) -> bool:
         """Bring the kernel to the plan; returns whether it changed. A failure is logged; a later call repairs it."""
@@ -117,24 +142,24 @@ class Plane:
         if not full and not transaction:
             self._done()
             return False
-        filling, self._filling = self._filling, None
+        filling, self._filling = await self._begun(), None
         began = self._began if filling else time.monotonic()
         try:
             if filling:
                 await self._add(filling, transaction)
                 await self._sent()
-                await asyncio.to_thread(filling.end)
+                await self._in_kernel(filling.end)
             elif full:
-                await asyncio.to_thread(self._executor.replace, self._book.plan)
+                await self._in_kernel(self._executor.replace, self._book.plan)
             elif len(transaction) <= self._executor.few:
                 self._executor.apply(transaction)
             else:
-                await asyncio.to_thread(self._executor.apply, transaction)
+                await self._in_kernel(self._executor.apply, transaction)
         except ProgramError as error:
             # None of the batch is in force, but it is no longer certain what the table holds: rebuild it.
             self._retry_at = now + self._config.retry_seconds if full else now
             self.in_force = False
-            self._failed(error)
+            await self._failed(error)
             return False
         self.in_force = True
         seconds = time.monotonic() - began
@@ -161,7 +186,7 @@ class Plane:
 
     async def check(self) -> bool:
         """Whether the kernel still holds the rules; if not, the next sync rebuilds them."""
-        if self.in_force and not await asyncio.to_thread(self._executor.intact):
+        if self.in_force and not await self._in_kernel(self._executor.intact):
             log.warning(
                 "%s rules: changed by another program; rebuilding them", self.family, extra=fields(family=self.family)
             )
@@ -173,8 +198,11 @@ class Plane:
         """Stop; the kernel's tables stay as they are."""
         self.flows.close()
         self._executor.stop()
+        self._kernel.shutdown(wait=False, cancel_futures=True)
 
-    def _failed(self, error: ProgramError) -> None:
+    async def _failed(self, error: ProgramError) -> None:
+        await asyncio.gather(*self._sending, return_exceptions=True)  # the same error
+        self._sending.clear()
         self._metrics.failed(self.family)
         log.error("%s rules: %s; rebuilding them", self.family, error, extra=fields(family=self.family))
 

@@ -264,7 +264,7 @@ class Proxy:
         self._changed.clear()
         for changes in (self.metrics.service_changes, self.metrics.endpoint_changes):
             changes.planned = changes.total
-        filling = [plane for plane in self._planes if await plane.begin()]
+        filling = [plane for plane in self._planes if plane.begin()]
         for number, key in enumerate(dirty, 1):
             self._plan_service(key)
             if number % _STRIDE == 0:
