@@ -18,8 +18,8 @@ Written for nft 1.0.1 or newer and Linux 5.13 or newer, as upstream's nftables m
 
     fixed       what is there whatever the Services are: text for `nft`
     chains      the chains and sets that come and go with Services
-    elements    a change of the plan -> a batch; pure
-    batch       a batch -> messages, or text for `nft`; pure
+    elements    a change of the plan -> a batch (netlab.net.nftables.batch), which netlink takes as it is; pure
+    contents    what a table holds for a plan, also as text for `nft`; pure
     comparison  what the kernel has, and how it differs from the plan
     executor    applies it
 """

@@ -136,7 +136,8 @@ class Ruleset:
         own, inside = into.own, target.scope is Scope.INTERNAL
         if inside:
             into.shared["cluster-ips"].append(key[:-_DIALLED])
-        into.shared["hairpins"] += self._hairpins(target)
+        if hairpins := self._hairpins(target):
+            into.shared["hairpins"] += hairpins
         if target.sources and frontend.address is not None:
             own["firewalled"][key] = b""
             own["allowed"].update((key + first, key + last) for first, last in _ranges(target.sources))
