@@ -7,18 +7,17 @@ import errno
 import gc
 import mmap
 import os
-import resource
 import select
 import signal
 import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NoReturn
 
 from netlab.capture import spool
 from netlab.capture.ring import Ring, is_gone
+from netlab.descriptors import allow_many, close_all_but
 from netlab.net import syscalls
 
 MOST_RINGS = 65_536
@@ -84,9 +83,8 @@ def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, pr
             signal.signal(number, signal.SIG_IGN)
         syscalls.set_parent_death_signal(signal.SIGKILL)
         gc.disable()
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a ring takes two
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        _close_all_but({0, 1, 2, control.fileno(), bell, *files})
+        allow_many()  # a ring takes two
+        close_all_but(control.fileno(), bell, *files)
         with contextlib.suppress(PermissionError):  # it needs little time, but at once
             os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
         _Drain(control, spool.Appender(files, progress, memory), bell, progress).run()
@@ -95,13 +93,6 @@ def drain(control: socket.socket, files: spool.Files, memory: int, bell: int, pr
         control.send(FAILURE.pack(error.errno or 0))
     finally:
         os._exit(1)
-
-
-def _close_all_but(kept: set[int]) -> None:
-    for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
-        if descriptor not in kept:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed already
-                os.close(descriptor)
 
 
 class _Drain:

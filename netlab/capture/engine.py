@@ -12,7 +12,6 @@ import contextlib
 import errno
 import operator
 import os
-import select
 import signal
 import socket
 import struct
@@ -21,14 +20,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from netlab.capture import ring, spool
 from netlab.capture.drain import FAILURE, MOST_RINGS, NEW_RING, QUIT, STOP, Progress, drain
 from netlab.capture.filters import compile_filter
 from netlab.capture.ring import SNAPLEN, Frame
 from netlab.capture.taps import HANDED_UP, Tap
+from netlab.descriptors import Closing, readable
 from netlab.errors import ExhaustedError, NetlabError, TimedOutError
 
 _MEMORY = 256 << 20
@@ -54,7 +53,7 @@ class Source(NamedTuple):
     socket: socket.socket
 
 
-class Engine:
+class Engine(Closing):
     """Captures what the filter accepts, from its creation (or from when a tap is added) until it is stopped.
 
     It owns the sockets of its sources. Use it as a context manager, or `close` it. Frames are read once, during the
@@ -99,12 +98,6 @@ class Engine:
             undo.callback(self.close)
             self._start(waiting)
             undo.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     # --- what is captured --------------------------------------------------------------------------------------------
 
@@ -190,7 +183,7 @@ class Engine:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            ended = _readable(self._pidfd, timeout=0)  # check this first: nothing is written after the end
+            ended = readable(self._pidfd, timeout=0)  # check this first: nothing is written after the end
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
             found = self._next()
@@ -203,7 +196,7 @@ class Engine:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return []
-            _readable(self._bell, self._pidfd, timeout=left)
+            readable(self._bell, self._pidfd, timeout=left)
 
     def frames(self) -> Iterator[Frame]:
         """All frames in order of time; waits for more until the engine is stopped. Raises what `read` raises."""
@@ -241,7 +234,7 @@ class Engine:
         self._stopped = True
         self._request(STOP)
         # Do not read the answer, so that other waiters see it too.
-        if not _readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):
+        if not readable(self._control.fileno(), self._pidfd, timeout=_LONGEST_STOP):
             raise TimedOutError("the capture does not end; the machine is overloaded, try again")
 
     def close(self) -> None:
@@ -249,7 +242,7 @@ class Engine:
         if self._child == 0:
             return
         self._request(QUIT)
-        if not _readable(self._pidfd, timeout=_LONGEST_STOP):
+        if not readable(self._pidfd, timeout=_LONGEST_STOP):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._child, 0)
@@ -295,14 +288,6 @@ def _failed(number: int) -> NetlabError:
     if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return ExhaustedError(f"the capture cannot go on: {reason}: watch fewer taps")
     return NetlabError(f"the capture cannot go on: {reason}")
-
-
-def _readable(*descriptors: int, timeout: float | None) -> bool:
-    """Whether one of them becomes readable within `timeout` seconds (None: without limit)."""
-    poll = select.poll()  # select(2) is for numbers up to 1,023
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def _available_memory() -> int:

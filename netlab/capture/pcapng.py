@@ -12,14 +12,14 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
 
 import netlab
 from netlab.capture.ring import SNAPLEN, Frame
 from netlab.capture.taps import Tap
+from netlab.descriptors import Closing
 from netlab.errors import ExhaustedError, NetlabError
 
 SUFFIX = ".pcapng"
@@ -76,7 +76,7 @@ def write(
         writer.statistics({}, drops or {})
 
 
-class Writer:
+class Writer(Closing):
     """Writes frames to a new file (with the umask's mode) that replaces an old one, to a device or pipe, or to
     `STANDARD_OUTPUT`.
 
@@ -122,12 +122,6 @@ class Writer:
         except (NetlabError, BrokenPipeError):
             os.close(self._file)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def add(self, tap: Tap) -> int:
         """Describe an interface, unless that is done. Returns its number in the file."""

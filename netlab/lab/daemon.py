@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from netlab import files
 from netlab.backoff import RESTART, Backoff
+from netlab.descriptors import close_all_but
 from netlab.errors import NetlabError
 from netlab.lab import components, logfiles
 from netlab.lab.components import Component
@@ -177,7 +178,7 @@ class Supervisor:
             os.dup2(output, 2)
             syscalls.setns(pidfd, _JOINED)
             # Close the pidfds of all other machines too: otherwise every component would have one for each node.
-            os.closerange(3, 0x7FFFFFFF)
+            close_all_but()
             component.body()
             status = 0
         except KeyboardInterrupt:

@@ -10,10 +10,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from netlab.api.resources import PODS
+from netlab.descriptors import Closing
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
@@ -41,7 +41,7 @@ class Network:
     sandbox: str = ""
 
 
-class NetworkEnvoy:
+class NetworkEnvoy(Closing):
     """The network namespaces of a lab. A child process enters them to run functions.
 
     An ordinary user's process cannot leave the lab's user namespace once it has entered, so the child goes there and
@@ -62,12 +62,6 @@ class NetworkEnvoy:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the child; sockets that it made stay open. May be called again."""

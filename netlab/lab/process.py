@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from pathlib import Path
 
 from netlab import files
+from netlab.descriptors import readable
 
 READY = b"ready"
 """What the lab monitor writes once the lab's first machine and its services are running."""
@@ -52,7 +52,7 @@ def open_recorded(path: Path) -> int | None:
 
 def ended(pidfd: int, timeout: float | None) -> bool:
     """Whether the process has ended, after waiting at most `timeout` seconds (None: without limit)."""
-    return bool(select.select([pidfd], [], [], timeout)[0])
+    return readable(pidfd, timeout=timeout)
 
 
 def end(pidfd: int, grace: float) -> None:

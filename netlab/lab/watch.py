@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import resource
-import select
 import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 from netlab.api.cluster import read
 from netlab.api.errors import ApiUnavailableError
@@ -22,6 +18,7 @@ from netlab.capture.filters import attach, compile_filter
 from netlab.capture.headers import Headers
 from netlab.capture.ring import SNAPLEN
 from netlab.capture.taps import Tap
+from netlab.descriptors import Closing, allow_many, readable
 from netlab.errors import NotFoundError
 from netlab.lab.lab import Lab
 from netlab.lab.names import Names
@@ -40,7 +37,7 @@ _CLOSING = 32
 """The number of threads that close sockets."""
 
 
-class Watch:
+class Watch(Closing):
     """Watches a selection of a lab from its creation. Close it, or use it as a context manager.
 
     Create it while the process is single-threaded. `names` are as of the last read of the objects.
@@ -53,7 +50,7 @@ class Watch:
         what `Engine` raises.
         """
         compile_filter(given)  # alone, so that an error message is only about the given filter
-        _allow_descriptors()
+        allow_many()  # the 300 taps of a lab with 100 pods need more than the default 1,024
         self._lab = lab
         self._selection = selection
         self._given = given
@@ -85,12 +82,6 @@ class Watch:
                     self._events[machine.owner] = Events(made)
             self._taps = set(found)
             undo.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it at once. May be called again."""
@@ -145,10 +136,7 @@ class Watch:
 
     def wait(self, timeout: float) -> None:
         """Wait at most `timeout` seconds until there may be frames, or interfaces have appeared or disappeared."""
-        poll = select.poll()  # select(2) is limited to descriptors up to 1,023
-        for descriptor in (self.engine.fileno(), *(each.fileno() for each in self._links)):
-            poll.register(descriptor, select.POLLIN)
-        poll.poll(timeout * 1000)
+        readable(self.engine.fileno(), *(each.fileno() for each in self._links), timeout=timeout)
 
     def keep_up(self) -> list[Tap]:
         """Add taps for new interfaces, and update the filter. Returns the new taps.
@@ -228,9 +216,3 @@ def _close(sockets: Sequence[socket.socket]) -> None:
 
 def _translation(node: str, entry: Entry, start: int | None = None, end: int | None = None) -> Translation:
     return Translation(node, entry.protocol, entry.original, entry.reply, start, end)
-
-
-def _allow_descriptors() -> None:
-    """Raise the limit of open descriptors: the 300 taps of a lab with 100 pods need more than the default 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -13,6 +13,7 @@ import stat
 from functools import partial
 from typing import NoReturn
 
+from netlab.descriptors import close_all_but
 from netlab.errors import NetlabError, UnsupportedError
 from netlab.machine import privileges, rootfs, userns
 from netlab.machine.children import READY
@@ -144,7 +145,7 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
             init.main(config, report, partial(rootfs.enter, wanted, sources, config.lab_dir))
         os.write(report, f"{machine}\n".encode())
         os.write(alive_write, b"\0")
-        container.close_all_but(alive_write)
+        close_all_but(alive_write)
         os.waitpid(machine, 0)
         os._exit(0)
     except UnsupportedError as error:

@@ -9,9 +9,9 @@ import select
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from netlab.descriptors import Closing
 from netlab.machine import protocol
 from netlab.machine.protocol import ExecResult, MachineState
 from netlab.machine.replies import MachineError, decode, encode, exec_result, raise_unavailable
@@ -19,7 +19,7 @@ from netlab.machine.replies import MachineError, decode, encode, exec_result, ra
 _REPLY_TIMEOUT = 30.0  # a machine answers in milliseconds, unless the host is out of memory or stopped
 
 
-class Machine:
+class Machine(Closing):
     """A blocking connection to one machine. Use it as a context manager.
 
     Only one thread may use it.
@@ -33,9 +33,6 @@ class Machine:
     def __enter__(self) -> Self:
         self._connect()
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from netlab.descriptors import close_all_but
 from netlab.machine import host, images, rootfs, seccomp, signals
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.protocol import ContainerSpec, Mount
@@ -45,7 +46,6 @@ _FIRST_TO_GO = "1000"
 """When memory runs out, containers are killed first, like those of a pod without requests (QOSClass BestEffort)."""
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 """The signals whose handling Python and pid 1 have changed; pid 1 itself began with the defaults."""
-_CLOSE_ALL = 0x7FFFFFFF
 
 EXIT_NOT_EXECUTED = 128
 """The exit status that runtimes give a container that never ran (StartError)."""
@@ -184,15 +184,6 @@ def _join_network(path: str) -> None:
     except FileNotFoundError:
         raise OSError(errno.ESRCH, "the sandbox's network namespace is gone", path) from None
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
-
-
-def close_all_but(*kept: int) -> None:
-    """Close pid 1's descriptors, among them pipes on which other children report by closing them."""
-    low = 3
-    for descriptor in sorted(kept):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, _CLOSE_ALL)
 
 
 def _make_file_tree(spec: ContainerSpec) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import gc
 import os
-import resource
 import signal
 import time
 import traceback
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
+from netlab.descriptors import allow_many, close_all_but
 from netlab.machine import container, host, images, protocol
 from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status, kill_group
 from netlab.machine.loop import Loop
@@ -40,14 +40,13 @@ def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None]
         # Under nohup(1) and the like, some signals start out ignored.
         host.forget_signals(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
         template = host.make_host(config, enter_root)
-        container.close_all_but(report, template)
+        close_all_but(report, template)
         os.setsid()
         # Ctrl-C must not end this process: that would end the whole machine.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         syscalls.set_process_name(f"machine {config.name}")
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        allow_many()
         machine = Init(config, template)
         os.write(report, READY)
         os.close(report)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from netlab.descriptors import close_all_but
 from netlab.errors import NotFoundError, UnsupportedError
 from netlab.machine import container, images, signals, userns
 from netlab.net import syscalls
@@ -19,7 +20,6 @@ from netlab.net import syscalls
 ALL_BUT_USER = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 )
-_CLOSE_ALL = 0x7FFFFFFF
 _TERMINALS_SIGNALS = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 """If the caller ignores these, the command does too."""
 
@@ -108,7 +108,7 @@ def _pid_of(pidfd: int) -> int:
 
 def _leave_behind(limits: Mapping[int, tuple[int, int]]) -> None:
     """In the child: drop what belongs to the caller and not to the command."""
-    os.closerange(3, _CLOSE_ALL)
+    close_all_but()
     userns.leave_callers_credentials()
     os.umask(0o022)
     for number, wanted in limits.items():

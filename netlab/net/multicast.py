@@ -6,8 +6,8 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterable
-from typing import Self
 
+from netlab.descriptors import Closing
 from netlab.net.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK
 
 RTNLGRP_LINK = 1
@@ -15,7 +15,7 @@ _SO_RCVBUFFORCE = 33
 _LARGEST = 1 << 16
 
 
-class Notices:
+class Notices(Closing):
     """Datagrams to multicast groups of a netlink family, of the current network namespace or of an existing socket's.
 
     `room` is how many bytes may wait to be read, as the kernel counts them, 0 the kernel's default. `lost` counts how
@@ -37,12 +37,6 @@ class Notices:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop listening."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
+from netlab.descriptors import readable
 from netlab.errors import NetlabError
 from netlab.machine.join import join
 from netlab.machine.userns import leave_callers_credentials
@@ -64,8 +64,7 @@ def _read(pipe: int, deadline: float) -> bytes | None:
     """Everything written to the pipe until its end; None if the end does not come in time."""
     said = b""
     while True:
-        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
+        if not readable(pipe, timeout=max(0.0, deadline - time.monotonic())):
             return None
         chunk = os.read(pipe, _CHUNK)
         if not chunk:

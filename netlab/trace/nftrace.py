@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from netlab.descriptors import Closing
 from netlab.net.multicast import Notices
 from netlab.net.netlink import NETLINK_NETFILTER, Message
 from netlab.net.nftables import expressions, rules
@@ -53,7 +54,7 @@ class Signature(NamedTuple):
     patterns: tuple[Pattern, ...]
 
 
-class Tracer:
+class Tracer(Closing):
     """Watches a probe's packets in the network namespace in which `make` makes sockets.
 
     Raises `NetlinkError` and `OSError`.
@@ -74,12 +75,6 @@ class Tracer:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop watching; the kernel removes the table with its socket."""

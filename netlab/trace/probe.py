@@ -12,8 +12,9 @@ import secrets
 import socket
 import struct
 import time
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
+from netlab.descriptors import Closing
 from netlab.net.addresses import socket_family
 from netlab.trace.nftrace import MakeSocket, Pattern, Signature
 from netlab.trace.state import Protocol
@@ -45,7 +46,7 @@ class Result(NamedTuple):
     reason: str = ""
 
 
-class Sender:
+class Sender(Closing):
     """Sends one probe to an address and port, from the namespace in which `make` makes sockets; waits for the answer.
 
     `size` is the length of the IP packet in bytes, including headers; such a packet may not be fragmented on its way.
@@ -97,12 +98,6 @@ class Sender:
         else:
             self._socket.bind(("", 0))
             self.source_port = self._socket.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the socket, and so end an open connection in the normal way."""

@@ -15,7 +15,7 @@ import netlab
 PACKAGE = Path(netlab.__file__).parent
 PICTURE = Path(__file__).parents[2] / "docs" / "rooms.svg"
 
-GROUND = {"__version__", "backoff", "counted", "errors", "files", "similar", "visible"}
+GROUND = {"__version__", "backoff", "counted", "descriptors", "errors", "files", "similar", "visible"}
 """Single files that import nothing of netlab but each other, and that every room may import."""
 
 ROOMS = {

@@ -22,7 +22,7 @@ def compiled() -> bytes:
 
     Leaves out what only readers of the source need: what -OO drops, annotations of functions, and imports for them.
     """
-    names = ["netlab", "netlab.errors", "netlab.cni"]
+    names = ["netlab", "netlab.errors", "netlab.descriptors", "netlab.cni"]
     for package in (netlab.cni.spec, netlab.cni.plugins, netlab.net):
         names += [package.__name__]
         names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from netlab.cni.runtime.attachments import Attachment, Cache
 from netlab.cni.runtime.configurations import NetworkList, load_network, parse_network
 from netlab.cni.spec import errors, results
 from netlab.cni.spec.errors import CniError
+from netlab.descriptors import readable
 
 __all__ = ["Attachment", "NetworkList", "Runtime", "load_network", "parse_network", "plugin_config"]
 
@@ -243,9 +243,7 @@ class Runtime:
         try:
             descriptor = os.pidfd_open(process.pid)
             try:
-                poll = select.poll()
-                poll.register(descriptor, select.POLLIN)
-                return process.wait() if poll.poll(self._timeout * 1000) else None
+                return process.wait() if readable(descriptor, timeout=self._timeout) else None
             finally:
                 os.close(descriptor)
         finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import socket
 import stat
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from netlab.cni.plugins.call import agent_socket
 from netlab.cni.plugins.resident.serve import serve, signalled
+from netlab.descriptors import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def dismiss(path: str) -> None:
         try:
             if _listener(path) == pid:  # so the descriptor is the agent's, not that of a process with its old number
                 signal.pidfd_send_signal(process, signal.SIGTERM)
-                poll = select.poll()
-                poll.register(process, select.POLLIN)
-                poll.poll(_PATIENCE * 1000)
+                readable(process, timeout=_PATIENCE)
         finally:
             os.close(process)
 

@@ -15,12 +15,11 @@ import sys
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 from netlab.cni.plugins import answer
 from netlab.cni.plugins.call import DECLINED, PLUGINS, PROTOCOL, handlers
 from netlab.cni.plugins.container_netns import setns
+from netlab.descriptors import Closing, readable
 from netlab.net.peers import Peer, why_refused
 
 _DESCRIPTORS = 4
@@ -37,7 +36,7 @@ _MOST_OF_ONE = 32
 """Those of one process, of which an executable makes one: likewise."""
 
 
-class Call:
+class Call(Closing):
     """One call, as far as it has arrived. Use it as a context manager: it closes what came with it."""
 
     def __init__(self, connection: socket.socket, pid: int) -> None:
@@ -51,12 +50,6 @@ class Call:
         self._input: list[bytes] = []
         self._name = ""
         self._environment: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection and every descriptor that came by it."""
@@ -103,9 +96,7 @@ class Call:
 
         Raises `OSError`, `ValueError` when it is too long.
         """
-        poll = select.poll()
-        poll.register(self.stdin, select.POLLIN)
-        if not poll.poll(0):
+        if not readable(self.stdin, timeout=0):
             return False  # another call, which has the same pipe, was first: read(2) would hold all of them back
         piece = os.read(self.stdin, _PIECE)
         self._input.append(piece)
