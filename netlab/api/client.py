@@ -107,6 +107,12 @@ class Client:
         assert self._session is not None
         await self._session.close()
 
+    async def documents(self, resource: Resource[Any], namespace: str) -> Sequence[dict[str, Any]]:
+        """All objects of a namespace as they are sent, as JSON values: a consistent read."""
+        body = await self._request("GET", resource.path(namespace))
+        listed: Sequence[dict[str, Any]] = msgspec.json.decode(body)["items"]
+        return listed
+
     async def list(
         self, resource: Resource[T], namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> tuple[list[T], str]:

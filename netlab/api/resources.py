@@ -26,6 +26,7 @@ from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
 from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, pods, stored, workloads
+from netlab.api.quota_types import LimitRange, ResourceQuota
 from netlab.api.rbac_types import RBAC, ClusterRole, ClusterRoleBinding, Role, RoleBinding
 from netlab.errors import UsageError
 
@@ -331,6 +332,28 @@ SERVICEACCOUNTS = Resource(
     subresources=(Subresource("token", ("create",), Kind(_AUTHENTICATION, "v1", "TokenRequest")),),
     printer=access.SERVICE_ACCOUNT,
 )
+LIMITRANGES = Resource(
+    "",
+    "v1",
+    "LimitRange",
+    "limitranges",
+    LimitRange,
+    short_names=("limits",),
+    printer=stored.CREATED_AT,
+    has_generation=False,
+)
+RESOURCEQUOTAS = Resource(
+    "",
+    "v1",
+    "ResourceQuota",
+    "resourcequotas",
+    ResourceQuota,
+    short_names=("quota",),
+    subresources=(_STATUS,),
+    printer=stored.RESOURCE_QUOTA,
+    returns_deleted=True,
+    has_generation=False,
+)
 ENDPOINTS = Resource(
     "",
     "v1",
@@ -475,6 +498,8 @@ STORED: tuple[Resource[Object], ...] = (
 _ACTED_UPON: tuple[Resource[Any], ...] = (
     NAMESPACES,
     NODES,
+    LIMITRANGES,
+    RESOURCEQUOTAS,
     SERVICEACCOUNTS,
     CONFIGMAPS,
     SECRETS,

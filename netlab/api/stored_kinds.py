@@ -76,8 +76,6 @@ ROWS: tuple[StoredKind, ...] = (
         first_status={"phase": "Pending"},
     ),
     StoredKind("v1", "PodTemplate", "podtemplates", stored.POD_TEMPLATE, has_generation=True),
-    StoredKind("v1", "LimitRange", "limitranges", stored.CREATED_AT, ("limits",)),
-    StoredKind("v1", "ResourceQuota", "resourcequotas", stored.RESOURCE_QUOTA, ("quota",), parts_of_status=(STATUS,)),
     StoredKind(
         "admissionregistration.k8s.io/v1",
         "MutatingWebhookConfiguration",

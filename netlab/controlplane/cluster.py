@@ -24,6 +24,7 @@ from netlab.api.resources import (
     ENDPOINTSLICES,
     JOBS,
     LEASES,
+    LIMITRANGES,
     NAMESPACES,
     NODE_LEASES,
     NODES,
@@ -31,6 +32,10 @@ from netlab.api.resources import (
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
+    RESOURCEQUOTAS,
+    ROLEBINDINGS,
+    ROLES,
+    SECRETS,
     SERVICEACCOUNTS,
     SERVICES,
     STATEFULSETS,
@@ -39,6 +44,8 @@ from netlab.api.resources import (
 )
 
 T = TypeVar("T", bound=Object)
+
+_LATE: tuple[Resource[Any], ...] = (*STORED, SECRETS, LIMITRANGES, ROLES, ROLEBINDINGS)
 
 
 class Index(Generic[T]):
@@ -93,6 +100,7 @@ class Cluster:
         self.service_accounts = Informer(client, SERVICEACCOUNTS)
         self.config_maps = Informer(client, CONFIGMAPS)
         self.cluster_roles = Informer(client, CLUSTERROLES)
+        self.quotas = Informer(client, RESOURCEQUOTAS)
         self.informers: dict[Resource[Any], Informer[Any]] = {
             NAMESPACES: self.namespaces,
             NODES: self.nodes,
@@ -113,9 +121,10 @@ class Cluster:
             SERVICEACCOUNTS: self.service_accounts,
             CONFIGMAPS: self.config_maps,
             CLUSTERROLES: self.cluster_roles,
+            RESOURCEQUOTAS: self.quotas,
         }
-        self.stored: dict[Resource[Any], Informer[Any]] = {resource: Informer(client, resource) for resource in STORED}
-        """Of the kinds that no controller acts upon: for the garbage collector, and not in the way of a lab's start."""
+        self.stored: dict[Resource[Any], Informer[Any]] = {resource: Informer(client, resource) for resource in _LATE}
+        """Of other kinds: for the garbage collector and for quotas, and not in the way of a lab's start."""
         self.progress.follow(list(self.informers.values()))
         # Made before any controller registers its handlers, so that handlers find the indices up to date.
         self.pods_by_node: Index[Pod] = Index(self.pods, lambda pod: [pod.spec.nodeName])

@@ -26,6 +26,7 @@ from netlab.controlplane.ipam import NodeIpam, SubnetPool
 from netlab.controlplane.job.controller import JobController
 from netlab.controlplane.namespace import NamespaceController
 from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
+from netlab.controlplane.quota import QuotaController
 from netlab.controlplane.replicaset import ReplicaSetController
 from netlab.controlplane.replicationcontroller import ReplicationControllerController
 from netlab.controlplane.scheduler import Scheduler
@@ -85,6 +86,7 @@ async def run(
             PodGarbageCollector(cluster),
             ServiceAccountController(cluster),
             ClusterRoleAggregator(cluster),
+            QuotaController(cluster),
         ]
         if config.root_ca is not None:
             parts.append(RootCAPublisher(cluster, config.root_ca))

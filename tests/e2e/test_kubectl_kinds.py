@@ -19,17 +19,26 @@ def kubectl(request: pytest.FixtureRequest, lab: Netlab) -> Iterator[Kubectl]:
         yield made
 
 
-_UNUSED = "stored and returned, but nothing in netlab acts upon it"
+def test_a_quota_is_counted_and_kept_to(kubectl: Kubectl) -> None:
+    def used_is(wanted: dict[str, str]) -> None:
+        eventually(lambda: kubectl.json("get", "quota", "small").get("status", {}).get("used") == wanted)
 
-
-def test_what_nothing_acts_upon_is_stored_and_shown(kubectl: Kubectl) -> None:
-    done = kubectl.run("create", "quota", "small", "--hard=pods=3")
-    assert (done.returncode, done.stdout) == (0, "resourcequota/small created\n")
-    assert f"Warning: ResourceQuota: {_UNUSED}" in done.stderr
-    assert kubectl.json("get", "quota", "small")["spec"] == {"hard": {"pods": "3"}}
+    kubectl.ok("create", "configmap", "present")
+    kubectl.ok("create", "quota", "small", "--hard=configmaps=4,count/secrets=1")
     assert kubectl.header("get", "quota") == ["NAME", "REQUEST", "LIMIT", "AGE"]
-    kubectl.ok("patch", "quota", "small", "-p", '{"spec":{"hard":{"pods":"4"}}}')
-    assert kubectl.json("get", "quota", "small")["spec"] == {"hard": {"pods": "4"}}
+    used_is({"configmaps": "2", "count/secrets": "0"})  # with kube-root-ca.crt
+    kubectl.ok("create", "secret", "generic", "first")
+    assert kubectl.fails("create", "secret", "generic", "second").endswith(
+        'secrets "second" is forbidden: exceeded quota: small, requested: count/secrets=1, used: count/secrets=1, '
+        "limited: count/secrets=1\n"
+    )
+    kubectl.ok("patch", "quota", "small", "-p", '{"spec":{"hard":{"count/secrets":"2"}}}')
+    eventually(lambda: kubectl.json("get", "quota", "small")["status"]["hard"]["count/secrets"] == "2")
+    kubectl.ok("create", "secret", "generic", "second")
+    used_is({"configmaps": "2", "count/secrets": "2"})
+    kubectl.ok("delete", "secret", "first", "second")
+    kubectl.ok("delete", "configmap", "present")
+    used_is({"configmaps": "1", "count/secrets": "0"})
     kubectl.ok("delete", "quota", "small")
     assert kubectl.fails("get", "quota", "small") == 'Error from server (NotFound): resourcequotas "small" not found\n'
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from netlab.api.quantities import parse
+from netlab.api.quantities import parse, read
 
 AMOUNTS = [
     ("0", 0),
@@ -32,3 +32,34 @@ def test_amounts(text: str, amount: int | Fraction) -> None:
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="is no quantity"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("0", "0"),
+        ("1000", "1k"),
+        ("1500", "1500"),
+        ("1500m", "1500m"),
+        ("0.1", "100m"),
+        ("2000m", "2"),
+        ("100000000", "100M"),
+        ("1024Ki", "1Mi"),
+        ("1536Ki", "1536Ki"),
+        ("512", "512"),
+        ("1Ki", "1Ki"),
+        ("0.5Ki", "512"),
+        ("1.5Gi", "1536Mi"),
+        ("0.1n", "1n"),
+        ("-2k", "-2k"),
+    ],
+)
+def test_how_a_quantity_is_written(text: str, canonical: str) -> None:
+    assert str(read(text)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "total"), [("1Mi", "1M", "2048576"), ("0", "1Mi", "1Mi"), ("1", "1Mi", "1048577")]
+)
+def test_a_sum_is_written_as_the_first(one: str, other: str, total: str) -> None:
+    assert str(read(one) + read(other)) == total

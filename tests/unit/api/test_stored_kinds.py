@@ -64,13 +64,6 @@ CASES: list[Case] = [
         {},
         ["c,d", "i,j", "a=1,b=2"],
     ),
-    ("LimitRange", {"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}}]}}, {}, [CREATED]),
-    (
-        "ResourceQuota",
-        {"spec": {"hard": {"pods": "4"}}},
-        {"hard": {"pods": "4", "limits.cpu": "2", "cpu": "1"}, "used": {"pods": "1", "cpu": "500m"}},
-        ["cpu: 500m/1, pods: 1/4", "limits.cpu: 0/2", "30s"],
-    ),
     ("MutatingWebhookConfiguration", {"webhooks": [_WEBHOOK]}, {}, [1, "30s"]),
     ("ValidatingWebhookConfiguration", {}, {}, [0, "30s"]),
     (

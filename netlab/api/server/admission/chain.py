@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from netlab.api.resources import PODS, SERVED, Resource
-from netlab.api.server.admission import namespacelifecycle, serviceaccount
+from netlab.api.resources import PODS, SERVED, STORED, Resource
+from netlab.api.server.admission import limitranger, namespacelifecycle, resourcequota, serviceaccount
 from netlab.api.server.admission.attributes import Attributes
 from netlab.api.server.storage.store import Store
 
@@ -28,10 +28,16 @@ class Plugin(NamedTuple):
     """None: all."""
 
 
+_CLAIMS = next(each for each in STORED if each.plural == "persistentvolumeclaims")
+
 NAMESPACE_LIFECYCLE = Plugin("NamespaceLifecycle", namespacelifecycle.check, namespacelifecycle.check)
+LIMIT_RANGER = Plugin("LimitRanger", limitranger.admit, limitranger.validate, (PODS, _CLAIMS))
 SERVICE_ACCOUNT = Plugin("ServiceAccount", serviceaccount.admit, serviceaccount.validate, (PODS,))
 
-ALL = (NAMESPACE_LIFECYCLE, SERVICE_ACCOUNT)
+RESOURCE_QUOTA = Plugin("ResourceQuota", None, resourcequota.charge)
+"""The last one: what is charged is stored."""
+
+ALL = (NAMESPACE_LIFECYCLE, LIMIT_RANGER, SERVICE_ACCOUNT, RESOURCE_QUOTA)
 """Those of a lab's server."""
 
 WITHOUT_CALLERS = tuple(plugin for plugin in ALL if plugin is not SERVICE_ACCOUNT)

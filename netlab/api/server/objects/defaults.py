@@ -83,8 +83,28 @@ def event(obj: JSONObject) -> None:
 
 def pod(obj: JSONObject) -> None:
     """v1.Pod."""
-    pod_spec(obj["spec"])
-    _fill(obj["spec"], enableServiceLinks=True)
+    spec = obj["spec"]
+    pod_spec(spec)
+    _fill(spec, enableServiceLinks=True)
+    for holder in (spec, *spec.get("initContainers", ()), *spec.get("containers", ())):
+        _requests(holder)
+
+
+def _requests(holder: JSONObject) -> None:
+    """What may be used is asked for, if nothing else is said; not in a template, whose pods get it."""
+    resources = holder.get("resources") or {}
+    if limits := resources.get("limits"):
+        resources["requests"] = limits | (resources.get("requests") or {})
+
+
+def limit_range(obj: JSONObject) -> None:
+    """v1.LimitRange: the most is the default limit, and that, or the least, is asked for."""
+    for item in obj.get("spec", {}).get("limits") or ():
+        if item.get("type") != "Container":
+            continue
+        default = (item.get("max") or {}) | (item.get("default") or {})
+        asked = (item.get("min") or {}) | default | (item.get("defaultRequest") or {})
+        item |= {name: value for name, value in (("default", default), ("defaultRequest", asked)) if value}
 
 
 def pod_spec(spec: JSONObject) -> None:

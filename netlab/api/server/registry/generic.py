@@ -33,12 +33,14 @@ from netlab.api.resources import (
     EVENTS,
     JOBS,
     LEASES,
+    LIMITRANGES,
     NAMESPACES,
     NODES,
     PODDISRUPTIONBUDGETS,
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
+    RESOURCEQUOTAS,
     ROLEBINDINGS,
     ROLES,
     SECRETS,
@@ -57,7 +59,7 @@ from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import defaults, effects, patch, quality, reading, versions
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
-from netlab.api.server.objects.validation import access, cluster, jobs, pods, rules, secret, services, workloads
+from netlab.api.server.objects.validation import access, cluster, jobs, pods, quotas, rules, secret, services, workloads
 from netlab.api.server.registry import service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
 from netlab.api.server.storage.backend import check_size
@@ -182,6 +184,8 @@ STRATEGIES: dict[str, Strategy] = {
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
     CONFIGMAPS.plural: Strategy(defaults.nothing, access.config_map, access.config_map_update),
     SERVICEACCOUNTS.plural: Strategy(defaults.nothing, access.service_account),
+    LIMITRANGES.plural: Strategy(defaults.limit_range, quotas.limit_range),
+    RESOURCEQUOTAS.plural: Strategy(defaults.nothing, quotas.quota, quotas.quota_update),
     ENDPOINTS.plural: Strategy(defaults.endpoints, access.endpoints),
     ROLES.plural: Strategy(defaults.nothing, access.role),
     CLUSTERROLES.plural: Strategy(defaults.nothing, access.cluster_role),
