@@ -49,6 +49,7 @@ def pod_status(pod: Pod, state: PodState, host_ips: list[str], now: float) -> Po
         initContainerStatuses=init,
         containerStatuses=main,
         qosClass=pod.status.qosClass or "BestEffort",
+        observedGeneration=pod.metadata.generation,
     )
 
 
@@ -161,6 +162,7 @@ def _conditions(
         old = before.get(condition.type)
         same = old is not None and old.status == condition.status
         condition.lastTransitionTime = old.lastTransitionTime if old is not None and same else now
+        condition.observedGeneration = pod.metadata.generation
     return conditions
 
 

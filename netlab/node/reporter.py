@@ -47,13 +47,15 @@ class StatusReporter:
         self._lock = asyncio.Lock()
 
     def update(self, pod: Pod) -> None:
-        """The object has changed: others write conditions too, and readiness gates are among them."""
+        """The object has changed: what is wanted (KEP-5067), or what others write, readiness gates among it."""
         old, self._pod = self._pod, pod
         if self._contradicted():
             # For example, the node controller sets Ready=False on the pods of a node that was silent for a while.
             self._reported = None
             self.report()
-        elif pod.spec.readinessGates and old.status.conditions != pod.status.conditions:
+        elif old.metadata.generation != pod.metadata.generation or (
+            pod.spec.readinessGates and old.status.conditions != pod.status.conditions
+        ):
             self.report()
 
     def report(self) -> None:
@@ -141,7 +143,7 @@ class StatusReporter:
 
 _OWN_FIELDS = (
     "phase", "conditions", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime",
-    "initContainerStatuses", "containerStatuses", "qosClass",
+    "initContainerStatuses", "containerStatuses", "qosClass", "observedGeneration",
 )  # fmt: skip
 
 

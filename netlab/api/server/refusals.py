@@ -233,7 +233,7 @@ def too_new(asked: int, current: int) -> ApiError:
 
 
 def too_many(message: str, causes: Sequence[StatusCause], seconds: int) -> ApiError:
-    """429: not now; the client may ask again after so many seconds."""
+    """429: not now; the client may ask again after so many seconds (0: nobody knows)."""
     details = StatusDetails(causes=_listed(causes), retryAfterSeconds=seconds)
     return _refusal(429, "TooManyRequests", message, details)
 

@@ -28,12 +28,23 @@ class Image:
     cmd: tuple[str, ...] = ()
 
 
+_NGINX, _HTTPD = "/usr/sbin/nginx", "/usr/local/bin/httpd-foreground"
+
 IMAGES = {
     "agnhost": Image(("/agnhost",), ("pause",)),
+    "busybox": Image((), ("sh",)),
+    "httpd": Image((), (_HTTPD,)),
+    "nginx": Image((_NGINX,), ("-g", "daemon off;")),
     "pause": Image(("/pause",)),
 }
+"""busybox has no program of netlab's: its shell and its tools are the host's."""
 
-_PROGRAMS = {"/agnhost": "netlab.machine.images.agnhost", "/pause": "netlab.machine.images.pause"}
+_PROGRAMS = {
+    "/agnhost": "netlab.machine.images.agnhost",
+    "/pause": "netlab.machine.images.pause",
+    _NGINX: "netlab.machine.images.webserver",
+    _HTTPD: "netlab.machine.images.webserver",
+}
 
 
 class ImageNotPresentError(LookupError):

@@ -54,13 +54,14 @@ def test_a_budget_is_spent(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "cause"),
+    ("budget", "cause", "seconds"),
     [
-        ({"allowed": 0}, "The disruption budget b needs 1 healthy pods and has 1 currently"),
-        ({"allowed": 1, "observed": 0}, "The disruption budget b is still being processed by the server."),
+        # Clients ask again by themselves if they are told when: that would take minutes.
+        ({"allowed": 0}, "The disruption budget b needs 1 healthy pods and has 1 currently", 0),
+        ({"allowed": 1, "observed": 0}, "The disruption budget b is still being processed by the server.", 10),
     ],
 )
-def test_a_budget_forbids_it(registry: Registry, budget: dict[str, Any], cause: str) -> None:
+def test_a_budget_forbids_it(registry: Registry, budget: dict[str, Any], cause: str, seconds: int) -> None:
     _pod(registry)
     _budget(registry, **budget)
     with pytest.raises(ApiError) as refusal:
@@ -69,6 +70,7 @@ def test_a_budget_forbids_it(registry: Registry, budget: dict[str, Any], cause: 
     assert (status.code, status.reason) == (429, "TooManyRequests")
     assert status.details is not None
     assert [(each.reason, each.message) for each in status.details.causes] == [("DisruptionBudget", cause)]
+    assert status.details.retryAfterSeconds == seconds
     assert _is_there(registry)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netlab.machine import images
-from netlab.machine.images import flags, http, netexec
+from netlab.machine.images import flags, http, netexec, webserver
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,10 @@ def test_names_of_images(reference: str, name: str) -> None:
         ("agnhost", [], [], ["/agnhost", "pause"]),
         ("agnhost", [], ["netexec"], ["/agnhost", "netexec"]),
         ("agnhost", ["sh"], [], ["sh"]),
-        ("nginx", ["sh"], ["-c", "true"], ["sh", "-c", "true"]),
+        ("mysql", ["sh"], ["-c", "true"], ["sh", "-c", "true"]),
+        ("nginx:1.27", [], [], ["/usr/sbin/nginx", "-g", "daemon off;"]),
+        ("httpd", [], [], ["/usr/local/bin/httpd-foreground"]),
+        ("busybox", [], [], ["sh"]),
         ("pause", [], [], ["/pause"]),
     ],
 )
@@ -40,8 +43,18 @@ def test_command_and_args_replace_entrypoint_and_cmd(
 
 
 def test_an_unknown_image_needs_a_command() -> None:
-    with pytest.raises(images.ImageNotPresentError, match=r"nginx.*agnhost, pause"):
-        images.command_line("nginx", [], ["-v"])
+    with pytest.raises(images.ImageNotPresentError, match=r"mysql.*agnhost, busybox, httpd, nginx, pause"):
+        images.command_line("mysql", [], ["-v"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 200), ("HEAD", "/index.html", 200), ("GET", "/else", 404), ("POST", "/", 405)],
+)
+def test_a_web_server_has_one_page(method: str, path: str, status: int) -> None:
+    request = http.Request(method, path, path, {}, {}, "192.0.2.1", 80)
+    response = webserver.answered(request, "page")
+    assert (response.status, response.text == "page") == (status, status == 200)
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,12 @@ def test_conditions_keep_the_time_of_their_last_change() -> None:
     assert times["Ready"] == format_time(NOW + 60)
 
 
+def test_a_status_says_which_generation_it_is_of() -> None:
+    pod = make_pod(meta={"generation": 7})
+    status = pod_status(pod, state(a=running(), b=running()), NODE, NOW)
+    assert {status.observedGeneration, *(each.observedGeneration for each in status.conditions)} == {7}
+
+
 @pytest.mark.parametrize(
     ("conditions", "status", "message"),
     [

@@ -19,6 +19,7 @@ _PODS: Resource[Any] = PODS
 _BUDGETS: Resource[Any] = PODDISRUPTIONBUDGETS
 
 _RETRY_SECONDS = 10
+"""After how long to ask again while the budget's status is old. When the next pod may go nobody knows."""
 
 
 def evict(registry: Registry, namespace: str, name: str, options: DeleteOptions) -> None:
@@ -70,7 +71,7 @@ def _is_spare(budget: PodDisruptionBudget, pod: JSONObject) -> bool:
 def _spend(registry: Registry, budget: PodDisruptionBudget, pod: str, *, dry_run: bool) -> None:
     status, name = budget.status, budget.metadata.name
     if status.observedGeneration < budget.metadata.generation:
-        raise _refusal(f"The disruption budget {name} is still being processed by the server.")
+        raise _refusal(f"The disruption budget {name} is still being processed by the server.", _RETRY_SECONDS)
     allowed = status.disruptionsAllowed or 0
     if allowed <= 0:
         raise _refusal(
@@ -83,9 +84,9 @@ def _spend(registry: Registry, budget: PodDisruptionBudget, pod: str, *, dry_run
     registry.update(_BUDGETS, budget.metadata.namespace, name, changed, subresource=STATUS, dry_run=dry_run)
 
 
-def _refusal(why: str) -> ApiError:
+def _refusal(why: str, seconds: int = 0) -> ApiError:
     message = "Cannot evict pod as it would violate the pod's disruption budget."
-    return refusals.too_many(message, [StatusCause(reason="DisruptionBudget", message=why)], _RETRY_SECONDS)
+    return refusals.too_many(message, [StatusCause(reason="DisruptionBudget", message=why)], seconds)
 
 
 def _mark(registry: Registry, namespace: str, name: str) -> None:

@@ -405,7 +405,6 @@ class Registry:
         conditions = [item for item in pod["status"].get("conditions", ()) if item["type"] != "PodScheduled"]
         scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
         pod["status"]["conditions"] = [*conditions, scheduled]
-        pod["metadata"]["generation"] += 1
         self._put(resource, pod, dry_run=False)
 
     def delete(
