@@ -59,6 +59,7 @@ def test_pod_defaults(registry: Registry) -> None:
                 "imagePullPolicy": "IfNotPresent",
                 "terminationMessagePath": "/dev/termination-log",
                 "terminationMessagePolicy": "File",
+                "resources": {},
                 "ports": [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}],
                 "readinessProbe": {
                     "httpGet": {"port": 80, "path": "/", "scheme": "HTTP"},
@@ -74,6 +75,7 @@ def test_pod_defaults(registry: Registry) -> None:
         "dnsPolicy": "ClusterFirst",
         "schedulerName": "default-scheduler",
         "terminationGracePeriodSeconds": 30,
+        "securityContext": {},
         "enableServiceLinks": True,
     }
 

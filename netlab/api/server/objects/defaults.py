@@ -115,6 +115,7 @@ def pod_spec(spec: JSONObject) -> None:
         dnsPolicy="ClusterFirst",
         schedulerName="default-scheduler",
         terminationGracePeriodSeconds=30,
+        securityContext={},
     )
     # An older name of the same field.
     if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
@@ -145,6 +146,7 @@ def _container(container: JSONObject, *, host_network: bool) -> None:
         imagePullPolicy="Always" if newest else "IfNotPresent",
         terminationMessagePath="/dev/termination-log",
         terminationMessagePolicy="File",
+        resources={},  # no default upstream, but in Go it is never absent
     )
     for port in container.get("ports", ()):
         _fill(port, protocol="TCP")
