@@ -9,9 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from netlab.api.resources import PODS, SERVED, STORED, Resource
+from netlab.api.resources import (
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    JOBS,
+    NAMESPACES,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVED,
+    STATEFULSETS,
+    STORED,
+    Resource,
+)
 from netlab.api.server.admission import limitranger, namespacelifecycle, resourcequota, serviceaccount
 from netlab.api.server.admission.attributes import Attributes
+from netlab.api.server.admission.podsecurity import plugin as podsecurity
 from netlab.api.server.storage.store import Store
 
 Step = Callable[[Attributes, Store], None]
@@ -28,16 +42,23 @@ class Plugin(NamedTuple):
     """None: all."""
 
 
-_CLAIMS = next(each for each in STORED if each.plural == "persistentvolumeclaims")
+_CLAIMS, _POD_TEMPLATES = (
+    next(each for each in STORED if each.plural == plural) for plural in ("persistentvolumeclaims", "podtemplates")
+)
+_WITH_TEMPLATES: tuple[Resource[Any], ...] = (
+    *(CRONJOBS, DAEMONSETS, DEPLOYMENTS, JOBS, REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS),
+    _POD_TEMPLATES,
+)
 
 NAMESPACE_LIFECYCLE = Plugin("NamespaceLifecycle", namespacelifecycle.check, namespacelifecycle.check)
 LIMIT_RANGER = Plugin("LimitRanger", limitranger.admit, limitranger.validate, (PODS, _CLAIMS))
 SERVICE_ACCOUNT = Plugin("ServiceAccount", serviceaccount.admit, serviceaccount.validate, (PODS,))
 
+POD_SECURITY = Plugin("PodSecurity", None, podsecurity.validate, (NAMESPACES, PODS, *_WITH_TEMPLATES))
 RESOURCE_QUOTA = Plugin("ResourceQuota", None, resourcequota.charge)
 """The last one: what is charged is stored."""
 
-ALL = (NAMESPACE_LIFECYCLE, LIMIT_RANGER, SERVICE_ACCOUNT, RESOURCE_QUOTA)
+ALL = (NAMESPACE_LIFECYCLE, LIMIT_RANGER, SERVICE_ACCOUNT, POD_SECURITY, RESOURCE_QUOTA)
 """Those of a lab's server."""
 
 WITHOUT_CALLERS = tuple(plugin for plugin in ALL if plugin is not SERVICE_ACCOUNT)

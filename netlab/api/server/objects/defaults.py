@@ -121,6 +121,8 @@ def pod_spec(spec: JSONObject) -> None:
     if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
         spec["serviceAccountName"] = spec["serviceAccount"] = account
     for volume in spec.get("volumes") or ():
+        if volume.keys() <= {"name"}:
+            volume["emptyDir"] = {}
         if projected := volume.get("projected"):
             _projected(projected)
     for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
