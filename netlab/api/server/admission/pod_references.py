@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from netlab.api.server.objects.schema import JSONObject
 
@@ -24,7 +25,7 @@ _REFERENCE_IN_VOLUME = {
 }
 
 
-def containers(spec: JSONObject) -> Iterator[JSONObject]:
+def containers(spec: Mapping[str, Any]) -> Iterator[JSONObject]:
     """All containers of a pod."""
     for kind in CONTAINERS:
         yield from spec.get(kind) or ()

@@ -40,7 +40,10 @@ class Policy:
 
 
 def of_labels(labels: Mapping[str, str]) -> tuple[Policy, Problems]:
-    """The policy, and what is wrong with the labels. Of a wrong one the strictest is enforced, and nothing warned of."""
+    """The policy, and what is wrong with the labels.
+
+    In the place of a level that there is not, the strictest is enforced, and nothing is warned of.
+    """
     problems = Problems()
     enforce, named = _demand("enforce", labels, RESTRICTED, problems)
     _demand("audit", labels, PRIVILEGED, problems)

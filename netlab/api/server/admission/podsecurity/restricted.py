@@ -1,4 +1,7 @@
-"""What the level Restricted demands besides: the practice of hardened pods (pod-security-admission policy/check_*.go)."""
+"""What the level Restricted demands besides: the practice of hardened pods.
+
+Upstream's checks of that level (pod-security-admission policy/check_*.go).
+"""
 
 from __future__ import annotations
 
