@@ -85,3 +85,8 @@ class CheckError(NetlabError):
     """A check of a scenario could not be carried out; none failed."""
 
     exit_status = 11
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first of the errors that tasks raised together, in groups and groups of groups; any other error itself."""
+    return innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
 
-def replace(path: Path, text: str) -> None:
-    """Replace a file, whole and atomically, readable by its owner only (mode 0600). Raises `OSError` with its name."""
-    fresh = path.with_name(path.name + ".new")
+def replace(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Replace a file, whole and atomically; by default only its owner may read it. Raises `OSError` with its name."""
+    fresh = path.with_name(f".{path.name}.new")
     try:
         # Never through a link, nor into a file that is there: others may write to a directory of root's lab.
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(text)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(content.encode() if isinstance(content, str) else content)
+            os.fchmod(descriptor, mode)  # regardless of the umask
         fresh.rename(path)
     except OSError as error:
         error.filename = error.filename or str(fresh)  # write(2) has none
         fresh.unlink(missing_ok=True)
         raise
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether a process holds the lock (flock) on an open file; otherwise this takes a share of it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

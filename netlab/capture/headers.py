@@ -6,12 +6,11 @@ microseconds. For a VXLAN packet (RFC 7348), the inner packet is read, with the 
 
 from __future__ import annotations
 
-import functools
-import socket
 import struct
 import zlib
 from typing import NamedTuple
 
+from netlab.net.addresses import address_text, end_text
 from netlab.net.route.vxlan import VXLAN_PORT
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
@@ -141,18 +140,9 @@ def swapped(flow: Flow) -> Flow:
     return (destination, dport, source, sport)
 
 
-@functools.lru_cache(4096)
-def address_text(address: bytes) -> str:
-    """A packed address as text."""
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
-
-
 def endpoint_text(address: bytes, port: int) -> str:
     """An address and its port; without a port, only the address."""
-    text = address_text(address)
-    if not port:
-        return text
-    return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"
+    return end_text(address_text(address), port)
 
 
 def protocol_name(number: int) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from netlab.net.addresses import host_port
+from netlab.net.addresses import end_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +36,12 @@ class Packet:
 
     def __str__(self) -> str:
         source, destination = (
-            _endpoint(self.source, self.source_port),
-            _endpoint(self.destination, self.destination_port),
+            end_text(self.source, self.source_port),
+            end_text(self.destination, self.destination_port),
         )
         carried = "" if self.inner is None else f" VXLAN {self.vni} ({self.inner})"
         kind = f" type {self.icmp_type}" if self.icmp_type is not None else f" [{self.flags}]" if self.flags else ""
         return f"{source} > {destination} {self.protocol}{kind}{carried}"
-
-
-def _endpoint(address: str, port: int) -> str:
-    return host_port(address, port) if port else address
 
 
 def decode(frame: bytes, time: int) -> Packet | None:

@@ -11,18 +11,9 @@ import msgspec
 
 from netlab.capture.changes import Change
 from netlab.capture.correlate import Journey, Sighting
-from netlab.capture.headers import (
-    ICMP,
-    ICMPV6,
-    TCP,
-    Flow,
-    Headers,
-    address_text,
-    endpoint_text,
-    protocol_name,
-    swapped,
-)
+from netlab.capture.headers import ICMP, ICMPV6, TCP, Flow, Headers, endpoint_text, protocol_name, swapped
 from netlab.capture.icmp import words
+from netlab.net.addresses import address_text
 
 
 class Addresses(NamedTuple):

@@ -13,6 +13,7 @@ import click
 
 from netlab.cli.cni_install import BIN_DIR, CONF_DIR
 from netlab.cli.output import say, value
+from netlab.cli.suggestions import suggest
 from netlab.cni.runtime.changes import Change, Line, compare, snapshot, snapshot_of
 from netlab.cni.runtime.configurations import find_network, read_networks
 from netlab.cni.spec import errors
@@ -76,45 +77,26 @@ def _naming_the_remedy() -> Iterator[None]:
         ) from None
 
 
-class _NetworkType(click.ParamType[str]):
-    name = "NETWORK"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        networks: list[NetworkList] = []
-        with contextlib.suppress(NetlabError):
-            networks, _ = read_networks(ctx.params.get("conf_dir") or _default_conf_dir())
-        names = sorted({network.name for network in networks})
-        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+def _networks(ctx: click.Context) -> list[str]:
+    networks, _ = read_networks(ctx.params.get("conf_dir") or _default_conf_dir())
+    return sorted({network.name for network in networks})
 
 
-class _NetnsType(click.ParamType[str]):
-    name = "NETNS"
+def _namespaces(_: click.Context) -> list[str]:
+    return sorted(path.name for path in _NAMED_NETNS.iterdir())
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        return text if "/" in text else str(_NAMED_NETNS / text)
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        names: list[str] = []
-        with contextlib.suppress(OSError):
-            names = sorted(path.name for path in _NAMED_NETNS.iterdir())
-        return [click.shell_completion.CompletionItem(name) for name in names if name.startswith(incomplete)]
+def _netns_path(ctx: click.Context, param: click.Parameter, text: str) -> str:
+    return text if "/" in text else str(_NAMED_NETNS / text)
 
 
 def _default_conf_dir() -> Path:
     return Path(os.environ.get("NETCONFPATH") or CONF_DIR)
 
 
-network_argument = click.argument("network", type=_NetworkType())
-optional_network_argument = click.argument("network", type=_NetworkType(), required=False)
-netns_argument = click.argument("netns", type=_NetnsType())
+network_argument = click.argument("network", shell_complete=suggest(_networks))
+optional_network_argument = click.argument("network", shell_complete=suggest(_networks), required=False)
+netns_argument = click.argument("netns", callback=_netns_path, shell_complete=suggest(_namespaces))
 conf_dir_option = click.option(
     "--conf-dir",
     type=click.Path(path_type=Path),

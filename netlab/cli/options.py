@@ -9,7 +9,7 @@ import click
 
 from netlab.api.resources import path_segment
 from netlab.cli.suggestions import containers, namespaces, suggest
-from netlab.lab.lab import Lab
+from netlab.lab.lab import Lab, all_labs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,14 +19,6 @@ class _LabType(click.ParamType[Lab]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Lab:
         return value if isinstance(value, Lab) else Lab.of(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        from netlab.lab.lab import all_labs
-
-        names = suggest(lambda _: [lab.name for lab in all_labs()])(ctx, param, incomplete)
-        return [click.shell_completion.CompletionItem(name) for name in names]
 
 
 def lab_option(command: F) -> F:
@@ -39,6 +31,7 @@ def lab_option(command: F) -> F:
         envvar="NETLAB_NAME",
         show_default=True,
         show_envvar=True,
+        shell_complete=suggest(lambda _: [lab.name for lab in all_labs()]),
         help="The lab's name.",
     )(command)
 

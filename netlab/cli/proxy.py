@@ -19,7 +19,7 @@ import click
 from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import say, value
-from netlab.errors import NetlabError, UnsupportedError, UsageError
+from netlab.errors import NetlabError, UnsupportedError, UsageError, innermost
 from netlab.lab.lab import Lab
 from netlab.net.addresses import host_port
 
@@ -304,12 +304,8 @@ def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(coroutine)
     except BaseExceptionGroup as group:
-        errors, _ = group.split(NetlabError)
-        while isinstance(errors, BaseExceptionGroup):
-            first = errors.exceptions[0]
-            if not isinstance(first, BaseExceptionGroup):
-                raise first from None
-            errors = first
+        if (errors := group.subgroup(NetlabError)) is not None:
+            raise innermost(errors) from None
         raise
 
 

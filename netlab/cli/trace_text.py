@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from netlab.cli.wrapping import duration, shortened, wrapped
-from netlab.net.addresses import host_port
+from netlab.net.addresses import end_text
 from netlab.trace.model import Hop, Trace
 from netlab.visible import visible
 
@@ -129,8 +129,4 @@ def _short(owner: str) -> str:
 
 def _ends(hop: Hop) -> str:
     icmp = hop.protocol == "icmp"  # whose identifier stands where ports do
-    return f"{_end(hop.src, 0 if icmp else hop.sport)} > {_end(hop.dst, 0 if icmp else hop.dport)}"
-
-
-def _end(address: str, port: int) -> str:
-    return host_port(address, port) if port else address
+    return f"{end_text(hop.src, 0 if icmp else hop.sport)} > {end_text(hop.dst, 0 if icmp else hop.dport)}"

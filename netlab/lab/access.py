@@ -196,8 +196,7 @@ def _replace(path: Path, content: str) -> None:
     target = path.resolve()
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
-        files.replace(target, content)
-        target.chmod(mode)
+        files.replace(target, content, mode)
     except OSError as error:
         raise NetlabError(f"{path}: it cannot be written: {error.strerror}") from None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netlab.api.errors import ApiUnavailableError
 from netlab.api.resources import PROGRESS
+from netlab.backoff import Backoff
 from netlab.errors import TimedOutError
 from netlab.lab import revisions
 from netlab.lab.revisions import CONTROLLER_MANAGER, Standing
@@ -28,7 +29,7 @@ _ROUNDS = 8
 """More than the longest chain of controllers that act on each other's changes: Deployment, ReplicaSet, pod, node,
 EndpointSlice. In a lab where something always changes, the barrier waits for no more rounds."""
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.001, 0.02
+_PAUSES = Backoff(first=0.001, last=0.02)
 _ASK_AGAIN = 0.25
 """Seconds before another progress request: a watch that was reopened since has missed the last one."""
 
@@ -105,7 +106,7 @@ class _Barrier:
 
     def _reached(self, wanted: int, names: Collection[str]) -> bool:
         """Wait until these components are at a revision. Returns False on timeout."""
-        pause, ask_at = _FIRST_PAUSE, time.monotonic() + _ASK_AGAIN
+        pause, ask_at = _PAUSES, time.monotonic() + _ASK_AGAIN
         behind = set(names) - self._excused
         while True:
             standings = self._read()
@@ -118,8 +119,8 @@ class _Barrier:
             if now > ask_at:
                 self._progress()
                 ask_at = now + _ASK_AGAIN
-            time.sleep(pause)
-            pause = min(pause * 2, _LAST_PAUSE)
+            pause = pause.failed()
+            time.sleep(pause.delay)
 
     def _progress(self) -> int:
         """The API's current revision, after telling all watches. Raises what `Lab.require_up` raises."""
@@ -132,7 +133,7 @@ class _Barrier:
                 self._lab.require_up()  # if it is, the API server is being restarted
                 if left < 0:
                     raise
-                time.sleep(_LAST_PAUSE)
+                time.sleep(_PAUSES.last)
 
     def _read(self) -> dict[str, Standing]:
         return revisions.read_all(self._lab.paths, self._nodes)

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from netlab import files
 from netlab.backoff import RESTART, Backoff
 from netlab.descriptors import close_all_but
-from netlab.errors import NetlabError
+from netlab.errors import NetlabError, innermost
 from netlab.lab import components, logfiles
 from netlab.lab.components import Component
 from netlab.lab.paths import FABRIC, OUTSIDE, LabPaths
@@ -184,7 +184,7 @@ class Supervisor:
         except KeyboardInterrupt:
             status = 130
         except BaseException as error:
-            cause = _innermost(error)
+            cause = innermost(error)
             if not isinstance(cause, NetlabError):
                 traceback.print_exc()
             # The last line is what `netlab up` quotes.
@@ -220,11 +220,6 @@ class Supervisor:
             self._published = listed
         except OSError as error:
             log.warning("cannot write the components' state: %s", error)
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The cause of a TaskGroup's failure: the first error of a group."""
-    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 
+from netlab import files
 from netlab.api.blocking import BlockingClient
 from netlab.errors import NotFoundError, UnavailableError
 from netlab.lab import startup
@@ -46,11 +46,7 @@ class Lab:
         except OSError as error:
             raise startup.explained(error, self.paths.directory) from error
         with os.fdopen(descriptor, "rb"):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            return False
+            return files.is_locked(descriptor)
 
     def spec(self) -> LabSpec:
         """The lab's specification."""

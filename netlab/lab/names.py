@@ -10,9 +10,9 @@ import msgspec
 
 from netlab.api.cluster import Cluster, node_addresses, pod_addresses
 from netlab.capture.changes import Change
-from netlab.capture.headers import Headers, address_text, endpoint_text, protocol_name
+from netlab.capture.headers import Headers, endpoint_text, protocol_name
 from netlab.lab.paths import OUTSIDE
-from netlab.net.addresses import packed
+from netlab.net.addresses import address_text, packed
 
 
 class Names:

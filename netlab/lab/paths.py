@@ -165,7 +165,7 @@ class LabPaths:
 def _is_of_a_lab(name: str) -> bool:
     """Whether a lab may have a file of that name: the database has others beside it, and a new one is renamed."""
     own = {each.name for each in vars(LabPaths).values() if isinstance(each, _Entry)}
-    return name.removesuffix(".new") in own or name.startswith("cluster.db")
+    return name.removeprefix(".").removesuffix(".new") in own or name.startswith("cluster.db")
 
 
 def home() -> Path:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from netlab import files
 from netlab.lab.paths import LabPaths
 
 CONTROLLER_MANAGER = "controller-manager"
@@ -80,17 +81,9 @@ def read(path: Path) -> Standing:
     with contextlib.suppress(OSError, ValueError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb"):
-            if _is_locked(descriptor):
+            if files.is_locked(descriptor):
                 return Standing(*map(int, _stable(descriptor).split()))
     return Standing()
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _stable(descriptor: int) -> bytes:

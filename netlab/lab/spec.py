@@ -11,6 +11,7 @@ import msgspec
 from netlab.counted import counted
 from netlab.errors import UsageError
 from netlab.net.addresses import Family
+from netlab.net.route.vxlan import VXLAN_OVERHEAD
 
 Network = Literal["vxlan", "routed", "bridge"]
 ProxyMode = Literal["nftables", "iptables"]
@@ -21,8 +22,6 @@ MOST_NODES = 100
 """For more nodes, the plan below has no addresses, and one machine has no room."""
 
 UNDERLAY_MTU = 1500
-VXLAN_OVERHEAD = {"IPv4": 50, "IPv6": 70}
-"""Bytes a VXLAN packet adds, by the underlay's family: Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40 (RFC 7348)."""
 
 _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
@@ -68,7 +67,8 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     @property
     def pod_mtu(self) -> int:
         """The MTU of pods in bytes: the underlay's, minus the pod network's overhead."""
-        return UNDERLAY_MTU - (VXLAN_OVERHEAD[self.underlay_family] if self.network == "vxlan" else 0)
+        version = int(self.underlay_family.removeprefix("IPv"))
+        return UNDERLAY_MTU - (VXLAN_OVERHEAD[version] if self.network == "vxlan" else 0)
 
     def node_addresses(self, number: int) -> list[str]:
         """The underlay addresses of node `number` (from 1), one per family, the primary first."""

@@ -14,10 +14,8 @@ from netlab.capture.taps import Tap, kind_of
 from netlab.errors import NotFoundError
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import FABRIC
-from netlab.net.route.links import IFF_UP, Link
+from netlab.net.route.links import IFF_LOOPBACK, IFF_UP, Link
 from netlab.net.route.socket import Rtnetlink
-
-_IFF_LOOPBACK = 0x8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +70,7 @@ def taps(looks: Iterable[Look]) -> dict[Tap, Network]:
     found = {}
     for each in seen:
         for link in each.links:
-            if not link.flags & IFF_UP or link.flags & _IFF_LOOPBACK:
+            if not link.flags & IFF_UP or link.flags & IFF_LOOPBACK:
                 continue
             peer = each.network if link.peer_namespace is None else each.numbers.get(link.peer_namespace)
             end = by_index.get((peer, link.peer)) if peer is not None and link.kind == "veth" else None

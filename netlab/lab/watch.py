@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from netlab.api.cluster import read
 from netlab.api.errors import ApiUnavailableError
 from netlab.capture.changes import Change
-from netlab.capture.connections import Translation
+from netlab.capture.connections import Translation, known, told
 from netlab.capture.correlate import Journey
 from netlab.capture.engine import Engine, Source
 from netlab.capture.filters import attach, compile_filter
@@ -25,7 +25,7 @@ from netlab.lab.names import Names
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.selection import Selection, exists, expression, includes, own_addresses
 from netlab.lab.taps import make_socket, tapped
-from netlab.net.conntrack.entries import Entry, entries
+from netlab.net.conntrack.entries import entries
 from netlab.net.conntrack.events import Events
 from netlab.net.multicast import RTNLGRP_LINK, Notices
 from netlab.net.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
@@ -115,7 +115,7 @@ class Watch(Closing):
     def known(self) -> list[Translation]:
         """The connections that the nodes track now."""
         return [
-            _translation(machine.owner, each)
+            known(machine.owner, each)
             for machine in self._envoy.machines()
             if machine.owner in self._events
             for each in self._envoy.run(machine, entries)
@@ -128,10 +128,9 @@ class Watch(Closing):
             lost = events.lost
             for event in events.read():
                 if event.kind != "update":
-                    new = event.kind == "new"
-                    found.append(_translation(node, event.entry, *((event.time, None) if new else (None, event.time))))
+                    found.append(told(node, event))
             if events.lost > lost:  # some events were lost: read all current entries
-                found += [_translation(node, each) for each in self._envoy.run(Network(node, node), entries)]
+                found += [known(node, each) for each in self._envoy.run(Network(node, node), entries)]
         return found
 
     def wait(self, timeout: float) -> None:
@@ -212,7 +211,3 @@ def _close(sockets: Sequence[socket.socket]) -> None:
     if sockets:
         with ThreadPoolExecutor(_CLOSING) as threads:
             list(threads.map(socket.socket.close, sockets))
-
-
-def _translation(node: str, entry: Entry, start: int | None = None, end: int | None = None) -> Translation:
-    return Translation(node, entry.protocol, entry.original, entry.reply, start, end)

@@ -80,7 +80,7 @@ def run_joined(
         try:
             if contained:
                 # Until execve(2), which a built-in image never calls, /proc shows the caller's own environment.
-                syscalls.set_not_dumpable()
+                syscalls.set_dumpable(False)
             syscalls.set_parent_death_signal(signal.SIGKILL)
             _leave_behind(limits)
             if contained:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import socket
 import traceback
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 from netlab.machine import loop
 from netlab.machine.protocol import LINE_LIMIT, InvalidRequestError, Request
-from netlab.net.peers import Peer, why_refused
+from netlab.net.peers import Peer, bound, why_refused
 
 _PATIENCE = 10.0
 """Seconds for a new connection to send its first request, and for a request that has begun to be complete."""
@@ -90,7 +89,8 @@ class Server:
         self._silent: dict[Connection, None] = {}
         """The connections without a request so far, oldest first."""
         self._buffered = 0
-        self._listener = _listen(path)
+        self._listener = bound(path, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._listener.listen(1024)
         self._loop.watch(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
@@ -273,19 +273,3 @@ class Server:
 
 def _line(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\n"
-
-
-def _listen(path: str) -> socket.socket:
-    """A Unix socket that only its owner can connect to; it replaces the file of a dead predecessor."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108
-    before = os.umask(0o177)
-    try:
-        listener.bind(path)
-    except OSError as error:
-        raise OSError(error.errno or errno.ENAMETOOLONG, error.strerror or str(error), path) from error
-    finally:
-        os.umask(before)
-    listener.listen(1024)
-    return listener

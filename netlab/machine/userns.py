@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from pathlib import Path
 from netlab.errors import UnsupportedError
 from netlab.machine import privileges
 from netlab.net import syscalls
-
-_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def become_root() -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     # After the change of user, /proc/PID of this process and of its forks belongs to the host's root.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+    syscalls.set_dumpable(True)
 
 
 def _refused(error: OSError) -> UnsupportedError:

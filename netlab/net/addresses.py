@@ -5,6 +5,7 @@ What a CNI plugin's ADD needs is in netlab.cni.spec.addresses, which imports C m
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Iterable
 from typing import Literal
@@ -36,6 +37,17 @@ def bracketed(host: str) -> str:
 def host_port(host: str, port: int | str) -> str:
     """HOST:PORT, an IPv6 address in brackets."""
     return f"{bracketed(host)}:{port}"
+
+
+def end_text(host: str, port: int) -> str:
+    """HOST:PORT, or HOST alone where there is no port."""
+    return host_port(host, port) if port else host
+
+
+@functools.lru_cache(4096)
+def address_text(address: bytes) -> str:
+    """A packed address as text."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def packed(address: str) -> bytes:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import ipaddress
 import socket
 from collections.abc import Iterator
 
-from netlab.net.addresses import packed, packed_network
+from netlab.net.addresses import address_text, packed, packed_network
 from netlab.net.netlink import Message, NetlinkError
 from netlab.net.route import neighbours, routes
 from netlab.net.route.neighbours import NUD_PERMANENT, neighbours_of
@@ -56,16 +55,18 @@ def read(kernel: Rtnetlink, device: str) -> Overlay:
     index = kernel.existing(device).index
     return Overlay(
         forwarding=frozenset(
-            (entry.mac, _text(entry.packed)) for entry in neighbours_of(kernel, socket.AF_BRIDGE, index) if entry.packed
+            (entry.mac, address_text(entry.packed))
+            for entry in neighbours_of(kernel, socket.AF_BRIDGE, index)
+            if entry.packed
         ),
         neighbours=frozenset(
-            (_text(entry.packed), entry.mac)
+            (address_text(entry.packed), entry.mac)
             for family in _FAMILIES
             for entry in neighbours_of(kernel, family, index)
             if entry.state & NUD_PERMANENT
         ),
         routes=frozenset(
-            (_subnet(route), _text(route.gateway))
+            (_subnet(route), address_text(route.gateway))
             for route in main_routes(kernel)
             if route.index == index and route.gateway
         ),
@@ -133,8 +134,4 @@ def _refuse_foreign_routes(kernel: Rtnetlink, missing: Overlay, device: str) -> 
 
 
 def _subnet(route: Route) -> str:
-    return f"{_text(route.packed)}/{route.length}"
-
-
-def _text(packed: bytes) -> str:
-    return str(ipaddress.ip_address(packed))
+    return f"{address_text(route.packed)}/{route.length}"

@@ -113,6 +113,25 @@ def _vouched(connection: socket.socket, guard: str) -> bool:
             return False
 
 
+def bound(path: str, kind: int) -> socket.socket:
+    """A Unix socket at a path, for its owner alone; it replaces that of a dead predecessor.
+
+    Raises `OSError` that names the path.
+    """
+    made = socket.socket(socket.AF_UNIX, kind)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
+    before = os.umask(0o177)
+    try:
+        made.bind(path)
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno or errno.ENAMETOOLONG, error.strerror or str(error), path) from error
+    finally:
+        os.umask(before)
+    return made
+
+
 class Guard:
     """Answers, on the host, which callers of a lab's sockets are to be trusted.
 
@@ -122,14 +141,7 @@ class Guard:
 
     def __init__(self, path: str) -> None:
         """Raises `OSError`."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108
-        before = os.umask(0o177)
-        try:
-            self._socket.bind(path)
-        finally:
-            os.umask(before)
+        self._socket = bound(path, socket.SOCK_DGRAM)
         self._machine = ""
 
     def start(self, machine: int) -> None:

@@ -173,9 +173,9 @@ def set_process_name(name: str) -> None:
     _prctl(PR_SET_NAME, ctypes.c_char_p(os.fsencode(name)[:15]))
 
 
-def set_not_dumpable() -> None:
-    """Keep /proc/PID/environ, mem and fd of this process from all without CAP_SYS_PTRACE, until execve(2)."""
-    _prctl(PR_SET_DUMPABLE, 0)
+def set_dumpable(dumpable: bool) -> None:
+    """Keep /proc/PID/environ, mem and fd of this process from all without CAP_SYS_PTRACE, until execve(2); or not."""
+    _prctl(PR_SET_DUMPABLE, int(dumpable))
 
 
 def join_new_session_keyring() -> None:

@@ -14,7 +14,7 @@ from netlab.api.core_types import Pod
 from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import PODS
-from netlab.errors import NetlabError
+from netlab.errors import NetlabError, innermost
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, MachineState
 from netlab.node import recovery, volumes
@@ -79,9 +79,8 @@ class _Kubelet:
                 self._tasks.create_task(self._follow_exits())
         except BaseExceptionGroup as group:
             # The first failure cancelled the other tasks: it is the cause to report.
-            errors = group.subgroup(NetlabError)
-            if errors is not None:
-                raise errors.exceptions[0] from None
+            if (errors := group.subgroup(NetlabError)) is not None:
+                raise innermost(errors) from None
             raise
 
     async def _follow_exits(self) -> None:

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import datetime
 import logging
-import os
 import shutil
 import time
 from pathlib import Path
 
+from netlab import files
 from netlab.api.client import Client
 from netlab.api.config_types import ConfigMap
 from netlab.api.core_types import (
@@ -99,27 +99,28 @@ class Volumes:
         return self._directory / volume.name
 
     async def _write(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> None:
-        files: dict[str, tuple[bytes, int]] = {}
+        contents: dict[str, tuple[bytes, int]] = {}
         mode = _DEFAULT_MODE if source.defaultMode is None else source.defaultMode
         due = float("inf")
         try:
             for each in source.sources:
                 if each.serviceAccountToken is not None:
                     token, renew = await self._token(each.serviceAccountToken)
-                    files[each.serviceAccountToken.path] = (token.encode(), mode)
+                    contents[each.serviceAccountToken.path] = (token.encode(), mode)
                     due = min(due, renew)
                 if each.configMap is not None:
-                    files |= await self._config_map(each.configMap, mode)
+                    contents |= await self._config_map(each.configMap, mode)
                 if each.downwardAPI is not None:
-                    files |= self._fields(each.downwardAPI, mode, pod_ips)
+                    contents |= self._fields(each.downwardAPI, mode, pod_ips)
         except ApiError as error:
             raise UsageError(f"volume {name}: {error}") from None
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
-        for path, (content, file_mode) in files.items():
-            _replace(directory, path, content, file_mode)
+        for path, (content, file_mode) in contents.items():
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            files.replace(directory / path, content, file_mode)
         self._made[name] = _Made(due, pod_ips)
 
     async def _token(self, wanted: ServiceAccountTokenProjection) -> tuple[str, float]:
@@ -146,21 +147,21 @@ class Volumes:
         content = found.content()
         if not wanted.items:
             return {key: (value, mode) for key, value in content.items()}
-        files = {}
+        chosen = {}
         for item in wanted.items:
             if item.key in content:
-                files[item.path] = (content[item.key], mode if item.mode is None else item.mode)
+                chosen[item.path] = (content[item.key], mode if item.mode is None else item.mode)
             elif not wanted.optional:
                 raise UsageError(f"ConfigMap {wanted.name} has no key {item.key!r}")
-        return files
+        return chosen
 
     def _fields(self, wanted: DownwardAPIProjection, mode: int, pod_ips: list[str]) -> dict[str, tuple[bytes, int]]:
-        files = {}
+        found = {}
         for item in wanted.items:
             if item.fieldRef is not None:
                 text = environment.field(self._pod, item.fieldRef.fieldPath, pod_ips, self._node_ips)
-                files[item.path] = (text.encode(), mode if item.mode is None else item.mode)
-        return files
+                found[item.path] = (text.encode(), mode if item.mode is None else item.mode)
+        return found
 
 
 class _Made:
@@ -169,19 +170,6 @@ class _Made:
     def __init__(self, due: float, pod_ips: list[str]) -> None:
         self.due = due
         self.pod_ips = pod_ips
-
-
-def _replace(directory: Path, path: str, content: bytes, mode: int) -> None:
-    target = directory / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        fresh.unlink()
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fchmod(descriptor, mode)
-    fresh.rename(target)
 
 
 def remove_others(present: frozenset[str], root: Path = ROOT) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from netlab.capture import pcapng
 from netlab.capture.correlate import Journey, Sighting, journeys, sighting
-from netlab.capture.headers import Flow
+from netlab.capture.headers import Flow, swapped
 from netlab.capture.taps import Tap
 from netlab.counted import counted
 from netlab.errors import NetlabError
@@ -54,12 +54,7 @@ def _directed(found: Iterable[Journey]) -> Iterator[Journey]:
     asked: set[tuple[int, Flow]] = set()
     for journey in found:
         flows = {(each.headers.protocol, each.headers.flow) for each in journey.sightings}
-        answered = {(protocol, _answer(flow)) for protocol, flow in flows}
+        answered = {(protocol, swapped(flow)) for protocol, flow in flows}
         reply = journey.reply or not asked.isdisjoint(answered)
         asked |= answered if reply else flows
         yield journey._replace(reply=reply)
-
-
-def _answer(flow: Flow) -> Flow:
-    source, sport, destination, dport = flow
-    return destination, dport, source, sport

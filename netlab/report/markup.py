@@ -31,11 +31,6 @@ def escaped(text: object) -> Markup:
     return Markup(html.escape(visible(str(text))))
 
 
-def by_line(text: str) -> str:
-    """A text of several lines with its invisible characters escaped, except line ends and tabs."""
-    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
-
-
 def element(name: str, /, *children: Child, **attributes: object) -> Markup:
     """An element. `_` in an attribute's name becomes `-` (`class_` is `class`); None and False are omitted."""
     head = "".join(

@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 from netlab.capture.changes import changes
 from netlab.capture.correlate import Journey, Sighting
-from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, address_text, protocol_name
+from netlab.capture.headers import ICMP, ICMPV6, RST, TCP, Headers, protocol_name
 from netlab.capture.icmp import words
 from netlab.capture.taps import Tap
 from netlab.lab.paths import OUTSIDE
-from netlab.net.addresses import host_port
+from netlab.net.addresses import address_text, end_text
 from netlab.report.translators import is_translation, translator
 
 Tone = Literal["request", "reply", "bad"]
@@ -150,11 +150,7 @@ def _for_many(address: bytes) -> bool:
 
 def _who(headers: Headers, names: Mapping[str, str]) -> str:
     source, destination = _name(headers.source, names), _name(headers.destination, names)
-    return f"{_end(source, headers.sport)} → {_end(destination, headers.dport)}"
-
-
-def _end(name: str, port: int) -> str:
-    return host_port(name, port) if port else name
+    return f"{end_text(source, headers.sport)} → {end_text(destination, headers.dport)}"
 
 
 def _what(headers: Headers) -> str:

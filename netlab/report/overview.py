@@ -10,9 +10,10 @@ import msgspec
 
 from netlab.capture.changes import Change, changes
 from netlab.capture.correlate import Journey, Sighting
-from netlab.capture.headers import address_text, protocol_name, swapped
+from netlab.capture.headers import protocol_name, swapped
 from netlab.capture.taps import Kind, Tap
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.net.addresses import address_text
 from netlab.report.captured import Captured
 from netlab.report.messages import Message, lifeline, short
 from netlab.report.picture import Picture

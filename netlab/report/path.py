@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from netlab.counted import counted
+from netlab.net.addresses import end_text
 from netlab.report import decisions, layers, page, picture, steps
 from netlab.report.markup import Markup, element
 from netlab.report.picture import Picture
+from netlab.trace import compare
 from netlab.trace.model import Hop, Path, Trace
 
 _OUTCOMES = {
@@ -44,15 +46,7 @@ def path_picture(trace: Trace) -> str:
 
 def nearest(trace: Trace) -> Path | None:
     """The predicted path that is most like the observed one."""
-
-    def likeness(path: Path) -> float:
-        observed, expected = _places(trace.hops), _places(path.hops)
-        same = path.verdict.outcome == trace.verdict.outcome
-        headers = {(hop.src, hop.sport, hop.dst, hop.dport) for hop in trace.hops}
-        shared = headers & {(hop.src, hop.sport, hop.dst, hop.dport) for hop in path.hops}
-        return difflib.SequenceMatcher(None, observed, expected, autojunk=False).ratio() + same + len(shared)
-
-    return max(trace.predicted, key=likeness, default=None)
+    return compare.nearest(trace.predicted, Path(trace.hops, trace.reply, trace.verdict))
 
 
 def _header(trace: Trace) -> Markup:
@@ -245,7 +239,7 @@ def _verdicts(expected: Path, trace: Trace) -> list[Markup]:
 def _summary(path: Path) -> str:
     said = f"{path.verdict.outcome}, {path.verdict.node}: {path.verdict.reason}"
     return (
-        f"to {steps.end(path.hops[-1].dst, path.hops[-1].dport)} by {counted(len(path.hops), 'hop')}: {said}"
+        f"to {end_text(path.hops[-1].dst, path.hops[-1].dport)} by {counted(len(path.hops), 'hop')}: {said}"
         if path.hops
         else said
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from netlab.net.addresses import host_port
+from netlab.net.addresses import end_text
 from netlab.report.decisions import decisions, deeds
 from netlab.report.markup import Markup, element
 from netlab.trace.model import Hop
@@ -85,9 +85,4 @@ def headers(hop: Hop, names: Mapping[str, str] | None = None) -> str:
     # ICMP has an identifier in the place of a port.
     sport, dport = (0, 0) if hop.protocol.startswith("icmp") else (hop.sport, hop.dport)
     known = names or {}
-    return f"{end(known.get(hop.src, hop.src), sport)} → {end(known.get(hop.dst, hop.dst), dport)}"
-
-
-def end(address: str, port: int) -> str:
-    """An address or a name with its port, if it has one."""
-    return host_port(address, port) if port else address
+    return f"{end_text(known.get(hop.src, hop.src), sport)} → {end_text(known.get(hop.dst, hop.dst), dport)}"

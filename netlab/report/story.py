@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from netlab.report import page
-from netlab.report.markup import Markup, by_line, element
+from netlab.report.markup import Markup, element
+from netlab.visible import visible_lines
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -24,7 +25,7 @@ def story(text: str) -> tuple[Markup, Markup]:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("fence", _code)
     markdown.add_render_rule("code_block", _code)
-    tokens = markdown.parse(by_line(text.replace("\r\n", "\n")))
+    tokens = markdown.parse(visible_lines(text.replace("\r\n", "\n")))
     if [token.type for token in tokens[:3]] == ["heading_open", "inline", "heading_close"] and tokens[0].tag == "h1":
         tokens = tokens[3:]
     for token in tokens:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from netlab.capture.changes import Change
 from netlab.capture.correlate import Sighting
-from netlab.capture.headers import address_text
+from netlab.net.addresses import address_text
 
 _NODE = re.compile(r"node-\d+")
 

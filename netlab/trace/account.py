@@ -8,8 +8,9 @@ import msgspec
 
 from netlab.capture.changes import Change, changes
 from netlab.capture.correlate import Journey, Sighting
-from netlab.capture.headers import Headers, address_text
+from netlab.capture.headers import Headers
 from netlab.capture.icmp import words
+from netlab.net.addresses import address_text
 from netlab.proxy.plan import Plan
 from netlab.trace.compare import OF_STATE
 from netlab.trace.fate import Fate

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from netlab.capture.headers import address_text
-from netlab.net.addresses import Family
+from netlab.net.addresses import Family, address_text
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.elements import Set
 from netlab.net.nftables.socket import Nfnetlink

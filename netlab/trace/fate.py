@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from netlab.capture.correlate import Journey, Sighting
-from netlab.capture.headers import TCP, Headers, address_text
+from netlab.capture.headers import TCP, Headers
 from netlab.capture.icmp import words
+from netlab.net.addresses import address_text
 from netlab.trace.model import Path, Verdict
 from netlab.trace.observe import Observation
 from netlab.trace.rules import Decision

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+from netlab.net.route.vxlan import VXLAN_OVERHEAD
 from netlab.trace.state import Vxlan
 from netlab.trace.translation import Packet
-
-_OUTER = {4: 50, 6: 70}
-"""What VXLAN adds to an IP packet, by the underlay's version: Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40 (RFC 7348)."""
 
 
 class Carrier(NamedTuple):
@@ -57,4 +55,4 @@ class Frame(NamedTuple):
 
     @property
     def _around(self) -> int:
-        return _OUTER[self.carrier.version] if self.carrier else 0
+        return VXLAN_OVERHEAD[self.carrier.version] if self.carrier else 0

@@ -11,7 +11,8 @@ from pathlib import Path
 from socket import AF_BRIDGE, AF_INET, AF_INET6
 from typing import NamedTuple
 
-from netlab.capture.headers import TCP, UDP, address_text
+from netlab.capture.headers import TCP, UDP
+from netlab.net.addresses import address_text
 from netlab.net.netlink import NETLINK_SOCK_DIAG, Netlink, NetlinkError
 from netlab.net.route.addresses import addresses_of
 from netlab.net.route.links import IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, Link

@@ -16,12 +16,13 @@ from netlab.api import cluster as clusters
 from netlab.api.cluster import Query
 from netlab.api.core_types import Node
 from netlab.api.resources import NODES
-from netlab.capture.headers import TCP, UDP, address_text
+from netlab.capture.headers import TCP, UDP
 from netlab.errors import NotFoundError
 from netlab.lab.components import proxy_config
 from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.spec import LabSpec
+from netlab.net.addresses import address_text
 from netlab.net.conntrack import Ends as Tracked
 from netlab.net.conntrack import entries as conntrack
 from netlab.proxy.book import plan_of

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow
 from netlab.counted import counted
+from netlab.net.addresses import address_text
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.elements import Set
 from netlab.net.nftables.socket import Nfnetlink
@@ -190,7 +191,7 @@ def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[byte
         kind = _kind(step, texts)
         if kind is None:
             continue
-        frontend = Frontend(_address(dialled[0][2]), _PROTOCOLS.get(dialled[1], ""), dialled[0][3])
+        frontend = Frontend(address_text(dialled[0][2]), _PROTOCOLS.get(dialled[1], ""), dialled[0][3])
         target = _target(step, frontend, plan)
         name = _name(step, kind, frontend, target, plan, networks.get(met[0], ""), met)
         because = marks if kind == "SNAT" else []
@@ -246,7 +247,7 @@ def _service(kind: Kind, frontend: Frontend, target: Target | None, plan: Plan, 
         hairpin = met[0] == met[2]
         return f"{name}: masqueraded{', a pod that reaches itself (hairpin)' if hairpin else ''}"
     if target.endpoints:
-        why = f"{_address(met[0])} is not in loadBalancerSourceRanges" if target.sources else "refused"
+        why = f"{address_text(met[0])} is not in loadBalancerSourceRanges" if target.sources else "refused"
     else:
         local = target.verdict is Verdict.DROP
         why = "there are endpoints, but none on this node" if local else "there are no endpoints"
@@ -271,7 +272,3 @@ def _rule(step: Step, texts: Texts) -> str:
 
 def _chain(step: Step) -> Chain:
     return step.family, step.table, step.chain
-
-
-def _address(packed: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

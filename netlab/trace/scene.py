@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from netlab.api.blocking import BlockingClient
 from netlab.api.cluster import Cluster, read
-from netlab.api.core_types import Pod
 from netlab.capture.taps import Tap
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.taps import tapped
+from netlab.lab.trouble import is_ready
 from netlab.net.nftables.socket import Nfnetlink
 
 
@@ -43,7 +43,7 @@ def met(before: Scene, after: Scene) -> Iterator[str]:
 def unready(now: Scene, address: str, port: int) -> Iterator[str]:
     """The pods and Services at an address and port that are not ready, in words. Pure."""
     for pod in now.cluster.pods.values():
-        if address in [each.ip for each in pod.status.podIPs] and not pod.spec.hostNetwork and not _is_ready(pod):
+        if address in [each.ip for each in pod.status.podIPs] and not pod.spec.hostNetwork and not is_ready(pod):
             yield f"pod {pod.key} is not ready ({pod.status.phase or 'Pending'})"
     for service in now.cluster.services.values():
         ingress = [each.ip for each in service.status.loadBalancer.ingress]
@@ -61,7 +61,7 @@ def _telling(one: Scene) -> dict[str, Any]:
     for pod in one.cluster.pods.values():
         addresses = [each.ip for each in pod.status.podIPs]
         leaving = pod.metadata.deletionTimestamp is not None
-        found[f"pod {pod.key}"] = (pod.metadata.uid, addresses, pod.status.phase, _is_ready(pod), leaving)
+        found[f"pod {pod.key}"] = (pod.metadata.uid, addresses, pod.status.phase, is_ready(pod), leaving)
     for service in one.cluster.services.values():
         found[f"Service {service.key}"] = (service.spec, service.status.loadBalancer)
     for service_key, slices in one.cluster.slices.items():
@@ -69,10 +69,6 @@ def _telling(one: Scene) -> dict[str, Any]:
             key = each.key if service_key.endswith("/") else service_key
             found.setdefault(f"the endpoint list of {key}", {})[each.metadata.name] = (each.endpoints, each.ports)
     return found
-
-
-def _is_ready(pod: Pod) -> bool:
-    return any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
 
 
 def rules(envoy: NetworkEnvoy, machines: Iterable[Network]) -> dict[str, int]:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from netlab.capture.headers import address_text
 from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import LabPaths
+from netlab.net.addresses import address_text
 from netlab.trace.model import Hop, Path
 from netlab.trace.predict import predict
 from netlab.trace.reading import read

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from netlab.cni.installation.subnets import parse_subnets
-from netlab.cni.spec.names import is_identifier
+from netlab.cni.spec.names import IFNAMSIZ, is_identifier
 from netlab.errors import UsageError
-
-_IFNAMSIZ = 16
 
 Object = dict[str, Any]
 
@@ -56,4 +54,4 @@ def network_list(
 
 def _bridge_name(network: str) -> str:
     name = f"cni-{network}"
-    return name if len(name) < _IFNAMSIZ else f"cni-{hashlib.sha256(network.encode()).hexdigest()[:11]}"
+    return name if len(name) < IFNAMSIZ else f"cni-{hashlib.sha256(network.encode()).hexdigest()[:11]}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from netlab import files
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError
 
 RECORD = ".netlab-installed"
@@ -25,15 +25,9 @@ def note(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def write(path: Path, content: bytes, mode: int) -> Path:
     """Write a file atomically, and its folder if needed; its path. Raises `NetlabError`."""
-    fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.unlink(missing_ok=True)  # left by a killed run
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(content)
-            os.fchmod(descriptor, mode)  # regardless of the umask
-        fresh.rename(path)
+        files.replace(path, content, mode)
     except OSError as error:
         raise _refused(path, error) from error
     return path

@@ -2,7 +2,7 @@
 
 from _blake2 import blake2s
 
-_IFNAMSIZ = 16
+IFNAMSIZ = 16
 _LONGEST_OWNER = 127
 """Bytes of a comment in nftables' userdata, without its NUL."""
 
@@ -11,7 +11,7 @@ def is_interface_name(text: str) -> bool:
     """Whether the kernel accepts it as a link's name: dev_valid_name() in net/core/dev.c."""
     return (
         text.isprintable()  # so that it can be encoded as well
-        and 0 < len(text.encode()) < _IFNAMSIZ
+        and 0 < len(text.encode()) < IFNAMSIZ
         and text not in {".", ".."}
         and not any(mark in "/:" or mark.isspace() for mark in text)
     )

@@ -12,3 +12,8 @@ SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
 def family_of(packed: bytes) -> int:
     """The family of an address in network byte order."""
     return AF_INET if len(packed) == 4 else AF_INET6
+
+
+def packed_mac(mac: str) -> bytes:
+    """A hardware address, written with colons, as bytes."""
+    return bytes.fromhex(mac.replace(":", ""))

@@ -10,7 +10,7 @@ from _struct import Struct
 
 from netlab.net import netlink as nl
 from netlab.net.addresses import packed
-from netlab.net.route import family_of
+from netlab.net.route import family_of, packed_mac
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 8, 9
@@ -54,7 +54,7 @@ def replacement(address: str, mac: str, link: str, index: int) -> nl.Message:
         nl.NLM_F_CREATE | nl.NLM_F_REPLACE,
         _NEIGHBOUR.pack(family_of(to), index, NUD_PERMANENT, 0, 0)
         + nl.attribute(_NDA_DST, to)
-        + nl.attribute(_NDA_LLADDR, _mac(mac)),
+        + nl.attribute(_NDA_LLADDR, packed_mac(mac)),
     )
 
 
@@ -82,8 +82,4 @@ def forwarding_deletion(mac: str, endpoint: str, link: str, index: int) -> nl.Me
 
 
 def _tunnel(mac: str, endpoint: str) -> bytes:
-    return nl.attribute(_NDA_DST, packed(endpoint)) + nl.attribute(_NDA_LLADDR, _mac(mac))
-
-
-def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
+    return nl.attribute(_NDA_DST, packed(endpoint)) + nl.attribute(_NDA_LLADDR, packed_mac(mac))

@@ -17,8 +17,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE = 8, 9, 15
 _RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _RTNH_F_ONLINK = 4
-RT_TABLE_MAIN, RTN_LOCAL, RTM_F_CLONED = 254, 2, 0x200
-_RTPROT_STATIC, _RTN_UNICAST, _SCOPE_NOWHERE = 4, 1, 255
+RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL, RTM_F_CLONED = 254, 1, 2, 0x200
+_RTPROT_STATIC, _SCOPE_NOWHERE = 4, 255
 
 _ROUTE = Struct("=BBBBBBBBI")  # rtmsg: family, dst len, src len, tos, table, protocol, scope, type, flags
 _HOP = Struct("=HBBi")  # rtnexthop: length, flags, hops, index
@@ -150,7 +150,7 @@ def _made(
     scope: int = SCOPE_UNIVERSE,
     table: int = RT_TABLE_MAIN,
 ) -> nl.Message:
-    header = _ROUTE.pack(family_of(packed), length, 0, 0, table, _RTPROT_STATIC, scope, _RTN_UNICAST, flags)
+    header = _ROUTE.pack(family_of(packed), length, 0, 0, table, _RTPROT_STATIC, scope, RTN_UNICAST, flags)
     to = nl.attribute(_RTA_DST, packed) if length else b""
     return nl.Message(f"route to {destination}", _RTM_NEWROUTE, how, header + to + way)
 

@@ -13,6 +13,9 @@ _U16 = Struct("!H")
 VXLAN_PORT = 4789
 """IANA's (RFC 7348), so that every packet tool decodes it by default; the kernel's default is the older 8472."""
 
+VXLAN_OVERHEAD = {4: 50, 6: 70}
+"""Bytes before the packet inside, by the underlay's IP version: Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40 (RFC 7348)."""
+
 
 class Vxlan:
     """What a VXLAN device has besides other links, from its link's `data`.

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from netlab.capture.headers import ICMP, ICMPV6, Headers, address_text, parse
+from netlab.capture.headers import ICMP, ICMPV6, Headers, parse
 from netlab.lab.network_envoy import NetworkEnvoy
+from netlab.net.addresses import address_text
 
 T = TypeVar("T")
 

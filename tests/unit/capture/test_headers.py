@@ -20,8 +20,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 
-from netlab.capture.headers import Carrier, Headers, address_text, endpoint_text, parse, protocol_name, swapped
-from netlab.net.addresses import packed
+from netlab.capture.headers import Carrier, Headers, endpoint_text, parse, protocol_name, swapped
+from netlab.net.addresses import address_text, packed
 
 V4 = {"src": "10.244.1.2", "dst": "10.244.2.3"}
 V6 = {"src": "fd00:10:244:1::2", "dst": "fd00:10:244:2::3"}

@@ -90,7 +90,9 @@ def over_the_tunnel() -> Trace:
         foretold[3], dst="10.244.1.3", dport=8080, changed=[change("DNAT 10.96.0.10:80 -> 10.244.1.3:8080")]
     )
     other = Path(
-        [*foretold[:3], near], [], Verdict("delivered", "node-1", "default/web-6f9c-q8r2m listens on port 8080")
+        [*foretold[:3], near],
+        answers[-3:],
+        Verdict("delivered", "node-1", "default/web-6f9c-q8r2m listens on port 8080"),
     )
     path = Path(foretold, answers, Verdict("delivered", "node-2", "default/web-6f9c-x2x7k listens on port 8080"))
     return Trace("default/client", "svc/web:80", "tcp", hops, reply, verdict, [other, path], agrees=True)

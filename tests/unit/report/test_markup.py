@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.report.markup import Markup, by_line, element, escaped, join
+from netlab.report.markup import Markup, element, escaped, join
 from netlab.visible import visible
 from tests.unit.report.dom import parsed
 
@@ -45,7 +45,6 @@ def test_markup_is_not_escaped_again_but_in_attributes_it_is() -> None:
 def test_what_is_not_seen_or_turns_the_text_around_it_is_shown_as_an_escape() -> None:
     assert escaped("a\u202eb\x00c\ud800d\u2066e\x1b[31m\n") == r"a\u202eb\x00c\ud800d\u2066e\x1b[31m\n"
     assert escaped("naïve → 北京") == html.escape("naïve → 北京")
-    assert by_line("a\n\tb\x1b\n") == "a\n\tb\\x1b\n"
 
 
 def test_attributes_and_children() -> None:

@@ -10,7 +10,7 @@ from netlab.cni.plugins.main.mode import Mode
 from netlab.cni.plugins.main.veth import existing
 from netlab.cni.spec import errors
 from netlab.cni.spec.addresses import Prefix
-from netlab.net.route import addresses, links
+from netlab.net.route import addresses, links, packed_mac
 from netlab.net.route.addresses import addresses_of
 
 TYPE_CHECKING = False
@@ -134,8 +134,7 @@ class Bridge(Mode):
         """
         if self.bridge.mac == _NO_MAC:
             self.bridge.mac = _random_mac().hex(":")
-        mac = bytes.fromhex(self.bridge.mac.replace(":", ""))
-        kernel.send(links.hardware_address(self.bridge.name, self.bridge.index, mac))
+        kernel.send(links.hardware_address(self.bridge.name, self.bridge.index, packed_mac(self.bridge.mac)))
 
     def _settle_other_addresses(self, kernel: Rtnetlink, gateway: Prefix) -> None:
         """Another address of the bridge in the gateway's subnet: forceAddress removes it; otherwise it is an error."""

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from netlab.cni.spec.codec import Object
     from netlab.net.route.links import Link
 
-_RT_TABLE_MAIN = 254
-_RTN_UNICAST = 1
-
 
 def check(request: Request) -> None:
     """Check that the attachment is whole. Raises `CniError` naming the first fault, `OSError`."""
@@ -114,12 +111,12 @@ def _check_container(kernel: Rtnetlink, link: Link, interface: Object, config: C
 
 
 def _check_route(wanted: Route, present: list[routes.Route]) -> None:
-    table = wanted.numbers.get("table") or _RT_TABLE_MAIN
+    table = wanted.numbers.get("table") or routes.RT_TABLE_MAIN
     to = (wanted.destination.packed, wanted.destination.length, table)
     found = [route for route in present if (route.packed, route.length, route.table) == to]
     gateway = wanted.gateway.packed if wanted.gateway else b""
     # Where the result names no gateway, another plugin may have taken that of the address.
-    if any(route.type == _RTN_UNICAST and (not gateway or route.gateway == gateway) for route in found):
+    if any(route.type == routes.RTN_UNICAST and (not gateway or route.gateway == gateway) for route in found):
         return
     if not found:
         raise errors.broken(f"route to {wanted.destination}", "missing")
@@ -127,7 +124,7 @@ def _check_route(wanted: Route, present: list[routes.Route]) -> None:
         f"via {text(Prefix(int.from_bytes(route.gateway, 'big'), 0, len(route.gateway) * 8))}"
         if route.gateway
         else "on the link"
-        if route.type == _RTN_UNICAST
+        if route.type == routes.RTN_UNICAST
         else "nowhere"
         for route in found
     ]

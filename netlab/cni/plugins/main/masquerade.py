@@ -8,6 +8,7 @@ are six rules, whatever the number of containers and networks.
 from __future__ import annotations
 
 from netlab.cni.plugins.main.owned_table import Table
+from netlab.cni.spec.names import IFNAMSIZ
 from netlab.net.nftables.elements import Element, Set
 
 TYPE_CHECKING = False
@@ -65,7 +66,6 @@ _OVERLAY = {bits: Set("inet", _NAME, name) for bits, name in ((32, "overlay4"), 
 TABLE = Table(
     f"inet {_NAME}", _TEXT, {sets[bits]: bits // 8 for sets in (_PODS, _INSIDE, _OVERLAY) for bits in (32, 128)}
 )
-_IFNAMSIZ = 16
 
 
 def elements(owner: str, addressing: Addressing, overlay: str, excepted: Iterable[Prefix] = ()) -> Elements:
@@ -84,7 +84,7 @@ def elements(owner: str, addressing: Addressing, overlay: str, excepted: Iterabl
                     Element(subnet.packed + first, comment=owner, key_end=subnet.packed + last)
                 )
         if overlay:
-            link = overlay.encode().ljust(_IFNAMSIZ, b"\0")
+            link = overlay.encode().ljust(IFNAMSIZ, b"\0")
             wanted.setdefault(_OVERLAY[subnet.bits], []).append(Element(subnet.packed + link, comment=owner))
     return wanted
 

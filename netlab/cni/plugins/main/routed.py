@@ -20,7 +20,7 @@ from netlab.cni.spec.errors import CniError
 from netlab.net.netlink import NetlinkError
 from netlab.net.route import SCOPE_HOST, SCOPE_LINK, addresses, links, routes
 from netlab.net.route.addresses import addresses_of
-from netlab.net.route.routes import routes_of
+from netlab.net.route.routes import RT_TABLE_MAIN, routes_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,15 +105,13 @@ class Routed(Mode):
             routes = routes_of(kernel, AF_INET if address.bits == 32 else AF_INET6)
             if not any(
                 (route.packed, route.length, route.index, route.table)
-                == (address.packed, address.length, host.index, _MAIN)
+                == (address.packed, address.length, host.index, RT_TABLE_MAIN)
                 for route in routes
             ):
                 raise errors.broken(f"route to {address} through {host.name}", "missing")
 
 
 MODE = Routed
-
-_MAIN = 254
 
 
 def _sysctls(link: str, bits: int) -> dict[str, str]:

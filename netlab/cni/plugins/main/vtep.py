@@ -20,18 +20,15 @@ from netlab.net import overlay
 from netlab.net.addresses import packed, packed_network
 from netlab.net.netlink import NetlinkError
 from netlab.net.overlay import Overlay
-from netlab.net.route import SCOPE_UNIVERSE, addresses, links
+from netlab.net.route import SCOPE_UNIVERSE, addresses, links, packed_mac
 from netlab.net.route.addresses import addresses_of
 from netlab.net.route.links import Link
 from netlab.net.route.socket import Rtnetlink
-from netlab.net.route.vxlan import Vxlan, vxlan
+from netlab.net.route.vxlan import VXLAN_OVERHEAD, Vxlan, vxlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.tunnel import Tunnel
-
-_OVERHEAD = {4: 50, 6: 70}
-"""Bytes before a container's packet on the underlay: Ethernet header, VXLAN, UDP, and IPv4 or IPv6 (RFC 7348)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +47,7 @@ class _Underlay:
     @property
     def inner_mtu(self) -> int:
         """The largest packet that fits the tunnel without fragmentation, in bytes."""
-        return self.mtu - _OVERHEAD[self.version]
+        return self.mtu - VXLAN_OVERHEAD[self.version]
 
 
 def ensure(tunnel: Tunnel) -> None:
@@ -71,7 +68,7 @@ def ensure(tunnel: Tunnel) -> None:
             mac = peers.own_mac(listed, underlay.local, tunnel.vni) if listed is not None else ""
             # The kernel forgets all neighbours when a MAC address is set, even to the same one.
             if mac and mac != link.mac:
-                kernel.send(links.hardware_address(link.name, link.index, _packed(mac)))
+                kernel.send(links.hardware_address(link.name, link.index, packed_mac(mac)))
         kernel.set_up(link.name)
         if listed is not None:
             _ensure_addresses(kernel, link, peers.own_addresses(listed, underlay.local))
@@ -83,7 +80,7 @@ def _make(kernel: Rtnetlink, tunnel: Tunnel, underlay: _Underlay, mac: str, mtu:
     """A new device."""
     local = packed(underlay.local)
     try:
-        kernel.send(vxlan(tunnel.name, tunnel.vni, tunnel.port, local, underlay.index, _packed(mac), mtu))
+        kernel.send(vxlan(tunnel.name, tunnel.vni, tunnel.port, local, underlay.index, packed_mac(mac), mtu))
     except NetlinkError as error:
         if error.errno != errno.EEXIST:
             raise
@@ -92,10 +89,6 @@ def _make(kernel: Rtnetlink, tunnel: Tunnel, underlay: _Underlay, mac: str, mtu:
             " name that device in vxlan.name",
         ) from error
     return kernel.existing(tunnel.name)
-
-
-def _packed(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _ensure_addresses(kernel: Rtnetlink, link: Link, wanted: list[str]) -> None:

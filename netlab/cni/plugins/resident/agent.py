@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import stat
-import struct
 import threading
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from netlab.cni.plugins.call import agent_socket
 from netlab.cni.plugins.resident.serve import serve, signalled
 from netlab.descriptors import readable
+from netlab.net.peers import Peer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _LOOK = 1.0
 """Seconds between two looks at what is current while nothing calls."""
 _PATIENCE = 15.0
 """Seconds in which an agent that was asked to end answers the calls under way."""
-_CREDENTIALS = struct.Struct("3i")
-"""struct ucred: pid, uid, gid."""
 
 
 def run(folder: str, is_current: Callable[[], bool], seconds: float) -> None:
@@ -100,10 +98,9 @@ def _listener(path: str) -> int:
             connection.connect(path)
         except OSError:
             return 0
-        pid, uid, _ = _CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-    return pid if uid == os.geteuid() else 0
+        with contextlib.suppress(ProcessLookupError), Peer(connection) as peer:
+            return peer.pid if peer.uid == os.geteuid() else 0
+    return 0
 
 
 def _is_private(folder: Path) -> bool:

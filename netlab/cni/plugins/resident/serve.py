@@ -18,6 +18,7 @@ from pathlib import Path
 
 from netlab.cni.plugins.call import PLUGINS, SOCKET, handlers
 from netlab.cni.plugins.resident.desk import Call, Desk
+from netlab.net.peers import bound
 
 _BACKLOG = 128
 _THREADS = 16
@@ -83,11 +84,7 @@ def signalled(*signals: signal.Signals) -> tuple[int, int]:
 def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    listener.bind(str(fresh))
-    os.umask(mask)
+    listener = bound(str(fresh), socket.SOCK_STREAM)
     listener.listen(_BACKLOG)
     # Only now: who finds the socket can connect to it.
     fresh.rename(path)
