@@ -59,10 +59,18 @@ class Loop:
         """Serve forever."""
         while True:
             for key, _ in self._selector.select(self._time_to_next_timer()):
-                guarded(key.data)
+                # An earlier call of this round may have stopped the watch, and closed the descriptor.
+                if self._is_watched(key.fd, key.data):
+                    guarded(key.data)
             for timer in self._due_timers():
                 if timer.action is not None:
                     guarded(timer.action)
+
+    def _is_watched(self, descriptor: int, action: Callable[[], None]) -> bool:
+        try:
+            return self._selector.get_key(descriptor).data is action
+        except KeyError:
+            return False
 
     def _time_to_next_timer(self) -> float | None:
         return max(0.0, self._timers[0].deadline - time.monotonic()) if self._timers else None
