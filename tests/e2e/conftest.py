@@ -96,8 +96,15 @@ class Netlab:
             raise AssertionError(f"still there: {self.processes()}") from None
 
     def pid_of(self, module: str) -> int:
-        """The process that was started as `python -m MODULE` and is the oldest of its kind."""
-        return min(pid for pid, line in self.processes().items() if f"-m {module}" in line)
+        """The process that was started as `python -m MODULE`; its forks have its command line too."""
+        # Not the lowest number: they begin again after pid_max, which is 32768 on many machines.
+        kin = {pid for pid, line in self.processes().items() if f"-m {module}" in line}
+        (found,) = (pid for pid in kin if _parent(pid) not in kin)
+        return found
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 180) -> None:
