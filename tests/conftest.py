@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import hypothesis
@@ -23,12 +24,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def untouched_host(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No system or end-to-end test changes the host's network."""
+    """No system or end-to-end test changes the host's network, or leaves a cgroup."""
     if "/unit/" in str(request.path):
         yield
         return
-    before = host.snapshot()
+    before, cgroups = host.snapshot(), host.abandoned_cgroups()
     yield
     after = host.snapshot()
     changed = [what for what in before if before[what] != after[what]]
+    for _ in range(600):
+        # One of a test that runs beside this one will be removed in time.
+        left = host.abandoned_cgroups() - cgroups
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left, f"the tests left cgroups: {left}"
     assert not changed, f"the tests changed the host's {', '.join(changed)}: {[(before[c], after[c]) for c in changed]}"

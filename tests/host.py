@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -21,6 +22,20 @@ def snapshot() -> dict[str, object]:
         "namespaces": sorted(_run("ip", "netns", "list").split("\n")),
         "sysctls": _sysctls(),
     }
+
+
+def abandoned_cgroups() -> set[str]:
+    """The cgroups of labs in which no process is left."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    found = set()
+    for _, mount, kind, *_ in mounts:
+        if kind in ("cgroup", "cgroup2"):
+            for path in Path(mount).glob("**/netlab-*/"):
+                # Labs of other tests come and go meanwhile.
+                with contextlib.suppress(OSError):
+                    if not any(each.read_text() for each in path.glob("**/cgroup.procs")):
+                        found.add(str(path))
+    return found
 
 
 def _run(*argv: str) -> str:

@@ -363,6 +363,14 @@ class Lifecycle(Struct):
     stopSignal: Ignored = None
 
 
+class ResourceRequirements(Struct):
+    """v1.ResourceRequirements: what is requested decides the pod's qosClass; limits hold where there are cgroups."""
+
+    limits: dict[str, Quantity] = {}
+    requests: dict[str, Quantity] = {}
+    claims: Ignored = None
+
+
 class Container(Struct):
     """v1.Container."""
 
@@ -382,9 +390,9 @@ class Container(Struct):
     imagePullPolicy: str = ""
     terminationMessagePath: str = ""
     terminationMessagePolicy: str = ""
+    resources: ResourceRequirements | None = None
     restartPolicy: Ignored = None
     restartPolicyRules: Ignored = None
-    resources: Ignored = None
     resizePolicy: Ignored = None
     securityContext: Ignored = None
     volumeDevices: Ignored = None

@@ -21,7 +21,7 @@ Ignored = Annotated[Any, msgspec.Meta(extra={"ignored": True})]
 Int64 = Annotated[int, msgspec.Meta(extra={"int64": True})]
 """A number of 64 bits; a plain `int` of an API type has 32, as upstream."""
 
-Quantity = str | Int64
+Quantity = str | Int64 | float
 """resource.Quantity."""
 
 IntOrString = int | str

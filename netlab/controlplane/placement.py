@@ -198,7 +198,7 @@ def implied_taints(node: Node) -> Iterable[Taint]:
     return [Taint(key=key, effect="NoSchedule") for key in implied if key not in written]
 
 
-def _count(quantity: str | int | None) -> int:
+def _count(quantity: str | int | float | None) -> int:
     try:
         return int(quantity) if quantity is not None else DEFAULT_MAX_PODS
     except ValueError:

@@ -74,6 +74,13 @@ COMMIT
 """
 
 
+_BOUNDS = {
+    "memory": "a lab can fill the memory of this machine, and limits of containers are not enforced",
+    "pids": "only the limits of users and namespaces keep a lab's processes in check",
+    "cpu": "limits of containers are not enforced, and many busy pods slow the host down",
+}
+
+
 def checks() -> list[Check]:
     """Every check, in the order in which they can be tried."""
     return [*_host(), *_namespaces(), *_links(), *_nftables(), *_iptables(), *_tools()]
@@ -95,6 +102,16 @@ def _host() -> list[Check]:
             functools.partial(probes.disk_space, home(), _LEAST_DISK),
             "a lab cannot keep its objects, logs and captures",
             "make room, or set NETLAB_HOME to a directory that has it",
+        ),
+        *(
+            Check(
+                f"{controller} cgroup",
+                functools.partial(probes.bound, controller),
+                cost,
+                "run labs as root, or as a user to whom systemd gives cgroups (cgroup v2, `loginctl enable-linger`)",
+                required=False,
+            )
+            for controller, cost in _BOUNDS.items()
         ),
     ]
 

@@ -6,6 +6,8 @@ Those after `namespaces` are for the child process of an examination: they chang
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import re
 import resource
@@ -13,10 +15,13 @@ import shutil
 import signal
 import socket
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 from netlab.doctor.programs import NFT, PYTHON, Program
 from netlab.errors import UnsupportedError
+from netlab.lab import cgroups
+from netlab.machine.cgroups import labs
 from netlab.machine.privileges import missing
 from netlab.machine.userns import enter_user_namespace
 from netlab.net import syscalls
@@ -53,6 +58,42 @@ def disk_space(directory: Path, least: int) -> str:
     if free < least:
         raise UnsupportedError(text)
     return text
+
+
+@functools.cache
+def _bounds() -> tuple[dict[str, str], dict[str, str]]:
+    """Make a lab's cgroups, in a child process. Where each controller is, and why one is not to be had."""
+    name = f"doctor-{os.getpid()}"
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            found = cgroups.find(name)
+            planned = labs.plan(found.parents, name)
+            os.write(write_end, json.dumps([[asdict(each) for each in planned], found.lacking, ""]).encode())
+            labs.enter(planned, cgroups.share(), os.geteuid())
+        except OSError as error:
+            os.write(write_end, b"\n" + json.dumps(f"{error.filename}: {error.strerror}").encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as pipe:
+        report, _, failure = pipe.read().partition("\n")
+    os.waitpid(child, 0)
+    planned, lacking, _ = json.loads(report)
+    labs.remove([each["path"] for each in planned])
+    places = {name: each["path"] for each in planned for name in each["controllers"]}
+    if failure:
+        return {}, lacking | dict.fromkeys(places, json.loads(failure))
+    return places, lacking
+
+
+def bound(controller: str) -> str:
+    """A lab has a cgroup with the controller, and so limits of its own."""
+    places, lacking = _bounds()
+    if controller not in places:
+        raise UnsupportedError(lacking[controller])
+    return f"in {os.path.dirname(places[controller])}"  # noqa: PTH120
 
 
 def user_namespace() -> str:

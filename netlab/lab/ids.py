@@ -22,7 +22,7 @@ _REGISTRY = Path("/run/netlab/ids")
 _COUNT = 65536
 _POOL = range(0x40000000, 0x6FFF0000, _COUNT)
 """systemd's range for containers (systemd.io/UIDS-GIDS), above the ids that shadow-utils assigns (login.defs(5))."""
-_ROOTS = frozenset({"lock", "monitor.pid", "machine.pid", "ids", "kubeconfig"})
+_ROOTS = frozenset({"lock", "monitor.pid", "machine.pid", "ids", "cgroups", "kubeconfig"})
 """Files of a lab that belong to this host's root."""
 
 _Ranges = list[tuple[str, int, int]]

@@ -15,7 +15,7 @@ import msgspec
 
 from netlab import files
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, UnavailableError, UsageError
-from netlab.lab import ids, limits, process, readiness, startup
+from netlab.lab import cgroups, ids, limits, process, readiness, startup
 from netlab.lab.lab import Lab
 from netlab.lab.paths import home
 from netlab.lab.spec import LabSpec
@@ -176,6 +176,7 @@ def _end(lab: Lab) -> None:
                 f"lab {lab.name}: its lock {lab.paths.lock} is still held; `fuser` shows by which process"
             )
         time.sleep(_POLL)
+    cgroups.give_back(lab.paths)
 
 
 def _end_recorded(lab: Lab) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from netlab import files
 from netlab.errors import ConflictError, NetlabError
-from netlab.lab import ids, process
+from netlab.lab import cgroups, ids, process
 from netlab.lab.paths import FABRIC, LabPaths
 from netlab.machine import boot, signals
 from netlab.net.peers import Guard
@@ -48,12 +48,15 @@ def main() -> None:
         _begin_boot(paths)
         guard = Guard(str(paths.guard))
         range_of_ids = _take_ids(paths)
+        owner = range_of_ids.first if range_of_ids is not None else os.geteuid()
+        bounds = cgroups.take(paths, owner)
         machine = boot.start(
             FABRIC,
             paths.machine_socket(FABRIC),
             hostname=f"netlab-{paths.name}",
             lab_dir=paths.directory,
             ids=range_of_ids,
+            cgroups=bounds,
         )
         alive = os.pidfd_open(machine)
         process.record(paths.machine_pid, machine)
@@ -70,7 +73,6 @@ def main() -> None:
             paths.etcd.mkdir(mode=0o700, exist_ok=True)
         if range_of_ids is not None:
             ids.hand_over(paths.directory, range_of_ids)
-        owner = range_of_ids.first if range_of_ids is not None else os.geteuid()
         relay.Relay(listener, paths.tls_socket, owner).start()
         _start_services(paths, spec)
         os.write(ready, process.READY)

@@ -93,6 +93,8 @@ class LabPaths:
     """The socket on which the lab monitor vouches for callers."""
     machine_pid = _Entry("machine.pid")
     """The process id and start time of the first machine's pid 1."""
+    cgroups = _Entry("cgroups")
+    """The directories of the lab's cgroups, one a line, from before they are made until they are removed."""
     privileged = _Entry("privileged")
     """Exists if the lab runs without a user namespace, as root of this host."""
     boot_id = _Entry("boot_id")

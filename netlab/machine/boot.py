@@ -10,12 +10,16 @@ import resource
 import select
 import signal
 import stat
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
 from netlab.descriptors import close_all_but
 from netlab.errors import NetlabError, UnsupportedError
 from netlab.machine import privileges, rootfs, userns
+from netlab.machine.cgroups.containers import Delegated
+from netlab.machine.cgroups.labs import LabCgroup
 from netlab.machine.children import READY
 from netlab.machine.host import MachineConfig
 from netlab.machine.userns import IdRange
@@ -29,11 +33,12 @@ def start(
     hostname: str,
     lab_dir: str | os.PathLike[str],
     ids: IdRange | None = None,
+    cgroups: Sequence[LabCgroup] = (),
 ) -> int:
     """Start a machine on this host and return the pid of its pid 1, once it serves `socket`.
 
     It is in a user namespace. Root there is the first of `ids`, which only root can give, or else the current user.
-    Root without `ids` starts it without a user namespace.
+    Root without `ids` starts it without a user namespace. `cgroups` are those of the caller, if the lab has its own.
 
     The machine dies with the calling thread (PR_SET_PDEATHSIG), and everything in it with the machine. A child of the
     caller enters the namespaces and forks the machine, because a process cannot leave them again. The caller must be
@@ -54,7 +59,7 @@ def start(
     if keeper == 0:
         os.close(lifeline_write)
         os.close(report_read)
-        _keep(config, wanted, ids, lifeline_read, report_write)
+        _keep(config, wanted, ids, cgroups, lifeline_read, report_write)
     os.close(lifeline_read)
     os.close(report_write)
     try:
@@ -107,7 +112,14 @@ _REFUSED = b"refused"
 """Reported instead of a pid, before the reason why there can be no user namespace."""
 
 
-def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifeline: int, report: int) -> NoReturn:
+def _keep(
+    config: MachineConfig,
+    wanted: rootfs.Plan,
+    ids: IdRange | None,
+    cgroups: Sequence[LabCgroup],
+    lifeline: int,
+    report: int,
+) -> NoReturn:
     """Enter the lab's namespaces, fork the machine, and wait for its end."""
     from netlab.machine import container, init
 
@@ -119,6 +131,10 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
         if ordinary:
             userns.enter_user_namespace()
         syscalls.unshare(syscalls.CLONE_NEWNS)
+        # Mounts of their own, from which no way leads to the host's cgroups; and before all mounts become read-only.
+        delegated = [
+            Delegated(syscalls.clone_mount(each.delegated), each.version, each.controllers) for each in cgroups
+        ]
         rootfs.protect_host(config.lab_dir)
         # In a user namespace below, even root cannot make these mounts writable again (mount_namespaces(7)).
         if ordinary:
@@ -142,7 +158,11 @@ def _keep(config: MachineConfig, wanted: rootfs.Plan, ids: IdRange | None, lifel
             os.read(alive_read, 1)  # the parent reports the pid first
             _die_with_parent(alive_read)
             _limit_processes()
-            init.main(config, report, partial(rootfs.enter, wanted, sources, config.lab_dir))
+            init.main(
+                replace(config, cgroups=tuple(delegated)),
+                report,
+                partial(rootfs.enter, wanted, sources, config.lab_dir),
+            )
         os.write(report, f"{machine}\n".encode())
         os.write(alive_write, b"\0")
         close_all_but(alive_write)

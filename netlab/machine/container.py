@@ -18,6 +18,7 @@ from typing import NoReturn
 from netlab.descriptors import close_all_but
 from netlab.machine import host, images, rootfs, seccomp, signals
 from netlab.machine.capabilities import drop_capabilities
+from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.protocol import ContainerSpec, Mount
 from netlab.net import syscalls
 
@@ -46,6 +47,8 @@ _FIRST_TO_GO = "1000"
 """When memory runs out, containers are killed first, like those of a pod without requests (QOSClass BestEffort)."""
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 """The signals whose handling Python and pid 1 have changed; pid 1 itself began with the defaults."""
+NEW_CGROUP_NAMESPACE = syscalls.CLONE_NEWCGROUP if os.path.exists("/proc/self/ns/cgroup") else 0  # noqa: PTH110
+"""In its own, a container reads nothing of the host's cgroups in /proc/PID/cgroup."""
 
 EXIT_NOT_EXECUTED = 128
 """The exit status that runtimes give a container that never ran (StartError)."""
@@ -77,11 +80,13 @@ def run_container(
     env: Mapping[str, str],
     *,
     namespaces: Namespaces,
+    cgroup: ContainerCgroup,
     report: int,
 ) -> NoReturn:
     """Become pid 1 of a container."""
 
     def prepare() -> None:
+        cgroup.enter()
         close_all_but(report, namespaces.mount_template, *(() if namespaces.ipc is None else (namespaces.ipc,)))
         host.open_log(spec.log)
         # Before the machine's files go out of sight.
@@ -92,7 +97,7 @@ def run_container(
             syscalls.setns(namespaces.ipc, syscalls.CLONE_NEWIPC)
         syscalls.setns(namespaces.mount_template, syscalls.CLONE_NEWNS)
         close_all_but(report, *mounts)
-        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | NEW_CGROUP_NAMESPACE)
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
         _make_file_tree(spec)
@@ -124,18 +129,26 @@ def run_service(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, lo
 
 
 def run_exec(
-    pidfd: int, argv: Sequence[str], env: Mapping[str, str], *, cwd: str | None, output: int, report: int
+    pidfd: int,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    cwd: str | None,
+    cgroup: ContainerCgroup,
+    output: int,
+    report: int,
 ) -> NoReturn:
     """Become a command in the container behind `pidfd`, whose pid namespace the fork has joined already."""
 
     def prepare() -> None:
+        cgroup.enter()
         close_all_but(report, pidfd, output)
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         namespaces = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNS
-        syscalls.setns(pidfd, namespaces)
+        syscalls.setns(pidfd, namespaces | NEW_CGROUP_NAMESPACE)
         close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
         confine()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from netlab.machine import rootfs, signals
+from netlab.machine.cgroups.containers import Delegated
 from netlab.net import syscalls
 from netlab.net.peers import GUARD
 
@@ -25,12 +26,13 @@ _IFREQ = struct.Struct("16sH22x")
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """A machine's configuration. `lab_dir` stays writable in it."""
+    """A machine's configuration. `lab_dir` stays writable in it; `cgroups` are where it makes those of containers."""
 
     name: str
     socket: str
     hostname: str
     lab_dir: str
+    cgroups: tuple[Delegated, ...] = ()
 
     @property
     def guard(self) -> str:

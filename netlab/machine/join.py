@@ -15,6 +15,7 @@ from types import FrameType
 from netlab.descriptors import close_all_but
 from netlab.errors import NotFoundError, UnsupportedError
 from netlab.machine import container, images, signals, userns
+from netlab.machine.cgroups import labs
 from netlab.net import syscalls
 
 ALL_BUT_USER = (
@@ -70,9 +71,10 @@ def run_joined(
     if os.isatty(0) or os.isatty(1):
         environment.setdefault("TERM", os.environ.get("TERM", "dumb"))
     limits = _limits(pidfd)
+    labs.follow(_pid_of(pidfd))
     # Before joining: netlab's files may not be visible there, as a container has its own /tmp.
     program = images.program(argv[0])
-    join(pidfd)
+    join(pidfd, ALL_BUT_USER | container.NEW_CGROUP_NAMESPACE if contained else ALL_BUT_USER)
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()

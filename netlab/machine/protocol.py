@@ -35,6 +35,7 @@ OUTPUT_LIMIT = 64 * 1024
 """How much output of an exec is kept, in bytes; the rest is read and dropped."""
 
 _LONGEST_SHOWN = 80
+_MOST = (1 << 53) - 1  # bytes, or thousandths of a processor; exact in every reader of JSON
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -59,7 +60,8 @@ class ContainerSpec:
     `sandbox` is the id of the sandbox whose network (and IPC) namespace it joins; None is the machine's own
     (hostNetwork). `command` and `args` are Kubernetes': if either or both are empty, the image's defaults apply. If
     the text of /etc/hosts or /etc/resolv.conf is None, the host's file stays. `log` is an absolute path; output is
-    appended to it. `labels` mean nothing to the machine; `state` returns them.
+    appended to it. `memory_limit` is in bytes, `cpu_limit` in thousandths of a processor; they are enforced where the
+    host lets the lab have cgroups. `labels` mean nothing to the machine; `state` returns them.
     """
 
     id: str
@@ -74,6 +76,8 @@ class ContainerSpec:
     hosts: str | None = None
     resolv_conf: str | None = None
     mounts: list[Mount] = field(default_factory=list)
+    memory_limit: int | None = None
+    cpu_limit: int | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
     def as_request(self) -> dict[str, Any]:
@@ -86,7 +90,8 @@ class ContainerStatus:
     """A container as the machine knows it: running, or exited and not yet removed.
 
     `exit_code` is None while it runs; a container ended by signal n has `signal` n and exit code 128+n. `pid` is in
-    the machine's pid namespace, and 0 once it has exited.
+    the machine's pid namespace, and 0 once it has exited. `out_of_memory` says that the kernel ended a process of it
+    because it reached its memory limit, or the lab's.
     """
 
     id: str
@@ -97,6 +102,7 @@ class ContainerStatus:
     finished_at: float | None = None
     exit_code: int | None = None
     signal: int | None = None
+    out_of_memory: bool = False
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -113,6 +119,7 @@ class ContainerExit:
     exit_code: int
     signal: int | None
     finished_at: float
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +215,10 @@ class Request:
             raise InvalidRequestError(f"{key}: expected an integer from {low} to {high}, not {shown(value)}")
         return value
 
+    def optional_integer(self, key: str, low: int, high: int) -> int | None:
+        """An integer between `low` and `high`, or None when absent or null."""
+        return None if self._value.get(key) is None else self.integer(key, low, high)
+
     def seconds(self, key: str) -> float:
         """A positive, finite number of seconds, at most a day."""
         value = self._value.get(key)
@@ -269,6 +280,8 @@ class Request:
             hosts=self.optional_text("hosts"),
             resolv_conf=self.optional_text("resolv_conf"),
             mounts=self.mounts("mounts"),
+            memory_limit=self.optional_integer("memory_limit", 1, _MOST),
+            cpu_limit=self.optional_integer("cpu_limit", 1, _MOST),
             labels=self.mapping("labels"),
         )
 

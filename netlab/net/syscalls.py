@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # importing typing takes longer than joining a hundred namesp
     from typing import Any
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000

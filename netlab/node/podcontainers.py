@@ -13,7 +13,7 @@ from netlab.api.core_types import Container
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
 from netlab.machine.replies import MachineError
-from netlab.node import configured, environment, logs, podfiles, podstate, recovery
+from netlab.node import configured, environment, logs, podfiles, podstate, recovery, resources
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
@@ -97,7 +97,8 @@ class PodContainers:
         context = self._context
         for name, run in context.state.runs.items():
             if container_id(context.pod.metadata.uid, name, run.attempt) == event.id and run.exit is None:
-                run.ended(Exit(event.exit_code, event.finished_at, event.signal or 0))
+                reason = podstate.OOM_KILLED if event.out_of_memory else ""
+                run.ended(Exit(event.exit_code, event.finished_at, event.signal or 0, reason))
                 self._probing.stop(name)
                 context.wake.set()
 
@@ -127,6 +128,8 @@ class PodContainers:
             hosts=podfiles.hosts(pod, sandbox.ips, node.dns.domain, node.node_name),
             resolv_conf=podfiles.resolv_conf(pod, node.dns),
             mounts=mounts,
+            memory_limit=resources.memory_limit(spec),
+            cpu_limit=resources.cpu_limit(spec),
             labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
         )
 

@@ -18,6 +18,9 @@ LOST_EXIT_CODE = 137
 START_ERROR_EXIT_CODE = 128
 """For a container whose command could not be executed: containerd's StartError."""
 
+OOM_KILLED = "OOMKilled"
+"""For a container of which the kernel ended a process because it reached its memory limit."""
+
 CRASH_LOOP = Backoff(first=10, last=300, steady=600)
 """For a container that keeps exiting (CrashLoopBackOff), with upstream's times; its first restart is at once."""
 SANDBOX = Backoff(first=0.5, last=10)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from netlab.api.core_types import Container, ContainerStatus, Pod, PodSpec
 from netlab.api.meta_types import ObjectMeta
 from netlab.machine.protocol import ContainerStatus as MachineContainer
-from netlab.node.podstate import LOST_EXIT_CODE, TERMINAL, Exit, PodState, Run, Sandbox, parse_time
+from netlab.node.podstate import LOST_EXIT_CODE, OOM_KILLED, TERMINAL, Exit, PodState, Run, Sandbox, parse_time
 from netlab.node.podstatus import container_id
 from netlab.node.sandboxes import pod_uid, sandbox_attempt
 
@@ -109,7 +109,8 @@ def _known(uid: str, spec: Container, found: MachineContainer, status: Container
     if status is not None:
         run.last = status.lastState.terminated
     if found.exit_code is not None:
-        run.ended(Exit(found.exit_code, found.finished_at or found.started_at, found.signal or 0))
+        reason = OOM_KILLED if found.out_of_memory else ""
+        run.ended(Exit(found.exit_code, found.finished_at or found.started_at, found.signal or 0, reason))
         return run
     # Probe results hold until there are new ones: a kubelet's restart takes no pod out of service.
     same = status is not None and status.containerID == f"netlab://{container_id(uid, spec.name, run.attempt)}"

@@ -14,7 +14,7 @@ from netlab import __version__
 from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
 from netlab.api.errors import ApiError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
-from netlab.api.meta_types import Condition, ObjectMeta, now
+from netlab.api.meta_types import Condition, ObjectMeta, Quantity, now
 from netlab.api.resources import KUBERNETES, NODES
 from netlab.errors import NetlabError
 from netlab.node import lease
@@ -52,7 +52,7 @@ def architecture() -> str:
 
 def node_status(config: KubeletConfig, network_error: str, before: list[Condition]) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
-    capacity: dict[str, str | int] = {
+    capacity: dict[str, Quantity] = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
         "pods": str(config.max_pods),

@@ -359,7 +359,7 @@ def test_discovery_and_health(server_of_module: Server) -> None:
 def test_warnings_dry_run_and_collections(server: Server) -> None:
     async def ask() -> None:
         body = _POD % (
-            ',"resources":{"limits":{"x":1}}',
+            ',"securityContext":{"privileged":true}',
             ',"volumes":[{"name":"v","emptyDir":{}}],"\\u00e9\\"\\u001f":1',
         )
         headers = {"Content-Type": "application/json; charset=utf-8"}
@@ -370,7 +370,7 @@ def test_warnings_dry_run_and_collections(server: Server) -> None:
             assert (await client.list(PODS))[0] == []
             assert [text.split(":")[0] for text in said] == [
                 r'299 - "unknown field \"spec.?\"\\x1f\""',
-                '299 - "spec.containers[0].resources',
+                '299 - "spec.containers[0].securityContext',
                 '299 - "spec.volumes[0]',
             ]
             for name in ("a", "b", "c"):

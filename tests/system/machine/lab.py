@@ -17,6 +17,8 @@ from typing import Any, Self, TypeVar
 
 from netlab.lab import ids
 from netlab.machine import protocol
+from netlab.machine.cgroups import hierarchies, labs
+from netlab.machine.cgroups.limits import Limits
 from netlab.machine.client import Machine
 from netlab.machine.join import join
 from netlab.machine.protocol import ContainerSpec, ContainerStatus, RunningContainer
@@ -49,16 +51,18 @@ class Node(Machine):
 class Lab:
     """A running lab; everything of it is gone when the context ends."""
 
-    def __init__(self, home: Path | None = None) -> None:
-        """`home` is where its directory is made."""
+    def __init__(self, home: Path | None = None, limits: Limits | None = None) -> None:
+        """`home` is where its directory is made. With limits for memory and processes, it has a cgroup."""
         self._home = home
+        self._limits = [] if limits is None else [str(limits.memory), str(limits.pids)]
 
     def __enter__(self) -> Self:
         # Not pytest's tmp_path: a Unix socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="netlab-", dir=self._home))
         self._stderr = tempfile.TemporaryFile()
+        self.cgroups = labs.plan(hierarchies.find().parents, self.directory.name) if self._limits else []
         self.monitor = subprocess.Popen(
-            [sys.executable, "-m", "tests.system.machine.monitor", str(self.directory)],
+            [sys.executable, "-m", "tests.system.machine.monitor", str(self.directory), *self._limits],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -80,6 +84,7 @@ class Lab:
         wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), "the lab's pid 1 ends")
         sys.stderr.write(self.said())
         self._stderr.close()
+        labs.remove([each.path for each in self.cgroups])
         shutil.rmtree(self.directory)
         ids.give_back(self.directory)
 

@@ -107,7 +107,6 @@ def test_fields_that_nothing_acts_upon_are_reported_once() -> None:
     assert (findings.unreadable, findings.unknown, findings.missing) == ([], [], [])
     assert findings.ignored == [
         "spec.volumes[0].emptyDir",
-        "spec.containers[0].resources",
         "spec.containers[0].resizePolicy",
     ]
 

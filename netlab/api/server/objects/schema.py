@@ -166,13 +166,8 @@ _FORMS: dict[str, Shape] = {
 }
 """What is not an object with the fields of its message."""
 
-_QUANTITY = Shape(frozenset({int, str}), bits=64)
-"""Of those that netlab reads."""
-
 
 def _item(kind: str, hint: Any) -> Shape:
-    if kind == "resource.Quantity" and hint is not None:
-        return _QUANTITY
     if kind in _FORMS:
         return _FORMS[kind]
     struct = hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
