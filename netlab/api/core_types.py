@@ -514,7 +514,7 @@ class PodSpec(Struct):
     priorityClassName: Ignored = None
     resourceClaims: Ignored = None
     resources: Ignored = None
-    runtimeClassName: Ignored = None
+    runtimeClassName: str | None = None
     schedulingGates: Ignored = None
     securityContext: Ignored = None
     shareProcessNamespace: Ignored = None

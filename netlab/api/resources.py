@@ -24,6 +24,7 @@ from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.networking_types import ServiceCIDR
+from netlab.api.node_types import RuntimeClass
 from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, pods, stored, workloads
 from netlab.api.quota_types import LimitRange, ResourceQuota
@@ -318,6 +319,16 @@ ENDPOINTSLICES = Resource(
     older=_ENDPOINTSLICES_V1BETA1,
 )
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, printer=kinds.LEASE)
+RUNTIMECLASSES = Resource(
+    "node.k8s.io",
+    "v1",
+    "RuntimeClass",
+    "runtimeclasses",
+    RuntimeClass,
+    namespaced=False,
+    printer=stored.RUNTIME_CLASS,
+    has_generation=False,
+)
 _AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 
 CONFIGMAPS = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap, short_names=("cm",), printer=access.CONFIG_MAP)
@@ -507,6 +518,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     CLUSTERROLEBINDINGS,
     ROLES,
     ROLEBINDINGS,
+    RUNTIMECLASSES,
     PODS,
     SERVICES,
     EVENTS,

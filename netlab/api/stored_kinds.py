@@ -163,7 +163,6 @@ ROWS: tuple[StoredKind, ...] = (
         defaults={"spec": {"parameters": {"scope": "Cluster"}}},
     ),
     StoredKind("networking.k8s.io/v1", "IPAddress", "ipaddresses", stored.IP_ADDRESS, ("ip",), cluster_scoped=True),
-    StoredKind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", stored.RUNTIME_CLASS, cluster_scoped=True),
     StoredKind(
         "scheduling.k8s.io/v1",
         "PriorityClass",

@@ -125,7 +125,6 @@ CASES: list[Case] = [
         {},
         ["a/b", "P.k8s.example.com/n", "30s"],
     ),
-    ("RuntimeClass", {"handler": "runc"}, {}, ["runc", "30s"]),
     ("PriorityClass", {"value": 7}, {}, [7, False, "30s", "PreemptLowerPriority"]),
     ("CSIDriver", {"spec": {}}, {}, [True, False, False, "<unset>", False, "Persistent", "30s"]),
     ("CSINode", {"spec": {"drivers": []}}, {}, [0, "30s"]),

@@ -29,6 +29,7 @@ from netlab.api.resources import (
     RESOURCEQUOTAS,
     ROLEBINDINGS,
     ROLES,
+    RUNTIMECLASSES,
     SECRETS,
     SERVICEACCOUNTS,
     SERVICES,
@@ -44,6 +45,7 @@ _COMMON = ("metadata.name", "metadata.namespace")
 SELECTABLE: dict[str, tuple[str, ...]] = {
     NAMESPACES.plural: ("metadata.name", "status.phase"),
     NODES.plural: ("metadata.name", "spec.unschedulable"),
+    RUNTIMECLASSES.plural: ("metadata.name",),
     PODS.plural: (
         *_COMMON,
         "spec.nodeName",

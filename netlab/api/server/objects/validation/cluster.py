@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node
+from netlab.api.node_types import RuntimeClass
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.validation import rules
 
@@ -52,3 +53,13 @@ def lease(new: Lease, problems: Problems) -> None:
         problems.invalid("spec.leaseDurationSeconds", duration, "must be greater than 0")
     if transitions is not None and transitions < 0:
         problems.invalid("spec.leaseTransitions", transitions, "must be greater than or equal to 0")
+
+
+def runtime_class(new: RuntimeClass, problems: Problems) -> None:
+    """node.k8s.io/v1.RuntimeClass."""
+    rules.dns_label("handler", new.handler, problems)
+
+
+def runtime_class_update(new: RuntimeClass, old: RuntimeClass, problems: Problems) -> None:
+    """Pods that run were started by the handler."""
+    problems.unchanged("handler", new.handler, old.handler)
