@@ -1,6 +1,6 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
-Subcommands, with the flags of the real one: netexec, serve-hostname, connect, pause.
+Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, pause.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netlab.machine.images import flags, http, netexec, pause
+from netlab.machine.images import flags, http, netexec, pause, webserver
 from netlab.machine.images.http import Request, Response
 
 
@@ -110,6 +110,11 @@ def _tell_over_http(close: bool) -> Any:
     return serve
 
 
+def _test_webserver(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    flags.parse(arguments, {})
+    return webserver.test_webserver()
+
+
 def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Return 0, or print why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
     values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
@@ -146,4 +151,10 @@ def _dial(host: str, port: int, protocol: str, timeout: float | None) -> None:
         client.recv(2048)
 
 
-_COMMANDS = {"netexec": _netexec, "serve-hostname": _serve_hostname, "connect": _connect, "pause": _pause}
+_COMMANDS = {
+    "netexec": _netexec,
+    "serve-hostname": _serve_hostname,
+    "connect": _connect,
+    "test-webserver": _test_webserver,
+    "pause": _pause,
+}

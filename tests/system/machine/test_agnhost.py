@@ -230,6 +230,24 @@ def test_serve_hostname(lab: Lab) -> None:
     assert inside(lab, tell_over_http) == (200, "web-0")
 
 
+def test_web_servers(lab: Lab) -> None:
+    start(lab, "web", "test-webserver")
+    for name in ("nginx", "httpd"):
+        lab.node.create_sandbox(name)
+        lab.node.run_container(lab.spec(name, image=f"{name}:latest", command=[], args=[], sandbox=name))
+
+    def answer(path: str) -> tuple[int, str]:
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                return get("127.0.0.1", path, 80)
+
+    assert "Welcome to nginx!" in inside(lab, lambda: answer("/"), "nginx")[1]
+    assert "It works!" in inside(lab, lambda: answer("/index.html"), "httpd")[1]
+    assert inside(lab, lambda: answer("/else"), "httpd")[0] == 404
+    assert inside(lab, lambda: answer("/etc/hostname"))[0] == 200
+    assert inside(lab, lambda: answer("/absent"))[0] == 404
+
+
 def test_a_built_in_container_is_cheap(lab: Lab) -> None:
     """Under 6 MB of memory that it shares with nobody, as the kernel counts it, when it has served."""
     start(lab, "web", "netexec")

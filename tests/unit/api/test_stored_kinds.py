@@ -227,13 +227,15 @@ def test_what_is_wanted_is_numbered(registry: Registry) -> None:
     assert update(registry, policies, made | {"spec": {"policyTypes": ["Egress"]}})["metadata"]["generation"] == 2
 
 
-def test_an_approval_changes_conditions_alone(registry: Registry) -> None:
+def test_an_approval_changes_conditions_and_metadata_alone(registry: Registry) -> None:
     requests = _of_kind("CertificateSigningRequest")
     made = create(registry, requests, {"metadata": {"name": "x"}, "spec": {"request": "AA==", "signerName": "a/b"}})
     made = update(registry, requests, made | {"status": {"certificate": "AA=="}}, STATUS)
     approved = [{"type": "Approved", "status": "True"}]
     made = update(registry, requests, made | {"status": {"conditions": approved, "certificate": "BB=="}}, APPROVAL)
     assert made["status"] == {"certificate": "AA==", "conditions": approved}
+    made["metadata"]["annotations"] = {"by": "me"}
+    assert update(registry, requests, made, APPROVAL)["metadata"]["annotations"] == {"by": "me"}
 
 
 def test_defaults_are_filled_in_where_the_row_says(registry: Registry) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from netlab.machine import images
@@ -49,12 +52,21 @@ def test_an_unknown_image_needs_a_command() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 200), ("HEAD", "/index.html", 200), ("GET", "/else", 404), ("POST", "/", 405)],
+    [("GET", "/", 200), ("HEAD", "/a", 200), ("POST", "/", 405)],
 )
-def test_a_web_server_has_one_page(method: str, path: str, status: int) -> None:
+def test_a_web_server_is_asked_and_not_told(method: str, path: str, status: int) -> None:
     request = http.Request(method, path, path, {}, {}, "192.0.2.1", 80)
-    response = webserver.answered(request, "page")
-    assert (response.status, response.text == "page") == (status, status == 200)
+    response = webserver.answered(request, http.Response)
+    assert (response.status, response.text == path) == (status, status == 200)
+
+
+def test_files_are_served(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("content")
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "c")
+    found = [webserver.file_at(str(tmp_path / name)) for name in ("b", ".", "c", "d", "\0")]
+    assert [each.status for each in found] == [200, 200, 404, 404, 404]
+    assert [each.text for each in found[:2]] == ["content", "<pre>\na\nb\nc\n</pre>\n"]
 
 
 @pytest.mark.parametrize(

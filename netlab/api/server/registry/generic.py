@@ -352,8 +352,9 @@ class Registry:
             STRATEGIES[resource.plural].complete_status(new)
             self._check_metadata(resource, new, old)
         elif subresource == APPROVAL:
-            conditions = sent.get("status", {}).get("conditions", [])
-            new = old | {"status": old.get("status", {}) | {"conditions": conditions}}
+            status = old.get("status", {}) | {"conditions": sent.get("status", {}).get("conditions", [])}
+            new = old | {"metadata": _metadata_with_status(resource, old, sent), "status": status}
+            self._check_metadata(resource, new, old)
         elif subresource == FINALIZE:
             new = old | {"spec": sent.get("spec", {})}
         else:
