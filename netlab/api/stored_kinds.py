@@ -53,6 +53,10 @@ _WEBHOOK = {
     "rules": [{"scope": "*"}],
 }
 
+_MATCHED = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}}
+_POLICY = {"spec": {"failurePolicy": "Fail", "matchConstraints": {**_MATCHED, "resourceRules": [{"scope": "*"}]}}}
+_POLICY_BINDING = {"spec": {"matchResources": {**_MATCHED, "resourceRules": [{"scope": "*"}]}}}
+
 ROWS: tuple[StoredKind, ...] = (
     StoredKind(
         "v1",
@@ -95,6 +99,47 @@ ROWS: tuple[StoredKind, ...] = (
         categories=("api-extensions",),
         has_generation=True,
         defaults={"webhooks": [_WEBHOOK]},
+    ),
+    StoredKind(
+        "admissionregistration.k8s.io/v1",
+        "MutatingAdmissionPolicy",
+        "mutatingadmissionpolicies",
+        stored.MUTATING_POLICY,
+        cluster_scoped=True,
+        categories=("api-extensions",),
+        has_generation=True,
+        defaults=_POLICY,
+    ),
+    StoredKind(
+        "admissionregistration.k8s.io/v1",
+        "MutatingAdmissionPolicyBinding",
+        "mutatingadmissionpolicybindings",
+        stored.POLICY_BINDING,
+        cluster_scoped=True,
+        categories=("api-extensions",),
+        has_generation=True,
+        defaults=_POLICY_BINDING,
+    ),
+    StoredKind(
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        stored.VALIDATING_POLICY,
+        cluster_scoped=True,
+        parts_of_status=(STATUS,),
+        categories=("api-extensions",),
+        has_generation=True,
+        defaults=_POLICY,
+    ),
+    StoredKind(
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+        stored.POLICY_BINDING,
+        cluster_scoped=True,
+        categories=("api-extensions",),
+        has_generation=True,
+        defaults=_POLICY_BINDING,
     ),
     StoredKind(
         "autoscaling/v2",

@@ -487,6 +487,41 @@ WEBHOOKS = Printer(
 )
 
 
+def _policy(rules: str) -> _Cells:
+    def cells(obj: JSONObject) -> list[Cell]:
+        kind = obj.get("spec", {}).get("paramKind")
+        return [
+            len(obj.get("spec", {}).get(rules, ())),
+            f"{kind.get('apiVersion', '')}/{kind.get('kind', '')}" if kind else UNSET,
+        ]
+
+    return _named_and_aged(cells)
+
+
+def _policy_binding(obj: JSONObject) -> list[Cell]:
+    spec = obj.get("spec", {})
+    ref = spec.get("paramRef") or {}
+    param = f"{ref.get('namespace') or '*'}/{ref['name']}" if ref.get("name") else UNSET
+    return [spec.get("policyName", ""), selector(ref["selector"]) if ref.get("selector") else param]
+
+
+_PARAM_KIND = Column("ParamKind", "The kind of the objects with the policy's parameters.")
+VALIDATING_POLICY = Printer(
+    (NAME, Column("Validations", "How many rules there are.", type="integer"), _PARAM_KIND, AGE), _policy("validations")
+)
+MUTATING_POLICY = Printer(
+    (NAME, Column("Mutations", "How many changes there are.", type="integer"), _PARAM_KIND, AGE), _policy("mutations")
+)
+POLICY_BINDING = Printer(
+    (
+        NAME,
+        *_texts(("PolicyName", "The policy that is put in force."), ("ParamRef", "The object with its parameters.")),
+        AGE,
+    ),
+    _named_and_aged(_policy_binding),
+)
+
+
 def _signing_request(obj: JSONObject, now: float) -> list[Cell]:
     spec, status = obj["spec"], obj.get("status", {})
     conditions = {each["type"] for each in status.get("conditions", ())}

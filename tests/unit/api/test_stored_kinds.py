@@ -67,6 +67,25 @@ CASES: list[Case] = [
     ("MutatingWebhookConfiguration", {"webhooks": [_WEBHOOK]}, {}, [1, "30s"]),
     ("ValidatingWebhookConfiguration", {}, {}, [0, "30s"]),
     (
+        "ValidatingAdmissionPolicy",
+        {"spec": {"validations": [{"expression": "true"}], "paramKind": {"apiVersion": "a/v1", "kind": "K"}}},
+        {"observedGeneration": 1},
+        [1, "a/v1/K", "30s"],
+    ),
+    (
+        "ValidatingAdmissionPolicyBinding",
+        {"spec": {"policyName": "p", "validationActions": ["Deny"]}},
+        {},
+        ["p", "<unset>", "30s"],
+    ),
+    ("MutatingAdmissionPolicy", {"spec": {}}, {}, [0, "<unset>", "30s"]),
+    (
+        "MutatingAdmissionPolicyBinding",
+        {"spec": {"policyName": "p", "paramRef": {"name": "n"}, "matchResources": {"resourceRules": [{}]}}},
+        {},
+        ["p", "*/n", "30s"],
+    ),
+    (
         "HorizontalPodAutoscaler",
         {
             "spec": {
@@ -243,6 +262,14 @@ def test_defaults_are_filled_in_where_the_row_says(registry: Registry) -> None:
     (webhook,) = create(registry, _of_kind("MutatingWebhookConfiguration"), manifest)["webhooks"]
     assert (webhook["timeoutSeconds"], webhook["reinvocationPolicy"], webhook["objectSelector"]) == (10, "Never", {})
     assert webhook["rules"] == [{"operations": ["*"], "scope": "*"}]
+
+
+def test_a_policy_matches_whatever_it_does_not_exclude(registry: Registry) -> None:
+    spec = {"matchConstraints": {"resourceRules": [{"operations": ["*"]}]}}
+    made = create(registry, _of_kind("ValidatingAdmissionPolicy"), {"metadata": {"name": "x"}, "spec": spec})["spec"]
+    rules = [{"operations": ["*"], "scope": "*"}]
+    matched = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "resourceRules": rules}
+    assert made == {"failurePolicy": "Fail", "matchConstraints": matched}
 
 
 def test_the_servers_range_of_addresses_is_an_object(registry: Registry) -> None:
