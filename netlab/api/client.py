@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import msgspec
@@ -186,9 +186,15 @@ class Client:
         *,
         subresource: str | None = None,
         patch_type: str = MERGE_PATCH,
+        manager: str = "",
     ) -> T:
-        """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values."""
+        """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values.
+
+        `manager` owns what is changed (managedFields); empty: this client, by its User-Agent.
+        """
         path = resource.object_path(namespace, name, subresource)
+        if manager:
+            path = f"{path}?{urlencode({'fieldManager': manager})}"
         body = await self._write(resource, "PATCH", path, msgspec.json.encode(patch), patch_type)
         return decoding.one(resource, body)
 

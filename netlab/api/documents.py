@@ -63,6 +63,19 @@ def parse(source: str, text: str) -> list[Any]:
     return [value for value in values if value is not None]
 
 
+def first(text: str) -> tuple[Any, list[tuple[int, str]]]:
+    """The first document of a text in YAML, or JSON, and the keys that stand twice in it, each with its line.
+
+    Of those the last counts. Raises `ValueError` with the line.
+    """
+    doubled: list[tuple[int, str]] = []
+    try:
+        found = _yaml(1, text, _Budget(LARGEST_EXPANSION), doubled)
+    except _WrongError as error:
+        raise ValueError(f"line {error.line}: {error}") from None
+    return (found[0] if found else None), doubled
+
+
 def _parts(text: str) -> Iterator[tuple[int, str]]:
     """The documents, so that some may be YAML and some JSON, each with the number of its first line."""
     if _DIRECTIVE.search(text):  # belongs to the document after the marker
@@ -186,8 +199,8 @@ class _Open:
     merged: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
-def _yaml(first_line: int, text: str, budget: _Budget) -> list[Any]:
-    builder = _Builder(first_line, budget)
+def _yaml(first_line: int, text: str, budget: _Budget, doubled: list[tuple[int, str]] | None = None) -> list[Any]:
+    builder = _Builder(first_line, budget, doubled)
     try:
         for event in yaml.parse(text, Loader=_Loader):
             builder.take(event)
@@ -200,8 +213,9 @@ def _yaml(first_line: int, text: str, budget: _Budget) -> list[Any]:
 
 
 class _Builder:
-    def __init__(self, first_line: int, budget: _Budget) -> None:
+    def __init__(self, first_line: int, budget: _Budget, doubled: list[tuple[int, str]] | None) -> None:
         self.documents: list[Any] = []
+        self._doubled = doubled
         self._first_line = first_line
         self._budget = budget
         self._open: list[_Open] = []
@@ -280,7 +294,9 @@ class _Builder:
 
     def _new_key(self, text: str) -> _Key:
         if text in self._open[-1].value:
-            raise self._wrong(f"key {text!r} stands twice")
+            if self._doubled is None:
+                raise self._wrong(f"key {text!r} stands twice")
+            self._doubled.append((self._line, text))
         return _Key(text, merges=False)
 
     def _put(self, whole: _Whole) -> None:

@@ -13,3 +13,6 @@ STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 JSON_PATCH = "application/json-patch+json"
 """RFC 6902."""
+
+APPLY_PATCH = "application/apply-patch+yaml"
+"""Kubernetes' own: an object that is applied by the server."""

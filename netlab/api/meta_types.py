@@ -60,7 +60,6 @@ class ObjectMeta(Struct):
     ownerReferences: list[OwnerReference] = []
     finalizers: list[str] = []
     selfLink: Ignored = None
-    managedFields: Ignored = None
 
 
 class Object(Struct):

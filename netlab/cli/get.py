@@ -46,6 +46,8 @@ class _Shown:
     def add(self, table: Json) -> None:
         self.columns = table["columnDefinitions"]
         self.rows += table["rows"]
+        for row in table["rows"]:
+            row["object"]["metadata"].pop("managedFields", None)  # For programs; kubectl shows them if asked to.
 
     def print(self, *, wide: bool, several: bool, with_namespace: bool) -> None:
         columns = [(index, each) for index, each in enumerate(self.columns) if wide or not each["priority"]]

@@ -64,7 +64,7 @@ async def run(
     Raises UsageError for an unusable cluster CIDR. Waits for a server that is down.
     """
     pools = [SubnetPool.of(cidr, config.node_cidr_mask_sizes) for cidr in config.cluster_cidrs]
-    async with Client(socket, user_agent="netlab-controller-manager") as client:
+    async with Client(socket, user_agent="kube-controller-manager/netlab") as client:
         cluster = Cluster(client, Progress(lambda revision: acted(revision, client.writes)))
         parts: list[Controller] = [
             Scheduler(cluster),

@@ -74,7 +74,8 @@ class Scheduler(Controller):
             "status": {"conditions": [*others, condition]},
         }
         try:
-            await self.client.patch(PODS, pod.metadata.name, pod.metadata.namespace, change, subresource="status")
+            name, namespace = pod.metadata.name, pod.metadata.namespace
+            await self.client.patch(PODS, name, namespace, change, subresource="status", manager="kube-scheduler")
         except ApiError as error:
             if error.reason == "NotFound":
                 return

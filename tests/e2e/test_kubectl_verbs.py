@@ -200,3 +200,58 @@ def test_it_watches(kubectl: Kubectl) -> None:
         watching.kill()
         watching.wait()
         kubectl.ok("delete", "pod", "watched", "--grace-period=0", "--force")
+
+
+_CONFIG = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: served}
+data: {a: "%s"}
+"""
+
+
+def _managers(kubectl: Kubectl, path: str) -> dict[str, str]:
+    found = json.loads(kubectl.ok("get", "--raw", f"/{path.format(kubectl.namespace)}"))
+    return {entry["manager"]: entry["operation"] for entry in found["metadata"]["managedFields"]}
+
+
+def test_it_applies_on_the_servers_side(kubectl: Kubectl) -> None:
+    apply = ("apply", "--server-side", "-f", "-")
+    assert kubectl.ok(*apply, stdin=_CONFIG % 1) == "configmap/served serverside-applied\n"
+    assert kubectl.ok("diff", "--server-side", "-f", "-", stdin=_CONFIG % 1) == ""
+    kubectl.ok("patch", "configmap", "served", "--type=merge", "-p", '{"data":{"a":"2","b":"1"}}')
+    refused = kubectl.fails(*apply, stdin=_CONFIG % 1)
+    assert 'conflict with "kubectl-patch" using v1' in refused
+    assert "--force-conflicts" in refused
+    assert "+  a:" in kubectl.run("diff", "--server-side", "--force-conflicts", "-f", "-", stdin=_CONFIG % 1).stdout
+    kubectl.ok(*apply, "--force-conflicts", "--field-manager=other", stdin=_CONFIG % 3)
+    assert kubectl.ok("get", "configmap", "served", "-o", "jsonpath={.data}") == '{"a":"3","b":"1"}'
+    managers = _managers(kubectl, "api/v1/namespaces/{}/configmaps/served")
+    assert managers == {"other": "Apply", "kubectl-patch": "Update"}
+
+
+def test_it_goes_over_from_client_side_apply(kubectl: Kubectl) -> None:
+    client = _CONFIG.replace("served", "went-over")
+    kubectl.ok("apply", "-f", "-", stdin=client % 1)
+    kubectl.ok("apply", "--server-side", "-f", "-", stdin=client % 2)
+    annotated = kubectl.ok("get", "configmap", "went-over", "-o", "yaml")
+    assert '"data":{"a":"2"}' in annotated, "the way back is open"
+    kubectl.ok("apply", "-f", "-", stdin=client % 3)
+
+
+def test_every_writer_is_a_manager(kubectl: Kubectl) -> None:
+    kubectl.ok("create", "configmap", "managed", "--from-literal=a=1")
+    kubectl.ok("label", "configmap", "managed", "l=1")
+    kubectl.ok("annotate", "configmap", "managed", "n=1")
+    edit = {"KUBE_EDITOR": 'sed -i \'s/a: "1"/a: "2"/\''}
+    kubectl.environment |= edit
+    kubectl.ok("edit", "configmap", "managed")
+    shown = kubectl.ok("get", "configmap", "managed", "-o", "json")
+    kubectl.ok("replace", "-f", "-", stdin=shown.replace('"l": "1"', '"l": "2"'))
+    found = set(_managers(kubectl, "api/v1/namespaces/{}/configmaps/managed"))
+    assert found >= {"kubectl-create", "kubectl-annotate", "kubectl-edit", "kubectl-replace"}
+    deployment = _managers(kubectl, "apis/apps/v1/namespaces/{}/deployments/web")
+    assert {"kubectl-client-side-apply", "kube-controller-manager"} <= set(deployment)
+    assert set(_managers(kubectl, f"api/v1/namespaces/{{}}/{_pods(kubectl)[0].replace('pod', 'pods', 1)}")) == {
+        "kube-controller-manager",
+        "kubelet",
+    }

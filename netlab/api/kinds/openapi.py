@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from netlab.api.kinds import table
 from netlab.api.kinds.definitions import PATCH, V2, V3, Dialect, Schema, definitions, reference
-from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 
 Document = dict[str, Any]
 
-PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
 
 
 class Parameter(NamedTuple):

@@ -101,6 +101,11 @@ def modified(resource: Resource[Object], name: str) -> ApiError:
     return conflict(resource, name, why)
 
 
+def apply_conflicts(message: str, causes: Sequence[StatusCause]) -> ApiError:
+    """409: fields that are applied with another value are others'."""
+    return _refusal(409, "Conflict", message, StatusDetails(causes=_listed(causes)))
+
+
 def forbidden(resource: Resource[Object], name: str, why: str, causes: Sequence[StatusCause] = ()) -> ApiError:
     """403: never allowed, whatever the object says."""
     details = _about(resource, name)

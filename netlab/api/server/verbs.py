@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,16 +12,18 @@ from starlette.responses import Response
 
 from netlab.api.errors import ApiError
 from netlab.api.kinds import table
-from netlab.api.media_types import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
 from netlab.api.server import refusals
 from netlab.api.server.access.reviews import Reviews
-from netlab.api.server.objects import bodies, patch
+from netlab.api.server.objects import bodies, patch, versions
 from netlab.api.server.objects.schema import JSONObject
-from netlab.api.server.registry import evictions, subresources
+from netlab.api.server.registry import evictions, managed_fields, subresources
 from netlab.api.server.registry.generic import FINALIZE, Draft, Outcome, Registry, patched_object
+from netlab.api.server.registry.managed_fields import Apply
 from netlab.api.server.registry.subresources import SCALE
-from netlab.api.server.rest import lists, responses
+from netlab.api.server.rest import applied_bodies, lists, responses
+from netlab.api.server.rest.lists import is_true
 from netlab.api.server.rest.requests import Call
 from netlab.api.server.rest.views import AsStored, ListMeta
 from netlab.api.server.storage.watch import Stored
@@ -89,9 +92,11 @@ class Verbs:
 
     async def _create(self, call: Call) -> Response:
         target, validation, user = call.target, call.field_validation, self._reviews.caller(call)
+        manager = call.manager
 
         def draft() -> Draft:
-            return self._registry.draft_of_new(target.resource, target.namespace, call.object(), validation, user)
+            place = (target.resource, target.namespace)
+            return self._registry.draft_of_new(*place, call.object(), validation, user, manager)
 
         outcome = await self._write(call, draft, aside=len(call.body) > AT_ONCE)
         return _object(call, outcome.raw, 201, outcome.warnings)
@@ -101,6 +106,9 @@ class Verbs:
         return _object(call, outcome.raw, warnings=outcome.warnings)
 
     async def _patch(self, call: Call) -> Response:
+        if call.content_type == APPLY_PATCH:
+            outcome = await self._apply(call)
+            return _object(call, outcome.raw, 201 if outcome.created else 200, outcome.warnings)
         resource = call.target.resource
         apply = patch_of(call, resource.api_version, resource.kind)
 
@@ -115,15 +123,34 @@ class Verbs:
         """Update an object with what is made of the present one."""
         target = call.target
         place = (target.resource, target.namespace, target.name)
-        validation, user = call.field_validation, self._reviews.caller(call)
+        validation, user, manager = call.field_validation, self._reviews.caller(call), call.manager
 
         def draft() -> Draft:
             present = self._registry.get(*place)
             made = make(present)
-            return self._registry.draft_of_changed(target.resource, present, made, target.subresource, validation, user)
+            return self._registry.draft_of_changed(
+                target.resource, present, made, target.subresource, validation, user, manager
+            )
 
         aside = aside or len(call.body) + len(self._registry.get(*place).raw) > AT_ONCE
         return await self._write(call, draft, aside=aside)
+
+    async def _apply(self, call: Call) -> Outcome:
+        """Server-side apply: merge an object into what is there, or create it."""
+        target, validation, user = call.target, call.field_validation, self._reviews.caller(call)
+        place = (target.resource, target.namespace, target.name)
+        apply = Apply(call.manager, is_true(call.params.get("force", "false")), self._reviews.refusal(call, "create"))
+        config, doubled = applied_bodies.read(call.body, validation.mode)
+        if target.subresource == managed_fields.SCALE:
+            config = subresources.applied_scale(target.resource, config)
+
+        def draft() -> Draft:
+            return self._registry.draft_of_applied(*place, config, apply, target.subresource, validation, user)
+
+        present = self._registry.store.get(versions.storage(target.resource), target.namespace, target.name)
+        size = len(call.body) + (len(present.raw) if present is not None else 0)
+        outcome = await self._write(call, draft, aside=size > AT_ONCE)
+        return dataclasses.replace(outcome, warnings=(*doubled, *outcome.warnings))
 
     async def _write(self, call: Call, draft: Callable[[], Draft], *, aside: bool) -> Outcome:
         """Commit what `draft` prepares; `aside` from the event loop, so that others are served meanwhile."""
@@ -181,6 +208,8 @@ class Verbs:
         return _scale(call, outcome.raw)
 
     async def _patch_scale(self, call: Call) -> Response:
+        if call.content_type == APPLY_PATCH:
+            return _scale(call, (await self._apply(call)).raw)
         apply = patch_of(call, f"{SCALE.group}/{SCALE.version}", SCALE.kind)
 
         def patched(present: Stored) -> JSONObject:
@@ -214,7 +243,7 @@ def patch_of(call: Call, api_version: str, kind: str) -> Callable[[JSONObject], 
     }
     apply = ways.get(call.content_type)
     if apply is None:
-        raise refusals.unsupported_media_type(call.content_type, tuple(ways))
+        raise refusals.unsupported_media_type(call.content_type, (*ways, APPLY_PATCH))
     return lambda obj: apply(obj, bodies.decode(call.body))
 
 

@@ -107,7 +107,7 @@ def test_the_three_patches(server: Server) -> None:
             assert await image(merge, MERGE_PATCH) == "agnhost:2.53"
             with pytest.raises(ApiError, match=r"operation 0: there is no \"absent\""):
                 await image([{"op": "remove", "path": "/absent"}], JSON_PATCH)
-            assert await _refusal(image({}, "application/apply-patch+yaml")) == (415, "UnsupportedMediaType")
+            assert await _refusal(image({}, "application/apply-patch+cbor")) == (415, "UnsupportedMediaType")
 
     asyncio.run(live())
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from netlab.api.kinds import protobuf, table
-from netlab.api.media_types import JSON, JSON_PATCH, MERGE_PATCH, PROTOBUF, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, PROTOBUF, STRATEGIC_MERGE_PATCH
 from netlab.api.resources import ALL, EVENTS_V1, PODS, Resource
 from tests.system.api.serving import START_TIMEOUT, Server, serving
 from tests.unit.api.cluster import deployment, endpoint_slice, pod, service
@@ -167,7 +167,44 @@ def test_mutated_objects(server: Server, resource: Resource[Any], way: str, data
     assert documented(code, answer), (code, answer)
 
 
-PATCH_KINDS = [JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH]
+@untimed
+@given(resources, st.sampled_from(["", "/status"]), st.data())
+def test_mutated_objects_that_are_applied(
+    server: Server, resource: Resource[Any], part: str, data: st.DataObject
+) -> None:
+    manifest = {"apiVersion": resource.api_version, "kind": resource.kind} | MANIFESTS[resource.plural]
+    path = data.draw(st.sampled_from(list(_paths(manifest))))
+    mutated = _with(manifest, path, data.draw(values))
+    options = data.draw(st.sampled_from(["force=1", "fieldValidation=Strict", "force=1&fieldManager=%0a"]))
+    target = f"{collection(resource)}/fuzz{part}?dryRun=All&fieldManager=kubectl&{options}"
+    code, answer = ask(server, "PATCH", target, _encode(mutated), APPLY_PATCH)
+    assert documented(code, answer), (code, answer)
+
+
+ENTRY = {
+    "manager": "m",
+    "operation": "Apply",
+    "apiVersion": "v1",
+    "fieldsType": "FieldsV1",
+    "fieldsV1": {"f:spec": {"f:containers": {'k:{"name":"c"}': {".": {}}, "v:1": {}, "i:1": {}}}},
+}
+
+
+@untimed
+@given(st.data())
+def test_mutated_managed_fields(server: Server, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(list(_paths(ENTRY))))
+    entry = _with(ENTRY, path, data.draw(values))
+    if data.draw(st.booleans()):
+        element = data.draw(st.sampled_from(["k:", "v:", "i:", "f:", "x:", ""])) + data.draw(st.text(max_size=8))
+        entry = ENTRY | {"fieldsV1": {element: {element: {}}}}
+    change = {"metadata": {"managedFields": [entry], "labels": {"a": "b"}}}
+    target = f"{collection(PODS)}/fuzz?dryRun=All"
+    code, answer = ask(server, "PATCH", target, _encode(change), MERGE_PATCH)
+    assert documented(code, answer), (code, answer)
+
+
+PATCH_KINDS = [JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH]
 
 DOUBLING = [{"op": "add", "path": "/metadata/annotations", "value": {}}, {"op": "add", "path": "/x", "value": [1]}] + [
     {"op": "copy", "from": "/x", "path": "/x/-"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
+from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object, now
 from netlab.api.rbac_types import PolicyRule
 from netlab.api.resources import (
@@ -34,7 +36,7 @@ from netlab.api.review_types import (
 from netlab.api.server import refusals
 from netlab.api.server.access import escalation
 from netlab.api.server.access.authentication import caller
-from netlab.api.server.access.authorization import Authorizer
+from netlab.api.server.access.authorization import Authorizer, action_of, refused
 from netlab.api.server.access.rbac import Action
 from netlab.api.server.access.tokens import ISSUER, TokenError, Tokens
 from netlab.api.server.identity import OWNER, User
@@ -164,6 +166,13 @@ class Reviews:
     def check_grants(self, call: Call, draft: Draft) -> None:
         """Raise `ApiError` (403) if a role or binding would give more than its author has."""
         escalation.check(self._authorizer, self.caller(call), draft)
+
+    def refusal(self, call: Call, verb: str) -> ApiError | None:
+        """Why the caller may not do something else with what a request is about; None if that is allowed."""
+        user = self.caller(call)
+        action = dataclasses.replace(action_of(call.request.scope), verb=verb)
+        decision = self._authorizer.decide(user, action)
+        return None if decision.allowed else refused(user, action, decision.reason)
 
     def caller(self, call: Call) -> User:
         """Who asks. A server that knows no callers is its owner's alone."""

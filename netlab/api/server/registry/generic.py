@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from netlab.api import stored_kinds
+from netlab.api.errors import ApiError
 from netlab.api.meta_types import Int64, Object, ObjectMeta, Struct, now
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
@@ -61,8 +62,9 @@ from netlab.api.server.objects import defaults, effects, patch, quality, reading
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
 from netlab.api.server.objects.validation import access, cluster, jobs, pods, quotas, rules, secret, services, workloads
-from netlab.api.server.registry import service_addresses, service_changes
+from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
+from netlab.api.server.registry.managed_fields import Apply
 from netlab.api.server.storage.backend import check_size
 from netlab.api.server.storage.store import Store
 from netlab.api.server.storage.watch import Selection, Stored
@@ -103,9 +105,6 @@ _SYSTEM_METADATA = (
     "deletionGracePeriodSeconds",
 )
 """What only the server writes."""
-
-_USER_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
-"""What is its author's."""
 
 
 class Preconditions(Struct):
@@ -209,6 +208,8 @@ class Outcome:
 
     raw: bytes
     warnings: tuple[str, ...] = ()
+    created: bool = False
+    """Whether there was none before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +226,8 @@ class Draft:
     """As the plugins of admission see it."""
     generated: bool = False
     """Whether the server made up its name."""
+    is_applied: bool = False
+    """Whether it was applied (server-side apply)."""
 
 
 class Registry:
@@ -273,11 +276,17 @@ class Registry:
         sent: JSONObject,
         validation: FieldValidation = STRICT,
         user: User = OWNER,
+        manager: str | None = managed_fields.SERVER,
     ) -> Draft:
-        """What `create` is to store. May run in a thread; uses up `sent`."""
-        warnings = (*reading.read(resource, sent, validation), *effects.warnings(resource, sent))
-        sent, resource = versions.to_storage(resource, sent), versions.storage(resource)
+        """What `create` is to store. May run in a thread; uses up `sent`.
+
+        `manager` makes the object (None: its managedFields say already who did).
+        """
+        version = resource
+        warnings = (*reading.read(version, sent, validation), *effects.warnings(version, sent))
+        sent, resource = versions.to_storage(version, sent), versions.storage(version)
         meta = sent["metadata"]
+        managed = meta.get(managed_fields.FIELD)
         _put_in_place(resource, namespace, meta)
         if meta.get("resourceVersion"):
             raise refusals.bad_request("resourceVersion should not be set on objects to be created")
@@ -289,7 +298,7 @@ class Registry:
             problems = Problems()
             problems.required("metadata.name", "name or generateName is required")
             raise refusals.invalid(resource, name, problems)
-        for field in _SYSTEM_METADATA[2:]:
+        for field in (*_SYSTEM_METADATA[2:], managed_fields.FIELD):
             meta.pop(field, None)
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
         if resource.has_generation:
@@ -304,6 +313,9 @@ class Registry:
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
         strategy.default(obj)
+        # What the server adds from here on is nobody's.
+        managed = managed if manager is None else managed_fields.of_new(version, obj, manager)
+        obj["metadata"] = managed_fields.noted(obj["metadata"], managed)
         attributes = Attributes(Operation.CREATE, resource, namespace, name, user, obj)
         self.admission.admit(attributes)
         if resource is PODS:
@@ -334,17 +346,19 @@ class Registry:
         subresource: str = "",
         validation: FieldValidation = STRICT,
         user: User = OWNER,
+        manager: str | None = managed_fields.SERVER,
     ) -> Draft:
-        """What `update` is to store in the place of an object. May run in a thread; uses up `sent`."""
-        namespace, name = stored.namespace, stored.name
+        """What `update` is to store in the place of an object. May run in a thread; uses up `sent`.
+
+        `manager` changes the object (None: its managedFields say already who did).
+        """
+        namespace, name, version = stored.namespace, stored.name, resource
         read = reading.read_status if subresource in (STATUS, APPROVAL) else reading.read
-        warnings = read(resource, sent, validation)
-        sent, resource = versions.to_storage(resource, sent), versions.storage(resource)
+        warnings = read(version, sent, validation)
+        sent, resource = versions.to_storage(version, sent), versions.storage(version)
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
-        if meta.setdefault("name", name) != name:
-            message = f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
-            raise refusals.bad_request(message)
+        _check_name(sent, name)
         _check_preconditions(resource, stored, meta.get("uid"), meta.get("resourceVersion"))
         old = stored.decode()
         if subresource == STATUS:
@@ -363,11 +377,47 @@ class Registry:
             if resource is NAMESPACES:
                 new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
             STRATEGIES[resource.plural].default(new)
+        managed = meta.get(managed_fields.FIELD)
+        if manager is not None:
+            managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
+        new["metadata"] = managed_fields.noted(new["metadata"], managed)
         attributes = Attributes(Operation.UPDATE, resource, namespace, name, user, new, old, subresource)
         self.admission.admit(attributes)
-        if not subresource:
+        if subresource not in (STATUS, APPROVAL, FINALIZE):
             self._complete(resource, new, old)
         return Draft(resource, new, stored, changed=new != old, warnings=warnings, attributes=attributes)
+
+    def draft_of_applied(
+        self,
+        resource: Resource[Object],
+        namespace: str,
+        name: str,
+        config: JSONObject,
+        apply: Apply,
+        subresource: str = "",
+        validation: FieldValidation = STRICT,
+        user: User = OWNER,
+    ) -> Draft:
+        """What is to be stored when an object is applied (server-side apply). May run in a thread."""
+        managed_fields.check_applied(resource, config)
+        stored = self.store.get(versions.storage(resource), namespace, name)
+        if stored is None:
+            if subresource:
+                raise refusals.not_found(resource, name)
+            if apply.uncreated is not None:
+                raise apply.uncreated
+            if uid := config["metadata"].get("uid"):
+                why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise refusals.conflict(resource, name, why)
+        live = stored.decode() if stored is not None else {}
+        merged = managed_fields.applied(resource, live, config, subresource, apply)
+        sent = versions.from_storage(resource, merged)
+        _check_name(sent, name)
+        if stored is None:
+            draft = self.draft_of_new(resource, namespace, sent, validation, user, manager=None)
+        else:
+            draft = self.draft_of_changed(resource, stored, sent, subresource, validation, user, manager=None)
+        return dataclasses.replace(draft, is_applied=True)
 
     def is_current(self, draft: Draft) -> bool:
         """Whether the draft is still made from what is there."""
@@ -393,7 +443,14 @@ class Registry:
             return Outcome(self._remove(resource, before, dry_run=dry_run), warnings)
         if before is not None and not draft.changed:
             return Outcome(before.raw, warnings)
-        return Outcome(self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT), warnings)
+        try:
+            raw = self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT)
+        except ApiError as error:
+            # Who set what is worth less than what was set; who applies, though, needs to know.
+            if error.code != 413 or draft.is_applied or not obj["metadata"].pop(managed_fields.FIELD, None):
+                raise
+            raw = self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT)
+        return Outcome(raw, warnings, created=before is None)
 
     def bind(self, namespace: str, name: str, node: str) -> None:
         """Assign a pod to a node."""
@@ -525,6 +582,12 @@ def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[
     return patched
 
 
+def _check_name(obj: JSONObject, name: str) -> None:
+    """Refuse an object that is sent to another one's path."""
+    if (named := obj["metadata"].setdefault("name", name)) != name:
+        raise refusals.bad_request(f"the name of the object ({named}) does not match the name on the URL ({name})")
+
+
 def _put_in_place(resource: Resource[Object], namespace: str, meta: JSONObject) -> None:
     if not resource.namespaced:
         if meta.pop("namespace", ""):
@@ -572,17 +635,8 @@ def _succeeding(old: JSONObject, sent: JSONObject, kept: tuple[str, ...]) -> JSO
     return {name: old[name] for name in kept if name in old} | own
 
 
-_KEPT_WITH_STATUS: dict[str, tuple[str, ...]] = {
-    PODS.plural: ("ownerReferences",),
-    DEPLOYMENTS.plural: ("labels",),
-    **dict.fromkeys(("flowschemas", "prioritylevelconfigurations", "volumeattachments"), _USER_METADATA),
-}
-"""What an update of the status leaves of the metadata (each kind's strategy.go, PrepareForUpdate). The rest it
-changes as any update does."""
-
-
 def _metadata_with_status(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
-    kept = (*_SYSTEM_METADATA, *_KEPT_WITH_STATUS.get(resource.plural, ()))
+    kept = (*_SYSTEM_METADATA, *managed_fields.KEPT_WITH_STATUS.get(resource.plural, ()))
     return _succeeding(old["metadata"], sent["metadata"], kept)
 
 

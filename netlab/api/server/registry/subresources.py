@@ -8,10 +8,11 @@ import msgspec
 
 from netlab.api import printers
 from netlab.api.meta_types import Object, Struct
-from netlab.api.resources import Kind
+from netlab.api.resources import Kind, Resource
 from netlab.api.server import refusals
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import JSONObject
+from netlab.api.server.registry import managed_fields
 from netlab.api.server.registry.generic import DeleteOptions
 
 _T = TypeVar("_T", bound=Object)
@@ -36,6 +37,10 @@ class _Scale(Object):
 
     spec: _ScaleSpec = msgspec.field(default_factory=_ScaleSpec)
     status: _ScaleStatus = msgspec.field(default_factory=_ScaleStatus)
+
+
+SCALES: Resource[Any] = Resource(SCALE.group, SCALE.version, SCALE.kind, "scales", _Scale)
+"""As if there were such objects by themselves: their fields."""
 
 
 class _Eviction(Object):
@@ -68,10 +73,7 @@ def scaled(workload: JSONObject, sent: Any) -> JSONObject:
     scale = _read(sent, _Scale, SCALE.kind, (f"{SCALE.group}/{SCALE.version}",))
     meta = workload["metadata"]
     _check_name(scale, meta["name"])
-    problems = Problems()
-    problems.not_negative("spec.replicas", scale.spec.replicas)
-    if problems:
-        raise refusals.invalid_options(SCALE.kind, problems, SCALE.group, meta["name"])
+    _check_replicas(scale, meta["name"])
     # If it says which version it was made from, that is checked as an update's.
     given = {"uid": scale.metadata.uid, "resourceVersion": scale.metadata.resourceVersion}
     expected = {name: value for name, value in given.items() if value}
@@ -79,6 +81,28 @@ def scaled(workload: JSONObject, sent: Any) -> JSONObject:
         "metadata": meta | expected,
         "spec": workload["spec"] | {"replicas": scale.spec.replicas},
     }
+
+
+def applied_scale(resource: Resource[Object], config: JSONObject) -> JSONObject:
+    """What an applied Scale says of its workload, as an object to be applied to that. Raises `ApiError` (400, 422)."""
+    managed_fields.check_applied(SCALES, config)
+    scale = _read(config, _Scale, SCALE.kind, (SCALES.api_version,))
+    _check_replicas(scale, scale.metadata.name)
+    names = ("name", "namespace", "uid", "resourceVersion")
+    spec = config.get("spec") or {}
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {name: value for name, value in config["metadata"].items() if name in names},
+        "spec": {"replicas": scale.spec.replicas} if spec.get("replicas") is not None else {},
+    }
+
+
+def _check_replicas(scale: _Scale, name: str) -> None:
+    problems = Problems()
+    problems.not_negative("spec.replicas", scale.spec.replicas)
+    if problems:
+        raise refusals.invalid_options(SCALE.kind, problems, SCALE.group, name)
 
 
 def eviction_options(sent: Any, pod: str) -> DeleteOptions:

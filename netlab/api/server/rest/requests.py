@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Scope
 
-from netlab.api.media_types import JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object
 from netlab.api.resources import NAMESPACES, SERVED, Resource
 from netlab.api.server import refusals
@@ -34,6 +34,9 @@ _VERBS = {
     "object": {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"},
 }
 _WATCH = "watch"
+
+_LONGEST_MANAGER = 128
+"""Bytes of a field manager's name (FieldManagerMaxLength)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +85,40 @@ class Call:
         asked = self.params.get("fieldValidation") or Mode.WARN
         problems = Problems()
         problems.one_of("fieldValidation", asked, (Mode.IGNORE, Mode.WARN, Mode.STRICT))
-        if problems:
-            raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
+        self._refuse(problems)
         is_patch = self.content_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
         # The fields of a JSON patch are not the object's.
         has_fields = is_patch or self.content_type in ("", JSON)
         return FieldValidation(Mode(asked), self.body if has_fields else b"", is_patch)
+
+    @property
+    def manager(self) -> str:
+        """Who writes, for managedFields: as it says itself, or the first word of its User-Agent.
+
+        Raises `ApiError` (422).
+        """
+        given = self.params.get("fieldManager", "")
+        applies = self.content_type == APPLY_PATCH
+        problems = Problems()
+        if applies and not given:
+            problems.required("fieldManager", "is required for apply patch")
+        if not applies and "force" in self.params:
+            problems.forbidden("force", "may not be specified for non-apply patch")
+        if len(given.encode()) > _LONGEST_MANAGER:
+            problems.too_long("fieldManager", _LONGEST_MANAGER)
+        for place, letter in enumerate(given):
+            if not letter.isprintable():
+                problems.invalid("fieldManager", given, f"invalid character U+{ord(letter):04X} (at position {place})")
+        self._refuse(problems)
+        if given:
+            return given
+        word = self.request.headers.get("user-agent", "").partition("/")[0]
+        printable = "".join(filter(str.isprintable, word)).encode()[:_LONGEST_MANAGER]
+        return printable.decode(errors="ignore")
+
+    def _refuse(self, problems: Problems) -> None:
+        if problems:
+            raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
 
     @property
     def dry_run(self) -> bool:
