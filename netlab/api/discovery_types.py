@@ -11,6 +11,8 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 """On an EndpointSlice: the Service it belongs to."""
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 """On an EndpointSlice of a Service without a ClusterIP: no proxy handles it."""
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
+"""An annotation of an EndpointSlice: when the pod or the Service changed that it was written for."""
 
 
 class EndpointConditions(Struct):

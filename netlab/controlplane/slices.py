@@ -11,6 +11,7 @@ from netlab.api.core_types import ObjectReference, Pod, Service, ServicePort
 from netlab.api.discovery_types import (
     HEADLESS_LABEL,
     SERVICE_NAME_LABEL,
+    TRIGGER_TIME,
     Endpoint,
     EndpointConditions,
     EndpointHints,
@@ -25,7 +26,6 @@ from netlab.net.addresses import family_of
 
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGED_BY = "endpointslice-controller.k8s.io"
-TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_ENDPOINTS = 100
 """Endpoints in one slice (upstream's --max-endpoints-per-slice)."""
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from netlab.api.core_types import Node, Service
-from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
+from netlab.api.discovery_types import SERVICE_NAME_LABEL, TRIGGER_TIME, EndpointSlice
 from netlab.api.progress import Progress, Work
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
@@ -21,9 +21,6 @@ from netlab.proxy.pace import Pace
 from netlab.proxy.plan import HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
 from netlab.proxy.planner import node_info
-
-TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
-"""On an EndpointSlice: when the pod or the Service changed that it was written for."""
 
 _STRIDE = 800
 """Services that are planned at a time where there is nothing yet: the kernel takes them while the next are planned."""

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from netlab.api.discovery_types import EndpointSlice
+from netlab.api.discovery_types import TRIGGER_TIME, EndpointSlice
 from netlab.proxy.config import Mode, ProxyConfig
 from netlab.proxy.iptables.executor import IptablesExecutor
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.nftables.executor import NftablesExecutor
-from netlab.proxy.sync import TRIGGER_TIME, Proxy
+from netlab.proxy.sync import Proxy
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import BROKEN, NODE, READY, VARIANTS, service_of, slices_of
 

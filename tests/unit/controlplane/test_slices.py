@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.api.core_types import ContainerPort, Pod, Service
-from netlab.api.discovery_types import HEADLESS_LABEL, EndpointConditions, EndpointSlice
-from netlab.controlplane.slices import MAX_ENDPOINTS, TRIGGER_TIME, SlicePlan, plan_slices
+from netlab.api.discovery_types import HEADLESS_LABEL, TRIGGER_TIME, EndpointConditions, EndpointSlice
+from netlab.controlplane.slices import MAX_ENDPOINTS, SlicePlan, plan_slices
 from tests.unit.controlplane.build import pod
 
 _serial = itertools.count()
