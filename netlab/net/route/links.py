@@ -164,6 +164,13 @@ def bridge_port(name: str, index: int, *, hairpin: bool = False, isolated: bool 
     )
 
 
+def gone(kind: int, payload: bytes) -> str:
+    """The name of the link that a notice to the group of links says is gone; empty if it says something else."""
+    if kind != _RTM_DELLINK or payload[0] == AF_BRIDGE:  # a port left its bridge
+        return ""
+    return Link(payload).name
+
+
 def deletion(name: str) -> nl.Message:
     """Delete a link, and with a veth its peer."""
     return nl.Message(f"link {name}", _RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + nl.string(_IFLA_IFNAME, name))

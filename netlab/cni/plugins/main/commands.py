@@ -127,10 +127,12 @@ def delete(request: Request) -> None:
 
     Frees all that can be freed, past any failures, and raises the first of them at the end.
     """
+    from netlab.net.route.removal import meanwhile, remove
+
     sockets: list[Nfnetlink] = []
     # The addresses last: an address that is free must no longer be in use, nor masqueraded.
     steps: list[Callable[[], object]] = [
-        lambda: _delete_link(veth.host_name(request)),
+        lambda: remove(veth.host_name(request)),
         lambda: Delegate(request).delete(),
     ]
     if request.config.get("macspoofchk"):
@@ -140,8 +142,6 @@ def delete(request: Request) -> None:
     if request.config.get("ipMasq"):
         from netlab.cni.plugins.main import masquerade
 
-        # In the kernel, closing a socket waits until what it deleted is freed (nft_rcv_nl_event; some 15 ms), and
-        # deleting a link waits as long. Keeping the socket open meanwhile makes it a single wait.
         steps.insert(0, lambda: sockets.append(_remove(masquerade.TABLE, request.owner)))
     failure: CniError | OSError | None = None
     for step in steps:
@@ -150,14 +150,10 @@ def delete(request: Request) -> None:
         except (CniError, OSError) as error:
             failure = failure or error
     for opened in sockets:
-        opened.close()
+        # In the kernel, closing it waits until what it deleted is freed (nft_rcv_nl_event), some 15 ms.
+        meanwhile(opened.close)
     if failure is not None:
         raise failure
-
-
-def _delete_link(name: str) -> None:
-    with Rtnetlink() as kernel:
-        kernel.send(links.deletion(name), tolerate=errno.ENODEV)
 
 
 def _rest(request: Request) -> None:
