@@ -22,7 +22,7 @@ from netlab.net.peers import bound
 
 _BACKLOG = 128
 _THREADS = 16
-"""Calls at once: deleting a link waits some 20 ms in the kernel, during which others go on."""
+"""Calls at once: while one waits for the kernel or for a lock, others go on."""
 
 
 def main(path: Path = Path(SOCKET)) -> None:
