@@ -78,7 +78,8 @@ def _overview(
     expected: list[Hop] = []
     if message.unseen is not None:
         missed = next(tap for tap in taps if lifeline(tap) == message.unseen)
-        expected = list(_through_the_fabric([*there, _at(there[-1], missed)]))
+        there_too = _stand_in(there[-1], missed.machine, missed.interface, missed.kind, "in", owner=short(missed.owner))
+        expected = list(_through_the_fabric([*there, there_too]))
     shown = frozenset(map(key_of, (*there, *back, *expected)))
     picture = Picture(message.who, there, back, expected, "there" if expected else "", shown - watched)
     translated = any(is_translation(change) for hop in there for change in hop.changed)
@@ -149,25 +150,17 @@ def _hop(seen: Sighting, changed: Sequence[Change]) -> Hop:
 
 
 def _stand_in(
-    hop: Hop, machine: str, interface: str, kind: Kind, direction: Direction, changed: Sequence[Change] = ()
+    hop: Hop,
+    machine: str,
+    interface: str,
+    kind: Kind,
+    direction: Direction,
+    changed: Sequence[Change] = (),
+    owner: str = "",
 ) -> Hop:
-    """The packet of a hop at another place, which was not watched."""
-    return msgspec.structs.replace(
-        hop, node=machine, owner=machine, interface=interface, kind=kind, direction=direction, changed=list(changed)
-    )
-
-
-def _at(hop: Hop, tap: Tap) -> Hop:
-    """The packet of a hop at a tap that it did not reach."""
-    return msgspec.structs.replace(
-        hop,
-        node=tap.machine,
-        owner=short(tap.owner),
-        interface=tap.interface,
-        kind=tap.kind,
-        direction="in",
-        changed=[],
-    )
+    """The packet of a hop at another place, which did not see it; without an `owner` it is the machine's."""
+    place = {"node": machine, "owner": owner or machine, "interface": interface, "kind": kind}
+    return msgspec.structs.replace(hop, **place, direction=direction, changed=list(changed))
 
 
 def _tunnel() -> str:

@@ -22,6 +22,7 @@ from netlab.counted import counted
 from netlab.errors import NotFoundError, TimedOutError
 from netlab.lab import barrier, revisions
 from netlab.lab.lab import Lab
+from netlab.lab.network_envoy import NetworkEnvoy
 from netlab.lab.paths import FABRIC, OUTSIDE
 from netlab.lab.places import Place
 from netlab.lab.trouble import is_ready, trouble
@@ -30,7 +31,7 @@ from netlab.scenario.faults import Fault, Faults
 from netlab.scenario.hosts import Host, Interface, Machine, Pod, Service, first_of_family
 from netlab.scenario.interruption import uninterrupted
 from netlab.scenario.outcomes import CheckFailed, CheckSkipped
-from netlab.scenario.recording import Recording, Taps, recording
+from netlab.scenario.recording import Recording, recording, sources
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Context:
         self._pcap_dir = pcap_dir
         self._hosts: dict[str, Host] = {}
         self._faults = Faults()
-        self._taps: Taps | None = None
+        self._networks: NetworkEnvoy | None = None
         self._hanging: dict[str, Fault] = {}
         """Components that hang on purpose, with their faults."""
         self._settled: frozenset[str] | None = None
@@ -211,12 +212,10 @@ class Context:
         carries. Raises `NotFoundError` for an unknown interface, and what `Engine` and `Writer` raise.
         """
         self.settle()
-        if self._taps is None:
-            self._taps = Taps(self.lab)
         named = [point if isinstance(point, Interface) else point.interface(_INTERFACE) for point in points]
-        sources = self._taps.sources([(each.host.owner, each.name) for each in named])
+        taken = sources(self.networks, [(each.host.owner, each.name) for each in named])
         path = self._pcap_path()
-        with recording(path, sources, expression) as recordings:
+        with recording(path, taken, expression) as recordings:
             self.pcaps.append(path)
             yield tuple(recordings)
 
@@ -262,6 +261,13 @@ class Context:
             barrier.wait(self.lab, excused=excused)
             self._settled = excused
 
+    @property
+    def networks(self) -> NetworkEnvoy:
+        """What enters the lab's networks for requests and captures."""
+        if self._networks is None:
+            self._networks = NetworkEnvoy(self.lab)
+        return self._networks
+
     # --- for the runner ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -273,10 +279,8 @@ class Context:
             try:
                 self.repair()
             finally:
-                for host in self._hosts.values():
-                    host.close()
-                if self._taps is not None:
-                    self._taps.close()
+                if self._networks is not None:
+                    self._networks.close()
 
     # -----------------------------------------------------------------------------------------------------------------
 

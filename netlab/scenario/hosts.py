@@ -15,6 +15,7 @@ from netlab.api.core_types import Pod as PodObject
 from netlab.api.core_types import Service as ServiceObject
 from netlab.errors import NetlabError, TimedOutError, UsageError
 from netlab.lab.lab import Lab
+from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.places import Place, resolve
 from netlab.machine.join import ALL_BUT_USER
 from netlab.net import syscalls
@@ -22,7 +23,6 @@ from netlab.net.addresses import Family, host_port, of_family
 from netlab.scenario import commands, dialing
 from netlab.scenario.commands import Namespaces
 from netlab.scenario.dialing import Answer
-from netlab.scenario.sockets import SocketFactory
 
 _RUN_TIMEOUT = 30.0
 """Seconds that a command in a container or on a machine may take."""
@@ -51,6 +51,10 @@ class Run(Protocol):
 
     lab: Lab
 
+    @property
+    def networks(self) -> NetworkEnvoy:
+        """Enters the lab's networks."""
+
     def changed(self) -> None:
         """Say that something may have changed that the nodes must act on."""
 
@@ -72,7 +76,7 @@ class Host:
         self._lab = run.lab
         self._run = run
         self._place = place
-        self._factory: SocketFactory | None = None
+        self._network = Network(place.machine, self.owner)
 
     def __str__(self) -> str:
         return self.name
@@ -136,7 +140,7 @@ class Host:
         """
         self._run.settle()
         family = _FAMILIES[f"IPv{ipaddress.ip_address(towards).version}"]  # type: ignore[index]
-        made = self._sockets().make(family, kind)
+        made = self._run.networks.socket(self._network, family, kind)
         try:
             made.settimeout(timeout)
             if source_port:
@@ -150,7 +154,7 @@ class Host:
     def owns(self, address: str) -> bool:
         """Whether one of the host's interfaces has the address, so that a server could listen there."""
         family = _FAMILIES[f"IPv{ipaddress.ip_address(address).version}"]  # type: ignore[index]
-        with self._sockets().make(family, socket.SOCK_DGRAM) as trial:
+        with self._run.networks.socket(self._network, family, socket.SOCK_DGRAM) as trial:
             try:
                 trial.bind((address, 0))
             except OSError:  # EADDRNOTAVAIL
@@ -189,25 +193,6 @@ class Host:
         """The places whose namespaces a command enters, and which kinds."""
         return [(self._place, ALL_BUT_USER)]
 
-    def opened(self) -> int:
-        """A pidfd of the host, for entering its namespaces. The caller closes it."""
-        return self._place.open(self._lab)
-
-    def close(self) -> None:
-        """End the process that makes sockets here."""
-        if self._factory is not None:
-            self._factory.close()
-            self._factory = None
-
-    def _sockets(self) -> SocketFactory:
-        if self._factory is None:
-            pidfd = self.opened()
-            try:
-                self._factory = SocketFactory(pidfd)
-            finally:
-                os.close(pidfd)
-        return self._factory
-
 
 class Pod(Host):
     """A pod of the scenario, as it was when the check asked for it."""
@@ -218,6 +203,10 @@ class Pod(Host):
         if address is None:
             raise NetlabError(f"pod {name} has no {family} address")
         super().__init__(run, resolve(run.lab, name, self.namespace, None), name, address)
+        with run.lab.machine(self._place.machine) as machine:
+            sandboxes = {each.id: each.sandbox for each in machine.state().containers}
+        # Without one it is on its node's own network.
+        self._network = Network(self._place.machine, self.owner, sandboxes.get(self._place.container_id or "") or "")
         self.node, self.uid = pod.spec.nodeName, pod.metadata.uid
 
     @property

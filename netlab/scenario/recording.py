@@ -14,7 +14,6 @@ from netlab.capture.pcapng import Writer
 from netlab.capture.taps import Tap
 from netlab.counted import counted
 from netlab.errors import NetlabError, NotFoundError
-from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import NetworkEnvoy
 from netlab.lab.taps import make_socket, tapped
 from netlab.scenario.interruption import uninterrupted
@@ -49,26 +48,13 @@ class Recording:
         return str(next(iter(self.select(**fields)), "nothing"))
 
 
-class Taps:
-    """The interfaces of a lab, found by their owners."""
-
-    def __init__(self, lab: Lab) -> None:
-        """Raises what `NetworkEnvoy` raises."""
-        self._envoy = NetworkEnvoy(lab)
-
-    def close(self) -> None:
-        """End the process that looks into the lab's networks."""
-        self._envoy.close()
-
-    def sources(self, wanted: Sequence[tuple[str, str]]) -> list[Source]:
-        """The `Engine` source for each (owner, interface). Raises `NotFoundError` naming known ones."""
-        found = tapped(self._envoy)
-        found |= {
-            Tap(network.machine, network.owner, _LOOPBACK, "loopback"): network for network in set(found.values())
-        }
-        by_name = {(tap.owner, tap.interface): tap for tap in found}
-        taps = [find(by_name, owner, interface) for owner, interface in wanted]
-        return [Source(tap, make_socket(self._envoy, found[tap])) for tap in taps]
+def sources(networks: NetworkEnvoy, wanted: Sequence[tuple[str, str]]) -> list[Source]:
+    """The `Engine` source for each (owner, interface) of a lab. Raises `NotFoundError` naming known ones."""
+    found = tapped(networks)
+    found |= {Tap(network.machine, network.owner, _LOOPBACK, "loopback"): network for network in set(found.values())}
+    by_name = {(tap.owner, tap.interface): tap for tap in found}
+    taps = [find(by_name, owner, interface) for owner, interface in wanted]
+    return [Source(tap, make_socket(networks, found[tap])) for tap in taps]
 
 
 def find(taps: Mapping[tuple[str, str], Tap], owner: str, interface: str) -> Tap:

@@ -13,17 +13,18 @@ import msgspec
 
 from netlab.api.apply import apply
 from netlab.api.blocking import BlockingClient
+from netlab.api.cluster import read
 from netlab.api.errors import ApiError
 from netlab.api.resources import NAMESPACES
 from netlab.errors import NetlabError, TimedOutError, UnsupportedError
 from netlab.lab.lab import Lab
+from netlab.lab.names import Names
 from netlab.lab.waiting import Target, wait_gone
 from netlab.net.addresses import Family
 from netlab.scenario.checks import Check
 from netlab.scenario.context import Context
 from netlab.scenario.definition import Scenario, line_of
 from netlab.scenario.interruption import uninterrupted
-from netlab.scenario.names import names_of
 from netlab.scenario.outcomes import CheckFailed, CheckSkipped
 from netlab.scenario.results import SEPARATOR, CheckResult, Result, Status, result_of, without_verdict
 
@@ -85,9 +86,9 @@ def run_one(
                 observer.checking(check)
                 taken = len(context.pcaps)
                 # Before and after, because a check may create and delete pods.
-                names |= names_of(lab.client(), spec, namespace)
+                names |= _names(lab, namespace)
                 done = _run_check(check, context, scenario)
-                names |= names_of(lab.client(), spec, namespace)
+                names |= _names(lab, namespace)
                 captured = [str(path) for path in context.pcaps[taken:]]
                 checks.append(msgspec.structs.replace(done, pcaps=captured))
                 observer.checked(checks[-1])
@@ -95,6 +96,12 @@ def run_one(
     result = result_of(scenario, spec, family, time.monotonic() - began, checks, pcaps, names)
     observer.ended(result)
     return result
+
+
+def _names(lab: Lab, namespace: str) -> dict[str, str]:
+    """The names of the machines, and of a Namespace's pods and Services, by their current addresses."""
+    names = Names(read(lab.client(), namespace=namespace), lab.spec().outside_addresses)
+    return {address: name.removeprefix(f"{namespace}/") for address, name in names.known().items()}
 
 
 def _run_check(check: Check, context: Context, scenario: Scenario) -> CheckResult:

@@ -12,9 +12,9 @@ from netlab.errors import NetlabError, NotFoundError
 from netlab.machine.images import agnhost
 from netlab.net import syscalls
 from netlab.scenario import dialing
-from netlab.scenario.sockets import SocketFactory
 from tests.sandbox import isolated
 from tests.system.scenario.elsewhere import elsewhere
+from tests.system.scenario.sockets import SocketFactory
 
 LOCALHOST = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 FAMILIES = list(LOCALHOST)

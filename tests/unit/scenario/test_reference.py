@@ -14,8 +14,8 @@ README = (scenarios_dir() / "README.md").read_text(encoding="utf-8")
 TEXT = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
 """Without its blocks of code."""
 
-RUNNERS = {"Context": {"begin", "close", "expected", "observed", "pcaps"}, "Host": {"close"}}
-"""What the runner calls, and no check."""
+RUNNERS = {"Context": {"begin", "close", "expected", "networks", "observed", "pcaps"}}
+"""What the runner and the hosts call, and no check."""
 
 
 def words(text: str) -> set[str]:
