@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netlab.cni.spec import errors
+from netlab.cni.spec.addresses import Prefix, parse_address, parse_prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes longer than the rest of an ADD
@@ -50,3 +51,19 @@ def absolute_path(config: Object, key: str, path: str, default: str = "") -> str
     if found and not found.startswith("/"):
         raise errors.invalid_config(f"{path}{key}: {found!r} must be an absolute path")
     return found
+
+
+def address(text: str, path: str) -> tuple[int, int]:
+    """An address as an integer, and its number of bits; `path` names the field. Raises `CniError`."""
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise errors.invalid_config(f"{path}: {error}") from error
+
+
+def prefix(text: str, path: str) -> Prefix:
+    """An address with its prefix's length; `path` names the field. Raises `CniError`."""
+    try:
+        return parse_prefix(text)
+    except ValueError as error:
+        raise errors.invalid_config(f"{path}: {error}") from error

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from _blake2 import blake2s
 
-from netlab.cni.plugins.fields import option
+from netlab.cni.plugins.fields import option, prefix, strings
 from netlab.cni.spec import errors
-from netlab.cni.spec.addresses import parse_prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,13 +79,6 @@ def _number(entry: Object, key: str, path: str, largest: int) -> int:
 
 
 def _subnets(entry: Object, key: str, path: str) -> list[Subnet]:
-    found = []
-    for number, text in enumerate(option(entry, key, list, [], path)):
-        try:
-            if not isinstance(text, str):
-                raise ValueError(f"{text!r} is not a string")
-            subnet = parse_prefix(text)
-        except ValueError as error:
-            raise errors.invalid_config(f"{path}{key}[{number}]: {error}") from error
-        found.append((subnet.packed, subnet.length))
-    return found
+    texts = enumerate(strings(entry, key, path))
+    found = [prefix(text, f"{path}{key}[{number}]") for number, text in texts]
+    return [(subnet.packed, subnet.length) for subnet in found]

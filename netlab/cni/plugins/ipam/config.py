@@ -7,11 +7,11 @@ kernel's by default).
 
 from __future__ import annotations
 
-from netlab.cni.plugins.fields import absolute_path, option
+from netlab.cni.plugins.fields import absolute_path, address, option, prefix
 from netlab.cni.plugins.ipam.ranges import Range
 from netlab.cni.plugins.ipam.store import folder_of
 from netlab.cni.spec import errors
-from netlab.cni.spec.addresses import Prefix, format_address, parse_address, parse_prefix
+from netlab.cni.spec.addresses import Prefix, format_address
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.versions import LATEST
 
@@ -94,10 +94,7 @@ def _parse_sets(config: Object, key: str, parent: str) -> list[list[Range]]:
 
 def _parse_range(item: Object, path: str) -> Range:
     text = option(item, "subnet", str, "", path)
-    try:
-        subnet = parse_prefix(text)
-    except ValueError as error:
-        raise errors.invalid_config(f"{path}subnet: {error}") from error
+    subnet = prefix(text, f"{path}subnet")
     if _is_mapped(subnet.address, subnet.bits):
         raise _invalid(f"{path}subnet", text, "is an IPv4 subnet written as IPv6; write it as IPv4")
     if subnet.address != subnet.first:
@@ -134,24 +131,21 @@ def _not_empty(ranges: list[Range], path: str) -> list[Range]:
 def _parse_gateway(item: Object, subnet: Prefix, path: str, default: int) -> Prefix:
     """It need not be of the subnet: a router may have the same address on every link, such as fe80::1."""
     text = option(item, "gateway", str, "", path)
-    address, bits = _parse(text, f"{path}gateway") if text else (default, subnet.bits)
-    return Prefix(address, bits, bits)
+    number, bits = _parse(text, f"{path}gateway") if text else (default, subnet.bits)
+    return Prefix(number, bits, bits)
 
 
 def _parse(text: str, path: str) -> tuple[int, int]:
     """An address, and its number of bits. An IPv4 address may be written as IPv6, as for the Go plugins."""
-    try:
-        address, bits = parse_address(text)
-    except ValueError as error:
-        raise errors.invalid_config(f"{path}: {error}") from error
-    return (address & 0xFFFFFFFF, 32) if _is_mapped(address, bits) else (address, bits)
+    number, bits = address(text, path)
+    return (number & 0xFFFFFFFF, 32) if _is_mapped(number, bits) else (number, bits)
 
 
 def _parse_end(text: str, subnet: Prefix, path: str) -> int:
-    address, bits = _parse(text, path)
-    if bits != subnet.bits or address not in subnet:
+    number, bits = _parse(text, path)
+    if bits != subnet.bits or number not in subnet:
         raise _invalid(path, text, f"is not in the subnet {subnet}")
-    return address
+    return number
 
 
 def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
@@ -160,13 +154,10 @@ def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
         raise _invalid(path, value, "must be an address, a subnet, or two addresses joined by '-'")
     low, dash, high = value.partition("-")
     if "/" in value:
-        try:
-            prefix = parse_prefix(value)
-        except ValueError as error:
-            raise errors.invalid_config(f"{path}: {error}") from error
-        if prefix.bits != subnet.bits or prefix.first not in subnet or prefix.last not in subnet:
+        given = prefix(value, path)
+        if given.bits != subnet.bits or given.first not in subnet or given.last not in subnet:
             raise _invalid(path, value, f"is not in the subnet {subnet}")
-        return prefix.first, prefix.last
+        return given.first, given.last
     first = _parse_end(low, subnet, path)
     last = _parse_end(high, subnet, path) if dash else first
     if last < first:
@@ -174,9 +165,9 @@ def _parse_excluded(value: Any, subnet: Prefix, path: str) -> tuple[int, int]:
     return first, last
 
 
-def _is_mapped(address: int, bits: int) -> bool:
+def _is_mapped(number: int, bits: int) -> bool:
     """Whether it is an IPv4 address written as IPv6: ::ffff:0:0/96 (RFC 4291, 2.5.5.2)."""
-    return bits == 128 and address >> 32 == 0xFFFF
+    return bits == 128 and number >> 32 == 0xFFFF
 
 
 def _invalid(path: str, value: Any, reason: str) -> CniError:

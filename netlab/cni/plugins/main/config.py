@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from netlab.cni.plugins.delegate import Delegate
-from netlab.cni.plugins.fields import option, strings
+from netlab.cni.plugins.fields import option, prefix, strings
 from netlab.cni.spec import errors
-from netlab.cni.spec.addresses import parse_prefix
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.names import is_interface_name
 
@@ -13,7 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netlab.cni.plugins.main.tunnel import Tunnel
     from netlab.cni.plugins.request import Request
-    from netlab.cni.spec.addresses import Prefix
     from netlab.cni.spec.codec import Object
 
 MODES = ("bridge", "routed", "vxlan")
@@ -48,7 +46,7 @@ class Config:
         self.isolated: bool = option(config, "portIsolation", bool, False)
         self.spoof_check: bool = option(config, "macspoofchk", bool, False)
         self.masquerade: bool = option(config, "ipMasq", bool, False)
-        self.not_masqueraded = [_subnet(text) for text in strings(config, "nonMasqueradeCIDRs")]
+        self.not_masqueraded = [prefix(text, "nonMasqueradeCIDRs") for text in strings(config, "nonMasqueradeCIDRs")]
         self.detect_duplicates: bool = option(config, "enabledad", bool, False)
         self.container_interface: bool = not option(config, "disableContainerInterface", bool, False)
         self.mtu: int = option(config, "mtu", int, 0)
@@ -93,13 +91,6 @@ class Config:
                 )
         if not self.ipam.kind:
             raise errors.invalid_config(f"ipam.type: mode {self.mode!r} needs addresses; name an IPAM plugin")
-
-
-def _subnet(text: str) -> Prefix:
-    try:
-        return parse_prefix(text)
-    except ValueError as error:
-        raise errors.invalid_config(f"nonMasqueradeCIDRs: {error}") from error
 
 
 def _dns(config: Object) -> Object:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from _blake2 import blake2s
 
-from netlab.cni.plugins.fields import absolute_path, option
+from netlab.cni.plugins.fields import absolute_path, address, option
 from netlab.cni.spec import errors
-from netlab.cni.spec.addresses import parse_address
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.names import is_interface_name
 from netlab.net.route.vxlan import VXLAN_PORT
@@ -42,10 +41,7 @@ class Tunnel:
             if name and not is_interface_name(name):
                 raise errors.invalid_config(f"vxlan.{key}: {name!r} is not a valid interface name")
         if self.local_address:
-            try:
-                parse_address(self.local_address)
-            except ValueError as error:
-                raise errors.invalid_config(f"vxlan.localAddress: {error}") from error
+            address(self.local_address, "vxlan.localAddress")
         elif not self.device:
             raise errors.invalid_config(
                 "vxlan.device: name the link to the other nodes, or its address in vxlan.localAddress",

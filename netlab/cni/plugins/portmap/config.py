@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from netlab.cni.plugins.fields import objects, option
+from netlab.cni.plugins.fields import address, objects, option
 from netlab.cni.spec import errors
-from netlab.cni.spec.addresses import parse_address
 from netlab.cni.spec.errors import CniError
 
 TYPE_CHECKING = False
@@ -42,13 +41,10 @@ class Mapping:
             raise errors.invalid_config(
                 f"{path}.protocol: {item.get('protocol')!r} must be one of {', '.join(PROTOCOLS)}",
             )
-        address: str = option(item, "hostIP", str, "", f"{path}.")
+        text: str = option(item, "hostIP", str, "", f"{path}.")
         self.host, self.bits = b"", 0
-        if address:
-            try:
-                number, self.bits = parse_address(address)
-            except ValueError as error:
-                raise errors.invalid_config(f"{path}.hostIP: {error}") from error
+        if text:
+            number, self.bits = address(text, f"{path}.hostIP")
             if number:  # 0.0.0.0 and :: are any
                 self.host = number.to_bytes(self.bits // 8, "big")
 

@@ -73,7 +73,7 @@ def test_subnets_are_the_other_sides() -> None:
         ({"runtimeConfig": {"bandwidth": {"egressRate": 5}}}, "runtimeConfig.bandwidth.egressRate: 5 needs"),
         ({"unshapedSubnets": "10.0.0.0/8"}, "unshapedSubnets: '10.0.0.0/8' must be a list"),
         ({"unshapedSubnets": ["10.0.0.0/8", "hello"]}, "unshapedSubnets[1]: 'hello' is not"),
-        ({"shapedSubnets": [10]}, "shapedSubnets[0]: 10 is not a string"),
+        ({"shapedSubnets": [10]}, "shapedSubnets[0]: 10 must be a printable string"),
         ({"shapedSubnets": ["fd00::/8"], "unshapedSubnets": ["fe80::/10"]}, "shapedSubnets: ['fd00::/8'] excludes"),
     ],
 )
