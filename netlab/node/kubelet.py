@@ -6,9 +6,11 @@ import asyncio
 import ipaddress
 import logging
 import time
+from collections.abc import Iterable
 
 import aiohttp
 
+from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Pod
 from netlab.api.informer import Informer
@@ -16,7 +18,7 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import PODS
 from netlab.errors import NetlabError, innermost
 from netlab.machine.async_client import AsyncMachine
-from netlab.machine.protocol import ContainerExit, MachineState
+from netlab.machine.protocol import ContainerExit, ContainerStatus, MachineState
 from netlab.node import recovery, volumes
 from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.podstate import PodState
@@ -95,14 +97,14 @@ class _Kubelet:
     def _recover(self, found: MachineState) -> None:
         self._recovering = False
         noted = self._node.sandboxes.noted()
-        containers = [each for each in found.containers if recovery.UID_LABEL in each.labels]
+        containers = recovery.of_pods(found.containers)
         pods = {pod.metadata.uid: pod for pod in self._pods.items.values()}
         bound = frozenset(pods)
         volumes.remove_others(bound)
         for orphan in recovery.orphans(bound, {**dict.fromkeys(found.sandboxes), **noted}, containers):
             pods[orphan.metadata.uid] = orphan
         for uid, pod in pods.items():
-            recovered = recovery.recover(pod, {*found.sandboxes, *noted}, containers, time.time())
+            recovered = self._recovered(pod, {*found.sandboxes, *noted}, containers)
             recovered.state.gone = uid not in bound
             for identity in recovered.unused_sandboxes:
                 self._tasks.create_task(self._discard(identity, pod.metadata))
@@ -110,20 +112,42 @@ class _Kubelet:
                 self._tasks.create_task(self._node.machine.remove(identity))
             self._start(pod, recovered.state)
 
+    def _recovered(self, pod: Pod, sandboxes: Iterable[str], containers: list[ContainerStatus]) -> recovery.Recovered:
+        try:
+            return recovery.recover(pod, sandboxes, containers, time.time())
+        except Exception as error:
+            # A bug that one pod triggers must not stop the kubelet for the others. Its worker says what is in its way.
+            self._failed(pod, error)
+            return recovery.Recovered(PodState(), [], [])
+
+    def _failed(self, pod: Pod, error: Exception) -> None:
+        log.error("pod %s: %s", pod.key, error, exc_info=error)
+        said = events.record(
+            self._node.client,
+            pod,
+            events.WARNING,
+            "FailedSync",
+            f"error syncing pod: {events.explained(error)}",
+            "kubelet",
+            self._node.config.node_name,
+        )
+        self._tasks.create_task(said)
+
     async def _discard(self, identity: str, meta: ObjectMeta) -> None:
         while True:
             try:
                 await self._node.sandboxes.remove(identity, meta)
                 return
-            except NetlabError as error:
+            except Exception as error:
                 log.warning("sandbox %s of pod %s/%s: %s", identity, meta.namespace, meta.name, error)
                 await asyncio.sleep(_RETRY)
 
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         if self._recovering:
             return
-        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self._workers[old.metadata.uid].gone()
+        replaced = old is not None and (new is None or new.metadata.uid != old.metadata.uid)
+        if old is not None and replaced and (worker := self._workers.get(old.metadata.uid)) is not None:
+            worker.gone()
             self._forget(old.metadata.uid)
         if new is None:
             return
@@ -133,7 +157,13 @@ class _Kubelet:
             self._start(new, PodState())
 
     def _start(self, pod: Pod, state: PodState) -> None:
-        worker = self._workers[pod.metadata.uid] = PodWorker(self._node, pod, state)
+        try:
+            worker = PodWorker(self._node, pod, state)
+        except Exception as error:
+            # As above; the pod's next change is another try.
+            self._failed(pod, error)
+            return
+        self._workers[pod.metadata.uid] = worker
         self._tasks.create_task(self._run(worker))
 
     async def _run(self, worker: PodWorker) -> None:

@@ -7,6 +7,7 @@ the kubelet knew, so that after a kubelet is killed, at any moment, the next one
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ CONTAINER_LABEL = "io.kubernetes.container.name"
 RESTART_COUNT_LABEL = "io.kubernetes.container.restartCount"
 POD_IPS_LABEL = "netlab.dev/pod-ips"
 
+_RESTARTS = re.compile(r"[0-9]{1,10}")
+
 
 def labels(pod: Pod, container: str, attempt: int, pod_ips: list[str]) -> dict[str, str]:
     """The labels of a container: upstream's names, and the addresses of its pod."""
@@ -35,6 +38,21 @@ def labels(pod: Pod, container: str, attempt: int, pod_ips: list[str]) -> dict[s
         RESTART_COUNT_LABEL: str(attempt),
         POD_IPS_LABEL: json.dumps(pod_ips),
     }
+
+
+def of_pods(containers: Iterable[MachineContainer]) -> list[MachineContainer]:
+    """The containers that a kubelet started, by their labels; whoever commands the machine may have started others."""
+    return [each for each in containers if _is_of_pod(each.labels)]
+
+
+def _is_of_pod(found: Mapping[str, str]) -> bool:
+    if not found.keys() >= {NAMESPACE_LABEL, POD_LABEL, UID_LABEL, CONTAINER_LABEL, RESTART_COUNT_LABEL, POD_IPS_LABEL}:
+        return False
+    try:
+        addresses = json.loads(found[POD_IPS_LABEL])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(addresses, list) and _RESTARTS.fullmatch(found[RESTART_COUNT_LABEL]) is not None
 
 
 @dataclass(frozen=True)
@@ -126,15 +144,22 @@ def _unknown(status: ContainerStatus, now: float) -> Run:
         # It was waiting for its next run: its end was reported as its last state.
         ended, run.last = run.last, None
     if ended is not None:
-        finished = parse_time(ended.finishedAt) if ended.finishedAt else now
-        run.started_at = parse_time(ended.startedAt) if ended.startedAt else None
+        finished = _moment(ended.finishedAt, now)
+        run.started_at = _moment(ended.startedAt, finished) if ended.startedAt else None
         run.ended(Exit(ended.exitCode, finished, ended.signal, ended.reason, ended.message))
     elif status.state.running is not None:
-        started = status.state.running.startedAt
-        run.started_at = parse_time(started) if started else now
+        run.started_at = _moment(status.state.running.startedAt, now)
         message = "The container could not be located: its machine was restarted"
         run.ended(Exit(LOST_EXIT_CODE, now, 0, "ContainerStatusUnknown", message))
     return run
+
+
+def _moment(written: str | None, otherwise: float) -> float:
+    """A time in a status, which anybody may have written who may write statuses."""
+    try:
+        return parse_time(written) if written else otherwise
+    except (ValueError, OverflowError):
+        return otherwise
 
 
 def _initialize_again(pod: Pod, state: PodState) -> None:

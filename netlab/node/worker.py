@@ -57,7 +57,10 @@ class PodWorker:
 
     def exited(self, event: ContainerExit) -> None:
         """A container of this pod has ended."""
-        self._containers.exited(event)
+        try:
+            self._containers.exited(event)
+        except Exception as error:
+            self._context.failed(error)
 
     async def run(self) -> None:
         """Work until nothing of the pod is left, or until cancelled: then the pod keeps running."""

@@ -128,7 +128,7 @@ def test_containers_that_cannot_go_on() -> None:
         await cluster.ready()
         await cluster.create("crash", {"image": "host", "command": ["false"]})
         await cluster.create("typo", {"image": "host", "command": ["/no/such/program"]})
-        await cluster.create("image", {"image": "nginx"})
+        await cluster.create("image", {"image": "redis"})
         await cluster.create(
             "env", SLEEP | {"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "no.field"}}}]}
         )
@@ -275,12 +275,18 @@ def test_killed_kubelet_restarts_and_leaks_nothing() -> None:
     play(scenario)
 
 
+async def _ended(cluster: Cluster, container: str) -> bool:
+    return not next(each for each in cluster.node.state().containers if each.id == container).running
+
+
 def test_pods_on_which_the_kubelet_fails_say_so_and_do_not_hold_up_others() -> None:
     """What it finds on the machine is not as it wrote it: an address that is no text, and no address at all."""
 
     async def scenario(cluster: Cluster) -> None:
         cluster.configure_network()
         found = {"step": ("false", "[1]"), "probe": ("sleep", "[]")}
+        stranger = {recovery.UID_LABEL: "nobody", recovery.RESTART_COUNT_LABEL: "often"}
+        cluster.node.run_container(cluster.lab.spec("stranger", "sleep", "1000", labels=stranger))
         for name, (program, addresses) in found.items():
             probe = {"tcpSocket": {"port": 1}, "periodSeconds": 1}
             pod = await cluster.create(name, {**SLEEP, "readinessProbe": probe}, hostNetwork=True)
@@ -303,6 +309,9 @@ def test_pods_on_which_the_kubelet_fails_say_so_and_do_not_hold_up_others() -> N
         assert [each.restarts for each in cluster.node.services()] == [0]
         for name in (*found, "good"):
             await cluster.client.delete(PODS, name, "default", grace_period_seconds=0)
+        cluster.node.kill("stranger", 9)
+        await cluster.until(lambda: _ended(cluster, "stranger"), "the stranger ends")
+        cluster.node.remove("stranger")
         await cluster.nothing_left()
 
     play(scenario)

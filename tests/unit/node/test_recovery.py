@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netlab.api.core_types import Pod
 from netlab.api.meta_types import ObjectMeta
 from netlab.machine.protocol import ContainerStatus
-from netlab.node.podstate import Sandbox
-from netlab.node.recovery import labels, orphans, recover
+from netlab.node.podstate import Sandbox, plan
+from netlab.node.recovery import labels, of_pods, orphans, recover
 
 NOW = 1_000_000.0
 
@@ -40,6 +43,41 @@ def container(attempt: int, exit_code: int | None = None) -> ContainerStatus:
 def reported(state: dict[str, Any], **fields: Any) -> dict[str, Any]:
     status = {"name": "a", "ready": True, "restartCount": 1, "image": "", "imageID": "", "state": state, **fields}
     return {"phase": "Running", "podIPs": [{"ip": "10.0.0.2"}], "containerStatuses": [status]}
+
+
+_TEXT = st.text(max_size=12) | st.sampled_from(["0", "[]", "[1]", "{}", "9" * 5000, "٣", "[" * 5000, "u1", "a"])
+_NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", fullmatch=True) | st.sampled_from(["u1_0", "u1_1", "u2_9"])
+_OURS = labels(make_pod(), "a", 0, ["10.0.0.2"])
+_LABELS = st.dictionaries(st.sampled_from([*_OURS]), _TEXT).map(lambda odd: _OURS | odd) | st.dictionaries(_TEXT, _TEXT)
+_TIMES = (
+    st.none()
+    | _TEXT
+    | st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z"])
+)
+_ENDED = st.fixed_dictionaries(
+    {"exitCode": st.integers(-(2**31), 2**31 - 1), "startedAt": _TIMES, "finishedAt": _TIMES}
+)
+_STATES = st.dictionaries(st.sampled_from(["terminated"]), _ENDED) | st.fixed_dictionaries(
+    {"running": st.fixed_dictionaries({"startedAt": _TIMES})}
+)
+_STATUSES = st.builds(
+    lambda state, last, count: reported(state, lastState=last, restartCount=count, containerID="netlab://u1_a_1"),
+    _STATES | st.just({"waiting": {}}),
+    _STATES,
+    st.integers(-(2**31), 2**31 - 1),
+)
+
+
+@given(status=_STATUSES, found=st.lists(_LABELS, max_size=4), sandboxes=st.lists(_NAMES, max_size=3))
+def test_nothing_that_is_found_or_was_reported_is_too_odd(
+    status: dict[str, Any], found: list[dict[str, str]], sandboxes: list[str]
+) -> None:
+    """Statuses are the API's users', labels are of whoever commands the machine. One bad pod is no kubelet's end."""
+    left = of_pods(replace(container(0, exit_code), labels=each) for each in found for exit_code in (None, 1))
+    pods = [make_pod(status), *orphans([], dict.fromkeys(sandboxes), left)]
+    for pod in pods:
+        recovered = recover(pod, sandboxes, left, NOW)
+        plan(pod, recovered.state, NOW)
 
 
 def test_running_pod_is_taken_over() -> None:
