@@ -55,8 +55,9 @@ def hash_of(revision: ControllerRevision) -> str:
 
 
 def data_of(template: PodTemplateSpec) -> Any:
-    """The patch that makes a workload's template this one."""
-    return {"spec": {"template": msgspec.to_builtins(template) | {"$patch": "replace"}}}
+    """The patch that makes a workload's template this one, its fields in the order in which Go writes a map: clients
+    compare it byte by byte (controller/daemon, Match)."""
+    return {"spec": {"template": {"$patch": "replace", **msgspec.to_builtins(template, order="sorted")}}}
 
 
 def template_of(revision: ControllerRevision) -> PodTemplateSpec:

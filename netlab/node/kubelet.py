@@ -19,9 +19,9 @@ from netlab.api.resources import PODS
 from netlab.errors import NetlabError, innermost
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, ContainerStatus, MachineState
-from netlab.node import recovery, volumes
+from netlab.node import admission, recovery, volumes
 from netlab.node.context import KubeletConfig, NodeContext
-from netlab.node.podstate import PodState
+from netlab.node.podstate import TERMINAL, PodState
 from netlab.node.registration import Registration
 from netlab.node.sandboxes import Sandboxes, pod_uid
 from netlab.node.worker import PodWorker
@@ -154,7 +154,13 @@ class _Kubelet:
         if (worker := self._workers.get(new.metadata.uid)) is not None:
             worker.update(new)
         else:
-            self._start(new, PodState())
+            self._start(new, self._admitted(new))
+
+    def _admitted(self, pod: Pod) -> PodState:
+        """The state in which a pod begins that is new here: failed, if it does not fit."""
+        here = (worker.pod for worker in self._workers.values() if not worker.is_over)
+        reason = admission.refusal(pod, here) if pod.status.phase not in TERMINAL else None
+        return PodState(failed=reason)
 
     def _start(self, pod: Pod, state: PodState) -> None:
         try:

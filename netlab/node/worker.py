@@ -38,6 +38,11 @@ class PodWorker:
         """The pod's object."""
         return self._context.pod
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the pod has ended, and takes nothing of the node any more."""
+        return self.done or podstate.terminal(self.pod, self._context.state)
+
     def update(self, pod: Pod) -> None:
         """The object has changed."""
         context = self._context
@@ -64,6 +69,8 @@ class PodWorker:
 
     async def run(self) -> None:
         """Work until nothing of the pod is left, or until cancelled: then the pod keeps running."""
+        if self._context.state.failed is not None:
+            self._context.event(*self._context.state.failed)
         try:
             while not self.done:
                 await self._step()

@@ -152,6 +152,15 @@ def test_containers_that_cannot_go_on() -> None:
                 assert last.reason == ("Error" if name == "crash" else "StartError")
             await cluster.client.delete(PODS, name, "default")
             await cluster.gone(name)
+        taken = SLEEP | {"ports": [{"containerPort": 80, "hostPort": 8000}]}
+        await cluster.create("first", taken)
+        await cluster.running("first")
+        await cluster.create("second", taken)
+        second = await cluster.pod_until("second", lambda pod: pod.status.phase == "Failed", "a port is taken")
+        assert second.status.reason == "NodePorts"
+        for name in ("first", "second"):
+            await cluster.client.delete(PODS, name, "default", grace_period_seconds=0)
+            await cluster.gone(name)
         await cluster.nothing_left()
 
     play(scenario)

@@ -1,0 +1,20 @@
+"""What a kubelet does not begin with: a pod that is bound to its node and does not fit there (kubelet/lifecycle).
+
+What the scheduler chose fits. Others are bound by their own `nodeName`, or had their node chosen a moment too early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netlab.api.core_types import Pod
+from netlab.api.host_ports import collide, host_ports
+
+
+def refusal(pod: Pod, others: Iterable[Pod]) -> tuple[str, str] | None:
+    """The reason and message for which a pod fails at once; None if there is room beside the node's other pods."""
+    wanted = list(host_ports(pod))
+    if wanted and any(collide(wanted, host_ports(other)) for other in others):
+        what = "node(s) didn't have free ports for the requested pod ports"
+        return "NodePorts", f"Pod was rejected: Predicate NodePorts failed: {what}"
+    return None
