@@ -1,6 +1,6 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
-Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, pause.
+Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, pause.
 """
 
 from __future__ import annotations
@@ -115,6 +115,11 @@ def _test_webserver(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return webserver.test_webserver()
 
 
+def _liveness(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    flags.parse(arguments, {})
+    return webserver.liveness()
+
+
 def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Return 0, or print why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
     values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
@@ -156,5 +161,6 @@ _COMMANDS = {
     "serve-hostname": _serve_hostname,
     "connect": _connect,
     "test-webserver": _test_webserver,
+    "liveness": _liveness,
     "pause": _pause,
 }

@@ -1,6 +1,7 @@
-"""nginx, httpd and agnhost's test-webserver, as far as manifests that test a network need them: HTTP on port 80.
+"""Servers of HTTP: nginx, httpd, and agnhost's test-webserver and liveness, as far as tests of a network need them.
 
-The first two have one page, and read no configuration; the third serves the container's files.
+The first two have one page, and read no configuration; the third serves the container's files; the last is alive for
+ten seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from netlab.machine.images.http import Request, Response
 from netlab.net.addresses import host_port
 
 PORT = 80
+LIVENESS_PORT = 8080
 
+_ALIVE = 10.0  # seconds
 _HTML = {"Content-Type": "text/html"}
 _LARGEST = 1 << 20  # bytes of a file
 _PAGES = {
@@ -27,28 +30,33 @@ _PAGES = {
     "httpd-foreground": "<html><body><h1>It works!</h1></body></html>\n",
 }
 
-Answer = Callable[[str], Response]
-"""What is at a path."""
+Answer = Callable[[Request], Response]
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """nginx and httpd: returns the exit status."""
     name = os.path.basename(argv[0])  # noqa: PTH119 - pid 1 stays small
     page = _PAGES[name]
-    return serve(name, lambda path: Response(page, headers=_HTML) if path in ("/", "/index.html") else _nothing())
+    return serve(name, lambda request: page_of(page, request))
 
 
 def test_webserver() -> int:
     """agnhost's: returns the exit status."""
-    return serve("test-webserver", file_at)
+    return serve("test-webserver", served_file)
 
 
-def serve(name: str, answer: Answer) -> int:
+def liveness() -> int:
+    """agnhost's: returns the exit status."""
+    started = time.monotonic()
+    return serve("liveness", lambda request: health_after(time.monotonic() - started, request), LIVENESS_PORT)
+
+
+def serve(name: str, answer: Answer, port: int = PORT) -> int:
     """Serve until told to end; returns the exit status."""
     try:
-        server = netexec.listen(socket.SOCK_STREAM, PORT)
+        server = netexec.listen(socket.SOCK_STREAM, port)
     except OSError as error:
-        print(f"{name}: cannot listen on {host_port('::', PORT)}: {error.strerror}", file=sys.stderr)
+        print(f"{name}: cannot listen on {host_port('::', port)}: {error.strerror}", file=sys.stderr)
         return 1
     if netexec.wait_for_client([server]):
         return 0
@@ -60,7 +68,7 @@ async def _serve(server: socket.socket, answer: Answer) -> int:
     netexec.on_end_signals(asyncio.get_running_loop(), end.set)
 
     async def answer_and_log(request: Request) -> Response:
-        response = answered(request, answer)
+        response = answer(request)
         moment = time.strftime("%d/%b/%Y:%H:%M:%S %z")
         line = f'{request.client} - - [{moment}] "{request.method} {request.target}" {response.status}'
         print(ascii(line)[1:-1], flush=True)
@@ -76,11 +84,27 @@ async def _serve(server: socket.socket, answer: Answer) -> int:
     return 0
 
 
-def answered(request: Request, answer: Answer) -> Response:
-    """What is there, for whoever asks for it."""
+def page_of(page: str, request: Request) -> Response:
+    """A page at `/`, and nothing anywhere else."""
     if request.method not in ("GET", "HEAD"):
-        return Response("405 Method Not Allowed\n", 405, _HTML)
-    return answer(request.path)
+        return _not_allowed()
+    return Response(page, headers=_HTML) if request.path in ("/", "/index.html") else _nothing()
+
+
+def served_file(request: Request) -> Response:
+    """The container's file at the path that is asked for."""
+    return file_at(request.path) if request.method in ("GET", "HEAD") else _not_allowed()
+
+
+def health_after(seconds: float, request: Request) -> Response:
+    """What the server that is alive for ten seconds answers so many seconds after its start."""
+    if request.path == "/healthz":
+        return Response("ok") if seconds <= _ALIVE else Response(f"error: {seconds}", 500)
+    if request.path == "/started":
+        return Response(f"{seconds}s")
+    if request.path == "/redirect":
+        return Response(status=302, headers={"Location": request.form.get("loc", "")})
+    return _nothing()
 
 
 def file_at(path: str) -> Response:
@@ -99,6 +123,10 @@ def file_at(path: str) -> Response:
         return Response(os.read(descriptor, _LARGEST).decode(errors="replace"))
     finally:
         os.close(descriptor)
+
+
+def _not_allowed() -> Response:
+    return Response("405 Method Not Allowed\n", 405)
 
 
 def _nothing() -> Response:

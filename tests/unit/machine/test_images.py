@@ -50,14 +50,33 @@ def test_an_unknown_image_needs_a_command() -> None:
         images.command_line("mysql", [], ["-v"])
 
 
+def _asked(path: str, method: str = "GET", **form: str) -> http.Request:
+    return http.Request(method, path, path, form, {}, "192.0.2.1", 80)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 200), ("HEAD", "/a", 200), ("POST", "/", 405)],
+    [("GET", "/", 200), ("HEAD", "/index.html", 200), ("GET", "/else", 404), ("POST", "/", 405)],
 )
-def test_a_web_server_is_asked_and_not_told(method: str, path: str, status: int) -> None:
-    request = http.Request(method, path, path, {}, {}, "192.0.2.1", 80)
-    response = webserver.answered(request, http.Response)
-    assert (response.status, response.text == path) == (status, status == 200)
+def test_a_web_server_has_one_page(method: str, path: str, status: int) -> None:
+    response = webserver.page_of("page", _asked(path, method))
+    assert (response.status, response.text == "page") == (status, status == 200)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "path", "status", "text"),
+    [
+        (9.5, "/healthz", 200, "ok"),
+        (10.5, "/healthz", 500, "error: 10.5"),
+        (3.0, "/started", 200, "3.0s"),
+        (0, "/", 404, ""),
+    ],
+)
+def test_a_server_is_alive_for_ten_seconds(seconds: float, path: str, status: int, text: str) -> None:
+    response = webserver.health_after(seconds, _asked(path))
+    assert response.status == status
+    assert text in response.text
+    assert webserver.health_after(seconds, _asked("/redirect", loc="/x")).headers == {"Location": "/x"}
 
 
 def test_files_are_served(tmp_path: Path) -> None:
@@ -66,6 +85,7 @@ def test_files_are_served(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "c")
     found = [webserver.file_at(str(tmp_path / name)) for name in ("b", ".", "c", "d", "\0")]
     assert [each.status for each in found] == [200, 200, 404, 404, 404]
+    assert webserver.served_file(_asked(str(tmp_path / "b"), "POST")).status == 405
     assert [each.text for each in found[:2]] == ["content", "<pre>\na\nb\nc\n</pre>\n"]
 
 
