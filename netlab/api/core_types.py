@@ -222,6 +222,10 @@ class ConfigMapProjection(Struct):
     optional: bool | None = None
 
 
+class SecretProjection(ConfigMapProjection):
+    """v1.SecretProjection; without items, all keys."""
+
+
 class DownwardAPIVolumeFile(Struct):
     """v1.DownwardAPIVolumeFile."""
 
@@ -243,9 +247,9 @@ class VolumeProjection(Struct):
     serviceAccountToken: ServiceAccountTokenProjection | None = None
     configMap: ConfigMapProjection | None = None
     downwardAPI: DownwardAPIProjection | None = None
+    secret: SecretProjection | None = None
     clusterTrustBundle: Ignored = None
     podCertificate: Ignored = None
-    secret: Ignored = None
 
 
 class ProjectedVolumeSource(Struct):
@@ -255,20 +259,49 @@ class ProjectedVolumeSource(Struct):
     defaultMode: int | None = None
 
 
+class ConfigMapVolumeSource(ConfigMapProjection):
+    """v1.ConfigMapVolumeSource."""
+
+    defaultMode: int | None = None
+
+
+class SecretVolumeSource(Struct):
+    """v1.SecretVolumeSource."""
+
+    secretName: str = ""
+    items: list[KeyToPath] = []
+    defaultMode: int | None = None
+    optional: bool | None = None
+
+
+class DownwardAPIVolumeSource(DownwardAPIProjection):
+    """v1.DownwardAPIVolumeSource."""
+
+    defaultMode: int | None = None
+
+
+class EmptyDirVolumeSource(Struct):
+    """v1.EmptyDirVolumeSource: in memory, whatever its medium."""
+
+    medium: str = ""
+    sizeLimit: Quantity | None = None
+
+
 class Volume(Struct):
-    """v1.Volume: of its sources only `projected` is made."""
+    """v1.Volume: exactly one of its sources is set; those that are ignored are not made."""
 
     name: str
     projected: ProjectedVolumeSource | None = None
+    configMap: ConfigMapVolumeSource | None = None
+    secret: SecretVolumeSource | None = None
+    downwardAPI: DownwardAPIVolumeSource | None = None
+    emptyDir: EmptyDirVolumeSource | None = None
     awsElasticBlockStore: Ignored = None
     azureDisk: Ignored = None
     azureFile: Ignored = None
     cephfs: Ignored = None
     cinder: Ignored = None
-    configMap: Ignored = None
     csi: Ignored = None
-    downwardAPI: Ignored = None
-    emptyDir: Ignored = None
     ephemeral: Ignored = None
     fc: Ignored = None
     flexVolume: Ignored = None
@@ -286,7 +319,6 @@ class Volume(Struct):
     quobyte: Ignored = None
     rbd: Ignored = None
     scaleIO: Ignored = None
-    secret: Ignored = None
     storageos: Ignored = None
     vsphereVolume: Ignored = None
 

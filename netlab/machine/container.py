@@ -233,11 +233,28 @@ def _make_file_tree(spec: ContainerSpec) -> None:
 
 
 def _mount(descriptor: int, mount: Mount) -> None:
-    """Put a directory of the machine in its place, which is made if the container can have it."""
-    os.makedirs(mount.target, exist_ok=True)  # noqa: PTH103 - pid 1 stays small
+    """Put a directory of the machine in its place, which is made if it is not there."""
+    try:
+        os.makedirs(mount.target, exist_ok=True)  # noqa: PTH103 - pid 1 stays small
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        _make_place(mount.target)
     syscalls.move_mount(descriptor, mount.target)
     if mount.read_only:
         syscalls.set_read_only(mount.target)
+
+
+def _make_place(path: str) -> None:
+    """Make a directory in the lab's root file system. It stays there, empty, for all containers.
+
+    This container's mount of it is writable meanwhile; what is the host's stays read-only.
+    """
+    syscalls.set_read_only("/", read_only=False)
+    try:
+        os.makedirs(path)  # noqa: PTH103
+    finally:
+        syscalls.set_read_only("/")
 
 
 def _write(path: str, text: str) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from netlab.api import events
-from netlab.api.core_types import Container
+from netlab.api.core_types import Container, Pod
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
 from netlab.machine.replies import MachineError
@@ -18,7 +18,7 @@ from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
 from netlab.node.probing import Probing
-from netlab.node.volumes import Volumes
+from netlab.node.volumes import Volumes, has_files
 
 _KEPT_LOGS = 2
 """Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
@@ -36,11 +36,15 @@ class PodContainers:
         self._probing = Probing(context)
         pod = context.pod
         self._volumes = Volumes(context.node.client, pod, context.node.config.node_ips)
-        if any(volume.projected is not None for volume in pod.spec.volumes):
+        if has_files(pod):
             context.spawn(self._volumes.keep())
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:
             if context.state.run(spec.name).running:
                 self._probing.start(spec)
+
+    def update(self, pod: Pod) -> None:
+        """The pod's object has changed."""
+        self._volumes.update(pod)
 
     async def start(self, name: str) -> None:
         """Start a container, for the first time or again, or record why it cannot be started."""

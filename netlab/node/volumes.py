@@ -1,7 +1,7 @@
-"""A pod's projected volumes: tokens of its service account, ConfigMaps and the pod's own fields, as files.
+"""A pod's volumes: tokens of its account, ConfigMaps, Secrets and the pod's own fields as files; and empty ones.
 
-They are in the node's /run, which ends with the node, as the pods do. A container has them by a mount; a file that
-changes is replaced whole.
+They are in the node's /run, which ends with the node, as the pods do. A container has them by a mount. A file that
+changes is replaced whole; an empty volume is a tmpfs of its own, so that it has a size and leaves the node its memory.
 """
 
 from __future__ import annotations
@@ -9,27 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from netlab import files
+from netlab.api import quantities
 from netlab.api.client import Client
-from netlab.api.config_types import ConfigMap
 from netlab.api.core_types import (
     ConfigMapProjection,
     Container,
     DownwardAPIProjection,
+    EmptyDirVolumeSource,
     Pod,
     ProjectedVolumeSource,
+    SecretProjection,
     ServiceAccountTokenProjection,
     Volume,
+    VolumeProjection,
 )
 from netlab.api.errors import ApiError
-from netlab.api.resources import CONFIGMAPS
+from netlab.api.resources import CONFIGMAPS, SECRETS, Resource
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import Mount
+from netlab.net import syscalls
 from netlab.node import environment
 
 ROOT = Path("/run/netlab/pods")
@@ -41,7 +48,15 @@ _RETRY = 10.0
 """Seconds until a token that could not be renewed is asked for again."""
 _PATIENCE, _POLL = 2.0, 0.1
 """Seconds that a container waits for what its volumes are made of, and between two attempts."""
+_REFRESHED_AFTER = 60.0
+"""Seconds after which ConfigMaps and Secrets are read again (the kubelet's --sync-frequency)."""
+_LONGEST_REST = 600.0
+"""Seconds between two looks at what is due."""
 _DEFAULT_MODE = 0o644
+_DEFAULT_SIZE = 256 << 20
+"""Bytes of an empty volume without a limit."""
+_ROOT_CA = "kube-root-ca.crt"
+"""A ConfigMap that every pod has, and that never changes."""
 
 log = logging.getLogger(__name__)
 
@@ -55,48 +70,76 @@ class Volumes:
         self._node_ips = node_ips
         self._directory = root / pod.metadata.uid
         self._made: dict[str, _Made] = {}
+        self._changed = asyncio.Event()
+
+    def update(self, pod: Pod) -> None:
+        """The pod's object has changed: its labels and annotations may be in its volumes."""
+        old, self._pod = self._pod.metadata, pod
+        if (old.labels, old.annotations) != (pod.metadata.labels, pod.metadata.annotations):
+            for name, source in _sources(pod):
+                if name in self._made and any(each.downwardAPI is not None for each in source.sources):
+                    self._made[name].due = 0.0
+                    self._changed.set()
 
     async def mounts(self, container: Container, pod_ips: list[str]) -> list[Mount]:
         """What a container mounts, written. Raises `UsageError` for what there is not, or not yet; and `OSError`."""
-        volumes = {volume.name: volume for volume in self._pod.spec.volumes}
+        empty = {volume.name: volume.emptyDir for volume in self._pod.spec.volumes if volume.emptyDir is not None}
+        sources = dict(_sources(self._pod))
         listed = []
-        for mount in container.volumeMounts:
-            volume = volumes.get(mount.name)
-            if volume is None or volume.projected is None:
-                continue  # of a kind that is not made here, as the API server has warned
-            directory = await self._written(volume, volume.projected, pod_ips)
-            listed.append(Mount(source=str(directory), target=mount.mountPath, read_only=True))
+        # The outer before the inner.
+        for mount in sorted(container.volumeMounts, key=lambda each: len(each.mountPath)):
+            if mount.name in empty:
+                directory = self._emptied(mount.name, empty[mount.name])
+                listed.append(Mount(source=str(directory), target=mount.mountPath, read_only=mount.readOnly))
+            elif mount.name in sources:
+                directory = await self._written(mount.name, sources[mount.name], pod_ips)
+                listed.append(Mount(source=str(directory), target=mount.mountPath, read_only=True))
+            # Else of a kind that is not made here, as the API server has warned.
         return listed
 
     async def keep(self) -> None:
-        """Renew the tokens before they expire, until cancelled."""
+        """Renew the tokens before they expire, and what else has changed, until cancelled."""
         while True:
             due = min((made.due for made in self._made.values()), default=time.time() + _RETRY)
-            await asyncio.sleep(max(1.0, due - time.time()))
-            for volume in self._pod.spec.volumes:
-                made = self._made.get(volume.name)
-                if made is not None and made.due <= time.time() and volume.projected is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max(1.0, due - time.time()), _LONGEST_REST)):
+                    await self._changed.wait()
+            self._changed.clear()
+            for name, source in _sources(self._pod):
+                made = self._made.get(name)
+                if made is not None and made.due <= time.time():
                     try:
-                        await self._write(volume.name, volume.projected, made.pod_ips)
+                        await self._write(name, source, made.pod_ips)
                     except (NetlabError, OSError) as error:
                         made.due = time.time() + _RETRY
-                        log.warning("pod %s: volume %s cannot be renewed: %s", self._pod.key, volume.name, error)
+                        log.warning("pod %s: volume %s cannot be renewed: %s", self._pod.key, name, error)
 
     def remove(self) -> None:
         """Remove what is left of them."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        _remove(self._directory)
 
-    async def _written(self, volume: Volume, source: ProjectedVolumeSource, pod_ips: list[str]) -> Path:
+    def _emptied(self, name: str, source: EmptyDirVolumeSource) -> Path:
+        """An empty volume, which stays while its pod does. Raises `OSError`."""
+        directory = self._directory / name
+        if not directory.is_mount():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.mkdir(exist_ok=True)
+            size = _DEFAULT_SIZE if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
+            flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+            syscalls.mount("tmpfs", str(directory), "tmpfs", flags, f"mode=0777,size={max(size, 1)}")
+        return directory
+
+    async def _written(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> Path:
         # A namespace that has just been made gets its account and its ConfigMap in a moment.
         patience = time.monotonic() + _PATIENCE
-        while volume.name not in self._made:
+        while name not in self._made:
             try:
-                await self._write(volume.name, source, pod_ips)
+                await self._write(name, source, pod_ips)
             except UsageError:
                 if time.monotonic() > patience:
                     raise
                 await asyncio.sleep(_POLL)
-        return self._directory / volume.name
+        return self._directory / name
 
     async def _write(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> None:
         contents: dict[str, tuple[bytes, int]] = {}
@@ -108,8 +151,11 @@ class Volumes:
                     token, renew = await self._token(each.serviceAccountToken)
                     contents[each.serviceAccountToken.path] = (token.encode(), mode)
                     due = min(due, renew)
-                if each.configMap is not None:
-                    contents |= await self._config_map(each.configMap, mode)
+                for resource, wanted in ((CONFIGMAPS, each.configMap), (SECRETS, each.secret)):
+                    if wanted is not None:
+                        contents |= await self._keys(resource, wanted, mode)
+                        if wanted.name != _ROOT_CA:
+                            due = min(due, time.time() + _REFRESHED_AFTER)
                 if each.downwardAPI is not None:
                     contents |= self._fields(each.downwardAPI, mode, pod_ips)
         except ApiError as error:
@@ -118,9 +164,13 @@ class Volumes:
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
+        if bad := next((path for path in contents if path.startswith("/") or ".." in path.split("/")), None):
+            raise UsageError(f"volume {name}: {bad!a} is not inside of it")
         for path, (content, file_mode) in contents.items():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             files.replace(directory / path, content, file_mode)
+        for path in _files(directory) - contents.keys():
+            (directory / path).unlink()
         self._made[name] = _Made(due, pod_ips)
 
     async def _token(self, wanted: ServiceAccountTokenProjection) -> tuple[str, float]:
@@ -137,14 +187,17 @@ class Volumes:
         expires = datetime.datetime.fromisoformat(answer.expirationTimestamp or "").timestamp()
         return answer.token, began + (expires - began) * _RENEWED_AFTER
 
-    async def _config_map(self, wanted: ConfigMapProjection, mode: int) -> dict[str, tuple[bytes, int]]:
+    async def _keys(
+        self, resource: Resource[Any], wanted: ConfigMapProjection | SecretProjection, mode: int
+    ) -> dict[str, tuple[bytes, int]]:
+        """The keys of a ConfigMap or a Secret, as files."""
         try:
-            found: ConfigMap = await self._client.get(CONFIGMAPS, wanted.name, self._pod.metadata.namespace)
+            found = await self._client.get(resource, wanted.name, self._pod.metadata.namespace)
         except ApiError as error:
             if error.reason == "NotFound" and wanted.optional:
                 return {}
             raise
-        content = found.content()
+        content: dict[str, bytes] = found.content()
         if not wanted.items:
             return {key: (value, mode) for key, value in content.items()}
         chosen = {}
@@ -152,16 +205,24 @@ class Volumes:
             if item.key in content:
                 chosen[item.path] = (content[item.key], mode if item.mode is None else item.mode)
             elif not wanted.optional:
-                raise UsageError(f"ConfigMap {wanted.name} has no key {item.key!r}")
+                raise UsageError(f"{resource.kind} {wanted.name} has no key {item.key!r}")
         return chosen
 
     def _fields(self, wanted: DownwardAPIProjection, mode: int, pod_ips: list[str]) -> dict[str, tuple[bytes, int]]:
         found = {}
         for item in wanted.items:
             if item.fieldRef is not None:
-                text = environment.field(self._pod, item.fieldRef.fieldPath, pod_ips, self._node_ips)
+                text = self._field(item.fieldRef.fieldPath, pod_ips)
                 found[item.path] = (text.encode(), mode if item.mode is None else item.mode)
         return found
+
+    def _field(self, path: str, pod_ips: list[str]) -> str:
+        meta = self._pod.metadata
+        maps = {"metadata.labels": meta.labels, "metadata.annotations": meta.annotations}
+        if path not in maps:
+            return environment.field(self._pod, path, pod_ips, self._node_ips)
+        # As fieldpath.FormatMap writes it; a variable cannot have all of a map.
+        return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in sorted(maps[path].items()))
 
 
 class _Made:
@@ -172,9 +233,48 @@ class _Made:
         self.pod_ips = pod_ips
 
 
+def _sources(pod: Pod) -> Iterator[tuple[str, ProjectedVolumeSource]]:
+    """The volumes of a pod that have files, by name, each as a projected one."""
+    for volume in pod.spec.volumes:
+        if (source := _projected(volume)) is not None:
+            yield volume.name, source
+
+
+def _projected(volume: Volume) -> ProjectedVolumeSource | None:
+    if (config := volume.configMap) is not None:
+        keys = ConfigMapProjection(name=config.name, items=config.items, optional=config.optional)
+        return ProjectedVolumeSource([VolumeProjection(configMap=keys)], config.defaultMode)
+    if (secret := volume.secret) is not None:
+        kept = SecretProjection(name=secret.secretName, items=secret.items, optional=secret.optional)
+        return ProjectedVolumeSource([VolumeProjection(secret=kept)], secret.defaultMode)
+    if (fields := volume.downwardAPI) is not None:
+        own = DownwardAPIProjection(items=fields.items)
+        return ProjectedVolumeSource([VolumeProjection(downwardAPI=own)], fields.defaultMode)
+    return volume.projected
+
+
+def has_files(pod: Pod) -> bool:
+    """Whether a volume of a pod holds what may change."""
+    return next(_sources(pod), None) is not None
+
+
+def _files(directory: Path) -> set[str]:
+    """The paths of all files in a volume."""
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+
+
+def _remove(directory: Path) -> None:
+    """Remove the volumes of a pod, of which the empty ones are mounted."""
+    with contextlib.suppress(OSError):
+        for volume in directory.iterdir():
+            if volume.is_mount():
+                syscalls.umount(volume, syscalls.MNT_DETACH)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def remove_others(present: frozenset[str], root: Path = ROOT) -> None:
     """Remove the volumes of pods that are no longer here; `present` are the uids of those that are."""
     with contextlib.suppress(OSError):
         for directory in root.iterdir():
             if directory.name not in present:
-                shutil.rmtree(directory, ignore_errors=True)
+                _remove(directory)

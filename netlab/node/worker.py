@@ -47,6 +47,7 @@ class PodWorker:
         """The object has changed."""
         context = self._context
         old, context.pod = context.pod, pod
+        self._containers.update(pod)
         # Most changes are this worker's own reports coming back.
         if _deadlines(old) != _deadlines(pod):
             context.wake.set()

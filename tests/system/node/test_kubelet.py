@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from netlab.api.core_types import Pod
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS
 from netlab.node import recovery
@@ -161,6 +162,41 @@ def test_containers_that_cannot_go_on() -> None:
         for name in ("first", "second"):
             await cluster.client.delete(PODS, name, "default", grace_period_seconds=0)
             await cluster.gone(name)
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
+def test_volumes() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        shared = [{"name": "shared", "mountPath": "/data/in"}]
+        writer = {
+            "image": "host",
+            "command": ["sh", "-c", "cat /etc/own/name /etc/own/labels > /data/in/x && sleep 1000"],
+            "volumeMounts": [*shared, {"name": "own", "mountPath": "/etc/own"}],
+        }
+        reader = {
+            "image": "host",
+            "command": ["sh", "-c", "until cat /data/in/x; do sleep 0.1; done; ! touch /data/in/y"],
+            "volumeMounts": [shared[0] | {"readOnly": True}],
+        }
+        fields = [{"path": name, "fieldRef": {"fieldPath": f"metadata.{name}"}} for name in ("name", "labels")]
+        volumes = [
+            {"name": "shared", "emptyDir": {"sizeLimit": "1Mi"}},
+            {"name": "own", "downwardAPI": {"items": fields}},
+        ]
+        pod = await cluster.create("web", writer, reader, volumes=volumes, restartPolicy="Never")
+
+        def has_read(pod: Pod) -> bool:
+            statuses = {each.name: each.state.terminated for each in pod.status.containerStatuses}
+            ended = statuses.get("c1")
+            return ended is not None and ended.exitCode == 0
+
+        await cluster.pod_until("web", has_read, "a container reads what the other one wrote, and may not write")
+        assert "web" in log_path(cluster.log_dir, pod, "c1", 0).read_text()
+        await cluster.client.delete(PODS, "web", "default", grace_period_seconds=0)
+        await cluster.gone("web")
         await cluster.nothing_left()
 
     play(scenario)

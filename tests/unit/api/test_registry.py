@@ -123,10 +123,13 @@ def test_where_an_object_may_be_created(registry: Registry) -> None:
         create(registry, PODS, {"metadata": {"name": "q"}, "spec": {"containres": []}})
 
 
+_NFS = {"server": "s", "path": "/"}
+
+
 def test_ignored_fields_are_kept_and_warned_of(registry: Registry) -> None:
-    outcome = registry.create(PODS, "default", pod(volumes=[{"name": "v", "emptyDir": {}}]))  # type: ignore[arg-type]
-    assert outcome.warnings == ("spec.volumes[0]: only projected volumes are made, and containers have no other",)
-    assert _get(registry, PODS, "p")["spec"]["volumes"] == [{"name": "v", "emptyDir": {}}]
+    outcome = registry.create(PODS, "default", pod(volumes=[{"name": "v", "nfs": _NFS}]))  # type: ignore[arg-type]
+    assert outcome.warnings == ("spec.volumes[0].nfs: stored and returned, but nothing in netlab acts upon it",)
+    assert _get(registry, PODS, "p")["spec"]["volumes"] == [{"name": "v", "nfs": _NFS}]
 
 
 def test_dry_run_changes_nothing(registry: Registry) -> None:

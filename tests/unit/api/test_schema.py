@@ -98,7 +98,7 @@ def test_all_unknown_fields_are_taken_out_and_some_are_told() -> None:
 def test_fields_that_nothing_acts_upon_are_reported_once() -> None:
     pod = {
         "spec": {
-            "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}],
+            "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}],
             "containers": [{"name": "a", "resources": {"limits": {"cpu": 0.5}}, "resizePolicy": []}],
             "initContainers": [{"name": "b", "resources": {}}],
         }
@@ -106,7 +106,7 @@ def test_fields_that_nothing_acts_upon_are_reported_once() -> None:
     findings = inspect(pod, _POD)
     assert (findings.unreadable, findings.unknown, findings.missing) == ([], [], [])
     assert findings.ignored == [
-        "spec.volumes[0].emptyDir",
+        "spec.volumes[0].nfs",
         "spec.containers[0].resizePolicy",
     ]
 

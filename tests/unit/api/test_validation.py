@@ -19,6 +19,14 @@ def _strategy(**fields: Any) -> dict[str, Any]:
     return deployment(strategy={"rollingUpdate": fields})
 
 
+def _with_file(path: str) -> dict[str, Any]:
+    return pod(volumes=[{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": path}]}}])
+
+
+def _with_token(path: str) -> dict[str, Any]:
+    return pod(volumes=[{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": path}}]}}])
+
+
 @pytest.mark.parametrize(
     ("resource", "manifest", "message"),
     [
@@ -34,6 +42,10 @@ def _strategy(**fields: Any) -> dict[str, Any]:
         (PODS, pod(containers=[{"name": "c", "image": "i"}] * 2), 'spec.containers[1].name: Duplicate value: "c"'),
         (PODS, pod(restartPolicy="Sometimes"), 'spec.restartPolicy: Unsupported value: "Sometimes"'),
         (PODS, pod(dnsPolicy="None"), "spec.dnsConfig.nameservers: Required value"),
+        (PODS, _with_file("/etc/x"), 'volumes[0].configMap.items[0].path: Invalid value: "/etc/x": must be a relative'),
+        (PODS, _with_file("a/../../x"), "must not contain '..'"),
+        (PODS, _with_file("..x"), "must not start with '..'"),
+        (PODS, _with_token(""), "spec.volumes[0].projected.sources[0].serviceAccountToken.path: Required value"),
         (PODS, pod(dnsConfig={"nameservers": ["x"]}), 'spec.dnsConfig.nameservers[0]: Invalid value: "x"'),
         (PODS, pod(hostname="a.b"), 'spec.hostname: Invalid value: "a.b"'),
         (PODS, pod(terminationGracePeriodSeconds=-1), "spec.terminationGracePeriodSeconds: Invalid value: -1"),

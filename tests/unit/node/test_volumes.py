@@ -1,4 +1,4 @@
-"""A pod's projected volumes: which files, with which content and mode, and when they are written again."""
+"""A pod's volumes: which files, with which content and mode, and when they are written again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from netlab.api.config_types import ConfigMap
+from netlab.api.config_types import ConfigMap, Secret
 from netlab.api.core_types import Pod
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import ObjectMeta, Status
+from netlab.api.resources import SECRETS
 from netlab.api.review_types import TokenRequestStatus
 from netlab.errors import UsageError
 from netlab.node import volumes
@@ -27,13 +28,16 @@ class Cluster:
 
     def __init__(self, lifetime: float = 3600) -> None:
         self.lifetime = lifetime
+        self.value = "one"
         self.asked: list[tuple[str, str, list[str], int | None, tuple[str, str]]] = []
 
-    async def get(self, resource: Any, name: str, namespace: str) -> ConfigMap:
+    async def get(self, resource: Any, name: str, namespace: str) -> ConfigMap | Secret:
         if name != "settings":
-            raise ApiError(Status(code=404, reason="NotFound", message=f'configmaps "{name}" not found'))
+            raise ApiError(Status(code=404, reason="NotFound", message=f'{resource.plural} "{name}" not found'))
         meta = ObjectMeta(name=name, namespace=namespace)
-        return ConfigMap(metadata=meta, data={"a": "one", "b": "two"}, binaryData={"c": "AAE="})
+        if resource is SECRETS:
+            return Secret(metadata=meta, data={"key": "c2VjcmV0"})
+        return ConfigMap(metadata=meta, data={"a": self.value, "b": "two"}, binaryData={"c": "AAE="})
 
     async def request_token(
         self, account: str, namespace: str, *, audiences: list[str], seconds: int | None, pod: tuple[str, str]
@@ -44,7 +48,11 @@ class Cluster:
 
 
 def pod(*sources: dict[str, Any], mode: int | None = None) -> Pod:
-    volume = {"name": "v", "projected": {"sources": list(sources), "defaultMode": mode}}
+    return of_volume({"projected": {"sources": list(sources), "defaultMode": mode}})
+
+
+def of_volume(source: dict[str, Any]) -> Pod:
+    volume = {"name": "v"} | source
     mount = {"name": "v", "mountPath": "/data"}
     spec = {"containers": [{"name": "c", "volumeMounts": [mount]}], "volumes": [volume], "serviceAccountName": "web"}
     return msgspec.convert({"metadata": {"name": "p", "namespace": "shop", "uid": "u-1"}, "spec": spec}, Pod)
@@ -87,6 +95,43 @@ def test_files_of_a_source(tmp_path: Path, source: dict[str, Any], expected: dic
     assert files(directory) == expected
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"configMap": {"name": "settings", "items": [{"key": "a", "path": "x"}]}}, {"x": (b"one", 0o644)}),
+        ({"secret": {"secretName": "settings", "defaultMode": 0o400}}, {"key": (b"secret", 0o400)}),
+        ({"secret": {"secretName": "none", "optional": True}}, {}),
+        ({"downwardAPI": {"items": [_FIELD | {"path": "n"}]}}, {"n": (b"p", 0o400)}),
+    ],
+)
+def test_a_volume_of_one_source(tmp_path: Path, source: dict[str, Any], expected: dict[str, Any]) -> None:
+    _, directory = made(of_volume(source), tmp_path)
+    assert files(directory) == expected
+
+
+def test_a_volume_follows_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "_REFRESHED_AFTER", 0.0)
+    label = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    given, cluster = pod({"configMap": {"name": "settings"}}, {"downwardAPI": {"items": [label]}}), Cluster()
+
+    async def watched() -> dict[str, tuple[bytes, int]]:
+        found = Volumes(cluster, given, [], tmp_path)  # type: ignore[arg-type]
+        (mount,) = await found.mounts(given.spec.containers[0], [])
+        (Path(mount.source) / "stale").write_text("no key any more")
+        keeping = asyncio.create_task(found.keep())
+        cluster.value = "changed"
+        found.update(msgspec.structs.replace(given, metadata=ObjectMeta(name="p", uid="u-1", labels={"x": "y"})))
+        async with asyncio.timeout(60):
+            while (Path(mount.source) / "stale").exists():
+                await asyncio.sleep(0.01)
+        keeping.cancel()
+        return files(Path(mount.source))
+
+    found = asyncio.run(watched())
+    assert found.keys() == {"a", "b", "c", "labels"}
+    assert (found["a"][0], found["labels"][0]) == (b"changed", b'x="y"')
+
+
 def test_sources_share_a_directory_and_its_mode(tmp_path: Path) -> None:
     given = pod({"configMap": {"name": "settings"}}, {"serviceAccountToken": {"path": "token"}}, mode=0o440)
     _, directory = made(given, tmp_path)
@@ -105,6 +150,8 @@ def test_a_token_is_asked_for_as_the_volume_says_and_bound_to_the_pod(tmp_path: 
     ("source", "said"),
     [
         ({"configMap": {"name": "none"}}, 'configmaps "none" not found'),
+        ({"secret": {"name": "none"}}, 'secrets "none" not found'),
+        ({"configMap": {"name": "settings", "items": [{"key": "a", "path": "x/../../y"}]}}, "is not inside of it"),
         ({"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}, "has no key 'z'"),
         ({"downwardAPI": {"items": [{"path": "f", "fieldRef": {"fieldPath": "spec.x"}}]}}, "fieldPath 'spec.x'"),
     ],

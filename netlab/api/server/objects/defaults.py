@@ -123,8 +123,12 @@ def pod_spec(spec: JSONObject) -> None:
     for volume in spec.get("volumes") or ():
         if volume.keys() <= {"name"}:
             volume["emptyDir"] = {}
-        if projected := volume.get("projected"):
+        if (projected := volume.get("projected")) is not None:
             _projected(projected)
+        for kind in ("configMap", "secret", "downwardAPI"):
+            if (source := volume.get(kind)) is not None:
+                source.setdefault("defaultMode", 0o644)
+        _field_references(volume.get("downwardAPI") or {})
     for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
         _container(container, host_network=spec.get("hostNetwork", False))
 
@@ -134,9 +138,13 @@ def _projected(volume: JSONObject) -> None:
     for source in volume.get("sources") or ():
         if token := source.get("serviceAccountToken"):
             token.setdefault("expirationSeconds", 3600)
-        for item in source.get("downwardAPI", {}).get("items") or ():
-            if reference := item.get("fieldRef"):
-                _fill(reference, apiVersion="v1")
+        _field_references(source.get("downwardAPI") or {})
+
+
+def _field_references(source: JSONObject) -> None:
+    for item in source.get("items") or ():
+        if reference := item.get("fieldRef"):
+            _fill(reference, apiVersion="v1")
 
 
 def _container(container: JSONObject, *, host_network: bool) -> None:

@@ -55,11 +55,6 @@ _POD: tuple[_Rule, ...] = (
         lambda value, spec: value == "Always",
     ),
     _Rule(
-        "volumes[]",
-        "only projected volumes are made, and containers have no other",
-        lambda value, spec: not value.get("projected"),
-    ),
-    _Rule(
         "enableServiceLinks",
         "containers have no variables for Services, besides those for the API",
         lambda value, spec: value is True,

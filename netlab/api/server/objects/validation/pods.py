@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from netlab.api.core_types import Container, ContainerPort, LifecycleHandler, Pod, PodSpec, Probe, Toleration
+from netlab.api.core_types import (
+    Container,
+    ContainerPort,
+    LifecycleHandler,
+    Pod,
+    PodSpec,
+    Probe,
+    Toleration,
+    Volume,
+    VolumeProjection,
+)
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.validation import rules
 
@@ -66,8 +76,37 @@ def pod_spec(
     if spec.activeDeadlineSeconds is not None and spec.activeDeadlineSeconds < 1:
         problems.invalid(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, "must be greater than 0")
     _host_aliases(spec, path, problems)
+    for index, volume in enumerate(spec.volumes):
+        _volume_paths(volume, f"{path}.volumes[{index}]", problems)
     for index, toleration in enumerate(spec.tolerations):
         _toleration(toleration, f"{path}.tolerations[{index}]", problems)
+
+
+def _volume_paths(volume: Volume, path: str, problems: Problems) -> None:
+    """The names of a volume's files stay inside of it (validateLocalNonReservedPath)."""
+    for place, name in _paths_of(volume):
+        where = f"{path}.{place}"
+        if not name:
+            problems.required(where)
+        elif name.startswith("/"):
+            problems.invalid(where, name, "must be a relative path")
+        elif ".." in name.split("/"):
+            problems.invalid(where, name, "must not contain '..'")
+        elif name.startswith(".."):
+            problems.invalid(where, name, "must not start with '..'")
+
+
+def _paths_of(volume: Volume) -> Iterator[tuple[str, str]]:
+    holders: list[tuple[str, Volume | VolumeProjection]] = [("", volume)]
+    if volume.projected is not None:
+        holders += [(f"projected.sources[{index}].", each) for index, each in enumerate(volume.projected.sources)]
+    for prefix, holder in holders:
+        for part in ("configMap", "secret", "downwardAPI"):
+            source = getattr(holder, part)
+            for index, item in enumerate(source.items if source is not None else ()):
+                yield f"{prefix}{part}.items[{index}].path", item.path
+        if isinstance(holder, VolumeProjection) and holder.serviceAccountToken is not None:
+            yield f"{prefix}serviceAccountToken.path", holder.serviceAccountToken.path
 
 
 def _dns_config(spec: PodSpec, path: str, problems: Problems) -> None:
