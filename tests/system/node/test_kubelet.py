@@ -173,7 +173,11 @@ def test_volumes() -> None:
         shared = [{"name": "shared", "mountPath": "/data/in"}]
         writer = {
             "image": "host",
-            "command": ["sh", "-c", "cat /etc/own/name /etc/own/labels > /data/in/x && sleep 1000"],
+            "command": [
+                "sh",
+                "-c",
+                "cat /etc/own/name /etc/own/labels > /data/in/new && mv /data/in/new /data/in/x; sleep 1000",
+            ],
             "volumeMounts": [*shared, {"name": "own", "mountPath": "/etc/own"}],
         }
         reader = {
