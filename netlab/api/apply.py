@@ -76,8 +76,9 @@ def apply(
     targets = sorted(targets_of(documents, namespace), key=_rank)
     namespaces = [target for target in targets if target.resource is NAMESPACES]
     new_namespaces = {target.name for target in namespaces if not _is_there(client, target)}
+    names_others = any(target.resource in (resources.PRIORITYCLASSES, resources.SERVICEACCOUNTS) for target in targets)
     for target in targets:
-        _try(client, target, new_namespaces)
+        _try(client, target, new_namespaces, may_be_early=names_others and target.resource is resources.PODS)
     client.warnings.clear()
     done: list[tuple[Target, Any, Any]] = []
     outcomes = []
@@ -135,15 +136,19 @@ def _target(index: int, document: Any, namespace: str) -> Target:
     return target
 
 
-def _try(client: BlockingClient, target: Target, new_namespaces: set[str]) -> None:
-    """Let the server check an object without storing it."""
+def _try(client: BlockingClient, target: Target, new_namespaces: set[str], *, may_be_early: bool) -> None:
+    """Let the server check an object without storing it.
+
+    One that may be early names others that are to be created, without which the server forbids it.
+    """
     try:
         if target.namespace in new_namespaces:
             _try_elsewhere(client, target)
         else:
             _store(client, target, dry_run=True)
     except ApiError as error:
-        raise _about(target, error) from None
+        if not may_be_early or error.code != HTTPStatus.FORBIDDEN:
+            raise _about(target, error) from None
 
 
 def _try_elsewhere(client: BlockingClient, target: Target) -> None:

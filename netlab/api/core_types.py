@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from netlab.api.meta_types import Condition, Ignored, Int64, IntOrString, Object, Quantity, Struct
+from netlab.api.meta_types import (
+    Condition,
+    Ignored,
+    Int64,
+    IntOrString,
+    LabelSelector,
+    Object,
+    Quantity,
+    Struct,
+)
 
 
 class ObjectReference(Struct):
@@ -396,7 +405,7 @@ class Lifecycle(Struct):
 
 
 class ResourceRequirements(Struct):
-    """v1.ResourceRequirements: what is requested decides the pod's qosClass; limits hold where there are cgroups."""
+    """v1.ResourceRequirements: requests decide the pod's node and qosClass; limits hold where there are cgroups."""
 
     limits: dict[str, Quantity] = {}
     requests: dict[str, Quantity] = {}
@@ -486,19 +495,77 @@ class NodeSelector(Struct):
     nodeSelectorTerms: list[NodeSelectorTerm]
 
 
+class PreferredSchedulingTerm(Struct):
+    """v1.PreferredSchedulingTerm; weight is 1 to 100."""
+
+    weight: int
+    preference: NodeSelectorTerm
+
+
 class NodeAffinity(Struct):
     """v1.NodeAffinity."""
 
     requiredDuringSchedulingIgnoredDuringExecution: NodeSelector | None = None
-    preferredDuringSchedulingIgnoredDuringExecution: Ignored = None
+    preferredDuringSchedulingIgnoredDuringExecution: list[PreferredSchedulingTerm] = []
+
+
+class PodAffinityTerm(Struct):
+    """v1.PodAffinityTerm: pods that are selected in the namespaces, in the same domain of topologyKey."""
+
+    topologyKey: str
+    labelSelector: LabelSelector | None = None
+    namespaces: list[str] = []
+    namespaceSelector: LabelSelector | None = None
+    matchLabelKeys: list[str] = []
+    mismatchLabelKeys: list[str] = []
+
+
+class WeightedPodAffinityTerm(Struct):
+    """v1.WeightedPodAffinityTerm; weight is 1 to 100."""
+
+    weight: int
+    podAffinityTerm: PodAffinityTerm
+
+
+class PodAffinity(Struct):
+    """v1.PodAffinity."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: list[PodAffinityTerm] = []
+    preferredDuringSchedulingIgnoredDuringExecution: list[WeightedPodAffinityTerm] = []
+
+
+class PodAntiAffinity(Struct):
+    """v1.PodAntiAffinity."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: list[PodAffinityTerm] = []
+    preferredDuringSchedulingIgnoredDuringExecution: list[WeightedPodAffinityTerm] = []
 
 
 class Affinity(Struct):
     """v1.Affinity."""
 
     nodeAffinity: NodeAffinity | None = None
-    podAffinity: Ignored = None
-    podAntiAffinity: Ignored = None
+    podAffinity: PodAffinity | None = None
+    podAntiAffinity: PodAntiAffinity | None = None
+
+
+class TopologySpreadConstraint(Struct):
+    """v1.TopologySpreadConstraint; whenUnsatisfiable is DoNotSchedule or ScheduleAnyway, a policy Honor or Ignore."""
+
+    maxSkew: int
+    topologyKey: str
+    whenUnsatisfiable: str
+    labelSelector: LabelSelector | None = None
+    minDomains: int | None = None
+    nodeAffinityPolicy: str | None = None
+    nodeTaintsPolicy: str | None = None
+    matchLabelKeys: list[str] = []
+
+
+class PodSchedulingGate(Struct):
+    """v1.PodSchedulingGate: while a pod has one, no node is looked for."""
+
+    name: str
 
 
 class PodReadinessGate(Struct):
@@ -529,6 +596,13 @@ class PodSpec(Struct):
     schedulerName: str = ""
     activeDeadlineSeconds: Int64 | None = None
     affinity: Affinity | None = None
+    topologySpreadConstraints: list[TopologySpreadConstraint] = []
+    schedulingGates: list[PodSchedulingGate] = []
+    priorityClassName: str = ""
+    priority: int | None = None
+    preemptionPolicy: str | None = None
+    overhead: dict[str, Quantity] = {}
+    resources: ResourceRequirements | None = None
     serviceAccountName: str = ""
     serviceAccount: str = ""
     automountServiceAccountToken: bool | None = None
@@ -540,17 +614,10 @@ class PodSpec(Struct):
     hostnameOverride: Ignored = None
     imagePullSecrets: Ignored = None
     os: Ignored = None
-    overhead: Ignored = None
-    preemptionPolicy: Ignored = None
-    priority: Ignored = None
-    priorityClassName: Ignored = None
     resourceClaims: Ignored = None
-    resources: Ignored = None
     runtimeClassName: str | None = None
-    schedulingGates: Ignored = None
     securityContext: Ignored = None
     shareProcessNamespace: Ignored = None
-    topologySpreadConstraints: Ignored = None
 
 
 class PodIP(Struct):

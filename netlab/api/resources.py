@@ -29,6 +29,7 @@ from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, pods, stored, workloads
 from netlab.api.quota_types import LimitRange, ResourceQuota
 from netlab.api.rbac_types import RBAC, ClusterRole, ClusterRoleBinding, Role, RoleBinding
+from netlab.api.scheduling_types import PriorityClass
 from netlab.errors import UsageError
 
 T = TypeVar("T", bound=Object)
@@ -304,6 +305,16 @@ PODDISRUPTIONBUDGETS = Resource(
     subresources=(_STATUS,),
     printer=workloads.POD_DISRUPTION_BUDGET,
 )
+PRIORITYCLASSES = Resource(
+    "scheduling.k8s.io",
+    "v1",
+    "PriorityClass",
+    "priorityclasses",
+    PriorityClass,
+    namespaced=False,
+    short_names=("pc",),
+    printer=stored.PRIORITY_CLASS,
+)
 _ENDPOINTSLICES_V1BETA1: Resource[EndpointSlice] = Resource(
     "discovery.k8s.io", "v1beta1", "EndpointSlice", "endpointslices", EndpointSliceV1beta1, nullable=("endpoints",)
 )
@@ -511,6 +522,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     NODES,
     LIMITRANGES,
     RESOURCEQUOTAS,
+    PRIORITYCLASSES,
     SERVICEACCOUNTS,
     CONFIGMAPS,
     SECRETS,

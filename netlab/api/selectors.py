@@ -34,6 +34,11 @@ def is_label_value(value: str) -> bool:
     return _VALUE.fullmatch(value) is not None
 
 
+def is_integer(value: str) -> bool:
+    """Whether it is what Gt and Lt compare."""
+    return _INTEGER.fullmatch(value) is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class Requirement:
     """One condition; operator is In, NotIn, Exists, DoesNotExist, Gt or Lt."""
@@ -62,6 +67,8 @@ class Requirement:
         if value is None or not _INTEGER.fullmatch(value):
             return False
         (bound,) = self.values
+        if not _INTEGER.fullmatch(bound):
+            return False
         return int(value) > int(bound) if self.operator == "Gt" else int(value) < int(bound)
 
     def __str__(self) -> str:

@@ -209,16 +209,6 @@ ROWS: tuple[StoredKind, ...] = (
     ),
     StoredKind("networking.k8s.io/v1", "IPAddress", "ipaddresses", stored.IP_ADDRESS, ("ip",), cluster_scoped=True),
     StoredKind(
-        "scheduling.k8s.io/v1",
-        "PriorityClass",
-        "priorityclasses",
-        stored.PRIORITY_CLASS,
-        ("pc",),
-        cluster_scoped=True,
-        has_generation=True,
-        defaults={"preemptionPolicy": "PreemptLowerPriority"},
-    ),
-    StoredKind(
         "storage.k8s.io/v1",
         "CSIDriver",
         "csidrivers",

@@ -29,7 +29,13 @@ class Controller(abc.ABC):
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.client = cluster.client
-        self.queue = WorkQueue(self.name, min_interval=self.min_interval, progress=cluster.progress, failed=self._tell)
+        self.queue = WorkQueue(
+            self.name,
+            min_interval=self.min_interval,
+            progress=cluster.progress,
+            failed=self._tell,
+            rank=self.rank,
+        )
         self._starting: Work | None = cluster.progress.begin()
 
     @abc.abstractmethod
@@ -43,6 +49,10 @@ class Controller(abc.ABC):
     def subject(self, key: str) -> Object | None:
         """The object that is brought to what is wanted under `key`; None if it is gone."""
         return self.cluster.informers[self.resource].items.get(key)
+
+    def rank(self, key: str) -> int:
+        """Which of the keys that wait comes first: that with the lowest rank."""
+        return 0
 
     async def _tell(self, key: str, error: Exception) -> None:
         subject = self.subject(key)

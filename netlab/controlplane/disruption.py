@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from netlab.api import meta_types
 from netlab.api.core_types import Pod
 from netlab.api.errors import unless_gone
 from netlab.api.informer import Informer
@@ -96,6 +97,18 @@ class DisruptionController(Controller):
         for budget in self.cluster.budgets.items.values():
             if any(pod is not None and _is_selected(budget, pod) for pod in (old, new)):
                 self.queue.add(budget.key)
+
+
+def disruption_target(pod: Pod, reason: str, message: str) -> Condition:
+    """The condition of a pod that is about to be deleted for the sake of something else (KEP-3329)."""
+    return Condition(
+        type="DisruptionTarget",
+        status="True",
+        reason=reason,
+        message=message,
+        lastTransitionTime=meta_types.now(),
+        observedGeneration=pod.metadata.generation,
+    )
 
 
 def new_status(

@@ -29,7 +29,7 @@ from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
 from netlab.controlplane.quota import QuotaController
 from netlab.controlplane.replicaset import ReplicaSetController
 from netlab.controlplane.replicationcontroller import ReplicationControllerController
-from netlab.controlplane.scheduler import Scheduler
+from netlab.controlplane.scheduler.controller import Scheduler
 from netlab.controlplane.statefulset.controller import StatefulSetController
 
 _RESTART = Backoff(first=0.5, last=30, steady=30)

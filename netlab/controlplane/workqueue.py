@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from netlab.api.errors import ApiError, ApiUnavailableError
@@ -41,13 +42,19 @@ class WorkQueue:
         min_interval: float = 0.0,
         progress: Progress | None = None,
         failed: Failed | None = None,
+        rank: Callable[[str], int] = lambda _key: 0,
     ) -> None:
-        """`failed` is called with a key and the error when that is more than a conflict or a server that is away."""
+        """`failed` is called with a key and the error when that is more than a conflict or a server that is away.
+
+        Of the keys that are ready the one with the lowest rank is processed first, and of the same rank the first.
+        """
         self.name = name
         self._progress = progress or Progress()
         self._failed = failed
         self._min_interval = min_interval
-        self._ready: deque[str] = deque()
+        self._rank = rank
+        self._ready: list[tuple[int, int, str]] = []  # a heap: rank, number, key
+        self._numbers = itertools.count()
         self._dirty: set[str] = set()  # in `_ready`, or to be added when processing ends
         self._processing: set[str] = set()
         self._due: dict[str, Work] = {}  # of keys that were added, until they are processed
@@ -99,14 +106,14 @@ class WorkQueue:
             return
         self._dirty.add(key)
         if key not in self._processing:
-            self._ready.append(key)
+            heapq.heappush(self._ready, (self._rank(key), next(self._numbers), key))
             self._wakeup.set()
 
     async def _next(self) -> str:
         while not self._ready:
             self._wakeup.clear()
             await self._wakeup.wait()
-        key = self._ready.popleft()
+        _, _, key = heapq.heappop(self._ready)
         self._dirty.discard(key)
         self._processing.add(key)
         return key

@@ -52,9 +52,12 @@ def architecture() -> str:
 
 def node_status(config: KubeletConfig, network_error: str, before: list[Condition]) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
+    disk = os.statvfs(config.log_dir)
+    # Each node has the whole machine, as with kind: pods ask for what they might need, and seldom use it.
     capacity: dict[str, Quantity] = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
+        "ephemeral-storage": f"{disk.f_frsize * disk.f_blocks // 1024}Ki",
         "pods": str(config.max_pods),
     }
     addresses = [NodeAddress(type="InternalIP", address=ip) for ip in config.node_ips]
@@ -73,6 +76,15 @@ def node_status(config: KubeletConfig, network_error: str, before: list[Conditio
             architecture=architecture(),
         ),
     )
+
+
+def extended_resources(told: NodeStatus) -> dict[str, Quantity | None]:
+    """What of the resources that others announced for a node pods may use: all of it; None: it is announced no more.
+
+    A kubelet does not know them, and lets them be (pkg/kubelet/nodestatus setters.go).
+    """
+    announced: dict[str, Quantity | None] = {name: value for name, value in told.capacity.items() if "/" in name}
+    return dict.fromkeys((name for name in told.allocatable if "/" in name), None) | announced
 
 
 def ready_condition(network_error: str, before: list[Condition]) -> Condition:
@@ -175,8 +187,10 @@ class Registration:
     async def _beat(self, *, report: bool) -> None:
         """Renew the lease. The status is written only when it is due, or when the Node says something else."""
         node = await self._client.get(NODES, self._name)
-        if report or time.monotonic() - self._reported >= REPORT or not self._is_told(node):
-            await self._patch_status()
+        extended = extended_resources(node.status)
+        is_settled = extended.items() <= node.status.allocatable.items()
+        if report or time.monotonic() - self._reported >= REPORT or not self._is_told(node) or not is_settled:
+            await self._patch_status(extended)
         await lease.renew(self._client, node)
 
     def _is_told(self, node: Node) -> bool:
@@ -184,6 +198,8 @@ class Registration:
         told = {(each.type, each.status) for each in node.status.conditions}
         return (
             told.issuperset((each.type, each.status) for each in status.conditions)
+            and status.capacity.items() <= node.status.capacity.items()
+            and status.allocatable.items() <= node.status.allocatable.items()
             and node.status.addresses == status.addresses
             and node.status.nodeInfo == status.nodeInfo
         )
@@ -201,8 +217,9 @@ class Registration:
         self._conditions = status.conditions
         return status
 
-    async def _patch_status(self) -> None:
+    async def _patch_status(self, extended: dict[str, Quantity | None] | None = None) -> None:
         patch = msgspec.to_builtins(self._status())
+        patch["allocatable"] |= extended or {}
         # A merge by type would join two InternalIPs (kubernetes/kubernetes#79391), so the list is replaced.
         patch["addresses"].insert(0, {"$patch": "replace"})
         await self._client.patch(

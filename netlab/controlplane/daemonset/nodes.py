@@ -17,7 +17,7 @@ from netlab.api.core_types import (
     Toleration,
 )
 from netlab.controlplane import affinity
-from netlab.controlplane.placement import implied_taints, tolerates
+from netlab.controlplane.taints import in_force, tolerates
 
 _EVICTING = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _UNWELCOMING = (
@@ -27,8 +27,6 @@ _UNWELCOMING = (
     "node.kubernetes.io/unschedulable",
 )
 _NO_NETWORK = "node.kubernetes.io/network-unavailable"
-
-_NAME_FIELD = "metadata.name"
 
 
 def tolerations(spec: PodSpec) -> list[Toleration]:
@@ -47,12 +45,12 @@ def where(daemon_set: DaemonSet, node: Node) -> tuple[bool, bool]:
     spec = daemon_set.spec.template.spec
     if spec.nodeName and spec.nodeName != node.metadata.name:
         return False, False
-    if not affinity.matches(spec, node.metadata.name, node.metadata.labels):
+    if not affinity.Required.of(spec).matches(node.metadata.name, node.metadata.labels):
         return False, False
     tolerated = tolerations(spec)
     refusing = [
         taint.effect
-        for taint in (*implied_taints(node), *node.spec.taints)
+        for taint in in_force(node)
         if taint.effect != "PreferNoSchedule" and not tolerates(tolerated, taint)
     ]
     return not refusing, "NoExecute" not in refusing
@@ -63,7 +61,7 @@ def template_for(template: PodTemplateSpec, node: str) -> PodTemplateSpec:
     made = copy.deepcopy(template)
     spec = made.spec
     spec.tolerations = tolerations(spec)
-    pinned = NodeSelectorRequirement(key=_NAME_FIELD, operator="In", values=[node])
+    pinned = NodeSelectorRequirement(key=affinity.NAME_FIELD, operator="In", values=[node])
     spec.affinity = spec.affinity or Affinity()
     on_node = spec.affinity.nodeAffinity = spec.affinity.nodeAffinity or NodeAffinity()
     # The template's own terms hold already: the node was chosen by them.
@@ -80,6 +78,6 @@ def node_of(pod: Pod) -> str:
     required = affinity.required(pod.spec)
     for term in required.nodeSelectorTerms if required else ():
         for field in term.matchFields:
-            if (field.key, field.operator) == (_NAME_FIELD, "In") and len(field.values) == 1:
+            if (field.key, field.operator) == (affinity.NAME_FIELD, "In") and len(field.values) == 1:
                 return field.values[0]
     return ""

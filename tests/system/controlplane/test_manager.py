@@ -293,7 +293,10 @@ def test_a_pod_without_room_says_so_and_goes_when_there_is_some(tmp_path: Path) 
                     break
                 await asyncio.sleep(0.05)
         assert (condition.status, condition.reason) == ("False", "Unschedulable")
-        assert condition.message == "0/1 nodes are available: 1 Too many pods."
+        assert condition.message == (
+            "0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: 1 No preemption victims "
+            "found for incoming pod."
+        )
         async with asyncio.timeout(30):
             while not any(e.reason == "FailedScheduling" for e in (await client.list(EVENTS, "default"))[0]):
                 await asyncio.sleep(0.05)

@@ -86,8 +86,7 @@ CLASSES = [
     ([_resources({"cpu": "0"})], "BestEffort"),
     ([_resources(limits={"cpu": "1"})], "Burstable"),
     ([_resources(limits=FULL), {}], "Burstable"),
-    ([_resources({"nvidia.com/gpu": 1})], "BestEffort"),
-    ([_resources({"cpu": "odd"}, {"memory": "odd"})], "BestEffort"),
+    ([_resources({"nvidia.com/gpu": 1}, {"nvidia.com/gpu": 1})], "BestEffort"),
 ]
 
 

@@ -51,6 +51,11 @@ def test_pod_defaults(registry: Registry) -> None:
     probe = {"httpGet": {"port": 80}, "timeoutSeconds": 0}
     containers = [{"name": "c", "image": "a/b:1", "ports": [{"containerPort": 80}], "readinessProbe": probe}]
     spec = create(registry, PODS, pod(containers=containers, hostNetwork=True))["spec"]
+    assert [each.pop("key") for each in spec["tolerations"]] == [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ]
+    assert spec.pop("tolerations") == [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}] * 2
     assert spec == {
         "containers": [
             {
@@ -77,6 +82,8 @@ def test_pod_defaults(registry: Registry) -> None:
         "terminationGracePeriodSeconds": 30,
         "securityContext": {},
         "enableServiceLinks": True,
+        "priority": 0,
+        "preemptionPolicy": "PreemptLowerPriority",
     }
 
 

@@ -177,7 +177,7 @@ def test_what_may_not_change(registry: Registry, resource: Any, manifest: Any, c
 def test_what_may_change_of_a_pod(registry: Registry) -> None:
     made = create(registry, PODS, pod())
     made["spec"]["containers"][0]["image"] = "agnhost:2.53"
-    made["spec"]["tolerations"] = [{"operator": "Exists"}]
+    made["spec"]["tolerations"].append({"operator": "Exists"})
     changed = update(registry, PODS, made)
     assert changed["spec"]["containers"][0]["image"] == "agnhost:2.53"
     assert changed["metadata"]["generation"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from netlab.api.core_types import (
     Container,
@@ -14,10 +15,11 @@ from netlab.api.core_types import (
     PodIP,
     PodSpec,
     PodStatus,
+    ResourceRequirements,
     Taint,
     Toleration,
 )
-from netlab.api.meta_types import Condition, ObjectMeta, OwnerReference
+from netlab.api.meta_types import Condition, ObjectMeta, OwnerReference, Quantity
 
 _numbers = itertools.count(1)
 
@@ -31,6 +33,9 @@ def node(
     *,
     ready: str = "True",
     pods: str = "110",
+    cpu: str = "4",
+    memory: str = "8Gi",
+    extended: dict[str, Quantity] | None = None,
     taints: tuple[Taint, ...] = (),
     unschedulable: bool = False,
     labels: dict[str, str] | None = None,
@@ -40,7 +45,8 @@ def node(
         metadata=ObjectMeta(name=name, labels=labels or {}, uid=f"uid-{name}"),
         spec=NodeSpec(unschedulable=unschedulable, taints=list(taints), podCIDRs=list(cidrs)),
         status=NodeStatus(
-            allocatable={"pods": pods}, conditions=[Condition(type="Ready", status=ready)] if ready else []
+            allocatable={"pods": pods, "cpu": cpu, "memory": memory, **(extended or {})},
+            conditions=[Condition(type="Ready", status=ready)] if ready else [],
         ),
     )
 
@@ -62,13 +68,17 @@ def pod(
     deleted: bool = False,
     created: str = "2026-01-01T00:00:00Z",
     annotations: dict[str, str] | None = None,
+    namespace: str = "default",
+    asks: dict[str, Quantity] | None = None,
+    started: str | None = None,
+    **spec: Any,
 ) -> Pod:
     name = name or f"pod-{next(_numbers)}"
     condition = Condition(type="Ready", status="True" if ready else "False", lastTransitionTime=ready_since)
     return Pod(
         metadata=ObjectMeta(
             name=name,
-            namespace="default",
+            namespace=namespace,
             uid=f"uid-{name}",
             labels=labels or {},
             annotations=annotations or {},
@@ -77,13 +87,21 @@ def pod(
             ownerReferences=[owner(owned_by)] if owned_by else [],
         ),
         spec=PodSpec(
-            containers=[Container(name="c", ports=[*host_ports, *ports])],
+            containers=[
+                Container(
+                    name="c",
+                    ports=[*host_ports, *ports],
+                    resources=ResourceRequirements(requests=asks) if asks else None,
+                )
+            ],
             nodeName=on,
             tolerations=list(tolerations),
             nodeSelector=selector or {},
+            **spec,
         ),
         status=PodStatus(
             phase=phase,
+            startTime=started,
             podIP=ips[0] if ips else "",
             podIPs=[PodIP(ip=ip) for ip in ips],
             conditions=[condition],

@@ -194,8 +194,8 @@ def test_a_pod_is_pinned_to_its_node() -> None:
     template = template_for(daemon_set(nodeSelector={"x": "1"}).spec.template, "b")
     made = Pod(metadata=ObjectMeta(name="p"), spec=template.spec)
     assert node_of(made) == "b"
-    assert affinity.matches(template.spec, "b", {"x": "1"})
-    assert not affinity.matches(template.spec, "a", {"x": "1"})
+    assert affinity.Required.of(template.spec).matches("b", {"x": "1"})
+    assert not affinity.Required.of(template.spec).matches("a", {"x": "1"})
     assert {"node.kubernetes.io/unreachable", "node.kubernetes.io/unschedulable"} <= {
         each.key for each in template.spec.tolerations
     }
@@ -228,4 +228,4 @@ def _requires(*requirements: tuple[str, str, list[str]]) -> PodSpec:
     ],
 )
 def test_nodes_that_a_pod_requires(requirements: list[tuple[str, str, list[str]]], matches: bool) -> None:
-    assert affinity.matches(_requires(*requirements), "n", {"zone": "a", "cores": "4"}) is matches
+    assert affinity.Required.of(_requires(*requirements)).matches("n", {"zone": "a", "cores": "4"}) is matches

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from netlab.api.core_types import NodeStatus
 from netlab.api.meta_types import Condition
 from netlab.node.context import KubeletConfig
-from netlab.node.registration import node_status, ready_condition
+from netlab.node.registration import extended_resources, node_status, ready_condition
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
-def test_status_has_every_address_and_no_more_pods_than_allowed() -> None:
+def test_status_has_every_address_and_no_more_pods_than_allowed(tmp_path: Path) -> None:
     nowhere = Path("/nonexistent")
     config = KubeletConfig(
         node_name="node-1",
@@ -21,16 +22,25 @@ def test_status_has_every_address_and_no_more_pods_than_allowed() -> None:
         cni_conf_dir=nowhere,
         cni_plugin_dirs=[],
         cni_cache_dir=nowhere,
-        log_dir=nowhere,
+        log_dir=tmp_path,
         boot_id="boot-1",
         max_pods=42,
     )
     status = node_status(config, "", [])
     assert [each.address for each in status.addresses] == ["192.0.2.1", "2001:db8::1", "node-1"]
     assert status.allocatable["pods"] == "42"
+    assert set(status.capacity) == {"cpu", "memory", "ephemeral-storage", "pods"}
     assert status.nodeInfo is not None
     assert status.nodeInfo.bootID == "boot-1"
     assert status.conditions[0].status == "True"
+
+
+def test_what_others_announce_may_be_used() -> None:
+    told = NodeStatus(
+        capacity={"cpu": "1", "a.b/new": "2", "a.b/same": "1"},
+        allocatable={"cpu": "1", "a.b/old": "1", "a.b/same": "1"},
+    )
+    assert extended_resources(told) == {"a.b/old": None, "a.b/new": "2", "a.b/same": "1"}
 
 
 def test_condition_says_why_and_since_when() -> None:

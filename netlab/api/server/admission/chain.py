@@ -16,6 +16,7 @@ from netlab.api.resources import (
     JOBS,
     NAMESPACES,
     PODS,
+    PRIORITYCLASSES,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
     SERVED,
@@ -23,7 +24,15 @@ from netlab.api.resources import (
     STORED,
     Resource,
 )
-from netlab.api.server.admission import limitranger, namespacelifecycle, resourcequota, runtimeclass, serviceaccount
+from netlab.api.server.admission import (
+    defaulttolerationseconds,
+    limitranger,
+    namespacelifecycle,
+    priority,
+    resourcequota,
+    runtimeclass,
+    serviceaccount,
+)
 from netlab.api.server.admission.attributes import Attributes
 from netlab.api.server.admission.podsecurity import plugin as podsecurity
 from netlab.api.server.storage.store import Store
@@ -54,12 +63,23 @@ NAMESPACE_LIFECYCLE = Plugin("NamespaceLifecycle", namespacelifecycle.check, nam
 LIMIT_RANGER = Plugin("LimitRanger", limitranger.admit, limitranger.validate, (PODS, _CLAIMS))
 SERVICE_ACCOUNT = Plugin("ServiceAccount", serviceaccount.admit, serviceaccount.validate, (PODS,))
 RUNTIME_CLASS = Plugin("RuntimeClass", runtimeclass.admit, runtimeclass.validate, (PODS,))
+PRIORITY = Plugin("Priority", priority.admit, priority.validate, (PODS, PRIORITYCLASSES))
+DEFAULT_TOLERATION_SECONDS = Plugin("DefaultTolerationSeconds", defaulttolerationseconds.admit, None, (PODS,))
 
 POD_SECURITY = Plugin("PodSecurity", None, podsecurity.validate, (NAMESPACES, PODS, *_WITH_TEMPLATES))
 RESOURCE_QUOTA = Plugin("ResourceQuota", None, resourcequota.charge)
 """The last one: what is charged is stored."""
 
-ALL = (NAMESPACE_LIFECYCLE, LIMIT_RANGER, SERVICE_ACCOUNT, POD_SECURITY, RUNTIME_CLASS, RESOURCE_QUOTA)
+ALL = (
+    NAMESPACE_LIFECYCLE,
+    LIMIT_RANGER,
+    SERVICE_ACCOUNT,
+    POD_SECURITY,
+    PRIORITY,
+    DEFAULT_TOLERATION_SECONDS,
+    RUNTIME_CLASS,
+    RESOURCE_QUOTA,
+)
 """Those of a lab's server."""
 
 WITHOUT_CALLERS = tuple(plugin for plugin in ALL if plugin is not SERVICE_ACCOUNT)

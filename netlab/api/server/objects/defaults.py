@@ -107,6 +107,12 @@ def limit_range(obj: JSONObject) -> None:
         item |= {name: value for name, value in (("default", default), ("defaultRequest", asked)) if value}
 
 
+def priority_class(obj: JSONObject) -> None:
+    """scheduling.k8s.io/v1.PriorityClass."""
+    obj.setdefault("value", 0)
+    _fill(obj, preemptionPolicy="PreemptLowerPriority")
+
+
 def pod_spec(spec: JSONObject) -> None:
     """v1.PodSpec, of a pod or of a template."""
     _fill(

@@ -39,6 +39,7 @@ class _Rule:
 
 _ANY_CONTAINER = ("containers", "initContainers")
 
+
 _POD: tuple[_Rule, ...] = (
     *(
         rule

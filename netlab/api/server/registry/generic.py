@@ -39,6 +39,7 @@ from netlab.api.resources import (
     NODES,
     PODDISRUPTIONBUDGETS,
     PODS,
+    PRIORITYCLASSES,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
     RESOURCEQUOTAS,
@@ -57,11 +58,13 @@ from netlab.api.server.admission import chain
 from netlab.api.server.admission.attributes import Attributes, Operation
 from netlab.api.server.admission.chain import Chain, Plugin
 from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
+from netlab.api.server.admission.priority import system_classes
 from netlab.api.server.identity import OWNER, User
-from netlab.api.server.objects import defaults, effects, patch, quality, reading, versions
+from netlab.api.server.objects import defaults, effects, patch, pod_scheduling, quality, reading, versions
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
 from netlab.api.server.objects.validation import access, cluster, jobs, pods, quotas, rules, secret, services, workloads
+from netlab.api.server.objects.validation.scheduling import priority_class, priority_class_update
 from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
 from netlab.api.server.registry.managed_fields import Apply
@@ -75,6 +78,7 @@ from netlab.errors import ExhaustedError
 _NAMESPACES: Resource[Any] = NAMESPACES
 _SERVICES: Resource[Any] = SERVICES
 _SERVICECIDRS: Resource[Any] = SERVICECIDRS
+_PRIORITYCLASSES: Resource[Any] = PRIORITYCLASSES
 
 SERVICE_RANGE = "kubernetes"
 """The ServiceCIDR of the server's own ranges."""
@@ -179,6 +183,7 @@ STRATEGIES: dict[str, Strategy] = {
     JOBS.plural: Strategy(defaults.job, jobs.job, jobs.job_update),
     CRONJOBS.plural: Strategy(defaults.cron_job, jobs.cron_job),
     PODDISRUPTIONBUDGETS.plural: Strategy(defaults.nothing, workloads.budget, complete_status=defaults.budget_status),
+    PRIORITYCLASSES.plural: Strategy(defaults.priority_class, priority_class, priority_class_update),
     SECRETS.plural: Strategy(defaults.secret, secret.secret, secret.secret_update),
     ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
     RUNTIMECLASSES.plural: Strategy(defaults.nothing, cluster.runtime_class, cluster.runtime_class_update),
@@ -246,6 +251,9 @@ class Registry:
         for name in SYSTEM_NAMESPACES:
             if store.get(_NAMESPACES, "", name) is None:
                 self.create(_NAMESPACES, "", {"metadata": {"name": name}})
+        for each in system_classes():
+            if store.get(_PRIORITYCLASSES, "", each["metadata"]["name"]) is None:
+                self.create(_PRIORITYCLASSES, "", each)
         if store.get(_SERVICECIDRS, "", SERVICE_RANGE) is None:
             cidrs = [str(network) for network in ranges.service_cidrs]
             self.create(_SERVICECIDRS, "", {"metadata": {"name": SERVICE_RANGE}, "spec": {"cidrs": cidrs}})
@@ -320,6 +328,7 @@ class Registry:
         self.admission.admit(attributes)
         if resource is PODS:
             obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
+            pod_scheduling.prepare(obj)
         strategy.complete_status(obj)
         self._complete(resource, obj, None)
         return Draft(resource, obj, None, changed=True, warnings=warnings, attributes=attributes, generated=generated)
@@ -465,6 +474,7 @@ class Registry:
         conditions = [item for item in pod["status"].get("conditions", ()) if item["type"] != "PodScheduled"]
         scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
         pod["status"]["conditions"] = [*conditions, scheduled]
+        pod["status"].pop("nominatedNodeName", None)
         self._put(resource, pod, dry_run=False)
 
     def delete(

@@ -19,7 +19,7 @@ from netlab.api.core_types import (
     VolumeProjection,
 )
 from netlab.api.server.objects.problems import Problems
-from netlab.api.server.objects.validation import rules
+from netlab.api.server.objects.validation import resources, rules, scheduling
 
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
@@ -30,9 +30,12 @@ def pod(new: Pod, problems: Problems) -> None:
 
 
 def pod_update(new: Pod, old: Pod, problems: Problems) -> None:
-    """Of a pod's spec little can change: images, a deadline, more tolerations."""
+    """Of a pod's spec little can change: images, a deadline, more tolerations, fewer scheduling gates."""
+    scheduling.gates_update(new.spec, old.spec, problems)
     frozen_new, frozen_old = (_without_what_may_change(spec) for spec in (new.spec, old.spec))
-    if frozen_new != frozen_old or old.spec.tolerations != new.spec.tolerations[: len(old.spec.tolerations)]:
+    if old.spec.schedulingGates:
+        frozen_new.nodeSelector, frozen_new.affinity = frozen_old.nodeSelector, frozen_old.affinity
+    if frozen_new != frozen_old or not _only_added(new.spec.tolerations, old.spec.tolerations):
         detail = (
             "pod updates may not change fields other than `spec.containers[*].image`, "
             "`spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to "
@@ -49,7 +52,14 @@ def _without_what_may_change(spec: PodSpec) -> PodSpec:
         initContainers=[msgspec.structs.replace(container, image="") for container in spec.initContainers],
         activeDeadlineSeconds=None,
         tolerations=[],
+        schedulingGates=[],
     )
+
+
+def _only_added(new: Sequence[Toleration], old: Sequence[Toleration]) -> bool:
+    """Whether all tolerations are still there, though perhaps for another time (validateOnlyAddedTolerations)."""
+    kept = [msgspec.structs.replace(each, tolerationSeconds=None) for each in new]
+    return all(msgspec.structs.replace(each, tolerationSeconds=None) in kept for each in old)
 
 
 def pod_spec(
@@ -72,6 +82,8 @@ def pod_spec(
     if spec.nodeName:
         rules.dns_subdomain(f"{path}.nodeName", spec.nodeName, problems)
     rules.labels(f"{path}.nodeSelector", spec.nodeSelector, problems)
+    scheduling.placement(spec, path, problems)
+    resources.pod_resources(spec, path, problems)
     problems.not_negative(f"{path}.terminationGracePeriodSeconds", spec.terminationGracePeriodSeconds)
     if spec.activeDeadlineSeconds is not None and spec.activeDeadlineSeconds < 1:
         problems.invalid(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, "must be greater than 0")
@@ -132,7 +144,13 @@ def _toleration(toleration: Toleration, path: str, problems: Problems) -> None:
     if toleration.effect:
         problems.one_of(f"{path}.effect", toleration.effect, rules.TAINT_EFFECTS)
     if not toleration.key and toleration.operator != "Exists":
-        problems.invalid(f"{path}.operator", toleration.operator, "operator must be Exists when `key` is empty")
+        detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+        problems.invalid(f"{path}.operator", toleration.operator, detail)
+    if toleration.operator == "Exists" and toleration.value:
+        problems.invalid(f"{path}.operator", toleration.value, "value must be empty when `operator` is 'Exists'")
+    if toleration.tolerationSeconds is not None and toleration.effect != "NoExecute":
+        detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        problems.invalid(f"{path}.effect", toleration.effect, detail)
 
 
 def _container(container: Container, path: str, names: set[str], problems: Problems) -> None:
