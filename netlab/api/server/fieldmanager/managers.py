@@ -50,8 +50,7 @@ class Manager(NamedTuple):
     subresource: str = ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(NamedTuple):
     """What a manager set, in which version and when."""
 
     api_version: str
@@ -204,14 +203,17 @@ def updated(old: JSONObject, new: JSONObject, managers: Managers, request: Reque
     if not managers:
         return {}
     changes = _Changes(old, new, request)
-    rest = dict(_rest(managers, changes))
+    change = changes.of(request.api_version)
     manager = Manager(name or _UNKNOWN, UPDATE, request.api_version, request.subresource)
-    written = fieldsets.difference(changes.of(request.api_version).written, _NEVER_OWNED)
-    if written:
-        before = rest[manager].fields if manager in rest else {}
-        fields = fieldsets.ordered(fieldsets.union(before, written))
-        rest[manager] = Owned(request.api_version, now(), fields)
-    return _capped(rest)
+    written = fieldsets.difference(change.written, _NEVER_OWNED)
+    if not written:
+        return dict(_rest(managers, changes))
+    before = managers.get(manager, Owned(request.api_version, None, {})).fields
+    after = dict(_rest({each: owned for each, owned in managers.items() if each != manager}, changes))
+    fields = fieldsets.union(fieldsets.difference(before, change.removed), written)
+    # Most updates write the same fields as the one before.
+    after[manager] = Owned(request.api_version, now(), before if fields == before else fieldsets.ordered(fields))
+    return _capped(after)
 
 
 def _rest(managers: Managers, changes: _Changes) -> Iterator[tuple[Manager, Owned]]:
@@ -224,7 +226,7 @@ def _rest(managers: Managers, changes: _Changes) -> Iterator[tuple[Manager, Owne
         if fields is owned.fields:
             yield manager, owned
         elif fields:
-            yield manager, dataclasses.replace(owned, fields=fields)
+            yield manager, owned._replace(fields=fields)
 
 
 class _Changes:
@@ -303,7 +305,7 @@ def apply(
     others = {each: owned for each, owned in managers.items() if each != manager}
     merged = version.restore(merging.merge(version.convert(live), config, version.structure))
     if last is not None and not _is_same(last, mine):
-        merged = _pruned(merged, last, [*others.values(), dataclasses.replace(mine, fields=wanted)], request)
+        merged = _pruned(merged, last, [*others.values(), mine._replace(fields=wanted)], request)
     changes = _Changes(live, merged, request)
     if not force and (conflicts := list(_conflicts(others, changes, request))):
         raise ConflictsError(conflicts)

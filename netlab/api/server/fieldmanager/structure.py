@@ -77,15 +77,25 @@ class Structure:
             return fieldsets.of_value(item)
         if not isinstance(item, dict):
             raise UnkeyedError(f"associative list with keys may not have {_ELEMENTS[item is None]}")
-        found = {name: item[name] for name in self.keys if item.get(name) is not None}
-        found = {name: value for name, value in self.defaults.items() if name in self.keys} | found
+        values = [item.get(name, self.defaults.get(name)) for name in self.keys]
+        try:
+            found = _element(self.keys, *values)
+        except TypeError:
+            raise UnkeyedError("associative list with keys has an element with a key that is no scalar") from None
         if not found:
             listed = " ".join(f'"{name}"' for name in self.keys)
             raise UnkeyedError(
                 f"associative list with keys has an element that omits all key fields [{listed}] "
                 "(and doesn't have default values for any key fields)"
             )
-        return fieldsets.key(found)
+        return found
+
+
+@functools.lru_cache(maxsize=4096, typed=True)  # True is not 1.
+def _element(keys: tuple[str, ...], *values: Any) -> str:
+    """The element of an item with these keys; empty if it has none of them. Most lists have the same few."""
+    found = {name: value for name, value in zip(keys, values, strict=True) if value is not None}
+    return fieldsets.key(found) if found else ""
 
 
 _NAMES = {dict: "a map type", list: "a list", type(None): "an explicit null"}

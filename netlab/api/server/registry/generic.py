@@ -362,6 +362,8 @@ class Registry:
         `manager` changes the object (None: its managedFields say already who did).
         """
         namespace, name, version = stored.namespace, stored.name, resource
+        old = stored.decode()
+        sent, managed = managed_fields.taken(sent, old, trusted=manager is None)
         read = reading.read_status if subresource in (STATUS, APPROVAL) else reading.read
         warnings = read(version, sent, validation)
         sent, resource = versions.to_storage(version, sent), versions.storage(version)
@@ -369,7 +371,6 @@ class Registry:
         _put_in_place(resource, namespace, meta)
         _check_name(sent, name)
         _check_preconditions(resource, stored, meta.get("uid"), meta.get("resourceVersion"))
-        old = stored.decode()
         if subresource == STATUS:
             new = old | {"metadata": _metadata_with_status(resource, old, sent), "status": sent.get("status", {})}
             STRATEGIES[resource.plural].complete_status(new)
@@ -386,7 +387,6 @@ class Registry:
             if resource is NAMESPACES:
                 new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
             STRATEGIES[resource.plural].default(new)
-        managed = meta.get(managed_fields.FIELD)
         if manager is not None:
             managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
         new["metadata"] = managed_fields.noted(new["metadata"], managed)
@@ -646,7 +646,7 @@ def _succeeding(old: JSONObject, sent: JSONObject, kept: tuple[str, ...]) -> JSO
 
 
 def _metadata_with_status(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
-    kept = (*_SYSTEM_METADATA, *managed_fields.KEPT_WITH_STATUS.get(resource.plural, ()))
+    kept = (*_SYSTEM_METADATA, managed_fields.FIELD, *managed_fields.KEPT_WITH_STATUS.get(resource.plural, ()))
     return _succeeding(old["metadata"], sent["metadata"], kept)
 
 

@@ -70,6 +70,21 @@ def _ignored(resource: Resource[Any], subresource: str) -> fieldsets.FieldSet:
     return fieldsets.of((f"f:{STATUS}",)) if resource.has_status else {}
 
 
+def taken(sent: JSONObject, old: JSONObject, *, trusted: bool) -> tuple[JSONObject, Any]:
+    """What is sent in the place of an object, and its managedFields.
+
+    They are taken out if there is nothing to check about them: because they are the server's own (`trusted`), or are as
+    they were.
+    """
+    meta = sent.get("metadata")
+    if not isinstance(meta, dict) or FIELD not in meta:
+        return sent, None
+    managed = meta[FIELD]
+    if trusted or managed == old["metadata"].get(FIELD):
+        sent = sent | {"metadata": noted(meta, None)}
+    return sent, managed
+
+
 def of_new(resource: Resource[Object], obj: JSONObject, name: str) -> list[JSONObject]:
     """Those of an object that a manager makes."""
     return managers.created(obj, request_of(resource), name)

@@ -241,7 +241,7 @@ def test_a_port_is_found_by_its_protocol_even_if_that_is_left_out() -> None:
 
 def test_applying_the_same_again_changes_nothing_not_even_a_time() -> None:
     seen = Object().apply(pod(containers(a="1"), labels={"x": "1"}))
-    old = {each: dataclasses.replace(what, time="2020-01-01T00:00:00Z") for each, what in seen.known.items()}
+    old = {each: what._replace(time="2020-01-01T00:00:00Z") for each, what in seen.known.items()}
     seen.known = dict(old)
     obj = seen.obj
     seen.apply(pod(containers(a="1"), labels={"x": "1"}))
@@ -315,7 +315,7 @@ def test_of_many_updaters_the_oldest_become_one() -> None:
         labels = dict(seen.obj["metadata"].get("labels", {})) | {f"l{number:02}": "1"}
         seen.update(pod(containers(a="1"), labels=labels), f"u{number:02}")
         times = {each: f"2024-01-01T00:00:{number:02}Z" for each in seen.known if each.name == f"u{number:02}"}
-        seen.known |= {each: dataclasses.replace(seen.known[each], time=time) for each, time in times.items()}
+        seen.known |= {each: seen.known[each]._replace(time=time) for each, time in times.items()}
     assert len(seen.known) == managers.MOST_UPDATERS
     assert {".metadata.labels.l00", ".metadata.labels.l09"} <= owned(seen.known, "ancient-changes", UPDATE)
     assert owned(seen.known, "u19", UPDATE) == {".metadata.labels.l19"}
