@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from netlab import __version__
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.meta_types import Object, Status
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from netlab.api.resources import Resource
 
 T = TypeVar("T", bound=Object)
+
+_USER_AGENT = f"netlab/{__version__}"
+"""Its first word is who changes objects (metadata.managedFields)."""
 
 _TIMEOUT = 30.0
 """Seconds for one answer of the server."""
@@ -122,7 +126,8 @@ class BlockingClient:
         headers: Mapping[str, str] = types.MappingProxyType({}),
     ) -> http.client.HTTPResponse:
         target = f"{path}?{urlencode(params)}" if params else path
-        connection.request(method, target, None if body is None else msgspec.json.encode(body), headers)
+        content = None if body is None else msgspec.json.encode(body)
+        connection.request(method, target, content, {"User-Agent": _USER_AGENT, **headers})
         return connection.getresponse()
 
     @contextlib.contextmanager

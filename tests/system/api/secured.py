@@ -56,7 +56,7 @@ class SecureServer(Server):
             with contextlib.closing(connection):
                 sent = dict(headers or {}) | ({"Authorization": token} if token else {})
                 if body is not None:
-                    sent["Content-Type"] = "application/json"
+                    sent.setdefault("Content-Type", "application/json")
                 connection.request(method, path, headers=sent, body=None if body is None else msgspec.json.encode(body))
                 response = connection.getresponse()
                 answer = response.read()

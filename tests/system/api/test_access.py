@@ -27,12 +27,14 @@ def server() -> Iterator[SecureServer]:
             "spec": {"serviceAccountName": "web", "containers": [{"name": "c", "image": "x"}]},
         }
         owner.request("POST", "/api/v1/namespaces/shop/pods", pod)
-        for kind, name, role in (("Group", "viewers", "reader"), ("User", "helper", "impersonator")):
+        subjects = (("Group", "viewers", "reader"), ("User", "helper", "impersonator"), ("User", "patcher", "patcher"))
+        for kind, name, role in subjects:
             rules = {
                 "reader": [{"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["pods"]}],
                 "impersonator": [
                     {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"], "resourceNames": ["alice"]}
                 ],
+                "patcher": [{"verbs": ["patch"], "apiGroups": [""], "resources": ["pods"]}],
             }[role]
             owner.request("POST", f"{RBAC}/clusterroles", {"metadata": {"name": role}, "rules": rules})
             binding = {
@@ -94,6 +96,21 @@ def test_what_a_role_allows(server: SecureServer, alice: Signed) -> None:
 def test_what_no_role_allows(server: SecureServer, alice: Signed, method: str, path: str, message: str) -> None:
     status, answer = server.ask(path, method, signed=alice)
     assert (status, answer["reason"], answer["message"]) == (403, "Forbidden", message)
+
+
+def test_who_may_patch_may_apply_to_what_is_there(server: SecureServer) -> None:
+    patcher = server.authority.issue_client("patcher", [])
+
+    def apply(name: str) -> tuple[int, Any]:
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"a": "1"}}}
+        path = f"/api/v1/namespaces/shop/pods/{name}?fieldManager=m"
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        return server.ask(path, "PATCH", signed=patcher, body=body, headers=headers)
+
+    assert apply("p")[0] == 200
+    code, refused = apply("absent")
+    assert (code, refused["reason"]) == (403, "Forbidden")
+    assert 'User "patcher" cannot create resource "pods"' in refused["message"]
 
 
 def test_no_form_of_a_path_goes_round_the_question(server: SecureServer, alice: Signed) -> None:

@@ -298,6 +298,18 @@ def test_two_versions_of_a_kind_have_one_list_of_managers(api: Api) -> None:
     assert (code, obj["note"]) == (200, "n")
 
 
+def test_what_the_server_writes_in_another_form_is_no_change_either(api: Api) -> None:
+    path = "/api/v1/namespaces/default/secrets/in-clear"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "in-clear"}, "stringData": {"a": "b"}}
+    _, made = api.apply(path, secret)
+    assert made["data"] == {"a": "Yg=="}
+    long_ago = made["metadata"]["managedFields"][0] | {"time": "2020-01-01T00:00:00Z"}
+    change = {"metadata": {"managedFields": [long_ago], "labels": {"a": "1"}}}
+    _, old = api.ask("PATCH", path, change, MERGE_PATCH)
+    assert old["metadata"]["managedFields"][0] == long_ago
+    assert api.apply(path, secret)[1] == old
+
+
 def test_an_object_that_is_too_large_loses_its_managed_fields_and_not_its_content(api: Api) -> None:
     data = {f"key-{number:06}": "x" * 40 for number in range(22_000)}
     made = {"metadata": {"name": "large"}, "data": data}

@@ -394,7 +394,8 @@ class Registry:
         self.admission.admit(attributes)
         if subresource not in (STATUS, APPROVAL, FINALIZE):
             self._complete(resource, new, old)
-        return Draft(resource, new, stored, changed=new != old, warnings=warnings, attributes=attributes)
+        changed = new != old and not managed_fields.is_only_later(old, new)
+        return Draft(resource, new, stored, changed=changed, warnings=warnings, attributes=attributes)
 
     def draft_of_applied(
         self,

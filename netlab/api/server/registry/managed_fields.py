@@ -110,6 +110,19 @@ def of_changed(
     return managers.entries(managers.updated(before, after, known, request, name))
 
 
+def is_only_later(old: JSONObject, new: JSONObject) -> bool:
+    """Whether nothing has changed but times in managedFields (IgnoreManagedFieldsTimestampsTransformer).
+
+    Such a write is none: what it wrote became what was there, by defaults or because the server keeps it.
+    """
+    before, after = old["metadata"].get(FIELD, []), new["metadata"].get(FIELD, [])
+    return (
+        len(before) == len(after)
+        and all(one | {"time": ""} == other | {"time": ""} for one, other in zip(before, after, strict=True))
+        and _plain(old) == _plain(new)
+    )
+
+
 def _plain(obj: JSONObject) -> JSONObject:
     return obj | {"metadata": noted(obj["metadata"], None)}
 
