@@ -132,6 +132,16 @@ def bound(path: str, kind: int) -> socket.socket:
     return made
 
 
+def _socket(descriptor: int) -> socket.socket:
+    """A socket by a descriptor of its own. Raises `OSError` for what is none."""
+    own = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=own)
+    except OSError:
+        os.close(own)
+        raise
+
+
 class Guard:
     """Answers, on the host, which callers of a lab's sockets are to be trusted.
 
@@ -158,8 +168,7 @@ class Guard:
         _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 2)
         try:
             if len(descriptors) == 2:
-                connection, reply = (socket.socket(fileno=os.dup(each)) for each in descriptors)
-                with connection, reply:
+                with _socket(descriptors[0]) as connection, _socket(descriptors[1]) as reply:
                     if self._trusts(connection):
                         reply.send(_TRUSTED, socket.MSG_DONTWAIT)
         except OSError:
