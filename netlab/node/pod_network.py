@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from netlab.api.core_types import Node
 from netlab.cni.plugins.main.peers import Peer
+from netlab.errors import ConflictError
 from netlab.node import capabilities
 
 BRIDGE = "cni0"
@@ -57,8 +62,16 @@ class PodNetwork:
 
 
 def plan(config: NetworkConfig, me: Node, nodes: Collection[Node]) -> PodNetwork:
-    """The pod network of node `me` among `nodes`. A peer that has no subnet or no endpoint yet is left out."""
-    peers = [node for node in nodes if node.metadata.name != config.node_name and node.spec.podCIDRs]
+    """The pod network of node `me` among `nodes`.
+
+    A peer that has no subnet or no endpoint yet is left out, and so are subnets and addresses that are none, and
+    subnets of another node's: whoever may write one Node does not cut off the others. Raises `ConflictError` if this
+    node's own are of that kind.
+    """
+    me = _readable(config, me)
+    if not me.spec.podCIDRs:
+        raise ConflictError(f"node {config.node_name}: none of its podCIDRs is a subnet of the pods' ranges")
+    peers = _disjoint(me, [_readable(config, each) for each in nodes if each.metadata.name != config.node_name])
     if config.network == "vxlan":
         local, ends = _tunnels(config, me, peers)
         vxlan = {
@@ -93,6 +106,78 @@ def internal_ip(node: Node, version: int) -> str | None:
     return next((a for a in addresses if (6 if ":" in a else 4) == version), None)
 
 
+def _readable(config: NetworkConfig, node: Node) -> Node:
+    """The node with those of its subnets that are in a range of the pods, one of a family, and its valid addresses."""
+    subnets = _subnets(tuple(node.spec.podCIDRs), config.cluster_cidrs)
+    addresses = [each for each in node.status.addresses if _is_address(each.address)]
+    return msgspec.structs.replace(
+        node,
+        spec=msgspec.structs.replace(node.spec, podCIDRs=list(subnets)),
+        status=msgspec.structs.replace(node.status, addresses=addresses),
+    )
+
+
+def _disjoint(me: Node, peers: Iterable[Node]) -> list[Node]:
+    """The peers whose subnets are nobody else's: not this node's, nor those of an older node."""
+    taken: list[tuple[int, int, int]] = []
+    found = []
+    for node in [me, *sorted(peers, key=_age)]:
+        spans = [_span(cidr) for cidr in node.spec.podCIDRs]
+        if spans and all(_is_free(span, taken) for span in spans):
+            for span in spans:
+                bisect.insort(taken, span)
+            found.append(node)
+    return found[1:]
+
+
+def _is_free(span: tuple[int, int, int], taken: list[tuple[int, int, int]]) -> bool:
+    """Whether a range is none of those taken, which are sorted, and overlap nowhere."""
+    version, first, last = span
+    place = bisect.bisect(taken, span)
+    before, after = taken[place - 1 : place], taken[place : place + 1]
+    return not any(other[0] == version and other[1] <= last and first <= other[2] for other in (*before, *after))
+
+
+def _age(node: Node) -> str:
+    return node.metadata.creationTimestamp or ""
+
+
+# Cached, because each change of a Node has all of them planned again, on every node.
+@functools.lru_cache(4096)
+def _subnets(cidrs: tuple[str, ...], ranges: tuple[str, ...]) -> tuple[str, ...]:
+    found: dict[int, str] = {}
+    for cidr in cidrs:
+        try:
+            subnet = ipaddress.ip_network(cidr)
+        except ValueError:
+            continue
+        if any(is_within(subnet, ipaddress.ip_network(each)) for each in ranges):
+            found.setdefault(subnet.version, cidr)
+    return tuple(found.values())
+
+
+@functools.lru_cache(4096)
+def _span(cidr: str) -> tuple[int, int, int]:
+    """A subnet as its IP version, first and last address."""
+    subnet = ipaddress.ip_network(cidr)
+    return subnet.version, int(subnet.network_address), int(subnet.broadcast_address)
+
+
+@functools.lru_cache(4096)
+def _is_address(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # What no packet can be sent to from elsewhere; a zone (fe80::1%eth0) is this host's own.
+    return not (address.is_unspecified or address.is_multicast or address.is_loopback or "%" in text)
+
+
+def is_within(subnet: IPNetwork, wider: IPNetwork) -> bool:
+    """Whether all of a subnet is in another of its family."""
+    return subnet.version == wider.version and subnet.subnet_of(wider)  # type: ignore[arg-type]
+
+
 def _tunnels(config: NetworkConfig, me: Node, peers: Collection[Node]) -> tuple[str, tuple[Peer, ...]]:
     """This node's tunnel endpoint, and those of all nodes with their pods' subnets.
 
@@ -100,9 +185,10 @@ def _tunnels(config: NetworkConfig, me: Node, peers: Collection[Node]) -> tuple[
     """
     version = ipaddress.ip_network(config.cluster_cidrs[0]).version
     local = internal_ip(me, version)
-    assert local is not None, "the kubelet registers a node with its addresses"
+    if local is None:
+        raise ConflictError(f"node {config.node_name}: it has no InternalIP of IPv{version}, from which tunnels start")
     found = {}
-    for node in [*sorted(peers, key=lambda each: each.metadata.creationTimestamp or ""), me]:
+    for node in [*sorted(peers, key=_age), me]:
         if endpoint := internal_ip(node, version):
             public = (endpoint, "") if version == 4 else ("", endpoint)
             found[endpoint] = Peer(node.metadata.name, *public, mac="", subnets=tuple(node.spec.podCIDRs))

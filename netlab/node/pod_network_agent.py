@@ -31,7 +31,7 @@ from netlab.net.addresses import packed_network
 from netlab.net.overlay import Overlay
 from netlab.net.route import addresses, links
 from netlab.net.route.socket import Rtnetlink
-from netlab.node.pod_network import BRIDGE, IPNetwork, NetworkConfig, PodNetwork, conflist, plan
+from netlab.node.pod_network import BRIDGE, NetworkConfig, PodNetwork, conflist, is_within, plan
 
 CONF_FILE = "10-netlab.conflist"
 
@@ -72,8 +72,10 @@ async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], N
             doing = len(due)
             try:
                 applied = await _sync(config, nodes.items, applied)
-            except (NetlabError, OSError) as error:
-                log.error("pod network: %s; retrying in %.0f s", error, _RETRY)
+            except Exception as error:
+                # A bug that one Node triggers must not end the kubelet, whose process this is.
+                fault = None if isinstance(error, NetlabError | OSError) else error
+                log.error("pod network: %s; retrying in %.0f s", error, _RETRY, exc_info=fault)
                 await _report(client, config.node_name, type(error).__name__, str(error))
                 failed, applied = True, None
                 await asyncio.sleep(_RETRY)
@@ -143,11 +145,7 @@ def _found_routes(kernel: Rtnetlink, config: NetworkConfig) -> frozenset[tuple[s
     """The routes into the pods' ranges that lead to other nodes now."""
     present = overlay.read(kernel, config.underlay).routes
     ranges = [ipaddress.ip_network(cidr) for cidr in config.cluster_cidrs]
-    return frozenset(each for each in present if any(_is_within(ipaddress.ip_network(each[0]), r) for r in ranges))
-
-
-def _is_within(subnet: IPNetwork, wider: IPNetwork) -> bool:
-    return subnet.version == wider.version and subnet.subnet_of(wider)  # type: ignore[arg-type]
+    return frozenset(each for each in present if any(is_within(ipaddress.ip_network(each[0]), r) for r in ranges))
 
 
 def _ensure_segment(config: NetworkConfig, wanted: PodNetwork) -> None:

@@ -1,11 +1,16 @@
+import ipaddress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netlab.api.core_types import Node
-from netlab.cni.plugins.main.peers import Peer
+from netlab.cni.plugins.main.peers import Peer, format_peers, parse_peers
+from netlab.cni.plugins.main.peers import plan as peers_plan
+from netlab.errors import ConflictError
 from netlab.node.pod_network import NetworkConfig, PodNetwork, conflist, plan
 
 
@@ -56,6 +61,85 @@ def test_vxlan_is_what_an_operator_would_install_and_the_peers_file_has_this_nod
         Peer("node-2", "192.0.2.2", "", "", ("10.244.2.0/24",)),
     }
     assert wanted.routes == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("subnets", "address", "left"),
+    [
+        (["10.244.2.0/24"], "192.0.2.2", True),
+        ([], "192.0.2.2", False),
+        (["10.244.2.1/24"], "192.0.2.2", False),
+        (["nonsense"], "192.0.2.2", False),
+        (["0.0.0.0/0"], "192.0.2.2", False),
+        (["10.245.0.0/24"], "192.0.2.2", False),
+        (["10.244.1.0/25"], "192.0.2.2", False),  # a part of this node's
+        (["10.244.0.0/16"], "192.0.2.2", False),
+        (["10.244.3.0/24"], "192.0.2.2", False),  # an older node's
+        (["nonsense", "10.244.2.0/24", "10.244.4.0/24"], "192.0.2.2", True),
+        (["10.244.2.0/24"], "::", False),
+        (["10.244.2.0/24"], "127.0.0.1", False),
+        (["10.244.2.0/24"], "somewhere", False),
+    ],
+)
+@pytest.mark.parametrize("network", ["vxlan", "routed"])
+def test_a_node_that_makes_no_sense_cuts_off_no_other(
+    network: str, subnets: list[str], address: str, left: bool
+) -> None:
+    older, odd = node(3, "10.244.3.0/24", age=9), node(2, *subnets)
+    odd.status.addresses[0].address = address
+    wanted = plan(config(network), ME, [odd, older, ME])
+    ways = {subnet for peer in wanted.peers for subnet in peer.subnets} | {subnet for subnet, _ in wanted.routes}
+    assert ways - {"10.244.1.0/24"} == ({"10.244.2.0/24", "10.244.3.0/24"} if left else {"10.244.3.0/24"})
+
+
+@pytest.mark.parametrize(
+    ("subnets", "address", "message"),
+    [(["10.245.0.0/24"], "192.0.2.1", "podCIDRs"), (["10.244.1.0/24"], "nonsense", "no InternalIP of IPv4")],
+)
+def test_what_is_wrong_with_this_node_is_said(subnets: list[str], address: str, message: str) -> None:
+    me = node(1, *subnets)
+    me.status.addresses[0].address = address
+    with pytest.raises(ConflictError, match=message):
+        plan(config("vxlan"), me, [me, PEER])
+
+
+_ADDRESSES = (
+    st.ip_addresses().map(str) | st.text(max_size=8) | st.sampled_from(["192.0.2.1", "192.0.2.2", "fe80::1%eth0"])
+)
+_SUBNETS = (
+    st.builds("{}/{}".format, _ADDRESSES, st.integers(-1, 129))
+    | st.builds("10.244.{}.0/{}".format, st.integers(0, 3), st.integers(16, 32))
+    | st.builds("fd00:10:244:{}::/{}".format, st.integers(0, 3), st.integers(48, 128))
+    | st.text(max_size=8)
+)
+_NODES = st.builds(
+    lambda number, subnets, addresses, created: msgspec.convert(
+        {
+            "metadata": {"name": f"node-{number}", "creationTimestamp": created},
+            "spec": {"podCIDRs": subnets},
+            "status": {"addresses": [{"type": "InternalIP", "address": each} for each in addresses]},
+        },
+        Node,
+    ),
+    st.integers(2, 9),
+    st.lists(_SUBNETS, max_size=3),
+    st.lists(_ADDRESSES, max_size=3),
+    st.none() | st.text(max_size=4),
+)
+
+
+@given(peers=st.lists(_NODES, max_size=5), network=st.sampled_from(["vxlan", "routed", "bridge"]), six=st.booleans())
+def test_whatever_nodes_say_the_plan_can_be_carried_out(peers: list[Node], network: str, six: bool) -> None:
+    ranges = ["10.244.0.0/16", "fd00:10:244::/48"]
+    own = ["10.244.1.0/24", "fd00:10:244:1::/64"]
+    me = node(1, *own)
+    wanted = plan(config(network, *(reversed(ranges) if six else ranges)), me, [me, *peers])
+    if network == "vxlan":
+        local = plugin(wanted)["vxlan"]["localAddress"]
+        overlay = peers_plan(parse_peers(format_peers(wanted.peers)), local, vni=1)
+        assert len({subnet for subnet, *_ in overlay.routes}) == len(overlay.routes)
+    for subnet, gateway in wanted.routes:
+        assert ipaddress.ip_network(subnet).version == ipaddress.ip_address(gateway).version
 
 
 def test_two_families_share_one_tunnel_of_the_primary_one() -> None:
