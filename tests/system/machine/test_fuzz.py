@@ -19,7 +19,7 @@ OPERATIONS = [
 ]
 FIELDS = [
     "id", "name", "socket", "hostname", "image", "log", "sandbox", "command", "args", "env", "cwd", "hosts",
-    "resolv_conf", "labels", "argv", "signal", "timeout", "grace",
+    "resolv_conf", "labels", "argv", "signal", "timeout", "grace", "mounts", "memory_limit", "cpu_limit",
 ]  # fmt: skip
 
 texts = st.text(max_size=8) | st.sampled_from(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netlab.api.core_types import Node, NodeAddress, NodeSpec, NodeStatus, Taint
 from netlab.api.meta_types import ObjectMeta
@@ -22,7 +25,7 @@ from netlab.proxy.health import (
     keep_serving,
     metrics_handler,
 )
-from netlab.proxy.httpd import Handler
+from netlab.proxy.httpd import Handler, serving
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import HealthCheck
 from netlab.proxy.sync import Proxy
@@ -217,6 +220,54 @@ async def close_in_the_middle() -> None:
         servers.close()
         for answer in await asyncio.gather(*asking, return_exceptions=True):
             assert isinstance(answer, Answer) or (isinstance(answer, OSError) and not isinstance(answer, TimeoutError))
+
+
+async def send_anything(sent: list[bytes]) -> list[bytes]:
+    """Each to a connection of its own, at a server of the proxy's; what it answers, until it hangs up."""
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+
+    async def answer_to(text: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", 10249)
+        with contextlib.suppress(ConnectionError):
+            writer.write(text)
+            writer.write_eof()
+            await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            return await asyncio.wait_for(reader.read(), 30)
+        return b""
+
+    with serving(Listen("127.0.0.1", 10249), health_handler(Health(60), Metrics("nftables"))):
+        answers = await asyncio.gather(*map(answer_to, sent))
+        assert (await get("127.0.0.1", 10249, "/livez")).status == 200
+    gc.collect()  # a task that failed says so when it is collected
+    assert problems == []
+    return answers
+
+
+_TARGETS = st.binary(max_size=20) | st.sampled_from(
+    [b"/healthz", b"/livez?x", b"//", b"/%00", b"*", b"http://x/", b"/" * 9000]
+)
+_HEADS = st.builds(
+    lambda method, target, version, fields: method + b" " + target + b" " + version + b"\r\n" + fields + b"\r\n\r\n",
+    st.sampled_from([b"GET", b"HEAD", b"POST", b"", b"get"]) | st.binary(max_size=4),
+    _TARGETS,
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b""]) | st.binary(max_size=8),
+    st.binary(max_size=40) | st.just(b"a: b\r\n" * 2000),
+)
+
+
+@isolated
+def test_whatever_is_asked_of_a_proxy_has_an_answer_of_http_or_none() -> None:
+    run_ip(ADDRESSES)
+
+    @given(st.lists(_HEADS | st.binary(max_size=60), min_size=1, max_size=4))
+    def ask(sent: list[bytes]) -> None:
+        for answer in asyncio.run(send_anything(sent)):
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+            assert Answer(answer).status in (200, 400, 404, 405, 503) if answer else True
+
+    ask()
 
 
 @isolated
