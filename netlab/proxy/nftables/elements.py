@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import ipaddress
+import itertools
 import socket
 import struct
 from collections import Counter, defaultdict
@@ -71,7 +72,7 @@ class Ruleset:
         for name in old.own.keys() | new.own.keys():
             _change_elements(batch, name, old.own.get(name, {}), new.own.get(name, {}))
         for name in old.lists.keys() | new.lists.keys():
-            _change_lists(batch, name, old.lists.get(name, {}), new.lists.get(name, {}))
+            _change_lists(batch, name, old.lists, new.lists)
         for name in old.shared.keys() | new.shared.keys():
             come, gone = _count(self._shared[name], new.shared.get(name, ()), old.shared.get(name, ()))
             _change_elements(batch, name, dict.fromkeys(gone, b""), dict.fromkeys(come, b""))
@@ -92,7 +93,7 @@ class Ruleset:
                 kind = "sticky" if target.affinity_seconds else "endpoints"
                 infix = which if target.short_cut and target.cluster else ""  # as in _lower
                 there = found.get(f"{prefix}{infix}{kind}", {})
-                values = self._values(frontend, target, wanted) if there else []
+                values = self._values(wanted, self._remembering(frontend, target, wanted)) if there else []
                 by_value = dict(zip(values, wanted, strict=False))
                 old = [by_value.get(there.get(key + numbered(slot), b"")) for slot in range(len(values))]
                 self._put(frontend, which, arrange(old, wanted), wanted)
@@ -168,15 +169,15 @@ class Ruleset:
     ) -> None:
         """The list of all endpoints or of the local ones (`which`), in the maps with that infix."""
         slots = self._moved[which].get(frontend, target.local if which else target.cluster)
-        if target.affinity_seconds:
-            remembering = self._remembering(frontend, target, slots)
+        remembering = self._remembering(frontend, target, slots)
+        if remembering:
             chain, recalls = sticky(self.layout.family, prefix, infix, remembering)
             kind, verdict = "sticky", goto(chain.name)
             into.chains += [*remembering, *recalls, chain]
         else:
             kind, (pick, verdict) = "endpoints", _pick(self.layout.family, prefix, infix, len(slots))
             into.chains.append(pick)
-        into.lists[f"{prefix}{infix}{kind}"][key] = self._values(frontend, target, slots)
+        into.lists[f"{prefix}{infix}{kind}"][key] = self._values(slots, remembering)
         into.own[f"{prefix}{infix}picks"][key] = verdict
 
     def _hairpins(self, target: Target) -> list[bytes]:
@@ -206,16 +207,23 @@ class Ruleset:
         dialled = _dialled(frontend.protocol, frontend.port)
         return ("nodeport-", dialled) if frontend.address is None else ("", self._pack(frontend.address) + dialled)
 
-    def _values(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Value]:
+    def _values(self, slots: Sequence[Endpoint], remembering: Sequence[Remember]) -> list[Value]:
         """What the elements of a list lead to."""
-        if target.affinity_seconds:
-            return [goto(chain.name) for chain in self._remembering(frontend, target, slots)]
+        if remembering:
+            return [_remembered(chain.name) for chain in remembering]
         pack, family, data = socket.inet_pton, ADDRESS_FAMILY[self.layout.family], _DATA[self.layout.family].pack
         return [data(pack(family, each.address), each.port) for each in slots]
 
     def _remembering(self, frontend: Frontend, target: Target, slots: Sequence[Endpoint]) -> list[Remember]:
+        """With affinity, the chains of these endpoints."""
         family, seconds, protocol = self.layout.family, target.affinity_seconds, frontend.protocol
+        if not seconds:
+            return []
         return [remember(family, target.service, seconds, protocol, each.address, each.port) for each in slots]
+
+
+_remembered = functools.lru_cache(1 << 14)(goto)
+"""What leads to the chain of an endpoint with affinity."""
 
 
 @functools.lru_cache(1024)
@@ -258,14 +266,17 @@ def _change_elements(batch: Batch, name: str, old: dict[bytes, Value], new: dict
         batch.come[name] = come
 
 
-def _change_lists(
-    batch: Batch, name: str, old: dict[bytes, Sequence[Value]], new: dict[bytes, Sequence[Value]]
-) -> None:
-    changed = [key for key, values in old.items() if values != new.get(key)]
-    before = {at: value for key in changed for at, value in listed(key, old[key])}
-    after = {at: value for key in changed for at, value in listed(key, new.get(key, ()))}
-    _change_elements(batch, name, before, after)
-    come = {key: values for key, values in new.items() if key not in old} if old else new
+def _change_lists(batch: Batch, name: str, old: Lists, new: Lists) -> None:
+    before, after = old.get(name, {}), new.get(name, {})
+    changes = [
+        (key + numbered(slot), was, now)
+        for key, values in before.items()
+        for slot, (was, now) in enumerate(itertools.zip_longest(values, after.get(key, ())))
+        if was != now
+    ]
+    gone = {at: was for at, was, _ in changes if was is not None}
+    _change_elements(batch, name, gone, {at: now for at, _, now in changes if now is not None})
+    come = {key: values for key, values in after.items() if key not in before} if before else after
     if come:
         batch.lists_come[name] = come
 
