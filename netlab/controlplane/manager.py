@@ -25,7 +25,9 @@ from netlab.controlplane.garbage import GarbageCollector
 from netlab.controlplane.ipam import NodeIpam, SubnetPool
 from netlab.controlplane.job.controller import JobController
 from netlab.controlplane.namespace import NamespaceController
-from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
+from netlab.controlplane.nodes.eviction import TaintEviction
+from netlab.controlplane.nodes.lifecycle import NodeLifecycle
+from netlab.controlplane.nodes.podgc import PodGarbageCollector
 from netlab.controlplane.quota import QuotaController
 from netlab.controlplane.replicaset import ReplicaSetController
 from netlab.controlplane.replicationcontroller import ReplicationControllerController
@@ -83,6 +85,7 @@ async def run(
             GarbageCollector(cluster),
             NamespaceController(cluster),
             NodeLifecycle(cluster),
+            TaintEviction(cluster),
             PodGarbageCollector(cluster),
             ServiceAccountController(cluster),
             ClusterRoleAggregator(cluster),

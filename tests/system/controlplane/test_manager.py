@@ -32,7 +32,8 @@ from netlab.api.resources import (
 from netlab.controlplane import manager
 from netlab.controlplane.cluster import Cluster, condition_of, is_ready
 from netlab.controlplane.controller import Controller
-from netlab.controlplane.nodes import NodeLifecycle, PodGarbageCollector
+from netlab.controlplane.nodes.lifecycle import NodeLifecycle
+from netlab.controlplane.nodes.podgc import PodGarbageCollector
 from netlab.node.lease import renew
 from tests.system.controlplane import harness
 from tests.system.controlplane.harness import Control, Kubelets, add_node, control_plane

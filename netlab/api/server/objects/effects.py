@@ -16,7 +16,6 @@ from netlab.api.resources import (
     DAEMONSETS,
     DEPLOYMENTS,
     JOBS,
-    NODES,
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
@@ -60,11 +59,6 @@ _POD: tuple[_Rule, ...] = (
         "containers have no variables for Services, besides those for the API",
         lambda value, spec: value is True,
     ),
-    _Rule(
-        "tolerations[].tolerationSeconds",
-        "no pod that runs is evicted because of a taint",
-        lambda value, spec: value is not None,
-    ),
 )
 
 _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
@@ -76,16 +70,6 @@ _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
     STATEFULSETS.plural: ("spec.template.spec", _POD),
     JOBS.plural: ("spec.template.spec", _POD),
     CRONJOBS.plural: ("spec.jobTemplate.spec.template.spec", _POD),
-    NODES.plural: (
-        "spec",
-        (
-            _Rule(
-                "taints[].effect",
-                "it keeps new pods away, but evicts none that runs",
-                lambda value, spec: value == "NoExecute",
-            ),
-        ),
-    ),
     SERVICES.plural: (
         "spec",
         (

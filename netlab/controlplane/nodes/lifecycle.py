@@ -1,4 +1,4 @@
-"""What happens to nodes that fall silent, and to the pods of nodes that are gone."""
+"""What happens to nodes that fall silent: they become Unknown, and their state is written as taints."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import msgspec
 
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Node, Pod
-from netlab.api.errors import ApiError, ApiUnavailableError, unless_gone
+from netlab.api.errors import ApiUnavailableError, unless_gone
 from netlab.api.events import NORMAL, record
 from netlab.api.meta_types import Condition, now
 from netlab.api.resources import NODES, PODS
-from netlab.controlplane.cluster import Cluster, condition_of, is_ready
+from netlab.controlplane.cluster import Cluster, condition_of, is_ready, parse_time
 from netlab.controlplane.controller import Controller
+from netlab.controlplane.nodes.tainting import may_evict, taints_by_state
 
 GRACE_PERIOD = 40.0
 """Seconds without a heartbeat after which a node is Unknown (upstream's --node-monitor-grace-period up to 1.31)."""
 MONITOR_PERIOD = 5.0
 """Seconds between two looks at the heartbeats (--node-monitor-period)."""
-QUARANTINE = 40.0
-"""Seconds that a node must be gone before its pods are deleted (podgc's quarantineTime)."""
+SETTLING = 10.0
+"""Seconds that a new node has to become ready before that is written: every lab starts so."""
 
 
 @dataclasses.dataclass
@@ -36,6 +37,8 @@ class _Heartbeat:
 class NodeLifecycle(Controller):
     """Marks nodes Unknown whose kubelet no longer renews its lease, nor writes its status, and their pods not ready.
 
+    What state a node is in, its taints say: they keep pods off, and make those go that do not tolerate them.
+
     A heartbeat's age counts from when it was seen, by the monotonic clock: neither a suspended machine nor two
     differing clocks make a node silent.
     """
@@ -43,9 +46,11 @@ class NodeLifecycle(Controller):
     name = "node-lifecycle-controller"
     resource = NODES
 
-    def __init__(self, cluster: Cluster, grace_period: float = GRACE_PERIOD) -> None:
+    def __init__(self, cluster: Cluster, grace_period: float = GRACE_PERIOD, settling: float = SETTLING) -> None:
         super().__init__(cluster)
         self._grace_period = grace_period
+        self._settling = settling
+        self._evicts = True
         self._heartbeats: dict[str, _Heartbeat] = {}
         cluster.nodes.on_change(self._node_changed)
         cluster.node_leases.on_change(self._lease_changed)
@@ -61,13 +66,21 @@ class NodeLifecycle(Controller):
             group.create_task(self._monitor())
 
     async def reconcile(self, key: str) -> None:
-        """Mark the node Unknown if it is silent, and its pods not ready if it is Unknown."""
+        """Mark the node Unknown if it is silent, and its pods not ready if it is Unknown; write its taints."""
         node = self.cluster.nodes.items.get(key)
-        if node is None or not self._is_silent(key):
+        if node is None:
             return
+        if self._is_silent(key):
+            await self._silence(key, node)
+        else:
+            await self._taint(node)
+
+    async def _silence(self, key: str, node: Node) -> None:
         try:
             if node_condition(node) != "Unknown":
                 await self._mark_unknown(node)
+            else:
+                await self._taint(node)
             for pod in list(self.cluster.pods_by_node.get(key)):
                 if is_ready(pod):
                     await self._mark_not_ready(pod)
@@ -76,6 +89,20 @@ class NodeLifecycle(Controller):
             for heartbeat in self._heartbeats.values():
                 heartbeat.seen = time.monotonic()
             raise
+
+    async def _taint(self, node: Node) -> None:
+        taints = taints_by_state(node, evicts=self._evicts, now=now())
+        if taints == node.spec.taints:
+            return
+        age = time.time() - parse_time(node.metadata.creationTimestamp or now()).timestamp()
+        if node_condition(node) != "True" and not node.spec.taints and age < self._settling:
+            self.queue.add_after(node.metadata.name, self._settling - age)
+            return
+        change = {
+            "metadata": {"resourceVersion": node.metadata.resourceVersion},
+            "spec": {"taints": msgspec.to_builtins(taints)},
+        }
+        await unless_gone(self.client.patch(NODES, node.metadata.name, None, change))
 
     async def _monitor(self) -> None:
         await self.cluster.synced()
@@ -114,10 +141,16 @@ class NodeLifecycle(Controller):
         await unless_gone(self.client.patch(PODS, meta.name, meta.namespace, change, subresource="status"))
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if self._evicts != (evicts := may_evict(self.cluster.nodes.items.values())):
+            self._evicts = evicts
+            for key in self.cluster.nodes.items:
+                self.queue.add(key)
         if new is None:
             assert old is not None
             self._heartbeats.pop(old.metadata.name, None)
             return
+        if taints_by_state(new, evicts=self._evicts, now="") != new.spec.taints:
+            self.queue.add(new.metadata.name)
         ready = condition_of(new.status.conditions, "Ready")
         self._heard(new.metadata.name, "node", ready.lastHeartbeatTime if ready is not None else None)
 
@@ -130,64 +163,6 @@ class NodeLifecycle(Controller):
         if heartbeat.stamps.get(where, "") != stamp:
             heartbeat.stamps[where] = stamp
             heartbeat.seen = time.monotonic()
-
-
-class PodGarbageCollector(Controller):
-    """Deletes pods bound to nodes that no longer exist: no kubelet is left to do it."""
-
-    name = "pod-garbage-collector"
-    resource = NODES
-    workers = 4
-
-    def __init__(self, cluster: Cluster, quarantine: float = QUARANTINE) -> None:
-        super().__init__(cluster)
-        self._quarantine = quarantine
-        self._missing: dict[str, float] = {}
-        cluster.nodes.on_change(self._node_changed)
-        cluster.pods.on_change(self._pod_changed)
-
-    def keys(self) -> Iterable[str]:
-        """The nodes that pods refer to."""
-        return {pod.spec.nodeName for pod in self.cluster.pods.items.values() if pod.spec.nodeName}
-
-    async def reconcile(self, key: str) -> None:
-        """Delete the pods of node `key` if it has been gone for the whole quarantine."""
-        if key in self.cluster.nodes.items or not self.cluster.pods_by_node.get(key):
-            self._missing.pop(key, None)
-            return
-        since = self._missing.setdefault(key, time.monotonic())
-        left = since + self._quarantine - time.monotonic()
-        if left > 0:
-            self.queue.add_after(key, left)
-            return
-        if await self._node_exists(key):
-            return
-        for pod in list(self.cluster.pods_by_node.get(key)):
-            try:
-                await self.client.delete(
-                    PODS, pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0, uid=pod.metadata.uid
-                )
-            except ApiError as error:
-                if error.reason not in ("NotFound", "Conflict"):
-                    raise
-
-    async def _node_exists(self, name: str) -> bool:
-        try:
-            await self.client.get(NODES, name)
-        except ApiError as error:
-            if error.reason == "NotFound":
-                return False
-            raise
-        return True
-
-    def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        node = new or old
-        if node is not None and (old is None or new is None):
-            self.queue.add(node.metadata.name)
-
-    def _pod_changed(self, _: Pod | None, new: Pod | None) -> None:
-        if new is not None and new.spec.nodeName and new.spec.nodeName not in self.cluster.nodes.items:
-            self.queue.add(new.spec.nodeName)
 
 
 def node_condition(node: Node) -> str:

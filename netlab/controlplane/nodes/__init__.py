@@ -1,0 +1,1 @@
+"""What becomes of nodes that fail, and of the pods on them."""
