@@ -14,7 +14,7 @@ from netlab.net.addresses import address_text, end_text
 from netlab.net.route.vxlan import VXLAN_PORT
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
-FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 VXLAN_PORTS = frozenset({VXLAN_PORT, 8472})
 """VXLAN's ports: IANA's, which netlab uses, and the kernel's older default, which flannel uses."""
 

@@ -31,7 +31,7 @@ from netlab.lab import components, logfiles
 from netlab.lab.components import Component
 from netlab.lab.paths import FABRIC, OUTSIDE, LabPaths
 from netlab.lab.spec import LabSpec
-from netlab.machine.children import decode_status
+from netlab.machine.children import decode_status, reaped
 from netlab.machine.client import Machine
 from netlab.net import syscalls
 
@@ -136,13 +136,7 @@ class Supervisor:
             self._publish()
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in reaped():
             child = next((c for c in self._children if c.pid == pid), None)
             if child is None:
                 continue

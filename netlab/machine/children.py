@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -43,13 +43,7 @@ class Children:
         with contextlib.suppress(BlockingIOError):
             while self._wake_read.recv(4096):
                 pass
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in reaped():
             on_report = self._on_report.get(pid)
             if on_report is not None:
                 guarded(on_report)
@@ -125,6 +119,13 @@ class Children:
             self._on_report.pop(pid)
             self._on_exit.pop(pid)
             raise
+
+
+def reaped() -> Iterator[tuple[int, int]]:
+    """Reap this process's children that have ended: pid and wait status of each."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
 
 
 def kill_group(pid: int) -> None:

@@ -18,9 +18,6 @@ from netlab.api.core_types import (
 from netlab.api.meta_types import Condition, format_time
 from netlab.node.podstate import TERMINAL, Exit, PodState, Run, terminal, will_restart
 
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
-"""The conditions that the kubelet writes; the scheduler and the owners of readiness gates write others."""
-
 
 def container_id(pod_uid: str, container: str, attempt: int) -> str:
     """The machine's name for one run of a container."""
@@ -28,7 +25,7 @@ def container_id(pod_uid: str, container: str, attempt: int) -> str:
 
 
 def pod_status(pod: Pod, state: PodState, host_ips: list[str], now: float) -> PodStatus:
-    """The whole status; only the conditions of OWN_CONDITIONS are in it."""
+    """The whole status, but the conditions that the scheduler and the owners of readiness gates write."""
     init = [_container_status(pod, spec, state, now, init=True) for spec in pod.spec.initContainers]
     main = [_container_status(pod, spec, state, now) for spec in pod.spec.containers]
     phase = _phase(pod, state)

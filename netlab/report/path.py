@@ -10,7 +10,7 @@ from typing import Literal
 from netlab.counted import counted
 from netlab.net.addresses import end_text
 from netlab.report import decisions, layers, page, picture, steps
-from netlab.report.markup import Markup, element
+from netlab.report.markup import Child, Markup, element
 from netlab.report.picture import Picture
 from netlab.trace import compare
 from netlab.trace.model import Hop, Path, Trace
@@ -182,7 +182,7 @@ def _card(table: Markup, label: str) -> Markup:
 def _rows(title: str, expected: Sequence[Hop], observed: Sequence[Hop]) -> list[Markup]:
     if not (expected or observed):
         return []
-    rows = [element("tr", element("th", title, colspan="4", scope="rowgroup"), class_="part")]
+    rows = [_part(title)]
     matcher = difflib.SequenceMatcher(None, _places(expected), _places(observed), autojunk=False)
     for _, i1, i2, j1, j2 in matcher.get_opcodes():
         for offset in range(max(i2 - i1, j2 - j1)):
@@ -199,13 +199,17 @@ def _row(expected: Hop | None, observed: Hop | None) -> Markup:
         and _place(expected) == _place(observed)
         and _headers(expected) == _headers(observed)
     )
-    by = (observed.by if observed and observed.by else expected.by if expected else []) or []
+    by = next((hop.by for hop in (observed, expected) if hop and hop.by), [])
+    return _compared(same, _cell(expected), _cell(observed), "; ".join(by))
+
+
+def _compared(same: bool, expected: Child, observed: Child, by: str = "") -> Markup:
     return element(
         "tr",
         element("td", "✓" if same else "≠", class_="mark", aria_label="the same" if same else "different"),
-        element("td", _cell(expected)),
-        element("td", _cell(observed)),
-        element("td", "; ".join(by), class_="by"),
+        element("td", expected),
+        element("td", observed),
+        element("td", by, class_="by"),
         class_="same" if same else "different",
     )
 
@@ -221,19 +225,14 @@ def _cell(hop: Hop | None) -> list[Markup | str]:
 
 def _verdicts(expected: Path, trace: Trace) -> list[Markup]:
     same = expected.verdict.outcome == trace.verdict.outcome
-    return [
-        element("tr", element("th", "The outcome", colspan="4", scope="rowgroup"), class_="part"),
-        element(
-            "tr",
-            element("td", "✓" if same else "≠", class_="mark", aria_label="the same" if same else "different"),
-            *(
-                element("td", element("b", each.outcome), f" {each.node}: {each.reason}")
-                for each in (expected.verdict, trace.verdict)
-            ),
-            element("td"),
-            class_="same" if same else "different",
-        ),
-    ]
+    predicted, observed = (
+        [element("b", each.outcome), f" {each.node}: {each.reason}"] for each in (expected.verdict, trace.verdict)
+    )
+    return [_part("The outcome"), _compared(same, predicted, observed)]
+
+
+def _part(title: str) -> Markup:
+    return element("tr", element("th", title, colspan="4", scope="rowgroup"), class_="part")
 
 
 def _summary(path: Path) -> str:

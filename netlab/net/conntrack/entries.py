@@ -9,24 +9,15 @@ import socket
 from typing import NamedTuple
 
 from netlab.net import netlink as nl
-from netlab.net.conntrack import GET, STATUS, TUPLE_ORIG, TUPLE_REPLY, ZONE, Ends, ends
-
-_SEEN_REPLY, _ASSURED = 1 << 1, 1 << 2  # enum ip_conntrack_status
+from netlab.net.conntrack import GET, TUPLE_ORIG, TUPLE_REPLY, Ends, ends
 
 
 class Entry(NamedTuple):
-    """A tracked connection: what its client sends, as it arrives, and the expected answer.
-
-    `replied` says that there was an answer, `assured` that it is kept when the table is full. Ports are 0 for protocols
-    without ports.
-    """
+    """A tracked connection: what its client sends, as it arrives, and the expected answer. A missing port is 0."""
 
     protocol: int
     original: Ends
     reply: Ends
-    replied: bool = False
-    assured: bool = False
-    zone: int = 0
 
 
 def entries(family: int = socket.AF_UNSPEC) -> list[Entry]:
@@ -41,6 +32,4 @@ def unpacked(payload: bytes) -> Entry:
     found = dict(nl.attributes(payload, nl.NFGENMSG.size))
     protocol, original = ends(found[TUPLE_ORIG])
     _, reply = ends(found[TUPLE_REPLY])
-    status = int.from_bytes(found.get(STATUS, b""), "big")
-    zone = int.from_bytes(found.get(ZONE, b""), "big")
-    return Entry(protocol, original, reply, bool(status & _SEEN_REPLY), bool(status & _ASSURED), zone)
+    return Entry(protocol, original, reply)

@@ -97,7 +97,7 @@ def test_the_identifier_of_a_query_stands_for_both_ports() -> None:
         client.send(b"\x08\0\0\0\0\0\0\1hello")
         client.recv(100)
     own = bytes([127, 0, 0, 1])
-    assert entries(socket.AF_INET) == [Entry(1, (own, 4321, own, 4321), (own, 4321, own, 4321), replied=True)]
+    assert entries(socket.AF_INET) == [Entry(1, (own, 4321, own, 4321), (own, 4321, own, 4321))]
 
 
 @isolated
