@@ -17,6 +17,11 @@ Every error that can reach a user is a `NetlabError`: one line that names the th
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Why nothing more can be written: the disk is full, or a quota, or a file has its largest size."""
+
 
 class NetlabError(Exception):
     """An error to be shown to a user as one line.
@@ -87,6 +92,13 @@ class CheckError(NetlabError):
     exit_status = 11
 
 
+def write_failure(error: OSError) -> type[NetlabError]:
+    """The class of error for a file that could not be written."""
+    return ExhaustedError if error.errno in NO_ROOM else NetlabError
+
+
 def innermost(error: BaseException) -> BaseException:
-    """The first of the errors that tasks raised together, in groups and groups of groups; any other error itself."""
-    return innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+    """The first for people of the errors that tasks raised together, or else the first; any other error itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return innermost((error.subgroup(NetlabError) or error).exceptions[0])

@@ -28,7 +28,7 @@ from netlab.capture.filters import compile_filter
 from netlab.capture.ring import SNAPLEN, Frame
 from netlab.capture.taps import HANDED_UP, Tap
 from netlab.descriptors import Closing, readable
-from netlab.errors import ExhaustedError, NetlabError, TimedOutError
+from netlab.errors import NO_ROOM, ExhaustedError, NetlabError, TimedOutError
 
 _MEMORY = 256 << 20
 """Bytes for all rings together, if the machine has enough."""
@@ -280,7 +280,7 @@ def _naming(tap: Tap) -> Iterator[None]:
 def _failed(number: int) -> NetlabError:
     """The exception for an errno that ended a capture."""
     reason = os.strerror(number)
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in NO_ROOM:
         return ExhaustedError(
             f"captured packets cannot be kept in {tempfile.gettempdir()}: {reason}: "
             "capture less (a filter, fewer taps), or set TMPDIR to a folder with more room"

@@ -5,7 +5,6 @@ Wireshark shows the names; `read` returns the taps. A truncated file is read up 
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import struct
@@ -20,7 +19,7 @@ import netlab
 from netlab.capture.ring import SNAPLEN, Frame
 from netlab.capture.taps import Tap
 from netlab.descriptors import Closing
-from netlab.errors import ExhaustedError, NetlabError
+from netlab.errors import NetlabError, write_failure
 
 SUFFIX = ".pcapng"
 STANDARD_OUTPUT = Path("-")
@@ -186,8 +185,9 @@ class Writer(Closing):
             self._buffer.clear()  # closing would try it again
             raise
         except OSError as error:
-            kind = ExhaustedError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else NetlabError
-            raise kind(f"{_called(self.path)}: {error.strerror}: no more packets can be written there") from error
+            raise write_failure(error)(
+                f"{_called(self.path)}: {error.strerror}: no more packets can be written there"
+            ) from error
 
     def close(self) -> None:
         """Write the rest and close. May be called again. Raises what `flush` raises."""

@@ -15,7 +15,7 @@ import click
 
 from netlab import __version__
 from netlab.cli import streams
-from netlab.errors import ExhaustedError, NetlabError
+from netlab.errors import ExhaustedError, NetlabError, write_failure
 from netlab.visible import visible, visible_lines
 
 _COMMANDS = {
@@ -144,7 +144,7 @@ def main() -> NoReturn:
 
 def refused(error: OSError) -> NetlabError:
     """What the system refused, as an error for people: the thing and the reason."""
-    kind = ExhaustedError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE) else NetlabError
+    kind = ExhaustedError if error.errno in (errno.EMFILE, errno.ENFILE) else write_failure(error)
     reason = error.strerror or str(error) or type(error).__name__
     return kind(f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, str | bytes) else reason)
 

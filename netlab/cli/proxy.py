@@ -19,7 +19,7 @@ import click
 from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import say, value
-from netlab.errors import NetlabError, UnsupportedError, UsageError, innermost
+from netlab.errors import UnsupportedError, UsageError, innermost
 from netlab.lab.lab import Lab
 from netlab.net.addresses import host_port
 
@@ -304,9 +304,7 @@ def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(coroutine)
     except BaseExceptionGroup as group:
-        if (errors := group.subgroup(NetlabError)) is not None:
-            raise innermost(errors) from None
-        raise
+        raise innermost(group) from group
 
 
 def _print(found: Explanation, node: str) -> None:

@@ -8,12 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from netlab.errors import ExhaustedError, NetlabError
+from netlab.errors import write_failure
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ReaderGoneError(Exception):
@@ -32,9 +30,8 @@ class _Output(io.FileIO):
         except BrokenPipeError:
             raise ReaderGoneError from None
         except OSError as error:
-            kind = ExhaustedError if error.errno in _FULL else NetlabError
             what = "it is closed" if error.errno == errno.EBADF else error.strerror
-            raise kind(f"standard output cannot be written to: {what}") from None
+            raise write_failure(error)(f"standard output cannot be written to: {what}") from None
 
 
 def prepare() -> None:

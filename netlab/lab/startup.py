@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from netlab.errors import ExhaustedError, NetlabError, UnavailableError, UnsupportedError, UsageError
+from netlab.errors import NO_ROOM, ExhaustedError, NetlabError, UnavailableError, UnsupportedError, UsageError
 from netlab.lab.paths import FABRIC, LabPaths
 from netlab.machine.client import Machine
 
@@ -27,7 +27,6 @@ _TAIL = 8192
 """How many bytes of a log are searched for its last line."""
 
 _ELSEWHERE = "set NETLAB_HOME to a directory of yours"
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -35,7 +34,7 @@ _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAME
 def explained(error: OSError, directory: Path) -> NetlabError:
     """An error from reading or writing the lab's files, with its remedy."""
     path = error.filename or directory
-    if error.errno in _DISK_FULL and not _has_room(directory, _LEAST_ROOM):
+    if error.errno in NO_ROOM and not _has_room(directory, _LEAST_ROOM):
         return ExhaustedError(f"{path}: no space left on the disk; free some, or set NETLAB_HOME to another disk")
     if error.errno in _FORBIDDEN:
         return UnsupportedError(f"{path}: {error.strerror}: {_ELSEWHERE}")
@@ -60,7 +59,7 @@ def _has_room(directory: Path, size: int) -> bool:
         with tempfile.TemporaryFile(dir=directory) as file:
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno in _DISK_FULL:
+        if error.errno in NO_ROOM:
             return False
         raise
     return True

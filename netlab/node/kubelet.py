@@ -16,7 +16,6 @@ from netlab.api.core_types import Pod
 from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import PODS
-from netlab.errors import NetlabError, innermost
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, ContainerStatus, MachineState
 from netlab.node import admission, recovery, volumes
@@ -71,19 +70,13 @@ class _Kubelet:
 
     async def run(self) -> None:
         node, registration = self._node, Registration(self._node)
-        try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._pods.run())
-                await registration.register()
-                self._tasks.create_task(registration.run())
-                await self._pods.synced.wait()
-                self._recover(await node.machine.state())
-                self._tasks.create_task(self._follow_exits())
-        except BaseExceptionGroup as group:
-            # The first failure cancelled the other tasks: it is the cause to report.
-            if (errors := group.subgroup(NetlabError)) is not None:
-                raise innermost(errors) from None
-            raise
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._pods.run())
+            await registration.register()
+            self._tasks.create_task(registration.run())
+            await self._pods.synced.wait()
+            self._recover(await node.machine.state())
+            self._tasks.create_task(self._follow_exits())
 
     async def _follow_exits(self) -> None:
         # The stream begins with the containers that have already exited, so none is missed after reading the state.

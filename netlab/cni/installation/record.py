@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from netlab import files
-from netlab.errors import ConflictError, ExhaustedError, NetlabError, NotFoundError, UnsupportedError
+from netlab.errors import ConflictError, NetlabError, NotFoundError, UnsupportedError, write_failure
 
 RECORD = ".netlab-installed"
 """What was installed in a folder, in the format of sha256sum(1). Runtimes ignore dot files."""
@@ -86,8 +86,7 @@ def _recorded(folder: Path) -> dict[str, str]:
 def _refused(path: Path, error: OSError) -> NetlabError:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return UnsupportedError(f"{error.filename or path}: {error.strerror}: become root, or choose another folder")
-    kind = ExhaustedError if error.errno in {errno.ENOSPC, errno.EDQUOT} else NetlabError
-    return kind(f"{error.filename or path}: {error.strerror}")
+    return write_failure(error)(f"{error.filename or path}: {error.strerror}")
 
 
 def _digest(path: Path) -> str:
