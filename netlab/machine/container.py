@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -233,26 +234,33 @@ def _make_file_tree(spec: ContainerSpec) -> None:
 
 
 def _mount(descriptor: int, mount: Mount) -> None:
-    """Put a directory of the machine in its place, which is made if it is not there."""
+    """Put a directory or file of the machine in its place, which is made if it is not there."""
+    is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     try:
-        os.makedirs(mount.target, exist_ok=True)  # noqa: PTH103 - pid 1 stays small
+        _make_place(mount.target, is_directory=is_directory)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        _make_place(mount.target)
+        _make_place_in_root(mount.target, is_directory=is_directory)
     syscalls.move_mount(descriptor, mount.target)
     if mount.read_only:
         syscalls.set_read_only(mount.target)
 
 
-def _make_place(path: str) -> None:
-    """Make a directory in the lab's root file system. It stays there, empty, for all containers.
+def _make_place(path: str, *, is_directory: bool) -> None:
+    os.makedirs(path if is_directory else os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - pid 1 stays small
+    if not is_directory and not os.path.exists(path):  # noqa: PTH110
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+
+def _make_place_in_root(path: str, *, is_directory: bool) -> None:
+    """The same in the lab's root file system, where it stays, empty, for all containers.
 
     This container's mount of it is writable meanwhile; what is the host's stays read-only.
     """
     syscalls.set_read_only("/", read_only=False)
     try:
-        os.makedirs(path)  # noqa: PTH103
+        _make_place(path, is_directory=is_directory)
     finally:
         syscalls.set_read_only("/")
 

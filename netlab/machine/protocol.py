@@ -46,7 +46,7 @@ class InvalidRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A directory of the machine that a container has, at a path of its own. Both paths are absolute."""
+    """A directory or file of the machine that a container has, at a path of its own. Both paths are absolute."""
 
     source: str
     target: str

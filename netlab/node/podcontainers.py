@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import signal
 import time
@@ -13,7 +14,7 @@ from netlab.api.core_types import Container, Pod
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
 from netlab.machine.replies import MachineError
-from netlab.node import configured, environment, logs, podfiles, podstate, recovery, resources
+from netlab.node import configured, environment, logs, podfiles, podstate, recovery, resources, termination
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
@@ -39,8 +40,12 @@ class PodContainers:
         if has_files(pod):
             context.spawn(self._volumes.keep())
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:
-            if context.state.run(spec.name).running:
+            run = context.state.run(spec.name)
+            if run.running:
                 self._probing.start(spec)
+            elif run.exit is not None and not run.exit.message:
+                message = self._message(spec, run, run.exit.code)
+                run.exit = dataclasses.replace(run.exit, message=message)
 
     def update(self, pod: Pod) -> None:
         """The pod's object has changed."""
@@ -102,7 +107,8 @@ class PodContainers:
         for name, run in context.state.runs.items():
             if container_id(context.pod.metadata.uid, name, run.attempt) == event.id and run.exit is None:
                 reason = podstate.OOM_KILLED if event.out_of_memory else ""
-                run.ended(Exit(event.exit_code, event.finished_at, event.signal or 0, reason))
+                message = self._message(context.spec(name), run, event.exit_code)
+                run.ended(Exit(event.exit_code, event.finished_at, event.signal or 0, reason, message))
                 self._probing.stop(name)
                 context.wake.set()
 
@@ -131,11 +137,21 @@ class PodContainers:
             hostname=podfiles.hostname(pod, node.dns.domain, node.node_name)[0],
             hosts=podfiles.hosts(pod, sandbox.ips, node.dns.domain, node.node_name),
             resolv_conf=podfiles.resolv_conf(pod, node.dns),
-            mounts=mounts,
+            mounts=[*mounts, self._message_mount(spec, run)],
             memory_limit=resources.memory_limit(spec),
             cpu_limit=resources.cpu_limit(spec),
             labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
         )
+
+    def _message_mount(self, spec: Container, run: Run) -> Mount:
+        """The file for a run's termination message, made."""
+        path = self._volumes.make_message(spec.name, run.attempt)
+        return Mount(source=str(path), target=termination.place(spec))
+
+    def _message(self, spec: Container, run: Run, exit_code: int) -> str:
+        context = self._context
+        log = logs.log_path(context.node.config.log_dir, context.pod, spec.name, run.attempt)
+        return termination.message(spec, exit_code, self._volumes.message_path(spec.name, run.attempt), log)
 
     def _log(self, spec: Container, run: Run) -> Path:
         """The file for a run's output, whose directory it makes. Removes the file of an older run."""

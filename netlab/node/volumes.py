@@ -52,6 +52,8 @@ _REFRESHED_AFTER = 60.0
 """Seconds after which ConfigMaps and Secrets are read again (the kubelet's --sync-frequency)."""
 _LONGEST_REST = 600.0
 """Seconds between two looks at what is due."""
+_MESSAGES = ".messages"
+"""A directory beside the volumes, whose names have no dot."""
 _DEFAULT_MODE = 0o644
 _DEFAULT_SIZE = 256 << 20
 """Bytes of an empty volume without a limit."""
@@ -118,15 +120,28 @@ class Volumes:
         """Remove what is left of them."""
         _remove(self._directory)
 
+    def message_path(self, container: str, attempt: int) -> Path:
+        """The file of the termination message of a container's run; it goes with the volumes."""
+        return self._directory / _MESSAGES / f"{container}_{attempt}"
+
+    def make_message(self, container: str, attempt: int) -> Path:
+        """Make that file, for whoever runs in the container, where only messages have room. Raises `OSError`."""
+        path = self._tmpfs(_MESSAGES, "mode=0700,size=1m") / f"{container}_{attempt}"
+        path.touch()
+        path.chmod(0o666)
+        return path
+
     def _emptied(self, name: str, source: EmptyDirVolumeSource) -> Path:
         """An empty volume, which stays while its pod does. Raises `OSError`."""
+        size = _DEFAULT_SIZE if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
+        return self._tmpfs(name, f"mode=0777,size={max(size, 1)}")
+
+    def _tmpfs(self, name: str, options: str) -> Path:
         directory = self._directory / name
         if not directory.is_mount():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.mkdir(exist_ok=True)
-            size = _DEFAULT_SIZE if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
-            flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-            syscalls.mount("tmpfs", str(directory), "tmpfs", flags, f"mode=0777,size={max(size, 1)}")
+            syscalls.mount("tmpfs", str(directory), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
         return directory
 
     async def _written(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> Path:

@@ -1,6 +1,7 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
-Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, pause.
+Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, mounttest,
+entrypoint-tester, pause.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netlab.machine.images import flags, http, netexec, pause, webserver
+from netlab.machine.images import flags, http, mounttest, netexec, pause, webserver
 from netlab.machine.images.http import Request, Response
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Run a subcommand; returns its exit status."""
     name, arguments = (argv[1], argv[2:]) if len(argv) > 1 else ("", ())
+    if name == "entrypoint-tester":
+        print(f"[{' '.join(argv)}]", flush=True)  # as Go prints a slice
+        return 0
     command = _COMMANDS.get(name)
     try:
         if command is None:
@@ -120,6 +124,10 @@ def _liveness(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return webserver.liveness()
 
 
+def _mounttest(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    return mounttest.run(arguments)
+
+
 def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Return 0, or print why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
     values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
@@ -162,5 +170,6 @@ _COMMANDS = {
     "connect": _connect,
     "test-webserver": _test_webserver,
     "liveness": _liveness,
+    "mounttest": _mounttest,
     "pause": _pause,
 }

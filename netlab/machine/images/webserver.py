@@ -30,6 +30,23 @@ _PAGES = {
     "httpd-foreground": "<html><body><h1>It works!</h1></body></html>\n",
 }
 
+_OF_THE_IMAGE = {
+    "/localhost.crt": """\
+-----BEGIN CERTIFICATE-----
+MIIBlTCCATugAwIBAgIUJvJ9h6tJC1IzATplIRi9hDCc+GswCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDAyNTkwM1oYDzIxMjYxMTA2
+MDI1OTAzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASfn19HapFT94e2G8VZF90TMDuF9sI+Nj7bwoRpMvFWn0LwdX6kGcA2
+TiBNi6OTA939uLmM7vd7kYxcLSB1OF9Mo2kwZzAdBgNVHQ4EFgQUWU64qXyDskL1
+Q3oQgfUx+czZWrcwHwYDVR0jBBgwFoAUWU64qXyDskL1Q3oQgfUx+czZWrcwDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+SAAwRQIhAJViSrM7AtMuP2rJFVZFIaEy2wqQ1QJg64fGPXHYMwAOAiAxyQnw4Lbf
+wHvTN6KEaZ/TA0Nx5DTi+NUYjWLYBxIzHA==
+-----END CERTIFICATE-----
+"""
+}
+"""What the image of agnhost has in its root. Here containers share a root, so the server alone has it."""
+
 Answer = Callable[[Request], Response]
 
 
@@ -92,8 +109,10 @@ def page_of(page: str, request: Request) -> Response:
 
 
 def served_file(request: Request) -> Response:
-    """The container's file at the path that is asked for."""
-    return file_at(request.path) if request.method in ("GET", "HEAD") else _not_allowed()
+    """The container's file, or the image's, at the path that is asked for."""
+    if request.method not in ("GET", "HEAD"):
+        return _not_allowed()
+    return Response(_OF_THE_IMAGE[request.path]) if request.path in _OF_THE_IMAGE else file_at(request.path)
 
 
 def health_after(seconds: float, request: Request) -> Response:

@@ -182,7 +182,8 @@ def test_volumes() -> None:
         }
         reader = {
             "image": "host",
-            "command": ["sh", "-c", "until cat /data/in/x; do sleep 0.1; done; ! touch /data/in/y"],
+            "command": ["sh", "-c", "until cat /data/in/x; do sleep 0.1; done; echo OK > /tmp/a/b; ! touch /data/in/y"],
+            "terminationMessagePath": "/tmp/a/b",
             "volumeMounts": [shared[0] | {"readOnly": True}],
         }
         fields = [{"path": name, "fieldRef": {"fieldPath": f"metadata.{name}"}} for name in ("name", "labels")]
@@ -195,7 +196,7 @@ def test_volumes() -> None:
         def has_read(pod: Pod) -> bool:
             statuses = {each.name: each.state.terminated for each in pod.status.containerStatuses}
             ended = statuses.get("c1")
-            return ended is not None and ended.exitCode == 0
+            return ended is not None and (ended.exitCode, ended.message) == (0, "OK\n")
 
         await cluster.pod_until("web", has_read, "a container reads what the other one wrote, and may not write")
         assert "web" in log_path(cluster.log_dir, pod, "c1", 0).read_text()

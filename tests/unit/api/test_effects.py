@@ -21,11 +21,7 @@ WITHOUT_EFFECT: list[tuple[Any, dict[str, Any], list[str]]] = [
     (PODS, pod(), []),
     (PODS, pod(containers=[C | {"ports": [{"containerPort": 80, "hostPort": 80}]}]), []),
     (PODS, pod(containers=[C | {"imagePullPolicy": "Always"}]), ["containers[0].imagePullPolicy"]),
-    (
-        PODS,
-        pod(containers=[C | {"terminationMessagePath": "/x", "terminationMessagePolicy": "File"}]),
-        ["containers[0].terminationMessagePath", "containers[0].terminationMessagePolicy"],
-    ),
+    (PODS, pod(containers=[C | {"terminationMessagePath": "/x", "terminationMessagePolicy": "File"}]), []),
     (
         PODS,
         pod(initContainers=[C | {"name": "i", "restartPolicy": "Always"}]),

@@ -23,6 +23,10 @@ def _with_file(path: str) -> dict[str, Any]:
     return pod(volumes=[{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": path}]}}])
 
 
+def _with_sysctls(*names: str) -> dict[str, Any]:
+    return pod(securityContext={"sysctls": [{"name": name, "value": "1"} for name in names]})
+
+
 def _with_token(path: str) -> dict[str, Any]:
     return pod(volumes=[{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": path}}]}}])
 
@@ -42,6 +46,12 @@ def _with_token(path: str) -> dict[str, Any]:
         (PODS, pod(containers=[{"name": "c", "image": "i"}] * 2), 'spec.containers[1].name: Duplicate value: "c"'),
         (PODS, pod(restartPolicy="Sometimes"), 'spec.restartPolicy: Unsupported value: "Sometimes"'),
         (PODS, pod(dnsPolicy="None"), "spec.dnsConfig.nameservers: Required value"),
+        (
+            PODS,
+            _with_sysctls("foo-"),
+            'spec.securityContext.sysctls[0].name: Invalid value: "foo-": must have at most 253',
+        ),
+        (PODS, _with_sysctls("net.x", "net.x"), 'spec.securityContext.sysctls[1].name: Duplicate value: "net.x"'),
         (PODS, _with_file("/etc/x"), 'volumes[0].configMap.items[0].path: Invalid value: "/etc/x": must be a relative'),
         (PODS, _with_file("a/../../x"), "must not contain '..'"),
         (PODS, _with_file("..x"), "must not start with '..'"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from netlab.machine import images
-from netlab.machine.images import flags, http, netexec, webserver
+from netlab.machine.images import agnhost, flags, http, mounttest, netexec, webserver
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,48 @@ def test_a_server_is_alive_for_ten_seconds(seconds: float, path: str, status: in
     assert webserver.health_after(seconds, _asked("/redirect", loc="/x")).headers == {"Location": "/x"}
 
 
+@pytest.fixture
+def own_umask() -> Iterator[None]:
+    mask = os.umask(0)
+    yield
+    os.umask(mask)
+
+
+@pytest.mark.usefixtures("own_umask")
+def test_a_volume_is_written_and_told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new"
+    flags = [f"--{name}={path}" for name in ("file_perm", "file_mode", "file_owner", "new_file_0660")]
+    # Whatever the order of the flags, what is to be told of is written first.
+    assert agnhost.main(["/agnhost", "mounttest", *flags, f"--fs_type={tmp_path}"], {}) == 0
+    told = capfd.readouterr().out.splitlines()
+    assert told[0].startswith(f'mount type of "{tmp_path}": ')
+    assert told[1:] == [
+        f'content of file "{path}": mount-tester new file',
+        "",
+        f'mode of file "{path}": -rw-rw----',
+        f'perms of file "{path}": -rw-rw----',
+        f'owner UID of "{path}": {os.geteuid()}',
+        f'owner GID of "{path}": {os.getegid()}',
+    ]
+    assert agnhost.main(["/agnhost", "mounttest", f"--file_content={tmp_path / 'absent'}"], {}) == 1
+    assert "No such file" in capfd.readouterr().out
+    assert agnhost.main(["/agnhost", "entrypoint-tester", "a", "b"], {}) == 0
+    assert capfd.readouterr().out == "[/agnhost entrypoint-tester a b]\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        (stat.S_IFREG | 0o644, "-rw-r--r--"),
+        (stat.S_IFDIR | 0o1777, "dtrwxrwxrwx"),
+        (stat.S_IFDIR | 0o2755, "dgrwxr-xr-x"),
+        (0o4711, "urwx--x--x"),
+    ],
+)
+def test_modes_are_told_as_go_does(mode: int, text: str) -> None:
+    assert mounttest.mode_text(mode) == text
+
+
 def test_files_are_served(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("content")
     (tmp_path / "a").mkdir()
@@ -86,6 +130,7 @@ def test_files_are_served(tmp_path: Path) -> None:
     found = [webserver.file_at(str(tmp_path / name)) for name in ("b", ".", "c", "d", "\0")]
     assert [each.status for each in found] == [200, 200, 404, 404, 404]
     assert webserver.served_file(_asked(str(tmp_path / "b"), "POST")).status == 405
+    assert webserver.served_file(_asked("/localhost.crt")).text.startswith("-----BEGIN CERTIFICATE-----")
     assert [each.text for each in found[:2]] == ["content", "<pre>\na\nb\nc\n</pre>\n"]
 
 

@@ -43,11 +43,7 @@ _POD: tuple[_Rule, ...] = (
     *(
         rule
         for kind in _ANY_CONTAINER
-        for rule in (
-            _Rule(f"{kind}[].imagePullPolicy", "images are built in, and none is ever pulled"),
-            _Rule(f"{kind}[].terminationMessagePath", "no termination message is read"),
-            _Rule(f"{kind}[].terminationMessagePolicy", "no termination message is read"),
-        )
+        for rule in (_Rule(f"{kind}[].imagePullPolicy", "images are built in, and none is ever pulled"),)
     ),
     _Rule(
         "initContainers[].restartPolicy",

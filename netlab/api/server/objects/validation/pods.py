@@ -21,6 +21,8 @@ from netlab.api.core_types import (
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.validation import resources, rules, scheduling
 
+_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
+_LONGEST_SYSCTL = 253
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
@@ -88,10 +90,25 @@ def pod_spec(
     if spec.activeDeadlineSeconds is not None and spec.activeDeadlineSeconds < 1:
         problems.invalid(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, "must be greater than 0")
     _host_aliases(spec, path, problems)
+    _sysctls(spec, path, problems)
     for index, volume in enumerate(spec.volumes):
         _volume_paths(volume, f"{path}.volumes[{index}]", problems)
     for index, toleration in enumerate(spec.tolerations):
         _toleration(toleration, f"{path}.tolerations[{index}]", problems)
+
+
+def _sysctls(spec: PodSpec, path: str, problems: Problems) -> None:
+    seen: set[str] = set()
+    for index, each in enumerate((spec.securityContext or {}).get("sysctls") or ()):
+        name, where = each.get("name", ""), f"{path}.securityContext.sysctls[{index}].name"
+        if not name:
+            problems.required(where)
+        elif len(name) > _LONGEST_SYSCTL or not _SYSCTL.fullmatch(name):
+            detail = f"must have at most {_LONGEST_SYSCTL} characters and match regex ^{_SYSCTL.pattern}$"
+            problems.invalid(where, name, detail)
+        elif name in seen:
+            problems.duplicate(where, name)
+        seen.add(name)
 
 
 def _volume_paths(volume: Volume, path: str, problems: Problems) -> None:
