@@ -254,15 +254,16 @@ def _make_place(path: str, *, is_directory: bool) -> None:
 
 
 def _make_place_in_root(path: str, *, is_directory: bool) -> None:
-    """The same in the lab's root file system, where it stays, empty, for all containers.
+    """The same in the lab's root file system or its /dev, where it stays, empty, for all containers.
 
     This container's mount of it is writable meanwhile; what is the host's stays read-only.
     """
-    syscalls.set_read_only("/", read_only=False)
+    tree = "/dev" if path.startswith("/dev/") else "/"
+    syscalls.set_read_only(tree, read_only=False)
     try:
         _make_place(path, is_directory=is_directory)
     finally:
-        syscalls.set_read_only("/")
+        syscalls.set_read_only(tree)
 
 
 def _write(path: str, text: str) -> None:

@@ -182,8 +182,8 @@ def test_volumes() -> None:
         }
         reader = {
             "image": "host",
-            "command": ["sh", "-c", "until cat /data/in/x; do sleep 0.1; done; echo OK > /tmp/a/b; ! touch /data/in/y"],
-            "terminationMessagePath": "/tmp/a/b",
+            "command": ["sh", "-c", "until cat /data/in/x; do sleep 0.1; done; echo OK > /dev/own-log; ! touch /data/in/y"],
+            "terminationMessagePath": "/dev/own-log",
             "volumeMounts": [shared[0] | {"readOnly": True}],
         }
         fields = [{"path": name, "fieldRef": {"fieldPath": f"metadata.{name}"}} for name in ("name", "labels")]
