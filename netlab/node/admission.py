@@ -13,8 +13,8 @@ from netlab.api.host_ports import collide, host_ports
 
 def refusal(pod: Pod, others: Iterable[Pod]) -> tuple[str, str] | None:
     """The reason and message for which a pod fails at once; None if there is room beside the node's other pods."""
-    wanted = list(host_ports(pod))
-    if wanted and any(collide(wanted, host_ports(other)) for other in others):
+    wanted = list(host_ports(pod.spec))
+    if wanted and any(collide(host_ports(other.spec), wanted) for other in others):
         what = "node(s) didn't have free ports for the requested pod ports"
         return "NodePorts", f"Pod was rejected: Predicate NodePorts failed: {what}"
     return None

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from netlab.api.core_types import Node, Taint
+from netlab.api.host_ports import HostPort
 from netlab.controlplane import taints
 from netlab.controlplane.scheduler import requests
-from netlab.controlplane.scheduler.podinfo import HostPort, PodInfo
+from netlab.controlplane.scheduler.podinfo import PodInfo
 from netlab.controlplane.scheduler.requests import Amounts
 
 DEFAULT_MAX_PODS = 110

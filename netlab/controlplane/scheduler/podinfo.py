@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from netlab.api.core_types import Pod, PodAffinityTerm, PodSpec, Toleration, TopologySpreadConstraint
+from netlab.api.host_ports import HostPort, host_ports
 from netlab.api.meta_types import LabelSelector
 from netlab.api.selectors import Requirement, Selector, from_label_selector
 from netlab.controlplane import affinity
@@ -14,10 +15,6 @@ from netlab.controlplane.cluster import condition_of, controller_of, parse_time
 from netlab.controlplane.scheduler import requests
 from netlab.controlplane.scheduler.requests import Amounts
 from netlab.errors import UsageError
-
-HostPort = tuple[str, int, str]
-"""Protocol, port, address; the address "" is every one."""
-_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 
 NOTHING = Selector((Requirement("", "In"),))
 """Selects no object: what an absent label selector means."""
@@ -112,7 +109,7 @@ class PodInfo:
             tolerations=tuple(spec.tolerations),
             required=affinity.Required.of(spec),
             preferred=affinity.preferred(spec),
-            ports=tuple(_host_ports(spec)),
+            ports=tuple(host_ports(spec)),
             requests={name: value for name, value in requests.of_pod(spec).items() if value},
             compared=requests.of_pod(spec, requests.UNSAID),
             affinity_terms=attracting,
@@ -121,16 +118,6 @@ class PodInfo:
             spread=tuple(_spread(each, meta.labels) for each in spec.topologySpreadConstraints),
             owner=(owner.kind, owner.name) if owner is not None else ("", ""),
         )
-
-
-def _host_ports(spec: PodSpec) -> Iterable[HostPort]:
-    sidecars = (each for each in spec.initContainers if each.restartPolicy == "Always")
-    for container in (*spec.containers, *sidecars):
-        for port in container.ports:
-            # On the host's network every container port is a host port.
-            number = port.hostPort or (port.containerPort if spec.hostNetwork else 0)
-            if number:
-                yield port.protocol, number, "" if port.hostIP in _ANY_ADDRESS else port.hostIP
 
 
 def _pod_affinity(

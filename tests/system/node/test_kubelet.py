@@ -182,7 +182,11 @@ def test_volumes() -> None:
         }
         reader = {
             "image": "host",
-            "command": ["sh", "-c", "until cat /data/in/x; do sleep 0.1; done; echo OK > /dev/own-log; ! touch /data/in/y"],
+            "command": [
+                "sh",
+                "-c",
+                "until cat /data/in/x; do sleep 0.1; done; echo OK > /dev/own-log; ! touch /data/in/y",
+            ],
             "terminationMessagePath": "/dev/own-log",
             "volumeMounts": [shared[0] | {"readOnly": True}],
         }

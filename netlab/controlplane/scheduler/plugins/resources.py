@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netlab.api.host_ports import collide
 from netlab.controlplane.scheduler.cache import Cache
 from netlab.controlplane.scheduler.nodeinfo import NodeInfo
 from netlab.controlplane.scheduler.plugins.base import MAX_SCORE, Filter, Plugin, Refusal
-from netlab.controlplane.scheduler.podinfo import HostPort, PodInfo
+from netlab.controlplane.scheduler.podinfo import PodInfo
 from netlab.controlplane.scheduler.requests import CPU, MEMORY
 
 _COMPARED = (CPU, MEMORY)
@@ -21,12 +22,7 @@ class _Ports(Filter):
         self._ports = pod.ports
 
     def refuse(self, node: NodeInfo) -> Refusal | None:
-        taken = node.ports
-        return _PORT_TAKEN if any(_collide(mine, other) for mine in self._ports for other in taken) else None
-
-
-def _collide(one: HostPort, other: HostPort) -> bool:
-    return one[:2] == other[:2] and ("" in (one[2], other[2]) or one[2] == other[2])
+        return _PORT_TAKEN if collide(self._ports, node.ports) else None
 
 
 class _Room(Filter):
