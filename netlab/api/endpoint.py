@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 from typing import Self
 
-from netlab.api.credentials import Credentials, Identity, Source, Stored
+from netlab.api.credentials import Credentials, File, Identity, Source, Stored
 from netlab.api.errors import ApiUnavailableError
 from netlab.errors import UsageError
 
@@ -53,14 +53,16 @@ class Endpoint:
         self.socket = socket
         self._secure = url.startswith("https:")
         self._trust = trust or Trust()
-        self._credentials = credentials if credentials is not None and self._secure else Stored()
+        may_show = self._secure or socket is not None
+        self._credentials = credentials if credentials is not None and may_show else Stored()
         self._context: ssl.SSLContext | None = None
         self._made_from: tuple[bytes, ...] = ()
 
     @classmethod
-    def of_socket(cls, path: Path) -> Self:
-        """The lab's own server: any process that can open its socket may do everything."""
-        return cls("http://netlab", socket=path)
+    def of_socket(cls, path: Path, token: Path | None = None) -> Self:
+        """A server at a Unix socket, which takes the caller for its owner, or for whom the `token` in a file is of."""
+        credentials = None if token is None else Stored(token=File(token, "token"))
+        return cls("http://netlab", socket=path, credentials=credentials)
 
     def __str__(self) -> str:
         return str(self.socket or self.url)

@@ -90,7 +90,8 @@ async def _create_or_count(client: Client, event: Event) -> None:
             if error.reason != "AlreadyExists":
                 raise
         try:
-            seen = await client.get(EVENTS, name, namespace)
+            # Recorders may write Events and not read them. A patch that changes nothing says what is there.
+            seen = await client.patch(EVENTS, name, namespace, {})
             change = {
                 # Two recorders counted at the same time: the second one's patch is refused and retried.
                 "metadata": {"resourceVersion": seen.metadata.resourceVersion},

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from netlab.api import certificate_types as certificates
 from netlab.api import review_types as reviews
 from netlab.api import stored_kinds
 from netlab.api.apps_types import (
@@ -354,6 +355,18 @@ SERVICEACCOUNTS = Resource(
     subresources=(Subresource("token", ("create",), Kind(_AUTHENTICATION, "v1", "TokenRequest")),),
     printer=access.SERVICE_ACCOUNT,
 )
+CERTIFICATESIGNINGREQUESTS = Resource(
+    certificates.GROUP,
+    "v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    certificates.CertificateSigningRequest,
+    namespaced=False,
+    short_names=("csr",),
+    subresources=(_STATUS, Subresource(stored_kinds.APPROVAL, _CHANGES)),
+    printer=stored.CERTIFICATE_SIGNING_REQUEST,
+    has_generation=False,
+)
 LIMITRANGES = Resource(
     "",
     "v1",
@@ -545,6 +558,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     PODDISRUPTIONBUDGETS,
     ENDPOINTSLICES,
     LEASES,
+    CERTIFICATESIGNINGREQUESTS,
     EVENTS_V1,
 )
 

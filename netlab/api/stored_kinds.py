@@ -153,15 +153,6 @@ ROWS: tuple[StoredKind, ...] = (
         first_status={"currentMetrics": None, "desiredReplicas": 0},
     ),
     StoredKind(
-        "certificates.k8s.io/v1",
-        "CertificateSigningRequest",
-        "certificatesigningrequests",
-        stored.CERTIFICATE_SIGNING_REQUEST,
-        ("csr",),
-        cluster_scoped=True,
-        parts_of_status=(STATUS, APPROVAL),
-    ),
-    StoredKind(
         "flowcontrol.apiserver.k8s.io/v1",
         "FlowSchema",
         "flowschemas",

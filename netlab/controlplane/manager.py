@@ -7,8 +7,10 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from netlab.api.client import Client
+from netlab.api.endpoint import Endpoint
 from netlab.api.progress import Progress
 from netlab.backoff import Backoff
 from netlab.controlplane.accounts import RootCAPublisher, ServiceAccountController
@@ -55,10 +57,19 @@ class ControlPlaneConfig:
     """The file of the certificate by which pods trust the API server; None: it has none."""
 
 
+class Endpoints(NamedTuple):
+    """Where the API server is: for each of the identities that act here."""
+
+    controllers: Endpoint | Path
+    scheduler: Endpoint | Path
+
+
 async def run(
-    socket: Path, config: ControlPlaneConfig, acted: Callable[[int, int], None] = lambda _revision, _writes: None
+    endpoints: Endpoints,
+    config: ControlPlaneConfig,
+    acted: Callable[[int, int], None] = lambda _revision, _writes: None,
 ) -> None:
-    """Run the control plane against the API server at `socket` until cancelled.
+    """Run the control plane until cancelled. What the scheduler writes, it writes as itself.
 
     `acted` is called with the resourceVersion up to which the controllers have acted upon every change, and the number
     of changes that they have made by then, Events aside.
@@ -66,10 +77,13 @@ async def run(
     Raises UsageError for an unusable cluster CIDR. Waits for a server that is down.
     """
     pools = [SubnetPool.of(cidr, config.node_cidr_mask_sizes) for cidr in config.cluster_cidrs]
-    async with Client(socket, user_agent="kube-controller-manager/netlab") as client:
-        cluster = Cluster(client, Progress(lambda revision: acted(revision, client.writes)))
+    async with (
+        Client(endpoints.controllers, user_agent="kube-controller-manager/netlab") as client,
+        Client(endpoints.scheduler, user_agent="kube-scheduler/netlab") as scheduling,
+    ):
+        cluster = Cluster(client, Progress(lambda revision: acted(revision, client.writes + scheduling.writes)))
         parts: list[Controller] = [
-            Scheduler(cluster),
+            Scheduler(cluster, scheduling),
             NodeIpam(cluster, pools),
             DeploymentController(cluster),
             ReplicaSetController(cluster),

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlab.errors import UnsupportedError
+from netlab.lab import credentials
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, kube_proxy, network_agent
 from netlab.lab.spec import LabSpec
 
 if TYPE_CHECKING:
+    from netlab.api.endpoint import Endpoint
     from netlab.proxy.config import ProxyConfig
 
 
@@ -64,7 +66,7 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
     def body() -> None:
         import uvloop
 
-        from netlab.controlplane.manager import ControlPlaneConfig, run
+        from netlab.controlplane.manager import ControlPlaneConfig, Endpoints, run
 
         masks = {
             4 if family == "IPv4" else 6: mask
@@ -74,7 +76,10 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
             cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks, root_ca=paths.pki / "ca.crt"
         )
         acted = Publisher(paths.revision(CONTROLLER_MANAGER))
-        uvloop.run(run(paths.api_socket, config, acted.publish))
+        endpoints = Endpoints(
+            _endpoint(paths, FABRIC, credentials.CONTROLLER_MANAGER), _endpoint(paths, FABRIC, credentials.SCHEDULER)
+        )
+        uvloop.run(run(endpoints, config, acted.publish))
 
     return Component(CONTROLLER_MANAGER, FABRIC, body)
 
@@ -106,7 +111,16 @@ def resident_cni(node: str) -> Component:
     return Component(f"cni-{node}", node, body)
 
 
+def _endpoint(paths: LabPaths, machine: str, component: str) -> Endpoint:
+    """How a component reaches the API: called in its own process, which alone reads its token."""
+    from netlab.api.endpoint import Endpoint
+
+    return Endpoint.of_socket(paths.components_socket, credentials.of(paths, machine, component))
+
+
 def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:
+    boot_id = paths.boot_id.read_text(encoding="ascii")
+
     async def serve() -> None:
         import asyncio
 
@@ -117,14 +131,14 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
 
         kubelet_config = KubeletConfig(
             node_name=node,
-            api_socket=paths.api_socket,
+            api=_endpoint(paths, node, credentials.KUBELET),
             machine_socket=paths.machine_socket(node),
             node_ips=spec.node_addresses(number),
             cni_conf_dir=paths.cni_conf_dir(node),
             cni_plugin_dirs=[_install_cni_plugins()],
             cni_cache_dir=CNI_DATA_DIR / "cache",
             log_dir=paths.pod_logs,
-            boot_id=paths.boot_id.read_text(encoding="ascii"),
+            boot_id=boot_id,
             max_pods=spec.maxPods,
         )
         network_config = NetworkConfig(
@@ -136,11 +150,12 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             cni_data_dir=CNI_DATA_DIR,
         )
         async with (
-            Client(paths.api_socket, user_agent=f"netlab-network/{node}") as client,
+            Client(_endpoint(paths, node, credentials.NETWORK), user_agent=f"netlab-network/{node}") as reader,
+            Client(kubelet_config.api, user_agent=f"netlab-network/{node}") as reporter,
             asyncio.TaskGroup() as tasks,
         ):
             in_force = Publisher(paths.revision(network_agent(node)))
-            tasks.create_task(pod_network_agent.run(client, network_config, in_force.publish))
+            tasks.create_task(pod_network_agent.run(reader, reporter, network_config, in_force.publish))
             tasks.create_task(kubelet.run(kubelet_config))
 
     def body() -> None:
@@ -186,7 +201,7 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
         from netlab.proxy.run import run
 
         logs.set_up("text")
-        async with Client(paths.api_socket, user_agent=f"kube-proxy/{node}") as client:
+        async with Client(_endpoint(paths, node, credentials.KUBE_PROXY), user_agent=f"kube-proxy/{node}") as client:
             in_force = Publisher(paths.revision(kube_proxy(node)))
             await run(client, proxy_config(spec, node), in_force=in_force.publish)
 

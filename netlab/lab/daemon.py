@@ -69,7 +69,8 @@ def _ensure_machines(paths: LabPaths, spec: LabSpec) -> dict[str, int]:
         present = fabric.state().machines
         for name in [*spec.node_names, OUTSIDE]:
             if name not in present:
-                fabric.spawn_machine(name, paths.machine_socket(name), hostname=name)
+                visible = paths.visible_to(name) if name in spec.node_names else []
+                fabric.spawn_machine(name, paths.machine_socket(name), hostname=name, visible=visible)
         pidfds[FABRIC] = fabric.open()
     for name in [*spec.node_names, OUTSIDE]:
         with Machine(paths.machine_socket(name)) as machine:

@@ -150,6 +150,8 @@ def _take_ids(paths: LabPaths) -> IdRange | None:
 
 
 def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
+    from netlab.lab import credentials
+
     configuration = {
         "serviceCIDRs": spec.serviceCIDRs,
         "nodePortRange": "30000-32767",
@@ -158,6 +160,7 @@ def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
             "socket": str(paths.tls_socket),
             "names": ["localhost", "127.0.0.1", "::1", spec.apiAddress],
             "advertise": spec.fabric_addresses,
+            "components": {"socket": str(paths.components_socket), "users": credentials.make(paths, spec)},
         },
     }
     files.replace(paths.api_config, json.dumps(configuration))

@@ -81,6 +81,10 @@ class LabPaths:
     """The lab monitor's process id and start time."""
     api_socket = _Entry("api.sock")
     """The socket of the Kubernetes API."""
+    shared = _Entry("shared")
+    """What all machines of the lab see."""
+    credentials = _Entry("credentials")
+    """The components' tokens for the API."""
     tls_socket = _Entry("tls.sock")
     """The socket of the Kubernetes API over TLS: what comes to the host's loopback goes there."""
     api_port = _Entry("api-port")
@@ -119,6 +123,15 @@ class LabPaths:
     """The first of the ids that root's lab has on this host."""
 
     @property
+    def components_socket(self) -> Path:
+        """The socket of the Kubernetes API for the lab's components, which show who they are."""
+        return self.shared / "api.sock"
+
+    def credentials_of(self, machine: str) -> Path:
+        """The tokens of the components in one machine."""
+        return self.credentials / machine
+
+    @property
     def pod_logs(self) -> Path:
         """The output of containers."""
         return self.logs / "pods"
@@ -135,9 +148,13 @@ class LabPaths:
         """A node's CNI configuration (a kubelet's --cni-conf-dir)."""
         return self.nodes / node / "net.d"
 
+    def visible_to(self, node: str) -> list[Path]:
+        """What a node sees of the lab's directory, besides its own socket: what its components need."""
+        return [self.shared, self.credentials_of(node), self.nodes / node, self.pod_logs, self.revisions]
+
     def make(self, nodes: list[str]) -> None:
         """Make the directories; existing ones are kept."""
-        for directory in (self.directory, self.logs, self.pod_logs, self.machines):
+        for directory in (self.directory, self.logs, self.pod_logs, self.machines, self.shared, self.revisions):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for node in nodes:
             self.cni_conf_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)

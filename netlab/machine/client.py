@@ -41,9 +41,20 @@ class Machine(Closing):
             self._socket = None
         self._received = b""
 
-    def spawn_machine(self, name: str, socket_path: str | os.PathLike[str], hostname: str) -> int:
-        """Start a child machine, which serves `socket_path` by the return. Its pid in this machine's pid namespace."""
-        arguments = {"name": name, "socket": str(socket_path), "hostname": hostname}
+    def spawn_machine(
+        self,
+        name: str,
+        socket_path: str | os.PathLike[str],
+        hostname: str,
+        visible: Sequence[str | os.PathLike[str]] | None = None,
+    ) -> int:
+        """Start a child machine, which serves `socket_path` by the return. Its pid in this machine's pid namespace.
+
+        Of the lab's directory it sees what is `visible` alone, files and folders that are there; with None all of it.
+        """
+        arguments: dict[str, Any] = {"name": name, "socket": str(socket_path), "hostname": hostname}
+        if visible is not None:
+            arguments["visible"] = [str(path) for path in visible]
         pid: int = self._call(protocol.MACHINE_SPAWN, arguments)["pid"]
         return pid
 

@@ -33,6 +33,8 @@ class MachineConfig:
     hostname: str
     lab_dir: str
     cgroups: tuple[Delegated, ...] = ()
+    visible: tuple[str, ...] | None = None
+    """What a child machine sees of the lab's directory, besides its own socket and the guard's; None: all of it."""
 
     @property
     def guard(self) -> str:

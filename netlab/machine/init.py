@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from netlab.descriptors import allow_many, close_all_but
-from netlab.machine import container, host, images, protocol
+from netlab.machine import container, host, images, protocol, rootfs
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.cgroups.limits import Limits
 from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status, kill_group
@@ -50,6 +50,9 @@ def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None]
         syscalls.set_process_name(f"machine {config.name}")
         allow_many()
         machine = Init(config, template)
+        if config.visible is not None:
+            # The socket is there by now.
+            rootfs.show_of_lab(config.lab_dir, (*config.visible, config.socket, config.guard))
         os.write(report, READY)
         os.close(report)
     except BaseException as error:
@@ -167,8 +170,10 @@ class Init:
 
     def _spawn_machine(self, request: Request, reply: Reply) -> None:
         name = request.name("name")
+        own = self._config
+        visible = request.optional_texts("visible")
         config = host.MachineConfig(
-            name, request.path("socket"), request.text("hostname"), self._config.lab_dir, self._config.cgroups
+            name, request.path("socket"), request.text("hostname"), own.lab_dir, own.cgroups, visible
         )
         if name in self._machines:
             raise Refusal(errno.EEXIST, f"machine {name} already exists")

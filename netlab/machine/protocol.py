@@ -233,6 +233,10 @@ class Request:
             raise InvalidRequestError(f"{key}: expected a list of strings, not {shown(value)}")
         return [_text(f"{key}[{i}]", item) for i, item in enumerate(value)]
 
+    def optional_texts(self, key: str) -> tuple[str, ...] | None:
+        """A list of strings, or None when absent."""
+        return tuple(self.texts(key)) if key in self._value else None
+
     def mapping(self, key: str) -> dict[str, str]:
         """A mapping of strings to strings, empty when absent."""
         value = self._value.get(key, {})

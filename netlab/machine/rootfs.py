@@ -245,6 +245,21 @@ def mount_sysfs(target: str = "/sys") -> bool:
     return True
 
 
+def show_of_lab(lab_dir: str, visible: Sequence[str]) -> None:
+    """Leave of the lab's directory in this mount namespace some files and folders, as they are in it; the rest is gone.
+
+    A machine needs few of the lab's files, and what others keep secret is among the rest. Raises `OSError`.
+    """
+    syscalls.mount("tmpfs", _ASIDE, "tmpfs", _SECURE, "mode=0700,size=1m")
+    for path in visible:
+        source = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        real = os.readlink(f"/proc/self/fd/{source}")  # noqa: PTH115 - the lab's may be behind a link
+        _bind(source, f"{_ASIDE}{real.removeprefix(lab_dir)}")
+        os.close(source)
+    syscalls.set_read_only(_ASIDE)
+    _put_in_place(lab_dir)
+
+
 def make_template(lab_dir: str) -> None:
     """Remove from this mount namespace what belongs to the machine and not to its containers.
 

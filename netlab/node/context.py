@@ -15,6 +15,7 @@ import aiohttp
 from netlab.api import events
 from netlab.api.client import Client
 from netlab.api.core_types import Container, Pod
+from netlab.api.endpoint import Endpoint
 from netlab.api.errors import ApiError
 from netlab.api.resources import SERVICES
 from netlab.errors import NetlabError
@@ -25,6 +26,7 @@ from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.reporter import StatusReporter
+from netlab.node.root_certificates import RootCertificates
 from netlab.node.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class KubeletConfig:
     """
 
     node_name: str
-    api_socket: Path
+    api: Endpoint
     machine_socket: Path
     node_ips: list[str]
     cni_conf_dir: Path
@@ -60,6 +62,7 @@ class NodeContext:
     http: aiohttp.ClientSession
     sandboxes: Sandboxes
     network_ready: asyncio.Event
+    certificates: RootCertificates
     api_variables: dict[str, str] = field(default_factory=dict)
     """What tells containers where the API is; empty until it is known."""
 

@@ -22,6 +22,7 @@ from netlab.node import admission, recovery, volumes
 from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.podstate import TERMINAL, PodState
 from netlab.node.registration import Registration
+from netlab.node.root_certificates import RootCertificates
 from netlab.node.sandboxes import Sandboxes, pod_uid
 from netlab.node.worker import PodWorker
 
@@ -39,7 +40,7 @@ async def run(config: KubeletConfig) -> None:
     """
     config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with (
-        Client(config.api_socket, user_agent=f"kubelet/{config.node_name}") as client,
+        Client(config.api, user_agent=f"kubelet/{config.node_name}") as client,
         AsyncMachine(config.machine_socket) as machine,
         # Each probe opens a new connection: a kept one can still work when the server accepts no new ones.
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
@@ -51,7 +52,7 @@ async def run(config: KubeletConfig) -> None:
             config.cni_cache_dir,
             primary=ipaddress.ip_address(config.node_ips[0]).version,
         )
-        node = NodeContext(config, client, machine, http, sandboxes, network_ready=asyncio.Event())
+        node = NodeContext(config, client, machine, http, sandboxes, asyncio.Event(), RootCertificates(client))
         try:
             await _Kubelet(node).run()
         finally:

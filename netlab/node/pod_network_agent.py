@@ -45,12 +45,15 @@ starts all of them change. Changes that arrive during a rest are applied togethe
 log = logging.getLogger(__name__)
 
 
-async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], None] = lambda _: None) -> None:
+async def run(
+    reader: Client, reporter: Client, config: NetworkConfig, in_force: Callable[[int], None] = lambda _: None
+) -> None:
     """Keep the node's pod network up to date until cancelled. Failures are logged and retried.
 
+    `reader` watches all Nodes, `reporter` writes the status of this one, which is the kubelet's to write.
     `in_force` is called with the resourceVersion that the node now follows, whenever it grows.
     """
-    nodes = Informer(client, NODES)
+    nodes = Informer(reader, NODES)
     progress = Progress(in_force)
     progress.follow([nodes])
     changed = asyncio.Event()
@@ -76,7 +79,7 @@ async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], N
                 # A bug that one Node triggers must not end the kubelet, whose process this is.
                 fault = None if isinstance(error, NetlabError | OSError) else error
                 log.error("pod network: %s; retrying in %.0f s", error, _RETRY, exc_info=fault)
-                await _report(client, config.node_name, type(error).__name__, str(error))
+                await _report(reporter, config.node_name, type(error).__name__, str(error))
                 failed, applied = True, None
                 await asyncio.sleep(_RETRY)
                 changed.set()
@@ -85,7 +88,7 @@ async def run(client: Client, config: NetworkConfig, in_force: Callable[[int], N
                     progress.end(work)
                 del due[:doing]
                 if failed:
-                    await _report(client, config.node_name, "PodNetworkIsUp", "")
+                    await _report(reporter, config.node_name, "PodNetworkIsUp", "")
                 failed = False
                 if applied is not None:
                     await asyncio.sleep(min(_REST_OF_A_NODE * len(nodes.items), _LONGEST_REST))

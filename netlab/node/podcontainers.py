@@ -36,7 +36,8 @@ class PodContainers:
         self._context = context
         self._probing = Probing(context)
         pod = context.pod
-        self._volumes = Volumes(context.node.client, pod, context.node.config.node_ips)
+        node = context.node
+        self._volumes = Volumes(node.client, pod, node.config.node_ips, certificates=node.certificates)
         if has_files(pod):
             context.spawn(self._volumes.keep())
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:

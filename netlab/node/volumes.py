@@ -38,6 +38,7 @@ from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import Mount
 from netlab.net import syscalls
 from netlab.node import environment
+from netlab.node.root_certificates import ROOT_CA, RootCertificates
 
 ROOT = Path("/run/netlab/pods")
 """Of all pods of a node, by uid."""
@@ -66,8 +67,17 @@ log = logging.getLogger(__name__)
 class Volumes:
     """The volumes of one pod."""
 
-    def __init__(self, client: Client, pod: Pod, node_ips: list[str], root: Path = ROOT) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pod: Pod,
+        node_ips: list[str],
+        root: Path = ROOT,
+        certificates: RootCertificates | None = None,
+    ) -> None:
+        """`certificates` are those that all pods of the node share."""
         self._client = client
+        self._certificates = certificates or RootCertificates(client)
         self._pod = pod
         self._node_ips = node_ips
         self._directory = root / pod.metadata.uid
@@ -207,7 +217,7 @@ class Volumes:
     ) -> dict[str, tuple[bytes, int]]:
         """The keys of a ConfigMap or a Secret, as files."""
         try:
-            found = await self._client.get(resource, wanted.name, self._pod.metadata.namespace)
+            found = await self._source(resource, wanted.name)
         except ApiError as error:
             if error.reason == "NotFound" and wanted.optional:
                 return {}
@@ -222,6 +232,13 @@ class Volumes:
             elif not wanted.optional:
                 raise UsageError(f"{resource.kind} {wanted.name} has no key {item.key!r}")
         return chosen
+
+    async def _source(self, resource: Resource[Any], name: str) -> Any:
+        """A ConfigMap or a Secret."""
+        namespace = self._pod.metadata.namespace
+        if resource is CONFIGMAPS and name == ROOT_CA:
+            return await self._certificates.of(namespace)
+        return await self._client.get(resource, name, namespace)
 
     def _fields(self, wanted: DownwardAPIProjection, mode: int, pod_ips: list[str]) -> dict[str, tuple[bytes, int]]:
         found = {}

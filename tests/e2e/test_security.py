@@ -34,13 +34,96 @@ def attacker(lab: Netlab) -> Iterator[Netlab]:
 
 
 @pytest.mark.parametrize(
-    ("place", "status"), [("attacker", b"403 Forbidden"), ("node/node-1", b"200 OK"), ("fabric", b"200 OK")]
+    ("place", "socket", "status"),
+    [
+        ("attacker", "api.sock", b"403 Forbidden"),
+        ("attacker", "shared/api.sock", b"403 Forbidden"),
+        ("node/node-1", "api.sock", b"403 Forbidden"),
+        ("node/node-1", "shared/api.sock", b"401 Unauthorized"),
+        ("fabric", "api.sock", b"200 OK"),
+    ],
 )
-def test_the_api_serves_nobody_in_a_container(attacker: Netlab, place: str, status: bytes) -> None:
+def test_the_api_asks_machines_who_they_are_and_serves_no_container(
+    attacker: Netlab, place: str, socket: str, status: bytes
+) -> None:
     lab = Lab(LabPaths(attacker.home / "default"))
     pidfd = resolve(lab, place, "default", None).open(lab)
-    reply = asks_from_within(pidfd, lab.paths.api_socket, b"GET /healthz HTTP/1.1\r\nhost: api\r\n\r\n")
+    path = lab.paths.directory / socket
+    reply = asks_from_within(pidfd, path, b"GET /api/v1/secrets HTTP/1.1\r\nhost: api\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 " + status)
+
+
+_ASK = """
+import http.client, socket, sys
+
+def status(path):
+    connection = http.client.HTTPConnection("api")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(f"{sys.argv[1]}/shared/api.sock")
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    return connection.getresponse().status
+
+for component in ("kubelet", "kube-proxy", "network"):
+    token = open(f"{sys.argv[1]}/credentials/{sys.argv[2]}/{component}").read()
+    print(component, *(status(path) for path in sys.argv[3:]))
+"""
+_SECRETS = "/api/v1/namespaces/default/secrets"
+
+
+def test_root_of_a_node_gets_at_what_its_own_pods_need(attacker: Netlab) -> None:
+    attacker.ok("apply", "-f", "-", stdin=_WITH_SECRETS)
+    attacker.ok("wait", "--for", "condition=Ready", "pod/keeper")
+    directory = str(attacker.home / "default")
+
+    def asked(node: str) -> str:
+        paths = (f"{_SECRETS}/kept", f"{_SECRETS}/nobodys", _SECRETS, "/api/v1/nodes", "/api/v1/nodes/node-1")
+        return attacker.ok("exec", f"node/{node}", "--", "python3", "-c", _ASK, directory, node, *paths)
+
+    assert (
+        asked("node-1") == "kubelet 200 403 403 403 200\nkube-proxy 403 403 403 200 200\nnetwork 403 403 403 200 403\n"
+    )
+    assert asked("node-2").startswith("kubelet 403 403 403 403 403\n")
+    attacker.ok("delete", "pod", "keeper", "--grace-period", "1")
+    eventually(lambda: asked("node-1").startswith("kubelet 403 "))
+    attacker.ok("delete", "secret", "kept", "nobodys")
+
+
+_WITH_SECRETS = """
+apiVersion: v1
+kind: Secret
+metadata: {name: kept}
+stringData: {key: value}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: nobodys}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: keeper}
+spec:
+  nodeName: node-1
+  containers:
+  - {name: shell, image: any, command: [sleep, "1000"], envFrom: [{secretRef: {name: kept}}]}
+"""
+
+
+def test_a_machine_sees_few_of_the_labs_files(attacker: Netlab) -> None:
+    directory = attacker.home / "default"
+
+    def files(place: str) -> list[str]:
+        find = attacker.ok("exec", place, "--", "find", str(directory), "-not", "-type", "d", "-printf", "%P\\n")
+        return sorted(path for path in find.split() if not path.startswith(("logs/pods/", "revisions/")))
+
+    own = ["credentials/node-1/kube-proxy", "credentials/node-1/kubelet", "credentials/node-1/network"]
+    sockets = ["machines/node-1.sock", "monitor.sock", "shared/api.sock"]
+    assert files("node/node-1") == sorted([*own, *sockets, "nodes/node-1/net.d/10-netlab.conflist"])
+    assert files("outside") == ["machines/outside.sock", "monitor.sock"]
+    # What is mounted over the directory hides nothing: the rest is not beneath it.
+    hidden = f"umount -l {directory}; ls -A {directory}"
+    assert attacker.ok("exec", "node/node-1", "--", "unshare", "-m", "sh", "-c", hidden) == ""
+    for secret in ("cluster.db", "pki/ca.key", "credentials/node-2/kubelet", "apiserver.json"):
+        assert (directory / secret).exists()
 
 
 @pytest.mark.parametrize("place", ["attacker", "node/node-1", "outside"])

@@ -26,10 +26,12 @@ import uvicorn
 import uvloop
 
 from netlab.api.server.access import policy
+from netlab.api.server.access.authentication import Components
 from netlab.api.server.access.authority import Authority
 from netlab.api.server.admission import chain
 from netlab.api.server.app import create_app
 from netlab.api.server.connection import protocol
+from netlab.api.server.identity import AUTHENTICATED, User
 from netlab.api.server.registry import kubernetes_service
 from netlab.api.server.registry.allocators import Ranges
 from netlab.api.server.registry.generic import Registry
@@ -67,6 +69,21 @@ _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 log = logging.getLogger(__name__)
 
 
+class ComponentUser(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Who a component is."""
+
+    name: str
+    groups: list[str] = []
+
+
+class ComponentAccess(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """How the cluster's own components reach the API: a Unix socket that the lab's machines see, and a token each."""
+
+    socket: str
+    users: dict[str, ComponentUser]
+    """By the SHA-256 digest of the token, in hexadecimal digits."""
+
+
 class Secure(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """How the API is served over TLS."""
 
@@ -79,6 +96,7 @@ class Secure(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     advertise: list[str] = []
     """The addresses at which it listens too: the endpoints of the Service `kubernetes`."""
     port: int = 6443
+    components: ComponentAccess | None = None
 
 
 class Configuration(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -189,8 +207,8 @@ def _run(path: Path, database: Path, backend: Backend, config: Path, guard: str 
                 policy.ensure(registry)
                 kubernetes_service.reconcile(registry, secure.advertise, secure.port)
             # The last one: who finds it finds the others too.
-            listener = sockets.enter_context(_listen(path))
-            uvloop.run(_serve(registry, listener, secure, snapshot_of(database), guard))
+            plain = [sockets.enter_context(_listen(path))]
+            uvloop.run(_serve(registry, plain, secure, snapshot_of(database), guard))
         path.unlink(missing_ok=True)
     finally:
         store.close()
@@ -212,6 +230,9 @@ class _SecurePart:
     port: int
     context: ssl.SSLContext
     listeners: list[socket.socket]
+    components: Components | None
+    shared: socket.socket | None
+    """Where components call."""
 
 
 def _secure_part(secure: Secure, ranges: Ranges, sockets: contextlib.ExitStack) -> _SecurePart:
@@ -221,7 +242,12 @@ def _secure_part(secure: Secure, ranges: Ranges, sockets: contextlib.ExitStack) 
     listeners = [sockets.enter_context(_listen(Path(secure.socket)))]
     for address in secure.advertise:
         listeners.append(sockets.enter_context(_listen_at(address, secure.port)))
-    return _SecurePart(authority, secure.advertise, secure.port, context, listeners)
+    components, shared = None, None
+    if secure.components is not None:
+        known = secure.components.users.items()
+        components = Components({key: User(each.name, (*each.groups, AUTHENTICATED)) for key, each in known})
+        shared = sockets.enter_context(_listen(Path(secure.components.socket)))
+    return _SecurePart(authority, secure.advertise, secure.port, context, listeners, components, shared)
 
 
 def _listen_at(address: str, port: int) -> socket.socket:
@@ -258,13 +284,16 @@ def _listen(path: Path) -> socket.socket:
 
 
 async def _serve(
-    registry: Registry, listener: socket.socket, secure: _SecurePart | None, snapshot: Path, guard: str | None
+    registry: Registry, plain: list[socket.socket], secure: _SecurePart | None, snapshot: Path, guard: str | None
 ) -> None:
+    authority = secure.authority if secure is not None else None
+    components = secure.components if secure is not None else None
+    shared = secure.shared if secure is not None else None
     keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
     config = uvicorn.Config(
-        create_app(registry, secure.authority if secure is not None else None),
+        create_app(registry, authority, components),
         loop="uvloop",
-        http=protocol(guard),
+        http=protocol(guard, None if shared is None else shared.getsockname()),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -281,7 +310,7 @@ async def _serve(
         service_keeping = asyncio.create_task(kubernetes_service.keep(registry, secure.advertise, secure.port))
         keeping.add_done_callback(lambda _: service_keeping.cancel())
     try:
-        await _Server(config, registry.store.hub, secure).serve(sockets=[listener])
+        await _Server(config, registry.store.hub, secure).serve(sockets=[*plain, *([] if shared is None else [shared])])
     finally:
         keeping.cancel()
 

@@ -22,7 +22,7 @@ from netlab.api.errors import ApiError
 from netlab.api.resources import PROGRESS, REVIEWS, SERVED, SNAPSHOT
 from netlab.api.server import discovery, health, openapi, refusals
 from netlab.api.server.access import issuing
-from netlab.api.server.access.authentication import Authentication
+from netlab.api.server.access.authentication import Authentication, Components
 from netlab.api.server.access.authority import Authority
 from netlab.api.server.access.authorization import Authorization, Authorizer
 from netlab.api.server.access.reviews import Reviews
@@ -42,8 +42,11 @@ log = logging.getLogger(__name__)
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(registry: Registry, authority: Authority | None = None) -> ASGIApp:
-    """The whole server as an ASGI application; with an `authority`, it knows its callers by their credentials."""
+def create_app(registry: Registry, authority: Authority | None = None, components: Components | None = None) -> ASGIApp:
+    """The whole server as an ASGI application; with an `authority`, it knows its callers by their credentials.
+
+    The cluster's own components have tokens that are good as long as the server knows them.
+    """
 
     # Coroutines throughout: Starlette gives plain functions to a thread.
     def document(content: Callable[[], dict[str, Any]]) -> _Endpoint:
@@ -108,7 +111,10 @@ def create_app(registry: Registry, authority: Authority | None = None) -> ASGIAp
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await (api if _is_about_resources(scope["path"]) else router)(scope, receive, send)
 
-    return app if tokens is None else Authentication(Authorization(app, authorizer), tokens.user)
+    if tokens is None:
+        return app
+    verifiers = [tokens.user] if components is None else [components.user, tokens.user]
+    return Authentication(Authorization(app, authorizer), verifiers)
 
 
 def _is_about_resources(path: str) -> bool:

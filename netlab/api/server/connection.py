@@ -25,13 +25,17 @@ _LONGEST_HEAD = 64 * 1024
 """Bytes of a request's first line and headers."""
 _MOST_OF_ONE = 512
 """Connections of one process; those from outside of the lab count as one process's."""
-_DEEPEST = 1
+_OF_MACHINES = 1
 """Pid namespaces beneath this process's, which is in the lab's first machine: its nodes are the first, their containers
 the next."""
 
 
-def protocol(guard: str | None) -> type[HttpToolsProtocol]:
-    """The protocol of a server whose callers from outside of its pid namespace the `guard` of the lab vouches for."""
+def protocol(guard: str | None, shared: str | None = None) -> type[HttpToolsProtocol]:
+    """The protocol of a server whose callers from outside of its pid namespace the `guard` of the lab vouches for.
+
+    Who calls at the `shared` socket, which the lab's machines see, has to show who it is. The other one is the owner's:
+    of the host, and of the lab's first machine. Without a shared one machines call there, too, and are the owner.
+    """
     held: Counter[int] = Counter()
     silent: dict[Connection, int] = {}
     """Those that have not yet brought a request, the oldest first, by their callers' pids."""
@@ -68,10 +72,12 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
                 return None
             # uvloop's own object for it cannot be asked for options.
             with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as connection:
+                is_shared = shared is not None and connection.getsockname() == shared
                 try:
                     with Peer(connection) as peer:
                         pid = peer.pid
-                    why = why_refused(connection, _DEEPEST, guard)
+                    deepest = _OF_MACHINES if shared is None or is_shared else 0
+                    why = why_refused(connection, deepest, guard)
                 except ProcessLookupError:
                     why = "the caller has ended"
             if why:
@@ -81,7 +87,7 @@ def protocol(guard: str | None) -> type[HttpToolsProtocol]:
                 details = StatusDetails(retryAfterSeconds=1)
                 return Status(code=429, reason="TooManyRequests", message=message, details=details)
             self._pid = pid
-            self._user = OWNER
+            self._user = ANONYMOUS if is_shared else OWNER
             held[pid] += 1
             silent[self] = pid
             return None

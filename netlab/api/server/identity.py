@@ -9,6 +9,9 @@ from typing import Any
 
 MASTERS = "system:masters"
 """The group that may do everything."""
+NODES = "system:nodes"
+"""The group of kubelets."""
+_NODE = "system:node:"
 AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 
 
@@ -20,6 +23,18 @@ class User:
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def node(self) -> str | None:
+        """The node whose kubelet this is; None if it is none, "" if it does not say which (nodeidentifier)."""
+        if NODES not in self.groups:
+            return None
+        return self.name.removeprefix(_NODE) if self.name.startswith(_NODE) else ""
+
+
+def kubelet(node: str) -> User:
+    """The kubelet of a node."""
+    return User(f"{_NODE}{node}", (NODES, AUTHENTICATED))
 
 
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))

@@ -16,6 +16,7 @@ from netlab.api.media_types import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEG
 from netlab.api.meta_types import Status, StatusDetails
 from netlab.api.server import refusals
 from netlab.api.server.access.reviews import Reviews
+from netlab.api.server.admission.attributes import Attributes, Operation
 from netlab.api.server.objects import bodies, patch, versions
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry import evictions, managed_fields, subresources
@@ -218,8 +219,19 @@ class Verbs:
 
         return _scale(call, (await self._change(call, patched)).raw)
 
+    def _admit(self, call: Call, sent: JSONObject) -> None:
+        """Ask the plugins of admission about what is no part of an object. Raises `ApiError`."""
+        target, user = call.target, self._reviews.caller(call)
+        attributes = Attributes(
+            Operation.CREATE, target.resource, target.namespace, target.name, user, sent, subresource=target.subresource
+        )
+        attributes.dry_run = call.dry_run
+        self._registry.admission.validate(attributes)
+
     async def _bind(self, call: Call) -> Response:
-        self._registry.bind(call.target.namespace, call.target.name, subresources.bound_node(call.object()))
+        target, sent = call.target, call.object()
+        self._admit(call, sent)
+        self._registry.bind(target.namespace, target.name, subresources.bound_node(sent))
         return responses.status(Status(status="Success", code=201), call.answer.format)
 
     async def _evict(self, call: Call) -> Response:
@@ -228,6 +240,7 @@ class Verbs:
         options = subresources.eviction_options(call.object(), target.name)
         if call.dry_run:
             options.dryRun = ["All"]
+        self._admit(call, {})
         evictions.evict(self._registry, target.namespace, target.name, options)
         return responses.status(Status(status="Success", code=201), call.answer.format)
 

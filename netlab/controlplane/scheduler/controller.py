@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from netlab.api.client import Client
 from netlab.api.core_types import Namespace, Node, Pod, Service
 from netlab.api.errors import ApiError, unless_gone
 from netlab.api.events import NORMAL, WARNING, record
@@ -36,8 +37,10 @@ class Scheduler(Controller):
     resource = PODS
     workers = 16
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, client: Client) -> None:
+        """`client` writes as the scheduler; what there is to read the controllers share."""
         super().__init__(cluster)
+        self.client = client
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._services: Index[Service] = Index(cluster.services, _first_selected)
         self._cache = Cache(lambda: self._namespaces, self._default_selector)

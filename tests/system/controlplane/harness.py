@@ -15,7 +15,7 @@ from netlab.api.core_types import Node, NodeStatus, Pod
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.meta_types import Condition, ObjectMeta, now
 from netlab.api.resources import NODES, PODS
-from netlab.controlplane.manager import ControlPlaneConfig, run
+from netlab.controlplane.manager import ControlPlaneConfig, Endpoints, run
 
 CONFIG = ControlPlaneConfig(cluster_cidrs=["10.244.0.0/16", "fd00:10:244::/48"])
 
@@ -54,7 +54,7 @@ class Control:
         self._server.wait()
 
     def start_manager(self) -> None:
-        self._manager = asyncio.create_task(run(self.socket, CONFIG))
+        self._manager = asyncio.create_task(run(Endpoints(self.socket, self.socket), CONFIG))
 
     async def stop_manager(self) -> None:
         if self._manager is not None:

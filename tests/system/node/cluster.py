@@ -88,7 +88,7 @@ class Cluster:
         """Start the kubelet; the machine starts it again whenever it ends."""
         config = {
             "node_name": "node-1",
-            "api_socket": str(self.directory / "api.sock"),
+            "api": str(self.directory / "api.sock"),
             "machine_socket": str(self.directory / "node-1.sock"),
             "node_ips": NODE_IPS,
             "cni_conf_dir": str(self.conf_dir),

@@ -10,14 +10,17 @@ from typing import Any
 
 import msgspec
 
+from netlab.api.endpoint import Endpoint
 from netlab.node.context import KubeletConfig
 from netlab.node.kubelet import run
 
 
 def decode(kind: type, value: Any) -> Any:
-    """Paths are strings in JSON."""
+    """Paths are strings in JSON, and so is where the API is: the path of its socket."""
     if kind is Path:
         return Path(value)
+    if kind is Endpoint:
+        return Endpoint.of_socket(Path(value))
     raise NotImplementedError(kind)
 
 

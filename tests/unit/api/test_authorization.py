@@ -34,7 +34,16 @@ def scope(method: str, target: str) -> dict[str, Any]:
         ("GET", "/api/v1/namespaces/a/pods", Action("list", "a", resource="pods")),
         ("GET", "/api/v1/namespaces/a/pods?watch=true", Action("watch", "a", resource="pods")),
         ("GET", "/api/v1/namespaces/a/pods?watch=false", Action("list", "a", resource="pods")),
-        ("GET", "/api/v1/pods?fieldSelector=metadata.name=x", Action("list", resource="pods", name="x")),
+        (
+            "GET",
+            "/api/v1/pods?fieldSelector=metadata.name=x",
+            Action("list", resource="pods", name="x", fields=(("metadata.name", "x"),)),
+        ),
+        (
+            "GET",
+            "/api/v1/pods?fieldSelector=spec.nodeName%3D%3Dn,status.phase!%3DFailed&watch=1",
+            Action("watch", resource="pods", fields=(("spec.nodeName", "n"),)),
+        ),
         ("GET", "/api/v1/pods?fieldSelector=metadata.name!%3Dx", Action("list", resource="pods")),
         ("GET", "/api/v1/namespaces/a/pods/x", Action("get", "a", resource="pods", name="x")),
         ("GET", "/api/v1/namespaces/a/pods/x/log", Action("get", "a", resource="pods", subresource="log", name="x")),

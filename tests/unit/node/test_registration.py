@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from netlab.api.core_types import NodeStatus
+from netlab.api.endpoint import Endpoint
 from netlab.api.meta_types import Condition
 from netlab.node.context import KubeletConfig
 from netlab.node.registration import extended_resources, node_status, ready_condition
@@ -16,7 +17,7 @@ def test_status_has_every_address_and_no_more_pods_than_allowed(tmp_path: Path) 
     nowhere = Path("/nonexistent")
     config = KubeletConfig(
         node_name="node-1",
-        api_socket=nowhere,
+        api=Endpoint.of_socket(nowhere),
         machine_socket=nowhere,
         node_ips=["192.0.2.1", "2001:db8::1"],
         cni_conf_dir=nowhere,

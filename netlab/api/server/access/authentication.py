@@ -6,7 +6,8 @@ AuthenticationConfiguration that limits anonymous requests to these paths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,18 +37,31 @@ def caller(scope: Scope) -> User:
     return user
 
 
+class Components:
+    """The tokens of the cluster's own components (--token-auth-file of upstream, of which only digests are known)."""
+
+    def __init__(self, users: Mapping[str, User]) -> None:
+        """`users` by the SHA-256 digests of their tokens, in hexadecimal digits."""
+        self._users = {bytes.fromhex(digest): user for digest, user in users.items()}
+
+    def user(self, token: str) -> User | None:
+        """Whose token it is; None if it is none of theirs."""
+        return self._users.get(hashlib.sha256(token.encode("utf-8", errors="surrogateescape")).digest())
+
+
 class Authentication:
     """An application, and before it the question who asks."""
 
-    def __init__(self, app: ASGIApp, verify: Verifier) -> None:
+    def __init__(self, app: ASGIApp, verifiers: Sequence[Verifier]) -> None:
+        """A token is the first's of the `verifiers` that knows it."""
         self._app = app
-        self._verify = verify
+        self._verifiers = verifiers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it (401)."""
         token = _bearer_token(scope)
         if token is not None:
-            user = self._verify(token)
+            user = next((found for verify in self._verifiers if (found := verify(token)) is not None), None)
             if user is None:
                 await responses.refusal(refusals.unauthorized())(scope, receive, send)
                 return

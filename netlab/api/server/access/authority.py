@@ -28,6 +28,21 @@ CERTIFICATE, KEY, ACCOUNTS_KEY = "ca.crt", "ca.key", "sa.key"
 
 _LIFE = datetime.timedelta(days=3650)
 """As kubeadm's authority. A lab does not live so long; nothing has to be renewed."""
+_BACKDATED = datetime.timedelta(minutes=5)
+"""The same of one that a client asks for: less than the shortest life."""
+_KEY_USAGES = {
+    "signing": "digital_signature",
+    "digital signature": "digital_signature",
+    "content commitment": "content_commitment",
+    "key encipherment": "key_encipherment",
+    "key agreement": "key_agreement",
+    "data encipherment": "data_encipherment",
+    "cert sign": "key_cert_sign",
+    "crl sign": "crl_sign",
+}
+"""What a key is used for, by Kubernetes' names."""
+_PURPOSES = {"server auth": "1.3.6.1.5.5.7.3.1", "client auth": "1.3.6.1.5.5.7.3.2"}
+"""Whom a certificate is of (RFC 5280 section 4.2.1.12)."""
 _SKEW = datetime.timedelta(hours=1)
 """How much earlier a certificate is valid, for clients whose clock is behind."""
 
@@ -69,6 +84,36 @@ class Authority:
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
         return self._issue(user, groups, ExtendedKeyUsageOID.CLIENT_AUTH, None)
+
+    def sign_request(self, asked: x509.CertificateSigningRequest, usages: Sequence[str], seconds: int) -> bytes:
+        """The certificate, in PEM form, that was asked for, with these usages (certificates.v1.KeyUsage)."""
+        from cryptography import x509
+
+        issuer = x509.load_pem_x509_certificate(self.certificate)
+        signer = self._read_key(KEY)
+        life = datetime.timedelta(seconds=seconds)
+        builder = _builder(asked.subject, issuer.subject, asked.public_key(), life, _BACKDATED)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        of_key = {_KEY_USAGES[each]: True for each in usages if each in _KEY_USAGES}
+        if of_key:
+            builder = builder.add_extension(_usages(**of_key), critical=True)
+        purposes = [x509.ObjectIdentifier(_PURPOSES[each]) for each in usages if each in _PURPOSES]
+        if purposes:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+        try:
+            names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            builder = builder.add_extension(names, critical=False)
+        except x509.ExtensionNotFound:
+            pass
+        return _signed(builder, signer)
+
+    @property
+    def public_numbers(self) -> tuple[int, int]:
+        """The public half of the key that signs tokens: a point of the curve P-256."""
+        numbers = self._accounts_key.public_key().public_numbers()
+        return numbers.x, numbers.y
 
     def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
         """TLS for a server with these names, whose clients may present a certificate of this authority."""
@@ -155,7 +200,7 @@ class Authority:
 
         key = _new_key()
         subject = _name("kubernetes", ())
-        builder = _builder(subject, subject, key)
+        builder = _builder(subject, subject, key.public_key(), _LIFE)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -173,7 +218,7 @@ class Authority:
         except ValueError:
             raise self._unusable(f"{CERTIFICATE} is not a certificate in PEM form") from None
         signer, key = self._read_key(KEY), _new_key()
-        builder = _builder(_name(user, groups), issuer.subject, key)
+        builder = _builder(_name(user, groups), issuer.subject, key.public_key(), _LIFE)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -204,7 +249,10 @@ def _name(user: str, groups: Sequence[str]) -> x509.Name:
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Any, life: datetime.timedelta, earlier: datetime.timedelta = _SKEW
+) -> x509.CertificateBuilder:
+    """A certificate of a public key."""
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
@@ -212,10 +260,10 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + _LIFE)
+        .not_valid_before(now - earlier)
+        .not_valid_after(now + life)
     )
 
 
@@ -227,18 +275,19 @@ def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> b
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    from cryptography import x509
-
-    unused: dict[str, Any] = dict.fromkeys(
-        ("content_commitment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False
-    )
-    return x509.KeyUsage(
+    return _usages(
         digital_signature=True,
         key_encipherment=not signs_certificates,
         key_cert_sign=signs_certificates,
         crl_sign=signs_certificates,
-        **unused,
     )
+
+
+def _usages(**given: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    every: dict[str, Any] = dict.fromkeys((*_KEY_USAGES.values(), "encipher_only", "decipher_only"), False)
+    return x509.KeyUsage(**(every | given))
 
 
 def _general_name(name: str) -> x509.GeneralName:

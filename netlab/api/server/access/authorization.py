@@ -15,6 +15,8 @@ from netlab.api.rbac_types import ClusterRole, ClusterRoleBinding, PolicyRule, R
 from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES, Resource
 from netlab.api.server import refusals
 from netlab.api.server.access.authentication import caller, set_caller
+from netlab.api.server.access.components import NODE_RULES
+from netlab.api.server.access.nodes import NodeAuthorizer
 from netlab.api.server.access.rbac import Action, allows
 from netlab.api.server.access.tokens import groups as account_groups
 from netlab.api.server.access.tokens import user_name
@@ -25,6 +27,9 @@ from netlab.api.server.rest.lists import is_true
 
 _CLUSTERROLES: Resource[Any] = CLUSTERROLES
 _ROLES: Resource[Any] = ROLES
+
+_MOST_REMEMBERED = 10_000
+"""Decisions: the names in them are anyone's."""
 
 _METHODS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _ACCOUNT = "system:serviceaccount:"
@@ -55,7 +60,10 @@ class Authorizer:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._nodes = NodeAuthorizer(registry.store)
         self._read_at = -1
+        self._allowed: dict[tuple[object, ...], Decision] = {}
+        """What was allowed whatever the name of the object is, since the policy last changed."""
         self._grants: dict[tuple[str, str], list[_Grant]] = {}
         self._rules: dict[tuple[str, str], list[PolicyRule]] = {}
         """By namespace (empty: a ClusterRole) and name."""
@@ -64,15 +72,39 @@ class Authorizer:
         """Whether a user may do something."""
         if MASTERS in user.groups:
             return Decision(True)
+        denied = ""
+        if user.node is not None:
+            of_node = self._nodes.decide(user, action)
+            if of_node is not None and of_node[0]:
+                return Decision(True)
+            if of_node is None and any(allows(rule, action) for rule in NODE_RULES):
+                return Decision(True)
+            denied = of_node[1] if of_node is not None else ""
+        self._refresh()
+        key = (
+            *(user.name, user.groups, action.verb, action.namespace),
+            *(action.group, action.resource, action.subresource, action.path),
+        )
+        if (known := self._allowed.get(key)) is not None:
+            return known
         missing = []
         for grant, rules in self._granted(user, action.namespace):
             if rules is None:
                 missing.append(f'{grant.role.kind.lower()}.rbac.authorization.k8s.io "{grant.role.name}" not found')
-            elif any(allows(rule, action) for rule in rules):
+            elif (rule := next((each for each in rules if allows(each, action)), None)) is not None:
                 role = f'{grant.role.kind} "{grant.role.name}"'
-                return Decision(True, f"RBAC: allowed by {grant.binding} of {role} to {grant.subject}")
+                decision = Decision(True, f"RBAC: allowed by {grant.binding} of {role} to {grant.subject}")
+                if not rule.resourceNames:
+                    self._remember(key, decision)
+                return decision
         listed = missing[0] if len(missing) == 1 else f"[{', '.join(missing)}]"
-        return Decision(False, f"RBAC: {listed}" if missing else "", listed if missing else "")
+        reasons = [*([denied] if denied else []), *([f"RBAC: {listed}"] if missing else [])]
+        return Decision(False, ", ".join(reasons), listed if missing else "")
+
+    def _remember(self, key: tuple[object, ...], decision: Decision) -> None:
+        if len(self._allowed) >= _MOST_REMEMBERED:
+            self._allowed.clear()
+        self._allowed[key] = decision
 
     def rules(self, user: User, namespace: str) -> list[PolicyRule]:
         """All rules that a user has in a namespace; without one, everywhere."""
@@ -99,6 +131,7 @@ class Authorizer:
             return
         self._read_at = self._registry.policy_changes
         self._rules, self._grants = {}, {}
+        self._allowed.clear()
         store = self._registry.store
         for stored in store.all(_CLUSTERROLES):
             self._rules["", stored.name] = msgspec.json.decode(stored.raw, type=ClusterRole).rules or []
@@ -216,25 +249,25 @@ def action_of(scope: Scope) -> Action:
         if len(parts) > 2 and parts[2] not in ("status", "finalize"):
             parts = parts[2:]
     resource, name, subresource = (*parts, "", "")[:3]
+    fields: tuple[tuple[str, str], ...] = ()
     if not name:
-        name, verb = _of_collection(scope, verb)
-    return Action(verb, namespace, group, resource, subresource, name)
+        verb, fields = _of_collection(scope, verb)
+        name = dict(fields).get("metadata.name", "")
+    return Action(verb, namespace, group, resource, subresource, name, fields=fields)
 
 
-def _of_collection(scope: Scope, verb: str) -> tuple[str, str]:
-    """The name that a field selector demands, and the verb."""
+def _of_collection(scope: Scope, verb: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The verb, and what a field selector demands."""
     if verb == "delete":
-        return "", "deletecollection"
+        return "deletecollection", ()
     if verb != "get":
-        return "", verb
+        return verb, ()
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     watches = is_true(query["watch"][-1]) if "watch" in query else False
-    name = ""
-    for term in query.get("fieldSelector", [""])[-1].split(","):
-        field, equals, value = term.partition("=")
-        if field == "metadata.name" and equals:
-            name = value.removeprefix("=")
-    return name, "watch" if watches else "list"
+    terms = (term.partition("=") for term in query.get("fieldSelector", [""])[-1].split(","))
+    equal = ((field, value) for field, equals, value in terms if equals and not field.endswith("!"))
+    fields = tuple((field, value.removeprefix("=")) for field, value in equal)
+    return "watch" if watches else "list", fields
 
 
 def refused(user: User, action: Action, reason: str = "") -> ApiError:

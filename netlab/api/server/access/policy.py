@@ -7,7 +7,9 @@ from typing import Any
 
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, Resource
+from netlab.api.server.access import components
 from netlab.api.server.access.rbac import READING
+from netlab.api.server.access.rules import Rule, paths, rule
 from netlab.api.server.identity import AUTHENTICATED, MASTERS, UNAUTHENTICATED
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry.generic import Registry
@@ -22,24 +24,6 @@ _CHANGES = ("create", "delete", "deletecollection", "patch", "update")
 _DISCOVERY = ("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz")
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 
-_Rule = JSONObject
-
-
-def _rule(verbs: tuple[str, ...] | str, group: str, *resources: str, names: tuple[str, ...] = ()) -> _Rule:
-    listed = [verbs] if isinstance(verbs, str) else list(verbs)
-    rule: _Rule = {"verbs": listed, "apiGroups": [group], "resources": list(resources)}
-    return rule | ({"resourceNames": list(names)} if names else {})
-
-
-def _paths(*urls: str) -> _Rule:
-    return {"verbs": ["get"], "nonResourceURLs": list(urls)}
-
-
-_EVENTS = (
-    _rule(("create", "patch", "update"), "", "events"),
-    _rule(("create", "patch", "update"), "events.k8s.io", "events"),
-)
-
 _WORKLOADS = (
     ("apps", ("deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale")),
     ("apps", ("daemonsets", "statefulsets", "statefulsets/scale")),
@@ -49,7 +33,7 @@ _WORKLOADS = (
     ("policy", ("poddisruptionbudgets",)),
 )
 _VIEW = (
-    _rule(
+    rule(
         READING,
         "",
         *("configmaps", "endpoints", "persistentvolumeclaims", "persistentvolumeclaims/status", "pods"),
@@ -57,85 +41,49 @@ _VIEW = (
         *("bindings", "events", "limitranges", "namespaces/status", "pods/log", "pods/status"),
         *("replicationcontrollers/status", "resourcequotas", "resourcequotas/status", "namespaces"),
     ),
-    _rule(READING, "discovery.k8s.io", "endpointslices"),
-    _rule(READING, "apps", "controllerrevisions", "deployments/status", "replicasets/status"),
-    *(_rule(READING, group, *resources) for group, resources in _WORKLOADS),
+    rule(READING, "discovery.k8s.io", "endpointslices"),
+    rule(READING, "apps", "controllerrevisions", "deployments/status", "replicasets/status"),
+    *(rule(READING, group, *resources) for group, resources in _WORKLOADS),
 )
 _EDIT = (
-    _rule(READING, "", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"),
-    _rule("impersonate", "", "serviceaccounts"),
-    _rule(_CHANGES, "", "pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"),
-    _rule("create", "", "pods/eviction"),
-    _rule(
+    rule(READING, "", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"),
+    rule("impersonate", "", "serviceaccounts"),
+    rule(_CHANGES, "", "pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"),
+    rule("create", "", "pods/eviction"),
+    rule(
         _CHANGES,
         "",
         *("configmaps", "events", "persistentvolumeclaims", "replicationcontrollers", "replicationcontrollers/scale"),
         *("secrets", "serviceaccounts", "services", "services/proxy"),
     ),
-    _rule("create", "", "serviceaccounts/token"),
-    *(_rule(_CHANGES, group, *resources) for group, resources in _WORKLOADS),
-    _rule((*_CHANGES, *READING), "coordination.k8s.io", "leases"),
+    rule("create", "", "serviceaccounts/token"),
+    *(rule(_CHANGES, group, *resources) for group, resources in _WORKLOADS),
+    rule((*_CHANGES, *READING), "coordination.k8s.io", "leases"),
 )
 _ADMIN = (
-    _rule("create", "authorization.k8s.io", "localsubjectaccessreviews"),
-    _rule((*_CHANGES, *READING), RBAC, "rolebindings", "roles"),
+    rule("create", "authorization.k8s.io", "localsubjectaccessreviews"),
+    rule((*_CHANGES, *READING), RBAC, "rolebindings", "roles"),
 )
-_NODE = (
-    _rule("create", "authentication.k8s.io", "tokenreviews"),
-    _rule("create", "authorization.k8s.io", "localsubjectaccessreviews", "subjectaccessreviews"),
-    _rule(READING, "", "services"),
-    _rule(("create", *READING), "", "nodes"),
-    _rule(("patch", "update"), "", "nodes/status", "nodes"),
-    *_EVENTS,
-    _rule(READING, "", "pods"),
-    _rule(("create", "delete"), "", "pods"),
-    _rule(("patch", "update"), "", "pods/status"),
-    _rule("create", "", "pods/eviction", "serviceaccounts/token"),
-    _rule(READING, "", "configmaps", "secrets"),
-    _rule(("create", "delete", "get", "patch", "update"), "coordination.k8s.io", "leases"),
-)
-_PROXIER = (
-    _rule(("list", "watch"), "", "endpoints", "services"),
-    _rule(READING, "", "nodes"),
-    *_EVENTS,
-    _rule(("list", "watch"), "discovery.k8s.io", "endpointslices"),
-    _rule(("list", "watch"), "networking.k8s.io", "servicecidrs"),
-)
-_SCHEDULER = (
-    *_EVENTS,
-    _rule("create", "coordination.k8s.io", "leases"),
-    _rule(READING, "", "nodes", "namespaces"),
-    _rule(("delete", *READING), "", "pods"),
-    _rule("create", "", "bindings", "pods/binding"),
-    _rule(("patch", "update"), "", "pods/status"),
-    _rule(READING, "", "replicationcontrollers", "services"),
-    _rule(READING, "apps", "replicasets", "statefulsets"),
-    _rule("create", "authentication.k8s.io", "tokenreviews"),
-    _rule("create", "authorization.k8s.io", "subjectaccessreviews"),
-)
-
-_ROLES: dict[str, tuple[_Rule, ...]] = {
+_ROLES: dict[str, tuple[Rule, ...]] = {
     "cluster-admin": (
         {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
         {"verbs": ["*"], "nonResourceURLs": ["*"]},
     ),
-    "system:discovery": (_paths(*_DISCOVERY, "/version", "/version/"),),
-    "system:public-info-viewer": (_paths(*_PUBLIC),),
+    "system:discovery": (paths(*_DISCOVERY, "/version", "/version/"),),
+    "system:public-info-viewer": (paths(*_PUBLIC),),
     "system:basic-user": (
-        _rule("create", "authorization.k8s.io", "selfsubjectaccessreviews", "selfsubjectrulesreviews"),
-        _rule("create", "authentication.k8s.io", "selfsubjectreviews"),
+        rule("create", "authorization.k8s.io", "selfsubjectaccessreviews", "selfsubjectrulesreviews"),
+        rule("create", "authentication.k8s.io", "selfsubjectreviews"),
     ),
     "system:auth-delegator": (
-        _rule("create", "authentication.k8s.io", "tokenreviews"),
-        _rule("create", "authorization.k8s.io", "subjectaccessreviews"),
+        rule("create", "authentication.k8s.io", "tokenreviews"),
+        rule("create", "authorization.k8s.io", "subjectaccessreviews"),
     ),
-    "system:monitoring": (_paths("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz", "/readyz/*"),),
-    "system:node": _NODE,
-    "system:node-proxier": _PROXIER,
-    "system:kube-scheduler": _SCHEDULER,
+    "system:monitoring": (paths("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz", "/readyz/*"),),
+    **components.ROLES,
 }
 
-_AGGREGATED: dict[str, tuple[tuple[_Rule, ...], tuple[str, ...]]] = {
+_AGGREGATED: dict[str, tuple[tuple[Rule, ...], tuple[str, ...]]] = {
     # The part that netlab's own rules are, and the roles that it is added to.
     "view": (_VIEW, ("view",)),
     "edit": (_EDIT, ("edit",)),
@@ -153,16 +101,26 @@ _BINDINGS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         (("Group", AUTHENTICATED), ("Group", UNAUTHENTICATED)),
     ),
     "system:monitoring": ("system:monitoring", (("Group", "system:monitoring"),)),
-    "system:node-proxier": ("system:node-proxier", (("User", "system:kube-proxy"),)),
-    "system:kube-scheduler": ("system:kube-scheduler", (("User", "system:kube-scheduler"),)),
+    **{role: (role, (("User", user),)) for role, user in components.USERS.items()},
 }
 
 
 def ensure(registry: Registry) -> None:
-    """Make what there is not of the cluster's own roles and bindings. Raises `ApiError`."""
+    """Make what there is not of the cluster's own roles and bindings, and give roles what they lack. Raises `ApiError`.
+
+    A role whose annotation says that it is not to be updated stays as it is (reconciliation of upstream).
+    """
     for resource, obj in _objects():
-        if registry.store.get(resource, "", obj["metadata"]["name"]) is None:
+        name = obj["metadata"]["name"]
+        stored = registry.store.get(resource, "", name)
+        if stored is None:
             registry.create(resource, "", obj)
+            continue
+        present = stored.decode()
+        lacking = [each for each in obj.get("rules") or () if each not in (present.get("rules") or ())]
+        if lacking and (present["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "true":
+            present["rules"] = [*(present.get("rules") or ()), *lacking]
+            registry.update(resource, "", name, present)
 
 
 def _objects() -> Iterator[tuple[Resource[Any], JSONObject]]:

@@ -24,6 +24,8 @@ class Action:
     subresource: str = ""
     name: str = ""
     path: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    """What the field selector of a list, a watch or a deletion demands to be equal."""
 
     @property
     def qualified_resource(self) -> str:

@@ -34,11 +34,12 @@ from netlab.api.review_types import (
     TokenReview,
 )
 from netlab.api.server import refusals
-from netlab.api.server.access import escalation
+from netlab.api.server.access import escalation, signers
 from netlab.api.server.access.authentication import caller
 from netlab.api.server.access.authorization import Authorizer, action_of, refused
 from netlab.api.server.access.rbac import Action
 from netlab.api.server.access.tokens import ISSUER, TokenError, Tokens
+from netlab.api.server.admission.attributes import Attributes, Operation
 from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import reading
 from netlab.api.server.objects.problems import Problems
@@ -164,8 +165,11 @@ class Reviews:
         return _answered(call, sent, status)
 
     def check_grants(self, call: Call, draft: Draft) -> None:
-        """Raise `ApiError` (403) if a role or binding would give more than its author has."""
-        escalation.check(self._authorizer, self.caller(call), draft)
+        """Raise `ApiError` (403) if a role or binding would give more than its author has, or a request for a
+        certificate is decided by who may not."""
+        user = self.caller(call)
+        escalation.check(self._authorizer, user, draft)
+        signers.check(self._authorizer, user, draft)
 
     def refusal(self, call: Call, verb: str) -> ApiError | None:
         """Why the caller may not do something else with what a request is about; None if that is allowed."""
@@ -182,6 +186,17 @@ class Reviews:
         tokens, target = self._required_tokens(call), call.target
         account = self._registry.get(_SERVICEACCOUNTS, target.namespace, target.name)
         sent = _read(call, _TOKEN_REQUEST)
+        self._registry.admission.validate(
+            Attributes(
+                Operation.CREATE,
+                target.resource,
+                target.namespace,
+                target.name,
+                self.caller(call),
+                sent,
+                subresource=target.subresource,
+            )
+        )
         spec = msgspec.convert(sent, TokenRequest).spec
         seconds = _HOUR if spec.expirationSeconds is None else spec.expirationSeconds
         _check_seconds(seconds)

@@ -28,6 +28,7 @@ from netlab.api.server.admission import (
     defaulttolerationseconds,
     limitranger,
     namespacelifecycle,
+    noderestriction,
     priority,
     resourcequota,
     runtimeclass,
@@ -66,6 +67,7 @@ RUNTIME_CLASS = Plugin("RuntimeClass", runtimeclass.admit, runtimeclass.validate
 PRIORITY = Plugin("Priority", priority.admit, priority.validate, (PODS, PRIORITYCLASSES))
 DEFAULT_TOLERATION_SECONDS = Plugin("DefaultTolerationSeconds", defaulttolerationseconds.admit, None, (PODS,))
 
+NODE_RESTRICTION = Plugin("NodeRestriction", None, noderestriction.validate)
 POD_SECURITY = Plugin("PodSecurity", None, podsecurity.validate, (NAMESPACES, PODS, *_WITH_TEMPLATES))
 RESOURCE_QUOTA = Plugin("ResourceQuota", None, resourcequota.charge)
 """The last one: what is charged is stored."""
@@ -74,6 +76,7 @@ ALL = (
     NAMESPACE_LIFECYCLE,
     LIMIT_RANGER,
     SERVICE_ACCOUNT,
+    NODE_RESTRICTION,
     POD_SECURITY,
     PRIORITY,
     DEFAULT_TOLERATION_SECONDS,

@@ -64,7 +64,7 @@ def claims(pod: str, spec: JSONObject) -> Iterator[str]:
     for volume in spec.get("volumes") or ():
         if source := volume.get("persistentVolumeClaim"):
             yield source.get("claimName", "")
-        if volume.get("ephemeral"):
+        if volume.get("ephemeral") is not None:
             yield f"{pod}-{volume.get('name', '')}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netlab.api.resources import (
+    CERTIFICATESIGNINGREQUESTS,
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
     CONFIGMAPS,
@@ -76,6 +77,7 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     REPLICATIONCONTROLLERS.plural: (*_COMMON, "status.replicas"),
     DAEMONSETS.plural: _COMMON,
     STATEFULSETS.plural: _COMMON,
+    CERTIFICATESIGNINGREQUESTS.plural: ("metadata.name", "spec.signerName"),
     CONTROLLERREVISIONS.plural: _COMMON,
     LIMITRANGES.plural: _COMMON,
     RESOURCEQUOTAS.plural: _COMMON,

@@ -243,10 +243,17 @@ class Hub:
         self.revision = revision
         self._start = revision
         self._feeds: dict[str, _Feed] = {}
+        self._observers: dict[str, list[Callable[[Event], None]]] = {}
+
+    def observe(self, plural: str, observer: Callable[[Event], None]) -> None:
+        """Have every event of a resource from now on told within this process, before any watch hears of it."""
+        self._observers.setdefault(plural, []).append(observer)
 
     def publish(self, plural: str, event: Event) -> None:
         """Tell the watches of a resource."""
         self.revision = event.revision
+        for observer in self._observers.get(plural, ()):
+            observer(event)
         self._feed(plural).append(event)
 
     def progress(self) -> int:
