@@ -16,12 +16,6 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 APPROVED, DENIED, FAILED = "Approved", "Denied", "Failed"
 
 
-class CertificateSigningRequestCondition(Condition):
-    """certificates.v1.CertificateSigningRequestCondition."""
-
-    lastUpdateTime: str | None = None
-
-
 class CertificateSigningRequestSpec(Struct):
     """certificates.v1.CertificateSigningRequestSpec; who asks (username to extra) the server writes."""
 
@@ -39,14 +33,16 @@ class CertificateSigningRequestSpec(Struct):
 class CertificateSigningRequestStatus(Struct):
     """certificates.v1.CertificateSigningRequestStatus; certificate is in PEM form, in base64."""
 
-    conditions: list[CertificateSigningRequestCondition] = []
+    conditions: list[Condition] = []
     certificate: str = ""
 
 
 class CertificateSigningRequest(Object):
     """certificates.v1.CertificateSigningRequest."""
 
-    spec: CertificateSigningRequestSpec
+    spec: CertificateSigningRequestSpec = msgspec.field(
+        default_factory=lambda: CertificateSigningRequestSpec(request="", signerName="")
+    )
     status: CertificateSigningRequestStatus = msgspec.field(default_factory=CertificateSigningRequestStatus)
 
     def has(self, kind: str) -> bool:

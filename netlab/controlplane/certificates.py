@@ -16,10 +16,9 @@ from netlab.api.certificate_types import (
     KUBELET_CLIENT,
     KUBELET_SERVING,
     CertificateSigningRequest,
-    CertificateSigningRequestCondition,
 )
 from netlab.api.errors import unless_gone
-from netlab.api.meta_types import now
+from netlab.api.meta_types import Condition, now
 from netlab.api.resources import CERTIFICATESIGNINGREQUESTS
 from netlab.api.server.access.authority import Authority
 from netlab.api.server.objects.validation.certificates import parsed
@@ -66,7 +65,7 @@ class Signer(Controller):
         spec = request.spec
         asked = parsed(spec.request)
         if why := refusal(asked, spec.signerName, spec.usages):
-            condition = CertificateSigningRequestCondition(
+            condition = Condition(
                 type=FAILED, status="True", reason="SignerValidationFailure", message=why, lastUpdateTime=now()
             )
             request.status.conditions = [*request.status.conditions, condition]

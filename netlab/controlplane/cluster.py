@@ -14,6 +14,7 @@ from netlab.api.informer import Informer
 from netlab.api.meta_types import Condition, Object, OwnerReference
 from netlab.api.progress import Progress
 from netlab.api.resources import (
+    CERTIFICATESIGNINGREQUESTS,
     CLUSTERROLES,
     CONFIGMAPS,
     CONTROLLERREVISIONS,
@@ -101,6 +102,7 @@ class Cluster:
         self.config_maps = Informer(client, CONFIGMAPS)
         self.cluster_roles = Informer(client, CLUSTERROLES)
         self.quotas = Informer(client, RESOURCEQUOTAS)
+        self.certificate_requests = Informer(client, CERTIFICATESIGNINGREQUESTS)
         self.informers: dict[Resource[Any], Informer[Any]] = {
             NAMESPACES: self.namespaces,
             NODES: self.nodes,
@@ -122,6 +124,7 @@ class Cluster:
             CONFIGMAPS: self.config_maps,
             CLUSTERROLES: self.cluster_roles,
             RESOURCEQUOTAS: self.quotas,
+            CERTIFICATESIGNINGREQUESTS: self.certificate_requests,
         }
         self.stored: dict[Resource[Any], Informer[Any]] = {resource: Informer(client, resource) for resource in _LATE}
         """Of other kinds: for the garbage collector and for quotas, and not in the way of a lab's start."""

@@ -12,9 +12,11 @@ from typing import NamedTuple
 from netlab.api.client import Client
 from netlab.api.endpoint import Endpoint
 from netlab.api.progress import Progress
+from netlab.api.server.access.authority import CERTIFICATE
 from netlab.backoff import Backoff
 from netlab.controlplane.accounts import RootCAPublisher, ServiceAccountController
 from netlab.controlplane.aggregation import ClusterRoleAggregator
+from netlab.controlplane.certificates import Signer
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.cronjob.controller import CronJobController
@@ -53,8 +55,8 @@ class ControlPlaneConfig:
     """One for each IP family, the primary first."""
     node_cidr_mask_sizes: Mapping[int, int] = dataclasses.field(default_factory=lambda: {4: 24, 6: 64})
     """The prefix length of a node's pod subnet, by IP version."""
-    root_ca: Path | None = None
-    """The file of the certificate by which pods trust the API server; None: it has none."""
+    authority: Path | None = None
+    """The directory of the cluster's certificate authority, which the API server makes; None: it has none."""
 
 
 class Endpoints(NamedTuple):
@@ -105,8 +107,9 @@ async def run(
             ClusterRoleAggregator(cluster),
             QuotaController(cluster),
         ]
-        if config.root_ca is not None:
-            parts.append(RootCAPublisher(cluster, config.root_ca))
+        if config.authority is not None:
+            parts.append(RootCAPublisher(cluster, config.authority / CERTIFICATE))
+            parts.append(Signer(cluster, config.authority))
         async with asyncio.TaskGroup() as group:
             for resource, informer in cluster.informers.items():
                 group.create_task(supervise(f"informer of {resource.plural}", informer.run))

@@ -72,9 +72,7 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
             4 if family == "IPv4" else 6: mask
             for family, mask in zip(spec.families, spec.nodeCIDRMaskSizes, strict=True)
         }
-        config = ControlPlaneConfig(
-            cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks, root_ca=paths.pki / "ca.crt"
-        )
+        config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks, authority=paths.pki)
         acted = Publisher(paths.revision(CONTROLLER_MANAGER))
         endpoints = Endpoints(
             _endpoint(paths, FABRIC, credentials.CONTROLLER_MANAGER), _endpoint(paths, FABRIC, credentials.SCHEDULER)

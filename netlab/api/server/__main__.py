@@ -44,6 +44,7 @@ from netlab.api.server.storage.sqlite import Sqlite, lock_of, restoring_of, snap
 from netlab.api.server.storage.store import Store
 from netlab.api.server.storage.watch import Hub
 from netlab.errors import ConflictError, NetlabError, UsageError
+from netlab.net.addresses import host_port
 from netlab.net.syscalls import set_parent_death_signal
 
 BACKLOG = 1024
@@ -283,6 +284,13 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
+def _address(registry: Registry, secure: _SecurePart | None) -> str:
+    """Where clients in the cluster reach the server over TLS."""
+    if secure is None or not secure.advertise:
+        return registry.first_address
+    return host_port(secure.advertise[0], secure.port)
+
+
 async def _serve(
     registry: Registry, plain: list[socket.socket], secure: _SecurePart | None, snapshot: Path, guard: str | None
 ) -> None:
@@ -291,7 +299,7 @@ async def _serve(
     shared = secure.shared if secure is not None else None
     keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
     config = uvicorn.Config(
-        create_app(registry, authority, components),
+        create_app(registry, authority, components, _address(registry, secure)),
         loop="uvloop",
         http=protocol(guard, None if shared is None else shared.getsockname()),
         ws="none",

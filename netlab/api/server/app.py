@@ -42,10 +42,16 @@ log = logging.getLogger(__name__)
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(registry: Registry, authority: Authority | None = None, components: Components | None = None) -> ASGIApp:
+def create_app(
+    registry: Registry,
+    authority: Authority | None = None,
+    components: Components | None = None,
+    address: str = "kubernetes.default.svc",
+) -> ASGIApp:
     """The whole server as an ASGI application; with an `authority`, it knows its callers by their credentials.
 
-    The cluster's own components have tokens that are good as long as the server knows them.
+    The cluster's own components have tokens that are good as long as the server knows them. `address` is where the
+    cluster's clients reach the server over TLS.
     """
 
     # Coroutines throughout: Starlette gives plain functions to a thread.
@@ -97,7 +103,7 @@ def create_app(registry: Registry, authority: Authority | None = None, component
             *_with_slash("/apis/{group}", group),
             *_with_slash("/version", document(discovery.version)),
             *openapi.routes(),
-            *(issuing.routes(authority) if authority is not None else ()),
+            *(issuing.routes(authority, address) if authority is not None else ()),
             Route(SNAPSHOT, snapshot),
             Route(PROGRESS, progress, methods=["POST"]),
             Route("/metrics", measured),

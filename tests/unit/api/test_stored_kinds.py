@@ -12,7 +12,7 @@ import pytest
 from netlab.api.resources import ALL, EVENTS, EVENTS_V1, STORED, Resource, by_kind
 from netlab.api.server.objects import field_selectors, versions
 from netlab.api.server.registry.generic import DeleteOptions, Registry
-from netlab.api.stored_kinds import APPROVAL, ROWS, STATUS
+from netlab.api.stored_kinds import ROWS, STATUS
 from tests.unit.api.cluster import create, refused, update
 
 NOW = 1_700_000_000.0
@@ -104,12 +104,6 @@ CASES: list[Case] = [
             "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7}}}],
         },
         ["Deployment/web", "cpu: 7%/80%, <unknown>/2 + 1 more...", "1", 5, 1, "30s"],
-    ),
-    (
-        "CertificateSigningRequest",
-        {"spec": {"request": "AA==", "signerName": "a/b", "username": "u", "expirationSeconds": 600}},
-        {"conditions": [{"type": "Approved", "status": "True"}], "certificate": "AA=="},
-        ["30s", "a/b", "u", "10m", "Approved,Issued"],
     ),
     (
         "FlowSchema",
@@ -217,7 +211,6 @@ def _has(whole: Any, part: Any) -> bool:
         ("StorageClass", {}, 422, ["provisioner: Required value"]),
         ("NetworkPolicy", {"spec": {"podSelectors": {}}}, 400, ['unknown field "spec.podSelectors"', "podSelector"]),
         ("Ingress", {"spec": {"rules": [{"http": {}}]}}, 422, ["spec.rules[0].http.paths: Required value"]),
-        ("CertificateSigningRequest", {"spec": {"request": "?", "signerName": "a"}}, 400, ['"spec.request"']),
         ("IPAddress", {"spec": {"parentRef": _SERVICE}}, 422, ["metadata.name", "must be a valid IP address"]),
     ],
 )
@@ -242,17 +235,6 @@ def test_what_is_wanted_is_numbered(registry: Registry) -> None:
     made = create(registry, policies, {"metadata": {"name": "x"}, "spec": {"podSelector": {}}})
     assert update(registry, policies, made | {"spec": {"podSelector": {}}})["metadata"]["generation"] == 1
     assert update(registry, policies, made | {"spec": {"policyTypes": ["Egress"]}})["metadata"]["generation"] == 2
-
-
-def test_an_approval_changes_conditions_and_metadata_alone(registry: Registry) -> None:
-    requests = _of_kind("CertificateSigningRequest")
-    made = create(registry, requests, {"metadata": {"name": "x"}, "spec": {"request": "AA==", "signerName": "a/b"}})
-    made = update(registry, requests, made | {"status": {"certificate": "AA=="}}, STATUS)
-    approved = [{"type": "Approved", "status": "True"}]
-    made = update(registry, requests, made | {"status": {"conditions": approved, "certificate": "BB=="}}, APPROVAL)
-    assert made["status"] == {"certificate": "AA==", "conditions": approved}
-    made["metadata"]["annotations"] = {"by": "me"}
-    assert update(registry, requests, made, APPROVAL)["metadata"]["annotations"] == {"by": "me"}
 
 
 def test_defaults_are_filled_in_where_the_row_says(registry: Registry) -> None:

@@ -20,6 +20,7 @@ from netlab.api.resources import SECRETS
 from netlab.api.review_types import TokenRequestStatus
 from netlab.errors import UsageError
 from netlab.node import volumes
+from netlab.node.root_certificates import RootCertificates
 from netlab.node.volumes import Volumes
 
 
@@ -190,3 +191,32 @@ def test_volumes_go_with_their_pod(tmp_path: Path) -> None:
     made(pod({"configMap": {"name": "settings"}}), tmp_path)
     volumes.remove_others(frozenset(), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_root_certificate_is_read_once_for_pods_that_start_together(tmp_path: Path) -> None:
+    source = {"configMap": {"name": "kube-root-ca.crt"}}
+
+    class Counting(Cluster):
+        reads = 0
+
+        async def get(self, resource: Any, name: str, namespace: str) -> Any:
+            self.reads += 1
+            await asyncio.sleep(0)
+            if self.reads == 1:
+                raise ApiError(Status(code=404, reason="NotFound", message="not yet"))
+            return ConfigMap(data={"ca.crt": f"{namespace} {self.reads}"})
+
+    async def read(cluster: Counting) -> list[str]:
+        certificates = RootCertificates(cluster)  # type: ignore[arg-type]
+        with pytest.raises(ApiError):
+            await certificates.of("shop")
+
+        async def mounted(number: int) -> str:
+            given = pod(source)
+            found = Volumes(cluster, given, [], tmp_path / str(number), certificates)  # type: ignore[arg-type]
+            (mount,) = await found.mounts(given.spec.containers[0], [])
+            return (Path(mount.source) / "ca.crt").read_text()
+
+        return await asyncio.gather(*(mounted(number) for number in range(5)))
+
+    assert set(asyncio.run(read(Counting()))) == {"shop 2"}

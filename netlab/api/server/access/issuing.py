@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import TypedDict
 
 import msgspec
@@ -14,6 +15,7 @@ from netlab.api.resources import CREDENTIALS
 from netlab.api.server import refusals
 from netlab.api.server.access.authentication import caller
 from netlab.api.server.access.authority import Authority
+from netlab.api.server.access.tokens import ALGORITHM, ISSUER
 from netlab.api.server.identity import MASTERS, OWNER
 from netlab.api.server.rest import responses
 
@@ -26,8 +28,13 @@ class Credentials(TypedDict):
     key: str
 
 
-def routes(authority: Authority) -> list[Route]:
-    """The paths that the authority answers."""
+DISCOVERY, _KEYS = "/.well-known/openid-configuration", "/openid/v1/jwks"
+"""By which others verify service accounts' tokens (OpenID Connect Discovery 1.0, RFC 7517)."""
+_MAY_BE_KEPT = {"Cache-Control": "public, max-age=3600"}
+
+
+def routes(authority: Authority, address: str) -> list[Route]:
+    """The paths that the authority answers; clients of the cluster reach the server at `address` (HOST:PORT)."""
 
     async def issue(request: Request) -> Response:
         user = caller(request.scope)
@@ -41,4 +48,25 @@ def routes(authority: Authority) -> list[Route]:
         }
         return responses.document(msgspec.json.encode(issued), 201)
 
-    return [Route(CREDENTIALS, issue, methods=["POST"])]
+    async def discover(_: Request) -> Response:
+        found = {
+            "issuer": ISSUER,
+            "jwks_uri": f"https://{address}{_KEYS}",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+        }
+        return Response(msgspec.json.encode(found), headers=_MAY_BE_KEPT, media_type="application/json")
+
+    async def keys(_: Request) -> Response:
+        numbers = (part.to_bytes(32) for part in authority.public_numbers)
+        x, y = (base64.urlsafe_b64encode(each).rstrip(b"=").decode() for each in numbers)
+        named = {"use": "sig", "kty": "EC", "kid": authority.key_id, "crv": "P-256", "alg": ALGORITHM}
+        content = msgspec.json.encode({"keys": [named | {"x": x, "y": y}]})
+        return Response(content, headers=_MAY_BE_KEPT, media_type="application/jwk-set+json")
+
+    return [
+        Route(CREDENTIALS, issue, methods=["POST"]),
+        Route(DISCOVERY, discover),
+        Route(_KEYS, keys),
+    ]

@@ -80,6 +80,7 @@ _ROLES: dict[str, tuple[Rule, ...]] = {
         rule("create", "authorization.k8s.io", "subjectaccessreviews"),
     ),
     "system:monitoring": (paths("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz", "/readyz/*"),),
+    "system:service-account-issuer-discovery": (paths("/.well-known/openid-configuration", "/openid/v1/jwks"),),
     **components.ROLES,
 }
 
@@ -101,6 +102,10 @@ _BINDINGS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         (("Group", AUTHENTICATED), ("Group", UNAUTHENTICATED)),
     ),
     "system:monitoring": ("system:monitoring", (("Group", "system:monitoring"),)),
+    "system:service-account-issuer-discovery": (
+        "system:service-account-issuer-discovery",
+        (("Group", "system:serviceaccounts"),),
+    ),
     **{role: (role, (("User", user),)) for role, user in components.USERS.items()},
 }
 

@@ -26,6 +26,9 @@ from netlab.api.server.storage.watch import Stored
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 """Who signs, and the audience that the API server itself is."""
 
+ALGORITHM = "ES256"
+"""How tokens are signed (RFC 7518 section 3.4)."""
+
 LEEWAY = 60
 """Seconds that the token of a pod is good for after the pod's end was due (pkg/serviceaccount/claims.go)."""
 
@@ -119,7 +122,7 @@ class Tokens:
             sub=user_name(account.namespace, account.name),
             bound=_Bound(account.namespace, _reference(account), references.get("pod"), references.get("node")),
         )
-        header = _Header("ES256", self._authority.key_id)
+        header = _Header(ALGORITHM, self._authority.key_id)
         signed = b".".join(_encode(msgspec.json.encode(part)) for part in (header, claims))
         token = b".".join((signed, _encode(self._authority.sign(signed)))).decode("ascii")
         return token, datetime.datetime.fromtimestamp(claims.exp, datetime.UTC)
@@ -155,7 +158,7 @@ class Tokens:
         except (msgspec.MsgspecError, binascii.Error, ValueError):
             raise TokenError("it is no token of a service account") from None
         # The algorithm is this cluster's own, whatever a header says (RFC 8725 section 3.1).
-        if header.alg != "ES256" or not self._authority.has_signed(f"{head}.{payload}".encode(), sealed):
+        if header.alg != ALGORITHM or not self._authority.has_signed(f"{head}.{payload}".encode(), sealed):
             raise TokenError("it is not signed by this cluster")
         if claims.iss != ISSUER:
             raise TokenError(f"it is from another issuer: {claims.iss}")

@@ -54,6 +54,8 @@ def _check_pod(attributes: Attributes, node: str, store: Store) -> None:
             if _node_of(attributes.old) != node:
                 why = "can only update pod status for pods with spec.nodeName set to itself"
                 raise attributes.forbidden(f'node "{node}" {why}')
+            if _labels(attributes.obj) != _labels(attributes.old or {}):
+                raise attributes.forbidden(f'node "{node}" cannot update labels through pod status')
         case "eviction", _:
             if _node_of(_present(_PODS, attributes.namespace, attributes.name, store).decode()) != node:
                 raise attributes.forbidden(f"node {node} can only evict pods with spec.nodeName set to itself")

@@ -22,6 +22,7 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import Int64, Object, ObjectMeta, Struct, now
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
+    CERTIFICATESIGNINGREQUESTS,
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
     CONFIGMAPS,
@@ -63,7 +64,18 @@ from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import defaults, effects, patch, pod_scheduling, quality, reading, versions
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
-from netlab.api.server.objects.validation import access, cluster, jobs, pods, quotas, rules, secret, services, workloads
+from netlab.api.server.objects.validation import (
+    access,
+    certificates,
+    cluster,
+    jobs,
+    pods,
+    quotas,
+    rules,
+    secret,
+    services,
+    workloads,
+)
 from netlab.api.server.objects.validation.scheduling import priority_class, priority_class_update
 from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
@@ -143,6 +155,8 @@ class Strategy:
     validate_update: Callable[[Any, Any, Problems], None] = rules.any_update
     first_status: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     complete_status: Callable[[JSONObject], None] = defaults.nothing
+    validate_part: Callable[[Any, Any, str, Problems], None] | None = None
+    """Of a part of the status, by its subresource."""
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -190,6 +204,9 @@ STRATEGIES: dict[str, Strategy] = {
     LEASES.plural: Strategy(defaults.nothing, cluster.lease),
     CONFIGMAPS.plural: Strategy(defaults.nothing, access.config_map, access.config_map_update),
     SERVICEACCOUNTS.plural: Strategy(defaults.nothing, access.service_account),
+    CERTIFICATESIGNINGREQUESTS.plural: Strategy(
+        defaults.nothing, certificates.request, validate_part=certificates.update
+    ),
     LIMITRANGES.plural: Strategy(defaults.limit_range, quotas.limit_range),
     RESOURCEQUOTAS.plural: Strategy(defaults.nothing, quotas.quota, quotas.quota_update),
     ENDPOINTS.plural: Strategy(defaults.endpoints, access.endpoints),
@@ -320,6 +337,8 @@ class Registry:
                 obj["status"] = dict(strategy.first_status)
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
+        if resource is CERTIFICATESIGNINGREQUESTS:
+            obj["spec"] = _signed_by(obj["spec"], user)
         strategy.default(obj)
         # What the server adds from here on is nobody's.
         managed = managed if manager is None else managed_fields.of_new(version, obj, manager)
@@ -384,8 +403,8 @@ class Registry:
         else:
             warnings = (*warnings, *effects.warnings(resource, sent, old))
             new = _succeed(resource, old, sent)
-            if resource is NAMESPACES:
-                new["spec"] = old["spec"]  # Its finalizers change by `finalize` alone.
+            if resource in (NAMESPACES, CERTIFICATESIGNINGREQUESTS):
+                new["spec"] = old["spec"]  # A namespace's finalizers change by `finalize` alone.
             STRATEGIES[resource.plural].default(new)
         if manager is not None:
             managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
@@ -394,6 +413,11 @@ class Registry:
         self.admission.admit(attributes)
         if subresource not in (STATUS, APPROVAL, FINALIZE):
             self._complete(resource, new, old)
+        elif (validate := STRATEGIES[resource.plural].validate_part) is not None:
+            problems = Problems()
+            validate(msgspec.convert(new, resource.type), msgspec.convert(old, resource.type), subresource, problems)
+            if problems:
+                raise refusals.invalid(resource, name, problems)
         changed = new != old and not managed_fields.is_only_later(old, new)
         return Draft(resource, new, stored, changed=changed, warnings=warnings, attributes=attributes)
 
@@ -649,6 +673,18 @@ def _succeeding(old: JSONObject, sent: JSONObject, kept: tuple[str, ...]) -> JSO
 def _metadata_with_status(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
     kept = (*_SYSTEM_METADATA, managed_fields.FIELD, *managed_fields.KEPT_WITH_STATUS.get(resource.plural, ()))
     return _succeeding(old["metadata"], sent["metadata"], kept)
+
+
+def _signed_by(spec: JSONObject, user: User) -> JSONObject:
+    """The spec of a request for a certificate, with who asks for it."""
+    who = {
+        "username": user.name,
+        "uid": user.uid,
+        "groups": list(user.groups),
+        "extra": {key: list(values) for key, values in user.extra.items()},
+    }
+    others = {field: value for field, value in spec.items() if field not in who}
+    return others | {field: value for field, value in who.items() if value}
 
 
 def _desired(resource: Resource[Object], obj: JSONObject, typed: Object) -> Any:
