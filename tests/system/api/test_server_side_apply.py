@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from netlab.api.media_types import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.resources import Resource
 from tests.system.api.serving import START_TIMEOUT, Json, Server
+from tests.system.api.test_fuzz import FUZZED, MANIFESTS
 
 PODS = "/api/v1/namespaces/default/pods"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -318,3 +320,24 @@ def test_an_object_that_is_too_large_loses_its_managed_fields_and_not_its_conten
     assert managers(obj) == {}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "larger"}, "data": data}
     assert api.apply("/api/v1/namespaces/default/configmaps/larger", config)[0] == 413
+
+
+@pytest.mark.parametrize("resource", FUZZED, ids=lambda each: each.plural)
+def test_every_kind_is_applied(api: Api, resource: Resource[Any]) -> None:
+    config = {"apiVersion": resource.api_version, "kind": resource.kind} | MANIFESTS[resource.plural]
+    config["metadata"] = {"name": "fuzz", "labels": {"applied": "1"}}
+    path = resource.object_path("default", "fuzz")
+    code, made = api.apply(path, config)
+    assert code == 201, made["message"]
+    assert managers(made)["applier", "Apply", ""]["f:metadata"] == {"f:labels": {"f:applied": {}}}
+    assert api.apply(path, config)[1] == made
+    _, changed = api.ask("PATCH", path, {"metadata": {"labels": {"applied": "2", "other": "1"}}}, MERGE_PATCH)
+    assert managers(changed)["tester", "Update", ""]["f:metadata"] == {"f:labels": {"f:applied": {}, "f:other": {}}}
+    code, refused = api.apply(path, config)
+    assert (code, causes(refused)) == (
+        409,
+        [(".metadata.labels.applied", f'conflict with "tester" using {resource.api_version}')],
+    )
+    _, forced = api.apply(path, config, force="true")
+    assert forced["metadata"]["labels"] | {"applied": "1", "other": "1"} == forced["metadata"]["labels"]
+    assert forced.get("spec") == made.get("spec")

@@ -162,7 +162,11 @@ def _compare_items(old: dict[str, Any], new: dict[str, Any], structure: Structur
 
 
 def _compare_one(element: str, old: Any, new: Any, structure: Structure, found: Comparison) -> None:
-    """A field or item that is there now, and differs from what was there."""
+    """A field or item that is there now, and differs from what was there. Null is as empty as can be."""
+    if new is None and _has_items(old, structure):
+        new = type(old)()
+    elif old is None and _has_items(new, structure):
+        old = type(new)()
     if isinstance(old, _Twice) != isinstance(new, _Twice):
         found.removed[element] = _whole(old, structure)
         found.written[element] = _whole(new, structure)

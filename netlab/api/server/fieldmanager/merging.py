@@ -109,21 +109,19 @@ def _merge_items(live: list[Any], config: list[Any], structure: Structure) -> li
 
 
 def taken_out(obj: JSONObject, gone: FieldSet, structure: Structure) -> JSONObject:
-    """An object without the fields and items of a set."""
-    rest: JSONObject = _taken_out(obj, gone, structure)
-    return {} if rest is _ABSENT else rest
+    """An object without the fields and items of a set. What has nothing left in it is null: it was not taken out."""
+    return _taken_out(obj, gone, structure) or {}
 
 
 def _taken_out(value: Any, gone: FieldSet, structure: Structure) -> Any:
-    """What is left of a value in which something is to be taken out; `_ABSENT`: nothing."""
     if structure.merging is Merging.FIELDS and type(value) is dict:
         kept = {name: _rest(each, gone.get(f"f:{name}"), structure.below(name)) for name, each in value.items()}
-        return {name: each for name, each in kept.items() if each is not _ABSENT} or _ABSENT
+        return {name: each for name, each in kept.items() if each is not _ABSENT} or None
     if structure.merging is Merging.ITEMS and type(value) is list:
         assert structure.item is not None
         listed = [_rest(each, gone.get(structure.element(each)), structure.item) for each in value]
-        return [each for each in listed if each is not _ABSENT] or _ABSENT
-    return value if not isinstance(value, dict | list) else _ABSENT
+        return [each for each in listed if each is not _ABSENT and each is not None] or None
+    return value if not isinstance(value, dict | list) else None
 
 
 def _rest(value: Any, gone: FieldSet | None, structure: Structure) -> Any:

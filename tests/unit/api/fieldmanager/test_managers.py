@@ -225,6 +225,12 @@ def test_what_was_never_applied_stays_unless_it_is_in_what_goes() -> None:
     assert seen.obj == pod({"containers": defaulted["spec"]["containers"][:1], "hostname": "h"})
 
 
+def test_what_is_in_an_object_that_was_applied_as_empty_is_the_servers() -> None:
+    seen = Object().apply(pod({"securityContext": {}}, labels={"x": "1"}))
+    seen.obj = pod({"securityContext": {"runAsUser": 1}}, labels={"x": "1"})
+    assert seen.apply(pod({"securityContext": {}})).obj["spec"] == {"securityContext": {"runAsUser": 1}}
+
+
 def test_a_port_is_found_by_its_protocol_even_if_that_is_left_out() -> None:
     def with_ports(*ports: JSON) -> JSON:
         return pod({"containers": [{"name": "c", "ports": list(ports)}]})
