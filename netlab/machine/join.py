@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from netlab.descriptors import close_all_but
-from netlab.errors import NotFoundError, UnsupportedError
+from netlab.errors import ExhaustedError, NotFoundError, UnsupportedError
 from netlab.machine import container, images, signals, userns
 from netlab.machine.cgroups import labs
 from netlab.net import syscalls
@@ -65,7 +65,7 @@ def run_joined(
     `env` is the whole environment; on a terminal, TERM is added. The command has the resource limits of the container
     or machine. From the caller it has only the standard streams, the terminal, and whether to ignore the terminal's
     signals, as under nohup(1). With `contained` it has only the powers of a container. This process stays in the
-    namespaces. Raises what `join` raises.
+    namespaces. Raises what `join` raises, and `ExhaustedError` where there may be no more processes.
     """
     environment = dict(env)
     if os.isatty(0) or os.isatty(1):
@@ -77,7 +77,12 @@ def run_joined(
     join(pidfd, ALL_BUT_USER | container.NEW_CGROUP_NAMESPACE if contained else ALL_BUT_USER)
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except BlockingIOError:
+        raise ExhaustedError(
+            "the lab has as many processes as it may have, so no command can run in it: end some, as by deleting a pod"
+        ) from None
     if child == 0:
         try:
             if contained:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netlab.errors import ExhaustedError
 from netlab.machine.cgroups import hierarchies
 from netlab.machine.cgroups.limits import Limits
-from tests.system.machine.lab import Lab, wait_until
+from netlab.machine.join import run_joined
+from tests.system.machine.lab import Lab, forked, wait_until
 
 LACKING = hierarchies.find().lacking
 MIB = 1 << 20
@@ -105,6 +108,20 @@ def test_a_lab_is_held_to_its_processes(lab: Lab) -> None:
     lab.node.kill("bomb", 9)
     assert lab.ended("bomb").exit_code == 137
     assert lab.node.exec("other", ["echo", "goes on"], 60).output == b"goes on\n"
+
+
+def test_a_command_for_which_there_is_no_process_says_so(lab: Lab) -> None:
+    (counted,) = [Path(each.path) for each in lab.cgroups if "pids" in each.controllers]
+    before = (counted / "pids.max").read_text()
+    pidfd = lab.node.open()
+    try:
+        (counted / "pids.max").write_text("1")
+        with pytest.raises(ExhaustedError, match="as many processes as it may have"):
+            forked(lambda: run_joined(pidfd, ["true"], env={}))
+    finally:
+        (counted / "pids.max").write_text(before)
+        os.close(pidfd)
+    assert lab.on_node("echo", "again") == "again\n"
 
 
 def test_the_hosts_cgroups_are_not_there(lab: Lab) -> None:
