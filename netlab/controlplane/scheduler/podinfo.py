@@ -111,7 +111,7 @@ class PodInfo:
             preferred=affinity.preferred(spec),
             ports=tuple(host_ports(spec)),
             requests={name: value for name, value in requests.of_pod(spec).items() if value},
-            compared=requests.of_pod(spec, requests.UNSAID),
+            compared=requests.compared(spec),
             affinity_terms=attracting,
             anti_affinity_terms=repelling,
             preferred_terms=leaning,

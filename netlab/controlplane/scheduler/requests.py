@@ -20,7 +20,7 @@ CPU, MEMORY, PODS = "cpu", "memory", "pods"
 Amounts = dict[str, int]
 """Thousandths of cpu, bytes of memory and storage, pieces of all else, by the resource's name."""
 
-UNSAID: Mapping[str, Quantity] = {CPU: "100m", MEMORY: "200Mi"}
+_UNSAID: Mapping[str, Quantity] = {CPU: "100m", MEMORY: "200Mi"}
 """What a container that asks for nothing is taken to use when nodes are compared (scheduler/util pod_resources.go)."""
 
 
@@ -39,8 +39,18 @@ def amounts(listed: Mapping[str, Quantity]) -> Amounts:
     return {name: amount(name, quantity) for name, quantity in listed.items()}
 
 
-def of_pod(spec: PodSpec, unsaid: Mapping[str, Quantity] | None = None) -> Amounts:
-    """What a pod asks for. `unsaid` is what a container is taken to ask for that says nothing."""
+def of_pod(spec: PodSpec) -> Amounts:
+    """What a pod asks for."""
+    return _together(spec, {})
+
+
+def compared(spec: PodSpec) -> Amounts:
+    """The cpu and memory that a pod is taken to use when nodes are compared (NodeResourcesFitArgs' default)."""
+    asked = _together(spec, _UNSAID)
+    return {name: asked.get(name, 0) for name in _UNSAID}
+
+
+def _together(spec: PodSpec, unsaid: Mapping[str, Quantity]) -> Amounts:
     asked = {
         "containers": [_of_container(each, unsaid) for each in spec.containers],
         "initContainers": [_of_container(each, unsaid) for each in spec.initContainers],
@@ -51,6 +61,6 @@ def of_pod(spec: PodSpec, unsaid: Mapping[str, Quantity] | None = None) -> Amoun
     return {name: math.ceil(found.amount * 1000 if name == CPU else found.amount) for name, found in total.items()}
 
 
-def _of_container(container: Container, unsaid: Mapping[str, Quantity] | None) -> dict[str, Any]:
+def _of_container(container: Container, unsaid: Mapping[str, Quantity]) -> dict[str, Any]:
     asked = container.resources.requests if container.resources is not None else {}
-    return {"resources": {REQUESTS: {**(unsaid or {}), **asked}}, "restartPolicy": container.restartPolicy}
+    return {"resources": {REQUESTS: {**unsaid, **asked}}, "restartPolicy": container.restartPolicy}

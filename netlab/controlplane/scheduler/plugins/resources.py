@@ -11,9 +11,6 @@ from netlab.controlplane.scheduler.plugins.base import MAX_SCORE, Filter, Plugin
 from netlab.controlplane.scheduler.podinfo import PodInfo
 from netlab.controlplane.scheduler.requests import CPU, MEMORY
 
-_COMPARED = (CPU, MEMORY)
-"""By these nodes are compared (NodeResourcesFitArgs' default)."""
-
 _PORT_TAKEN = Refusal(("node(s) didn't have free ports for the requested pod ports",), is_final=False)
 
 
@@ -47,29 +44,31 @@ def _least_allocated(pod: PodInfo, nodes: Sequence[NodeInfo], _: Cache) -> list[
 
 
 def _part_left(pod: PodInfo, node: NodeInfo) -> int:
-    parts = []
-    for name in _COMPARED:
-        if there := node.allocatable.get(name, 0):
-            left = there - node.compared[name] - pod.compared.get(name, 0)
-            parts.append(max(0, left) * MAX_SCORE // there)
+    parts = [
+        max(0, there - node.compared[name] - asked) * MAX_SCORE // there
+        for name, asked in pod.compared.items()
+        if (there := node.allocatable.get(name))
+    ]
     return sum(parts) // len(parts) if parts else 0
 
 
 def _balanced(pod: PodInfo, nodes: Sequence[NodeInfo], _: Cache) -> list[int] | None:
     """Whether cpu and memory are then used more alike than before."""
-    if not any(pod.requests.get(name) for name in _COMPARED):
+    cpu, memory = pod.requests.get(CPU, 0), pod.requests.get(MEMORY, 0)
+    if not cpu and not memory:
         return None
-    return [MAX_SCORE // 2 + (MAX_SCORE // 2 + _balance(node, pod) - _balance(node, None)) // 2 for node in nodes]
+    half = MAX_SCORE // 2
+    return [half + (half + _balance(node, cpu, memory) - _balance(node, 0, 0)) // 2 for node in nodes]
 
 
-def _balance(node: NodeInfo, pod: PodInfo | None) -> int:
-    fractions = []
-    for name in _COMPARED:
-        if there := node.allocatable.get(name, 0):
-            used = node.requested[name] + (pod.requests.get(name, 0) if pod is not None else 0)
-            fractions.append(min(1.0, used / there))
-    deviation = abs(fractions[0] - fractions[1]) / 2 if len(fractions) == 2 else 0.0
-    return int((1 - deviation) * MAX_SCORE)
+def _balance(node: NodeInfo, more_cpu: int, more_memory: int) -> int:
+    """How much alike the two are used, with so much more of them: MAX_SCORE less the deviation."""
+    cpu, memory = node.allocatable.get(CPU), node.allocatable.get(MEMORY)
+    if not cpu or not memory:
+        return MAX_SCORE
+    used = node.requested
+    difference = min(1.0, (used[CPU] + more_cpu) / cpu) - min(1.0, (used[MEMORY] + more_memory) / memory)
+    return int((1 - abs(difference) / 2) * MAX_SCORE)
 
 
 NODE_PORTS = Plugin("NodePorts", filter=lambda pod, _: _Ports(pod) if pod.ports else None)
