@@ -67,10 +67,10 @@ def _waits_for_victims(pod: PodInfo, cache: Cache, refusals: Mapping[str, Refusa
 
 def _victims(look: Look, node: NodeInfo, budgets: Sequence[PodDisruptionBudget]) -> Preemption | Refusal:
     """The pods that must go from a node; all less important ones do first, and then as many as can come back."""
-    without = node.copy()
     going = sorted((each for each in node.pods.values() if each.priority < look.pod.priority), key=_importance)
     if not going:
         return _NO_VICTIMS
+    without = node.copy()
     for each in going:
         look.remove(each, without)
     refused = look.refuse(without)

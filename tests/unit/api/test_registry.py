@@ -156,8 +156,11 @@ def test_a_second_writer_is_told(registry: Registry) -> None:
     second["spec"]["replicas"] = 3
     with refused(409, 'Operation cannot be fulfilled on deployments.apps "d": the object has been modified'):
         update(registry, DEPLOYMENTS, second)
-    second["metadata"].pop("resourceVersion")
+    second["metadata"]["resourceVersion"] = "0"
     assert update(registry, DEPLOYMENTS, second)["spec"]["replicas"] == 3
+    second["metadata"].pop("resourceVersion")
+    second["spec"]["replicas"] = 4
+    assert update(registry, DEPLOYMENTS, second)["spec"]["replicas"] == 4
     second["metadata"]["uid"] = "another"
     with refused(409, "UID in precondition: another"):
         update(registry, DEPLOYMENTS, second)

@@ -389,7 +389,9 @@ class Registry:
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         _check_name(sent, name)
-        _check_preconditions(resource, stored, meta.get("uid"), meta.get("resourceVersion"))
+        revision = meta.get("resourceVersion")
+        # As upstream, an update from version 0 is one from whichever there is.
+        _check_preconditions(resource, stored, meta.get("uid"), None if revision == "0" else revision)
         if subresource == STATUS:
             new = old | {"metadata": _metadata_with_status(resource, old, sent), "status": sent.get("status", {})}
             STRATEGIES[resource.plural].complete_status(new)
