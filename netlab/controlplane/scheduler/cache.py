@@ -94,6 +94,10 @@ class Cache:
         self.withdraw(pod.uid)
         self.nominated.setdefault(node, {})[pod.uid] = pod
 
+    def promised(self, uid: str) -> str:
+        """The node that the pod has been promised; empty if none."""
+        return next((node for node, pods in self.nominated.items() if uid in pods), "")
+
     def withdraw(self, uid: str) -> None:
         """The pod is promised no node any more."""
         for node, pods in list(self.nominated.items()):

@@ -64,6 +64,8 @@ class Scheduler(Controller):
         if pod is None or not _is_ours(pod) or self._cache.placement(pod.metadata.uid) is not None:
             return
         info = PodInfo.of(pod)
+        # A promise may not have been seen in the API yet.
+        info = dataclasses.replace(info, nominated=self._cache.promised(info.uid) or info.nominated)
         choice = choose(info, self._cache)
         if isinstance(choice, str):
             await self._bind(pod, info, choice)
@@ -76,11 +78,10 @@ class Scheduler(Controller):
             await self._report(pod, choice, outcome.node)
             await self._make_room(pod, info, outcome)
             return
-        # One that waits for its victims keeps the promise; one that nothing helps gives it back.
-        is_hopeless = outcome.startswith("0/") or not choice.nodes
-        if is_hopeless and info.nominated:
+        if info.nominated and not outcome.keeps_promise:
             self._give_back(info)
-        await self._report(pod, dataclasses.replace(choice, preemption=outcome), "" if is_hopeless else info.nominated)
+        found = dataclasses.replace(choice, preemption=outcome.why)
+        await self._report(pod, found, info.nominated if outcome.keeps_promise else "")
 
     async def _bind(self, pod: Pod, info: PodInfo, node: str) -> None:
         self._cache.place(info, node)
@@ -237,10 +238,11 @@ class Scheduler(Controller):
         """Promises are in the API, too, so that they outlast this process."""
         if self._cache.placement(new.metadata.uid) is not None:
             return
-        if new.status.nominatedNodeName:
+        if new.metadata.deletionTimestamp is None and new.status.nominatedNodeName:
             self._cache.nominate(PodInfo.of(new), new.status.nominatedNodeName)
         elif old is not None and old.status.nominatedNodeName:
             self._cache.withdraw(new.metadata.uid)
+            self._wake(Change.POD_GONE)
 
     def _place(self, pod: Pod) -> None:
         before = self._cache.placement(pod.metadata.uid)

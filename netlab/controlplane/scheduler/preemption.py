@@ -28,17 +28,27 @@ class Preemption:
     """How many of them a PodDisruptionBudget would keep."""
 
 
+@dataclasses.dataclass(frozen=True)
+class NoPreemption:
+    """The pod takes nobody's place."""
+
+    why: str
+    """In upstream's words."""
+    keeps_promise: bool = True
+    """Whether it goes on to wait for the node that it was promised, if it was."""
+
+
 def preempt(
     pod: PodInfo, cache: Cache, found: Unschedulable, budgets: Iterable[PodDisruptionBudget]
-) -> Preemption | str:
-    """Where a pod that no node accepts gets room, or in upstream's words why it gets none.
+) -> Preemption | NoPreemption:
+    """Where a pod that no node accepts gets room, if it may.
 
-    A pod that waits for its victims to go takes no others meanwhile.
+    One that waits for its victims to go takes no others meanwhile.
     """
     if not pod.may_preempt:
-        return "not eligible due to preemptionPolicy=Never."
+        return NoPreemption("not eligible due to preemptionPolicy=Never.")
     if _waits_for_victims(pod, cache, found.refusals):
-        return "not eligible due to a terminating pod on the nominated node."
+        return NoPreemption("not eligible due to a terminating pod on the nominated node.")
     look, listed = Look(pod, cache), list(budgets)
     candidates: list[Preemption] = []
     refusals: dict[str, Refusal] = {}
@@ -52,7 +62,7 @@ def preempt(
         else:
             candidates.append(outcome)
     if not candidates:
-        return not_helpful(found.nodes, refusals)
+        return NoPreemption(not_helpful(found.nodes, refusals), keeps_promise=False)
     return min(candidates, key=lambda each: _rank(each, cache))
 
 

@@ -282,6 +282,7 @@ def test_a_promised_node_is_the_pods_and_not_that_of_less_important_ones() -> No
     nodes = cache([node("a"), node("b", cpu="1")])
     promised = pod("important", asks={"cpu": "1"}, priority=10)
     nodes.nominate(PodInfo.of(promised), "b")
+    assert nodes.promised(promised.metadata.uid) == "b"
     promised.status.nominatedNodeName = "b"
     assert select(nodes, pod(affinity=named("b"), asks={"cpu": "500m"})) != "b"
     assert select(nodes, pod(affinity=named("b"), asks={"cpu": "500m"}, priority=11)) == "b"

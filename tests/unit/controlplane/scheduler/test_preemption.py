@@ -116,7 +116,7 @@ def run(case: Case) -> tuple[str, list[str]] | str:
     assert {each.name: (dict(each.pods), dict(each.requested)) for each in nodes.nodes} == before
     if isinstance(outcome, Preemption):
         return outcome.node, [each.name for each in outcome.victims]
-    return str(dataclasses.replace(found, preemption=outcome))
+    return str(dataclasses.replace(found, preemption=outcome.why))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
