@@ -29,7 +29,9 @@ Json = Any
 MANIFESTS: dict[str, Json] = {
     "namespaces": {"metadata": {"name": "fuzz"}},
     "nodes": {"metadata": {"name": "fuzz"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}},
-    "pods": pod("fuzz", hostNetwork=True, tolerations=[{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]),
+    "pods": pod(
+        "fuzz", hostNetwork=True, tolerations=[{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]
+    ),
     "services": service("fuzz", type="LoadBalancer", externalTrafficPolicy="Local"),
     "events": {"metadata": {"name": "fuzz"}, "involvedObject": {"namespace": "default", "name": "p"}, "count": 1},
     "deployments": deployment("fuzz", replicas=3, progressDeadlineSeconds=600),
