@@ -123,6 +123,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
         import asyncio
 
         from netlab.api.client import Client
+        from netlab.lab import cgroups
         from netlab.node import kubelet, pod_network_agent
         from netlab.node.context import KubeletConfig
         from netlab.node.pod_network import NetworkConfig
@@ -138,6 +139,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             log_dir=paths.pod_logs,
             boot_id=boot_id,
             max_pods=spec.maxPods,
+            memory=cgroups.share().memory,
         )
         network_config = NetworkConfig(
             node_name=node,

@@ -49,6 +49,8 @@ class KubeletConfig:
     log_dir: Path
     boot_id: str = ""
     max_pods: int = 110
+    memory: int | None = None
+    """Bytes that pods may ask for together; None: all of the machine's."""
     dns: ClusterDNS = field(default_factory=ClusterDNS)
 
 

@@ -53,7 +53,8 @@ def architecture() -> str:
 def node_status(config: KubeletConfig, network_error: str, before: list[Condition]) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
     disk = os.statvfs(config.log_dir)
-    # Each node has the whole machine, as with kind: pods ask for what they might need, and seldom use it.
+    # Each node has the whole machine, as with kind: pods ask for what they might need, and seldom use it. Of its memory
+    # they may have no more than the lab may.
     capacity: dict[str, Quantity] = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
@@ -63,7 +64,7 @@ def node_status(config: KubeletConfig, network_error: str, before: list[Conditio
     addresses = [NodeAddress(type="InternalIP", address=ip) for ip in config.node_ips]
     return NodeStatus(
         capacity=capacity,
-        allocatable=dict(capacity),
+        allocatable=capacity | ({"memory": f"{config.memory // 1024}Ki"} if config.memory is not None else {}),
         addresses=[*addresses, NodeAddress(type="Hostname", address=config.node_name)],
         conditions=[ready_condition(network_error, before)],
         nodeInfo=NodeSystemInfo(
