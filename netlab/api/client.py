@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -72,7 +72,10 @@ class Client:
     """
 
     def __init__(self, endpoint: Endpoint | Path, user_agent: str = "netlab") -> None:
-        """A client of `endpoint`; of the lab's own server, if that is the path of its socket."""
+        """A client of `endpoint`; of the lab's own server, if that is the path of its socket.
+
+        The first word of `user_agent` is who changes objects (metadata.managedFields).
+        """
         self._endpoint = Endpoint.of_socket(endpoint) if isinstance(endpoint, Path) else endpoint
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
@@ -186,15 +189,9 @@ class Client:
         *,
         subresource: str | None = None,
         patch_type: str = MERGE_PATCH,
-        manager: str = "",
     ) -> T:
-        """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values.
-
-        `manager` owns what is changed (managedFields); empty: this client, by its User-Agent.
-        """
+        """Change part of an object; `patch` is what the patch type (media_types) says, in Python or API values."""
         path = resource.object_path(namespace, name, subresource)
-        if manager:
-            path = f"{path}?{urlencode({'fieldManager': manager})}"
         body = await self._write(resource, "PATCH", path, msgspec.json.encode(patch), patch_type)
         return decoding.one(resource, body)
 

@@ -249,6 +249,11 @@ def test_every_writer_is_a_manager(kubectl: Kubectl) -> None:
     kubectl.ok("replace", "-f", "-", stdin=shown.replace('"l": "1"', '"l": "2"'))
     found = set(_managers(kubectl, "api/v1/namespaces/{}/configmaps/managed"))
     assert found >= {"kubectl-create", "kubectl-annotate", "kubectl-edit", "kubectl-replace"}
+    nowhere = {"nodeSelector": {"no": "such"}, "containers": [{"name": "c", "image": "agnhost:2.47"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waits"}, "spec": nowhere}
+    kubectl.ok("create", "-f", "-", stdin=json.dumps(pod))
+    eventually(lambda: "kube-scheduler" in _managers(kubectl, "api/v1/namespaces/{}/pods/waits"))
+    kubectl.ok("delete", "pod", "waits")
     deployment = _managers(kubectl, "apis/apps/v1/namespaces/{}/deployments/web")
     assert {"kubectl-client-side-apply", "kube-controller-manager"} <= set(deployment)
     assert set(_managers(kubectl, f"api/v1/namespaces/{{}}/{_pods(kubectl)[0].replace('pod', 'pods', 1)}")) == {

@@ -151,7 +151,6 @@ class Scheduler(Controller):
                 change,
                 subresource="status",
                 patch_type=STRATEGIC_MERGE_PATCH,
-                manager="kube-scheduler",
             )
         )
 
