@@ -22,7 +22,7 @@ from netlab.proxy.plan import HealthCheck, NodeInfo
 from netlab.proxy.plane import Plane
 from netlab.proxy.planner import node_info
 
-_STRIDE = 800
+_STRIDE = 400
 """Services that are planned at a time where there is nothing yet: the kernel takes them while the next are planned."""
 
 log = logging.getLogger(__name__)

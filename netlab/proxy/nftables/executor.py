@@ -29,7 +29,7 @@ _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
 """The kernel's errors for a difference that does not fit the table."""
 _COMPARE_SHARE, _QUICK = 50, 0.1
 """Comparing elements may take at most one part in so many of the time, unless it takes less than this, in seconds."""
-_PART = 8_000
+_PART = 4_000
 """How many endpoints to add at a time to a table that is not in force yet."""
 
 
