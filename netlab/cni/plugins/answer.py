@@ -37,6 +37,8 @@ def respond(
     read: Callable[[], bytes],
     send: Callable[[int, str], object],
     stderr: int = 2,
+    *,
+    stays: bool = False,
 ) -> tuple[int, bytes]:
     """`answer`, and send it; the exit status, and what was read. An ADD whose caller is gone is undone."""
     given = b""
@@ -46,12 +48,12 @@ def respond(
         given = read()
         return given
 
-    status, output = answer(handlers, environment, remember, stderr)
+    status, output = answer(handlers, environment, remember, stderr, stays=stays)
     try:
         send(status, output)
     except OSError:
         if status == 0 and environment.get("CNI_COMMAND") == "ADD":
-            answer(handlers, {**environment, "CNI_COMMAND": "DEL"}, lambda: given, stderr)
+            answer(handlers, {**environment, "CNI_COMMAND": "DEL"}, lambda: given, stderr, stays=stays)
         return 1, given
     return status, given
 
@@ -74,11 +76,17 @@ def write_all(descriptor: int, text: str) -> None:
 
 
 def answer(
-    handlers: Mapping[str, Handler], environment: Mapping[str, str], read: Callable[[], bytes], stderr: int = 2
+    handlers: Mapping[str, Handler],
+    environment: Mapping[str, str],
+    read: Callable[[], bytes],
+    stderr: int = 2,
+    *,
+    stays: bool = False,
 ) -> tuple[int, str]:
     """The exit status and the output of one execution. `handlers` has a function for each command but VERSION.
 
-    `read` gives the standard input. The calling thread works in the network namespace that it is in.
+    `read` gives the standard input. The calling thread works in the network namespace that it is in; `stays` says that
+    its process goes on after the answer.
     """
     version = LATEST
     try:
@@ -96,7 +104,7 @@ def answer(
             raise CniError(
                 errors.INCOMPATIBLE_VERSION, f"cniVersion: {version!r}: {command} came with {SINCE[command]}"
             )
-        result = handlers[command](Request(command, environment, config, stderr))
+        result = handlers[command](Request(command, environment, config, stderr, stays=stays))
         return 0, "" if result is None else _result(result, version)
     except CniError as error:
         return 1, _failure(version, error)

@@ -58,13 +58,16 @@ _ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 class Request:
     """One execution of a plugin: what CNI_COMMAND asks for, for which interface, with which configuration.
 
-    `config` is the whole configuration as given, `stderr` the descriptor of the caller's standard error.
+    `config` is the whole configuration as given, `stderr` the descriptor of the caller's standard error; `stays` says
+    that this process goes on after the answer.
     Raises `CniError` if CNI_ARGS or a key that SPEC.md defines cannot be understood; so do the properties for what they
     read.
     A DEL has to free what it can, and reads CNI_ARGS and the previous result as far as they make sense.
     """
 
-    def __init__(self, command: str, environment: Mapping[str, str], config: Object, stderr: int = 2) -> None:
+    def __init__(
+        self, command: str, environment: Mapping[str, str], config: Object, stderr: int = 2, *, stays: bool = False
+    ) -> None:
         self.command = command
         self.environment = environment
         self.container_id = environment.get("CNI_CONTAINERID", "")
@@ -74,6 +77,7 @@ class Request:
         self.network: str = config["name"]
         self.version: str = config["cniVersion"]
         self.stderr = stderr
+        self.stays = stays
         if command != "DEL":  # which has to free what it can
             _check_types(config)
         self.runtime_config: Object = option(config, "runtimeConfig", dict, {})

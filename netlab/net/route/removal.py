@@ -35,7 +35,7 @@ def remove(name: str) -> None:
         waiting = poll()
         waiting.register(over, POLLIN)
         waiting.register(notices, POLLIN)
-        meanwhile(_delete, name, failed, end)
+        meanwhile(lambda: _delete(name, failed, end))
         while over not in (descriptor for descriptor, _ in waiting.poll()):
             if _says_gone(notices, name):
                 return
@@ -46,12 +46,13 @@ def remove(name: str) -> None:
         raise failed[0]
 
 
-def meanwhile(function: Callable[..., object], *arguments: object) -> None:
-    """Call a function that waits for the kernel in a thread of its own, or at once if there can be no more threads."""
-    try:
-        start_new_thread(function, arguments)
-    except RuntimeError:
-        function(*arguments)
+def meanwhile(*functions: Callable[[], object]) -> None:
+    """Call functions that wait for the kernel, each in a thread of its own, or here if there can be no more threads."""
+    for function in functions:
+        try:
+            start_new_thread(function, ())
+        except RuntimeError:
+            function()
 
 
 def _delete(name: str, failed: list[OSError], end: int) -> None:

@@ -127,12 +127,10 @@ def delete(request: Request) -> None:
 
     Frees all that can be freed, past any failures, and raises the first of them at the end.
     """
-    from netlab.net.route.removal import meanwhile, remove
-
     sockets: list[Nfnetlink] = []
     # The addresses last: an address that is free must no longer be in use, nor masqueraded.
     steps: list[Callable[[], object]] = [
-        lambda: remove(veth.host_name(request)),
+        lambda: _remove_link(veth.host_name(request), stays=request.stays),
         lambda: Delegate(request).delete(),
     ]
     if request.config.get("macspoofchk"):
@@ -149,11 +147,27 @@ def delete(request: Request) -> None:
             step()
         except (CniError, OSError) as error:
             failure = failure or error
-    for opened in sockets:
-        # In the kernel, closing it waits until what it deleted is freed (nft_rcv_nl_event), some 15 ms.
-        meanwhile(opened.close)
+    # In the kernel, closing a socket waits until what it deleted is freed (nft_rcv_nl_event; some 15 ms), and so does
+    # deleting a link. Closed after that it is a single wait; a process that stays answers meanwhile.
+    if request.stays and sockets:
+        from netlab.net.route.removal import meanwhile
+
+        meanwhile(*[opened.close for opened in sockets])
+    else:
+        for opened in sockets:
+            opened.close()
     if failure is not None:
         raise failure
+
+
+def _remove_link(name: str, *, stays: bool) -> None:
+    if stays:
+        from netlab.net.route.removal import remove
+
+        remove(name)
+        return
+    with Rtnetlink() as kernel:
+        kernel.send(links.deletion(name), tolerate=errno.ENODEV)
 
 
 def _rest(request: Request) -> None:

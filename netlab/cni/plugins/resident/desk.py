@@ -128,7 +128,7 @@ class Call(Closing):
             self.connection.settimeout(_PATIENCE)
             self.connection.sendall(bytes([status]))
 
-        answer.respond(handlers(self._name), self._environment, lambda: config, send, stderr)
+        answer.respond(handlers(self._name), self._environment, lambda: config, send, stderr, stays=True)
 
 
 class DeclinedError(Exception):
