@@ -13,10 +13,11 @@ import msgspec
 
 from netlab.api import resources
 from netlab.api.blocking import BlockingClient
+from netlab.api.discovered import Kinds, defined
 from netlab.api.errors import ApiError
 from netlab.api.media_types import MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import NAMESPACES, Resource
+from netlab.api.resources import CUSTOMRESOURCEDEFINITIONS, NAMESPACES, Resource
 from netlab.errors import UsageError
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -25,6 +26,10 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _STRICT = {"fieldValidation": "Strict"}
 _DRY_RUN = {"dryRun": "All"}
+
+
+Find = Callable[[str, str], Resource[Object] | None]
+"""The resource of an apiVersion and a kind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +78,20 @@ def apply(
     Everything is tried first without being stored. If a later object is refused anyway, what was stored is rolled back.
     Raises `UsageError` for documents that are not objects, `ApiError` for what the server refuses.
     """
-    targets = sorted(targets_of(documents, namespace), key=_rank)
+    known, added = Kinds(lambda: client), defined(documents)
+
+    def find(api_version: str, kind: str) -> Resource[Object] | None:
+        # What is about to be defined cannot be asked for, nor tried: the server knows an earlier form of it, or none.
+        of_these = (each for each in added if (each.api_version, each.kind) == (api_version, kind))
+        return next(of_these, None) or known.by_kind(api_version, kind)
+
+    targets = sorted(targets_of(documents, namespace, find), key=_rank)
     namespaces = [target for target in targets if target.resource is NAMESPACES]
     new_namespaces = {target.name for target in namespaces if not _is_there(client, target)}
     names_others = any(target.resource in (resources.PRIORITYCLASSES, resources.SERVICEACCOUNTS) for target in targets)
     for target in targets:
-        _try(client, target, new_namespaces, may_be_early=names_others and target.resource is resources.PODS)
+        if target.resource not in added:
+            _try(client, target, new_namespaces, may_be_early=names_others and target.resource is resources.PODS)
     client.warnings.clear()
     done: list[tuple[Target, Any, Any]] = []
     outcomes = []
@@ -98,22 +111,27 @@ def apply(
 def _rank(target: Target) -> tuple[bool, bool, int]:
     """What others are in comes first, and what runs comes last: it may name any of the rest."""
     resource = target.resource
-    return resource is not NAMESPACES, "all" in resource.categories, resources.ALL.index(resource)
+    place = resources.ALL.index(resource) if resource in resources.ALL else len(resources.ALL)
+    is_first = resource in (NAMESPACES, CUSTOMRESOURCEDEFINITIONS)
+    return not is_first, "all" in resource.categories, place
 
 
-def targets_of(documents: Sequence[Any], namespace: str) -> list[Target]:
-    """What the manifests describe; `namespace` is for objects that name none. Raises `UsageError`."""
-    return [_target(index, document, namespace) for index, document in enumerate(documents, start=1)]
+def targets_of(documents: Sequence[Any], namespace: str, find: Find = resources.by_kind) -> list[Target]:
+    """What the manifests describe; `namespace` is for objects that name none, and `find` knows the kinds.
+
+    Raises `UsageError`.
+    """
+    return [_target(index, document, namespace, find) for index, document in enumerate(documents, start=1)]
 
 
-def _target(index: int, document: Any, namespace: str) -> Target:
+def _target(index: int, document: Any, namespace: str, find: Find) -> Target:
     where = f"document {index}"
     if not isinstance(document, dict):
         raise UsageError(f"{where}: expected an object, found {type(document).__name__}")
     version, kind = document.get("apiVersion"), document.get("kind")
     if not isinstance(version, str) or not isinstance(kind, str):
         raise UsageError(f"{where}: apiVersion and kind are required")
-    resource = resources.by_kind(version, kind)
+    resource = find(version, kind)
     if resource is None:
         near = difflib.get_close_matches(kind, [r.kind for r in resources.ALL], n=1)
         served = ", ".join(f"{r.api_version} {r.kind}" for r in resources.ALL if not r.is_stored_only)

@@ -104,6 +104,11 @@ class Informer(Generic[T]):
             backoff = backoff.failed(loop.time() - began)
             await asyncio.sleep(max(least, backoff.delay * random.uniform(0.5, 1.5)))  # noqa: S311
 
+    def forget(self) -> None:
+        """Tell the handlers that all objects are gone: so is the resource, and nothing more is to be had of it."""
+        for key in list(self.items):
+            self._apply(key, None)
+
     def _lost(self, error: ApiUnavailableError) -> None:
         # Missed changes are requested from the same version; a server that no longer has them says so (410).
         log.log(logging.DEBUG if self._away else logging.WARNING, "%s: %s; retrying", self._resource.plural, error)

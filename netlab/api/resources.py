@@ -37,6 +37,9 @@ T = TypeVar("T", bound=Object)
 
 STATUS = stored_kinds.STATUS
 
+SCALE = "scale"
+"""The subresource through which the replicas are written, and nothing else."""
+
 KUBERNETES = ("1", "37")
 """The version of Kubernetes whose API a lab speaks, as all of its components say."""
 
@@ -114,6 +117,16 @@ class Resource(Generic[T]):
         """The singular name in lower case, as kubectl accepts it."""
         return self.kind.lower()
 
+    @property
+    def list_kind(self) -> str:
+        """The kind of a list of its objects."""
+        return f"{self.kind}List"
+
+    @property
+    def collection(self) -> str:
+        """What its objects are stored and watched as: among all resources there is one of each, but for versions."""
+        return self.plural
+
     def path(self, namespace: str | None = None) -> str:
         """The REST path of the collection; of a namespaced resource without a namespace (None), that of all namespaces.
 
@@ -136,6 +149,16 @@ class Resource(Generic[T]):
         return "/".join(parts)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AddedResource(Resource[T]):
+    """A resource that is not in this table: a CustomResourceDefinition adds it."""
+
+    @property
+    def collection(self) -> str:
+        """PLURAL.GROUP, as the definition is called: the plural alone may be another's."""
+        return f"{self.plural}.{self.group}"
+
+
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 """What the names of all kinds are made of, and of these none needs to be quoted in a path. Not every such text is a
 name of every kind: that the server says."""
@@ -156,7 +179,10 @@ def path_segment(what: str, text: str) -> str:
 
 _CHANGES = ("get", "patch", "update")
 _STATUS = Subresource(STATUS, _CHANGES)
-_SCALE = Subresource("scale", _CHANGES, Kind("autoscaling", "v1", "Scale"), workloads.SCALE)
+_SCALE = Subresource(SCALE, _CHANGES, Kind("autoscaling", "v1", "Scale"), workloads.SCALE)
+ADDED_PARTS = {STATUS: _STATUS, SCALE: _SCALE}
+"""The subresources that a CustomResourceDefinition can ask for."""
+
 _EVERYTHING = ("all",)
 
 NAMESPACES = Resource(
@@ -171,6 +197,19 @@ NAMESPACES = Resource(
     printer=kinds.NAMESPACE,
     returns_deleted=True,
 )
+CUSTOMRESOURCEDEFINITIONS = Resource(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    Object,
+    namespaced=False,
+    short_names=("crd", "crds"),
+    categories=("api-extensions",),
+    subresources=(_STATUS,),
+    printer=stored.CREATED_AT,
+)
+"""Each adds a resource to those of this table (netlab.api.server.registry.catalog)."""
 NODES = Resource(
     "",
     "v1",
@@ -532,6 +571,7 @@ STORED: tuple[Resource[Object], ...] = (
 
 _ACTED_UPON: tuple[Resource[Any], ...] = (
     NAMESPACES,
+    CUSTOMRESOURCEDEFINITIONS,
     NODES,
     LIMITRANGES,
     RESOURCEQUOTAS,

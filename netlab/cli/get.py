@@ -70,6 +70,8 @@ def _cell(kind: str, column: str, obj: Json, cell: Any) -> str:
     both = _IN_EACH_FAMILY.get((kind, column))
     if both is not None and (addresses := both(obj)):
         return ",".join(addresses)
+    if cell is None:
+        return ""
     return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
@@ -95,7 +97,7 @@ def get(
     KIND is a kind, its plural or its short name (pods, svc, deploy), or KIND/NAME. Join several with commas; `all`
     means every kind that a workload uses.
     """
-    wanted = objects_named(kind, names)
+    wanted = objects_named(lab, kind, names)
     is_named = any(name is not None for _, name in wanted)
     if is_named and (all_namespaces or selector):
         raise UsageError(f"get: choose objects by name or with {'-A' if all_namespaces else '-l'}, not both")
@@ -103,10 +105,10 @@ def get(
     paths = {each.path(every) if name is None else each.object_path(namespace, name): each for each, name in wanted}
     client = lab.client()
     params = {"includeObject": "Object"} | ({"labelSelector": selector} if selector else {})
-    shown: dict[str, _Shown] = {}
+    shown: dict[Resource[Object], _Shown] = {}
     for path, resource in paths.items():
         table = client.request("GET", path, params=params, accept=_AS_TABLE)
-        shown.setdefault(resource.plural, _Shown(resource)).add(table)
+        shown.setdefault(resource, _Shown(resource)).add(table)
     _show(list(shown.values()), output, single=is_named and len(wanted) == 1, all_namespaces=all_namespaces)
 
 

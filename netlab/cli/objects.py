@@ -12,14 +12,15 @@ import click
 
 from netlab.api import resources
 from netlab.api.blocking import BlockingClient
+from netlab.api.discovered import Kinds
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
-from netlab.api.resources import Resource
+from netlab.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
 from netlab.cli import output
 from netlab.cli.duration import Duration
 from netlab.cli.options import lab_option, namespace_option
 from netlab.cli.suggestions import kinds, of_kind, suggest
-from netlab.errors import UsageError
+from netlab.errors import NetlabError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.waiting import Addressed, Target, readiness, targets_of, wait_for, wait_gone
 
@@ -112,9 +113,12 @@ def delete(
 
         if kind:
             raise UsageError("delete: give either -f FILE or KIND NAME, not both")
-        targets: Sequence[Addressed] = described(load_documents(list(files)), namespace)
+        found = described(load_documents(list(files)), namespace, Kinds(lambda: client).by_kind)
+        # With a definition its objects would be gone already.
+        found.sort(key=lambda each: each.resource is CUSTOMRESOURCEDEFINITIONS)
+        targets: Sequence[Addressed] = found
     else:
-        targets = _named_targets(client, namespace, kind, names, selector, every=every)
+        targets = _named_targets(lab, namespace, kind, names, selector, every=every)
     options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
     if grace_period is not None:
         options["gracePeriodSeconds"] = grace_period
@@ -140,11 +144,11 @@ def delete(
 
 
 def _named_targets(
-    client: BlockingClient, namespace: str, kind: str | None, names: tuple[str, ...], selector: str, *, every: bool
+    lab: Lab, namespace: str, kind: str | None, names: tuple[str, ...], selector: str, *, every: bool
 ) -> list[Target]:
     if not kind:
         raise UsageError("delete: give KIND NAME, or manifests with -f FILE")
-    wanted = objects_named(kind, names)
+    wanted = objects_named(lab, kind, names)
     by_name = any(name is not None for _, name in wanted)
     # A selector that selects everything is no selection: who means that says --all.
     ways = [way for way, given in (("name", by_name), ("-l", bool(selector.strip())), ("--all", every)) if given]
@@ -152,6 +156,7 @@ def _named_targets(
         raise UsageError("delete: name the objects, or select them with -l SELECTOR or --all")
     if len(ways) > 1:
         raise UsageError(f"delete: choose objects by {ways[0]} or by {ways[1]}, not both")
+    client = lab.client()
     return [target for resource, name in wanted for target in targets_of(client, resource, namespace, name, selector)]
 
 
@@ -163,25 +168,29 @@ _WORKLOAD: tuple[Resource[Any], ...] = (
 )
 
 
-def objects_named(kind: str, names: tuple[str, ...]) -> list[tuple[Resource[Object], str | None]]:
+def objects_named(lab: Lab, kind: str, names: tuple[str, ...]) -> list[tuple[Resource[Object], str | None]]:
     """What KIND NAME ..., KIND,KIND or KIND/NAME KIND/NAME ... mean: kinds, each with a name, or None for all of it."""
+    known = Kinds(lab.client)
     if "/" in kind:
-        return [_one_wanted(text) for text in (kind, *names)]
+        return [_one_wanted(known, text) for text in (kind, *names)]
     found: list[Resource[Object]] = []
     for part in kind.split(","):
-        found += _WORKLOAD if part.lower() == "all" else (_resource(part),)
+        found += _WORKLOAD if part.lower() == "all" else (_resource(known, part),)
     return [(resource, name) for resource in found for name in (names or (None,))]
 
 
-def _one_wanted(text: str) -> tuple[Resource[Object], str]:
+def _one_wanted(known: Kinds, text: str) -> tuple[Resource[Object], str]:
     kind, slash, name = text.partition("/")
     if not slash:
         raise UsageError(f"{text!r}: write each object as KIND/NAME, like the first one")
-    return _resource(kind), name
+    return _resource(known, kind), name
 
 
-def _resource(name: str) -> Resource[Object]:
-    resource = resources.by_name(name)
+def _resource(kinds: Kinds, name: str) -> Resource[Object]:
+    try:
+        resource = kinds.by_name(name)
+    except NetlabError:
+        resource = None  # There is no lab that could have it.
     if resource is None:
         near = difflib.get_close_matches(name.lower(), [n for r in resources.ALL for n in (r.plural, r.singular)], n=1)
         known = ", ".join(
@@ -190,5 +199,5 @@ def _resource(name: str) -> Resource[Object]:
             if not r.is_stored_only
         )
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"there is no kind {name!r}: {hint}netlab has {known}")
+        raise UsageError(f"there is no kind {name!r}: {hint}netlab has {known}, and what definitions in the lab add")
     return resource

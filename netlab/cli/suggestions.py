@@ -12,6 +12,7 @@ import click
 from netlab.errors import NetlabError
 
 if TYPE_CHECKING:
+    from netlab.api.discovered import Kinds
     from netlab.api.resources import Resource
     from netlab.lab.lab import Lab
 
@@ -112,17 +113,24 @@ def kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[s
 
     if "/" in incomplete:
         kind, _, name = incomplete.partition("/")
-        resource = resources.by_name(kind)
-        if resource is None:
-            return []
-        return [f"{kind}/{each}" for each in suggest(lambda c: names_of(c, resource))(ctx, param, name)]
+
+        def named(ctx: click.Context) -> list[str]:
+            resource = _known(ctx).by_name(kind)
+            return names_of(ctx, resource) if resource is not None else []
+
+        return [f"{kind}/{each}" for each in suggest(named)(ctx, param, name)]
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{each.plural}" for each in resources.ALL if each.plural.startswith(last.lower())]
 
 
 def of_kind(ctx: click.Context) -> list[str]:
     """The objects of the kinds that the command line names."""
-    from netlab.api import resources
-
-    found = [resources.by_name(part) for part in str(ctx.params.get("kind") or "").split(",")]
+    known = _known(ctx)
+    found = [known.by_name(part) for part in str(ctx.params.get("kind") or "").split(",")]
     return [name for resource in found if resource is not None for name in names_of(ctx, resource)]
+
+
+def _known(ctx: click.Context) -> Kinds:
+    from netlab.api.discovered import Kinds
+
+    return Kinds(lambda: lab_of(ctx).client())

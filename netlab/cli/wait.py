@@ -80,7 +80,7 @@ def _wait_for(
     from netlab.lab import waiting
 
     met = _met(wanted)
-    objects = objects_named(kind, tuple(names))
+    objects = objects_named(lab, kind, tuple(names))
     named = any(name is not None for _, name in objects)
     if named + bool(selector.strip()) + every != 1:
         raise UsageError("wait: name the objects, or say which by -l SELECTOR, or --all")

@@ -43,6 +43,7 @@ from netlab.api.resources import (
     STORED,
     Resource,
 )
+from netlab.controlplane.custom import CustomKinds
 
 T = TypeVar("T", bound=Object)
 
@@ -128,6 +129,8 @@ class Cluster:
         }
         self.stored: dict[Resource[Any], Informer[Any]] = {resource: Informer(client, resource) for resource in _LATE}
         """Of other kinds: for the garbage collector and for quotas, and not in the way of a lab's start."""
+        self.custom = CustomKinds(client)
+        """Those that no table has; for the same, and not in the way either."""
         self.progress.follow(list(self.informers.values()))
         # Made before any controller registers its handlers, so that handlers find the indices up to date.
         self.pods_by_node: Index[Pod] = Index(self.pods, lambda pod: [pod.spec.nodeName])

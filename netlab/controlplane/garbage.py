@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from netlab.api.errors import ApiError, unless_gone
+from netlab.api.informer import Informer
 from netlab.api.meta_types import Object, OwnerReference
 from netlab.api.resources import Resource, by_kind
 from netlab.controlplane.cluster import Cluster, Index
@@ -26,7 +28,7 @@ REMEMBERED = 8192
 
 
 class GarbageCollector(Controller):
-    """Knows the resources of netlab's table; an owner of another kind is ignored and counts as present."""
+    """Knows the resources that there are; an owner of another kind is ignored and counts as present."""
 
     name = "garbage-collector"
     workers = 16
@@ -36,34 +38,59 @@ class GarbageCollector(Controller):
         self._uids: set[str] = set()
         self._gone: dict[str, None] = {}  # ordered: the oldest is forgotten first
         self._dependents: dict[str, Index[Object]] = {}
-        self._informers = {**cluster.informers, **cluster.stored}
-        self._resources = {resource.plural: resource for resource in self._informers}
-        for resource, informer in self._informers.items():
-            self._dependents[resource.plural] = Index(informer, _owner_uids)
-            informer.on_change(functools.partial(self._changed, resource.plural))
+        self._informers: dict[Resource[Any], Informer[Any]] = {}
+        self._resources: dict[str, Resource[Any]] = {}
+        for resource, informer in {**cluster.informers, **cluster.stored}.items():
+            self._follow(resource, informer)
+        cluster.custom.on_added(self._follow_added)
+        cluster.custom.on_removed(self._leave)
+
+    def _follow(self, resource: Resource[Any], informer: Informer[Any]) -> None:
+        self._informers[resource] = informer
+        self._resources[resource.collection] = resource
+        self._dependents[resource.collection] = Index(informer, _owner_uids)
+        informer.on_change(functools.partial(self._changed, resource.collection))
+
+    def _follow_added(self, resource: Resource[Any], informer: Informer[Any]) -> None:
+        self._follow(resource, informer)
+        # Owners of a kind that was not known have counted as present.
+        for known, other in self._informers.items():
+            for obj in other.items.values():
+                if any(self._by_kind(ref) is resource for ref in obj.metadata.ownerReferences):
+                    self.queue.add(_key(known.collection, obj))
+
+    def _leave(self, resource: Resource[Any]) -> None:
+        for known in (self._resources, self._dependents):
+            del known[resource.collection]
+        del self._informers[resource]
 
     def keys(self) -> Iterable[str]:
         """Every object that has an owner, or is one that has asked for its dependents to be seen to."""
         return [
-            _key(resource.plural, obj)
+            _key(resource.collection, obj)
             for resource, informer in self._informers.items()
             for obj in informer.items.values()
             if obj.metadata.ownerReferences or _propagation(obj)
         ]
 
     def subject(self, key: str) -> Object | None:
-        """The object itself: keys are PLURAL/KEY."""
-        plural, _, object_key = key.partition("/")
-        return self._informers[self._resources[plural]].items.get(object_key)
+        """The object itself: keys are COLLECTION/KEY."""
+        _, found = self._find(key)
+        return found
+
+    def _find(self, key: str) -> tuple[Resource[Any] | None, Object | None]:
+        collection, _, object_key = key.partition("/")
+        resource = self._resources.get(collection)
+        return resource, None if resource is None else self._informers[resource].items.get(object_key)
 
     async def reconcile(self, key: str) -> None:
         """Handle the dependents of an object that is being deleted and waits for that.
 
         Delete an object whose owners are all gone; otherwise remove its references to those that are.
         """
-        plural, _, object_key = key.partition("/")
-        resource = self._resources[plural]
-        obj = self._informers[resource].items.get(object_key)
+        resource, obj = self._find(key)
+        if resource is None:
+            return
         if obj is not None and (finalizer := _propagation(obj)):
             await self._propagate(resource, obj, finalizer)
             return
@@ -107,8 +134,9 @@ class GarbageCollector(Controller):
     async def _read_dependents(self, owner: Object) -> list[tuple[Resource[Object], Object]]:
         """From the server, not the informers: one that was not seen yet would be lost with its owner."""
         found: list[tuple[Resource[Object], Object]] = []
-        for resource in self._informers:
-            listed, _ = await self.client.list(resource, owner.metadata.namespace or None)
+        for resource in list(self._informers):
+            answer = await unless_gone(self.client.list(resource, owner.metadata.namespace or None))
+            listed = answer[0] if answer is not None else []
             found += [(resource, each) for each in listed if owner.metadata.uid in _owner_uids(each)]
         return found
 
@@ -169,7 +197,7 @@ class GarbageCollector(Controller):
             return True
         if owner.uid in self._gone:
             return False
-        resource: Resource[Object] | None = by_kind(owner.apiVersion, owner.kind)
+        resource = self._by_kind(owner)
         if resource is None:
             return True
         # The watches of two resources are not ordered: the owner may exist and not have been seen yet.
@@ -179,14 +207,18 @@ class GarbageCollector(Controller):
             return False
         return found.metadata.uid == owner.uid
 
-    def _changed(self, plural: str, old: Object | None, new: Object | None) -> None:
+    def _by_kind(self, ref: OwnerReference) -> Resource[Object] | None:
+        found: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
+        return found if found is not None else self.cluster.custom.by_kind(ref.apiVersion, ref.kind)
+
+    def _changed(self, collection: str, old: Object | None, new: Object | None) -> None:
         if new is not None:
             self._uids.add(new.metadata.uid)
             if (
                 new.metadata.ownerReferences
                 and (old is None or old.metadata.ownerReferences != new.metadata.ownerReferences)
             ) or _propagation(new):
-                self.queue.add(_key(plural, new))
+                self.queue.add(_key(collection, new))
             if old is not None and old.metadata.ownerReferences != new.metadata.ownerReferences:
                 self._bring_up_owners(old)
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
@@ -199,14 +231,14 @@ class GarbageCollector(Controller):
 
     def _bring_up_owners(self, dependent: Object) -> None:
         for ref in dependent.metadata.ownerReferences:
-            resource: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
+            resource = self._by_kind(ref)
             owner = self._known_owner(ref, dependent.metadata.namespace)
             if resource is not None and owner is not None and _propagation(owner):
-                self.queue.add(_key(resource.plural, owner))
+                self.queue.add(_key(resource.collection, owner))
 
     def _known_owner(self, ref: OwnerReference, namespace: str) -> Object | None:
         """The object that has an owner's name, if it was seen."""
-        resource: Resource[Object] | None = by_kind(ref.apiVersion, ref.kind)
+        resource = self._by_kind(ref)
         informer = self._informers.get(resource) if resource is not None else None
         if resource is None or informer is None:
             return None
@@ -219,8 +251,8 @@ class GarbageCollector(Controller):
             del self._gone[next(iter(self._gone))]
 
 
-def _key(plural: str, obj: Object) -> str:
-    return f"{plural}/{obj.key}"
+def _key(collection: str, obj: Object) -> str:
+    return f"{collection}/{obj.key}"
 
 
 def _propagation(obj: Object) -> str:

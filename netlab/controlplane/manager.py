@@ -125,6 +125,7 @@ async def _follow_stored(cluster: Cluster, group: asyncio.TaskGroup) -> None:
     for resource, informer in cluster.stored.items():
         group.create_task(supervise(f"informer of {resource.plural}", informer.run))
         await informer.synced.wait()
+    group.create_task(supervise("informers of custom resources", cluster.custom.run))
 
 
 async def supervise(name: str, start: Callable[[], Awaitable[None]]) -> None:

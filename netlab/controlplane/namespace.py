@@ -50,7 +50,8 @@ class NamespaceController(Controller):
             return
         left: dict[str, Sequence[Object]] = {}
         failures: list[str] = []
-        for resource in _IN_ORDER:
+        added = (each for each in list(self.cluster.custom.informers) if each.namespaced)
+        for resource in (*_IN_ORDER, *added):
             try:
                 left[f"{resource.plural}.{resource.group}"] = await self._empty(resource, key)
             except ApiError as error:

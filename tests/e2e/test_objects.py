@@ -172,3 +172,59 @@ def test_a_pod_has_the_bandwidth_of_its_annotations_and_its_ports_of_the_node(la
 def _shaped_link(lab: Netlab) -> str:
     qdiscs = lab.ok("exec", "node/node-1", "--", "tc", "qdisc", "show").splitlines()
     return next(line.split()[4] for line in qdiscs if "htb" in line and "dev veth" in line)
+
+
+_BOXES = """
+apiVersion: example.com/v1
+kind: Box
+metadata: {name: first}
+spec: {size: 1}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boxes.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: boxes, kind: Box, shortNames: [bx]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    additionalPrinterColumns: [{name: Size, type: integer, jsonPath: .spec.size}]
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties: {spec: {type: object, properties: {size: {type: integer, maximum: 9}}}}
+"""
+
+_DEPENDENT = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: of-a-box, ownerReferences: [{apiVersion: example.com/v1, kind: Box, name: first, uid: %s}]}
+"""
+
+
+def test_kinds_that_are_defined_are_as_any_other(lab: Netlab) -> None:
+    # All or none, also where the definition comes with its objects.
+    assert "spec.size in body should be less than or equal to 9" in lab.fails(
+        2, "apply", "-f", "-", stdin=_BOXES.replace("size: 1}", "size: 10}")
+    )
+    assert "no kind 'boxes'" in lab.fails(2, "get", "boxes")
+    applied = "customresourcedefinition/boxes.example.com created\nbox/first created\n"
+    assert lab.ok("apply", "-f", "-", stdin=_BOXES) == applied
+    assert lab.ok("apply", "-f", "-", stdin=_BOXES) == applied.replace("created", "unchanged")
+    assert lab.ok("get", "bx").split() == ["NAME", "SIZE", "first", "1"]
+    uid = lab.json("get", "boxes.example.com", "first")["metadata"]["uid"]
+    lab.ok("apply", "-f", "-", stdin=_DEPENDENT % uid)
+    lab.ok("delete", "box/first")
+    eventually(lambda: "of-a-box" not in lab.ok("get", "cm"))
+    lab.ok(
+        "apply", "-n", "away", "-f", "-", stdin="apiVersion: v1\nkind: Namespace\nmetadata: {name: away}\n---" + _BOXES
+    )
+    lab.ok("delete", "ns", "away")
+    assert lab.ok("get", "boxes", "-A") == ""
+    lab.ok("apply", "-f", "-", stdin=_BOXES)
+    deleted = "box/first deleted\ncustomresourcedefinition/boxes.example.com deleted\n"
+    assert lab.ok("delete", "-f", "-", stdin=_BOXES) == deleted
+    assert "no kind 'box'" in lab.fails(2, "get", "box")

@@ -19,6 +19,9 @@ Schema = dict[str, Any]
 PATCH = "meta.v1.Patch"
 """The body of a patch, which is no message."""
 
+CUSTOM = "custom:"
+"""What the names of kinds begin with that are no messages, but described by a definition of the user's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
@@ -73,14 +76,16 @@ _ALTERNATIVES: dict[str, Schema] = {
     "intstr.IntOrString": {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
 }
 
-_IN_TYPE_META = {
-    "apiVersion": "The group and version of the kind: v1, or GROUP/VERSION.",
+IN_TYPE_META = {
+    "apiVersion": "APIVersion defines the group and version of the kind: v1, or GROUP/VERSION.",
     "kind": "What the object is.",
 }
 
 
 def name_of(message: str) -> str:
     """The name of a message's definition: io.k8s.api.core.v1.Pod."""
+    if message.startswith(CUSTOM):
+        return message.removeprefix(CUSTOM)
     group, _, rest = message.partition(".")
     return f"{_PACKAGES.get(group, f'io.k8s.api.{group}')}.{rest}"
 
@@ -90,10 +95,18 @@ def reference(message: str, dialect: Dialect) -> Schema:
     return {"$ref": dialect.prefix + name_of(message)}
 
 
-def definitions(roots: Iterable[str], dialect: Dialect, kinds: Mapping[str, list[Schema]]) -> dict[str, Schema]:
-    """The definitions of messages and of all that is in them, by name; `kinds` has those that are kinds."""
-    found: dict[str, Schema] = {}
-    pending = sorted(set(roots), reverse=True)
+def definitions(
+    roots: Iterable[str],
+    dialect: Dialect,
+    kinds: Mapping[str, list[Schema]],
+    custom: Mapping[str, Schema],
+) -> dict[str, Schema]:
+    """The definitions of messages and of all that is in them, by name; `kinds` has those that are kinds.
+
+    `custom` has the definitions of those that are no messages.
+    """
+    found: dict[str, Schema] = {name_of(name): custom[name] for name in roots if name in custom}
+    pending = sorted(set(roots) - custom.keys(), reverse=True)
     seen = set(pending)
     while pending:
         name = pending.pop()
@@ -114,7 +127,7 @@ def _definition(name: str, dialect: Dialect, kinds: list[Schema]) -> Schema:
     message = table.message(name)
     properties: dict[str, Schema] = {}
     if kinds:
-        properties |= {own: {"description": text, "type": "string"} for own, text in _IN_TYPE_META.items()}
+        properties |= {own: {"description": text, "type": "string"} for own, text in IN_TYPE_META.items()}
     for field in message.fields.values():
         properties[field.name] = _property(field, described.get(field.name, ""), dialect)
     schema |= {"type": "object"}

@@ -7,16 +7,23 @@ version 2 of everything at once, version 3 of one group's version.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from netlab.api.kinds import table
-from netlab.api.kinds.definitions import PATCH, V2, V3, Dialect, Schema, definitions, reference
+from netlab.api.kinds.custom import CustomKind
+from netlab.api.kinds.definitions import CUSTOM, PATCH, V2, V3, Dialect, Schema, definitions, reference
 from netlab.api.media_types import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 
 Document = dict[str, Any]
 
+CustomKinds = Mapping[tuple[str, str, str], CustomKind]
+"""By group, version and kind."""
+
+NONE: CustomKinds = {}
+
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
+PATCHES_OF_CUSTOM = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 
 class Parameter(NamedTuple):
@@ -101,7 +108,8 @@ class Operation:
         """The media types of the body."""
         if not self.body:
             return ()
-        return PATCHES if self.body == PATCH else (JSON,)
+        patches = PATCHES_OF_CUSTOM if self.kind.message.startswith(CUSTOM) else PATCHES
+        return patches if self.body == PATCH else (JSON,)
 
     @property
     def kind_as_extension(self) -> dict[str, str]:
@@ -109,18 +117,21 @@ class Operation:
         return {"group": self.kind.group, "kind": self.kind.kind, "version": self.kind.version}
 
 
-def operations(resources: Document) -> Iterator[Operation]:
-    """The operations of an APIResourceList; of kinds that the table does not have there are none."""
+def operations(resources: Document, custom: CustomKinds) -> Iterator[Operation]:
+    """The operations of an APIResourceList; of kinds that neither the table nor a definition has there are none."""
     group, _, version = resources["groupVersion"].rpartition("/")
     root = f"/apis/{group}/{version}" if group else f"/api/{version}"
     for entry in resources["resources"]:
         kind = table.Kind(entry.get("group", group), entry.get("version", version), entry["kind"], "")
-        message = table.message_of(kind.api_version, kind.kind)
-        if message is not None:
-            yield from _operations(root, entry, kind._replace(message=message.name))
+        listed = table.message_of(kind.api_version, f"{kind.kind}List")
+        if added := custom.get(kind[:3]):
+            yield from _operations(root, entry, added.as_kind, added.list_message)
+        elif message := table.message_of(kind.api_version, kind.kind):
+            kind = kind._replace(message=message.name)
+            yield from _operations(root, entry, kind, listed.name if listed else kind.message)
 
 
-def _operations(root: str, entry: Document, kind: table.Kind) -> Iterator[Operation]:
+def _operations(root: str, entry: Document, kind: table.Kind, listed: str) -> Iterator[Operation]:
     plural, _, part = entry["name"].partition("/")
     scope = "/namespaces/{namespace}" if entry["namespaced"] else ""
     collection = f"{root}{scope}/{plural}"
@@ -131,18 +142,18 @@ def _operations(root: str, entry: Document, kind: table.Kind) -> Iterator[Operat
         path = f"{collection}/{{name}}/{part}" if part else collection
         if not part and not verb.on_collection:
             path = f"{collection}/{{name}}"
-        yield _operation(path, name, verb, kind)
+        yield _operation(path, name, verb, kind, listed)
         if name == "list" and scope:
-            yield _operation(f"{root}/{plural}", name, verb, kind)
+            yield _operation(f"{root}/{plural}", name, verb, kind, listed)
 
 
-def _operation(path: str, name: str, verb: Verb, kind: table.Kind) -> Operation:
+def _operation(path: str, name: str, verb: Verb, kind: table.Kind, listed: str) -> Operation:
     words = [part.strip("{}").replace(".", "-") for part in path.split("/") if part]
     bodies = {"create": kind.message, "update": kind.message, "patch": PATCH}
     body = bodies.get(name, "meta.v1.DeleteOptions" if name.startswith("delete") else "")
     answer = "meta.v1.Status" if name.startswith("delete") else kind.message
-    if name == "list" and (listed := table.message_of(kind.api_version, f"{kind.kind}List")):
-        answer = listed.name
+    if name == "list":
+        answer = listed
     return Operation(path, verb, kind, "-".join([verb.action, *words]), body, answer)
 
 
@@ -167,10 +178,18 @@ def _kind_of_message(message: str) -> table.Kind | None:
     return next((kind for kind in table.kinds() if kind.message == message), None)
 
 
-def _definitions(every: Sequence[Operation], resources: Iterable[Document], dialect: Dialect) -> dict[str, Schema]:
+def _definitions(
+    every: Sequence[Operation], resources: Iterable[Document], dialect: Dialect, custom: CustomKinds
+) -> dict[str, Schema]:
     roots = {name for operation in every for name in (operation.body, operation.answer) if name}
     roots |= {"meta.v1.WatchEvent", "meta.v1.Status"}
-    return definitions(roots, dialect, _kinds_of(every, resources))
+    described: dict[str, Schema] = {}
+    for each in custom.values():
+        if each.as_kind.message in roots:
+            described |= each.definitions(dialect)
+    if described:
+        roots |= {"meta.v1.ObjectMeta", "meta.v1.ListMeta"}
+    return definitions(roots, dialect, _kinds_of(every, resources), described)
 
 
 def _common(operation: Operation) -> Document:
@@ -188,9 +207,9 @@ def _of_path(path: str) -> list[Parameter]:
 # --- version 2 -----------------------------------------------------------------------------------------------------
 
 
-def version_2(resources: Sequence[Document], version: str) -> Document:
+def version_2(resources: Sequence[Document], version: str, custom: CustomKinds = NONE) -> Document:
     """The document of all groups' APIResourceLists; `version` is the server's."""
-    every = [operation for each in resources for operation in operations(each)]
+    every = [operation for each in resources for operation in operations(each, custom)]
     paths: dict[str, Document] = {}
     for operation in every:
         at = paths.setdefault(operation.path, {})
@@ -201,7 +220,7 @@ def version_2(resources: Sequence[Document], version: str) -> Document:
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
         "paths": dict(sorted(paths.items())),
-        "definitions": _definitions(every, resources, V2),
+        "definitions": _definitions(every, resources, V2, custom),
     }
 
 
@@ -238,9 +257,9 @@ def _required(is_required: bool) -> Document:
 # --- version 3 -----------------------------------------------------------------------------------------------------
 
 
-def version_3(resources: Document, version: str) -> Document:
+def version_3(resources: Document, version: str, custom: CustomKinds = NONE) -> Document:
     """The document of one APIResourceList."""
-    every = list(operations(resources))
+    every = list(operations(resources, custom))
     paths: dict[str, Document] = {}
     for operation in every:
         at = paths.setdefault(operation.path, {})
@@ -251,17 +270,18 @@ def version_3(resources: Document, version: str) -> Document:
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": version},
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": _definitions(every, [resources], V3)},
+        "components": {"schemas": _definitions(every, [resources], V3, custom)},
     }
 
 
 def _operation_3(operation: Operation) -> Document:
     answer = {JSON: {"schema": reference(operation.answer, V3)}}
-    described = {
-        "parameters": [_parameter_3(each) for each in operation.verb.parameters],
+    described: Document = {
         "responses": {"200": {"description": "OK", "content": answer}},
         **_common(operation),
     }
+    if operation.verb.parameters:
+        described["parameters"] = [_parameter_3(each) for each in operation.verb.parameters]
     if operation.body:
         schema = {"schema": reference(operation.body, V3)}
         described["requestBody"] = {

@@ -84,7 +84,7 @@ def _schema(schema: _Document) -> bytes:
     ]
     parts += [_text(19, each) for each in schema.get("required", ())]
     if "additionalProperties" in schema:
-        parts.append(_field(21, _field(1, _schema(schema["additionalProperties"]))))
+        parts.append(_field(21, _additional(schema["additionalProperties"])))
     if "type" in schema:
         parts.append(_field(22, _text(1, schema["type"])))
     if "items" in schema:
@@ -93,6 +93,10 @@ def _schema(schema: _Document) -> bytes:
         parts.append(_field(25, _named(1, schema["properties"], _schema)))
     parts.append(_extensions(31, schema))
     return b"".join(parts)
+
+
+def _additional(value: _Document | bool) -> bytes:
+    return _varint(2 << 3) + bytes([value]) if isinstance(value, bool) else _field(1, _schema(value))
 
 
 def _extensions(number: int, described: _Document) -> bytes:

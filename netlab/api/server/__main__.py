@@ -298,6 +298,8 @@ async def _serve(
     components = secure.components if secure is not None else None
     shared = secure.shared if secure is not None else None
     keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
+    cleaning = asyncio.create_task(registry.definitions.keep())
+    keeping.add_done_callback(lambda _: cleaning.cancel())
     config = uvicorn.Config(
         create_app(registry, authority, components, _address(registry, secure)),
         loop="uvloop",

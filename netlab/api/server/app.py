@@ -19,7 +19,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import PROGRESS, REVIEWS, SERVED, SNAPSHOT
+from netlab.api.resources import PROGRESS, REVIEWS, SCALE, SNAPSHOT
 from netlab.api.server import discovery, health, openapi, refusals
 from netlab.api.server.access import issuing
 from netlab.api.server.access.authentication import Authentication, Components
@@ -28,9 +28,18 @@ from netlab.api.server.access.authorization import Authorization, Authorizer
 from netlab.api.server.access.reviews import Reviews
 from netlab.api.server.access.tokens import Tokens
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
+from netlab.api.server.objects.definitions import CustomResource
+from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.rest import lists, requests, responses, streaming
-from netlab.api.server.rest.negotiation import FORMS, OF_AN_ANSWER, format_of_refusal, media_type, negotiate
+from netlab.api.server.rest.negotiation import (
+    FORMATS_OF_CUSTOM,
+    FORMS,
+    OF_AN_ANSWER,
+    format_of_refusal,
+    media_type,
+    negotiate,
+)
 from netlab.api.server.rest.requests import Call, Target
 from netlab.api.server.rest.views import view_of
 from netlab.api.server.storage import snapshots
@@ -79,9 +88,9 @@ def create_app(
 
     async def group(request: Request) -> Response:
         name = request.path_params["group"]
-        if not any(resource.group == name for resource in SERVED):
+        if name not in catalog.groups():
             return responses.refusal(refusals.no_such_path(request.url.path))
-        return responses.document(msgspec.json.encode(discovery.group(name)))
+        return responses.document(msgspec.json.encode(discovery.group(catalog, name)))
 
     async def progress(_: Request) -> Response:
         return responses.document(msgspec.json.encode({"resourceVersion": str(registry.store.hub.progress())}))
@@ -90,19 +99,20 @@ def create_app(
         content = snapshots.lines(registry.store.revision, registry.store.contents())
         return Response(b"".join(content), media_type="application/json-seq")
 
+    catalog = registry.catalog
     tokens = Tokens(authority, registry.store) if authority is not None else None
     authorizer = Authorizer(registry)
-    metrics = Metrics(registry.store.count, registry.store.hub.open_watches)
+    metrics = Metrics(catalog, registry.store.count, registry.store.hub.open_watches)
     api = _ResourceEndpoint(registry, metrics, Reviews(registry, tokens, authorizer))
     router = Router(
         [
             Route("/api/{version}", api),
             Route("/apis/{group}/{version}", api),
-            *_with_slash("/api", _groups(discovery.core_versions, core=True)),
-            *_with_slash("/apis", _groups(discovery.groups, core=False)),
+            *_with_slash("/api", _groups(catalog, core=True)),
+            *_with_slash("/apis", _groups(catalog, core=False)),
             *_with_slash("/apis/{group}", group),
             *_with_slash("/version", document(discovery.version)),
-            *openapi.routes(),
+            *openapi.Documents(catalog).routes(),
             *(issuing.routes(authority, address) if authority is not None else ()),
             Route(SNAPSHOT, snapshot),
             Route(PROGRESS, progress, methods=["POST"]),
@@ -128,7 +138,7 @@ def _is_about_resources(path: str) -> bool:
     return path.startswith(("/api/", "/apis/")) and path.count("/") > (3 if path.startswith("/apis/") else 2)
 
 
-def _groups(names: Callable[[], dict[str, Any]], *, core: bool) -> _Endpoint:
+def _groups(catalog: Catalog, *, core: bool) -> _Endpoint:
     """What groups there are: their names, or with `APIGroupDiscoveryList` all that is in them."""
 
     async def answer(request: Request) -> Response:
@@ -137,9 +147,10 @@ def _groups(names: Callable[[], dict[str, Any]], *, core: bool) -> _Endpoint:
         except ApiError as error:
             return responses.refusal(error)
         if wanted.form is None:
-            response = responses.document(msgspec.json.encode(names()), format=wanted.format)
+            names = discovery.core_versions() if core else discovery.groups(catalog)
+            response = responses.document(msgspec.json.encode(names), format=wanted.format)
         else:
-            found = discovery.aggregated(wanted, core=core)
+            found = discovery.aggregated(catalog, wanted, core=core)
             is_known = found.tag in request.headers.get("if-none-match", "")
             response = Response(b"" if is_known else found.raw, 304 if is_known else 200, media_type=found.media_type)
             response.headers["ETag"] = found.tag
@@ -168,7 +179,7 @@ class _ResourceEndpoint:
         request = Request(scope, receive)
         known: tuple[str, Target] | None = None
         try:
-            target = requests.parse(scope)
+            target = requests.parse(scope, self._registry.catalog)
             if isinstance(target, Target):
                 params = requests.params_of(scope)
                 verb = requests.verb_of(request, target, params)
@@ -180,8 +191,10 @@ class _ResourceEndpoint:
                     await streaming.serve(self._registry, call, options, receive, send)
                     return
                 response = await self._verbs.answer(call)
+                if isinstance(target.resource, CustomResource) and target.resource.deprecation:
+                    responses.warn(response, [target.resource.deprecation])
             else:
-                response = _resource_list(request, *target)
+                response = self._resource_list(request, *target)
         except ClientDisconnect:
             return  # In the middle of its request: nothing was done, and there is no one to answer.
         except ApiError as error:
@@ -198,8 +211,11 @@ class _ResourceEndpoint:
             self._metrics.answered(*known, response.status_code, time.perf_counter() - began)
 
     async def _read(self, request: Request, target: Target, verb: str, params: QueryParams) -> Call:
-        forms = OF_AN_ANSWER if target.resource in REVIEWS else FORMS
-        answer = negotiate(request.headers.get("accept", ""), forms)
+        accept = request.headers.get("accept", "")
+        if isinstance(target.resource, CustomResource) and target.subresource != SCALE:
+            answer = negotiate(accept, plain=FORMATS_OF_CUSTOM)
+        else:
+            answer = negotiate(accept, OF_AN_ANSWER if target.resource in REVIEWS else FORMS)
         of_list = verb in ("list", "deletecollection")
         view = view_of(answer, target.resource, params, of_list=of_list, subresource=target.subresource)
         if request.method == "GET":
@@ -209,12 +225,13 @@ class _ResourceEndpoint:
             request, target, verb, params, answer, view, body, media_type(request.headers.get("content-type", ""))
         )
 
+    def _resource_list(self, request: Request, group: str, version: str) -> Response:
+        if request.method != "GET":
+            raise refusals.no_such_path(request.url.path)
+        return responses.document(
+            msgspec.json.encode(discovery.listed(self._registry.catalog.resources(group, version)))
+        )
+
 
 def _refuse(request: Request, error: ApiError) -> Response:
     return responses.refusal(error, format_of_refusal(request.headers.get("accept", "")))
-
-
-def _resource_list(request: Request, group: str, version: str) -> Response:
-    if request.method != "GET":
-        raise refusals.no_such_path(request.url.path)
-    return responses.document(msgspec.json.encode(discovery.resources(group, version)))

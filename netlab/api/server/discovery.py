@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import platform
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 import netlab
-from netlab.api.resources import KUBERNETES, SERVED, Kind, Resource, Subresource
+from netlab.api.resources import KUBERNETES, Kind, Resource, Subresource
+from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.rest.negotiation import Answer
 
 GROUP = "apidiscovery.k8s.io"
@@ -39,39 +42,28 @@ def core_versions() -> dict[str, Any]:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
-def groups() -> dict[str, Any]:
+def groups(catalog: Catalog) -> dict[str, Any]:
     """/apis: metav1.APIGroupList."""
-    listed = [{key: value for key, value in group(name).items() if key != "apiVersion"} for name in _named_groups()]
+    listed = [
+        {key: value for key, value in group(catalog, name).items() if key != "apiVersion"} for name in catalog.groups()
+    ]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
-def group(name: str) -> dict[str, Any]:
+def group(catalog: Catalog, name: str) -> dict[str, Any]:
     """/apis/GROUP: metav1.APIGroup; a group that the server has."""
-    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in _versions(name)]
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in catalog.versions(name)]
     return {"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": listed, "preferredVersion": listed[0]}
 
 
-def resources(group_name: str, version_name: str) -> dict[str, Any]:
-    """/api/v1 and /apis/GROUP/VERSION: metav1.APIResourceList."""
-    served = _served(group_name, version_name)
+def listed(served: Sequence[Resource[Any]]) -> dict[str, Any]:
+    """/api/v1 and /apis/GROUP/VERSION: metav1.APIResourceList; of all that there is of a version."""
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": served[0].api_version,
         "resources": [entry for resource in served for entry in _entries(resource)],
     }
-
-
-def _named_groups() -> list[str]:
-    return list(dict.fromkeys(resource.group for resource in SERVED if resource.group))
-
-
-def _versions(group_name: str) -> list[str]:
-    return list(dict.fromkeys(resource.version for resource in SERVED if resource.group == group_name))
-
-
-def _served(group_name: str, version_name: str) -> list[Resource[Any]]:
-    return [resource for resource in SERVED if (resource.group, resource.version) == (group_name, version_name)]
 
 
 def _entries(resource: Resource[Any]) -> list[dict[str, Any]]:
@@ -83,7 +75,15 @@ def _entries(resource: Resource[Any]) -> list[dict[str, Any]]:
         "verbs": sorted(resource.verbs),
     }
     entry |= _other_names(resource)
+    if "get" in resource.verbs:
+        entry["storageVersionHash"] = _storage_version_hash(resource.stored_as or resource)
     return [entry, *(_entry_of_part(resource, each) for each in resource.subresources)]
+
+
+def _storage_version_hash(resource: Resource[Any]) -> str:
+    """By which clients see that objects are stored in another version (apiserver pkg/endpoints/discovery)."""
+    kind = "/".join((resource.group, resource.version, resource.kind))
+    return base64.b64encode(hashlib.sha256(kind.encode()).digest()[:8]).decode()
 
 
 def _other_names(resource: Resource[Any]) -> dict[str, list[str]]:
@@ -115,30 +115,30 @@ class Aggregate(NamedTuple):
     tag: str
 
 
-def aggregated(answer: Answer, *, core: bool) -> Aggregate:
+def aggregated(catalog: Catalog, answer: Answer, *, core: bool) -> Aggregate:
     """All groups of /apis, or with `core` the one of /api: apidiscovery.APIGroupDiscoveryList."""
     form = answer.form
     assert form is not None
-    listed = [""] if core else _named_groups()
+    listed = [""] if core else catalog.groups()
     document = {
         "kind": form.kind,
         "apiVersion": f"{form.group}/{form.version}",
         "metadata": {},
-        "items": [_aggregated_group(name) for name in listed],
+        "items": [_aggregated_group(catalog, name) for name in listed],
     }
     raw = msgspec.json.encode(document)
     media_type = f"{answer.format.media_type};g={form.group};v={form.version};as={form.kind}"
     return Aggregate(answer.format.encode(raw), media_type, f'"{hashlib.sha256(raw).hexdigest().upper()}"')
 
 
-def _aggregated_group(name: str) -> dict[str, Any]:
+def _aggregated_group(catalog: Catalog, name: str) -> dict[str, Any]:
     versions = [
         {
             "version": version_name,
-            "resources": [_aggregated_resource(resource) for resource in _served(name, version_name)],
+            "resources": [_aggregated_resource(resource) for resource in catalog.resources(name, version_name)],
             "freshness": "Current",
         }
-        for version_name in _versions(name)
+        for version_name in catalog.versions(name)
     ]
     # The core group has no name.
     return {"metadata": {"name": name} if name else {}, "versions": versions}

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from netlab.api.meta_types import Object
 from netlab.api.resources import ALL, Resource
+from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.rest.requests import Target
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -30,16 +31,16 @@ class _Kind(NamedTuple):
     """What is counted together."""
 
     verb: str
-    resource: Resource[Object]
+    group: str
+    version: str
+    plural: str
     subresource: str
     scope: str
 
     @property
     def labels(self) -> list[str]:
-        resource = self.resource
         shown = _VERBS.get(self.verb) or self.verb.upper()
-        about = [shown, resource.group, resource.version, resource.plural]
-        return [*about, self.subresource, self.scope, _COMPONENT]
+        return [shown, *self[1:], _COMPONENT]
 
 
 _LABELS = ["verb", "group", "version", "resource", "subresource", "scope", "component"]
@@ -57,9 +58,13 @@ class Metrics(Collector):
     """The requests that were answered, in plain numbers: the library's own counters cost a twentieth of a write."""
 
     def __init__(
-        self, objects: Callable[[Resource[Object]], int], open_watches: Callable[[], Mapping[str, int]]
+        self,
+        catalog: Catalog,
+        objects: Callable[[Resource[Object]], int],
+        open_watches: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`objects` tells how many a resource has, `open_watches` how many read each resource, by its plural."""
+        """`objects` tells how many a resource has, `open_watches` how many read each (Resource.collection)."""
+        self._catalog = catalog
         self._objects = objects
         self._open_watches = open_watches
         self._answers: dict[tuple[_Kind, int], _Answers] = {}
@@ -69,7 +74,8 @@ class Metrics(Collector):
 
     def answered(self, verb: str, target: Target, code: int, seconds: float) -> None:
         """Take note of a request that was answered."""
-        key = _Kind(verb, target.resource, target.subresource, target.scope), code
+        resource = target.resource
+        key = _Kind(verb, resource.group, resource.version, resource.plural, target.subresource, target.scope), code
         answers = self._answers.get(key)
         if answers is None:
             answers = self._answers[key] = _Answers()
@@ -106,12 +112,18 @@ class Metrics(Collector):
             "apiserver_resource_objects", "The objects that are stored.", labels=["group", "resource"]
         )
         open_watches = self._open_watches()
-        for resource in (each for each in ALL if each.stored_as is None):
+        for resource in _stored(self._catalog):
             about = [resource.group, resource.version, resource.plural]
-            watches.add_metric(["WATCH", *about], open_watches.get(resource.plural, 0))
+            watches.add_metric(["WATCH", *about], open_watches.get(resource.collection, 0))
             objects.add_metric([resource.group, resource.plural], self._objects(resource))
         yield watches
         yield objects
+
+
+def _stored(catalog: Catalog) -> Iterator[Resource[Object]]:
+    """Every resource that has objects, in one of its versions."""
+    yield from (each for each in ALL if each.stored_as is None)
+    yield from {each.collection: each for each in catalog.custom()}.values()
 
 
 def _cumulative(counts: list[int]) -> Iterator[tuple[str, float]]:

@@ -1,17 +1,15 @@
-"""/openapi/v2 and /openapi/v3: what the server has, described for clients that check, merge and explain by it.
-
-The documents are made when they are first asked for, from the discovery documents, and stay the same while the server
-runs.
-"""
+"""/openapi/v2 and /openapi/v3: what the server has, described for clients that check, merge and explain by it."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import functools
 import gzip
 import hashlib
+from collections.abc import Iterable
 from email.utils import formatdate
 from time import time
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -20,9 +18,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from netlab.api.kinds import openapi, openapi_wire
+from netlab.api.kinds.custom import CustomKind
 from netlab.api.media_types import JSON
-from netlab.api.resources import SERVED
+from netlab.api.resources import Resource
 from netlab.api.server import discovery, refusals
+from netlab.api.server.objects.definitions import CustomResource
+from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.rest import responses
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -42,42 +43,76 @@ class Content:
     digest: str
 
 
-def routes() -> list[Route]:
-    """The paths of the documents."""
-    return [
-        Route("/openapi/v2", _version_2),
-        Route("/openapi/v3", _index),
-        Route("/openapi/v3/{path:path}", _version_3),
-    ]
+_Resources = tuple[Resource[Any], ...]
 
 
-async def _version_2(request: Request) -> Response:
-    offered = {JSON: JSON, PROTOBUF: PROTOBUF, _OLDER_PROTOBUF: PROTOBUF}
-    wanted = _wanted(request, offered)
-    if wanted is None:
-        return _not_acceptable(offered)
-    return _answer(request, _as_protobuf() if wanted == PROTOBUF else _as_json())
+class Documents:
+    """The documents of what a catalog has. They are made when they are asked for, and again when it has changed."""
 
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._of_versions: dict[str, tuple[_Resources, Content]] = {}
+        self._whole: dict[str, tuple[int, Content]] = {}
 
-async def _index(request: Request) -> Response:
-    return _answer(request, _index_of_versions())
+    def routes(self) -> list[Route]:
+        """The paths of the documents."""
+        return [
+            Route("/openapi/v2", self._answer_2),
+            Route("/openapi/v3", self._answer_index),
+            Route("/openapi/v3/{path:path}", self._answer_3),
+        ]
 
+    async def _answer_2(self, request: Request) -> Response:
+        offered = {JSON: JSON, PROTOBUF: PROTOBUF, _OLDER_PROTOBUF: PROTOBUF}
+        wanted = _wanted(request, offered)
+        if wanted is None:
+            return _not_acceptable(offered)
+        changes, content = self._whole.get(wanted, (-1, None))
+        if content is None or changes != self._catalog.changes:
+            changes, versions = self._catalog.changes, self._versions()
+            content = await asyncio.to_thread(_version_2, versions, wanted)
+            self._whole[wanted] = changes, content
+        return _answer(request, content)
 
-async def _version_3(request: Request) -> Response:
-    path = request.path_params["path"]
-    if path not in _versions():
-        return responses.refusal(refusals.no_such_path(request.url.path))
-    if _wanted(request, {JSON: JSON}) is None:
-        return _not_acceptable({JSON: JSON})
-    content = _of_version(path)
-    asked = request.query_params.get("hash")
-    if asked and asked != content.digest:
-        return RedirectResponse(_address(path, content), 301)
-    response = _answer(request, content)
-    if asked:
-        response.headers["Cache-Control"] = "public, immutable"
-        response.headers["Expires"] = formatdate(time() + _YEAR, usegmt=True)
-    return response
+    async def _answer_index(self, request: Request) -> Response:
+        paths = {}
+        for path, resources in self._versions().items():
+            paths[path] = {"serverRelativeURL": _address(path, await self._version_3(path, resources))}
+        return _answer(request, _content(msgspec.json.encode({"paths": paths}), JSON))
+
+    async def _answer_3(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        resources = self._versions().get(path)
+        if resources is None:
+            return responses.refusal(refusals.no_such_path(request.url.path))
+        if _wanted(request, {JSON: JSON}) is None:
+            return _not_acceptable({JSON: JSON})
+        content = await self._version_3(path, resources)
+        asked = request.query_params.get("hash")
+        if asked and asked != content.digest:
+            return RedirectResponse(_address(path, content), 301)
+        response = _answer(request, content)
+        if asked:
+            response.headers["Cache-Control"] = "public, immutable"
+            response.headers["Expires"] = formatdate(time() + _YEAR, usegmt=True)
+        return response
+
+    async def _version_3(self, path: str, resources: _Resources) -> Content:
+        made_of, content = self._of_versions.get(path, ((), None))
+        if content is None or made_of != resources:
+            content = await asyncio.to_thread(_version_3, resources)
+            self._of_versions[path] = resources, content
+        return content
+
+    def _versions(self) -> dict[str, _Resources]:
+        """What there is, by the path of its group and version."""
+        found: dict[str, list[Resource[Any]]] = {}
+        for each in self._catalog.all():
+            path = f"apis/{each.group}/{each.version}" if each.group else f"api/{each.version}"
+            found.setdefault(path, []).append(each)
+        for path in self._of_versions.keys() - found.keys():
+            del self._of_versions[path]
+        return {path: tuple(resources) for path, resources in found.items()}
 
 
 # --- negotiation ---------------------------------------------------------------------------------------------------
@@ -120,45 +155,31 @@ def _takes_gzip(accepted: str) -> bool:
 # --- documents -----------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _versions() -> dict[str, openapi.Document]:
-    """The discovery documents, by the path of their group and version."""
-    served = dict.fromkeys((resource.group, resource.version) for resource in SERVED)
-    return {
-        f"apis/{group}/{version}" if group else f"api/{version}": discovery.resources(group, version)
-        for group, version in served
-    }
+def _version_2(versions: dict[str, _Resources], media_type: str) -> Content:
+    lists = [discovery.listed(resources) for resources in versions.values()]
+    custom = _custom(each for resources in versions.values() for each in resources)
+    document = openapi.version_2(lists, discovery.version()["gitVersion"], custom)
+    encode = openapi_wire.encode if media_type == PROTOBUF else msgspec.json.encode
+    return _content(encode(document), media_type)
+
+
+def _version_3(resources: _Resources) -> Content:
+    document = openapi.version_3(discovery.listed(resources), discovery.version()["gitVersion"], _custom(resources))
+    return _content(msgspec.json.encode(document), JSON)
+
+
+def _custom(resources: Iterable[Resource[Any]]) -> openapi.CustomKinds:
+    kinds = (
+        CustomKind(each.group, each.version, each.kind, each.list_kind, each.schema, each.selectable)
+        for each in resources
+        if isinstance(each, CustomResource)
+    )
+    return {each[:3]: each for each in kinds}
 
 
 def _content(body: bytes, media_type: str) -> Content:
     digest = hashlib.sha512(body).hexdigest().upper()
     return Content(body, media_type, gzip.compress(body, 5, mtime=0), digest)
-
-
-def _describe_all() -> openapi.Document:
-    return openapi.version_2(list(_versions().values()), discovery.version()["gitVersion"])
-
-
-@functools.cache
-def _as_json() -> Content:
-    return _content(msgspec.json.encode(_describe_all()), JSON)
-
-
-@functools.cache
-def _as_protobuf() -> Content:
-    return _content(openapi_wire.encode(_describe_all()), PROTOBUF)
-
-
-@functools.cache
-def _of_version(path: str) -> Content:
-    document = openapi.version_3(_versions()[path], discovery.version()["gitVersion"])
-    return _content(msgspec.json.encode(document), JSON)
-
-
-@functools.cache
-def _index_of_versions() -> Content:
-    paths = {path: {"serverRelativeURL": _address(path, _of_version(path))} for path in _versions()}
-    return _content(msgspec.json.encode({"paths": paths}), JSON)
 
 
 def _address(path: str, content: Content) -> str:

@@ -173,6 +173,13 @@ def method_not_allowed(method: str, resource: Resource[Object]) -> ApiError:
     return _refusal(405, "MethodNotAllowed", f"the server does not allow {method} on the requested resource", details)
 
 
+def terminating(resource: Resource[Object], verb: str) -> ApiError:
+    """405: nothing new comes of a definition that is being deleted."""
+    details = StatusDetails(group=resource.group, kind=resource.plural)
+    message = f"{verb} not allowed while custom resource definition is terminating"
+    return _refusal(405, "MethodNotAllowed", message, details)
+
+
 def unsupported_media_type(sent: str, supported: Sequence[str]) -> ApiError:
     """415."""
     message = f'the body of the request was in an unknown format ("{sent}") - accepted media types include: '
@@ -281,4 +288,9 @@ def _later(message: str) -> ApiError:
 
 def internal(error: Exception) -> ApiError:
     """500: a fault of the server."""
-    return _refusal(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")
+    return broken(f"{type(error).__name__}: {error}")
+
+
+def broken(why: str) -> ApiError:
+    """500: what is stored cannot be shown as asked for (upstream's own code and words)."""
+    return _refusal(500, "InternalError", f"Internal error occurred: {why}")

@@ -10,16 +10,19 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from netlab.api import resources
 from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.media_types import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Status, StatusDetails
+from netlab.api.resources import Resource
 from netlab.api.server import refusals
 from netlab.api.server.access.reviews import Reviews
 from netlab.api.server.admission.attributes import Attributes, Operation
 from netlab.api.server.objects import bodies, patch, versions
+from netlab.api.server.objects.definitions import CustomResource, ScalePaths
 from netlab.api.server.objects.schema import JSONObject
-from netlab.api.server.registry import evictions, managed_fields, subresources
+from netlab.api.server.registry import evictions, subresources
 from netlab.api.server.registry.generic import FINALIZE, Draft, Outcome, Registry, patched_object
 from netlab.api.server.registry.managed_fields import Apply
 from netlab.api.server.registry.subresources import SCALE
@@ -142,7 +145,7 @@ class Verbs:
         place = (target.resource, target.namespace, target.name)
         apply = Apply(call.manager, is_true(call.params.get("force", "false")), self._reviews.refusal(call, "create"))
         config, doubled = applied_bodies.read(call.body, validation.mode)
-        if target.subresource == managed_fields.SCALE:
+        if target.subresource == resources.SCALE:
             config = subresources.applied_scale(target.resource, config)
 
         def draft() -> Draft:
@@ -205,17 +208,24 @@ class Verbs:
         return _scale(call, stored.raw)
 
     async def _update_scale(self, call: Call) -> Response:
-        outcome = await self._change(call, lambda present: subresources.scaled(present.decode(), call.object()))
-        return _scale(call, outcome.raw)
+        resource = call.target.resource
+
+        def scaled(present: Stored) -> JSONObject:
+            obj = versions.from_storage(resource, present.decode())
+            return subresources.scaled(obj, call.object(), _scale_paths(resource))
+
+        return _scale(call, (await self._change(call, scaled)).raw)
 
     async def _patch_scale(self, call: Call) -> Response:
         if call.content_type == APPLY_PATCH:
             return _scale(call, (await self._apply(call)).raw)
         apply = patch_of(call, f"{SCALE.group}/{SCALE.version}", SCALE.kind)
 
+        resource, paths = call.target.resource, _scale_paths(call.target.resource)
+
         def patched(present: Stored) -> JSONObject:
-            scale = patched_object(call.target.resource, present, lambda obj: apply(subresources.scale_of(obj)))
-            return subresources.scaled(present.decode(), scale)
+            scale = patched_object(resource, present, lambda obj: apply(subresources.scale_of(obj, paths)))
+            return subresources.scaled(versions.from_storage(resource, present.decode()), scale, paths)
 
         return _scale(call, (await self._change(call, patched)).raw)
 
@@ -248,12 +258,9 @@ class Verbs:
 def patch_of(call: Call, api_version: str, kind: str) -> Callable[[JSONObject], Any]:
     """What a patch does to an object of a kind. Raises `ApiError` (415)."""
     message = table.message_of(api_version, kind)
-    assert message is not None
-    ways: dict[str, Callable[[JSONObject, Any], Any]] = {
-        MERGE_PATCH: patch.json_merge,
-        JSON_PATCH: patch.json_patch,
-        STRATEGIC_MERGE_PATCH: lambda present, change: patch.strategic_merge(present, change, message),
-    }
+    ways: dict[str, Callable[[JSONObject, Any], Any]] = {MERGE_PATCH: patch.json_merge, JSON_PATCH: patch.json_patch}
+    if message is not None:  # Lists of custom resources are not known to that patch.
+        ways[STRATEGIC_MERGE_PATCH] = lambda present, change: patch.strategic_merge(present, change, message)
     apply = ways.get(call.content_type)
     if apply is None:
         raise refusals.unsupported_media_type(call.content_type, (*ways, APPLY_PATCH))
@@ -265,7 +272,13 @@ def _object(call: Call, raw: bytes, code: int = 200, warnings: tuple[str, ...] =
 
 
 def _scale(call: Call, raw: bytes) -> Response:
-    return _object(call, msgspec.json.encode(subresources.scale_of(msgspec.json.decode(raw))))
+    resource = call.target.resource
+    obj = versions.from_storage(resource, msgspec.json.decode(raw))
+    return _object(call, msgspec.json.encode(subresources.scale_of(obj, _scale_paths(resource))))
+
+
+def _scale_paths(resource: Resource[Any]) -> ScalePaths | None:
+    return resource.scale if isinstance(resource, CustomResource) else None
 
 
 async def _list(call: Call, raws: list[bytes], meta: ListMeta) -> Response:

@@ -35,10 +35,14 @@ class Api:
         self._server = server
         self.warnings: list[str] = []
 
+    def connection(self) -> http.client.HTTPConnection:
+        """One to ask by in other ways."""
+        return _Connection(self._server)
+
     def ask(
         self, method: str, path: str, body: Any = None, kind: str = JSON, agent: str = "tester/1.0 (x)", **params: str
     ) -> tuple[int, Json]:
-        connection = _Connection(self._server)
+        connection = self.connection()
         content = body if isinstance(body, str | None) else msgspec.json.encode(body)
         target = f"{path}?{urlencode(params)}" if params else path
         connection.request(method, target, content, {"Content-Type": kind, "User-Agent": agent})

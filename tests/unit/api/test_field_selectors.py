@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from netlab.api.resources import NODES, PODS, Resource
 from netlab.api.server.objects.field_selectors import parse, read
 from netlab.errors import UsageError
+
+_PODS: Resource[Any] = PODS
 
 _POD = {"metadata": {"name": "a,b", "namespace": "default"}, "spec": {"nodeName": "node-1"}, "status": {}}
 
@@ -24,7 +29,7 @@ _POD = {"metadata": {"name": "a,b", "namespace": "default"}, "spec": {"nodeName"
     ],
 )
 def test_pods_by_field(text: str, selected: bool) -> None:
-    assert parse(text, "pods").matches(read(_POD, "pods")) is selected
+    assert parse(text, _PODS).matches(read(_POD, PODS.collection, b"")) is selected
 
 
 @pytest.mark.parametrize(
@@ -37,9 +42,10 @@ def test_pods_by_field(text: str, selected: bool) -> None:
 )
 def test_a_selector_that_cannot_be_served(text: str, complaint: str) -> None:
     with pytest.raises(UsageError) as refused:
-        parse(text, "pods")
+        parse(text, _PODS)
     assert complaint in str(refused.value)
 
 
 def test_truth_values_are_text() -> None:
-    assert read({"metadata": {"name": "n"}, "spec": {"unschedulable": True}}, "nodes")["spec.unschedulable"] == "true"
+    node = {"metadata": {"name": "n"}, "spec": {"unschedulable": True}}
+    assert read(node, NODES.collection, b"")["spec.unschedulable"] == "true"

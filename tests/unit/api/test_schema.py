@@ -143,7 +143,8 @@ def test_every_form_of_its_own_has_a_shape() -> None:
         message = next(name for name in table.names() if field in table.message(name).own)
         shape = fields_of(message, None).shapes.get(field.name)
         assert shape is not None
-        assert (shape.item or shape).make_fields is None
+        # A schema may stand where something else may.
+        assert (shape.item or shape).make_fields is None or "JSONSchemaPropsOr" in field.type
 
 
 @pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)

@@ -295,7 +295,7 @@ def test_events_are_the_same_objects_in_both_groups(registry: Registry) -> None:
     assert later["apiVersion"] == "events.k8s.io/v1"
     assert {name: value for name, value in later.items() if name in _EVENT} | {"metadata": _EVENT["metadata"]} == _EVENT
     assert versions.to_storage(_LATER, later) == core
-    selector = field_selectors.parse("regarding.name=p,reportingController=c", "events", _LATER.renamed)
+    selector = field_selectors.parse("regarding.name=p,reportingController=c", _LATER)
     assert selector.matches(stored.fields)
 
 

@@ -57,7 +57,7 @@ def test_live_and_replayed_are_the_same(registry: Registry) -> None:
 
 def test_entering_and_leaving_the_selection(registry: Registry) -> None:
     hub = registry.store.hub
-    running = Selection("default", fields=field_selectors.parse("status.phase=Running", "pods"))
+    running = Selection("default", fields=field_selectors.parse("status.phase=Running", PODS))
     web = Selection("", labels=selectors.parse("app=web"))
     by_phase, by_label = hub.watch("pods", running, hub.revision), hub.watch("pods", web, hub.revision)
     create(registry, PODS, _labelled("a", app="db"))
@@ -74,7 +74,7 @@ def test_entering_and_leaving_the_selection(registry: Registry) -> None:
 def test_leaving_carries_the_revision_of_the_leaving(registry: Registry) -> None:
     hub = registry.store.hub
     create(registry, PODS, pod("a"))
-    pending = Selection(fields=field_selectors.parse("status.phase=Pending", "pods"))
+    pending = Selection(fields=field_selectors.parse("status.phase=Pending", PODS))
     opened = hub.watch("pods", pending, hub.revision)
     _phase(registry, "a", "Running")
     line = msgspec.json.decode(asyncio.run(opened.take()))

@@ -83,7 +83,7 @@ class Reviews:
         """What answers a request; None if it is about something else."""
         if call.target.subresource:
             return self._request_token if call.target.subresource == "token" else None
-        return self._handlers.get(call.target.resource.plural)
+        return self._handlers.get(call.target.resource.collection)
 
     async def _review_self(self, call: Call) -> Response:
         sent = _read(call, call.target.resource)

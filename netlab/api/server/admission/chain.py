@@ -96,17 +96,20 @@ class Chain:
         self._store = store
         self._admitting: dict[str, list[Step]] = {}
         self._validating: dict[str, list[Step]] = {}
+        everyones = [each for each in plugins if each.resources is None]
+        self._admitting_any = [each.admit for each in everyones if each.admit is not None]
+        self._validating_any = [each.validate for each in everyones if each.validate is not None]
         for resource in SERVED:
             concerned = [each for each in plugins if each.resources is None or resource in each.resources]
-            self._admitting[resource.plural] = [each.admit for each in concerned if each.admit is not None]
-            self._validating[resource.plural] = [each.validate for each in concerned if each.validate is not None]
+            self._admitting[resource.collection] = [each.admit for each in concerned if each.admit is not None]
+            self._validating[resource.collection] = [each.validate for each in concerned if each.validate is not None]
 
     def admit(self, attributes: Attributes) -> None:
         """Have all plugins add to an object. May run in a thread. Raises `ApiError`."""
-        for step in self._admitting[attributes.resource.plural]:
+        for step in self._admitting.get(attributes.resource.collection, self._admitting_any):
             step(attributes, self._store)
 
     def validate(self, attributes: Attributes) -> None:
         """Have all plugins look at an object that is about to be stored, or deleted. Raises `ApiError`."""
-        for step in self._validating[attributes.resource.plural]:
+        for step in self._validating.get(attributes.resource.collection, self._validating_any):
             step(attributes, self._store)

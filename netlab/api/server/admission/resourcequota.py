@@ -58,7 +58,7 @@ def _uses_up(attributes: Attributes) -> bool:
         return is_resized or usage.is_terminating(attributes.old) != usage.is_terminating(attributes.obj)
     if resource is SERVICES:
         return not attributes.subresource
-    return resource.plural == usage.CLAIMS and attributes.subresource in ("", "status")
+    return resource.collection == usage.CLAIMS and attributes.subresource in ("", "status")
 
 
 def _used_with(quota: ResourceQuota, attributes: Attributes, now: datetime.datetime) -> Amounts | None:

@@ -1,7 +1,7 @@
 """How each place in an object is merged: as a whole, field by field, or item by item.
 
 The rules are those by which upstream reads its OpenAPI documents (kube-openapi's schemaconv), here from the table of
-kinds.
+kinds, or from the schema of a custom resource.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from netlab.api.kinds import table
 from netlab.api.kinds.forms import FORMS
 from netlab.api.server.fieldmanager import fieldsets
+from netlab.api.server.objects.structural.nodes import ABSENT, Node
 
 
 class Merging(enum.Enum):
@@ -161,3 +162,49 @@ def _of_list(field: table.Field, item: Callable[[], Structure]) -> Structure:
         return Structure(Merging.WHOLE, make_item=item)
     keys = merging.keys or ((merging.key,) if merging.key else ()) if kind == "map" else ()
     return Structure(Merging.ITEMS, make_item=item, keys=keys, defaults=_KEY_DEFAULTS.get(field.type, {}))
+
+
+# --- schemas ---------------------------------------------------------------------------------------------------------
+
+
+def of_schema(root: Node) -> Structure:
+    """That of whole objects of a custom resource."""
+    return Structure(Merging.FIELDS, functools.partial(_fields_of_resource, root), _besides(root))
+
+
+def _fields_of_resource(node: Node) -> dict[str, Named]:
+    metadata = Named(of_message("meta.v1.ObjectMeta"), inherent=False)
+    return (
+        _fields_of(node) | dict.fromkeys(("apiVersion", "kind"), Named(WHOLE, inherent=False)) | {"metadata": metadata}
+    )
+
+
+def _fields_of(node: Node) -> dict[str, Named]:
+    return {name: Named(_of_node(below), inherent=False) for name, below in node.properties.items()}
+
+
+def _besides(node: Node) -> Callable[[], Structure] | None:
+    if isinstance(node.additional, Node):
+        return functools.partial(_of_node, node.additional)
+    return (lambda: ANYTHING) if node.additional or node.preserves else None
+
+
+def _of_node(node: Node) -> Structure:
+    if node.items is not None:
+        return _of_items(node, node.items)
+    if not node.types:
+        return ANYTHING if node.preserves else WHOLE
+    if node.types != ("object",):
+        return WHOLE
+    merging = Merging.WHOLE if node.map_type == "atomic" else Merging.FIELDS
+    fields = functools.partial(_fields_of_resource if node.is_resource else _fields_of, node)
+    return Structure(merging, fields, _besides(node))
+
+
+def _of_items(node: Node, items: Node) -> Structure:
+    make = functools.partial(_of_node, items)
+    if node.list_type == "atomic":
+        return Structure(Merging.WHOLE, make_item=make)
+    known = {name: items.properties[name].default for name in node.keys if name in items.properties}
+    defaults = {name: value for name, value in known.items() if value is not ABSENT}
+    return Structure(Merging.ITEMS, make_item=make, keys=node.keys, defaults=defaults)

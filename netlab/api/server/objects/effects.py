@@ -13,6 +13,7 @@ from typing import Any
 from netlab.api.meta_types import Object
 from netlab.api.resources import (
     CRONJOBS,
+    CUSTOMRESOURCEDEFINITIONS,
     DAEMONSETS,
     DEPLOYMENTS,
     JOBS,
@@ -23,6 +24,7 @@ from netlab.api.resources import (
     STATEFULSETS,
     Resource,
 )
+from netlab.api.server.objects import definitions
 from netlab.api.server.objects.schema import JSONObject
 
 
@@ -80,9 +82,12 @@ def warnings(resource: Resource[Object], new: JSONObject, old: JSONObject | None
     """A line for each field of an object, as it was sent, that promises what is not kept; what `old` has is known."""
     if resource.is_stored_only and old is None:
         return [f"{resource.kind}: stored and returned, but nothing in netlab acts upon it"]
-    if resource.plural not in _RULES:
+    if resource is CUSTOMRESOURCEDEFINITIONS:
+        present = definitions.warnings(old) if old is not None else []
+        return [each for each in definitions.warnings(new) if each not in present]
+    if resource.collection not in _RULES:
         return []
-    place, rules = _RULES[resource.plural]
+    place, rules = _RULES[resource.collection]
     spec, known = _at(new, place), _at(old or {}, place)
     found = []
     for rule in rules:
@@ -90,7 +95,7 @@ def warnings(resource: Resource[Object], new: JSONObject, old: JSONObject | None
         for path, value in _values(spec, rule.path):
             if before.get(path) != value and rule.applies(value, spec):
                 found.append(f"{place}.{path}: {rule.text}")
-    if resource.plural == PODS.plural and old is not None:
+    if resource is PODS and old is not None:
         found += _changed_images(spec, known)
     return found
 

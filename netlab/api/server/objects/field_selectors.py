@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import msgspec
 
 from netlab.api.resources import (
     CERTIFICATESIGNINGREQUESTS,
@@ -14,6 +16,7 @@ from netlab.api.resources import (
     CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRONJOBS,
+    CUSTOMRESOURCEDEFINITIONS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
@@ -37,8 +40,10 @@ from netlab.api.resources import (
     SERVICES,
     STATEFULSETS,
     STORED,
+    Resource,
 )
 from netlab.api.server.objects import versions
+from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.schema import JSONObject
 from netlab.errors import UsageError
 
@@ -89,6 +94,7 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     ENDPOINTSLICES.plural: _COMMON,
     LEASES.plural: _COMMON,
     **{resource.plural: _COMMON for resource in STORED},
+    CUSTOMRESOURCEDEFINITIONS.plural: ("metadata.name",),
     "certificatesigningrequests": ("metadata.name", "spec.signerName"),
     CONFIGMAPS.plural: _COMMON,
     SERVICEACCOUNTS.plural: _COMMON,
@@ -119,22 +125,29 @@ EVERYTHING = FieldSelector()
 """Selects every object."""
 
 
-def parse(text: str, plural: str, renamed: Mapping[str, str] | None = None) -> FieldSelector:
-    """Of a resource, whose fields may be called otherwise where they are stored (Resource.renamed).
+def parse(text: str, resource: Resource[Any]) -> FieldSelector:
+    """Of the objects of a resource, whose fields may be called otherwise where they are stored (Resource.renamed).
 
     Raises `UsageError` for a text that cannot be read or a field by which the resource cannot be selected."""
     terms = []
+    known = _selectable(resource)
     for part in _split(text):
         match = _TERM.fullmatch(part)
         if match is None:
             raise UsageError(f"invalid field selector: '{part}'; can't understand '{text}': write field=value")
         field = match["field"].strip()
-        field = versions.selectable(renamed or {}, field)
-        if field not in SELECTABLE[plural]:
-            known = ", ".join(SELECTABLE[plural])
-            raise UsageError(f"field label not supported: {field}; {plural} can be selected by {known}")
+        field = versions.selectable(resource.renamed, field)
+        if field not in known:
+            listed = ", ".join(known)
+            raise UsageError(f"field label not supported: {field}; {resource.plural} can be selected by {listed}")
         terms.append((field, match["operator"] != "!=", _ESCAPED.sub(r"\1", match["value"])))
     return FieldSelector(tuple(terms))
+
+
+def _selectable(resource: Resource[Any]) -> tuple[str, ...]:
+    if isinstance(resource, CustomResource):
+        return (*(_COMMON if resource.namespaced else _COMMON[:1]), *resource.selectable)
+    return SELECTABLE[resource.plural]
 
 
 def _split(text: str) -> list[str]:
@@ -150,15 +163,36 @@ _PATHS = {plural: [(field, field.split(".")) for field in fields] for plural, fi
 _TRUTH_VALUES = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 
 
-def read(obj: JSONObject, plural: str) -> dict[str, str]:
-    """The values of an object's selectable fields, as text; absent is empty (and `false` for a truth value)."""
+def read(obj: JSONObject, plural: str, raw: bytes) -> Mapping[str, str]:
+    """The values of an object's selectable fields, as text; absent is empty (and `false` for a truth value).
+
+    `raw` is its JSON. Which fields of a custom resource these are, its definition says at the time of asking.
+    """
+    if plural not in _PATHS:
+        return _OnDemand(raw)
     return {field: _text(obj, path) or ("false" if field in _TRUTH_VALUES else "") for field, path in _PATHS[plural]}
+
+
+class _OnDemand(Mapping[str, str]):
+    """The fields of an object, each read when it is asked for."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def __getitem__(self, field: str) -> str:
+        return _text(msgspec.json.decode(self._raw), field.split("."))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMON)
+
+    def __len__(self) -> int:
+        return len(_COMMON)
 
 
 def _text(obj: JSONObject, path: list[str]) -> str:
     value: Any = obj
     for name in path:
-        value = value.get(name)
+        value = value.get(name) if isinstance(value, dict) else None
         if value is None:
             return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,6 +25,14 @@ class Problems(list[StatusCause]):
         """Another item of the list has it already."""
         self._add("FieldValueDuplicate", path, f"Duplicate value: {_quote(value)}")
 
+    def of_type(self, path: str, value: Any, detail: str) -> None:
+        """It is given, and of another type."""
+        self._add("FieldValueTypeInvalid", path, f"Invalid value: {_quote(value)}: {detail}")
+
+    def too_many(self, path: str, found: int, most: int) -> None:
+        """It has more items than it may have."""
+        self._add("FieldValueTooMany", path, f"Too many: {found}: must have at most {most} items")
+
     def too_long(self, path: str, most: int) -> None:
         """It has more bytes than it may have."""
         self._add("FieldValueTooLong", path, f"Too long: may not be more than {most} bytes")

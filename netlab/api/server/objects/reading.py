@@ -11,7 +11,9 @@ from netlab.api.meta_types import Object, ObjectMeta, StatusCause
 from netlab.api.resources import STATUS, Resource
 from netlab.api.server import refusals
 from netlab.api.server.objects import bodies, schema
+from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.schema import Fields, FieldValidation, Findings, JSONObject, Mode
+from netlab.api.server.objects.structural import shaping
 
 
 def read(resource: Resource[Object], sent: JSONObject, validation: FieldValidation) -> tuple[str, ...]:
@@ -21,6 +23,8 @@ def read(resource: Resource[Object], sent: JSONObject, validation: FieldValidati
     """
     _check_kind(resource, sent)
     doubled = _duplicates(sent, validation)
+    if isinstance(resource, CustomResource):
+        return _judge(resource, sent, _shape(resource, sent), doubled, validation.mode)
     findings = schema.inspect(sent, fields_of_kind(resource))
     warnings = _judge(resource, sent, findings, doubled, validation.mode)
     sent.setdefault("metadata", {})
@@ -30,6 +34,8 @@ def read(resource: Resource[Object], sent: JSONObject, validation: FieldValidati
 
 def read_status(resource: Resource[Object], sent: JSONObject, validation: FieldValidation) -> tuple[str, ...]:
     """Of an update of the status the rest is passed over, and so not looked at."""
+    if isinstance(resource, CustomResource):
+        return read(resource, sent, validation)
     _check_kind(resource, sent)
     doubled = _duplicates(sent, validation)
     metadata = schema.inspect(sent.setdefault("metadata", {}), _METADATA(), "metadata")
@@ -45,12 +51,27 @@ def fields_of_kind(resource: Resource[Object]) -> Fields:
     """The fields of a resource's objects."""
     message = table.message_of(resource.api_version, resource.kind)
     assert message is not None
-    if resource.is_stored_only or resource.stored_as is not None:
+    if resource.is_stored_only or resource.type is Object:
         return schema.fields_as_listed(message.name)
     return schema.fields_of(message.name, resource.type)
 
 
 _METADATA = functools.partial(schema.fields_of, "meta.v1.ObjectMeta", ObjectMeta)
+
+
+def _shape(resource: CustomResource, sent: JSONObject) -> Findings:
+    """Take out of an object of a custom resource what its definition does not have, and fill in what it does."""
+    findings = schema.inspect(sent.setdefault("metadata", {}), _METADATA(), "metadata")
+
+    def note(path: str) -> None:
+        if len(findings.unknown) < schema.MOST_FINDINGS:
+            cause = StatusCause(reason="FieldValueForbidden", message=f'unknown field "{path}"', field=path)
+            findings.unknown.append(cause)
+
+    shaping.prune(sent, resource.root, note)
+    shaping.drop_nulls(sent, resource.root)
+    shaping.fill(sent, resource.root)
+    return findings
 
 
 def _check_kind(resource: Resource[Object], sent: JSONObject) -> None:

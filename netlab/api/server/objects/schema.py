@@ -145,6 +145,10 @@ def _shape(field: table.Field, hint: Any) -> Shape:
     return _item(field.type, hint)
 
 
+def _schema_or(other: type) -> Shape:
+    return Shape(frozenset({dict, other}), functools.partial(fields_of, "apiextensions.v1.JSONSchemaProps", None))
+
+
 _FORMS: dict[str, Shape] = {
     "string": Shape(_TEXT),
     "bytes": Shape(_TEXT, parse=write_bytes),
@@ -159,9 +163,9 @@ _FORMS: dict[str, Shape] = {
     "runtime.RawExtension": Shape(),
     "meta.v1.FieldsV1": Shape(frozenset({dict})),
     "apiextensions.v1.JSON": Shape(),
-    "apiextensions.v1.JSONSchemaPropsOrArray": Shape(frozenset({dict, list})),
-    "apiextensions.v1.JSONSchemaPropsOrBool": Shape(frozenset({dict, bool})),
-    "apiextensions.v1.JSONSchemaPropsOrStringArray": Shape(frozenset({dict, list})),
+    "apiextensions.v1.JSONSchemaPropsOrArray": _schema_or(list),
+    "apiextensions.v1.JSONSchemaPropsOrBool": _schema_or(bool),
+    "apiextensions.v1.JSONSchemaPropsOrStringArray": _schema_or(list),
     **dict.fromkeys(LISTS, Shape(frozenset({list}), item=Shape(_TEXT))),
 }
 """What is not an object with the fields of its message."""
@@ -255,7 +259,7 @@ def _walk(value: Any, shape: Shape, place: _Place | None, findings: Findings) ->
         wanted = " or ".join(sorted(_JSON_NAMES[kind] for kind in shape.accepts))
         found = _JSON_NAMES[type(value)]
         _refuse(findings, "FieldValueTypeInvalid", place, f"expected {wanted}, got {found}")
-    elif shape.fields is not None:
+    elif shape.fields is not None and type(value) is dict:
         _walk_fields(value, shape.fields, place, findings)
     elif shape.item is not None:
         if type(value) is list:

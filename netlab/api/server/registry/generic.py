@@ -28,6 +28,7 @@ from netlab.api.resources import (
     CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRONJOBS,
+    CUSTOMRESOURCEDEFINITIONS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTS,
@@ -61,7 +62,18 @@ from netlab.api.server.admission.chain import Chain, Plugin
 from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
 from netlab.api.server.admission.priority import system_classes
 from netlab.api.server.identity import OWNER, User
-from netlab.api.server.objects import defaults, effects, patch, pod_scheduling, quality, reading, versions
+from netlab.api.server.objects import (
+    custom,
+    defaults,
+    definitions,
+    effects,
+    patch,
+    pod_scheduling,
+    quality,
+    reading,
+    versions,
+)
+from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
 from netlab.api.server.objects.validation import (
@@ -76,9 +88,12 @@ from netlab.api.server.objects.validation import (
     services,
     workloads,
 )
+from netlab.api.server.objects.validation import definitions as definition_rules
 from netlab.api.server.objects.validation.scheduling import priority_class, priority_class_update
 from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
+from netlab.api.server.registry.catalog import Catalog
+from netlab.api.server.registry.definitions import Definitions
 from netlab.api.server.registry.managed_fields import Apply
 from netlab.api.server.storage.backend import check_size
 from netlab.api.server.storage.store import Store
@@ -157,6 +172,8 @@ class Strategy:
     complete_status: Callable[[JSONObject], None] = defaults.nothing
     validate_part: Callable[[Any, Any, str, Problems], None] | None = None
     """Of a part of the status, by its subresource."""
+    check: Callable[[JSONObject, JSONObject | None, Problems], None] = rules.any_json
+    """Of an object as JSON, and the one that was there."""
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -215,6 +232,12 @@ STRATEGIES: dict[str, Strategy] = {
     ROLEBINDINGS.plural: Strategy(defaults.binding, access.role_binding, access.binding_update),
     CLUSTERROLEBINDINGS.plural: Strategy(defaults.binding, access.cluster_role_binding, access.binding_update),
     SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
+    CUSTOMRESOURCEDEFINITIONS.plural: Strategy(
+        definitions.default,
+        rules.anything,
+        complete_status=definitions.complete_status,
+        check=definition_rules.check,
+    ),
     **{
         row.plural: Strategy(
             functools.partial(defaults.listed, defaults=row.defaults), rules.anything, first_status=row.first_status
@@ -222,6 +245,13 @@ STRATEGIES: dict[str, Strategy] = {
         for row in stored_kinds.ROWS
     },
 }
+
+
+def strategy_of(resource: Resource[Any]) -> Strategy:
+    """What is particular to a resource; of a custom one, what its definition says."""
+    if isinstance(resource, CustomResource):
+        return Strategy(defaults.nothing, rules.anything, check=functools.partial(custom.check, resource))
+    return STRATEGIES[resource.plural]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +288,9 @@ class Registry:
     def __init__(self, store: Store, ranges: Ranges, admission: Sequence[Plugin] = chain.WITHOUT_CALLERS) -> None:
         self.store = store
         self.admission = Chain(admission, store)
+        self.catalog = Catalog()
+        """The resources that there are."""
+        self.definitions = Definitions(store, self.catalog, self._replace, self.delete)
         self.policy_changes = 0
         """How often a role or a binding has changed."""
         self.first_address = ranges.first_addresses[0]
@@ -307,9 +340,11 @@ class Registry:
 
         `manager` makes the object (None: its managedFields say already who did).
         """
+        if isinstance(resource, CustomResource) and resource.is_terminating:
+            raise refusals.terminating(resource, "create")
         version = resource
         warnings = (*reading.read(version, sent, validation), *effects.warnings(version, sent))
-        sent, resource = versions.to_storage(version, sent), versions.storage(version)
+        sent, resource = versions.to_change(version, sent), versions.changed_as(version)
         meta = sent["metadata"]
         managed = meta.get(managed_fields.FIELD)
         _put_in_place(resource, namespace, meta)
@@ -329,8 +364,8 @@ class Registry:
         if resource.has_generation:
             meta["generation"] = 1
         obj = _ordered(resource, sent)
-        strategy = STRATEGIES[resource.plural]
-        if resource is not NODES:
+        strategy = strategy_of(resource)
+        if resource is not NODES and not (isinstance(resource, CustomResource) and not resource.has_status):
             # A kubelet registers its node with its status (pkg/registry/core/node/strategy.go).
             obj.pop("status", None)
             if strategy.first_status:
@@ -350,6 +385,7 @@ class Registry:
             pod_scheduling.prepare(obj)
         strategy.complete_status(obj)
         self._complete(resource, obj, None)
+        obj = versions.to_storage(resource, obj)
         return Draft(resource, obj, None, changed=True, warnings=warnings, attributes=attributes, generated=generated)
 
     def update(
@@ -385,16 +421,23 @@ class Registry:
         sent, managed = managed_fields.taken(sent, old, trusted=manager is None)
         read = reading.read_status if subresource in (STATUS, APPROVAL) else reading.read
         warnings = read(version, sent, validation)
-        sent, resource = versions.to_storage(version, sent), versions.storage(version)
+        sent, resource = versions.to_change(version, sent), versions.changed_as(version)
         meta = sent["metadata"]
         _put_in_place(resource, namespace, meta)
         _check_name(sent, name)
         revision = meta.get("resourceVersion")
         # As upstream, an update from version 0 is one from whichever there is.
         _check_preconditions(resource, stored, meta.get("uid"), None if revision == "0" else revision)
+        if isinstance(resource, CustomResource):
+            old = versions.from_storage(resource, old)
         if subresource == STATUS:
-            new = old | {"metadata": _metadata_with_status(resource, old, sent), "status": sent.get("status", {})}
-            STRATEGIES[resource.plural].complete_status(new)
+            # Of a custom resource its status alone.
+            is_custom = isinstance(resource, CustomResource)
+            metadata = old["metadata"] if is_custom else _metadata_with_status(resource, old, sent)
+            new = old | {"metadata": metadata, "status": sent.get("status", {})}
+            if isinstance(resource, CustomResource):
+                custom.check_status(resource, new, sent, old)
+            strategy_of(resource).complete_status(new)
             self._check_metadata(resource, new, old)
         elif subresource == APPROVAL:
             status = old.get("status", {}) | {"conditions": sent.get("status", {}).get("conditions", [])}
@@ -407,7 +450,7 @@ class Registry:
             new = _succeed(resource, old, sent)
             if resource in (NAMESPACES, CERTIFICATESIGNINGREQUESTS):
                 new["spec"] = old["spec"]  # A namespace's finalizers change by `finalize` alone.
-            STRATEGIES[resource.plural].default(new)
+            strategy_of(resource).default(new)
         if manager is not None:
             managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
         new["metadata"] = managed_fields.noted(new["metadata"], managed)
@@ -415,13 +458,16 @@ class Registry:
         self.admission.admit(attributes)
         if subresource not in (STATUS, APPROVAL, FINALIZE):
             self._complete(resource, new, old)
-        elif (validate := STRATEGIES[resource.plural].validate_part) is not None:
+        elif (validate := strategy_of(resource).validate_part) is not None:
             problems = Problems()
             validate(msgspec.convert(new, resource.type), msgspec.convert(old, resource.type), subresource, problems)
             if problems:
                 raise refusals.invalid(resource, name, problems)
-        changed = new != old and not managed_fields.is_only_later(old, new)
-        return Draft(resource, new, stored, changed=changed, warnings=warnings, attributes=attributes)
+        present = old
+        if isinstance(resource, CustomResource):
+            new, present = versions.to_storage(resource, new), stored.decode()
+        changed = new != present and not managed_fields.is_only_later(present, new)
+        return Draft(resource, new, stored, changed, warnings, attributes)
 
     def draft_of_applied(
         self,
@@ -446,8 +492,11 @@ class Registry:
                 why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 raise refusals.conflict(resource, name, why)
         live = stored.decode() if stored is not None else {}
+        is_custom = isinstance(resource, CustomResource)
+        if is_custom and live:
+            live = versions.from_storage(resource, live)
         merged = managed_fields.applied(resource, live, config, subresource, apply)
-        sent = versions.from_storage(resource, merged)
+        sent = merged if is_custom else versions.from_storage(resource, merged)
         _check_name(sent, name)
         if stored is None:
             draft = self.draft_of_new(resource, namespace, sent, validation, user, manager=None)
@@ -479,6 +528,8 @@ class Registry:
             return Outcome(self._remove(resource, before, dry_run=dry_run), warnings)
         if before is not None and not draft.changed:
             return Outcome(before.raw, warnings)
+        if resource is CUSTOMRESOURCEDEFINITIONS:
+            self.definitions.accept_names(obj)
         try:
             raw = self._put(resource, obj, dry_run=dry_run, limit=OBJECT_LIMIT)
         except ApiError as error:
@@ -504,10 +555,25 @@ class Registry:
         pod["status"].pop("nominatedNodeName", None)
         self._put(resource, pod, dry_run=False)
 
+    def _replace(self, resource: Resource[Object], obj: JSONObject) -> None:
+        """Store what the server itself has changed of an object; of a deleted one that waits for nothing more, remove
+        it."""
+        meta = obj["metadata"]
+        if _is_finished(obj):
+            self._remove(resource, self.get(resource, meta.get("namespace", ""), meta["name"]), dry_run=False)
+        else:
+            self._put(resource, obj, dry_run=False)
+
     def delete(
-        self, resource: Resource[Object], namespace: str, name: str, options: DeleteOptions, user: User = OWNER
+        self,
+        resource: Resource[Object],
+        namespace: str,
+        name: str,
+        options: DeleteOptions | None = None,
+        user: User = OWNER,
     ) -> tuple[Outcome, bool]:
         """Delete an object, or mark it when something has to be done first; whether it is gone already."""
+        options = options or DeleteOptions()
         stored = self.get(resource, namespace, name)
         _check_preconditions(resource, stored, options.preconditions.uid, options.preconditions.resourceVersion)
         dry_run = bool(options.dryRun)
@@ -525,6 +591,8 @@ class Registry:
                 meta["generation"] += marked is None
             if resource is NAMESPACES:
                 obj["status"] = obj.get("status", {}) | {"phase": "Terminating"}
+            if resource is CUSTOMRESOURCEDEFINITIONS:
+                definitions.mark_for_cleanup(obj)
         if _is_finished(obj):
             return Outcome(self._remove(resource, stored, dry_run=dry_run)), True
         if marked is not None and grace >= marked and not asked_anew:
@@ -544,13 +612,15 @@ class Registry:
 
     def _complete(self, resource: Resource[Object], obj: JSONObject, old: JSONObject | None) -> None:
         """Refuse what is invalid, and number the generation; a Service gets its addresses."""
-        strategy = STRATEGIES[resource.plural]
+        strategy = strategy_of(resource)
         problems = Problems()
         if resource is SERVICES and old is not None:
             service_changes.succeed(obj, old, self._allocations)
         new_typed = msgspec.convert(obj, resource.type)
-        rules.metadata(new_typed.metadata, resource.kind, problems)
+        # The names of kinds are those of built-in ones; a custom one may be called the same.
+        rules.metadata(new_typed.metadata, "" if isinstance(resource, CustomResource) else resource.kind, problems)
         strategy.validate(new_typed, problems)
+        strategy.check(obj, old, problems)
         name = new_typed.metadata.name
         if resource is SERVICES and not problems:
             self._allocate(obj, problems, created=old is None)
@@ -590,6 +660,8 @@ class Registry:
         self.policy_changes += resource.group == RBAC
         if resource is SERVICES:
             self._record(stored, obj)
+        if resource is CUSTOMRESOURCEDEFINITIONS:
+            self.definitions.changed(obj)
         return stored.raw
 
     def _remove(self, resource: Resource[Object], stored: Stored, *, dry_run: bool) -> bytes:
@@ -599,6 +671,10 @@ class Registry:
         self.policy_changes += resource.group == RBAC
         if resource is SERVICES:
             self._record(stored, {})
+        if resource is CUSTOMRESOURCEDEFINITIONS:
+            self.definitions.removed(stored.name)
+        if isinstance(resource, CustomResource):
+            self.definitions.instance_removed(resource)
         return gone.raw
 
     def _record(self, stored: Stored, service: JSONObject) -> None:
@@ -692,8 +768,10 @@ def _signed_by(spec: JSONObject, user: User) -> JSONObject:
 def _desired(resource: Resource[Object], obj: JSONObject, typed: Object) -> Any:
     """What an object's generation numbers: all but metadata and status. Compared by type: an absent field is its
     zero."""
-    passed_over = ("apiVersion", "kind", "metadata", "status")
-    if resource.is_stored_only:
+    passed_over: tuple[str, ...] = ("apiVersion", "kind", "metadata", "status")
+    if isinstance(resource, CustomResource) and not resource.has_status:
+        passed_over = passed_over[:-1]
+    if resource.type is Object:
         return {name: value for name, value in obj.items() if name not in passed_over}
     return tuple(getattr(typed, name) for name in typed.__struct_fields__ if name not in passed_over)
 
@@ -702,7 +780,8 @@ def _is_finished(obj: JSONObject) -> bool:
     """Whether a deleted object waits for nothing any more: neither its grace period nor a finalizer."""
     meta = obj["metadata"]
     waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
-    namespace_waits = obj["kind"] == NAMESPACES.kind and obj.get("spec", {}).get("finalizers")
+    is_namespace = (obj["apiVersion"], obj["kind"]) == ("v1", NAMESPACES.kind)
+    namespace_waits = is_namespace and obj.get("spec", {}).get("finalizers")
     return "deletionTimestamp" in meta and not waits and not namespace_waits
 
 

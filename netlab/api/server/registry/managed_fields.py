@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.meta_types import Object, StatusCause
-from netlab.api.resources import DEPLOYMENTS, PODS, SERVED, STATUS, Resource
+from netlab.api.resources import DEPLOYMENTS, PODS, SCALE, SERVED, STATUS, Resource
 from netlab.api.server import refusals
 from netlab.api.server.fieldmanager import fieldsets, last_applied, managers, merging
 from netlab.api.server.fieldmanager.managers import ConflictsError, Managers, Request, Version
-from netlab.api.server.fieldmanager.structure import ANYTHING, Structure, UnkeyedError, of_message
+from netlab.api.server.fieldmanager.structure import ANYTHING, Structure, UnkeyedError, of_message, of_schema
 from netlab.api.server.objects import versions
+from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.stored_kinds import APPROVAL
 
@@ -23,9 +25,6 @@ SERVER = "kube-apiserver"
 """Who makes objects that no client asked for."""
 
 FIELD = "managedFields"
-
-SCALE = "scale"
-"""The subresource through which the replicas are written, and nothing else."""
 
 _USER_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
 """What is its author's."""
@@ -41,15 +40,31 @@ changes as any update does."""
 
 def structure_of(resource: Resource[Any]) -> Structure:
     """How the objects of a resource are merged."""
+    if isinstance(resource, CustomResource):
+        return _structures.get(resource) or _structures.setdefault(resource, of_schema(resource.root))
     message = table.message_of(resource.api_version, resource.kind)
     return ANYTHING if message is None else of_message(message.name)
 
 
-@functools.lru_cache(maxsize=1024)
+_structures: weakref.WeakKeyDictionary[CustomResource, Structure] = weakref.WeakKeyDictionary()
+
+
 def request_of(resource: Resource[Any], subresource: str = "") -> Request:
     """A write to a resource, or to a part of its objects."""
+    if isinstance(resource, CustomResource):
+        served = {each.api_version: _version_of_custom(each, resource) for each in resource.family}
+        return _request(resource, subresource, served)
+    return _request_of_table(resource, subresource)
+
+
+@functools.lru_cache(maxsize=1024)
+def _request_of_table(resource: Resource[Any], subresource: str) -> Request:
     stored = versions.storage(resource)
     served = {each.api_version: _version(each) for each in (stored, *SERVED) if versions.storage(each) is stored}
+    return _request(resource, subresource, served)
+
+
+def _request(resource: Resource[Any], subresource: str, served: dict[str, Version]) -> Request:
     # Through a Scale, others' fields are seen in its version.
     shown = "autoscaling/v1" if subresource == SCALE else ""
     return Request(resource.api_version, served, _ignored(resource, subresource), subresource, shown)
@@ -57,15 +72,24 @@ def request_of(resource: Resource[Any], subresource: str = "") -> Request:
 
 def _version(resource: Resource[Any]) -> Version:
     convert: Callable[[JSONObject], JSONObject] = functools.partial(versions.from_storage, resource)
-    restore: Callable[[JSONObject], JSONObject] = functools.partial(versions.to_storage, resource)
+    restore: Callable[[JSONObject], JSONObject] = functools.partial(versions.to_change, resource)
     return Version(structure_of(resource), convert, restore)
+
+
+def _version_of_custom(each: CustomResource, asked: CustomResource) -> Version:
+    """One of the versions; objects are handed over in that which was asked for."""
+    convert: Callable[[JSONObject], JSONObject] = functools.partial(versions.converted, resource=each)
+    restore: Callable[[JSONObject], JSONObject] = functools.partial(versions.converted, resource=asked)
+    return Version(structure_of(each), convert, restore)
 
 
 def _ignored(resource: Resource[Any], subresource: str) -> fieldsets.FieldSet:
     """What such a write does not change, whatever is sent."""
     if subresource in (STATUS, APPROVAL):
         others = [(f"f:{name}",) for name in structure_of(resource).fields if name not in (STATUS, "metadata")]
-        kept = KEPT_WITH_STATUS.get(resource.plural, ()) if subresource == STATUS else _USER_METADATA
+        kept = KEPT_WITH_STATUS.get(resource.collection, ()) if subresource == STATUS else _USER_METADATA
+        if isinstance(resource, CustomResource):
+            return fieldsets.of(*others, ("f:metadata",))
         return fieldsets.of(*others, *(("f:metadata", f"f:{name}") for name in kept))
     return fieldsets.of((f"f:{STATUS}",)) if resource.has_status else {}
 
@@ -95,7 +119,8 @@ def of_changed(
 ) -> list[JSONObject]:
     """Those of an object that a manager changes; `sent` are the managedFields that it sent with it, if any.
 
-    Both objects are as stored. Whatever managedFields are in them are passed over, besides those of the old one.
+    Both objects are as stored, those of a custom resource in the version of the write. Whatever managedFields are in
+    them are passed over, besides those of the old one.
     """
     request = request_of(resource, subresource)
     kept: list[JSONObject] = old["metadata"].get(FIELD, [])

@@ -10,6 +10,7 @@ from netlab.api import printers
 from netlab.api.meta_types import Object, Struct
 from netlab.api.resources import Kind, Resource
 from netlab.api.server import refusals
+from netlab.api.server.objects.definitions import CustomResource, ScalePaths
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry import managed_fields
@@ -19,6 +20,8 @@ _T = TypeVar("_T", bound=Object)
 
 SCALE = Kind("autoscaling", "v1", "Scale")
 _EVICTIONS = ("policy/v1", "policy/v1beta1")
+
+_REPLICAS = ("spec", "replicas")
 
 _METADATA_OF_SCALE = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
@@ -49,17 +52,35 @@ class _Eviction(Object):
     deleteOptions: DeleteOptions = msgspec.field(default_factory=DeleteOptions)  # noqa: N815
 
 
-def scale_of(workload: JSONObject) -> JSONObject:
-    """How many pods a workload is to have, and has."""
-    spec, meta = workload["spec"], workload["metadata"]
-    has = workload.get("status", {}).get("replicas", 0)
+def scale_of(workload: JSONObject, paths: ScalePaths | None = None) -> JSONObject:
+    """How many pods a workload is to have, and has; of a custom resource, by the paths that its definition names.
+
+    Raises `ApiError` (500) if such an object does not say how many it is to have.
+    """
+    if paths is None:
+        spec = workload["spec"]
+        wanted, has = spec.get("replicas", 0), workload.get("status", {}).get("replicas", 0)
+        selector = _selector(spec.get("selector"))
+    else:
+        wanted, has = _at(workload, paths.spec_replicas, int), _at(workload, paths.status_replicas, int) or 0
+        selector = _at(workload, paths.selector, str) or ""
+        if wanted is None:
+            field = "." + ".".join(paths.spec_replicas)
+            raise refusals.broken(f'the spec replicas field "{field}" does not exist')
+    meta = workload["metadata"]
     return {
         "kind": SCALE.kind,
         "apiVersion": f"{SCALE.group}/{SCALE.version}",
         "metadata": {name: meta[name] for name in _METADATA_OF_SCALE if name in meta},
-        "spec": {"replicas": spec.get("replicas", 0)},
-        "status": {"replicas": has, "selector": _selector(spec.get("selector"))},
+        "spec": {"replicas": wanted},
+        "status": {"replicas": has, "selector": selector},
     }
+
+
+def _at(obj: Any, path: tuple[str, ...], kind: type) -> Any:
+    for name in path:
+        obj = obj.get(name) if isinstance(obj, dict) else None
+    return obj if type(obj) is kind else None
 
 
 def _selector(value: JSONObject | None) -> str:
@@ -68,7 +89,7 @@ def _selector(value: JSONObject | None) -> str:
     return printers.labels(value) if is_map else printers.selector(value)
 
 
-def scaled(workload: JSONObject, sent: Any) -> JSONObject:
+def scaled(workload: JSONObject, sent: Any, paths: ScalePaths | None = None) -> JSONObject:
     """The workload with the number of pods that a Scale asks for. Raises `ApiError` (400, 422)."""
     scale = _read(sent, _Scale, SCALE.kind, (f"{SCALE.group}/{SCALE.version}",))
     meta = workload["metadata"]
@@ -77,10 +98,17 @@ def scaled(workload: JSONObject, sent: Any) -> JSONObject:
     # If it says which version it was made from, that is checked as an update's.
     given = {"uid": scale.metadata.uid, "resourceVersion": scale.metadata.resourceVersion}
     expected = {name: value for name, value in given.items() if value}
-    return workload | {
-        "metadata": meta | expected,
-        "spec": workload["spec"] | {"replicas": scale.spec.replicas},
-    }
+    path = paths.spec_replicas if paths is not None else _REPLICAS
+    return _with(workload, path, scale.spec.replicas) | {"metadata": meta | expected}
+
+
+def _with(obj: JSONObject, path: tuple[str, ...], value: int) -> JSONObject:
+    """A copy with a value at a path."""
+    name, *rest = path
+    if not rest:
+        return obj | {name: value}
+    below = obj.get(name)
+    return obj | {name: _with(below if isinstance(below, dict) else {}, tuple(rest), value)}
 
 
 def applied_scale(resource: Resource[Object], config: JSONObject) -> JSONObject:
@@ -94,8 +122,13 @@ def applied_scale(resource: Resource[Object], config: JSONObject) -> JSONObject:
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": {name: value for name, value in config["metadata"].items() if name in names},
-        "spec": {"replicas": scale.spec.replicas} if spec.get("replicas") is not None else {},
+        **_wanted(resource, scale.spec.replicas if spec.get("replicas") is not None else None),
     }
+
+
+def _wanted(resource: Resource[Object], replicas: int | None) -> JSONObject:
+    path = resource.scale.spec_replicas if isinstance(resource, CustomResource) and resource.scale else _REPLICAS
+    return {path[0]: {}} if replicas is None else _with({}, path, replicas)
 
 
 def _check_replicas(scale: _Scale, name: str) -> None:

@@ -68,7 +68,7 @@ def read_options(resource: Resource[Object], namespace: str, params: Mapping[str
     """The options of a list or a watch. Raises `ApiError` (400, 422)."""
     try:
         labels = selectors.parse(params.get("labelSelector", ""))
-        fields = field_selectors.parse(params.get("fieldSelector", ""), resource.plural, resource.renamed)
+        fields = field_selectors.parse(params.get("fieldSelector", ""), resource)
     except UsageError as error:
         raise refusals.bad_request(str(error)) from None
     initial = params.get("sendInitialEvents")

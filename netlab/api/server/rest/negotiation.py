@@ -77,6 +77,9 @@ FORMATS: dict[str, Format] = {
 }
 """By media type, the server's preferred one first."""
 
+FORMATS_OF_CUSTOM = frozenset({JSON})
+"""Those in which objects of custom resources can be given as they are, or sent: protobuf has no messages for them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -87,8 +90,11 @@ class Answer:
 
 
 @functools.lru_cache(maxsize=256)
-def negotiate(accept: str, forms: frozenset[Kind] = FORMS) -> Answer:
-    """What an Accept header asks for, where these `forms` can be given. Raises `ApiError` (406)."""
+def negotiate(accept: str, forms: frozenset[Kind] = FORMS, plain: frozenset[str] = frozenset(FORMATS)) -> Answer:
+    """What an Accept header asks for, where these `forms` can be given, and what has none in the `plain` formats.
+
+    Raises `ApiError` (406).
+    """
     if not accept.strip():
         return Answer(_preferred())
     for clause in sorted(_clauses(accept), key=_rank):
@@ -96,9 +102,11 @@ def negotiate(accept: str, forms: frozenset[Kind] = FORMS) -> Answer:
             if not clause.matches(format.media_type):
                 continue
             form = clause.form
+            if form is None and format.media_type not in plain:
+                continue
             if clause.stream in ("", "watch") and (form is None or form in forms - format.lacks):
                 return Answer(format, form)
-    raise refusals.not_acceptable(tuple(FORMATS))
+    raise refusals.not_acceptable(tuple(each for each in FORMATS if each in plain))
 
 
 def format_of_refusal(accept: str) -> Format:
@@ -109,11 +117,11 @@ def format_of_refusal(accept: str) -> Format:
         return _preferred()
 
 
-def format_of_body(kind: str) -> Format:
+def format_of_body(kind: str, formats: Iterable[str] = tuple(FORMATS)) -> Format:
     """The format of a body of a media type that was sent (empty: none was given). Raises `ApiError` (415)."""
     format = FORMATS.get(kind) if kind else _preferred()
-    if format is None:
-        raise refusals.unsupported_media_type(kind, tuple(FORMATS))
+    if format is None or format.media_type not in formats:
+        raise refusals.unsupported_media_type(kind, tuple(formats))
     return format
 
 

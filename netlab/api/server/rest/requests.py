@@ -13,21 +13,20 @@ from starlette.types import Scope
 
 from netlab.api.media_types import APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Object
-from netlab.api.resources import NAMESPACES, SERVED, Resource
+from netlab.api.resources import NAMESPACES, SCALE, Resource
 from netlab.api.server import refusals
 from netlab.api.server.objects import schema
+from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, Mode
+from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.registry.generic import DeleteOptions
 from netlab.api.server.rest.lists import is_true, number
-from netlab.api.server.rest.negotiation import Answer, format_of_body
+from netlab.api.server.rest.negotiation import FORMATS, FORMATS_OF_CUSTOM, Answer, format_of_body
 from netlab.api.server.rest.views import View
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes: apiserver's own limit for a request's body (server.Config.MaxRequestBodyBytes)."""
-
-_RESOURCES = {(resource.group, resource.version, resource.plural): resource for resource in SERVED}
-_GROUP_VERSIONS = {(resource.group, resource.version) for resource in SERVED}
 
 _VERBS = {
     "collection": {"GET": "list", "POST": "create", "DELETE": "deletecollection"},
@@ -70,7 +69,13 @@ class Call:
 
     def value(self) -> Any:
         """The body as a JSON value. Raises `ApiError` (400, 415)."""
-        return format_of_body(self.content_type).decode(self.body)
+        formats = FORMATS_OF_CUSTOM if self.is_custom else FORMATS
+        return format_of_body(self.content_type, formats).decode(self.body)
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is about objects as a CustomResourceDefinition has them, whole or by their status."""
+        return isinstance(self.target.resource, CustomResource) and self.target.subresource != SCALE
 
     def object(self) -> schema.JSONObject:
         """The body as an object. Raises `ApiError` (400, 415)."""
@@ -151,7 +156,7 @@ def read_delete_options(value: Any) -> DeleteOptions:
         raise refusals.bad_request(f"DeleteOptions: {error}") from None
 
 
-def parse(scope: Scope) -> Target | tuple[str, str]:
+def parse(scope: Scope, catalog: Catalog) -> Target | tuple[str, str]:
     """What the path of a resource names; for a whole group and version, their names. Raises `ApiError` (400, 404).
 
     Taken apart before it is decoded, so that no name can hold a slash; and nothing is passed over: a request about an
@@ -161,7 +166,7 @@ def parse(scope: Scope) -> Target | tuple[str, str]:
     if parts and not parts[-1] and scope["method"] == "GET":
         parts.pop()  # with a slash at its end
     if not parts:
-        if (group, version) not in _GROUP_VERSIONS:
+        if not catalog.has_version(group, version):
             raise refusals.no_such_path(scope["path"])
         return group, version
     namespace = ""
@@ -169,7 +174,7 @@ def parse(scope: Scope) -> Target | tuple[str, str]:
         namespace, parts = parts[1], parts[2:]
         if not namespace:
             raise refusals.no_such_path(scope["path"])
-    resource = _RESOURCES.get((group, version, parts[0]))
+    resource = catalog.find(group, version, parts[0])
     well_formed = len(parts) <= 3 and all(parts)
     if resource is None or not well_formed or (namespace and not resource.namespaced):
         raise refusals.no_such_path(scope["path"])

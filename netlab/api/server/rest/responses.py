@@ -25,11 +25,16 @@ LONGEST_WARNING = 256
 def document(raw: bytes, code: int = 200, warnings: Sequence[str] = (), format: Format = PLAIN) -> Response:
     """An answer from its JSON."""
     response = Response(format.encode(raw), code, media_type=format.media_type)
+    warn(response, warnings)
+    return response
+
+
+def warn(response: Response, warnings: Sequence[str]) -> None:
+    """Tell who asked something besides the answer."""
     for warning in _cut(warnings):
         # RFC 7234 5.5: code 299, an agent (none), a quoted text.
         text = visible(warning).encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
         response.headers.append("Warning", f'299 - "{text}"')
-    return response
 
 
 def _cut(warnings: Sequence[str]) -> Iterator[str]:

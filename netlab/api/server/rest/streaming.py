@@ -36,11 +36,11 @@ def open_watch(registry: Registry, call: Call, options: ListOptions) -> Watch:
     wording = Wording(write, bookmark)
     try:
         if options.revision and options.sends_initial is None:
-            return hub.watch(resource.plural, options.selection, options.revision, wording)
+            return hub.watch(resource.collection, options.selection, options.revision, wording)
         if options.sends_initial is False:
             since = options.revision or hub.revision
             check_reached(registry.store, since)
-            return hub.watch(resource.plural, options.selection, since, wording)
+            return hub.watch(resource.collection, options.selection, since, wording)
         check_reached(registry.store, options.revision or 0)
     except ApiError as error:
         watch = Watch(options.selection, [Change(b"ERROR", refusals.encoded(error.status))], wording=wording)
@@ -51,7 +51,7 @@ def open_watch(registry: Registry, call: Call, options: ListOptions) -> Watch:
     if options.sends_initial and options.wants_bookmarks:
         told = hub.revision
         first.append(bookmark_of(resource, told, {INITIAL_EVENTS_END: "true"}))
-    return hub.watch_from_now(resource.plural, options.selection, first, wording, told)
+    return hub.watch_from_now(resource.collection, options.selection, first, wording, told)
 
 
 def bookmark_of(resource: Resource[Object], revision: int, annotations: dict[str, str] | None = None) -> Change:
@@ -85,7 +85,7 @@ async def serve(registry: Registry, call: Call, options: ListOptions, receive: R
         log.exception("a watch of %s broke off", call.target.resource.plural)
     finally:
         reader.cancel()
-        registry.store.hub.forget(call.target.resource.plural, watch)
+        registry.store.hub.forget(call.target.resource.collection, watch)
 
 
 async def _lines(registry: Registry, watch: Watch, seconds: int) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from netlab.api.printers import Printer
 from netlab.api.resources import Kind, Resource
 from netlab.api.server import refusals
 from netlab.api.server.objects import versions
+from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.rest.negotiation import METADATA, METADATA_LIST, TABLE, Answer
 from netlab.api.server.storage.watch import Change
@@ -48,12 +49,16 @@ def view_of(
 ) -> View:
     """The view that was negotiated; `params` are those of the request. Raises `ApiError` (400, 406)."""
     form = answer.form
+    part = resource.subresource(subresource)
+    is_other_kind = part is not None and part.kind is not None
+    if form is None and isinstance(resource, CustomResource):
+        return AsStored(resource) if is_other_kind else Converted(resource)
     if form is None:
         return _as_stored(resource) if resource.stored_as is None else Converted(resource)
     if form.kind == TABLE:
-        part = resource.subresource(subresource)
         printer = part.printer if part and part.printer else resource.printer
-        return AsTable(resource, printer, form, params.get("includeObject", ""))
+        custom = resource if isinstance(resource, CustomResource) and not is_other_kind else None
+        return AsTable(resource, printer, form, params.get("includeObject", ""), custom)
     if (form.kind == METADATA_LIST) is not of_list:
         raise refusals.not_of_that_form(form.kind, is_list=of_list)
     return AsMetadata(form)
@@ -82,7 +87,7 @@ class AsStored:
 
     def list(self, raws: Sequence[bytes], meta: ListMeta) -> bytes:
         """A list of objects."""
-        kind = Kind(self._resource.group, self._resource.version, f"{self._resource.kind}List")
+        kind = Kind(self._resource.group, self._resource.version, self._resource.list_kind)
         return _list(kind, raws, meta)
 
 
@@ -90,7 +95,7 @@ _as_stored = functools.cache(AsStored)
 
 
 class Converted:
-    """The objects as another version than that of their storage has them."""
+    """The objects as another version than that of their storage, or their present definition, has them."""
 
     def __init__(self, resource: Resource[Object]) -> None:
         self._resource = resource
@@ -100,7 +105,10 @@ class Converted:
         """One object, from its JSON."""
         return versions.raw_from_storage(self._resource, raw)
 
-    event = object
+    def event(self, raw: bytes) -> bytes:
+        """An object in an event of a watch; of a bookmark there is nothing to convert."""
+        is_bookmark = not msgspec.json.decode(raw, type=_WithName).metadata.name
+        return raw if is_bookmark else self.object(raw)
 
     def list(self, raws: Sequence[bytes], meta: ListMeta) -> bytes:
         """A list of objects."""
@@ -127,19 +135,28 @@ class AsMetadata:
 class AsTable:
     """metav1.Table: each object a row of the columns that `kubectl get` prints."""
 
-    def __init__(self, resource: Resource[Object], printer: Printer, form: Kind, include: str) -> None:
+    def __init__(
+        self,
+        resource: Resource[Object],
+        printer: Printer,
+        form: Kind,
+        include: str,
+        custom: CustomResource | None = None,
+    ) -> None:
+        """`custom` is the resource again, if objects of one are shown."""
         if include not in ("", "None", "Metadata", "Object"):
             raise refusals.bad_request(f'unrecognized includeObject value: "{include}"')
         self._resource = resource
         self._printer = printer
         self._form = form
+        self._custom = custom
         self._include = include or "Metadata"
         self._has_columns = False
 
     def object(self, raw: bytes) -> bytes:
         """One object, from its JSON."""
         now = time.time()
-        obj = msgspec.json.decode(raw)
+        obj = self._read(raw)
         meta = ListMeta(obj["metadata"].get("resourceVersion", ""))
         return self._table([self._row(obj, raw, now)], meta, columns=True)
 
@@ -150,24 +167,33 @@ class AsTable:
         meta = obj["metadata"]
         columns, self._has_columns = not self._has_columns, True
         is_bookmark = "name" not in meta
+        obj = obj if is_bookmark else self._read(raw)
         row = self._row_of_bookmark(obj) if is_bookmark else self._row(obj, raw, now)
         return self._table([row], ListMeta(meta.get("resourceVersion", "")), columns=columns)
 
     def list(self, raws: Sequence[bytes], meta: ListMeta) -> bytes:
         """A list of objects."""
         now = time.time()
-        rows = [self._row(msgspec.json.decode(raw), raw, now) for raw in raws]
+        rows = [self._row(self._read(raw), raw, now) for raw in raws]
         return self._table(rows, meta, columns=True)
+
+    def _read(self, raw: bytes) -> JSONObject:
+        obj: JSONObject = msgspec.json.decode(raw)
+        # The printers of built-in kinds know the form that is stored.
+        return versions.from_storage(self._custom, obj) if self._custom is not None else obj
 
     def _row(self, obj: JSONObject, raw: bytes, now: float) -> JSONObject:
         row: JSONObject = {"cells": self._printer.cells(obj, now)}
         if completed := self._printer.completed(obj):
             row["conditions"] = [completed]
         if self._include == "Object":
-            row["object"] = msgspec.Raw(versions.raw_from_storage(self._resource, raw))
+            row["object"] = obj if self._custom is not None else self._raw(raw)
         else:
             row["object"] = self._about(obj)
         return row
+
+    def _raw(self, raw: bytes) -> msgspec.Raw:
+        return msgspec.Raw(versions.raw_from_storage(self._resource, raw))
 
     def _row_of_bookmark(self, obj: JSONObject) -> JSONObject:
         cells = ["" if column.type == "string" else 0 for column in self._printer.columns]
@@ -193,6 +219,14 @@ class AsTable:
 def _definition(column: dict[str, Any]) -> dict[str, Any]:
     order = ("name", "type", "format", "description", "priority")
     return {name: column[name] for name in order}
+
+
+class _Name(msgspec.Struct):
+    name: str = ""
+
+
+class _WithName(msgspec.Struct):
+    metadata: _Name
 
 
 class _WithMetadata(msgspec.Struct):

@@ -13,7 +13,7 @@ from netlab.api.server.storage.watch import Event, Stored
 
 @dataclasses.dataclass
 class Loaded:
-    """All that a backend has at its start: the objects, each with the plural name of its resource."""
+    """All that a backend has at its start: the objects, each with the name of its resource (Resource.collection)."""
 
     revision: int
     objects: list[tuple[str, Stored]]
@@ -60,7 +60,7 @@ def stored_of(plural: str, obj: JSONObject, raw: bytes) -> Stored:
         revision=int(meta["resourceVersion"]),
         raw=raw,
         labels=meta.get("labels", {}),
-        fields=field_selectors.read(obj, plural),
+        fields=field_selectors.read(obj, plural, raw),
     )
 
 

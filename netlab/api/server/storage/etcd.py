@@ -34,7 +34,7 @@ _PAGE = 500
 _MOST_OPERATIONS = 100
 """In one transaction; etcd's --max-txn-ops is 128."""
 
-_PLACES = {resource.plural: "/".join(filter(None, (resource.group, resource.plural))) for resource in ALL}
+_PLACES = {resource.collection: "/".join(filter(None, (resource.group, resource.plural))) for resource in ALL}
 _PLURALS = {place: plural for plural, place in _PLACES.items()}
 
 
@@ -150,7 +150,7 @@ class Etcd:
     def _found(self, pair: dict[str, Any]) -> tuple[str, Stored]:
         key = base64.b64decode(pair["key"]).decode().removeprefix(self._prefix)
         place, _, name = key.rpartition("/")
-        plural = _PLURALS.get(place) or _PLURALS[place.rpartition("/")[0]]
+        plural = _plural_at(place)
         obj = msgspec.json.decode(base64.b64decode(pair["value"]))
         obj["metadata"]["resourceVersion"] = pair["mod_revision"]
         stored = stored_of(plural, obj, msgspec.json.encode(obj))
@@ -214,7 +214,7 @@ class Etcd:
         value = _unversioned(obj)
         check_size(value, limit)
         meta = obj["metadata"]
-        key = f"{self._prefix}{_PLACES[plural]}/{_place(meta.get('namespace', ''), meta['name'])}"
+        key = f"{self._prefix}{_place_of(plural)}/{_place(meta.get('namespace', ''), meta['name'])}"
         revision = self._write(_Pending(plural, key, before), _put(key, value))
         meta["resourceVersion"] = str(revision)
         return stored_of(plural, obj, msgspec.json.encode(obj))
@@ -251,10 +251,28 @@ class Etcd:
         self._gateway.close()
 
     def _key(self, plural: str, stored: Stored) -> str:
-        return f"{self._prefix}{_PLACES[plural]}/{_place(stored.namespace, stored.name)}"
+        return f"{self._prefix}{_place_of(plural)}/{_place(stored.namespace, stored.name)}"
 
     def _transact(self, conditions: Sequence[dict[str, Any]], operations: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return self._gateway.call("kv/txn", {"compare": conditions, "success": operations})
+
+
+def _place_of(plural: str) -> str:
+    """Where the objects of a resource are; those of a custom one, PLURAL.GROUP, as if it were built in."""
+    if plural in _PLACES:
+        return _PLACES[plural]
+    name, _, group = plural.partition(".")
+    return f"{group}/{name}"
+
+
+def _plural_at(place: str) -> str:
+    """The resource whose objects are at a place, or in a namespace there. Raises `KeyError`."""
+    found = _PLURALS.get(place) or _PLURALS.get(place.rpartition("/")[0])
+    group, _, rest = place.partition("/")
+    # The group of a custom resource is a domain; what has no group has no dot either.
+    if found is None and "." in group and rest:
+        return f"{rest.partition('/')[0]}.{group}"
+    return found or _PLURALS[place]
 
 
 def _place(namespace: str, name: str) -> str:

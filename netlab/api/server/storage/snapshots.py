@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from netlab.api.meta_types import ObjectMeta
-from netlab.api.resources import by_kind
+from netlab.api.resources import CUSTOMRESOURCEDEFINITIONS, by_kind
 from netlab.errors import NetlabError, NotFoundError
 
 API_VERSION = "netlab/v1"
@@ -42,7 +42,10 @@ class Digest(NamedTuple):
 
 
 def _digest(plural: str, raw: bytes) -> int:
-    return int.from_bytes(blake2b(raw, digest_size=7, key=plural.encode()).digest(), "big")
+    key = plural.encode()
+    if len(key) > blake2b.MAX_KEY_SIZE:
+        key = blake2b(key).digest()  # PLURAL.GROUP may be longer.
+    return int.from_bytes(blake2b(raw, digest_size=7, key=key).digest(), "big")
 
 
 class Header(msgspec.Struct, rename={"api_version": "apiVersion"}):
@@ -117,8 +120,9 @@ def read(path: Path) -> Snapshot:
         raise _unreadable(path, error) from error
     header, digest = _header(path, first), Digest()
     objects = []
+    custom: dict[tuple[str, str], str] = {}
     for number, raw in enumerate(rest, start=2):
-        plural = _plural(path, number, raw)
+        plural = _plural(path, number, raw, custom)
         digest = digest.changed(plural, None, raw)
         objects.append((plural, raw))
     if digest != (header.objects, header.digest):
@@ -136,15 +140,35 @@ def _header(path: Path, line: bytes) -> Header:
     return header
 
 
-def _plural(path: Path, number: int, raw: bytes) -> str:
+class _Names(msgspec.Struct):
+    kind: str
+
+
+class _DefinitionSpec(msgspec.Struct):
+    group: str
+    names: _Names
+
+
+class _Definition(msgspec.Struct):
+    spec: _DefinitionSpec
+
+
+def _plural(path: Path, number: int, raw: bytes, custom: dict[tuple[str, str], str]) -> str:
+    """The resource of an object; `custom` has those of the definitions before it, by group and kind."""
     try:
         identity = msgspec.json.decode(raw, type=_Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NetlabError(f"snapshot {path} is damaged: line {number}: {error}") from None
     resource = by_kind(identity.api_version, identity.kind)
+    if resource is CUSTOMRESOURCEDEFINITIONS:
+        spec = msgspec.json.decode(raw, type=_Definition).spec
+        custom[spec.group, spec.names.kind] = identity.metadata.name
+    known = custom.get((identity.api_version.partition("/")[0], identity.kind))
+    if resource is None and known is not None:
+        return known
     if resource is None:
         raise NetlabError(f"snapshot {path}: line {number}: netlab has no {identity.kind} of {identity.api_version}")
-    return resource.plural
+    return resource.collection
 
 
 def _unreadable(path: Path, error: OSError) -> NetlabError:

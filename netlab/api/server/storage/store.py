@@ -19,10 +19,10 @@ class Store:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._objects: dict[str, dict[Key, Stored]] = {resource.plural: {} for resource in ALL}
+        self._objects: dict[str, dict[Key, Stored]] = {resource.collection: {} for resource in ALL}
         loaded = backend.load()
         for plural, stored in loaded.objects:
-            self._objects[plural][stored.namespace, stored.name] = stored
+            self._objects.setdefault(plural, {})[stored.namespace, stored.name] = stored
         self.hub = Hub(loaded.floor)
         for plural, event in loaded.history:
             self.hub.publish(plural, event)
@@ -41,7 +41,7 @@ class Store:
 
     def count(self, resource: Resource[Object]) -> int:
         """How many objects a resource has."""
-        return len(self._objects[resource.plural])
+        return len(self._of(resource))
 
     def check(self) -> None:
         """Raise what is wrong if the backend cannot be read, or does not have what was written last."""
@@ -54,11 +54,11 @@ class Store:
 
     def get(self, resource: Resource[Object], namespace: str, name: str) -> Stored | None:
         """One object, or None."""
-        return self._objects[resource.plural].get((namespace, name))
+        return self._of(resource).get((namespace, name))
 
     def all(self, resource: Resource[Object]) -> Iterator[Stored]:
         """The objects of a resource in every namespace, ordered by namespace and name."""
-        objects = self._objects[resource.plural]
+        objects = self._of(resource)
         return (objects[key] for key in sorted(objects))
 
     def objects_at(self, resource: Resource[Object], revision: int) -> Mapping[Key, Stored]:
@@ -66,8 +66,8 @@ class Store:
 
         Raises `ApiError` (Expired) if the changes since then are not all known.
         """
-        present = self._objects[resource.plural]
-        since = self.hub.events_since(resource.plural, revision) if revision != self.revision else []
+        present = self._of(resource)
+        since = self.hub.events_since(resource.collection, revision) if revision != self.revision else []
         if not since:
             return present
         past = dict(present)
@@ -86,25 +86,28 @@ class Store:
         """
         self._settle()
         meta = obj["metadata"]
-        before = self._objects[resource.plural].get((meta.get("namespace", ""), meta["name"]))
-        stored = self._backend.put(resource.plural, before, obj, limit)
-        self._apply(resource.plural, Event(stored.revision, before, stored))
+        before = self._of(resource).get((meta.get("namespace", ""), meta["name"]))
+        stored = self._backend.put(resource.collection, before, obj, limit)
+        self._apply(resource.collection, Event(stored.revision, before, stored))
         return stored
 
     def remove(self, resource: Resource[Object], namespace: str, name: str) -> Stored:
         """Delete an object that is there and tell the watches; its last state. Raises as `put`."""
         self._settle()
-        before = self._objects[resource.plural][namespace, name]
-        gone = self._backend.remove(resource.plural, before)
-        self._apply(resource.plural, Event(gone.revision, before, None, gone))
+        before = self._of(resource)[namespace, name]
+        gone = self._backend.remove(resource.collection, before)
+        self._apply(resource.collection, Event(gone.revision, before, None, gone))
         return gone
+
+    def _of(self, resource: Resource[Object]) -> dict[Key, Stored]:
+        return self._objects.setdefault(resource.collection, {})
 
     def _settle(self) -> None:
         for plural, event in self._backend.settle():
             self._apply(plural, event)
 
     def _apply(self, plural: str, event: Event) -> None:
-        objects = self._objects[plural]
+        objects = self._objects.setdefault(plural, {})
         if event.after is not None:
             objects[event.after.namespace, event.after.name] = event.after
         elif event.before is not None:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -44,7 +44,7 @@ class Stored:
     revision: int
     raw: bytes
     labels: dict[str, str]
-    fields: dict[str, str]
+    fields: Mapping[str, str]
 
     def decode(self) -> dict[str, Any]:
         """A fresh copy of the object, to be changed at will."""
@@ -308,10 +308,14 @@ class Hub:
 
     def close(self) -> None:
         """End all watches: the server stops. A bookmark lets their readers go on, if nothing happens meanwhile."""
-        for feed in self._feeds.values():
-            for watch in feed.watches:
-                watch.remind(self.revision)
-                watch.close()
+        for plural in self._feeds:
+            self.end(plural)
+
+    def end(self, plural: str) -> None:
+        """End the watches of a resource in the same way: its objects look different from now on, or are none."""
+        for watch in self._feed(plural).watches:
+            watch.remind(self.revision)
+            watch.close()
 
     def _open(self, feed: _Feed, watch: Watch) -> Watch:
         feed.watches.add(watch)

@@ -12,9 +12,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from netlab.api.kinds import definitions, openapi, openapi_wire, table
 from netlab.api.resources import ALL
 from netlab.api.server import discovery
+from netlab.api.server.registry.catalog import Catalog
 
 _SERVED = list(dict.fromkeys((resource.group, resource.version) for resource in ALL))
-_LISTS = [discovery.resources(group, version) for group, version in _SERVED]
+_LISTS = [discovery.listed(Catalog().resources(group, version)) for group, version in _SERVED]
 _VERSION_2 = openapi.version_2(_LISTS, "v1.2.3")
 _VERSION_3 = [openapi.version_3(each, "v1.2.3") for each in _LISTS]
 _DOCUMENTS = [_VERSION_2, *_VERSION_3]

@@ -8,6 +8,7 @@ import re
 from netlab.api import selectors
 from netlab.api.meta_types import IntOrString, LabelSelector, Object, ObjectMeta
 from netlab.api.server.objects.problems import Problems
+from netlab.api.server.objects.schema import JSONObject
 from netlab.errors import UsageError
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -158,6 +159,10 @@ def taint(path: str, key: str, value: str, problems: Problems) -> None:
 
 def anything(new: Object, problems: Problems) -> None:
     """A kind of which nothing is known but the types of its fields."""
+
+
+def any_json(new: JSONObject, old: JSONObject | None, problems: Problems) -> None:
+    """A kind that is checked by its type alone."""
 
 
 def any_update(new: Object, old: Object, problems: Problems) -> None:

@@ -1,0 +1,90 @@
+"""The resources that a server has: those of the table, and those that CustomResourceDefinitions add.
+
+Everything in the server that asks what there is asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from netlab.api.meta_types import Object
+from netlab.api.resources import SERVED, Resource
+from netlab.api.server.objects import definitions
+from netlab.api.server.objects.definitions import CustomResource
+from netlab.api.server.objects.schema import JSONObject
+
+_Place = tuple[str, str, str]
+"""Group, version and plural."""
+
+_BUILT_IN: dict[_Place, Resource[Object]] = {(each.group, each.version, each.plural): each for each in SERVED}
+
+_VERSIONS = {(each.group, each.version) for each in SERVED}
+
+
+class Catalog:
+    """What is served, by its names."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        """How often it has changed: what is made of it is made again when this is another number."""
+        self._facts: dict[str, JSONObject] = {}
+        self._custom: dict[str, list[CustomResource]] = {}
+        self._places: dict[_Place, CustomResource] = {}
+
+    def define(self, definition: JSONObject) -> bool:
+        """Serve what a definition says now; whether its objects look different by that."""
+        name = definition["metadata"]["name"]
+        before, facts = self._facts.get(name), definitions.facts(definition)
+        if before == facts:
+            return False
+        self._facts[name] = facts
+        self._custom[name] = definitions.resources_of(definition)
+        self._changed()
+        return before is None or before | {"terminating": True} != facts | {"terminating": True}
+
+    def forget(self, definition: str) -> None:
+        """Serve nothing of a definition any more."""
+        del self._facts[definition], self._custom[definition]
+        self._changed()
+
+    def _changed(self) -> None:
+        self._places = {(each.group, each.version, each.plural): each for each in self.custom()}
+        self.changes += 1
+
+    def find(self, group: str, version: str, plural: str) -> Resource[Object] | None:
+        """The resource at a path; None if there is none."""
+        place = group, version, plural
+        return _BUILT_IN.get(place) or self._places.get(place)
+
+    def has_version(self, group: str, version: str) -> bool:
+        """Whether there is anything of a group's version."""
+        return (group, version) in _VERSIONS or any(place[:2] == (group, version) for place in self._places)
+
+    def all(self) -> Iterator[Resource[Object]]:
+        """Every resource: those of the table first."""
+        yield from SERVED
+        yield from self.custom()
+
+    def custom(self) -> Iterator[CustomResource]:
+        """Those that definitions add, ordered by their names."""
+        for _, listed in sorted(self._custom.items()):
+            yield from listed
+
+    def groups(self) -> list[str]:
+        """The names of all groups, but for the core one, which has none."""
+        return list(dict.fromkeys(each.group for each in self.all() if each.group))
+
+    def versions(self, group: str) -> list[str]:
+        """The versions of a group, the preferred one first."""
+        built_in = _versions(each for each in SERVED if each.group == group)
+        added = _versions(each for each in self.custom() if each.group == group and each.version not in built_in)
+        return [*built_in, *sorted(added, key=definitions.priority)]
+
+    def resources(self, group: str, version: str) -> list[Resource[Object]]:
+        """What there is of a group's version."""
+        return [each for each in self.all() if (each.group, each.version) == (group, version)]
+
+
+def _versions(resources: Iterable[Resource[Any]]) -> list[str]:
+    return list(dict.fromkeys(each.version for each in resources))
