@@ -16,6 +16,7 @@ from typing import Any
 from netlab.api import pod_resources, usage
 from netlab.api.core_types import Pod, Service
 from netlab.api.errors import ApiError
+from netlab.api.informer import Informer
 from netlab.api.meta_types import Object
 from netlab.api.pod_resources import Amounts
 from netlab.api.quantities import ZERO
@@ -48,6 +49,16 @@ class QuotaController(Controller):
         for resource, informer in (cluster.informers | cluster.stored).items():
             if resource.namespaced:
                 informer.on_change(functools.partial(self._freed, resource))
+        cluster.custom.on_added(self._follow)
+
+    def _follow(self, resource: Resource[Any], informer: Informer[Any]) -> None:
+        """Count the objects of a kind that a definition adds."""
+        if not resource.namespaced:
+            return
+        informer.on_change(functools.partial(self._freed, resource))
+        for quota in self.cluster.quotas.items.values():
+            if usage.counted(resource, quota.spec.hard):
+                self.queue.add(quota.key)
 
     def keys(self) -> Iterable[str]:
         """Every quota."""
@@ -67,7 +78,8 @@ class QuotaController(Controller):
         namespace, _, name = key.partition("/")
         try:
             quota = await self.client.get(RESOURCEQUOTAS, name, namespace)
-            concerned = [each for each in _KINDS if usage.counted(each, quota.spec.hard)]
+            added = (each for each in list(self.cluster.custom.informers) if each.namespaced)
+            concerned = [each for each in (*_KINDS, *added) if usage.counted(each, quota.spec.hard)]
             objects = {each: await self.client.documents(each, namespace) for each in concerned}
             status = new_status(quota, objects, datetime.datetime.now(datetime.UTC))
             if status != quota.status:

@@ -13,7 +13,7 @@ from netlab.api.meta_types import Object, now
 from netlab.api.printers import Column, Printer, name, since
 from netlab.api.resources import ADDED_PARTS, SCALE, STATUS, AddedResource
 from netlab.api.server.objects.schema import JSONObject
-from netlab.api.server.objects.structural import formats, paths
+from netlab.api.server.objects.structural import expressions, formats, paths
 from netlab.api.server.objects.structural.nodes import Node, Schema, compiled
 
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -88,9 +88,20 @@ def warnings(definition: JSONObject) -> list[str]:
                     f'x-kubernetes-list-type: set for items of type "{items["type"]}" is not supported by server-side '
                     "apply or CEL validation rules"
                 ] = None
-            if schema.get("x-kubernetes-validations"):
-                found["x-kubernetes-validations: stored and returned, but nothing in netlab evaluates the rules"] = None
+            for rule in schema.get("x-kubernetes-validations", ()):
+                if why := _why_unevaluated(rule):
+                    found[f"x-kubernetes-validations: nothing in netlab evaluates {rule['rule']!a} ({why})"] = None
     return list(found)
+
+
+def _why_unevaluated(rule: JSONObject) -> str:
+    if rule.get("optionalOldSelf"):
+        return "optionalOldSelf"
+    try:
+        expressions.check_rule(rule.get("rule", ""))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _schemas(schema: Any) -> Iterator[JSONObject]:

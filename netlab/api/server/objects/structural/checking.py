@@ -16,8 +16,9 @@ from netlab.api import selectors
 from netlab.api.meta_types import StatusCause
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import JSONObject
-from netlab.api.server.objects.structural import patterns
+from netlab.api.server.objects.structural import expressions, patterns
 from netlab.api.server.objects.structural.formats import FORMATS
+from netlab.api.server.objects.structural.keys import by_key, canonical, key_of
 from netlab.api.server.objects.structural.nodes import ABSENT, Node
 
 MOST_LOOKS = 2_000_000
@@ -28,6 +29,9 @@ MOST_PROBLEMS = 100
 
 _WHOLE = "<nil>"
 """The path of what is not wrong in one place (field.Path of nil)."""
+
+_BLOCKING = tuple(f"FieldValue{each}" for each in ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid"))
+"""Reasons for which no rules are looked at: they expect a value of the right shape."""
 
 _TYPES = {
     str: "string",
@@ -57,6 +61,20 @@ def check_value(value: Any, node: Node, path: str, problems: Problems, old: Any 
     problems.extend(look.problems[:MOST_PROBLEMS])
     if look.left <= 0:
         problems.invalid(path or _WHOLE, "", f"checking it takes more than {MOST_LOOKS} steps: make it smaller")
+    elif node.has_rules:
+        _check_rules(value, node, path, problems, old)
+
+
+def _check_rules(value: Any, node: Node, path: str, problems: Problems, old: Any) -> None:
+    if any(each.reason in _BLOCKING for each in problems):
+        detail = "some validation rules were not checked because the object was invalid; correct the existing errors "
+        problems.invalid(_WHOLE, None, f"{detail}to complete validation")
+        return
+    try:
+        expressions.check(value, node, path, problems, old)
+    except expressions.TooLongError:
+        detail = f"its rules take more than {expressions.MOST_SECONDS:g} s: make it smaller"
+        problems.invalid(path or _WHOLE, "", detail)
 
 
 class _Look:
@@ -169,9 +187,9 @@ class _Look:
 
     def _check_list(self, value: list[Any], node: Node, path: str, old: Any) -> None:
         if node.items is not None:
-            before = _by_key(old, node) if type(old) is list and node.list_type == "map" else {}
+            before = by_key(old, node)
             for index, item in enumerate(value):
-                was = before.get(_key(item, node), ABSENT) if before else ABSENT
+                was = before.get(key_of(item, node), ABSENT) if before else ABSENT
                 self.at(item, node.items, f"{path}[{index}]", was)
         for keyword, bound in node.bounds:
             if keyword == "minItems" and len(value) < bound:
@@ -233,20 +251,6 @@ def _is_multiple(value: float, factor: float) -> bool:
 # --- lists that are sets or maps -------------------------------------------------------------------------------------
 
 
-def _key(item: Any, node: Node) -> bytes:
-    """What tells an item of a list that is a map from the others."""
-    fields = item if isinstance(item, dict) else {}
-    return _canonical({name: fields[name] for name in node.keys if name in fields})
-
-
-def _by_key(items: list[Any], node: Node) -> dict[bytes, Any]:
-    return {_key(item, node): item for item in items}
-
-
-def _canonical(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
-
-
 def _check_lists(value: Any, node: Node, path: str, look: _Look, old: Any) -> None:
     """Complain about items that stand twice where they may not, unless the old object had such."""
     found = Problems()
@@ -289,7 +293,7 @@ def _check_map(value: list[Any], node: Node, path: str, problems: Problems) -> N
 def _note_doubled(values: list[Any], shown: list[Any], path: str, problems: Problems) -> None:
     seen: dict[bytes, int] = {}
     for index, value in enumerate(values):
-        key = _canonical(value)
+        key = canonical(value)
         seen[key] = seen.get(key, 0) + 1
         if seen[key] == 2:
             problems.duplicate(f"{path}[{index}]", shown[index])

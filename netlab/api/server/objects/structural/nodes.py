@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,23 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule in CEL (apiextensions.v1.ValidationRule)."""
+
+    text: str
+    message: str = ""
+    message_expression: str = ""
+    reason: str = ""
+    path: str = ""
+    """Of the field that it is about, below its own; empty: that itself."""
+    needs_old: bool = False
+    """Whether it is about changes."""
+
+
+_OLD = re.compile(r"\boldSelf\b")
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,7 +73,10 @@ class Node:
     any_of: tuple[Node, ...] = ()
     one_of: tuple[Node, ...] = ()
     excluded: Node | None = None
+    rules: tuple[Rule, ...] = ()
     has_defaults: bool = False
+    """Here or below."""
+    has_rules: bool = False
     """Here or below."""
 
 
@@ -103,8 +124,24 @@ def compiled(schema: Schema) -> Node:
         any_of=tuple(map(compiled, schema.get("anyOf", ()))),
         one_of=tuple(map(compiled, schema.get("oneOf", ()))),
         excluded=compiled(schema["not"]) if "not" in schema else None,
+        # What old values there are, such a rule asks itself, by a type that this server does not have.
+        rules=tuple(
+            _rule(each) for each in schema.get("x-kubernetes-validations", ()) if not each.get("optionalOldSelf")
+        ),
     )
     below = [*node.properties.values()]
     below += [each for each in (node.items, node.additional) if isinstance(each, Node)]
     node.has_defaults = node.default is not ABSENT or any(each.has_defaults for each in below)
+    node.has_rules = bool(node.rules) or any(each.has_rules for each in below)
     return node
+
+
+def _rule(rule: Schema) -> Rule:
+    return Rule(
+        rule["rule"],
+        rule.get("message", ""),
+        rule.get("messageExpression", ""),
+        rule.get("reason", ""),
+        rule.get("fieldPath", ""),
+        _OLD.search(rule["rule"]) is not None,
+    )

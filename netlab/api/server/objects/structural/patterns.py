@@ -31,6 +31,12 @@ def check(pattern: str) -> None:
     _compiled(pattern)
 
 
+def first(pattern: str, text: str) -> str:
+    """The first part of the text that the pattern matches; empty if there is none."""
+    found = _compiled(pattern).search(text)
+    return found[0] if found is not None else ""
+
+
 def is_found(pattern: str, text: str) -> bool:
     """Whether the pattern matches somewhere in the text."""
     return _compiled(pattern).search(text) is not None

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from netlab.api.server.objects.problems import Problems
-from netlab.api.server.objects.structural import patterns
+from netlab.api.server.objects.structural import expressions, patterns
 from netlab.api.server.objects.structural.checking import check_value
 from netlab.api.server.objects.structural.nodes import Schema, compiled
 from netlab.api.server.objects.structural.shaping import TYPE_AND_METADATA, prune, prune_value
@@ -81,7 +81,7 @@ def _check_structure(schema: Schema, place: _Place, problems: Problems) -> None:
     _check_keywords(schema, place, problems)
     _check_type(schema, place, problems)
     _check_list_and_map(schema, path, problems)
-    _check_rules(schema, path, problems)
+    _check_rules(schema, place, problems)
     if kind == "array" and items is None:
         problems.required(f"{path}.items", "must be specified")
     if isinstance(items, dict):
@@ -255,11 +255,25 @@ def _check_keys(items: Schema, keys: list[str], path: str, problems: Problems) -
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 
 
-def _check_rules(schema: Schema, path: str, problems: Problems) -> None:
+def _check_rules(schema: Schema, place: _Place, problems: Problems) -> None:
+    fields = set(schema.get("properties", ()))
+    if place.is_root or schema.get("x-kubernetes-embedded-resource"):
+        fields |= TYPE_AND_METADATA
     for index, rule in enumerate(schema.get("x-kubernetes-validations", ())):
-        own = f"{path}.x-kubernetes-validations[{index}]"
-        if not rule.get("rule", "").strip():
+        own = f"{place.path}.x-kubernetes-validations[{index}]"
+        text = rule.get("rule", "")
+        if not text.strip():
             problems.required(f"{own}.rule", "rule is not specified")
+        else:
+            try:
+                expressions.check_rule(text)
+            except expressions.MalformedError as error:
+                problems.invalid(f"{own}.rule", text, f"compilation failed: {error}")
+            except expressions.UnknownError:
+                pass  # Its author is warned.
+        if schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict):
+            for name in expressions.undefined(text, fields):
+                problems.invalid(f"{own}.rule", text, f"compilation failed: undefined field '{name}'")
         message = rule.get("message", "")
         if message and not message.strip():
             problems.invalid(f"{own}.message", message, "must be non-empty if specified")
