@@ -354,8 +354,6 @@ def _make_devices(target: str, names: Sequence[str]) -> None:
     os.symlink("pts/ptmx", f"{target}/ptmx")  # noqa: PTH211
     for name in ("pts", "shm"):
         os.mkdir(f"{target}/{name}")  # noqa: PTH102
-    # Where a container has the file of its termination message, unless its pod says otherwise.
-    os.close(os.open(f"{target}/termination-log", os.O_WRONLY | os.O_CREAT, 0o644))
     syscalls.set_read_only(target)
 
 
