@@ -360,7 +360,7 @@ def test_warnings_dry_run_and_collections(server: Server) -> None:
     async def ask() -> None:
         body = _POD % (
             ',"securityContext":{"privileged":true}',
-            ',"volumes":[{"name":"v","emptyDir":{}}],"\\u00e9\\"\\u001f":1',
+            ',"volumes":[{"name":"v","nfs":{"server":"s","path":"/"}}],"\\u00e9\\"\\u001f":1',
         )
         headers = {"Content-Type": "application/json; charset=utf-8"}
         async with server.http() as http, server.client() as client:
@@ -371,7 +371,7 @@ def test_warnings_dry_run_and_collections(server: Server) -> None:
             assert [text.split(":")[0] for text in said] == [
                 r'299 - "unknown field \"spec.?\"\\x1f\""',
                 '299 - "spec.containers[0].securityContext',
-                '299 - "spec.volumes[0]',
+                '299 - "spec.volumes[0].nfs',
             ]
             for name in ("a", "b", "c"):
                 await client.create(PODS, pod(name, keep=str(name == "b").lower()))
