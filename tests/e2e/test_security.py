@@ -108,6 +108,29 @@ spec:
 """
 
 
+_VERIFIER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: verifier}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: agnhost:2.47
+    args: [test-service-account-issuer-discovery, --token-path, /t/token, --audience, a]
+    volumeMounts: [{name: t, mountPath: /t}]
+  volumes:
+  - {name: t, projected: {sources: [{serviceAccountToken: {path: token, audience: a}}]}}
+"""
+
+
+def test_a_pod_verifies_a_token_by_what_the_api_publishes(attacker: Netlab) -> None:
+    attacker.ok("apply", "-f", "-", stdin=_VERIFIER)
+    eventually(lambda: attacker.json("get", "pod", "verifier")["status"]["phase"] in ("Succeeded", "Failed"))
+    assert "OK: Validated signature on JWT" in attacker.ok("logs", "verifier")
+    attacker.ok("delete", "pod", "verifier", "--grace-period", "1")
+
+
 def test_a_machine_sees_few_of_the_labs_files(attacker: Netlab) -> None:
     directory = attacker.home / "default"
 

@@ -1,7 +1,7 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
 Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, mounttest,
-entrypoint-tester, pause.
+entrypoint-tester, test-service-account-issuer-discovery, pause.
 """
 
 from __future__ import annotations
@@ -128,6 +128,16 @@ def _mounttest(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return mounttest.run(arguments)
 
 
+def _test_issuer_discovery(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    # pid 1 keeps TLS from being loaded, which few containers need.
+    if sys.modules.get("ssl", ...) is None:
+        del sys.modules["ssl"]
+    from netlab.machine.images import issuer_discovery
+
+    values, _ = flags.parse(arguments, {"token-path": (str, ""), "audience": (str, "")})
+    return issuer_discovery.run(values["token-path"], values["audience"], env)
+
+
 def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Return 0, or print why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
     values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
@@ -171,5 +181,6 @@ _COMMANDS = {
     "test-webserver": _test_webserver,
     "liveness": _liveness,
     "mounttest": _mounttest,
+    "test-service-account-issuer-discovery": _test_issuer_discovery,
     "pause": _pause,
 }
