@@ -100,15 +100,17 @@ class QuotaController(Controller):
         """Count again where something is gone, or uses up less than before."""
         if old is None or not self._by_namespace.get(old.metadata.namespace):
             return
-        if new is None or _uses_less(old, new):
+        if new is None or uses_less(old, new):
             for quota in self._by_namespace.get(old.metadata.namespace):
                 if usage.counted(resource, quota.spec.hard):
                     self.queue.add(quota.key)
 
 
-def _uses_less(old: Object, new: Object) -> bool:
+def uses_less(old: Object, new: Object) -> bool:
+    """Whether an object may use up less of some quota than before: a pod with a deadline leaves the scope of others."""
     if isinstance(old, Pod) and isinstance(new, Pod):
-        return is_finished(new) and not is_finished(old)
+        deadlines = [pod.spec.activeDeadlineSeconds is None for pod in (old, new)]
+        return deadlines[0] != deadlines[1] or (is_finished(new) and not is_finished(old))
     return isinstance(old, Service) and isinstance(new, Service) and old.spec != new.spec
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+import msgspec
 import pytest
 
+from netlab.api.core_types import Pod, Service
 from netlab.api.quota_types import ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus
 from netlab.api.resources import PODS, SECRETS
-from netlab.controlplane.quota import new_status
+from netlab.controlplane.quota import new_status, uses_less
 
 _NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 
@@ -53,3 +55,19 @@ def test_what_is_used(hard: Any, scopes: list[str], before: Any, objects: Any, u
         spec=ResourceQuotaSpec(hard=hard, scopes=scopes), status=ResourceQuotaStatus(hard={"x": "1"}, used=before)
     )
     assert new_status(quota, objects, _NOW) == ResourceQuotaStatus(hard=hard, used=used)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "less"),
+    [
+        (Pod, _pod("1"), _pod("1"), False),
+        (Pod, _pod("1"), _pod("1", "Succeeded"), True),
+        (Pod, _pod("1", "Failed"), _pod("1", "Failed"), False),
+        (Pod, _pod("1"), _pod("1", activeDeadlineSeconds=9), True),
+        (Pod, _pod("1"), _pod("1", nodeName="n"), False),
+        (Service, {"spec": {"type": "NodePort"}}, {"spec": {"type": "ClusterIP"}}, True),
+        (Service, {"spec": {}}, {"spec": {}}, False),
+    ],
+)
+def test_when_there_is_to_be_counted_again(kind: Any, old: Any, new: Any, less: bool) -> None:
+    assert uses_less(msgspec.convert(old, kind), msgspec.convert(new, kind)) is less
