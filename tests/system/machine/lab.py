@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -17,7 +18,8 @@ from typing import Any, Self, TypeVar
 
 from netlab.lab import ids
 from netlab.machine import protocol
-from netlab.machine.cgroups import hierarchies, labs
+from netlab.machine.cgroups import labs
+from netlab.machine.cgroups.labs import LabCgroup
 from netlab.machine.cgroups.limits import Limits
 from netlab.machine.client import Machine
 from netlab.machine.join import join
@@ -60,7 +62,6 @@ class Lab:
         # Not pytest's tmp_path: a Unix socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="netlab-", dir=self._home))
         self._stderr = tempfile.TemporaryFile()
-        self.cgroups = labs.plan(hierarchies.find().parents, self.directory.name) if self._limits else []
         self.monitor = subprocess.Popen(
             [sys.executable, "-m", "tests.system.machine.monitor", str(self.directory), *self._limits],
             cwd=ROOT,
@@ -70,7 +71,8 @@ class Lab:
             text=True,
         )
         assert self.monitor.stdout is not None
-        self.pid = int(self.monitor.stdout.readline())
+        self.pid, cgroups = json.loads(self.monitor.stdout.readline())
+        self.cgroups = [LabCgroup(**each) for each in cgroups]
         self.fabric = Machine(self.directory / "fabric.sock")
         self.fabric.spawn_machine("node-1", self.directory / "node-1.sock", "node-1")
         self.node = Node(self.directory / "node-1.sock")

@@ -1,4 +1,4 @@
-"""What a lab's monitor does, alone: boot the first machine, tell its pid, and wait for the end of standard input.
+"""What a lab's monitor does, alone: boot the first machine, tell its pid and cgroups, and wait for the end of input.
 
     python -m tests.system.machine.monitor DIRECTORY [MEMORY PIDS]
 
@@ -7,8 +7,10 @@ With limits, it is in cgroups whose names end in the directory's.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from netlab.lab import ids
@@ -32,5 +34,5 @@ if __name__ == "__main__":
         "fabric", directory / "fabric.sock", hostname="fabric", lab_dir=directory, ids=range_of_ids, cgroups=cgroups
     )
     guard.start(machine)
-    print(machine, flush=True)
+    print(json.dumps([machine, [asdict(each) for each in cgroups]]), flush=True)
     sys.stdin.read()
