@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -107,12 +108,10 @@ class Plane:
 
     async def _begun(self) -> Filling | None:
         """What is being filled, if anything."""
-        if self._filling is None:
-            return None
-        try:
-            filling = await self._filling
-        except ProgramError:  # `sync` will get the same error
-            filling = None
+        filling = None
+        if self._filling is not None:
+            with contextlib.suppress(ProgramError):  # `sync` will get the same error
+                filling = await self._filling
         if filling is None:
             self._filling = None
         return filling
@@ -198,7 +197,6 @@ class Plane:
         """Stop; the kernel's tables stay as they are."""
         self.flows.close()
         self._executor.stop()
-        self._kernel.shutdown(wait=False, cancel_futures=True)
 
     async def _failed(self, error: ProgramError) -> None:
         await asyncio.gather(*self._sending, return_exceptions=True)  # the same error

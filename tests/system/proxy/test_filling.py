@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 
 import pytest
@@ -10,12 +11,16 @@ from msgspec.structs import replace
 from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import Filling
+from netlab.proxy.health import Health
 from netlab.proxy.kernel import ProgramError
-from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, Transaction, difference
+from netlab.proxy.metrics import Metrics
+from netlab.proxy.plan import Endpoint, Frontend, NodeInfo, Plan, Scope, Target, Transaction, difference
+from netlab.proxy.plane import Plane
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import executor
-from tests.unit.proxy.flows import FAMILIES, plan_of_all
+from tests.unit.proxy.flows import FAMILIES, NODE, VARIANTS, plan_of_all, service_of
 
 
 def table(ip: str = "ip") -> str:
@@ -88,6 +93,20 @@ def test_a_table_that_is_deleted_while_it_is_filled_is_made_by_the_next_attempt(
         return begun.differences()
 
     assert follow() == []
+
+
+@isolated
+def test_a_plane_that_is_closed_while_it_is_filled_breaks_nothing_off() -> None:
+    async def follow() -> bool:
+        plane = Plane("IPv4", ProxyConfig(node_name=NODE), Metrics("nftables"), Health(60))
+        assert plane.begin()
+        plane.plan("d/x", service_of(next(iter(VARIANTS.values()))), (), NodeInfo(NODE))
+        await plane.fill()
+        plane.close()  # as when the Node changes what the layout depends on
+        await plane.fill()
+        return await plane.sync()
+
+    asyncio.run(follow())
 
 
 @isolated
