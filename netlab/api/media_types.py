@@ -5,6 +5,9 @@ JSON = "application/json"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 """Kubernetes' own: four bytes and a runtime.Unknown."""
 
+YAML = "application/yaml"
+"""Of bodies alone: nothing is answered in it."""
+
 MERGE_PATCH = "application/merge-patch+json"
 """RFC 7386."""
 

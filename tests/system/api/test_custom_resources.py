@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from netlab.api.media_types import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, PROTOBUF, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, PROTOBUF, STRATEGIC_MERGE_PATCH, YAML
 from tests.kubectl import Kubectl, kubectl, programs
 from tests.system.api.serving import Json, Server
 from tests.system.api.test_server_side_apply import Api
@@ -76,6 +76,9 @@ def test_a_box_is_what_its_definition_says(api: Api) -> None:
     code, box = api.ask("POST", path, _box(group, code="aaa", weight=1, any={"x": [1]}))
     assert (code, box["spec"]) == (201, {"code": "aaa", "any": {"x": [1]}})
     assert api.warnings == ['299 - "unknown field \\"spec.weight\\""']
+    text = f"apiVersion: {group}/v1\nkind: Box\nmetadata: {{name: yaml}}\nspec: {{code: aa}}"
+    assert api.ask("POST", path, text, YAML, dryRun="All")[1]["spec"] == {"code": "aa"}
+    assert api.ask("POST", path, f"{text}\nspec: {{}}", YAML, fieldValidation="Strict")[0] == 400
     code, refusal = api.ask("POST", path, _box(group, "c", code="a" * 100_000 + "b"))
     assert (code, refusal["reason"], refusal["details"]["causes"][0]["field"]) == (422, "Invalid", "spec.code")
     listed = api.ask("GET", path, fieldSelector="spec.code=aaa", limit="1")[1]

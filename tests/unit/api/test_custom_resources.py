@@ -14,6 +14,7 @@ from netlab.api.resources import CUSTOMRESOURCEDEFINITIONS, Resource
 from netlab.api.server.objects import field_selectors, versions
 from netlab.api.server.objects.definitions import CLEANUP
 from netlab.api.server.objects.schema import FieldValidation, Mode
+from netlab.api.server.registry import definitions
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.registry.subresources import scale_of, scaled
 from netlab.api.server.storage import snapshots
@@ -202,6 +203,14 @@ def test_names_that_are_given_up(registry: Registry) -> None:
     update(registry, _DEFINITIONS, made)
     assert _status_of(registry, "tins.example.com")["Established"][0] == "True"
     assert _find(registry, plural="tins").short_names == ("b",)
+
+
+def test_definitions_are_not_without_number(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions, "MOST", 1)
+    made = _define(registry)
+    with refused(403, "a cluster has at most 1 definitions"):
+        _define(registry, definition("Tin", version()))
+    update(registry, _DEFINITIONS, made | {"metadata": made["metadata"] | {"labels": {"a": "b"}}})
 
 
 def test_names_of_the_table_are_in_use(registry: Registry) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import CUSTOMRESOURCEDEFINITIONS, SERVED, STATUS, Resource
+from netlab.api.server import refusals
 from netlab.api.server.objects import definitions
 from netlab.api.server.objects.definitions import CustomResource, Names
 from netlab.api.server.objects.schema import JSONObject
@@ -20,6 +21,9 @@ from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.storage.store import Store
 
 _DEFINITIONS: Resource[Any] = CUSTOMRESOURCEDEFINITIONS
+
+MOST = 1000
+"""Definitions of a cluster: each is a part of documents that every client reads."""
 
 _AT_A_TIME = 100
 """Objects that are deleted between two other requests."""
@@ -62,7 +66,10 @@ class Definitions:
         return is_news
 
     def accept_names(self, definition: JSONObject) -> None:
-        """Give a definition its names, before it is stored."""
+        """Give a definition its names, before it is stored. Raises `ApiError` (403) for one too many."""
+        name = definition["metadata"]["name"]
+        if name not in self._accepted and len(self._accepted) >= MOST:
+            raise refusals.forbidden(_DEFINITIONS, name, f"a cluster has at most {MOST} definitions: delete some first")
         if definition["spec"]["names"] == definition[STATUS]["acceptedNames"] and definitions.is_served(definition):
             return
         group = definition["spec"]["group"]
@@ -72,7 +79,7 @@ class Definitions:
                 used.resources |= {resource.plural, resource.singular, *resource.short_names}
                 used.kinds |= {resource.kind, resource.list_kind}
         for other, accepted in self._accepted.items():
-            if _group(other) == group and other != definition["metadata"]["name"]:
+            if _group(other) == group and other != name:
                 used.add(accepted)
         definitions.accept_names(definition, used)
 

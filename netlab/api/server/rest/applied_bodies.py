@@ -1,4 +1,4 @@
-"""The body of an apply: an object in YAML, or in JSON, which is faster to read."""
+"""Bodies in YAML, as those of applies: an object, or one in JSON, which is faster to read."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from netlab.api.errors import ApiError
-from netlab.api.media_types import JSON, PROTOBUF
+from netlab.api.media_types import JSON, PROTOBUF, YAML
 from netlab.api.resources import Kind
 from netlab.api.server import refusals
 from netlab.api.server.objects import bodies
@@ -121,7 +121,7 @@ def format_of_body(kind: str, formats: Iterable[str] = tuple(FORMATS)) -> Format
     """The format of a body of a media type that was sent (empty: none was given). Raises `ApiError` (415)."""
     format = FORMATS.get(kind) if kind else _preferred()
     if format is None or format.media_type not in formats:
-        raise refusals.unsupported_media_type(kind, tuple(formats))
+        raise refusals.unsupported_media_type(kind, (*formats, YAML))
     return format
 
 

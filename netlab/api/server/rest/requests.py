@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.types import Scope
 
-from netlab.api.media_types import APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from netlab.api.media_types import APPLY_PATCH, JSON, MERGE_PATCH, STRATEGIC_MERGE_PATCH, YAML
 from netlab.api.meta_types import Object
 from netlab.api.resources import NAMESPACES, SCALE, Resource
 from netlab.api.server import refusals
@@ -21,6 +21,7 @@ from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, Mode
 from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.registry.generic import DeleteOptions
+from netlab.api.server.rest import applied_bodies
 from netlab.api.server.rest.lists import is_true, number
 from netlab.api.server.rest.negotiation import FORMATS, FORMATS_OF_CUSTOM, Answer, format_of_body
 from netlab.api.server.rest.views import View
@@ -69,6 +70,8 @@ class Call:
 
     def value(self) -> Any:
         """The body as a JSON value. Raises `ApiError` (400, 415)."""
+        if self.content_type == YAML:
+            return applied_bodies.read(self.body, self.field_validation.mode)[0]
         formats = FORMATS_OF_CUSTOM if self.is_custom else FORMATS
         return format_of_body(self.content_type, formats).decode(self.body)
 
