@@ -105,6 +105,18 @@ NETWORK_UNAVAILABLE = "NetworkUnavailable"
 """The Node condition that says why a node has no pod network."""
 
 
+class DaemonEndpoint(Struct):
+    """v1.DaemonEndpoint."""
+
+    Port: int = 0
+
+
+class NodeDaemonEndpoints(Struct):
+    """v1.NodeDaemonEndpoints: where the node's kubelet serves."""
+
+    kubeletEndpoint: DaemonEndpoint = msgspec.field(default_factory=DaemonEndpoint)
+
+
 class NodeStatus(Struct):
     """v1.NodeStatus."""
 
@@ -114,7 +126,7 @@ class NodeStatus(Struct):
     conditions: list[Condition] = []
     addresses: list[NodeAddress] = []
     nodeInfo: NodeSystemInfo | None = None
-    daemonEndpoints: Ignored = None
+    daemonEndpoints: NodeDaemonEndpoints | None = None
     images: Ignored = None
     volumesInUse: Ignored = None
     volumesAttached: Ignored = None
@@ -437,9 +449,9 @@ class Container(Struct):
     resizePolicy: Ignored = None
     securityContext: Ignored = None
     volumeDevices: Ignored = None
-    stdin: Ignored = None
-    stdinOnce: Ignored = None
-    tty: Ignored = None
+    stdin: bool = False
+    stdinOnce: bool = False
+    tty: bool = False
 
 
 class HostAlias(Struct):

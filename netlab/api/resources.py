@@ -184,6 +184,8 @@ ADDED_PARTS = {STATUS: _STATUS, SCALE: _SCALE}
 """The subresources that a CustomResourceDefinition can ask for."""
 
 _EVERYTHING = ("all",)
+_STREAM = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
 
 NAMESPACES = Resource(
     "",
@@ -218,7 +220,7 @@ NODES = Resource(
     Node,
     namespaced=False,
     short_names=("no",),
-    subresources=(_STATUS,),
+    subresources=(_STATUS, Subresource("proxy", _PROXY, Kind("", "v1", "NodeProxyOptions"))),
     printer=kinds.NODE,
 )
 PODS = Resource(
@@ -233,6 +235,11 @@ PODS = Resource(
         _STATUS,
         Subresource("binding", ("create",), Kind("", "v1", "Binding")),
         Subresource("eviction", ("create",), Kind("policy", "v1", "Eviction")),
+        Subresource("log", ("get",)),
+        Subresource("exec", _STREAM, Kind("", "v1", "PodExecOptions")),
+        Subresource("attach", _STREAM, Kind("", "v1", "PodAttachOptions")),
+        Subresource("portforward", _STREAM, Kind("", "v1", "PodPortForwardOptions")),
+        Subresource("proxy", _PROXY, Kind("", "v1", "PodProxyOptions")),
     ),
     printer=pods.POD,
     returns_deleted=True,
@@ -245,7 +252,7 @@ SERVICES = Resource(
     Service,
     short_names=("svc",),
     categories=_EVERYTHING,
-    subresources=(_STATUS,),
+    subresources=(_STATUS, Subresource("proxy", _PROXY, Kind("", "v1", "ServiceProxyOptions"))),
     printer=kinds.SERVICE,
     returns_deleted=True,
 )

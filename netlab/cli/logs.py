@@ -34,6 +34,7 @@ def logs(
     A pipe or a file gets it as it is. On a terminal, what would control it is made visible: ESC is shown as \\x1b.
     """
     from netlab.lab import logfiles
+    from netlab.machine import crilog
 
     path = _log_path(lab, namespace, pod, container, previous=previous)
     try:
@@ -41,13 +42,15 @@ def logs(
     except FileNotFoundError:
         what = "no earlier run" if previous else "printed nothing yet"
         raise NotFoundError(f"pod {pod}: its container has {what}") from None
-    lines = text.splitlines(keepends=True)
+    lines = crilog.text(text).splitlines(keepends=True)
     show = _show_raw if raw or not sys.stdout.isatty() else _Shown()
     for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
         show(line)
     if follow:
+        begun = b""
         for chunk in logfiles.grown(path, end, _POLL):
-            show(chunk)
+            whole, _, begun = (begun + chunk).rpartition(b"\n")
+            show(crilog.text(whole))
 
 
 def _show_raw(data: bytes) -> None:

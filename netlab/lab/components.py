@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _SYNC_SHARE, _QUICKEST_SYNC = 0.02, 0.1
 """The minimum seconds between a proxy's syncs, per node of the lab, and its lower bound: all proxies share this
 machine. A lab of fifty nodes has upstream's second; with fewer nodes syncs can be more frequent."""
+_POLL = 0.01
+"""Seconds between two looks for a file that another process is about to write."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +87,22 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
 
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
     """A kubelet (with the agent of the pod network) and a kube-proxy for every node."""
-    listed = []
+    listed: list[Component] = []
+    client_ca = _authority(paths)
     for number, node in enumerate(spec.node_names, start=1):
-        listed.append(_kubelet(paths, spec, node, number))
+        listed.append(_kubelet(paths, spec, node, number, client_ca))
         listed.append(_kube_proxy(paths, spec, node))
     return listed
+
+
+def _authority(paths: LabPaths) -> str:
+    """The certificate of the lab's authority, which the API server makes at its start. Nodes do not see the file."""
+    from netlab.api.server.access.authority import CERTIFICATE
+
+    path = paths.pki / CERTIFICATE
+    while not path.exists():
+        time.sleep(_POLL)
+    return path.read_text(encoding="ascii")
 
 
 def resident_cni(node: str) -> Component:
@@ -116,7 +130,7 @@ def _endpoint(paths: LabPaths, machine: str, component: str) -> Endpoint:
     return Endpoint.of_socket(paths.components_socket, credentials.of(paths, machine, component))
 
 
-def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:
+def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: str) -> Component:
     boot_id = paths.boot_id.read_text(encoding="ascii")
 
     async def serve() -> None:
@@ -137,6 +151,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Componen
             cni_plugin_dirs=[_install_cni_plugins()],
             cni_cache_dir=CNI_DATA_DIR / "cache",
             log_dir=paths.pod_logs,
+            client_ca=client_ca,
             boot_id=boot_id,
             max_pods=spec.maxPods,
             memory=cgroups.share().memory,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,6 +74,73 @@ class AsyncMachine:
         arguments = {"id": container_id, "command": list(command), "timeout": timeout}
         return exec_result(await self._call(protocol.CONTAINER_EXEC, arguments))
 
+    async def stream(self, container_id: str, command: Sequence[str], streams: Mapping[str, int]) -> int:
+        """Run a command in a container with descriptors as its streams (protocol.STREAMS). Returns its exit status.
+
+        The descriptors are closed. A cancelled call does not end the command.
+        """
+        arguments = {"id": container_id, "command": list(command), "streams": list(streams)}
+        line, _ = await self._call_with(protocol.CONTAINER_STREAM, arguments, list(streams.values()))
+        return int(decode(line)["exit_code"])
+
+    async def stream_terminal(self, container_id: str, command: Sequence[str], opened: Callable[[int], None]) -> int:
+        """Run a command in a container on a new terminal. Returns its exit status.
+
+        `opened` is called with the terminal's other end, which is then the caller's.
+        """
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+
+        def receive() -> None:
+            loop.remove_reader(ours)
+            for descriptor in socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)[1]:
+                opened(descriptor)
+
+        with ours:
+            loop.add_reader(ours, receive)
+            try:
+                arguments = {"id": container_id, "command": list(command), "terminal": True}
+                line, _ = await self._call_with(protocol.CONTAINER_STREAM, arguments, [theirs.detach()])
+            finally:
+                loop.remove_reader(ours)
+        return int(decode(line)["exit_code"])
+
+    async def attach(self, container_id: str, streams: Sequence[str]) -> list[int]:
+        """The other ends of a container's streams, in that order; of a terminal, stdin is the terminal itself."""
+        arguments = {"id": container_id, "streams": list(streams)}
+        line, descriptors = await self._call_with(protocol.CONTAINER_ATTACH, arguments, [])
+        decode(line)
+        return descriptors
+
+    async def _call_with(self, op: str, arguments: Mapping[str, Any], given: list[int]) -> tuple[bytes, list[int]]:
+        """A call that passes descriptors on, and closes them here, or receives some; on a connection of its own."""
+        loop = asyncio.get_running_loop()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        descriptors: list[int] = []
+        with connection:
+            try:
+                try:
+                    await loop.sock_connect(connection, str(self._path))
+                    request = encode(op, arguments)
+                    sent = socket.send_fds(connection, [request], given) if given else 0
+                finally:
+                    for each in given:
+                        os.close(each)
+                await loop.sock_sendall(connection, request[sent:])
+                line = b""
+                while not line.endswith(b"\n"):
+                    await _readable(connection)
+                    chunk, received, _, _ = socket.recv_fds(
+                        connection, 65536, len(protocol.STREAMS), socket.MSG_CMSG_CLOEXEC
+                    )
+                    descriptors += received
+                    line += chunk
+                    if not chunk:
+                        raise_unavailable(self._path, None)
+            except OSError as error:
+                raise_unavailable(self._path, error)
+        return line, descriptors
+
     async def events(self) -> AsyncIterator[ContainerExit]:
         """The exits of containers, as an endless stream. Raises `UnavailableError` when the machine is gone.
 
@@ -115,3 +183,13 @@ class AsyncMachine:
             return await asyncio.open_unix_connection(str(self._path), limit=protocol.LINE_LIMIT)
         except OSError as error:
             raise_unavailable(self._path, error)
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(connection, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from netlab.descriptors import close_all_but
-from netlab.machine import host, images, rootfs, seccomp, signals
+from netlab.machine import host, images, rootfs, seccomp, signals, stdio
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.protocol import ContainerSpec, Mount
+from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -51,6 +52,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 NEW_CGROUP_NAMESPACE = syscalls.CLONE_NEWCGROUP if os.path.exists("/proc/self/ns/cgroup") else 0  # noqa: PTH110
 """In its own, a container reads nothing of the host's cgroups in /proc/PID/cgroup."""
 
+TERMINAL = "xterm"
+"""TERM in containers and commands with a terminal, as containerd sets it."""
+
 EXIT_NOT_EXECUTED = 128
 """The exit status that runtimes give a container that never ran (StartError)."""
 
@@ -66,7 +70,8 @@ class Namespaces:
 
 def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
     """The whole environment of a container's processes."""
-    return {"PATH": _DEFAULT_PATH, "HOME": "/root", "HOSTNAME": spec.hostname or machine_hostname, **spec.env}
+    env = {"PATH": _DEFAULT_PATH, "HOME": "/root", "HOSTNAME": spec.hostname or machine_hostname}
+    return env | ({"TERM": TERMINAL} if spec.terminal else {}) | spec.env
 
 
 def confine() -> None:
@@ -82,14 +87,15 @@ def run_container(
     *,
     namespaces: Namespaces,
     cgroup: ContainerCgroup,
+    streams: ContainerStreams,
     report: int,
 ) -> NoReturn:
     """Become pid 1 of a container."""
 
     def prepare() -> None:
         cgroup.enter()
-        close_all_but(report, namespaces.mount_template, *(() if namespaces.ipc is None else (namespaces.ipc,)))
-        host.open_log(spec.log)
+        ipc = () if namespaces.ipc is None else (namespaces.ipc,)
+        close_all_but(report, namespaces.mount_template, *ipc, *streams.descriptors)
         # Before the machine's files go out of sight.
         mounts = [syscalls.clone_mount(each.source) for each in spec.mounts]
         if namespaces.network is not None:
@@ -97,13 +103,14 @@ def run_container(
         if namespaces.ipc is not None:
             syscalls.setns(namespaces.ipc, syscalls.CLONE_NEWIPC)
         syscalls.setns(namespaces.mount_template, syscalls.CLONE_NEWNS)
-        close_all_but(report, *mounts)
+        close_all_but(report, *streams.descriptors, *mounts)
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | NEW_CGROUP_NAMESPACE)
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
         _make_file_tree(spec)
         for descriptor, mount in zip(mounts, spec.mounts, strict=True):
             _mount(descriptor, mount)
+        streams.install()
         close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
         confine()
@@ -122,7 +129,9 @@ def run_service(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, lo
 
     def prepare() -> None:
         close_all_but(report)
-        host.open_log(log)
+        output = host.open_log_file(log)
+        stdio.install({"stdout": output, "stderr": output})
+        os.close(output)
         os.umask(0o077)
         os.chdir(cwd or "/")
 
@@ -136,20 +145,21 @@ def run_exec(
     *,
     cwd: str | None,
     cgroup: ContainerCgroup,
-    output: int,
+    install: Callable[[], None],
+    descriptors: Sequence[int],
     report: int,
 ) -> NoReturn:
-    """Become a command in the container behind `pidfd`, whose pid namespace the fork has joined already."""
+    """Become a command in the container behind `pidfd`, whose pid namespace the fork has joined already.
+
+    `install` makes the standard streams, of `descriptors`.
+    """
 
     def prepare() -> None:
         cgroup.enter()
-        close_all_but(report, pidfd, output)
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        close_all_but(report, pidfd, *descriptors)
         namespaces = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWNS
         syscalls.setns(pidfd, namespaces | NEW_CGROUP_NAMESPACE)
+        install()
         close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
         confine()

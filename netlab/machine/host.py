@@ -84,15 +84,11 @@ def forget_signals(numbers: Iterable[int]) -> None:
     signals.unblock_all()
 
 
-def open_log(path: str) -> None:
-    """In a forked child: append standard output and error to a private file; standard input is empty."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+def open_log_file(path: str) -> int:
+    """A private file to append to; its folder is made if it is missing. Raises `OSError`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        log = os.open(path, flags, 0o600)
+        return os.open(path, flags, 0o600)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120 - pid 1 stays small
-        log = os.open(path, flags, 0o600)
-    null = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+        return os.open(path, flags, 0o600)

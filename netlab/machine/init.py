@@ -14,7 +14,6 @@ import os
 import signal
 import time
 import traceback
-from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
@@ -23,11 +22,14 @@ from netlab.descriptors import allow_many, close_all_but
 from netlab.machine import container, host, images, protocol, rootfs
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.cgroups.limits import Limits
-from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status, kill_group
+from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status
+from netlab.machine.execs import Execs
 from netlab.machine.loop import Loop
+from netlab.machine.output import Output
 from netlab.machine.protocol import ContainerSpec, ContainerStatus, InvalidRequestError, Request
 from netlab.machine.server import Connection, Refusal, Reply, Server
 from netlab.machine.services import Services
+from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
 
 _NETNS_DIR = "/run/netns"
@@ -87,6 +89,9 @@ class _Container:
     finished_at: float | None = None
     wait_status: int | None = None
     out_of_memory: bool = False
+    output: Output = field(init=False)
+    stdin: int | None = None
+    """Where its standard input is written, if it has an open one; of a terminal, the terminal."""
 
     def exit(self) -> dict[str, Any]:
         assert self.wait_status is not None
@@ -115,13 +120,6 @@ class _Container:
         )
 
 
-@dataclass(slots=True)
-class _Exec:
-    output: int
-    kept: bytearray = field(default_factory=bytearray)
-    timed_out: bool = False
-
-
 class Init:
     """The state of a machine and the loop that serves it."""
 
@@ -139,6 +137,7 @@ class Init:
         self._loop = Loop()
         self._children = Children(self._loop)
         self._services = Services(self._loop, self._children)
+        self._execs = Execs(self._loop, self._children, self._running_container)
         self._handlers: dict[str, Callable[[Request, Reply], None]] = {
             protocol.MACHINE_SPAWN: self._spawn_machine,
             protocol.SERVICE_RUN: self._services.run,
@@ -147,7 +146,9 @@ class Init:
             protocol.CONTAINER_RUN: self._run_container,
             protocol.CONTAINER_KILL: self._kill_container,
             protocol.CONTAINER_REMOVE: self._remove_container,
-            protocol.CONTAINER_EXEC: self._exec,
+            protocol.CONTAINER_EXEC: self._execs.run,
+            protocol.CONTAINER_STREAM: self._execs.stream,
+            protocol.CONTAINER_ATTACH: self._attach,
             protocol.CONTAINER_ENVIRONMENT: self._environment,
             protocol.STATE: self._state,
             protocol.OPEN: self._open,
@@ -254,10 +255,15 @@ class Init:
         cgroup = self._make_cgroup(spec)
 
         def started() -> None:
+            streams.started()
+            record.stdin = streams.kept.pop("stdin", None)
+            record.output = Output(self._loop, log, streams.kept)
             record.started = True
             reply.ok({"pid": record.pid, "started_at": record.started_at})
 
         def failed(failure: Failure) -> None:
+            streams.close()
+            os.close(log)
             os.close(record.pidfd)
             self._remove_cgroup(cgroup)
             del self._containers[spec.id]
@@ -265,6 +271,9 @@ class Init:
 
         def ended(status: int) -> None:
             os.close(record.pidfd)
+            record.output.finish()
+            if record.stdin is not None:
+                os.close(record.stdin)
             record.wait_status = status
             record.finished_at = time.time()
             record.out_of_memory = cgroup.ran_out_of_memory()
@@ -273,21 +282,31 @@ class Init:
             for watcher in self._watchers:
                 self._server.send(watcher, {"ok": record.exit()})
 
-        try:
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._remove_cgroup, cgroup)
+            log = self._open_log(spec)
+            undone.callback(os.close, log)
+            streams = ContainerStreams(spec)
+            undone.callback(streams.close)
             pid = self._children.fork(
                 lambda report: container.run_container(
-                    spec, argv, env, namespaces=namespaces, cgroup=cgroup, report=report
+                    spec, argv, env, namespaces=namespaces, cgroup=cgroup, streams=streams, report=report
                 ),
                 on_start=started,
                 on_failure=failed,
                 on_exit=ended,
                 pid_namespace=NEW_PID_NAMESPACE,
             )
-            record = _Container(spec, env, cgroup, pid, self._children.open_pidfd(pid), time.time())
-        except OSError:
-            self._remove_cgroup(cgroup)
-            raise
+            pidfd = self._children.open_pidfd(pid)
+            undone.pop_all()
+        record = _Container(spec, env, cgroup, pid, pidfd, time.time())
         self._containers[spec.id] = record
+
+    def _open_log(self, spec: ContainerSpec) -> int:
+        try:
+            return host.open_log_file(spec.log)
+        except OSError as error:
+            raise Refusal(error.errno or 0, f"container {spec.id}: {spec.log}: {error.strerror}") from error
 
     def _make_cgroup(self, spec: ContainerSpec) -> ContainerCgroup:
         limits = Limits(memory=spec.memory_limit, cpu=spec.cpu_limit)
@@ -328,68 +347,33 @@ class Init:
             del self._containers[record.spec.id]
         reply.ok()
 
-    def _exec(self, request: Request, reply: Reply) -> None:
+    def _attach(self, request: Request, reply: Reply) -> None:
+        """Pass the other ends of a container's streams, in the order in which they are asked for."""
         record = self._running_container(request.name("id"))
-        argv, limit = request.texts("command"), request.seconds("timeout")
-        if not argv:
-            raise InvalidRequestError("command: expected a program")
-        output_read, output_write = os.pipe()
-        os.set_blocking(output_read, False)
-        run = _Exec(output_read)
-
-        def expired() -> None:
-            run.timed_out = True
-            kill_group(pid)
-
-        def close() -> None:
-            timer.cancel()
-            self._loop.unwatch(output_read)
-            os.close(output_read)
-
-        def failed(failure: Failure) -> None:
-            close()
-            reply.fail(failure["errno"], f"container {record.spec.id}: {failure['error']}")
-
-        def ended(status: int) -> None:
-            kill_group(pid)  # processes that a probe leaves running must not pile up
-            self._read_output(run)
-            close()
-            code, _ = decode_status(status)
-            output = b2a_base64(run.kept, newline=False).decode()
-            reply.ok({"exit_code": code, "output": output, "timed_out": run.timed_out})
-
+        passed: list[int] = []
         try:
-            pid = self._children.fork(
-                lambda report: container.run_exec(
-                    record.pidfd,
-                    argv,
-                    record.env,
-                    cwd=record.spec.cwd,
-                    cgroup=record.cgroup,
-                    output=output_write,
-                    report=report,
-                ),
-                on_start=lambda: None,
-                on_failure=failed,
-                on_exit=ended,
-                pid_namespace=record.pidfd,
-            )
-        except OSError:
-            os.close(output_read)
-            raise
+            for name in request.texts("streams"):
+                if name == "stdin":
+                    passed.append(self._input(record))
+                elif name in protocol.STREAMS:
+                    read, write = os.pipe()
+                    passed.append(read)
+                    record.output.attach(name, write)
+                else:
+                    raise InvalidRequestError(f"streams: {protocol.shown(name)} is no stream")
+            reply.ok(descriptors=passed)
         finally:
-            os.close(output_write)
-        self._loop.watch(output_read, lambda: self._read_output(run))
-        timer = self._loop.after(limit, expired)
+            for each in passed:
+                os.close(each)
 
-    def _read_output(self, run: _Exec) -> None:
-        """Read once, as much as a pipe can hold: a command that writes endlessly must not block the loop."""
-        with contextlib.suppress(BlockingIOError):
-            chunk = os.read(run.output, 65536)
-            run.kept += chunk[: max(0, protocol.OUTPUT_LIMIT - len(run.kept))]
-            if not chunk:
-                # A command may close its output and keep running: the pipe would be readable forever.
-                self._loop.unwatch(run.output)
+    def _input(self, record: _Container) -> int:
+        if record.stdin is None:
+            return os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+        given = os.dup(record.stdin)
+        if record.spec.stdin_once and not record.spec.terminal:
+            os.close(record.stdin)
+            record.stdin = None
+        return given
 
     def _environment(self, request: Request, reply: Reply) -> None:
         record = self._container(request.name("id"))
@@ -410,11 +394,11 @@ class Init:
     def _open(self, request: Request, reply: Reply) -> None:
         name = request.optional_name("id")
         if name is not None:
-            reply.ok(descriptor=self._running_container(name).pidfd)
+            reply.ok(descriptors=[self._running_container(name).pidfd])
             return
         own = os.pidfd_open(os.getpid())
         try:
-            reply.ok(descriptor=own)
+            reply.ok(descriptors=[own])
         finally:
             os.close(own)
 

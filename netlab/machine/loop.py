@@ -36,7 +36,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._timer_count = 0
 
-    def watch(self, descriptor: int, action: Callable[[], None], events: int = READ) -> None:
+    def watch(self, descriptor: int, action: Callable[[], object], events: int = READ) -> None:
         """Call `action` whenever the descriptor is ready; this replaces an earlier watch of it."""
         try:
             self._selector.modify(descriptor, events, action)
@@ -80,7 +80,7 @@ class Loop:
             yield heapq.heappop(self._timers)
 
 
-def guarded(action: Callable[[], None]) -> None:
+def guarded(action: Callable[[], object]) -> None:
     """Call `action`; an exception is printed and goes no further."""
     try:
         action()

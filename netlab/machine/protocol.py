@@ -3,14 +3,16 @@
     -> {"op": "container.kill", "id": "web", "signal": 15}
     <- {"ok": null}   or   {"error": "container web: no such container", "errno": 2}
 
-A connection carries one request at a time; for several at once, open several. `open` passes a file descriptor with
-its reply (SCM_RIGHTS). After `events` the connection carries only exits, one per line. Times are seconds since the
-epoch, as floats. pid 1 of every machine loads this module, so it imports little.
+A connection carries one request at a time; for several at once, open several. `open` and `container.attach` pass file
+descriptors with their reply (SCM_RIGHTS), `container.stream` with its request. After `events` the connection carries
+only exits, one per line. Times are seconds since the epoch, as floats. pid 1 of every machine loads this module, so it
+imports little.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -22,6 +24,8 @@ CONTAINER_RUN = "container.run"
 CONTAINER_KILL = "container.kill"
 CONTAINER_REMOVE = "container.remove"
 CONTAINER_EXEC = "container.exec"
+CONTAINER_STREAM = "container.stream"
+CONTAINER_ATTACH = "container.attach"
 CONTAINER_ENVIRONMENT = "container.environment"
 STATE = "state"
 OPEN = "open"
@@ -33,6 +37,9 @@ thousands."""
 
 OUTPUT_LIMIT = 64 * 1024
 """How much output of an exec is kept, in bytes; the rest is read and dropped."""
+
+STREAMS = ("stdin", "stdout", "stderr")
+"""The standard streams, by descriptor."""
 
 _LONGEST_SHOWN = 80
 _MOST = (1 << 53) - 1  # bytes, or thousandths of a processor; exact in every reader of JSON
@@ -60,8 +67,10 @@ class ContainerSpec:
     `sandbox` is the id of the sandbox whose network (and IPC) namespace it joins; None is the machine's own
     (hostNetwork). `command` and `args` are Kubernetes': if either or both are empty, the image's defaults apply. If
     the text of /etc/hosts or /etc/resolv.conf is None, the host's file stays. `log` is an absolute path; output is
-    appended to it. `memory_limit` is in bytes, `cpu_limit` in thousandths of a processor; they are enforced where the
-    host lets the lab have cgroups. `labels` mean nothing to the machine; `state` returns them.
+    appended to it, in the form of CRI's logs. With `stdin`, the container has an open standard input, which ends with
+    the first that attached to it if `stdin_once`; with `terminal`, all its streams are one terminal. `memory_limit` is
+    in bytes, `cpu_limit` in thousandths of a processor; they are enforced where the host lets the lab have cgroups.
+    `labels` mean nothing to the machine; `state` returns them.
     """
 
     id: str
@@ -78,6 +87,9 @@ class ContainerSpec:
     mounts: list[Mount] = field(default_factory=list)
     memory_limit: int | None = None
     cpu_limit: int | None = None
+    stdin: bool = False
+    stdin_once: bool = False
+    terminal: bool = False
     labels: dict[str, str] = field(default_factory=dict)
 
     def as_request(self) -> dict[str, Any]:
@@ -180,10 +192,12 @@ def shallow(value: Any) -> dict[str, Any]:
 class Request:
     """A request from a client, read field by field; every invalid field is an `InvalidRequestError`."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, descriptors: Sequence[int] = ()) -> None:
+        """`descriptors` came with the request; they are closed after it has been handled."""
         if not isinstance(value, dict):
             raise InvalidRequestError("request: expected a JSON object")
         self._value: dict[str, Any] = value
+        self.descriptors = descriptors
 
     def text(self, key: str) -> str:
         """A string without NUL, which the kernel allows in no path, argument or variable."""
@@ -226,6 +240,13 @@ class Request:
             raise InvalidRequestError(f"{key}: expected seconds from 0 to 86400, not {shown(value)}")
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        """A truth value, false when absent."""
+        value = self._value.get(key, False)
+        if not isinstance(value, bool):
+            raise InvalidRequestError(f"{key}: expected true or false, not {shown(value)}")
+        return value
+
     def texts(self, key: str) -> list[str]:
         """A list of strings, empty when absent."""
         value = self._value.get(key, [])
@@ -260,10 +281,12 @@ class Request:
         read = []
         for index, item in enumerate(value):
             each = Request(item)
-            read_only = each._value.get("read_only", False)
-            if not isinstance(read_only, bool):
-                raise InvalidRequestError(f"{key}[{index}].read_only: expected true or false, not {shown(read_only)}")
-            read.append(Mount(source=each.path("source"), target=each.path("target"), read_only=read_only))
+            try:
+                read.append(
+                    Mount(source=each.path("source"), target=each.path("target"), read_only=each.flag("read_only"))
+                )
+            except InvalidRequestError as error:
+                raise InvalidRequestError(f"{key}[{index}].{error}") from None
         return read
 
     def container_spec(self) -> ContainerSpec:
@@ -286,6 +309,9 @@ class Request:
             mounts=self.mounts("mounts"),
             memory_limit=self.optional_integer("memory_limit", 1, _MOST),
             cpu_limit=self.optional_integer("cpu_limit", 1, _MOST),
+            stdin=self.flag("stdin"),
+            stdin_once=self.flag("stdin_once"),
+            terminal=self.flag("terminal"),
             labels=self.mapping("labels"),
         )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from netlab.machine import loop
-from netlab.machine.protocol import LINE_LIMIT, InvalidRequestError, Request
+from netlab.machine.protocol import LINE_LIMIT, STREAMS, InvalidRequestError, Request
 from netlab.net.peers import Peer, bound, why_refused
 
 _PATIENCE = 10.0
@@ -38,6 +39,8 @@ class Connection:
         self.pid = pid
         self.timer: loop.Timer | None = None
         self.received = bytearray()
+        self.descriptors: list[int] = []
+        """What came with the requests that are not yet handled."""
         self.unsent = bytearray()
         self.busy = False
         self.streaming = False
@@ -52,13 +55,13 @@ class Reply:
         self._connection = connection
         self._given = False
 
-    def ok(self, value: Any = None, descriptor: int | None = None) -> None:
-        """Report success; `descriptor` is passed along."""
-        self._give({"ok": value}, descriptor)
+    def ok(self, value: Any = None, descriptors: Sequence[int] = ()) -> None:
+        """Report success; `descriptors` are passed along."""
+        self._give({"ok": value}, descriptors)
 
     def fail(self, number: int, message: str) -> None:
         """Report failure."""
-        self._give({"error": message, "errno": number}, None)
+        self._give({"error": message, "errno": number}, ())
 
     def stream(self) -> Connection:
         """Give no answer; from now on the connection carries what `Server.send` sends."""
@@ -67,11 +70,11 @@ class Reply:
         self._connection.busy = False
         return self._connection
 
-    def _give(self, message: dict[str, Any], descriptor: int | None) -> None:
+    def _give(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
         # Only the first answer counts: when a handler fails half-way, the work that it began may answer too.
         if not self._given:
             self._given = True
-            self._server.answer(self._connection, message, descriptor)
+            self._server.answer(self._connection, message, descriptors)
 
 
 class Server:
@@ -151,12 +154,13 @@ class Server:
 
     def _receive(self, connection: Connection) -> None:
         try:
-            chunk = connection.peer.recv(65536)
+            chunk, descriptors, _, _ = socket.recv_fds(connection.peer, 65536, len(STREAMS), socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
-            chunk = b""
-        if not chunk or connection.streaming:
+            chunk, descriptors = b"", []
+        connection.descriptors += descriptors
+        if not chunk or connection.streaming or len(connection.descriptors) > len(STREAMS):
             self._close(connection)
             return
         connection.received += chunk
@@ -185,13 +189,17 @@ class Server:
             del connection.received[: end + 1]
             self._buffered -= end + 1
             connection.busy = True
-            self._handle(line, Reply(self, connection))
+            descriptors, connection.descriptors = connection.descriptors, []
+            try:
+                self._handle(line, descriptors, Reply(self, connection))
+            finally:
+                _close_all(descriptors)
         self._watch(connection)
 
-    def _handle(self, line: bytes, reply: Reply) -> None:
+    def _handle(self, line: bytes, descriptors: Sequence[int], reply: Reply) -> None:
         try:
             try:
-                request = Request(json.loads(line))
+                request = Request(json.loads(line), descriptors)
             except (ValueError, RecursionError) as error:
                 raise InvalidRequestError(f"request: not JSON: {error}") from error
             self._handle_request(request, reply)
@@ -205,23 +213,23 @@ class Server:
             traceback.print_exc()
             reply.fail(0, f"internal error of the machine: {error!r}")
 
-    def answer(self, connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
+    def answer(self, connection: Connection, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Send a reply, and go on to the connection's next request."""
         connection.busy = False
-        self.send(connection, message, descriptor)
+        self.send(connection, message, descriptors)
         if connection.received:
             # Not directly: the handler of this same connection may be the caller.
             self._loop.after(0, lambda: self._work(connection))
 
-    def send(self, connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
+    def send(self, connection: Connection, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Send a line; a client that does not read is disconnected in the end."""
         if connection.closed:
             return
         line = _line(message)
-        if descriptor is not None:
+        if descriptors:
             try:
                 # Nothing is unsent at this point: a connection has one request at a time.
-                sent = socket.send_fds(connection.peer, [line], [descriptor])
+                sent = socket.send_fds(connection.peer, [line], descriptors)
             except OSError:
                 self._close(connection)
                 return
@@ -262,6 +270,7 @@ class Server:
         connection.closed = True
         self._silent.pop(connection, None)
         self._buffered -= len(connection.received)
+        _close_all(connection.descriptors)
         if connection.timer is not None:
             connection.timer.cancel()
         self._held[connection.pid] -= 1
@@ -269,6 +278,11 @@ class Server:
             del self._held[connection.pid]
         self._loop.unwatch(connection.peer.fileno())
         connection.peer.close()
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for each in descriptors:
+        os.close(each)
 
 
 def _line(message: dict[str, Any]) -> bytes:

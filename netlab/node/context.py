@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 class KubeletConfig:
     """What a kubelet needs to know about its node.
 
-    `node_ips` has the primary family's address first; `boot_id` names this boot of the node in its nodeInfo.
+    `node_ips` has the primary family's address first; `client_ca` is the certificate (PEM) of the authority whose
+    clients the kubelet's server answers; without one there is no server. `boot_id` names this boot of the node.
     """
 
     node_name: str
@@ -47,6 +48,7 @@ class KubeletConfig:
     cni_plugin_dirs: list[Path]
     cni_cache_dir: Path
     log_dir: Path
+    client_ca: str | None = None
     boot_id: str = ""
     max_pods: int = 110
     memory: int | None = None

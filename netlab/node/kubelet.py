@@ -24,6 +24,7 @@ from netlab.node.podstate import TERMINAL, PodState
 from netlab.node.registration import Registration
 from netlab.node.root_certificates import RootCertificates
 from netlab.node.sandboxes import Sandboxes, pod_uid
+from netlab.node.server import listener
 from netlab.node.worker import PodWorker
 
 _RETRY = 2.0
@@ -78,6 +79,18 @@ class _Kubelet:
             await self._pods.synced.wait()
             self._recover(await node.machine.state())
             self._tasks.create_task(self._follow_exits())
+            if node.config.client_ca is not None:
+                self._tasks.create_task(listener.run(node, self, node.config.client_ca))
+
+    def all(self) -> list[Pod]:
+        """The pods of this node."""
+        return [worker.pod for worker in self._workers.values() if not worker.state.gone]
+
+    def find(self, namespace: str, name: str) -> tuple[Pod, PodState] | None:
+        """A pod of this node, and what is known about it here."""
+        pod = self._pods.items.get(f"{namespace}/{name}")
+        worker = None if pod is None else self._workers.get(pod.metadata.uid)
+        return None if worker is None else (worker.pod, worker.state)
 
     async def _follow_exits(self) -> None:
         # The stream begins with the containers that have already exited, so none is missed after reading the state.

@@ -141,6 +141,9 @@ class PodContainers:
             mounts=[*mounts, self._message_mount(spec, run)],
             memory_limit=resources.memory_limit(spec),
             cpu_limit=resources.cpu_limit(spec),
+            stdin=spec.stdin,
+            stdin_once=spec.stdinOnce,
+            terminal=spec.tty,
             labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
         )
 

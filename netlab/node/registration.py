@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from netlab import __version__
-from netlab.api.core_types import Node, NodeAddress, NodeStatus, NodeSystemInfo
+from netlab.api.core_types import DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo
 from netlab.api.errors import ApiError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, Quantity, now
@@ -19,6 +19,7 @@ from netlab.api.resources import KUBERNETES, NODES
 from netlab.errors import NetlabError
 from netlab.node import lease
 from netlab.node.context import KubeletConfig, NodeContext
+from netlab.node.server import listener
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats: upstream's nodeStatusUpdateFrequency, and how often it renews a lease."""
@@ -31,6 +32,7 @@ _RETRY = 0.5
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 """Go's names of architectures, which Kubernetes' labels use."""
+_ENDPOINTS = NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=listener.PORT))
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ def node_status(config: KubeletConfig, network_error: str, before: list[Conditio
         allocatable=capacity | ({"memory": f"{config.memory // 1024}Ki"} if config.memory is not None else {}),
         addresses=[*addresses, NodeAddress(type="Hostname", address=config.node_name)],
         conditions=[ready_condition(network_error, before)],
+        daemonEndpoints=None if config.client_ca is None else _ENDPOINTS,
         nodeInfo=NodeSystemInfo(
             bootID=config.boot_id,
             kernelVersion=platform.release(),

@@ -43,6 +43,11 @@ class PodWorker:
         """Whether the pod has ended, and takes nothing of the node any more."""
         return self.done or podstate.terminal(self.pod, self._context.state)
 
+    @property
+    def state(self) -> PodState:
+        """What is known about the pod here."""
+        return self._context.state
+
     def update(self, pod: Pod) -> None:
         """The object has changed."""
         context = self._context

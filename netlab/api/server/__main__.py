@@ -35,7 +35,6 @@ from netlab.api.server.identity import AUTHENTICATED, User
 from netlab.api.server.registry import kubernetes_service
 from netlab.api.server.registry.allocators import Ranges
 from netlab.api.server.registry.generic import Registry
-from netlab.api.server.secure import SecureListener
 from netlab.api.server.storage import snapshots
 from netlab.api.server.storage.backend import Backend
 from netlab.api.server.storage.etcd import Etcd
@@ -43,6 +42,7 @@ from netlab.api.server.storage.etcd_gateway import Gateway
 from netlab.api.server.storage.sqlite import Sqlite, lock_of, restoring_of, snapshot_of
 from netlab.api.server.storage.store import Store
 from netlab.api.server.storage.watch import Hub
+from netlab.api.serving.secure import SecureListener
 from netlab.errors import ConflictError, NetlabError, UsageError
 from netlab.net.addresses import host_port
 from netlab.net.syscalls import set_parent_death_signal

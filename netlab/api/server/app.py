@@ -27,6 +27,7 @@ from netlab.api.server.access.authority import Authority
 from netlab.api.server.access.authorization import Authorization, Authorizer
 from netlab.api.server.access.reviews import Reviews
 from netlab.api.server.access.tokens import Tokens
+from netlab.api.server.connect.connector import CONNECTED, Connector
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
 from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.registry.catalog import Catalog
@@ -103,7 +104,8 @@ def create_app(
     tokens = Tokens(authority, registry.store) if authority is not None else None
     authorizer = Authorizer(registry)
     metrics = Metrics(catalog, registry.store.count, registry.store.hub.open_watches)
-    api = _ResourceEndpoint(registry, metrics, Reviews(registry, tokens, authorizer))
+    reviews, connector = Reviews(registry, tokens, authorizer), Connector(registry, authority)
+    api = _ResourceEndpoint(registry, metrics, reviews, connector)
     router = Router(
         [
             Route("/api/{version}", api),
@@ -169,9 +171,10 @@ async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _ResourceEndpoint:
-    def __init__(self, registry: Registry, metrics: Metrics, reviews: Reviews) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics, reviews: Reviews, connector: Connector) -> None:
         self._registry = registry
         self._metrics = metrics
+        self._connector = connector
         self._verbs = Verbs(registry, reviews)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,6 +187,10 @@ class _ResourceEndpoint:
                 params = requests.params_of(scope)
                 verb = requests.verb_of(request, target, params)
                 known = verb, target
+                if target.subresource in CONNECTED:
+                    self._metrics.answered("connect", target, 200, 0.0)
+                    await self._connector.answer(scope, receive, send, target, params)
+                    return
                 call = await self._read(request, target, verb, params)
                 if verb == "watch":
                     options = lists.read_options(target.resource, target.namespace, params, watch=True)

@@ -15,6 +15,7 @@ from netlab.api.server import identity
 from netlab.api.server.access.authentication import set_caller
 from netlab.api.server.identity import ANONYMOUS, OWNER
 from netlab.api.server.refusals import encoded
+from netlab.api.serving.upgrading import UpgradingProtocol
 from netlab.net.peers import Peer, why_refused
 
 _SILENCE = 10.0
@@ -48,7 +49,7 @@ def protocol(guard: str | None, shared: str | None = None) -> type[HttpToolsProt
             oldest.transport.abort()
         return oldest is not None
 
-    class Connection(HttpToolsProtocol):
+    class Connection(UpgradingProtocol):
         _pid = -1
         _timer: asyncio.TimerHandle | None = None
         _head = 0

@@ -144,6 +144,24 @@ def invalid_options(kind: str, causes: Sequence[StatusCause], group: str = "meta
     return _refusal(422, "Invalid", f'{kind}.{group} "{name}" is invalid: {_lines(causes)}', details)
 
 
+def service_unavailable(message: str) -> ApiError:
+    """503: what a request is about cannot be reached."""
+    return _refusal(503, "ServiceUnavailable", message)
+
+
+_REASONS = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 500: "InternalError", 503: "ServiceUnavailable"}
+
+
+def passed_on(code: int, text: str) -> ApiError:
+    """What another server refused, in its words."""
+    return _refusal(code, _REASONS.get(code, "Unknown"), text)
+
+
+def bad_gateway(message: str) -> ApiError:
+    """502: the server that a request was passed on to gave no answer that makes sense."""
+    return _refusal(502, "InternalError", message)
+
+
 def bad_request(message: str) -> ApiError:
     """400: the request itself makes no sense."""
     return _refusal(400, "BadRequest", message)

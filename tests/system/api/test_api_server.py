@@ -255,7 +255,7 @@ _POD = '{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"%s
         ("GET", "/apis/apps/v1/pods", "", 404, "NotFound", "could not find"),
         ("GET", "/api/v1/pods/p", "", 404, "NotFound", "could not find"),
         ("GET", "/api/v1/namespaces/default/nodes", "", 404, "NotFound", "could not find"),
-        ("GET", f"{_PODS}/p/log", "", 404, "NotFound", "could not find"),
+        ("GET", f"{_PODS}/p/none", "", 404, "NotFound", "could not find"),
         ("GET", f"{_PODS}/p", "", 404, "NotFound", 'pods "p" not found'),
         ("GET", "/api/v1/pods?labelSelector=a b", "", 400, "BadRequest", "unable to parse label selector"),
         ("GET", "/api/v1/pods?fieldSelector=x=y", "", 400, "BadRequest", "field label not supported: x"),

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from netlab.lab import ids
-from netlab.machine import protocol
+from netlab.machine import crilog, protocol
 from netlab.machine.cgroups import labs
 from netlab.machine.cgroups.labs import LabCgroup
 from netlab.machine.cgroups.limits import Limits
@@ -104,6 +104,10 @@ class Lab:
     def log(self, name: str) -> Path:
         """Where the output of a container goes."""
         return self.directory / "logs" / f"{name}.log"
+
+    def printed(self, name: str) -> str:
+        """What a container has written."""
+        return crilog.text(self.log(name).read_bytes()).decode()
 
     def run(self, name: str, *command: str, **fields: Any) -> ContainerStatus:
         """Run a container of the node to its end."""

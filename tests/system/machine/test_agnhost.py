@@ -46,7 +46,7 @@ def start(lab: Lab, name: str, *args: str) -> None:
         )
     )
     if args[0] == "netexec":
-        wait_until(lambda: "Started HTTP server on port 8080" in lab.log(name).read_text(), "the server listens")
+        wait_until(lambda: "Started HTTP server on port 8080" in lab.printed(name), "the server listens")
 
 
 def inside(lab: Lab, action: Callable[[], T], name: str = "web") -> T:
@@ -188,7 +188,7 @@ def test_a_port_in_use_ends_the_second_server(server: Lab) -> None:
         server.spec("second", image="agnhost", command=[], args=["netexec", "--udp-port=-1"], sandbox="web")
     )
     assert server.ended("second").exit_code == 1
-    assert "Address already in use" in server.log("second").read_text()
+    assert "Address already in use" in server.printed("second")
     server.node.remove("second")
 
 

@@ -34,7 +34,7 @@ def test_a_container_sees_a_host_of_its_own(lab: Lab) -> None:
         cwd="/usr",
         labels={"pod": "web-0"},
     )
-    assert lab.log("web").read_text().split() == [
+    assert lab.printed("web").split() == [
         *("web-0", "10.244.0.2", "web-0", "nameserver", "10.96.0.10", "web-0"),
         *("/run:", "/sys/class/net:", "lo", "1", "/usr", "0"),
     ]
@@ -51,7 +51,7 @@ def test_a_container_cannot_reach_what_is_not_its_own(lab: Lab) -> None:
         "do (echo y > $f) 2>/dev/null && echo wrote $f; done; echo x > /tmp/y && echo tmp"
     )
     lab.run("probe", "sh", "-c", script)
-    assert lab.log("probe").read_text().splitlines()[-2:] == ["0", "tmp"]
+    assert lab.printed("probe").splitlines()[-2:] == ["0", "tmp"]
     assert not Path("/tmp/y").exists()
 
 
@@ -71,7 +71,7 @@ def test_root_of_a_container_has_a_containers_powers(lab: Lab, command: list[str
 
 def test_the_environment_is_only_what_was_given(shared_lab: Lab) -> None:
     shared_lab.run("env", "env", hostname="e", env={"COLOUR": "blue"})
-    assert environment(shared_lab.log("env").read_text()) == {
+    assert environment(shared_lab.printed("env")) == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
         "HOSTNAME": "e",
@@ -98,7 +98,7 @@ def test_containers_of_a_pod_share_its_network_alone(lab: Lab) -> None:
 
 def test_only_standard_streams_are_open(shared_lab: Lab) -> None:
     shared_lab.run("fds", "sh", "-c", "ls -l /proc/self/fd")
-    opened = [line.split()[8:] for line in shared_lab.log("fds").read_text().splitlines() if "->" in line]
+    opened = [line.split()[8:] for line in shared_lab.printed("fds").splitlines() if "->" in line]
     assert [fd for fd, *_ in opened] == ["0", "1", "2", "3"]  # 3 is ls's own
     assert opened[0][2] == "/dev/null"
 

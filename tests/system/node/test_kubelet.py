@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from netlab.api.core_types import Pod
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS
+from netlab.machine import crilog
 from netlab.node import recovery
 from netlab.node.logs import log_path
 from netlab.node.podstatus import container_id
@@ -88,10 +90,10 @@ def test_life_of_a_pod() -> None:
         assert log.stat().st_mode & 0o777 == 0o600
 
         async def printed() -> bool:
-            return log.read_text().endswith("@$\n")
+            return _printed(log).endswith("@$\n")
 
         await cluster.until(printed, "the container prints what it sees")
-        text = log.read_text()
+        text = _printed(log)
         assert text.startswith("web\n# Kubernetes-managed hosts file.")
         assert f"{ips[0]}\tweb\n{ips[1]}\tweb\n" in text
         assert f"{ips[0]},{ips[1]} {ips[0]},{ips[1]}@$" in text
@@ -285,11 +287,11 @@ def test_hooks_and_grace() -> None:
         pod = await cluster.create("polite", polite, terminationGracePeriodSeconds=60)
         await cluster.running("polite")
         path = log_path(cluster.log_dir, pod, "c0", 0)
-        assert path.read_text() == "started\n"
-        copy = path.open()
+        assert _printed(path) == "started\n"
+        copy = path.open("rb")
         await cluster.client.delete(PODS, "polite", "default")
         await cluster.gone("polite")
-        assert copy.read() == "started\nstopping\n"
+        assert crilog.text(copy.read()) == b"started\nstopping\n"
         copy.close()
         await cluster.nothing_left()
 
@@ -397,3 +399,7 @@ def test_restarted_machine_runs_its_pods_anew() -> None:
         await cluster.nothing_left()
 
     play(scenario)
+
+
+def _printed(log: Path) -> str:
+    return crilog.text(log.read_bytes()).decode()

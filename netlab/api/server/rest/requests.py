@@ -47,6 +47,8 @@ class Target:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    path: str = ""
+    """What follows the subresource `proxy`, as it came; it begins with a slash."""
 
     @property
     def scope(self) -> str:
@@ -166,6 +168,7 @@ def parse(scope: Scope, catalog: Catalog) -> Target | tuple[str, str]:
     object without a name must not become one about the whole collection.
     """
     group, version, parts = _parts(scope)
+    parts, path = _proxied(scope, parts)
     if parts and not parts[-1] and scope["method"] == "GET":
         parts.pop()  # with a slash at its end
     if not parts:
@@ -183,7 +186,17 @@ def parse(scope: Scope, catalog: Catalog) -> Target | tuple[str, str]:
         raise refusals.no_such_path(scope["path"])
     if resource.namespaced and len(parts) > 1 and not namespace:
         raise refusals.no_such_path(scope["path"])
-    return Target(resource, namespace, *parts[1:])
+    name, subresource = (*parts[1:], "", "")[:2]
+    return Target(resource, namespace, name, subresource, path)
+
+
+def _proxied(scope: Scope, parts: list[str]) -> tuple[list[str], str]:
+    """The parts of a path up to `proxy`, and what follows, as it came; it means something to another server alone."""
+    at = 4 if parts[:1] == ["namespaces"] else 2
+    if len(parts) <= at + 1 or parts[at] != "proxy":
+        return parts, ""
+    raw = scope["raw_path"].decode("ascii", errors="replace").split("/")
+    return parts[: at + 1], "/" + "/".join(raw[len(raw) - len(parts) + at + 1 :])
 
 
 _NONE = QueryParams()
@@ -203,6 +216,8 @@ def verb_of(request: Request, target: Target, params: QueryParams) -> str:
         if subresource is None:
             raise refusals.no_such_path(request.url.path)
         offered = subresource.verbs
+        if target.subresource == "proxy":
+            verb = verb or "get"  # HEAD and OPTIONS are passed on as well
     elif target.name:
         offered = tuple(each for each in resource.verbs if each != "create")
     else:
