@@ -21,7 +21,7 @@ from netlab.api.resources import SERVICES
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.node import probes
-from netlab.node.environment import of_api_service
+from netlab.node.environment import of_services
 from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
@@ -70,11 +70,18 @@ class NodeContext:
     api_variables: dict[str, str] = field(default_factory=dict)
     """What tells containers where the API is; empty until it is known."""
 
-    async def learn_api(self) -> None:
-        """Find out where the API is, if the cluster has a Service for it. Raises `ApiUnavailableError`."""
+    async def service_variables(self, pod: Pod) -> dict[str, str]:
+        """What tells a pod's containers where the API is and, unless `enableServiceLinks` is false, the Services of
+        its namespace that are there now. Raises `ApiError`, `ApiUnavailableError`.
+        """
         if not self.api_variables:
+            # A cluster need not have a Service for its API.
             with contextlib.suppress(ApiError):
-                self.api_variables.update(of_api_service(await self.client.get(SERVICES, "kubernetes", "default")))
+                self.api_variables.update(of_services([await self.client.get(SERVICES, "kubernetes", "default")]))
+        if pod.spec.enableServiceLinks is False:
+            return self.api_variables
+        services, _ = await self.client.list(SERVICES, pod.metadata.namespace)
+        return self.api_variables | of_services(services)
 
 
 class PodContext:

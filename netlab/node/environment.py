@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from netlab.api.core_types import Container, EnvVar, Pod, Service
 from netlab.errors import UsageError
@@ -28,21 +28,32 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def of_api_service(service: Service) -> dict[str, str]:
-    """The variables by which a client finds the Service `kubernetes`, in every container (pkg/kubelet/envvars)."""
-    host, port = service.spec.clusterIP, str(service.spec.ports[0].port)
-    address = f"tcp://{host_port(host, int(port))}"
-    prefix = f"KUBERNETES_PORT_{port}_TCP"
-    return {
-        "KUBERNETES_SERVICE_HOST": host,
-        "KUBERNETES_SERVICE_PORT": port,
-        "KUBERNETES_SERVICE_PORT_HTTPS": port,
-        "KUBERNETES_PORT": address,
-        prefix: address,
-        f"{prefix}_PROTO": "tcp",
-        f"{prefix}_PORT": port,
-        f"{prefix}_ADDR": host,
-    }
+def of_services(services: Iterable[Service]) -> dict[str, str]:
+    """The variables by which a client finds Services with a cluster IP (pkg/kubelet/envvars)."""
+    env: dict[str, str] = {}
+    for service in services:
+        host = service.spec.clusterIP
+        if host in ("", "None"):
+            continue
+        name, ports = _variable_name(service.metadata.name), service.spec.ports
+        env[f"{name}_SERVICE_HOST"] = host
+        for index, port in enumerate(ports):
+            address = f"{port.protocol.lower()}://{host_port(host, port.port)}"
+            if index == 0:
+                env[f"{name}_SERVICE_PORT"] = str(port.port)
+                env[f"{name}_PORT"] = address
+            if port.name:
+                env[f"{name}_SERVICE_PORT_{_variable_name(port.name)}"] = str(port.port)
+            prefix = f"{name}_PORT_{port.port}_{port.protocol.upper()}"
+            env[prefix] = address
+            env[f"{prefix}_PROTO"] = port.protocol.lower()
+            env[f"{prefix}_PORT"] = str(port.port)
+            env[f"{prefix}_ADDR"] = host
+    return env
+
+
+def _variable_name(name: str) -> str:
+    return name.upper().replace("-", "_")
 
 
 def environment(

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from netlab.api import events
@@ -63,10 +64,10 @@ class PodContainers:
         run.waiting = None
         try:
             assert context.state.sandbox is not None
-            await context.node.learn_api()
+            given = await context.node.service_variables(context.pod)
             mounts = await self._volumes.mounts(spec, context.state.sandbox.ips)
             values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
-            running = await machine.run_container(self._container(spec, run, mounts, values))
+            running = await machine.run_container(self._container(spec, run, mounts, given, values))
         except UsageError as error:
             self._cannot_start(run, "CreateContainerConfigError", str(error))
         except (MachineError, OSError) as error:
@@ -120,12 +121,17 @@ class PodContainers:
         self._context.event("Failed", f"Error: {reason}: {message}")
 
     def _container(
-        self, spec: Container, run: Run, mounts: list[Mount], values: configured.Configured
+        self,
+        spec: Container,
+        run: Run,
+        mounts: list[Mount],
+        given: Mapping[str, str],
+        values: configured.Configured,
     ) -> ContainerSpec:
         context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
         node = context.node.config
         assert sandbox is not None
-        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, context.node.api_variables, values)
+        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, given, values)
         return ContainerSpec(
             id=context.container_id(spec.name),
             image=spec.image,

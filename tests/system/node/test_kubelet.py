@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from netlab.api.core_types import Pod
+from netlab.api.core_types import Pod, Service
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
-from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS
+from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS, SERVICES
 from netlab.machine import crilog
 from netlab.node import recovery
 from netlab.node.logs import log_path
@@ -21,6 +22,11 @@ from tests.system.node.cluster import NODE_IPS, Cluster
 Scenario = Callable[[Cluster], Awaitable[None]]
 SERVER = {"args": ["netexec"]}
 SLEEP = {"image": "host", "command": ["sleep", "1000"]}
+
+
+def _service(name: str) -> Service:
+    body = {"metadata": {"name": name, "namespace": "default"}, "spec": {"ports": [{"port": 7}]}}
+    return msgspec.convert(body, Service)
 
 
 def play(scenario: Scenario) -> None:
@@ -66,11 +72,16 @@ def test_node_is_ready_once_the_network_is_configured() -> None:
 def test_life_of_a_pod() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.ready()
+        await cluster.client.create(SERVICES, _service("my-link"))
         probe = {"httpGet": {"path": "/healthz", "port": "web"}}
         server = SERVER | {"ports": [{"name": "web", "containerPort": 8080}], "readinessProbe": probe}
         shell = {
             "image": "host",
-            "command": ["sh", "-c", "hostname; cat /etc/hosts /etc/resolv.conf; echo $IP $NODE; sleep 1000"],
+            "command": [
+                "sh",
+                "-c",
+                "hostname; cat /etc/hosts /etc/resolv.conf; echo $MY_LINK_SERVICE_PORT $IP $NODE; sleep 1000",
+            ],
             "env": [
                 {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
                 {"name": "NODE", "value": "$(IP)@$$"},
@@ -96,7 +107,7 @@ def test_life_of_a_pod() -> None:
         text = _printed(log)
         assert text.startswith("web\n# Kubernetes-managed hosts file.")
         assert f"{ips[0]}\tweb\n{ips[1]}\tweb\n" in text
-        assert f"{ips[0]},{ips[1]} {ips[0]},{ips[1]}@$" in text
+        assert f"7 {ips[0]},{ips[1]} {ips[0]},{ips[1]}@$" in text
         await cluster.client.delete(PODS, "web", "default")
         await cluster.gone("web")
         await cluster.nothing_left()
@@ -110,7 +121,9 @@ def test_life_of_a_pod() -> None:
 def test_pod_ends_by_itself(policy: str, status: int, phase: str) -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.ready()
-        await cluster.create("job", {"image": "host", "command": ["sh", "-c", f"exit {status}"]}, restartPolicy=policy)
+        await cluster.client.create(SERVICES, _service("my-link"))
+        shell = {"image": "host", "command": ["sh", "-c", f"exit ${{MY_LINK_SERVICE_PORT:-{status}}}"]}
+        await cluster.create("job", shell, restartPolicy=policy, enableServiceLinks=False)
         pod = await cluster.pod_until("job", lambda p: p.status.phase == phase, f"the pod has {phase}")
         ended = pod.status.containerStatuses[0].state.terminated
         assert ended is not None

@@ -27,8 +27,6 @@ WITHOUT_EFFECT: list[tuple[Any, dict[str, Any], list[str]]] = [
         pod(initContainers=[C | {"name": "i", "restartPolicy": "Always"}]),
         ["initContainers[0].restartPolicy", "initContainers[0].restartPolicy"],
     ),
-    (PODS, pod(enableServiceLinks=True), ["enableServiceLinks"]),
-    (PODS, pod(enableServiceLinks=False), []),
     (PODS, pod(tolerations=[{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]), []),
     (NODES, {"metadata": {"name": "n"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}, []),
     (SERVICES, service(type="LoadBalancer", loadBalancerIP="192.0.2.1"), ["loadBalancerIP"]),
@@ -53,9 +51,9 @@ def test_a_changed_image_is_warned_of_and_a_templates_fields_have_its_path(regis
     (said,) = registry.update(_PODS, "default", "p", made).warnings
     assert said.startswith("spec.containers[0].image: the container goes on with the image")
     template = deployment()
-    template["spec"]["template"]["spec"]["enableServiceLinks"] = True
+    template["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Always"
     (said,) = registry.create(_DEPLOYMENTS, "default", template).warnings
-    assert said.startswith("spec.template.spec.enableServiceLinks: ")
+    assert said.startswith("spec.template.spec.containers[0].imagePullPolicy: ")
 
 
 def _resources(requests: Any = None, limits: Any = None) -> dict[str, Any]:

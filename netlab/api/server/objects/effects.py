@@ -52,11 +52,6 @@ _POD: tuple[_Rule, ...] = (
         "it is no sidecar here: the pod waits until it has ended",
         lambda value, spec: value == "Always",
     ),
-    _Rule(
-        "enableServiceLinks",
-        "containers have no variables for Services, besides those for the API",
-        lambda value, spec: value is True,
-    ),
 )
 
 _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
