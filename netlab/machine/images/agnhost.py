@@ -1,7 +1,7 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
 Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, mounttest,
-entrypoint-tester, test-service-account-issuer-discovery, pause.
+porter (HTTP and UDP), entrypoint-tester, test-service-account-issuer-discovery, pause.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netlab.machine.images import flags, http, mounttest, netexec, pause, webserver
+from netlab.machine.images import flags, http, mounttest, netexec, pause, porter, webserver
 from netlab.machine.images.http import Request, Response
 
 
@@ -128,6 +128,11 @@ def _mounttest(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return mounttest.run(arguments)
 
 
+def _porter(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(arguments, {"json-response": (flags.boolean, False)})
+    return porter.run(env, json_response=values["json-response"])
+
+
 def _test_issuer_discovery(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     # pid 1 keeps TLS from being loaded, which few containers need.
     if sys.modules.get("ssl", ...) is None:
@@ -181,6 +186,7 @@ _COMMANDS = {
     "test-webserver": _test_webserver,
     "liveness": _liveness,
     "mounttest": _mounttest,
+    "porter": _porter,
     "test-service-account-issuer-discovery": _test_issuer_discovery,
     "pause": _pause,
 }

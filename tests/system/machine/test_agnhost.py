@@ -31,7 +31,7 @@ def address(request: pytest.FixtureRequest) -> str:
     return FAMILIES[str(request.param)]
 
 
-def start(lab: Lab, name: str, *args: str) -> None:
+def start(lab: Lab, name: str, *args: str, env: dict[str, str] | None = None) -> None:
     if name not in lab.node.state().sandboxes:
         lab.node.create_sandbox(name)
     lab.node.run_container(
@@ -42,7 +42,7 @@ def start(lab: Lab, name: str, *args: str) -> None:
             args=list(args),
             sandbox=name,
             hostname="web-0",
-            env={"COLOUR": "blue"},
+            env=env or {"COLOUR": "blue"},
         )
     )
     if args[0] == "netexec":
@@ -228,6 +228,22 @@ def test_serve_hostname(lab: Lab) -> None:
 
     assert inside(lab, tell, "raw") == "web-0 web-0"
     assert inside(lab, tell_over_http) == (200, "web-0")
+
+
+def test_porter(lab: Lab) -> None:
+    start(lab, "web", "porter", "--json-response", env={"SERVE_UDP_PORT_53": "b", "SERVE_PORT_80": "a"})
+
+    def ask() -> tuple[int, str]:
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                return get("::1", "/any", 80)
+
+    def send() -> bytes:
+        with connected("127.0.0.1", 53, socket.SOCK_DGRAM) as client:
+            client.send(b"?")
+            return client.recv(100)
+
+    assert inside(lab, lambda: (ask(), send())) == ((200, '{"Method": "GET", "Body": "a"}'), b"b")
 
 
 def test_web_servers(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from netlab.machine import images
-from netlab.machine.images import agnhost, flags, http, mounttest, netexec, webserver
+from netlab.machine.images import agnhost, flags, http, mounttest, netexec, porter, webserver
 
 
 @pytest.mark.parametrize(
@@ -189,3 +190,32 @@ def test_a_head_is_parsed() -> None:
 def test_a_response_cannot_carry_a_second_one() -> None:
     encoded = http.encode_response(http.Response(headers={"Location": "/\r\n\r\nx"}), body=True, keep_alive=True)
     assert encoded.count(b"\r\n\r\n") == 1
+
+
+def test_porter_serves_what_the_variables_name() -> None:
+    env = {
+        "SERVE_PORT_80": "a",
+        "SERVE_TCP_PORT_81": "b",
+        "SERVE_UDP_PORT_53": "c",
+        "HOME": "/",
+        "MY_SERVE_PORT_1": "d",
+    }
+    assert [(each.kind, each.port, each.text) for each in porter.served(env)] == [
+        (socket.SOCK_STREAM, 80, "a"),
+        (socket.SOCK_STREAM, 81, "b"),
+        (socket.SOCK_DGRAM, 53, "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "complaint"),
+    [
+        ("SERVE_PORT_0", "SERVE_PORT_0: '0' is no port"),
+        ("SERVE_UDP_PORT_web", "SERVE_UDP_PORT_web: 'web' is no port"),
+        ("SERVE_TLS_PORT_443", "SERVE_TLS_PORT_443: TLS is not served here"),
+        ("SERVE_SCTP_PORT_9", "SERVE_SCTP_PORT_9: SCTP is not served here"),
+    ],
+)
+def test_porter_refuses_what_it_cannot_serve(variable: str, complaint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert agnhost.main(["/agnhost", "porter"], {variable: "x"}) == 1
+    assert capfd.readouterr().err.startswith(f"Error: {complaint}")
