@@ -6,6 +6,7 @@ The words of refusals are upstream's (pkg/registry/core/pod/strategy.go, pkg/reg
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode
 
@@ -84,8 +85,7 @@ def of_pod(pod: Pod, wanted: str, path: str, query: str) -> Location:
     """Where a request that is passed on to a pod goes; `wanted` is `[scheme:]name[:port]`. Raises `ApiError` (400)."""
     scheme, _, port = _split(wanted)
     ports = [each.containerPort for container in pod.spec.containers for each in container.ports]
-    if not pod.status.podIP:
-        raise refusals.bad_request("address not allowed")
+    _may_be_reached(pod.status.podIP)
     number = _number(port) if port else (ports[0] if ports else 443 if scheme == "https" else 80)
     return Location(pod.status.podIP, number, path, query, scheme == "https", pod.spec.nodeName)
 
@@ -119,6 +119,7 @@ def of_service(
     if not found:
         raise refusals.service_unavailable(f'no endpoints available for service "{name}"')
     host, number, node = found[choose(len(found))]
+    _may_be_reached(host)
     return Location(host, number, path, query, scheme == "https", node)
 
 
@@ -137,6 +138,19 @@ def _split(wanted: str) -> tuple[str, str, str]:
     if len(parts) == 3 and parts[0] in _SCHEMES:
         return parts[0], parts[1], parts[2]
     raise refusals.bad_request(f'invalid service request "{wanted}"')
+
+
+def _may_be_reached(address: str) -> None:
+    """Refuse what is no address of another host: who writes a pod's status must not reach a node's own servers.
+
+    As apiserver's util/proxy, IsProxyableIP (CVE-2020-8562).
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        raise refusals.bad_request("address not allowed") from None
+    if found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified:
+        raise refusals.bad_request("address not allowed")
 
 
 def _number(port: str) -> int:

@@ -140,6 +140,15 @@ def test_pods_that_are_refused(wanted: str, message: str) -> None:
         locations.of_pod(pod(ONE), wanted, "/", "")
 
 
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "::1", "169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "x"])
+def test_addresses_that_are_not_reached(address: str) -> None:
+    with pytest.raises(ApiError, match="address not allowed"):
+        locations.of_pod(pod(ONE, ip=address), "web", "/", "")
+    if address:
+        with pytest.raises(ApiError, match="address not allowed"):
+            service_location("web:http", addresses=[address])
+
+
 def service_location(wanted: str, **changes: Any) -> Location:
     service = msgspec.convert(
         {
