@@ -152,6 +152,17 @@ class ObjectFieldSelector(Struct):
     apiVersion: str = ""
 
 
+class ResourceFieldSelector(Struct):
+    """v1.ResourceFieldSelector: what a container asks for or may use, such as `limits.cpu`, in units of a divisor.
+
+    In a variable, an empty `containerName` means the variable's own container.
+    """
+
+    resource: str
+    containerName: str = ""
+    divisor: Quantity | None = None
+
+
 class ConfigMapKeySelector(Struct):
     """v1.ConfigMapKeySelector."""
 
@@ -172,7 +183,7 @@ class EnvVarSource(Struct):
     """v1.EnvVarSource: exactly one of its fields is set."""
 
     fieldRef: ObjectFieldSelector | None = None
-    resourceFieldRef: Ignored = None
+    resourceFieldRef: ResourceFieldSelector | None = None
     configMapKeyRef: ConfigMapKeySelector | None = None
     secretKeyRef: SecretKeySelector | None = None
 
@@ -252,7 +263,7 @@ class DownwardAPIVolumeFile(Struct):
 
     path: str
     fieldRef: ObjectFieldSelector | None = None
-    resourceFieldRef: Ignored = None
+    resourceFieldRef: ResourceFieldSelector | None = None
     mode: int | None = None
 
 

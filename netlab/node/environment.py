@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from netlab.api.core_types import Container, EnvVar, Pod, Service
+from netlab.api.meta_types import Quantity
 from netlab.errors import UsageError
 from netlab.net.addresses import host_port
+from netlab.node import resources
 from netlab.node.configured import Configured, all_of, one_of
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
@@ -63,10 +65,12 @@ def environment(
     host_ips: list[str],
     given: Mapping[str, str] | None = None,
     configured: Configured | None = None,
+    allocatable: Mapping[str, Quantity] | None = None,
 ) -> dict[str, str]:
     """The container's variables, in order: each may refer to those before it, first of them those that are `given`.
 
-    `configured` is what the ConfigMaps and Secrets hold that they are taken from.
+    `configured` is what the ConfigMaps and Secrets hold that they are taken from; `allocatable`, what the node has for
+    pods.
 
     Raises `UsageError` naming a variable whose value cannot be determined.
     """
@@ -80,7 +84,11 @@ def environment(
             env[variable.name] = expand(variable.value, env)
             continue
         try:
-            value = _from_source(variable, pod, pod_ips, host_ips, sources)
+            selector = variable.valueFrom.resourceFieldRef
+            if selector is not None:
+                value: str | None = resources.field(pod, selector, container.name, allocatable or {})
+            else:
+                value = _from_source(variable, pod, pod_ips, host_ips, sources)
         except UsageError as error:
             raise UsageError(f"container {container.name}: env[{index}] {variable.name}: {error}") from None
         if value is not None:
@@ -97,7 +105,7 @@ def _from_source(
     if source is not None and source.secretKeyRef is not None:
         return one_of("Secret", source.secretKeyRef, pod.metadata.namespace, configured)
     if source is None or source.fieldRef is None:
-        raise UsageError("a resourceFieldRef is not supported in valueFrom")
+        raise UsageError("valueFrom names no source")
     return field(pod, source.fieldRef.fieldPath, pod_ips, host_ips)
 
 

@@ -15,7 +15,7 @@ from netlab.api.core_types import Container, Pod
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
 from netlab.machine.replies import MachineError
-from netlab.node import configured, environment, logs, podfiles, podstate, recovery, resources, termination
+from netlab.node import capacity, configured, environment, logs, podfiles, podstate, recovery, resources, termination
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
@@ -38,7 +38,13 @@ class PodContainers:
         self._probing = Probing(context)
         pod = context.pod
         node = context.node
-        self._volumes = Volumes(node.client, pod, node.config.node_ips, certificates=node.certificates)
+        self._volumes = Volumes(
+            node.client,
+            pod,
+            node.config.node_ips,
+            certificates=node.certificates,
+            allocatable=capacity.allocatable(node.config),
+        )
         if has_files(pod):
             context.spawn(self._volumes.keep())
         for spec in [*pod.spec.initContainers, *pod.spec.containers]:
@@ -131,7 +137,7 @@ class PodContainers:
         context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
         node = context.node.config
         assert sandbox is not None
-        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, given, values)
+        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, given, values, capacity.allocatable(node))
         return ContainerSpec(
             id=context.container_id(spec.name),
             image=spec.image,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import platform
 import time
 
@@ -17,7 +16,7 @@ from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, Quantity, now
 from netlab.api.resources import KUBERNETES, NODES
 from netlab.errors import NetlabError
-from netlab.node import lease
+from netlab.node import capacity, lease
 from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.server import listener
 
@@ -54,19 +53,10 @@ def architecture() -> str:
 
 def node_status(config: KubeletConfig, network_error: str, before: list[Condition]) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
-    disk = os.statvfs(config.log_dir)
-    # Each node has the whole machine, as with kind: pods ask for what they might need, and seldom use it. Of its memory
-    # they may have no more than the lab may.
-    capacity: dict[str, Quantity] = {
-        "cpu": str(os.cpu_count() or 1),
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki",
-        "ephemeral-storage": f"{disk.f_frsize * disk.f_blocks // 1024}Ki",
-        "pods": str(config.max_pods),
-    }
     addresses = [NodeAddress(type="InternalIP", address=ip) for ip in config.node_ips]
     return NodeStatus(
-        capacity=capacity,
-        allocatable=capacity | ({"memory": f"{config.memory // 1024}Ki"} if config.memory is not None else {}),
+        capacity=capacity.of_node(config),
+        allocatable=capacity.allocatable(config),
         addresses=[*addresses, NodeAddress(type="Hostname", address=config.node_name)],
         conditions=[ready_condition(network_error, before)],
         daemonEndpoints=None if config.client_ca is None else _ENDPOINTS,

@@ -1,11 +1,14 @@
-"""What a container may use: its limits, in the units in which the kernel enforces them. Pure."""
+"""What a container may use: its limits, in the units in which the kernel enforces them, and as it is told. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from fractions import Fraction
 
 from netlab.api import quantities
-from netlab.api.core_types import Container
+from netlab.api.core_types import Container, Pod, ResourceFieldSelector
+from netlab.api.meta_types import Quantity
 from netlab.errors import UsageError
 
 
@@ -23,9 +26,41 @@ def _limit(container: Container, name: str, unit: int) -> int | None:
     limits = container.resources.limits if container.resources else {}
     if name not in limits:
         return None
-    try:
-        amount = math.ceil(quantities.parse(str(limits[name])) * unit)
-    except ValueError as error:
-        raise UsageError(f"limits.{name}: {limits[name]!r} {error}") from error
+    amount = math.ceil(_parsed(limits[name], f"limits.{name}") * unit)
     # A limit of 0 is none, as a kubelet and a runtime have it.
     return amount if amount > 0 else None
+
+
+_TOLD = ("cpu", "memory", "ephemeral-storage")
+
+
+def field(pod: Pod, wanted: ResourceFieldSelector, own: str, allocatable: Mapping[str, Quantity]) -> str:
+    """What the downward API tells of a container's resources, rounded up to whole divisors.
+
+    `own` is the container that is meant if none is named. One without a limit may use all that is allocatable
+    (pkg/api/v1/resource ExtractContainerResourceValue, MergeContainerResourceLimits). Raises `UsageError`.
+    """
+    name = wanted.containerName or own
+    listed = [*pod.spec.initContainers, *pod.spec.containers]
+    container = next((each for each in listed if each.name == name), None)
+    if container is None:
+        raise UsageError(f"container {name} not found")
+    kind, _, resource = wanted.resource.partition(".")
+    if kind not in ("limits", "requests") or resource not in _TOLD:
+        known = ", ".join(f"{each}.{name}" for each in ("limits", "requests") for name in _TOLD)
+        raise UsageError(f"unsupported container resource {wanted.resource!r}: use one of {known}")
+    resources = container.resources
+    limits, requests = (resources.limits, resources.requests) if resources else ({}, {})
+    # A limit of 0 is none.
+    amount = _parsed((limits if kind == "limits" else requests).get(resource, "0"), wanted.resource)
+    if kind == "limits" and amount == 0:
+        amount = _parsed(allocatable.get(resource, "0"), wanted.resource)
+    divisor = _parsed(wanted.divisor or "0", "divisor") or Fraction(1)
+    return str(math.ceil(amount / divisor))
+
+
+def _parsed(text: Quantity, what: str) -> Fraction:
+    try:
+        return quantities.parse(str(text))
+    except ValueError as error:
+        raise UsageError(f"{what}: {text!r} {error}") from error

@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ from netlab.api.core_types import (
     VolumeProjection,
 )
 from netlab.api.errors import ApiError
+from netlab.api.meta_types import Quantity
 from netlab.api.resources import CONFIGMAPS, SECRETS, Resource
 from netlab.errors import NetlabError, UsageError
 from netlab.machine.protocol import Mount
 from netlab.net import syscalls
-from netlab.node import environment
+from netlab.node import environment, resources
 from netlab.node.root_certificates import ROOT_CA, RootCertificates
 
 ROOT = Path("/run/netlab/pods")
@@ -74,8 +75,10 @@ class Volumes:
         node_ips: list[str],
         root: Path = ROOT,
         certificates: RootCertificates | None = None,
+        allocatable: Mapping[str, Quantity] | None = None,
     ) -> None:
-        """`certificates` are those that all pods of the node share."""
+        """`certificates` are those that all pods of the node share; `allocatable` is what the node has for pods."""
+        self._allocatable = allocatable or {}
         self._client = client
         self._certificates = certificates or RootCertificates(client)
         self._pod = pod
@@ -245,7 +248,11 @@ class Volumes:
         for item in wanted.items:
             if item.fieldRef is not None:
                 text = self._field(item.fieldRef.fieldPath, pod_ips)
-                found[item.path] = (text.encode(), mode if item.mode is None else item.mode)
+            elif item.resourceFieldRef is not None:
+                text = resources.field(self._pod, item.resourceFieldRef, "", self._allocatable)
+            else:
+                continue
+            found[item.path] = (text.encode(), mode if item.mode is None else item.mode)
         return found
 
     def _field(self, path: str, pod_ips: list[str]) -> str:

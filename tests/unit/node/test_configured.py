@@ -23,7 +23,7 @@ _CONFIGURED = {
 def _environment(**container: Any) -> dict[str, str]:
     made = msgspec.convert({"name": "x"} | container, Container)
     pod = Pod(metadata=ObjectMeta(name="p", namespace="default"), spec=PodSpec(containers=[made]))
-    return environment(pod, made, [], [], configured=_CONFIGURED)
+    return environment(pod, made, [], [], configured=_CONFIGURED, allocatable={"cpu": "4"})
 
 
 def _key(kind: str, name: str, key: str, **more: Any) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def _key(kind: str, name: str, key: str, **more: Any) -> dict[str, Any]:
         ([], [_key("secret", "s", "a")], {"V": "hidden"}),
         ([], [_key("configMap", "c", "z", optional=True)], {}),
         ([], [_key("secret", "none", "z", optional=True)], {}),
+        ([], [{"name": "V", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}], {"V": "4"}),
     ],
 )
 def test_variables(env_from: list[Any], env: list[Any], expected: dict[str, str]) -> None:

@@ -1,10 +1,11 @@
-"""A container's limits, in the kernel's units."""
+"""A container's limits, in the kernel's units, and as the downward API tells of them."""
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from netlab.api.core_types import Container, ResourceRequirements
+from netlab.api.core_types import Container, Pod, ResourceFieldSelector, ResourceRequirements
 from netlab.errors import UsageError
 from netlab.node import resources
 
@@ -35,3 +36,51 @@ def test_what_is_no_quantity_is_named(written: str) -> None:
     container = Container(name="c", resources=ResourceRequirements(limits={"memory": written}))
     with pytest.raises(UsageError, match=r"limits\.memory"):
         resources.memory_limit(container)
+
+
+_LIMITED = {"limits": {"cpu": "1250m", "memory": "64Mi"}, "requests": {"cpu": "250m", "memory": "32Mi"}}
+_POD = msgspec.convert(
+    {
+        "metadata": {"name": "p"},
+        "spec": {
+            "initContainers": [{"name": "init", "resources": {"limits": {"cpu": "3"}}}],
+            "containers": [{"name": "c", "resources": _LIMITED}, {"name": "free"}],
+        },
+    },
+    Pod,
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "own", "told"),
+    [
+        ({"resource": "limits.cpu"}, "c", "2"),
+        ({"resource": "limits.cpu", "divisor": "1m"}, "c", "1250"),
+        ({"resource": "limits.cpu", "divisor": "0"}, "c", "2"),
+        ({"resource": "requests.cpu"}, "c", "1"),
+        ({"resource": "limits.memory"}, "c", "67108864"),
+        ({"resource": "requests.memory", "divisor": "1Mi"}, "c", "32"),
+        ({"resource": "limits.cpu", "containerName": "init"}, "c", "3"),
+        ({"resource": "limits.cpu"}, "free", "8"),
+        ({"resource": "limits.memory", "divisor": "1Ki"}, "free", "1000"),
+        ({"resource": "requests.memory"}, "free", "0"),
+        ({"resource": "limits.ephemeral-storage"}, "c", "0"),
+    ],
+)
+def test_what_a_container_is_told(wanted: dict[str, str], own: str, told: str) -> None:
+    selector = msgspec.convert(wanted, ResourceFieldSelector)
+    assert resources.field(_POD, selector, own, {"cpu": "8", "memory": "1000Ki"}) == told
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ({"resource": "limits.cpu", "containerName": "other"}, "container other not found"),
+        ({"resource": "limits.gpu"}, "unsupported container resource 'limits.gpu': use one of limits.cpu"),
+        ({"resource": "cpu"}, "unsupported container resource 'cpu'"),
+        ({"resource": "limits.cpu", "divisor": "one"}, "divisor: 'one' is no quantity"),
+    ],
+)
+def test_what_a_container_cannot_be_told(wanted: dict[str, str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        resources.field(_POD, msgspec.convert(wanted, ResourceFieldSelector), "c", {})

@@ -52,6 +52,9 @@ def pod(*sources: dict[str, Any], mode: int | None = None) -> Pod:
     return of_volume({"projected": {"sources": list(sources), "defaultMode": mode}})
 
 
+_LIMIT = {"containerName": "c", "resource": "limits.cpu"}
+
+
 def of_volume(source: dict[str, Any]) -> Pod:
     volume = {"name": "v"} | source
     mount = {"name": "v", "mountPath": "/data"}
@@ -60,7 +63,7 @@ def of_volume(source: dict[str, Any]) -> Pod:
 
 
 def made(given: Pod, root: Path, cluster: Cluster | None = None) -> tuple[Volumes, Path]:
-    found = Volumes(cluster or Cluster(), given, ["192.0.2.1"], root)  # type: ignore[arg-type]
+    found = Volumes(cluster or Cluster(), given, ["192.0.2.1"], root, allocatable={"cpu": "4"})  # type: ignore[arg-type]
     (mount,) = asyncio.run(found.mounts(given.spec.containers[0], ["10.0.0.1"]))
     assert (mount.target, mount.read_only) == ("/data", True)
     return found, Path(mount.source)
@@ -103,6 +106,10 @@ def test_files_of_a_source(tmp_path: Path, source: dict[str, Any], expected: dic
         ({"secret": {"secretName": "settings", "defaultMode": 0o400}}, {"key": (b"secret", 0o400)}),
         ({"secret": {"secretName": "none", "optional": True}}, {}),
         ({"downwardAPI": {"items": [_FIELD | {"path": "n"}]}}, {"n": (b"p", 0o400)}),
+        (
+            {"downwardAPI": {"items": [{"path": "n", "resourceFieldRef": _LIMIT}]}},
+            {"n": (b"4", 0o644)},
+        ),
     ],
 )
 def test_a_volume_of_one_source(tmp_path: Path, source: dict[str, Any], expected: dict[str, Any]) -> None:
