@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import ssl
 from collections.abc import Sequence
+
+from netlab.api.serving.secure import load_identity
 
 
 def serving_context(name: str, addresses: Sequence[str], client_ca: str) -> ssl.SSLContext:
@@ -18,14 +19,7 @@ def serving_context(name: str, addresses: Sequence[str], client_ca: str) -> ssl.
     # A session that is resumed would outlive its certificate.
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
-    # OpenSSL reads files; one in memory leaves the key on no disk.
-    memory = os.memfd_create("kubelet-serving", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(memory, "wb", closefd=False) as file:
-            file.write(_self_signed(name, addresses))
-        context.load_cert_chain(f"/proc/self/fd/{memory}")
-    finally:
-        os.close(memory)
+    load_identity(context, _self_signed(name, addresses))
     return context
 
 

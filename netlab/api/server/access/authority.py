@@ -9,7 +9,6 @@ import base64
 import dataclasses
 import datetime
 import ipaddress
-import os
 import ssl
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlab import files
+from netlab.api.serving.secure import load_identity
 from netlab.errors import NetlabError
 
 if TYPE_CHECKING:
@@ -126,14 +126,7 @@ class Authority:
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         context.set_alpn_protocols(["http/1.1"])
-        # OpenSSL reads files; one in memory leaves the key on no disk.
-        memory = os.memfd_create("serving-certificate", os.MFD_CLOEXEC)
-        try:
-            with os.fdopen(memory, "wb", closefd=False) as file:
-                file.write(signed.certificate + signed.key)
-            context.load_cert_chain(f"/proc/self/fd/{memory}")
-        finally:
-            os.close(memory)
+        load_identity(context, signed.certificate + signed.key)
         return context
 
     def sign(self, message: bytes) -> bytes:

@@ -26,6 +26,7 @@ from netlab.api.server.connect.locations import Location
 from netlab.api.server.identity import MASTERS
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.rest.requests import Target
+from netlab.api.serving.secure import load_identity
 from netlab.api.serving.upgrading import Streams
 from netlab.net.addresses import host_port
 
@@ -139,13 +140,7 @@ class Connector:
         context = _unverified()
         if self._authority is not None:
             signed = self._authority.issue_client(_CLIENT, [MASTERS])
-            memory = os.memfd_create("kubelet-client", os.MFD_CLOEXEC)
-            try:
-                with os.fdopen(memory, "wb", closefd=False) as file:
-                    file.write(signed.certificate + signed.key)
-                context.load_cert_chain(f"/proc/self/fd/{memory}")
-            finally:
-                os.close(memory)
+            load_identity(context, signed.certificate + signed.key)
         return context
 
 
