@@ -42,6 +42,10 @@ _READ_ONLY_PATHS = tuple(
     if os.path.exists(path)  # noqa: PTH110
 )
 """Both as runtimes have them (runtime-spec, config-linux.md; containerd's and Docker's defaults)."""
+_SHELL, _FULLER_SHELL = "/bin/sh", "/bin/bash"
+_SHELL_IS_POOR = os.path.basename(os.path.realpath(_SHELL)) == "dash" and os.path.exists(_FULLER_SHELL)  # noqa: PTH119, PTH110
+"""dash does not know `[[`, and hides variables whose names no shell takes, such as `data-1` of a ConfigMap. The shell
+of busybox, like bash, does better."""
 _MOST_PROCESSES = "1024"
 _PROCESSES_LIMITED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (6, 14)
 """Since Linux 6.14 each pid namespace has its own pid_max; before that, it would be the host's."""
@@ -226,6 +230,8 @@ def _make_file_tree(spec: ContainerSpec) -> None:
     rootfs.mount_sysfs()
     for path, empty in _MASKED_PATHS:
         syscalls.mount(empty, path, None, syscalls.MS_BIND)
+    if _SHELL_IS_POOR and images.has_busybox(spec.image):
+        syscalls.mount(_FULLER_SHELL, _SHELL, None, syscalls.MS_BIND)
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
     for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777)):
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102

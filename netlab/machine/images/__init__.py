@@ -39,6 +39,8 @@ IMAGES = {
 }
 """busybox has no program of netlab's: its shell and its tools are the host's."""
 
+_WITH_BUSYBOX = ("agnhost", "busybox")
+
 _PROGRAMS = {
     "/agnhost": "netlab.machine.images.agnhost",
     "/pause": "netlab.machine.images.pause",
@@ -55,6 +57,11 @@ def name_of(reference: str) -> str:
     """The image's name: the last component of the repository."""
     repository = reference.partition("@")[0]
     return repository.rpartition("/")[2].partition(":")[0]
+
+
+def has_busybox(reference: str) -> bool:
+    """Whether the shell of the real image is busybox's, which knows more than POSIX asks for."""
+    return name_of(reference) in _WITH_BUSYBOX
 
 
 def command_line(reference: str, command: Sequence[str], args: Sequence[str]) -> list[str]:

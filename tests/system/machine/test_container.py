@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_the_environment_is_only_what_was_given(shared_lab: Lab) -> None:
         "HOSTNAME": "e",
         "COLOUR": "blue",
     }
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the host has no bash")
+@pytest.mark.parametrize("shell", ["sh", "/bin/sh"])
+def test_the_shell_of_a_busybox_image_knows_what_busyboxs_does(shared_lab: Lab, shell: str) -> None:
+    name = f"shell-{shell.count('/')}"
+    script = "[[ ab == a* ]] && env | grep data"
+    shared_lab.node.run_container(
+        shared_lab.spec(name, "sleep", "1000", image="docker.io/busybox:1.36", env={"data-1": "x"})
+    )
+    assert shared_lab.node.exec(name, [shell, "-c", script], 30).output == b"data-1=x\n"
+    shared_lab.node.kill(name, signal.SIGKILL)
+    shared_lab.ended(name)
+    shared_lab.node.remove(name)
 
 
 def test_containers_of_a_pod_share_its_network_alone(lab: Lab) -> None:
