@@ -51,16 +51,21 @@ Handler = Callable[[Request], Awaitable[Response]]
 def parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
     """Method, target, version and headers (names in lower case) of a request's head (RFC 9112, 2.1)."""
     lines = head.decode("latin-1").split("\r\n")
-    parts = lines[0].split(" ")
-    if len(parts) != 3 or not parts[0].isalpha() or not parts[2].startswith("HTTP/1."):
-        raise BadRequestError("malformed request line")
+    method, target, version = _parse_request_line(lines[0])
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
             raise BadRequestError("malformed header")
         headers[name.lower()] = value.strip()
-    return parts[0], parts[1], parts[2], headers
+    return method, target, version, headers
+
+
+def _parse_request_line(line: str) -> tuple[str, str, str]:
+    parts = line.split(" ")
+    if len(parts) != 3 or not parts[0].isalpha() or not parts[2].startswith("HTTP/1."):
+        raise BadRequestError("malformed request line")
+    return parts[0], parts[1], parts[2]
 
 
 def parse_form(query: str) -> dict[str, str]:
@@ -98,7 +103,7 @@ async def serve_connection(
         while keep_alive:
             try:
                 async with asyncio.timeout(_IDLE_LIMIT):
-                    head = await reader.readuntil(b"\r\n\r\n")
+                    head = await _read_head(reader)
                 method, target, version, headers = parse_head(head[:-4])
                 body = await _read_body(reader, headers)
             except (BadRequestError, asyncio.LimitOverrunError) as error:
@@ -120,6 +125,17 @@ async def serve_connection(
         pass  # the client left, was silent for too long, or sent a target that is no URL
     finally:
         writer.close()
+
+
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
+    """A request's head. As of Go's server, who sends a line that begins none is told at once (`echo x | nc`)."""
+    head = await reader.readuntil(b"\n")
+    _parse_request_line(head.decode("latin-1").rstrip("\r\n"))
+    while not head.endswith(b"\r\n\r\n"):
+        head += await reader.readuntil(b"\n")
+        if len(head) > _HEAD_LIMIT:
+            raise BadRequestError("the head is too large")
+    return head
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:

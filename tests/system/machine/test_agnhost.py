@@ -132,6 +132,8 @@ def test_netexec_over_udp_and_tcp(server: Lab, address: str, kind: socket.Socket
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", b"400"),
         (b"GET /\r\n\r\n", b"400"),
+        (b"hostname\n", b"400"),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20000, b"400"),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"400"),
