@@ -43,6 +43,7 @@ _WITH_BUSYBOX = ("agnhost", "busybox")
 
 _PROGRAMS = {
     "/agnhost": "netlab.machine.images.agnhost",
+    "/agnhost-2": "netlab.machine.images.agnhost",  # a copy, for tests of `command`
     "/pause": "netlab.machine.images.pause",
     _NGINX: "netlab.machine.images.webserver",
     _HTTPD: "netlab.machine.images.webserver",

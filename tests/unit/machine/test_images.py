@@ -219,3 +219,7 @@ def test_porter_serves_what_the_variables_name() -> None:
 def test_porter_refuses_what_it_cannot_serve(variable: str, complaint: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert agnhost.main(["/agnhost", "porter"], {variable: "x"}) == 1
     assert capfd.readouterr().err.startswith(f"Error: {complaint}")
+
+
+def test_agnhost_has_the_copy_that_its_image_has() -> None:
+    assert images.program("/agnhost-2") is agnhost.main
