@@ -49,11 +49,12 @@ def run(arguments: Sequence[str]) -> int:
     return int(failed)
 
 
-def _say(step: Callable[[str], str], path: str) -> bool:
+def _say(step: Callable[[str], str], path: str, otherwise: str = "") -> bool:
     try:
         print(step(path), flush=True)
     except OSError as error:
-        print(f'error of "{path}": {error.strerror}', flush=True)
+        reason = otherwise or f'error of "{path}"'
+        print(f"{reason}: {error.strerror}", flush=True)
         return False
     return True
 
@@ -61,7 +62,8 @@ def _say(step: Callable[[str], str], path: str) -> bool:
 def _loop(path: str, seconds: int, *, until_expected: bool) -> bool:
     end, is_read = time.monotonic() + seconds, False
     while time.monotonic() < end:
-        is_read = _say(content, path)
+        # Tests look for these words.
+        is_read = _say(content, path, otherwise=f"Error reading file {path}")
         if until_expected and is_read and _read(path) == INITIAL:
             break
         time.sleep(_POLL)

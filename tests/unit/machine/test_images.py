@@ -107,6 +107,9 @@ def test_a_volume_is_written_and_told_of(tmp_path: Path, capfd: pytest.CaptureFi
     ]
     assert agnhost.main(["/agnhost", "mounttest", f"--file_content={tmp_path / 'absent'}"], {}) == 1
     assert "No such file" in capfd.readouterr().out
+    looked_for = f"--file_content_in_loop={tmp_path / 'absent'}"
+    assert agnhost.main(["/agnhost", "mounttest", "--retry_time=1", looked_for], {}) == 1
+    assert capfd.readouterr().out.startswith(f"Error reading file {tmp_path / 'absent'}: No such file")
     assert agnhost.main(["/agnhost", "entrypoint-tester", "a", "b"], {}) == 0
     assert capfd.readouterr().out == "[/agnhost entrypoint-tester a b]\n"
 
