@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -14,10 +13,9 @@ import aiohttp
 
 from netlab.api import events
 from netlab.api.client import Client
-from netlab.api.core_types import Container, Pod
+from netlab.api.core_types import Container, Pod, Service
 from netlab.api.endpoint import Endpoint
-from netlab.api.errors import ApiError
-from netlab.api.resources import SERVICES
+from netlab.api.informer import Informer
 from netlab.errors import NetlabError
 from netlab.machine.async_client import AsyncMachine
 from netlab.node import probes
@@ -30,6 +28,9 @@ from netlab.node.root_certificates import RootCertificates
 from netlab.node.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)
+
+_API = "default/kubernetes"
+"""The Service of the API."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,19 @@ class NodeContext:
     sandboxes: Sandboxes
     network_ready: asyncio.Event
     certificates: RootCertificates
-    api_variables: dict[str, str] = field(default_factory=dict)
-    """What tells containers where the API is; empty until it is known."""
+    services: Informer[Service]
 
     async def service_variables(self, pod: Pod) -> dict[str, str]:
         """What tells a pod's containers where the API is and, unless `enableServiceLinks` is false, the Services of
-        its namespace that are there now. Raises `ApiError`, `ApiUnavailableError`.
+        its namespace that are there now.
         """
-        if not self.api_variables:
-            # A cluster need not have a Service for its API.
-            with contextlib.suppress(ApiError):
-                self.api_variables.update(of_services([await self.client.get(SERVICES, "kubernetes", "default")]))
-        if pod.spec.enableServiceLinks is False:
-            return self.api_variables
-        services, _ = await self.client.list(SERVICES, pod.metadata.namespace)
-        return self.api_variables | of_services(services)
+        await self.services.synced.wait()
+        known = self.services.items
+        # A cluster need not have a Service for its API.
+        wanted = [known[_API]] if _API in known else []
+        if pod.spec.enableServiceLinks is not False:
+            wanted += [each for each in known.values() if each.metadata.namespace == pod.metadata.namespace]
+        return of_services(wanted)
 
 
 class PodContext:

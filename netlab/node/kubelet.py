@@ -15,7 +15,7 @@ from netlab.api.client import Client
 from netlab.api.core_types import Pod
 from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
-from netlab.api.resources import PODS
+from netlab.api.resources import PODS, SERVICES
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.protocol import ContainerExit, ContainerStatus, MachineState
 from netlab.node import admission, recovery, volumes
@@ -53,7 +53,8 @@ async def run(config: KubeletConfig) -> None:
             config.cni_cache_dir,
             primary=ipaddress.ip_address(config.node_ips[0]).version,
         )
-        node = NodeContext(config, client, machine, http, sandboxes, asyncio.Event(), RootCertificates(client))
+        ready, certificates, services = asyncio.Event(), RootCertificates(client), Informer(client, SERVICES)
+        node = NodeContext(config, client, machine, http, sandboxes, ready, certificates, services)
         try:
             await _Kubelet(node).run()
         finally:
@@ -74,6 +75,7 @@ class _Kubelet:
         node, registration = self._node, Registration(self._node)
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._pods.run())
+            self._tasks.create_task(node.services.run())
             await registration.register()
             self._tasks.create_task(registration.run())
             await self._pods.synced.wait()
