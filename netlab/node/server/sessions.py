@@ -72,7 +72,9 @@ class _WebSocketSession:
         self._subprotocol = subprotocol
 
     async def greet(self, streams: Sequence[int]) -> None:
-        """An empty message, by which old clients see that the command has begun."""
+        """An empty message, by which clients before v5 see that the command has begun."""
+        if self._subprotocol == _V5:
+            return
         await self._channels.send(min((each for each in streams if each in (STDOUT, STDERR)), default=ERROR), b"")
 
     async def received(self) -> AsyncIterator[tuple[int, bytes | None]]:
