@@ -142,7 +142,7 @@ def _answer(connection: socket.socket) -> bytes:
     return answer
 
 
-_MANY = [{"name": "", "image": "x"}] * 60_000
+_MANY = [{"name": "", "image": "x"}] * 20_000
 """Containers, each with something wrong: the most that is to be said about a body."""
 
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.api.core_types import Node, NodeAddress, NodeSpec, NodeStatus, Taint
@@ -261,6 +261,7 @@ _HEADS = st.builds(
 def test_whatever_is_asked_of_a_proxy_has_an_answer_of_http_or_none() -> None:
     run_ip(ADDRESSES)
 
+    @settings(max_examples=20)
     @given(st.lists(_HEADS | st.binary(max_size=60), min_size=1, max_size=4))
     def ask(sent: list[bytes]) -> None:
         for answer in asyncio.run(send_anything(sent)):
