@@ -1,7 +1,8 @@
-"""Files written so that a reader finds the old content or the new, and never half of either."""
+"""Files: replaced so that a reader finds the old content or the new, never half of either; and where they have data."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -31,3 +32,13 @@ def is_locked(descriptor: int) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def data_from(descriptor: int, offset: int) -> int:
+    """The offset of the next data in a file: after the hole, or at the end of the file."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return os.fstat(descriptor).st_size

@@ -46,6 +46,11 @@ KUBERNETES = ("1", "37")
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 """What can be asked for of a resource."""
 
+VERB_OF_METHOD = {
+    "POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"
+}  # fmt: skip
+"""What a method of HTTP asks for of one object."""
+
 
 class Kind(NamedTuple):
     """A kind of object, as clients name it (schema.GroupVersionKind)."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from netlab import files
 from netlab.net import syscalls
 
 LIMIT = 10 * 1024 * 1024
@@ -69,7 +70,7 @@ def kept(path: Path, limit: int = LIMIT) -> tuple[bytes, int]:
     """The whole lines that are kept of a log file, and the offset at which they end. Raises `OSError`."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        first = file.seek(_data(file.fileno(), max(0, size - 2 * limit)))
+        first = file.seek(files.data_from(file.fileno(), max(0, size - 2 * limit)))
         text = file.read(max(0, size - first))
     end = first + len(text)
     if first or text.startswith(b"\0"):
@@ -84,23 +85,13 @@ def grown(path: Path, offset: int, poll: float) -> Iterator[bytes]:
         while True:
             if path.stat().st_size < offset:
                 offset = 0  # emptied (_shorten)
-            offset = _data(file.fileno(), offset)
+            offset = files.data_from(file.fileno(), offset)
             chunk = os.pread(file.fileno(), _CHUNK, offset)
             offset += len(chunk)
             if chunk:
                 yield chunk
             else:
                 time.sleep(poll)
-
-
-def _data(descriptor: int, offset: int) -> int:
-    """The offset of the next data in a file: after the hole, or at the end of the file."""
-    try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return os.fstat(descriptor).st_size
 
 
 def _shorten(path: Path, length: int) -> None:

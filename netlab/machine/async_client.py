@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from netlab.machine import protocol
+from netlab.machine.async_descriptors import readable
 from netlab.machine.protocol import ContainerExit, ContainerSpec, ExecResult, MachineState, RunningContainer
 from netlab.machine.replies import decode, encode, exec_result, raise_unavailable
 
@@ -129,7 +130,7 @@ class AsyncMachine:
                 await loop.sock_sendall(connection, request[sent:])
                 line = b""
                 while not line.endswith(b"\n"):
-                    await _readable(connection)
+                    await readable(connection.fileno())
                     chunk, received, _, _ = socket.recv_fds(
                         connection, 65536, len(protocol.STREAMS), socket.MSG_CMSG_CLOEXEC
                     )
@@ -183,13 +184,3 @@ class AsyncMachine:
             return await asyncio.open_unix_connection(str(self._path), limit=protocol.LINE_LIMIT)
         except OSError as error:
             raise_unavailable(self._path, error)
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(connection, lambda: None if ready.done() else ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(connection)

@@ -15,10 +15,10 @@ from netlab.api.errors import ApiError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, Quantity, now
 from netlab.api.resources import KUBERNETES, NODES
+from netlab.api.serving.kubelets import PORT
 from netlab.errors import NetlabError
 from netlab.node import capacity, lease
 from netlab.node.context import KubeletConfig, NodeContext
-from netlab.node.server import listener
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats: upstream's nodeStatusUpdateFrequency, and how often it renews a lease."""
@@ -31,7 +31,7 @@ _RETRY = 0.5
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 """Go's names of architectures, which Kubernetes' labels use."""
-_ENDPOINTS = NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=listener.PORT))
+_ENDPOINTS = NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=PORT))
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.core_types import Pod
 from netlab.api.serving import upgrading
+from netlab.api.serving.kubelets import is_true
 from netlab.errors import NetlabError, NotFoundError, UsageError
 from netlab.machine.async_client import AsyncMachine
 from netlab.node import logs
@@ -24,7 +25,6 @@ from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.server import commands, containerlogs, portforward, relaying, sessions, websocket
 from netlab.node.server.authorization import Authorizer
-from netlab.node.server.containerlogs import is_true
 
 _LOG_PROTOCOLS = ("binary.k8s.io", "base64.binary.k8s.io")
 

@@ -7,14 +7,13 @@ import time
 from starlette.types import Scope
 
 from netlab.api.client import Client
-from netlab.api.resources import SUBJECTACCESSREVIEWS
+from netlab.api.resources import SUBJECTACCESSREVIEWS, VERB_OF_METHOD
 from netlab.api.review_types import ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec
 from netlab.api.server.access.authentication import caller
 
 ALLOWED_SECONDS, REFUSED_SECONDS = 300.0, 30.0
 """How long a decision is kept (authorization.webhook.cacheAuthorizedTTL and its counterpart)."""
 
-_VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _PARTS = {"stats": "stats", "metrics": "metrics", "logs": "log", "healthz": "healthz", "pods": "pods"}
 """The subresources of nodes by the beginning of the path; anything else is `proxy` (pkg/kubelet/server/auth.go)."""
 
@@ -30,7 +29,7 @@ class Authorizer:
     async def why_not(self, scope: Scope) -> str:
         """Why the caller of a request is refused; empty if it is not. Raises `NetlabError` when nobody can say."""
         user = caller(scope)
-        verb = _VERBS.get(scope["method"], "")
+        verb = VERB_OF_METHOD.get(scope["method"], "")
         part = _PARTS.get(scope["path"].split("/")[1], "proxy")
         key = (user.name, user.groups, verb, part)
         until, refusal = self._decided.get(key, (0.0, ""))

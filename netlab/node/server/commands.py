@@ -17,8 +17,8 @@ import msgspec
 
 from netlab.api.meta_types import Status, StatusCause, StatusDetails
 from netlab.errors import NetlabError
+from netlab.machine import async_descriptors
 from netlab.machine.async_client import AsyncMachine
-from netlab.node.server import descriptors
 from netlab.node.server.sessions import RESIZE, STDERR, STDIN, STDOUT, Session
 
 _NAMES = {STDIN: "stdin", STDOUT: "stdout", STDERR: "stderr"}
@@ -169,13 +169,13 @@ async def _hear(client: Session, ends: _Ends) -> None:
                 stdin = None
                 continue
             try:
-                await descriptors.write(stdin, data)
+                await async_descriptors.write(stdin, data)
             except OSError:
                 stdin = None  # the command reads no more
 
 
 async def _say(client: Session, stream: int, descriptor: int, progress: list[int], *, is_wanted: bool) -> None:
-    async for data in descriptors.chunks(descriptor):
+    async for data in async_descriptors.chunks(descriptor):
         progress.append(len(data))
         if is_wanted:
             await client.send(stream, data)

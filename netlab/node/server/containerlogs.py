@@ -11,6 +11,8 @@ from pathlib import Path
 
 from starlette.datastructures import QueryParams
 
+from netlab import files
+from netlab.api.serving.kubelets import is_true
 from netlab.errors import UsageError
 from netlab.machine import crilog
 from netlab.machine.crilog import Entry
@@ -59,11 +61,6 @@ def read_options(params: QueryParams, now: datetime.datetime) -> Options:
     )
 
 
-def is_true(text: str | None) -> bool:
-    """A truth value of a query, as Go's strconv reads it; anything else is false."""
-    return text in ("1", "t", "T", "true", "TRUE", "True")
-
-
 async def chunks(path: Path, options: Options, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
     """What is wanted of a log; `ended`: whether its container writes no more. Raises `FileNotFoundError`."""
     left = options.limit
@@ -91,7 +88,7 @@ async def _texts(descriptor: int, options: Options, ended: Callable[[], bool]) -
             return
         else:
             await asyncio.sleep(_POLL)
-            offset = _data(descriptor, offset)
+            offset = files.data_from(descriptor, offset)
 
 
 def _wanted(lines: list[bytes], options: Options) -> Iterator[bytes]:
@@ -107,7 +104,7 @@ def _is_wanted(entry: Entry, options: Options) -> bool:
 
 def _first(descriptor: int, options: Options) -> int:
     """The offset at which the wanted lines begin."""
-    start = _data(descriptor, 0)
+    start = files.data_from(descriptor, 0)
     if options.tail is None:
         return start
     end = os.fstat(descriptor).st_size
@@ -128,14 +125,6 @@ def _first(descriptor: int, options: Options) -> int:
                     return position + len(line) + 2
                 count += 1
     return start if options.tail else end
-
-
-def _data(descriptor: int, offset: int) -> int:
-    """The offset of what is there: the beginning of a long log may have been taken away."""
-    try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA)
-    except OSError:
-        return min(offset, os.fstat(descriptor).st_size)
 
 
 def _moment(moment: datetime.datetime) -> bytes:

@@ -8,13 +8,11 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from netlab.api.serving.kubelets import PORT
 from netlab.node.context import NodeContext
 
 if TYPE_CHECKING:
     from netlab.node.server.app import Pods
-
-PORT = 10250
-"""The port of every kubelet (ports.KubeletPort)."""
 
 _RETRY = 2.0
 

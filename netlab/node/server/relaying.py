@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import os
 
 from starlette.types import Scope
 
 from netlab.api.serving import upgrading
+from netlab.api.serving.kubelets import RELAY, undialled
 from netlab.errors import UnavailableError, UsageError
-from netlab.net.addresses import host_port
 
-PATH = "/netlab/connect/{host}/{port:int}"
+PATH = RELAY + "/{host}/{port:int}"
 PROTOCOL = b"tcp"
 """What the request upgrades to: bytes of a TCP connection."""
 
@@ -34,9 +33,7 @@ async def relay(scope: Scope, host: str, port: int) -> None:
         async with asyncio.timeout(_CONNECT):
             reader, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        raise UnavailableError(
-            f"dial tcp {host_port(host, port)}: {os.strerror(error.errno) if error.errno else 'i/o timeout'}"
-        ) from error
+        raise UnavailableError(undialled(host, port, error)) from error
     with contextlib.closing(writer):
         streams = upgrading.take(scope)
         streams.writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
 from netlab.api.rbac_types import ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject
-from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES, Resource
+from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES, VERB_OF_METHOD, Resource
 from netlab.api.server import refusals
 from netlab.api.server.access.authentication import caller, set_caller
 from netlab.api.server.access.components import NODE_RULES
@@ -31,7 +31,6 @@ _ROLES: Resource[Any] = ROLES
 _MOST_REMEMBERED = 10_000
 """Decisions: the names in them are anyone's."""
 
-_METHODS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _ACCOUNT = "system:serviceaccount:"
 
 
@@ -233,7 +232,7 @@ def _impersonations(name: str, groups: list[str], uid: str, extra: dict[str, tup
 
 def action_of(scope: Scope) -> Action:
     """What a request asks for, whether or not there is such a thing (apiserver's RequestInfo)."""
-    verb = _METHODS.get(scope["method"], scope["method"].lower())
+    verb = VERB_OF_METHOD.get(scope["method"], scope["method"].lower())
     raw = scope["raw_path"].decode("ascii", errors="replace")
     parts = [unquote(part) for part in raw.strip("/").split("/")]
     nothing = Action(scope["method"].lower(), path=scope["path"])

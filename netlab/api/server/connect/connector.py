@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import ssl
 from functools import cached_property
@@ -26,6 +25,7 @@ from netlab.api.server.connect.locations import Location
 from netlab.api.server.identity import MASTERS
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.rest.requests import Target
+from netlab.api.serving.kubelets import RELAY, undialled
 from netlab.api.serving.secure import load_identity
 from netlab.api.serving.upgrading import Streams
 from netlab.net.addresses import host_port
@@ -113,7 +113,7 @@ class Connector:
         if not location.node:
             return await _dial(location.host, location.port, _unverified() if location.tls else None)
         server, host = await self._kubelet(location.node)
-        path = f"/netlab/connect/{quote(location.host, safe='')}/{location.port}"
+        path = f"{RELAY}/{quote(location.host, safe='')}/{location.port}"
         server.writer.write(
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode()
         )
@@ -149,10 +149,7 @@ async def _dial(host: str, port: int, context: ssl.SSLContext | None) -> Streams
         async with asyncio.timeout(_CONNECT):
             return Streams(*await asyncio.open_connection(host, port, ssl=context))
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else "i/o timeout"
-        raise refusals.service_unavailable(
-            f"error trying to reach service: dial tcp {host_port(host, port)}: {why}"
-        ) from None
+        raise refusals.service_unavailable(f"error trying to reach service: {undialled(host, port, error)}") from None
 
 
 async def _why(server: Streams, head: bytes) -> str:

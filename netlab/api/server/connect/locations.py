@@ -16,8 +16,8 @@ from netlab.api.core_types import Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.api.meta_types import StatusCause
 from netlab.api.server import refusals
+from netlab.api.serving.kubelets import PORT, is_true
 
-KUBELET_PORT = 10250
 _SCHEMES = ("http", "https")
 _ADDRESSES = ("InternalIP", "ExternalIP", "Hostname")
 """In this order (kube-apiserver --kubelet-preferred-address-types, as kubeadm sets it)."""
@@ -45,7 +45,7 @@ def kubelet_of(node: Node) -> tuple[str, int]:
             f'no preferred addresses found; known addresses: of node "{node.metadata.name}" none'
         )
     endpoints = node.status.daemonEndpoints
-    return address, (endpoints.kubeletEndpoint.Port if endpoints is not None else 0) or KUBELET_PORT
+    return address, (endpoints.kubeletEndpoint.Port if endpoints is not None else 0) or PORT
 
 
 def of_log(pod: Pod, params: QueryParams) -> str | None:
@@ -68,7 +68,7 @@ def of_command(kind: str, pod: Pod, params: QueryParams) -> str:
     query = [
         (theirs, "1")
         for ours, theirs in (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
-        if params.get(ours) in ("1", "t", "T", "true", "TRUE", "True")
+        if is_true(params.get(ours))
     ]
     query += [("command", each) for each in params.getlist("command")] if kind == "exec" else []
     return f"{_path(kind, pod, container)}?{urlencode(query)}"

@@ -76,18 +76,23 @@ def setters(spec: Spec, is_bad: Callable[[Mapping[str, Any]], bool]) -> list[str
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def app_armor(annotations: Mapping[str, str], spec: Spec) -> Violation | None:
-    """A profile is the runtime's own, or one of the node's."""
+def _with_other_profiles(spec: Spec, field: str) -> tuple[list[str], set[str]]:
+    """Who sets a profile of a type that is not one of _PROFILES, and those types."""
     values: set[str] = set()
 
     def is_bad(context: Mapping[str, Any]) -> bool:
-        profile = context.get("appArmorProfile")
+        profile = context.get(field)
         if not profile or profile.get("type", "") in _PROFILES:
             return False
         values.add(profile.get("type", ""))
         return True
 
-    found = setters(spec, is_bad)
+    return setters(spec, is_bad), values
+
+
+def app_armor(annotations: Mapping[str, str], spec: Spec) -> Violation | None:
+    """A profile is the runtime's own, or one of the node's."""
+    found, values = _with_other_profiles(spec, "appArmorProfile")
     bad = sorted(
         f"{key}={json.dumps(value)}"
         for key, value in annotations.items()
@@ -220,16 +225,7 @@ def seccomp_annotations(annotations: Mapping[str, str], spec: Spec) -> Violation
 
 def seccomp(_: Mapping[str, str], spec: Spec) -> Violation | None:
     """Nobody switches system calls' filter off."""
-    values: set[str] = set()
-
-    def is_bad(context: Mapping[str, Any]) -> bool:
-        profile = context.get("seccompProfile")
-        if not profile or profile.get("type", "") in _PROFILES:
-            return False
-        values.add(profile.get("type", ""))
-        return True
-
-    found = setters(spec, is_bad)
+    found, values = _with_other_profiles(spec, "seccompProfile")
     if not found:
         return None
     listed = quoted(sorted(values))

@@ -1,4 +1,4 @@
-"""Reading and writing pipes and terminals without blocking the loop."""
+"""Reading and writing pipes, terminals and sockets by descriptor, without blocking the loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ _CHUNK = 32 * 1024
 
 async def chunks(descriptor: int) -> AsyncIterator[bytes]:
     """What comes out of a descriptor, until its other end is closed."""
-    loop = asyncio.get_running_loop()
     os.set_blocking(descriptor, False)
     while True:
         try:
             data = os.read(descriptor, _CHUNK)
         except BlockingIOError:
-            await _ready(lambda wake: loop.add_reader(descriptor, wake), lambda: loop.remove_reader(descriptor))
+            await readable(descriptor)
             continue
         except OSError as error:
             if error.errno != errno.EIO:  # a terminal that nobody has open any more
@@ -39,6 +38,12 @@ async def write(descriptor: int, data: bytes) -> None:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
             await _ready(lambda wake: loop.add_writer(descriptor, wake), lambda: loop.remove_writer(descriptor))
+
+
+async def readable(descriptor: int) -> None:
+    """Wait until there is something to read, or nothing more to come."""
+    loop = asyncio.get_running_loop()
+    await _ready(lambda wake: loop.add_reader(descriptor, wake), lambda: loop.remove_reader(descriptor))
 
 
 async def _ready(watch: Callable[[Callable[[], None]], None], unwatch: Callable[[], object]) -> None:
