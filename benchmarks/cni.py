@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 from netlab.cni.installation.client import build
 from netlab.cni.installation.install import install
 from netlab.cni.plugins.call import SOCKET, agent_socket
-from netlab.cni.plugins.resident.agent import dismiss
+from netlab.cni.plugins.resident.agent import dismissed
 from netlab.net import syscalls
 from tests.sandbox import enter
 
@@ -224,7 +224,8 @@ def end_agent(path: str) -> None:
     """End the agent that has just been left behind, once it has come so far as to serve."""
     while not Path(path).exists():
         time.sleep(0.01)
-    dismiss(path)
+    with dismissed(path):
+        pass
 
 
 def floor(rounds: int) -> float:

@@ -12,7 +12,7 @@ from netlab.cni.installation.modules import BUNDLE
 from netlab.cni.installation.record import READABLE
 from netlab.cni.installation.subnets import refuse_in_use, refuse_overlap, subnets_of
 from netlab.cni.plugins.call import agent_socket
-from netlab.cni.plugins.resident.agent import dismiss
+from netlab.cni.plugins.resident.agent import dismissed
 from netlab.cni.runtime.configurations import read_networks
 from netlab.errors import ConflictError
 
@@ -72,9 +72,8 @@ def install(
 
 def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
     """`record.remove`, after which the folder's agent has ended."""
-    found = record.remove(folder)
-    dismiss(agent_socket(str(folder)))
-    return found
+    with dismissed(agent_socket(str(folder))):
+        return record.remove(folder)
 
 
 def _write_all(bin_dir: Path, executables: Mapping[str, bytes]) -> list[Path]:

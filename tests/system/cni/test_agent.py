@@ -26,6 +26,7 @@ import pytest
 from netlab.cni.installation import client, install
 from netlab.cni.installation.modules import BUNDLE
 from netlab.cni.plugins.call import agent_socket
+from netlab.cni.plugins.resident.agent import dismissed
 from netlab.cni.spec import errors
 from netlab.net import syscalls
 from tests.sandbox import isolated
@@ -372,6 +373,23 @@ def test_it_ends_with_its_installation(built: Path | None) -> None:
     install.uninstall(BIN)
     assert os.waitpid(pid, os.WNOHANG) == (pid, 0)
     assert list(Path("/run/netlab").iterdir()) == []
+
+
+@own_host
+def test_its_end_is_waited_for_where_it_notices_first_what_is_taken_away(built: Path | None) -> None:
+    prepare(built)
+    who_answers()
+    pid = agent()
+    with dismissed(agent_socket(str(BIN))):
+        os.kill(pid, signal.SIGSTOP)
+        Path(agent_socket(str(BIN))).unlink()  # as it does before it ends
+        later = os.fork()
+        if later == 0:
+            time.sleep(0.2)
+            os.kill(pid, signal.SIGCONT)
+            os._exit(0)
+    assert os.waitpid(pid, os.WNOHANG) == (pid, 0)
+    os.waitpid(later, 0)
 
 
 @own_host

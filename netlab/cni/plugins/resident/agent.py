@@ -76,19 +76,34 @@ class Rest:
             os.write(self._wake, b".")
 
 
-def dismiss(path: str) -> None:
-    """Have the agent at a socket end, and wait until it has; calls under way are answered. Nothing if there is none."""
-    pid = _listener(path)
-    if not pid:
-        return
-    with contextlib.suppress(ProcessLookupError):
+@contextlib.contextmanager
+def dismissed(path: str) -> Iterator[None]:
+    """Take an agent's files away within: after it, the agent at a socket has ended, its calls under way answered.
+
+    It is looked up before as well: one that notices what is taken away closes its socket, and ends a moment later.
+    """
+    with contextlib.ExitStack() as opened:
+        agents = [_process(path, opened)]
+        yield
+        agents.append(_process(path, opened))
+        for agent in agents:
+            if agent is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(agent, signal.SIGTERM)
+                readable(agent, timeout=_PATIENCE)
+
+
+def _process(path: str, opened: contextlib.ExitStack) -> int | None:
+    """A descriptor of the process that listens at a socket, if it is this user's."""
+    if not (pid := _listener(path)):
+        return None
+    try:
         process = os.pidfd_open(pid)
-        try:
-            if _listener(path) == pid:  # so the descriptor is the agent's, not that of a process with its old number
-                signal.pidfd_send_signal(process, signal.SIGTERM)
-                readable(process, timeout=_PATIENCE)
-        finally:
-            os.close(process)
+    except ProcessLookupError:
+        return None
+    opened.callback(os.close, process)
+    # It still listens: so the descriptor is the agent's, not that of a process that has got its number.
+    return process if _listener(path) == pid else None
 
 
 def _listener(path: str) -> int:
