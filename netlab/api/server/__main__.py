@@ -35,7 +35,7 @@ from netlab.api.server.identity import AUTHENTICATED, User
 from netlab.api.server.registry import kubernetes_service
 from netlab.api.server.registry.allocators import Ranges
 from netlab.api.server.registry.generic import Registry
-from netlab.api.server.storage import snapshots
+from netlab.api.server.storage import upkeep
 from netlab.api.server.storage.backend import Backend
 from netlab.api.server.storage.etcd import Etcd
 from netlab.api.server.storage.etcd_gateway import Gateway
@@ -49,9 +49,6 @@ from netlab.net.syscalls import set_parent_death_signal
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: every component opens several at once when a lab starts."""
-
-SNAPSHOT_SECONDS = 30.0
-"""Seconds between two snapshots while things change."""
 
 LONGEST_SOCKET_PATH = 107
 """Bytes: sun_path of unix(7), less the zero that ends it."""
@@ -297,9 +294,14 @@ async def _serve(
     authority = secure.authority if secure is not None else None
     components = secure.components if secure is not None else None
     shared = secure.shared if secure is not None else None
-    keeping = asyncio.create_task(_keep_snapshot(registry.store, snapshot))
-    cleaning = asyncio.create_task(registry.definitions.keep())
-    keeping.add_done_callback(lambda _: cleaning.cancel())
+    tasks = [
+        asyncio.create_task(each)
+        for each in (
+            upkeep.keep_snapshot(registry.store, snapshot),
+            upkeep.keep_compact(registry.store),
+            registry.definitions.keep(),
+        )
+    ]
     config = uvicorn.Config(
         create_app(registry, authority, components, _address(registry, secure)),
         loop="uvloop",
@@ -317,26 +319,12 @@ async def _serve(
         timeout_graceful_shutdown=2,
     )
     if secure is not None and secure.advertise:
-        service_keeping = asyncio.create_task(kubernetes_service.keep(registry, secure.advertise, secure.port))
-        keeping.add_done_callback(lambda _: service_keeping.cancel())
+        tasks.append(asyncio.create_task(kubernetes_service.keep(registry, secure.advertise, secure.port)))
     try:
         await _Server(config, registry.store.hub, secure).serve(sockets=[*plain, *([] if shared is None else [shared])])
     finally:
-        keeping.cancel()
-
-
-async def _keep_snapshot(store: Store, path: Path) -> None:
-    """Write a snapshot when the server starts, for all that it has was checked, and again while things change."""
-    revision = 0
-    while True:
-        if store.revision != revision:
-            revision = store.revision
-            content = snapshots.lines(revision, store.contents())
-            try:
-                await asyncio.to_thread(snapshots.write, path, content)
-            except OSError as error:
-                log.warning("snapshot %s cannot be written: %s", path, error.strerror)
-        await asyncio.sleep(SNAPSHOT_SECONDS)
+        for task in tasks:
+            task.cancel()
 
 
 if __name__ == "__main__":

@@ -227,6 +227,7 @@ def test_informers_live_through_a_restart(server: Server) -> None:
             informer = Informer(client, PODS)
             running = asyncio.create_task(informer.run())
             await informer.synced.wait()
+            since = (await client.list(PODS))[1]
             await client.create(PODS, pod("before"))
             loop = asyncio.get_running_loop()
             status, said = await loop.run_in_executor(None, server.end)
@@ -237,6 +238,8 @@ def test_informers_live_through_a_restart(server: Server) -> None:
             while set(informer.items) != {"default/after"}:
                 await asyncio.sleep(0.01)
             running.cancel()
+            seen = client.watch(PODS, since)
+            assert [(await anext(seen)).object.metadata.name for _ in range(2)] == ["before", "after"]
 
     asyncio.run(asyncio.wait_for(live(), 60))
 

@@ -76,6 +76,54 @@ def test_what_was_acknowledged_is_there_after_a_kill(backend: Open) -> None:
         assert _names(registry) == {f"p{number}" for number in range(30)} - {"p7"}
 
 
+async def _seen(registry: Registry, since: int) -> list[tuple[str, str, int]]:
+    """What a watch of pods since a revision sees: type, name and resourceVersion."""
+    watch = registry.store.hub.watch(PODS.plural, Selection(), since)
+    found = [msgspec.json.decode(line) for line in (await watch.take()).splitlines()]
+    return [
+        (f["type"], f["object"]["metadata"]["name"], int(f["object"]["metadata"]["resourceVersion"])) for f in found
+    ]
+
+
+def test_a_watch_goes_on_after_a_restart(backend: Open) -> None:
+    with opened(backend) as registry:
+        since = registry.store.revision
+        made = create(registry, PODS, pod("a"))
+        create(registry, NODES, {"metadata": {"name": "n"}})
+        create(registry, PODS, pod("b"))
+        registry.update(_PODS, "default", "a", made | {"metadata": made["metadata"] | {"labels": {"x": "y"}}})
+        _delete(registry, "a")
+        before = asyncio.run(_seen(registry, since))
+        assert [each[:2] for each in before] == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "a")]
+        middle = before[1][2]
+        page = dict(registry.store.objects_at(_PODS, middle))
+    with opened(backend) as registry:
+        assert asyncio.run(_seen(registry, since)) == before
+        assert registry.store.objects_at(_PODS, middle) == page
+        registry.store.compact(middle)
+        registry.store.check()
+    with opened(backend) as registry:
+        assert asyncio.run(_seen(registry, middle)) == before[2:]
+        with refused(410):
+            registry.store.hub.watch(PODS.plural, Selection(), since)
+
+
+def test_compaction_forgets_pages_and_lets_watches_go_on_that_know_all(backend: Open) -> None:
+    with opened(backend) as registry:
+        create(registry, PODS, pod("a"))
+        known = registry.store.revision
+        create(registry, PODS, pod("b"))
+        last = registry.store.revision
+        create(registry, NODES, {"metadata": {"name": "n"}})
+        registry.store.compact(registry.store.revision)
+        for revision in (known, last):
+            with refused(410):
+                registry.store.objects_at(_PODS, revision)
+        registry.store.hub.watch(PODS.plural, Selection(), last)
+        with refused(410):
+            registry.store.hub.watch(PODS.plural, Selection(), known)
+
+
 def test_a_snapshot_of_one_is_restored_to_the_other(etcd_url: str, tmp_path: Path) -> None:
     database, file, restoring = tmp_path / "cluster.db", tmp_path / "file", tmp_path / "restoring"
 
@@ -129,33 +177,6 @@ def test_keys_and_values_are_as_upstreams(server: etcd.EtcdServer) -> None:
         value = Etcd(gateway, "/lab")._found(pair)[1].decode()
         del value["metadata"]["resourceVersion"]
         assert value == made
-
-
-def test_a_watch_goes_on_after_a_restart(server: etcd.EtcdServer) -> None:
-    async def lines(registry: Registry, since: int) -> list[tuple[str, str, int]]:
-        watch = registry.store.hub.watch(PODS.plural, Selection(), since)
-        found = [msgspec.json.decode(line) for line in (await watch.take()).splitlines()]
-        return [
-            (f["type"], f["object"]["metadata"]["name"], int(f["object"]["metadata"]["resourceVersion"])) for f in found
-        ]
-
-    with opened(lambda: Etcd(Gateway(server.url))) as registry:
-        since = registry.store.revision
-        create(registry, PODS, pod("a"))
-        create(registry, NODES, {"metadata": {"name": "n"}})
-        create(registry, PODS, pod("b"))
-        _delete(registry, "a")
-        before = asyncio.run(lines(registry, since))
-        middle = before[0][2]
-    with opened(lambda: Etcd(Gateway(server.url))) as registry:
-        assert asyncio.run(lines(registry, since)) == before
-        assert asyncio.run(lines(registry, middle)) == before[1:]
-    with contextlib.closing(Gateway(server.url)) as gateway:
-        gateway.call("kv/compaction", {"revision": str(middle)})
-    with opened(lambda: Etcd(Gateway(server.url))) as registry:
-        assert asyncio.run(lines(registry, middle)) == before[1:]
-        with refused(410):
-            registry.store.hub.watch(PODS.plural, Selection(), since)
 
 
 def test_a_later_server_fences_off_an_earlier_one(server: etcd.EtcdServer) -> None:

@@ -97,6 +97,24 @@ def test_a_page_that_is_too_old_says_how_to_go_on(registry: Registry, monkeypatc
         _page(registry, {"resourceVersion": "5", "resourceVersionMatch": "Exact"})
 
 
+def test_pages_of_a_compacted_revision_go_on_with_what_is_there(registry: Registry) -> None:
+    revision = _fill(registry)
+    _, meta = _page(registry, {"limit": "1"})
+    create(registry, NODES, {"metadata": {"name": "n"}})
+    registry.store.compact(registry.store.revision)
+    with pytest.raises(Exception, match="too old to display a consistent list") as refusal:
+        _page(registry, {"limit": "2", "continue": meta.more})
+    token = refusal.value.status.metadata.continue_  # type: ignore[attr-defined]
+    found, last = [], ""
+    while token:
+        names, meta = _page(registry, {"limit": "2", "continue": token})
+        found += names
+        assert last in ("", meta.resourceVersion)
+        assert meta.remainingItemCount == (5 - 1 - len(found) or None)
+        token, last = meta.more, meta.resourceVersion
+    assert (found, last != revision) == (["p1", "p2", "p3", "p4"], True)
+
+
 def _token(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

@@ -17,7 +17,7 @@ from netlab.api.server.storage import snapshots
 from netlab.api.server.storage.sqlite import Sqlite, restore, snapshot_of
 from netlab.api.server.storage.store import Store
 from netlab.errors import ConflictError, NetlabError
-from tests.unit.api.cluster import create, opened, pod
+from tests.unit.api.cluster import create, opened, pod, refused
 
 _RESOURCE: Any = PODS
 
@@ -32,7 +32,7 @@ def test_one_server_for_one_database(tmp_path: Path) -> None:
     ("damage", "complaint"),
     [
         (b"not a database at all" * 100, "file is not a database"),
-        (None, "it has format 99, this netlab knows 2"),
+        (None, "it has format 99, this netlab knows 3"),
     ],
 )
 def test_a_database_that_cannot_be_read(tmp_path: Path, damage: bytes | None, complaint: str) -> None:
@@ -192,6 +192,21 @@ def test_changes_that_a_power_cut_took_back_are_no_damage(tmp_path: Path) -> Non
     marker.write_text(f"{written:020d} another-boot\n")
     with opened(path) as registry:
         assert registry.store.revision >= written
+        with refused(410):  # the changes that are missing: nobody must go on from amid them
+            registry.store.objects_at(_RESOURCE, written - 1)
+
+
+def test_a_database_from_before_there_was_history(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.db"
+    _closed(path)
+    _sql("DROP TABLE history")(path)
+    _sql("PRAGMA user_version = 2")(path)
+    with opened(path) as registry:
+        create(registry, PODS, pod("after"))
+    with opened(path) as registry:
+        registry.store.objects_at(_RESOURCE, registry.store.revision - 1)
+        with refused(410):
+            registry.store.objects_at(_RESOURCE, registry.store.revision - 2)
 
 
 @pytest.mark.parametrize("damage", [_truncate(_DB, 0), _zero, _truncate(_WAL, 0.5)])

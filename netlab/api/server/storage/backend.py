@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
+import msgspec
+
 from netlab.api.server import refusals
 from netlab.api.server.objects import field_selectors
 from netlab.api.server.objects.schema import JSONObject
@@ -43,6 +45,9 @@ class Backend(Protocol):
     def remove(self, plural: str, before: Stored) -> Stored:
         """Delete an object; its last state, with the revision of the deletion. Raises as `put`."""
 
+    def compact(self, revision: int) -> None:
+        """Forget how the objects were before a revision. What is not forgotten now is at a later call."""
+
     def check(self) -> None:
         """Raise what is wrong if the objects cannot be read, or are not those that were written last."""
 
@@ -62,6 +67,13 @@ def stored_of(plural: str, obj: JSONObject, raw: bytes) -> Stored:
         labels=meta.get("labels", {}),
         fields=field_selectors.read(obj, plural, raw),
     )
+
+
+def at_revision(plural: str, stored: Stored, revision: int) -> Stored:
+    """The same object with another resourceVersion."""
+    obj = stored.decode()
+    obj["metadata"]["resourceVersion"] = str(revision)
+    return stored_of(plural, obj, msgspec.json.encode(obj))
 
 
 def check_size(raw: bytes, limit: int | None) -> None:

@@ -9,6 +9,7 @@ transaction the object as it was. Others may read what is there, and must not wr
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from netlab.api.resources import ALL
 from netlab.api.server import refusals
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.storage import snapshots
-from netlab.api.server.storage.backend import Loaded, check_size, stored_of
+from netlab.api.server.storage.backend import Loaded, at_revision, check_size, stored_of
 from netlab.api.server.storage.etcd_gateway import AwayError, Gateway, RefusedError, UncertainError, encoded
 from netlab.api.server.storage.watch import HISTORY, Event, Stored
 from netlab.errors import NetlabError, UnavailableError
@@ -143,7 +144,7 @@ class Etcd:
             plural, before = self._found(earlier)
         if event.get("type") == "DELETE" and before is not None:
             revision = int(pair["mod_revision"])
-            return plural, Event(revision, before, None, _at(plural, before, revision))
+            return plural, Event(revision, before, None, at_revision(plural, before, revision))
         plural, after = self._found(pair)
         return plural, Event(after.revision, before, after)
 
@@ -185,7 +186,7 @@ class Etcd:
         self._claim, self._pending = revision, None
         if not was_made or before is None:
             return []
-        return [(plural, Event(revision, before, _at(plural, before, revision)))]
+        return [(plural, Event(revision, before, at_revision(plural, before, revision)))]
 
     def _take_back(self, key: str, before: Stored | None) -> tuple[bool, int]:
         """Make a new claim, and the object what it was; whether it was another one, and the revision."""
@@ -222,7 +223,7 @@ class Etcd:
     def remove(self, plural: str, before: Stored) -> Stored:
         """Delete an object, as `Backend.remove`."""
         key = self._key(plural, before)
-        return _at(plural, before, self._write(_Pending(plural, key, before), _delete(key)))
+        return at_revision(plural, before, self._write(_Pending(plural, key, before), _delete(key)))
 
     def _write(self, pending: _Pending, operation: dict[str, Any]) -> int:
         present = pending.before.revision if pending.before is not None else 0
@@ -239,6 +240,11 @@ class Etcd:
                 ValueError("another has written to it; restart this API server, and let no other write there")
             )
         return _revision(answer)
+
+    def compact(self, revision: int) -> None:
+        """Have etcd forget, as `Backend.compact`; it has more than one lab's history, and refuses what it has done."""
+        with contextlib.suppress(AwayError, UncertainError, RefusedError):
+            self._gateway.call("kv/compaction", {"revision": str(revision)})
 
     def check(self) -> None:
         """Raise what is wrong if etcd does not answer, or another server has claimed the prefix."""
@@ -307,12 +313,6 @@ def _unversioned(obj: JSONObject) -> bytes:
     """An object's JSON as etcd has it: its revision is known only when it is written."""
     meta = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
     return msgspec.json.encode(obj | {"metadata": meta})
-
-
-def _at(plural: str, stored: Stored, revision: int) -> Stored:
-    obj = stored.decode()
-    obj["metadata"]["resourceVersion"] = str(revision)
-    return stored_of(plural, obj, msgspec.json.encode(obj))
 
 
 def _refusal(error: AwayError | UncertainError | RefusedError) -> Exception:

@@ -12,6 +12,7 @@ kept to go back to.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sqlite3
 from pathlib import Path
@@ -22,16 +23,31 @@ import msgspec
 from netlab.api.server import refusals
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.storage import snapshots
-from netlab.api.server.storage.backend import Loaded, check_size, stored_of
+from netlab.api.server.storage.backend import Loaded, at_revision, check_size, stored_of
 from netlab.api.server.storage.durability import DamagedError, Marker, Written, kept_log
-from netlab.api.server.storage.watch import Event, Stored
+from netlab.api.server.storage.watch import HISTORY, Event, Stored
 from netlab.errors import ConflictError, ExhaustedError, NetlabError
 
-FORMAT = 2
+FORMAT = 3
 """PRAGMA user_version of the database."""
 
+_WITHOUT_HISTORY = 2
+"""The format before it."""
+
+# What undoes each of the last changes, so that watches from before a restart go on.
+_HISTORY = """
+CREATE TABLE history (
+    revision INTEGER PRIMARY KEY,
+    resource TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    before BLOB               -- the object's JSON until then; NULL if there was none
+);
+"""
+
 # One row of `revision`: resourceVersion never goes back, not even when the newest object is deleted before a restart.
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE objects (
     resource TEXT NOT NULL,   -- plural, such as pods
     namespace TEXT NOT NULL,  -- empty for what is cluster-scoped
@@ -46,7 +62,11 @@ CREATE TABLE revision (
 );
 INSERT INTO revision VALUES (0, 0, 0);
 """
+    + _HISTORY
+)
 _INSERT = "INSERT INTO objects VALUES (?, ?, ?, ?)"
+_REMEMBER = "INSERT INTO history VALUES (?, ?, ?, ?, ?)"
+_FORGET = "DELETE FROM history WHERE revision <= ?"
 _SET_REVISION = "UPDATE revision SET value = ?, objects = ?, digest = ?"
 
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
@@ -60,7 +80,6 @@ class Sqlite:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._objects: list[tuple[str, Stored]] = []
         self._digest = snapshots.Digest()
         self._revision = 0
 
@@ -73,25 +92,29 @@ class Sqlite:
             self._marker = Marker(marker_of(self._path))
             written = self._marker.read()
             with kept_log(self._path):
-                self._revision = self._open_and_load(written)
+                loaded = self._open_and_load(written)
+            self._revision = loaded.revision
             self._marker.begin(self._revision)
         except (OSError, sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError, ValueError, DamagedError) as error:
             raise _start_error(self._path, error) from None
-        objects, self._objects = self._objects, []
-        return Loaded(self._revision, objects, floor=self._revision)
+        return loaded
 
-    def _open_and_load(self, written: Written | None) -> int:
+    def _open_and_load(self, written: Written | None) -> Loaded:
         if written is not None and written.revision and not (self._path.exists() and self._path.stat().st_size):
             raise DamagedError(f"it is empty, and has had {written.revision} changes")
         self._database = _connect(self._path)
         try:
             self._prepare(written)
-            revision = self._load()
-            self._marker.compare(written, revision)
+            loaded = self._load()
+            self._marker.compare(written, loaded.revision)
+            if written is not None and written.revision > loaded.revision:
+                # Changes were lost in a power cut, and who saw them must not go on as if they were there.
+                return Loaded(written.revision, loaded.objects, floor=written.revision)
+            loaded.floor, loaded.history = self._load_history(loaded)
         except BaseException:
             self._database.close()
             raise
-        return max(revision, written.revision if written else 0)
+        return loaded
 
     def _prepare(self, written: Written | None) -> None:
         database = self._database
@@ -100,23 +123,47 @@ class Sqlite:
             raise DamagedError(f"it has no tables, and has had {written.revision} changes")
         if version == 0:
             database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+        elif version == _WITHOUT_HISTORY:
+            database.executescript(f"BEGIN IMMEDIATE; {_HISTORY} PRAGMA user_version = {FORMAT}; COMMIT;")
         elif version != FORMAT:
             raise ValueError(f"it has format {version}, this netlab knows {FORMAT}")
 
-    def _load(self) -> int:
+    def _load(self) -> Loaded:
         (verdict,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise DamagedError(verdict.splitlines()[-1])  # below a line that names the database "main"
+        found: list[tuple[str, Stored]] = []
         for plural, namespace, name, value in self._database.execute("SELECT * FROM objects"):
             stored = stored_of(plural, msgspec.json.decode(value), value)
             if (stored.namespace, stored.name) != (namespace, name):
                 raise DamagedError(f"{plural} {namespace}/{name} has become another object")
-            self._objects.append((plural, stored))
+            found.append((plural, stored))
             self._digest = self._digest.changed(plural, None, value)
         revision, objects, digest = self._database.execute("SELECT * FROM revision").fetchone()
         if self._digest != (objects, digest):
             raise DamagedError(f"of its {objects} objects some are missing or changed")
-        return int(revision)
+        return Loaded(revision, found, floor=revision)
+
+    def _load_history(self, loaded: Loaded) -> tuple[int, list[tuple[str, Event]]]:
+        """The changes that are known without a gap up to the last one, and the revision before the first of them."""
+        image = {(plural, stored.namespace, stored.name): stored for plural, stored in loaded.objects}
+        floor, history = loaded.revision, []
+        for revision, plural, *place, raw in self._database.execute("SELECT * FROM history ORDER BY revision DESC"):
+            after = image.pop((plural, *place), None)
+            if revision != floor or (after is None and raw is None):
+                break
+            before = None if raw is None else stored_of(plural, msgspec.json.decode(raw), raw)
+            gone = at_revision(plural, before, revision) if before is not None and after is None else None
+            history.append((plural, Event(revision, before, after, gone)))
+            if before is not None:
+                image[plural, before.namespace, before.name] = before
+            floor = revision - 1
+        return floor, history[::-1]
+
+    def compact(self, revision: int) -> None:
+        """Forget changes, as `Backend.compact`; nothing while the disk is full."""
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute(_FORGET, (revision,))
 
     def check(self) -> None:
         """Raise what is wrong if the database cannot be read, or does not have what was written last."""
@@ -147,11 +194,9 @@ class Sqlite:
     def remove(self, plural: str, before: Stored) -> Stored:
         """Delete an object, as `Backend.remove`."""
         revision = self._revision + 1
-        last = before.decode()
-        last["metadata"]["resourceVersion"] = str(revision)
         statement = "DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?"
         self._write(revision, statement, (plural, before.namespace, before.name), before, None)
-        return stored_of(plural, last, msgspec.json.encode(last))
+        return at_revision(plural, before, revision)
 
     def _write(
         self, revision: int, statement: str, values: tuple[Any, ...], before: Stored | None, after: Stored | None
@@ -161,6 +206,8 @@ class Sqlite:
         try:
             database.execute("BEGIN IMMEDIATE")
             database.execute(statement, values)
+            database.execute(_REMEMBER, (revision, *values[:3], before.raw if before else None))
+            database.execute(_FORGET, (revision - HISTORY,))
             database.execute(_SET_REVISION, (revision, *digest))
             database.execute("COMMIT")
         except sqlite3.Error as error:

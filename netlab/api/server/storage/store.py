@@ -48,6 +48,11 @@ class Store:
         self._settle()
         self._backend.check()
 
+    def compact(self, revision: int) -> None:
+        """Forget how the objects were before a revision."""
+        self.hub.compact(revision)
+        self._backend.compact(revision)
+
     def close(self) -> None:
         """Let the backend go."""
         self._backend.close()
@@ -66,6 +71,7 @@ class Store:
 
         Raises `ApiError` (Expired) if the changes since then are not all known.
         """
+        self.hub.check_known(revision)
         present = self._of(resource)
         since = self.hub.events_since(resource.collection, revision) if revision != self.revision else []
         if not since:

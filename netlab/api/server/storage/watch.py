@@ -231,17 +231,23 @@ class _Feed:
         for watch in self.watches:
             watch.offer(event)
 
+    def compact(self, revision: int) -> None:
+        count = bisect.bisect_right(self.events, revision, key=lambda event: event.revision)
+        if count:
+            self.floor = self.events[count - 1].revision
+            del self.events[:count]
+
 
 class Hub:
     """The events of all resources.
 
-    What there is of history at a restart of the server is the backend's: etcd has it, SQLite none. A watch from before
-    that, unless nothing had changed since, is told Expired and its client lists again, as every client must be able to.
+    What there is of history at a restart of the server is the backend's. A watch from before that, unless nothing had
+    changed since, is told Expired and its client lists again, as every client must be able to.
     """
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
-        self._start = revision
+        self._start = self._compacted = revision
         self._feeds: dict[str, _Feed] = {}
         self._observers: dict[str, list[Callable[[Event], None]]] = {}
 
@@ -266,6 +272,17 @@ class Hub:
             for watch in feed.watches:
                 watch.progress(self.revision)
         return self.revision
+
+    def compact(self, revision: int) -> None:
+        """Forget the changes up to a revision; a watch that knows the last change of its resource goes on."""
+        self._compacted = revision
+        for feed in self._feeds.values():
+            feed.compact(revision)
+
+    def check_known(self, revision: int) -> None:
+        """Raise `ApiError` (Expired) if it is forgotten how all objects were at a revision."""
+        if revision < self._compacted:
+            raise refusals.expired(revision, self._compacted)
 
     def watch(self, plural: str, selection: Selection, since: int, wording: Wording | None = None) -> Watch:
         """Open a watch of all changes after a revision. Raises `ApiError` (Expired) when they are not all known."""
