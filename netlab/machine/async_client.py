@@ -70,6 +70,11 @@ class AsyncMachine:
         """Everything the machine runs."""
         return MachineState.from_json(await self._call(protocol.STATE))
 
+    async def counters(self, container_id: str) -> dict[str, str]:
+        """What the kernel counts of a running container's cgroup: its files' texts, by name; of one without, none."""
+        texts: dict[str, str] = await self._call(protocol.CONTAINER_COUNTERS, {"id": container_id})
+        return texts
+
     async def exec(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109 - the machine keeps the time
         """Run a command in a container and wait for it; after `timeout` seconds it is killed (`timed_out`)."""
         arguments = {"id": container_id, "command": list(command), "timeout": timeout}

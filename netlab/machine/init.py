@@ -150,6 +150,7 @@ class Init:
             protocol.CONTAINER_STREAM: self._execs.stream,
             protocol.CONTAINER_ATTACH: self._attach,
             protocol.CONTAINER_ENVIRONMENT: self._environment,
+            protocol.CONTAINER_COUNTERS: self._counters,
             protocol.STATE: self._state,
             protocol.OPEN: self._open,
             protocol.EVENTS: self._events,
@@ -378,6 +379,9 @@ class Init:
     def _environment(self, request: Request, reply: Reply) -> None:
         record = self._container(request.name("id"))
         reply.ok({"env": record.env, "cwd": record.spec.cwd or "/"})
+
+    def _counters(self, request: Request, reply: Reply) -> None:
+        reply.ok(self._running_container(request.name("id")).cgroup.counters())
 
     # The whole
 

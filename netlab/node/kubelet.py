@@ -84,9 +84,9 @@ class _Kubelet:
             if node.config.client_ca is not None:
                 self._tasks.create_task(listener.run(node, self, node.config.client_ca))
 
-    def all(self) -> list[Pod]:
-        """The pods of this node."""
-        return [worker.pod for worker in self._workers.values() if not worker.state.gone]
+    def all(self) -> list[tuple[Pod, PodState]]:
+        """The pods of this node, each with what is known about it here."""
+        return [(worker.pod, worker.state) for worker in self._workers.values() if not worker.state.gone]
 
     def find(self, namespace: str, name: str) -> tuple[Pod, PodState] | None:
         """A pod of this node, and what is known about it here."""

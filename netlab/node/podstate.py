@@ -6,6 +6,7 @@ Times are seconds since the epoch, because deadlines are compared with times tha
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from dataclasses import dataclass, field
 
 from netlab.api.core_types import Container, ContainerStateTerminated, Pod
@@ -119,6 +120,8 @@ class PodState:
     """The object was removed from the API: nothing waits for this pod any more."""
     failed: tuple[str, str] | None = None
     """Reason and message if the whole pod must end, such as DeadlineExceeded."""
+    probed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """How many probes there were, by container, kind (Liveness, Readiness, Startup) and result (successful, failed)."""
 
     def run(self, name: str) -> Run:
         """The run of the container called `name`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from netlab.api.core_types import Container, Probe
 from netlab.node import probes
@@ -41,33 +42,42 @@ class Probing:
     async def _probe(self, spec: Container, run: Run) -> None:
         ask = self._context.asker(spec)
         if spec.startupProbe is not None and not run.started:
-            await self._follow_startup(spec.startupProbe, ask, run)
+            await self._follow_startup(spec, spec.startupProbe, ask, run)
             run.started, run.ready = True, spec.readinessProbe is None
             self._context.reporter.report()
         async with asyncio.TaskGroup() as tasks:
             if spec.livenessProbe is not None:
-                tasks.create_task(self._follow_liveness(spec.livenessProbe, ask, run))
+                tasks.create_task(self._follow_liveness(spec, spec.livenessProbe, ask, run))
             if spec.readinessProbe is not None:
-                tasks.create_task(self._follow_readiness(spec.readinessProbe, ask, run))
+                tasks.create_task(self._follow_readiness(spec, spec.readinessProbe, ask, run))
 
-    async def _follow_startup(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
+    async def _follow_startup(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
         """Probe until the container has started."""
-        async for answer in probes.answers(probe, ask, quick=True, initial=None):
+        async for answer in self._answers(spec, "Startup", probes.answers(probe, ask, quick=True, initial=None)):
             if not answer.wrong and answer.changed:
                 return
             self._count_against(run, "Startup", answer)
 
-    async def _follow_liveness(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
-        async for answer in probes.answers(probe, ask, quick=False, initial=True):
+    async def _follow_liveness(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
+        async for answer in self._answers(spec, "Liveness", probes.answers(probe, ask, quick=False, initial=True)):
             self._count_against(run, "Liveness", answer)
 
-    async def _follow_readiness(self, probe: Probe, ask: probes.Ask, run: Run) -> None:
-        async for answer in probes.answers(probe, ask, quick=not run.ready, initial=run.ready):
+    async def _follow_readiness(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
+        answers = probes.answers(probe, ask, quick=not run.ready, initial=run.ready)
+        async for answer in self._answers(spec, "Readiness", answers):
             if answer.wrong:
                 self._context.event("Unhealthy", f"Readiness probe failed: {answer.wrong}")
             if answer.changed:
                 run.ready = not answer.wrong
                 self._context.reporter.report()
+
+    async def _answers(
+        self, spec: Container, kind: str, answers: AsyncIterator[probes.Answer]
+    ) -> AsyncIterator[probes.Answer]:
+        """The same answers, counted."""
+        async for answer in answers:
+            self._context.state.probed[spec.name, kind, "failed" if answer.wrong else "successful"] += 1
+            yield answer
 
     def _count_against(self, run: Run, kind: str, answer: probes.Answer) -> None:
         """A container that keeps failing must be restarted."""

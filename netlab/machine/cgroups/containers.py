@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from netlab.machine.cgroups import limits
 from netlab.machine.cgroups.limits import Limits
 
+_COUNTERS = (
+    *("memory.current", "memory.swap.current", "memory.usage_in_bytes", "memory.stat"),
+    *("cpu.stat", "cpuacct.usage"),
+)
+"""The files of both versions that say what a cgroup's processes have used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delegated:
@@ -55,13 +61,19 @@ class ContainerCgroup:
             if "memory" in parent.controllers
         )
 
+    def counters(self) -> dict[str, str]:
+        """What the kernel has counted of it: the texts of those files that its hierarchies have, by their names."""
+        found = {}
+        for parent in self.parents:
+            with contextlib.suppress(OSError), _opened(self.name, parent.directory) as directory:
+                for name in _COUNTERS:
+                    with contextlib.suppress(FileNotFoundError):
+                        found[name] = _read(name, directory)
+        return found
+
     def _count(self, parent: Delegated, name: str) -> int:
         with contextlib.suppress(OSError), _opened(self.name, parent.directory) as directory:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                fields = os.read(descriptor, 4096).decode("ascii").split()
-            finally:
-                os.close(descriptor)
+            fields = _read(name, directory).split()
             return int(fields[fields.index("oom_kill") + 1]) if "oom_kill" in fields else 0
         return 0
 
@@ -76,6 +88,15 @@ class ContainerCgroup:
             except OSError:
                 gone = False
         return gone
+
+
+def _read(name: str, directory: int) -> str:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        # The kernel writes each of these files in one piece, of less than a page or two.
+        return os.read(descriptor, 16384).decode("ascii")
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

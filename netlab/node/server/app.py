@@ -25,6 +25,7 @@ from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.server import commands, containerlogs, portforward, relaying, sessions, websocket
 from netlab.node.server.authorization import Authorizer
+from netlab.node.server.statistics import Statistics
 
 _LOG_PROTOCOLS = ("binary.k8s.io", "base64.binary.k8s.io")
 
@@ -35,8 +36,8 @@ Endpoint = Callable[[Request], Awaitable[Response | None]]
 class Pods(Protocol):
     """The pods of a node."""
 
-    def all(self) -> list[Pod]:
-        """Those that are bound to it."""
+    def all(self) -> list[tuple[Pod, PodState]]:
+        """Those that are bound to it, each with what the kubelet knows about it."""
 
     def find(self, namespace: str, name: str) -> tuple[Pod, PodState] | None:
         """One of them, and what the kubelet knows about it."""
@@ -59,15 +60,17 @@ class Place:
         return container_id(self.pod.metadata.uid, self.container, run.attempt)
 
 
-def create_app(pods: Pods, machine: AsyncMachine, log_dir: Path, authorizer: Authorizer) -> ASGIApp:
+def create_app(
+    pods: Pods, machine: AsyncMachine, log_dir: Path, authorizer: Authorizer, statistics: Statistics
+) -> ASGIApp:
     """The kubelet's server as an ASGI application."""
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def listed(_: Request) -> Response:
-        body = msgspec.json.encode({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods.all()})
-        return Response(body, media_type="application/json")
+        told = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod for pod, _ in pods.all()]}
+        return Response(msgspec.json.encode(told), media_type="application/json")
 
     async def printed(request: Request) -> Response | None:
         place, params = _place(pods, request), request.query_params
@@ -140,6 +143,7 @@ def create_app(pods: Pods, machine: AsyncMachine, log_dir: Path, authorizer: Aut
         ("/portForward/{namespace}/{pod}", forwarded, ["GET", "POST"]),
         ("/portForward/{namespace}/{pod}/{uid}", forwarded, ["GET", "POST"]),
         (relaying.PATH, relayed, ["GET"]),
+        *((path, endpoint, ["GET"]) for path, endpoint in statistics.endpoints().items()),
     ):
         routes.append(Route(path, _Answering(endpoint, authorizer), methods=methods))
     return Router(routes, redirect_slashes=False)

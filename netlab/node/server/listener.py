@@ -68,10 +68,12 @@ async def _serve(node: NodeContext, pods: Pods, client_ca: str, listeners: Seque
     from netlab.node.server.authorization import Authorizer
     from netlab.node.server.certificate import serving_context
     from netlab.node.server.connection import Connection
+    from netlab.node.server.statistics import Statistics
 
     config = node.config
     context = serving_context(config.node_name, config.node_ips, client_ca)
-    app = create_app(pods, node.machine, config.log_dir, Authorizer(node.client, config.node_name))
+    statistics = Statistics(pods, node.machine, config.node_name, config.log_dir)
+    app = create_app(pods, node.machine, config.log_dir, Authorizer(node.client, config.node_name), statistics)
     settings = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)
     settings.load()
     state = ServerState()

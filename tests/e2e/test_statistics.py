@@ -1,0 +1,132 @@
+"""What pods use, as kubelets tell it, beside what the kernel says in the containers themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.conftest import Netlab, eventually
+
+PODS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: busy, namespace: default}
+spec:
+  nodeName: node-1
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: loop, image: host, command: [sh, -c, 'while :; do :; done'], resources: {limits: {cpu: 200m}}}
+  - {name: idle, image: agnhost, args: [pause]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: big}
+spec:
+  nodeName: node-1
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: host
+    command: [python3, -c, 'x = bytearray(b"x" * 50_000_000); print("ready", flush=True); input()']
+    stdin: true
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  nodeName: node-2
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: agnhost
+    args: [netexec]
+    resources: {limits: {memory: 100Mi}}
+    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def running(lab: Netlab) -> Netlab:
+    lab.ok("apply", "-f", "-", "--wait", stdin=PODS)
+    eventually(lambda: "ready" in lab.ok("logs", "big"))
+    return lab
+
+
+def raw(lab: Netlab, node: str, path: str) -> str:
+    """What a node's kubelet answers, by way of the API server."""
+    return lab.ok("kubectl", "get", "--raw", f"/api/v1/nodes/{node}/proxy{path}")
+
+
+def samples(text: str) -> dict[tuple[str, str, str, str], float]:
+    """Values by name, pod, container and interface."""
+    return {
+        (
+            each.name,
+            each.labels.get("pod", ""),
+            each.labels.get("container", ""),
+            each.labels.get("interface", ""),
+        ): each.value
+        for family in text_string_to_metric_families(text)
+        for each in family.samples
+    }
+
+
+def pod_in(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (each for each in summary["pods"] if each["podRef"]["name"] == name)
+    return dict(found)
+
+
+def consumed(lab: Netlab, pod: str, container: str) -> float:
+    """Seconds of processor time of a container's pid 1, as it sees them itself."""
+    fields = lab.ok("exec", pod, "-c", container, "--", "cat", "/proc/1/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_processor_time_is_the_kernels(running: Netlab) -> None:
+    before = consumed(running, "busy", "loop")
+    told = samples(raw(running, "node-1", "/metrics/resource"))
+    after = consumed(running, "busy", "loop")
+    assert before - 0.02 <= told["container_cpu_usage_seconds_total", "busy", "loop", ""] <= after + 0.02
+    assert told["container_cpu_usage_seconds_total", "busy", "idle", ""] < before
+    assert told["pod_cpu_usage_seconds_total", "busy", "", ""] >= before - 0.02
+    assert told["node_cpu_usage_seconds_total", "", "", ""] >= before
+    assert told["resource_scrape_error", "", "", ""] == 0
+    containers = {(pod, name) for kind, pod, name, _ in told if kind == "container_start_time_seconds"}
+    assert containers == {("busy", "loop"), ("busy", "idle"), ("big", "c")}
+
+
+def test_memory_is_the_kernels(running: Netlab) -> None:
+    text = running.ok("exec", "big", "--", "cat", "/proc/1/smaps_rollup")
+    own = next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss_Anon:"))
+    summary = json.loads(raw(running, "node-1", "/stats/summary"))
+    (container,) = pod_in(summary, "big")["containers"]
+    assert own >= 50_000_000
+    assert abs(container["memory"]["rssBytes"] - own) < 5_000_000
+    assert container["memory"]["workingSetBytes"] < 80_000_000
+    assert summary["node"]["memory"]["workingSetBytes"] > container["memory"]["workingSetBytes"]
+    assert container["logs"]["usedBytes"] > 0
+
+
+def test_packets_are_counted_in_the_pods_own_network(running: Netlab) -> None:
+    received = ("container_network_receive_bytes_total", "web", "", "eth0")
+    before = samples(raw(running, "node-2", "/metrics/cadvisor"))[received]
+    address = running.json("get", "pod", "web")["status"]["podIP"]
+    running.ok("exec", "busy", "-c", "idle", "--", "curl", "-sf", "-d", "x" * 3000, f"http://{address}:8080/echo")
+    told = samples(raw(running, "node-2", "/metrics/cadvisor"))
+    assert told[received] >= before + 3000
+    assert told["container_processes", "web", "c", ""] == 1
+    assert told["container_sockets", "web", "c", ""] >= 1
+    assert told["container_spec_memory_limit_bytes", "web", "c", ""] == 100 * 1024 * 1024
+
+
+def test_probes_and_the_kubelet_itself(running: Netlab) -> None:
+    eventually(
+        lambda: samples(raw(running, "node-2", "/metrics/probes")).get(("prober_probe_total", "web", "c", ""), 0) > 0
+    )
+    told = samples(raw(running, "node-2", "/metrics"))
+    assert told["kubelet_running_pods", "", "", ""] == 1
+    assert told["process_cpu_seconds_total", "", "", ""] > 0
