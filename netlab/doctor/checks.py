@@ -131,6 +131,13 @@ def _namespaces() -> list[Check]:
             allow,
             after=("namespaces",),
         ),
+        Check(
+            "overlayfs",
+            probes.overlay,
+            _NO_LAB,
+            "a kernel with CONFIG_OVERLAY_FS; if it is a module, `sudo modprobe overlay`",
+            after=("namespaces",),
+        ),
     ]
 
 

@@ -155,6 +155,17 @@ def kernel_file_systems() -> str:
     return "/proc, /sys"
 
 
+def overlay() -> str:
+    """A file system of layers, as each container has one."""
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("tmpfs", "/proc", "tmpfs")
+    for name in ("lower", "upper", "work"):
+        Path("/proc", name).mkdir()
+    options = "lowerdir=/proc/lower,upperdir=/proc/upper,workdir=/proc/work,userxattr"
+    syscalls.mount("overlay", "/proc", "overlay", 0, options)
+    return "mounted one"
+
+
 def link(kind: str) -> str:
     """A link of the kind can be made."""
     from pyroute2 import IPRoute  # a mistake in netlab's own netlink is not to be taken for the machine's

@@ -159,7 +159,7 @@ def _keep(
             _die_with_parent(alive_read)
             _limit_processes()
             init.main(
-                replace(config, cgroups=tuple(delegated)),
+                replace(config, cgroups=tuple(delegated), trees=tuple(wanted.bound)),
                 report,
                 partial(rootfs.enter, wanted, sources, config.lab_dir),
             )

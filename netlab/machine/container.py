@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from netlab.descriptors import close_all_but
-from netlab.machine import host, images, rootfs, seccomp, signals, stdio
+from netlab.machine import host, images, rootfs, roots, seccomp, signals, stdio
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.protocol import ContainerSpec, Mount
@@ -65,9 +65,13 @@ EXIT_NOT_EXECUTED = 128
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """What a container is made from: a mount namespace to copy, and network and IPC (None: the machine's)."""
+    """What a container is made from: a mount namespace to copy, what its root stands on there, and network and IPC.
+
+    Without those (None) it has the machine's.
+    """
 
     mount_template: int
+    base: roots.Base
     network: str | None
     ipc: int | None
 
@@ -111,7 +115,7 @@ def run_container(
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | NEW_CGROUP_NAMESPACE)
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
-        _make_file_tree(spec)
+        _make_file_tree(spec, namespaces.base)
         for descriptor, mount in zip(mounts, spec.mounts, strict=True):
             _mount(descriptor, mount)
         streams.install()
@@ -214,13 +218,14 @@ def _join_network(path: str) -> None:
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
 
 
-def _make_file_tree(spec: ContainerSpec) -> None:
-    """Give the container its own /run, /tmp, /proc, /sys and three files of /etc, over the lab's root file system.
+def _make_file_tree(spec: ContainerSpec, base: roots.Base) -> None:
+    """Give the container its own root, /run, /tmp, /proc, /sys and three files of /etc.
 
     One tmpfs holds everything writable. It is mounted at /tmp, its parts are bound to their places, and last its own
     /tmp is bound over it.
     """
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
+    roots.enter(base, spec.image, _STAGE, [each.target for each in spec.mounts])
     rootfs.mount_proc()
     if _PROCESSES_LIMITED:
         _write("/proc/sys/kernel/pid_max", _MOST_PROCESSES)
@@ -230,6 +235,7 @@ def _make_file_tree(spec: ContainerSpec) -> None:
     rootfs.mount_sysfs()
     for path, empty in _MASKED_PATHS:
         syscalls.mount(empty, path, None, syscalls.MS_BIND)
+        syscalls.set_read_only(path)
     if _SHELL_IS_POOR and images.has_busybox(spec.image):
         syscalls.mount(_FULLER_SHELL, _SHELL, None, syscalls.MS_BIND)
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")

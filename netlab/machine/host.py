@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from netlab.machine import rootfs, signals
+from netlab.machine import rootfs, roots, signals
 from netlab.machine.cgroups.containers import Delegated
 from netlab.net import syscalls
 from netlab.net.peers import GUARD
@@ -33,6 +33,8 @@ class MachineConfig:
     hostname: str
     lab_dir: str
     cgroups: tuple[Delegated, ...] = ()
+    trees: tuple[str, ...] = ()
+    """What is bound into the lab's root file system: the host's programs, and netlab's."""
     visible: tuple[str, ...] | None = None
     """What a child machine sees of the lab's directory, besides its own socket and the guard's; None: all of it."""
 
@@ -42,13 +44,14 @@ class MachineConfig:
         return f"{self.lab_dir}/{GUARD}"
 
 
-def make_host(config: MachineConfig, enter_root: Callable[[], None] | None = None) -> int:
+def make_host(config: MachineConfig, enter_root: Callable[[], None] | None = None) -> tuple[int, roots.Base]:
     """Turn the calling process, pid 1 of a new pid namespace, into a host.
 
     The lab's first machine is already in its own mount namespace, in which `enter_root` makes the file tree; the
-    others copy their parent's. Returns a descriptor of the mount namespace that containers are copied from. That
-    namespace never sees what is mounted later: a container that copied the pins of other pods' network namespaces
-    would keep them alive, and unmounting them would cost each container an RCU grace period (1-4 ms).
+    others copy their parent's. Returns a descriptor of the mount namespace that containers are copied from, and what
+    their roots stand on there. That namespace never sees what is mounted later: a container that copied the pins of
+    other pods' network namespaces would keep them alive, and unmounting them would cost each container an RCU grace
+    period (1-4 ms).
 
     Raises `OSError` naming what could not be made.
     """
@@ -63,10 +66,11 @@ def make_host(config: MachineConfig, enter_root: Callable[[], None] | None = Non
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     rootfs.make_template(config.lab_dir)
+    base = roots.prepare(config.trees)
     template = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(own, syscalls.CLONE_NEWNS)
     os.close(own)
-    return template
+    return template, base
 
 
 def bring_up_loopback() -> None:

@@ -15,11 +15,11 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NoReturn
 
 from netlab.descriptors import allow_many, close_all_but
-from netlab.machine import container, host, images, protocol, rootfs
+from netlab.machine import container, host, images, protocol, rootfs, roots
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.cgroups.limits import Limits
 from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status
@@ -43,7 +43,7 @@ def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None]
     try:
         # Under nohup(1) and the like, some signals start out ignored.
         host.forget_signals(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-        template = host.make_host(config, enter_root)
+        template, base = host.make_host(config, enter_root)
         close_all_but(report, template, *(each.directory for each in config.cgroups))
         os.setsid()
         # Ctrl-C must not end this process: that would end the whole machine.
@@ -51,7 +51,7 @@ def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None]
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         syscalls.set_process_name(f"machine {config.name}")
         allow_many()
-        machine = Init(config, template)
+        machine = Init(config, template, base)
         if config.visible is not None:
             # The socket is there by now.
             rootfs.show_of_lab(config.lab_dir, (*config.visible, config.socket, config.guard))
@@ -123,9 +123,10 @@ class _Container:
 class Init:
     """The state of a machine and the loop that serves it."""
 
-    def __init__(self, config: host.MachineConfig, template: int) -> None:
+    def __init__(self, config: host.MachineConfig, template: int, base: roots.Base) -> None:
         self._config = config
         self._template = template
+        self._base = base
         self._own_net_namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._own_ipc_namespace = os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
         self._sandboxes: dict[str, _Sandbox] = {}
@@ -172,10 +173,12 @@ class Init:
 
     def _spawn_machine(self, request: Request, reply: Reply) -> None:
         name = request.name("name")
-        own = self._config
-        visible = request.optional_texts("visible")
-        config = host.MachineConfig(
-            name, request.path("socket"), request.text("hostname"), own.lab_dir, own.cgroups, visible
+        config = replace(
+            self._config,
+            name=name,
+            socket=request.path("socket"),
+            hostname=request.text("hostname"),
+            visible=request.optional_texts("visible"),
         )
         if name in self._machines:
             raise Refusal(errno.EEXIST, f"machine {name} already exists")
@@ -250,6 +253,7 @@ class Init:
         env = container.environment(spec, self._config.hostname)
         namespaces = container.Namespaces(
             mount_template=self._template,
+            base=self._base,
             network=None if sandbox is None else sandbox.path,
             ipc=None if sandbox is None else sandbox.ipc,
         )

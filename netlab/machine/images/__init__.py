@@ -11,9 +11,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
+from netlab.machine.images import files
 from netlab.net import syscalls
 
 Program = Callable[[Sequence[str], Mapping[str, str]], int]
@@ -22,19 +23,20 @@ Program = Callable[[Sequence[str], Mapping[str, str]], int]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image's ENTRYPOINT and CMD."""
+    """An image's ENTRYPOINT and CMD, and the texts of the files that it has beside the host's."""
 
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 _NGINX, _HTTPD = "/usr/sbin/nginx", "/usr/local/bin/httpd-foreground"
 
 IMAGES = {
-    "agnhost": Image(("/agnhost",), ("pause",)),
+    "agnhost": Image(("/agnhost",), ("pause",), files.OF_AGNHOST),
     "busybox": Image((), ("sh",)),
-    "httpd": Image((), (_HTTPD,)),
-    "nginx": Image((_NGINX,), ("-g", "daemon off;")),
+    "httpd": Image((), (_HTTPD,), files.OF_HTTPD),
+    "nginx": Image((_NGINX,), ("-g", "daemon off;"), files.OF_NGINX),
     "pause": Image(("/pause",)),
 }
 """busybox has no program of netlab's: its shell and its tools are the host's."""

@@ -1,7 +1,7 @@
 """Servers of HTTP: nginx, httpd, and agnhost's test-webserver and liveness, as far as tests of a network need them.
 
-The first two have one page, and read no configuration; the third serves the container's files; the last is alive for
-ten seconds.
+The first two serve the files of a folder, and read no configuration; the third all of the container's; the last is
+alive for ten seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from netlab.machine.images import http, netexec
+from netlab.machine.images import files, http, netexec
 from netlab.machine.images.http import Request, Response
 from netlab.net.addresses import host_port
 
@@ -24,28 +24,8 @@ LIVENESS_PORT = 8080
 _ALIVE = 10.0  # seconds
 _HTML = {"Content-Type": "text/html"}
 _LARGEST = 1 << 20  # bytes of a file
-_PAGES = {
-    "nginx": "<!DOCTYPE html>\n<html>\n<head><title>Welcome to nginx!</title></head>\n"
-    "<body><h1>Welcome to nginx!</h1></body>\n</html>\n",
-    "httpd-foreground": "<html><body><h1>It works!</h1></body></html>\n",
-}
-
-_OF_THE_IMAGE = {
-    "/localhost.crt": """\
------BEGIN CERTIFICATE-----
-MIIBlTCCATugAwIBAgIUJvJ9h6tJC1IzATplIRi9hDCc+GswCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDAyNTkwM1oYDzIxMjYxMTA2
-MDI1OTAzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAASfn19HapFT94e2G8VZF90TMDuF9sI+Nj7bwoRpMvFWn0LwdX6kGcA2
-TiBNi6OTA939uLmM7vd7kYxcLSB1OF9Mo2kwZzAdBgNVHQ4EFgQUWU64qXyDskL1
-Q3oQgfUx+czZWrcwHwYDVR0jBBgwFoAUWU64qXyDskL1Q3oQgfUx+czZWrcwDwYD
-VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
-SAAwRQIhAJViSrM7AtMuP2rJFVZFIaEy2wqQ1QJg64fGPXHYMwAOAiAxyQnw4Lbf
-wHvTN6KEaZ/TA0Nx5DTi+NUYjWLYBxIzHA==
------END CERTIFICATE-----
-"""
-}
-"""What the image of agnhost has in its root. Here containers share a root, so the server alone has it."""
+_ROOTS = {name: os.path.dirname(path) for name, path in (("nginx", files.NGINX), ("httpd-foreground", files.HTTPD))}  # noqa: PTH120
+"""Where each has the files that it serves."""
 
 Answer = Callable[[Request], Response]
 
@@ -53,13 +33,13 @@ Answer = Callable[[Request], Response]
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """nginx and httpd: returns the exit status."""
     name = os.path.basename(argv[0])  # noqa: PTH119 - pid 1 stays small
-    page = _PAGES[name]
-    return serve(name, lambda request: page_of(page, request))
+    folder = _ROOTS[name]
+    return serve(name, lambda request: document_of(folder, request))
 
 
 def test_webserver() -> int:
     """agnhost's: returns the exit status."""
-    return serve("test-webserver", served_file)
+    return serve("test-webserver", lambda request: served_file(request.path, request))
 
 
 def liveness() -> int:
@@ -101,18 +81,17 @@ async def _serve(server: socket.socket, answer: Answer) -> int:
     return 0
 
 
-def page_of(page: str, request: Request) -> Response:
-    """A page at `/`, and nothing anywhere else."""
-    if request.method not in ("GET", "HEAD"):
-        return _not_allowed()
-    return Response(page, headers=_HTML) if request.path in ("/", "/index.html") else _nothing()
+def document_of(folder: str, request: Request) -> Response:
+    """A file of a folder; of a folder in it, its index.html."""
+    path = os.path.normpath(f"/{request.path}")
+    if request.path.endswith("/"):
+        path = os.path.join(path, "index.html")  # noqa: PTH118 - pid 1 stays small
+    return served_file(f"{folder}{path}", request)
 
 
-def served_file(request: Request) -> Response:
-    """The container's file, or the image's, at the path that is asked for."""
-    if request.method not in ("GET", "HEAD"):
-        return _not_allowed()
-    return Response(_OF_THE_IMAGE[request.path]) if request.path in _OF_THE_IMAGE else file_at(request.path)
+def served_file(path: str, request: Request) -> Response:
+    """The container's file at a path, to whoever wants to read it."""
+    return file_at(path) if request.method in ("GET", "HEAD") else Response("405 Method Not Allowed\n", 405)
 
 
 def health_after(seconds: float, request: Request) -> Response:
@@ -139,13 +118,10 @@ def file_at(path: str) -> Response:
             return Response(f"<pre>\n{names}</pre>\n", headers=_HTML)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
             return _nothing()
-        return Response(os.read(descriptor, _LARGEST).decode(errors="replace"))
+        text = os.read(descriptor, _LARGEST).decode(errors="replace")
+        return Response(text, headers=_HTML if path.endswith(".html") else {})
     finally:
         os.close(descriptor)
-
-
-def _not_allowed() -> Response:
-    return Response("405 Method Not Allowed\n", 405)
 
 
 def _nothing() -> Response:

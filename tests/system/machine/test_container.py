@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.client import Machine
 from netlab.machine.join import run_joined
-from netlab.machine.protocol import OUTPUT_LIMIT, ContainerExit
+from netlab.machine.protocol import OUTPUT_LIMIT, ContainerExit, Mount
 from netlab.machine.replies import MachineError
 from tests.system.machine.lab import Lab, environment, forked, wait_until, within
 
@@ -48,12 +49,37 @@ def test_a_container_sees_a_host_of_its_own(lab: Lab) -> None:
 def test_a_container_cannot_reach_what_is_not_its_own(lab: Lab) -> None:
     """Not the sockets that command the machine, nor the host's files, nor the kernel's settings."""
     script = (
-        f"ls -A {lab.directory} | wc -l; for f in /etc/x /proc/sys/kernel/hostname /sys/x; "
+        f"ls -A {lab.directory} | wc -l; for f in {sys.prefix}/bin/x /proc/sys/kernel/hostname /sys/x; "
         "do (echo y > $f) 2>/dev/null && echo wrote $f; done; echo x > /tmp/y && echo tmp"
     )
     lab.run("probe", "sh", "-c", script)
     assert lab.printed("probe").splitlines()[-2:] == ["0", "tmp"]
     assert not Path("/tmp/y").exists()
+
+
+WRITES = {
+    "a file in the root": "echo x > /new && cat /new",
+    "a file of the lab's": "echo x > /etc/passwd && cat /etc/passwd",
+    "a file beside the host's programs": "echo x > /usr/bin/new && cat /bin/new",
+    "a program less": "rm /usr/bin/ls && ! ls && echo x",
+    "a folder that was removed": "rm -r /usr/local/games && mkdir /usr/local/games && ls -A /usr/local/games && echo x",
+    "the image's file": "cd /usr/local/apache2/htdocs && mv -v index.html /tmp/ && ! cat index.html && echo x",
+    "a place below the host's folders": "cat /usr/share/doc/netlab/deep/hosts | grep -c localhost | sed s/.*/x/",
+}
+
+
+def test_a_container_writes_to_its_own_root(shared_lab: Lab) -> None:
+    """Each from its image: neither the host, nor the node, nor another container sees what it writes."""
+    place = Mount(source="/etc/hosts", target="/usr/share/doc/netlab/deep/hosts")
+    for number, (what, script) in enumerate(WRITES.items()):
+        status = shared_lab.run(f"w{number}", "sh", "-c", script, image="httpd", mounts=[place])
+        shared_lab.node.remove(f"w{number}")
+        assert (what, status.exit_code, shared_lab.printed(f"w{number}").split()[-1:]) == (what, 0, ["x"])
+    seen = "ls / /usr/bin /usr/share/doc | grep -e '^new$' -e '^netlab$'; grep -c ^x$ /etc/passwd"
+    assert shared_lab.run("after", "sh", "-c", seen, image="httpd").exit_code == 1
+    shared_lab.node.remove("after")
+    assert shared_lab.printed("after").split() == ["0"]
+    assert not Path("/usr/bin/new").exists()
 
 
 @pytest.mark.parametrize("command", [["sh", "-c", "exec sleep 1000"], ["/pause"]])

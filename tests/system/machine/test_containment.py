@@ -87,7 +87,8 @@ def test_the_hosts_settings_and_files_cannot_be_changed(attack: Attack) -> None:
     assert attack(f"{script}; true") == ""
     for path in ("/usr", f"{sys.prefix}/bin", f"{ROOT}/netlab"):
         remounted = f"mount -o remount,bind,rw {path} 2>/dev/null; mount -o remount,rw {path} 2>/dev/null"
-        assert attack(f"{remounted}; (: > {path}/netlab-probe) 2>/dev/null && echo wrote; true") == ""
+        written = attack(f"{remounted}; (: > {path}/netlab-probe) 2>/dev/null && echo wrote; true")
+        assert path == "/usr" or written == ""  # a container has its own layer over /usr
         assert not Path(path, "netlab-probe").exists()
 
 

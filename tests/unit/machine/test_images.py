@@ -59,11 +59,24 @@ def _asked(path: str, method: str = "GET", **form: str) -> http.Request:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 200), ("HEAD", "/index.html", 200), ("GET", "/else", 404), ("POST", "/", 405)],
+    [
+        ("GET", "/", 200),
+        ("HEAD", "/index.html", 200),
+        ("GET", "/sub/", 200),
+        ("GET", "/else", 404),
+        ("GET", "/../secret", 404),
+        ("GET", "//../../secret", 404),
+        ("POST", "/", 405),
+    ],
 )
-def test_a_web_server_has_one_page(method: str, path: str, status: int) -> None:
-    response = webserver.page_of("page", _asked(path, method))
+def test_a_web_server_has_the_files_of_a_folder(tmp_path: Path, method: str, path: str, status: int) -> None:
+    (tmp_path / "secret").write_text("none of its files")
+    for folder in ("htdocs", "htdocs/sub"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "index.html").write_text("page")
+    response = webserver.document_of(str(tmp_path / "htdocs"), _asked(path, method))
     assert (response.status, response.text == "page") == (status, status == 200)
+    assert ("Content-Type" in response.headers) == (status == 200)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +146,7 @@ def test_files_are_served(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "c")
     found = [webserver.file_at(str(tmp_path / name)) for name in ("b", ".", "c", "d", "\0")]
     assert [each.status for each in found] == [200, 200, 404, 404, 404]
-    assert webserver.served_file(_asked(str(tmp_path / "b"), "POST")).status == 405
-    assert webserver.served_file(_asked("/localhost.crt")).text.startswith("-----BEGIN CERTIFICATE-----")
+    assert webserver.served_file(str(tmp_path / "b"), _asked("/b", "POST")).status == 405
     assert [each.text for each in found[:2]] == ["content", "<pre>\na\nb\nc\n</pre>\n"]
 
 
