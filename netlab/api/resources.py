@@ -24,10 +24,11 @@ from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
+from netlab.api.metrics_types import METRICS, NodeMetrics, PodMetrics
 from netlab.api.networking_types import ServiceCIDR
 from netlab.api.node_types import RuntimeClass
 from netlab.api.policy_types import PodDisruptionBudget
-from netlab.api.printers import PLAIN, Printer, access, kinds, pods, stored, workloads
+from netlab.api.printers import PLAIN, Printer, access, kinds, measured, pods, stored, workloads
 from netlab.api.quota_types import LimitRange, ResourceQuota
 from netlab.api.rbac_types import RBAC, ClusterRole, ClusterRoleBinding, Role, RoleBinding
 from netlab.api.scheduling_types import PriorityClass
@@ -156,11 +157,11 @@ class Resource(Generic[T]):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AddedResource(Resource[T]):
-    """A resource that is not in this table: a CustomResourceDefinition adds it."""
+    """A resource that is no kind of Kubernetes' own table: a CustomResourceDefinition adds it, or it is measured."""
 
     @property
     def collection(self) -> str:
-        """PLURAL.GROUP, as the definition is called: the plural alone may be another's."""
+        """PLURAL.GROUP, as a definition is called: the plural alone may be another's."""
         return f"{self.plural}.{self.group}"
 
 
@@ -628,7 +629,23 @@ REVIEWS: tuple[Resource[Object], ...] = (
 )  # type: ignore[assignment]
 """Questions: what is created is answered, and not stored."""
 
-SERVED = (*ALL, *REVIEWS)
+NODEMETRICS = AddedResource(
+    METRICS,
+    "v1beta1",
+    "NodeMetrics",
+    "nodes",
+    NodeMetrics,
+    namespaced=False,
+    verbs=("get", "list"),
+    printer=measured.NODE_METRICS,
+)
+PODMETRICS = AddedResource(
+    METRICS, "v1beta1", "PodMetrics", "pods", PodMetrics, verbs=("get", "list"), printer=measured.POD_METRICS
+)
+MEASURED: tuple[Resource[Object], ...] = (NODEMETRICS, PODMETRICS)  # type: ignore[assignment]
+"""What is read from kubelets when somebody asks, and not stored."""
+
+SERVED = (*ALL, *REVIEWS, *MEASURED)
 """Every resource that the lab's API server has."""
 
 SNAPSHOT = "/netlab/snapshot"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Netlab, eventually
+from tests.e2e.kubectl import BINARIES, Kubectl, kubectl_in
 
 PODS = """
 apiVersion: v1
@@ -130,3 +132,37 @@ def test_probes_and_the_kubelet_itself(running: Netlab) -> None:
     told = samples(raw(running, "node-2", "/metrics"))
     assert told["kubelet_running_pods", "", "", ""] == 1
     assert told["process_cpu_seconds_total", "", "", ""] > 0
+
+
+@pytest.fixture(scope="module", params=BINARIES)
+def kubectl(request: pytest.FixtureRequest, running: Netlab) -> Iterator[Kubectl]:
+    with kubectl_in(running, request.param, f"top-{request.param}") as made:
+        made.namespace = "default"
+        yield made
+
+
+def test_kubectl_top(kubectl: Kubectl) -> None:
+    """At once, with nothing installed; the loop may use a fifth of a processor where cgroups limit it."""
+    nodes = {line.split()[0]: line.split()[1:] for line in kubectl.ok("top", "nodes", "--no-headers").splitlines()}
+    assert nodes.keys() == {"node-1", "node-2"}
+    assert int(nodes["node-1"][0].removesuffix("m")) > 0
+    lines = kubectl.ok("top", "pods", "--containers", "--no-headers").splitlines()
+    used = {tuple(line.split()[:2]): line.split()[2:] for line in lines}
+    assert used.keys() == {("busy", "loop"), ("busy", "idle"), ("big", "c"), ("web", "c")}
+    assert int(used["busy", "loop"][0].removesuffix("m")) > int(used["busy", "idle"][0].removesuffix("m"))
+    assert int(used["big", "c"][1].removesuffix("Mi")) >= 47
+    by_memory = kubectl.ok("top", "pods", "--sort-by=memory", "--no-headers").split()
+    assert by_memory[0] == "big"
+    assert kubectl.ok("top", "pod", "web", "--no-headers").split()[0] == "web"
+    assert "NotFound" in kubectl.fails("top", "pod", "none")
+
+
+def test_who_may_read_metrics(running: Netlab) -> None:
+    account = "system:serviceaccount:default:watcher"
+    running.ok("kubectl", "create", "serviceaccount", "watcher")
+    refused = running.run("kubectl", "top", "pods", f"--as={account}")
+    assert 'cannot list resource "pods" in API group "metrics.k8s.io"' in refused.stderr
+    running.ok("kubectl", "create", "rolebinding", "watcher", "--clusterrole=view", "--serviceaccount=default:watcher")
+    assert "busy" in running.ok("kubectl", "top", "pods", f"--as={account}")
+    path = "/api/v1/nodes/node-1/proxy/metrics/resource"
+    assert "forbidden" in running.run("kubectl", "get", "--raw", path, f"--as={account}").stderr

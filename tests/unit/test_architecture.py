@@ -97,7 +97,7 @@ def test_every_arrow_of_the_table_is_used() -> None:
 
 SERVER = (
     *("refusals", "identity", "objects", "fieldmanager", "storage", "admission", "registry", "rest", "access"),
-    "connect",
+    *("connect", "usage"),
 )
 """The folders of the API server, each of which imports only from those before it. The files beside them may use all."""
 

@@ -19,7 +19,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import PROGRESS, REVIEWS, SCALE, SNAPSHOT
+from netlab.api.resources import PROGRESS, REVIEWS, SCALE, SNAPSHOT, AddedResource
 from netlab.api.server import discovery, health, openapi, refusals
 from netlab.api.server.access import issuing
 from netlab.api.server.access.authentication import Authentication, Components
@@ -44,6 +44,7 @@ from netlab.api.server.rest.negotiation import (
 from netlab.api.server.rest.requests import Call, Target
 from netlab.api.server.rest.views import view_of
 from netlab.api.server.storage import snapshots
+from netlab.api.server.usage.measured import Measured
 from netlab.api.server.verbs import Verbs
 from netlab.errors import UsageError
 
@@ -105,7 +106,7 @@ def create_app(
     authorizer = Authorizer(registry)
     metrics = Metrics(catalog, registry.store.count, registry.store.hub.open_watches)
     reviews, connector = Reviews(registry, tokens, authorizer), Connector(registry, authority)
-    api = _ResourceEndpoint(registry, metrics, reviews, connector)
+    api = _ResourceEndpoint(registry, metrics, reviews, connector, Measured(registry, connector.ask_kubelet))
     router = Router(
         [
             Route("/api/{version}", api),
@@ -171,11 +172,13 @@ async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _ResourceEndpoint:
-    def __init__(self, registry: Registry, metrics: Metrics, reviews: Reviews, connector: Connector) -> None:
+    def __init__(
+        self, registry: Registry, metrics: Metrics, reviews: Reviews, connector: Connector, measured: Measured
+    ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._connector = connector
-        self._verbs = Verbs(registry, reviews)
+        self._verbs = Verbs(registry, reviews, measured)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -219,7 +222,7 @@ class _ResourceEndpoint:
 
     async def _read(self, request: Request, target: Target, verb: str, params: QueryParams) -> Call:
         accept = request.headers.get("accept", "")
-        if isinstance(target.resource, CustomResource) and target.subresource != SCALE:
+        if isinstance(target.resource, AddedResource) and target.subresource != SCALE:
             answer = negotiate(accept, plain=FORMATS_OF_CUSTOM)
         else:
             answer = negotiate(accept, OF_AN_ANSWER if target.resource in REVIEWS else FORMS)

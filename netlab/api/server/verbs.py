@@ -31,6 +31,7 @@ from netlab.api.server.rest.lists import is_true
 from netlab.api.server.rest.requests import Call
 from netlab.api.server.rest.views import AsStored, ListMeta
 from netlab.api.server.storage.watch import Stored
+from netlab.api.server.usage.measured import Measured
 from netlab.api.stored_kinds import APPROVAL, STATUS
 
 AT_ONCE = 64 * 1024
@@ -52,9 +53,10 @@ Make = Callable[[Stored], JSONObject]
 class Verbs:
     """The handlers of all verbs, by the subresource (empty: none) and the verb."""
 
-    def __init__(self, registry: Registry, reviews: Reviews) -> None:
+    def __init__(self, registry: Registry, reviews: Reviews, measured: Measured) -> None:
         self._registry = registry
         self._reviews = reviews
+        self._measured = measured
         change: dict[str, Handler] = {"get": self._get, "update": self._update, "patch": self._patch}
         self._handlers: dict[str, dict[str, Handler]] = {
             "": change
@@ -74,8 +76,8 @@ class Verbs:
 
     async def answer(self, call: Call) -> Response:
         """Do what is asked for. Raises `ApiError`."""
-        handler = self._reviews.handler(call) or self._handlers[call.target.subresource][call.verb]
-        return await handler(call)
+        special = self._reviews.handler(call) or self._measured.handler(call)
+        return await (special or self._handlers[call.target.subresource][call.verb])(call)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

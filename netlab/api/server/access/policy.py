@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from netlab.api.metrics_types import METRICS
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, Resource
 from netlab.api.server.access import components
@@ -90,6 +91,11 @@ _AGGREGATED: dict[str, tuple[tuple[Rule, ...], tuple[str, ...]]] = {
     "edit": (_EDIT, ("edit",)),
     "admin": (_ADMIN, ("admin",)),
 }
+_PARTS: dict[str, tuple[tuple[Rule, ...], tuple[str, ...]]] = {
+    # As metrics-server's manifest has it.
+    "system:aggregated-metrics-reader": ((rule(READING, METRICS, "pods", "nodes"),), ("view", "edit", "admin")),
+}
+"""Other parts of aggregated roles."""
 _WIDER = {"view": "edit", "edit": "admin"}
 """What each aggregated role is itself part of."""
 
@@ -134,15 +140,20 @@ def _objects() -> Iterator[tuple[Resource[Any], JSONObject]]:
     for name, rules in _ROLES.items():
         yield roles, {"metadata": _meta(name), "rules": list(rules)}
     for name, (rules, targets) in _AGGREGATED.items():
-        part_labels = {f"{AGGREGATE}{target}": "true" for target in targets}
-        yield roles, {"metadata": _meta(f"system:aggregate-to-{name}", part_labels), "rules": list(rules)}
+        yield roles, {"metadata": _meta(f"system:aggregate-to-{name}", _parts_of(targets)), "rules": list(rules)}
         labels = {f"{AGGREGATE}{_WIDER[name]}": "true"} if name in _WIDER else {}
         selector = {"clusterRoleSelectors": [{"matchLabels": {f"{AGGREGATE}{name}": "true"}}]}
         yield roles, {"metadata": _meta(name, labels), "aggregationRule": selector, "rules": []}
+    for name, (rules, targets) in _PARTS.items():
+        yield roles, {"metadata": _meta(name, _parts_of(targets)), "rules": list(rules)}
     for name, (role, subjects) in _BINDINGS.items():
         reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
         listed = [{"apiGroup": RBAC, "kind": kind, "name": subject} for kind, subject in subjects]
         yield bindings, {"metadata": _meta(name), "roleRef": reference, "subjects": listed}
+
+
+def _parts_of(roles: tuple[str, ...]) -> dict[str, str]:
+    return {f"{AGGREGATE}{role}": "true" for role in roles}
 
 
 def _meta(name: str, labels: dict[str, str] | None = None) -> JSONObject:

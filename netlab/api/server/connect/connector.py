@@ -68,6 +68,14 @@ class Connector:
             path = locations.of_command(target.subresource, pod, params)
         await self._to_kubelet(scope, receive, send, pod.spec.nodeName, path, worded=target.subresource == "log")
 
+    async def ask_kubelet(self, node: str, path: str) -> bytes:
+        """What a node's kubelet answers at a path. Raises `ApiError` when it does not, or refuses."""
+        server, host = await self._kubelet(node)
+        status, body = await forwarding.fetch(server, host, path)
+        if status != 200:
+            raise refusals.passed_on(status, body.decode(errors="replace"))
+        return body
+
     async def _proxy(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
         query = scope["query_string"].decode("latin-1")
         if not target.path:

@@ -69,6 +69,27 @@ async def forward(
             await body
 
 
+async def fetch(server: Streams, host: str, target: str) -> tuple[int, bytes]:
+    """Ask a server for something, and close the connection: the status and the whole body of its answer.
+
+    Raises `ApiError` (502) when the answer is none of HTTP, or is cut off.
+    """
+    answer, status, body = _Answer(), 0, b""
+    headers = [(b"host", host.encode()), (b"connection", b"close")]
+    try:
+        server.writer.write(_head(b"GET %b HTTP/1.1" % target.encode(), headers))
+        async for message in answer.messages(server.reader):
+            status = message.get("status", status)
+            body += message.get("body", b"")
+    except (httptools.HttpParserError, OSError) as error:
+        raise refusals.bad_gateway(f"error trying to reach service: {error}") from None
+    finally:
+        server.writer.close()
+    if not answer.is_over:
+        raise refusals.bad_gateway("the server closed the connection in the middle of its answer")
+    return status, body
+
+
 async def _change(scope: Scope, server: Streams, answer: _Answer) -> None:
     client = upgrading.take(scope)
     client.writer.write(answer.head())
@@ -119,7 +140,8 @@ class _Answer:
         self._messages: list[Message] = []
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._over = False
+        self.is_over = False
+        """Whether it came whole."""
         self.rest = b""
         """What follows the head of an answer that changes the protocol."""
 
@@ -127,7 +149,7 @@ class _Answer:
         """The messages, as they come. Raises `HttpParserError`, `OSError`."""
         while self._messages:
             yield self._messages.pop(0)
-        while not self._over:
+        while not self.is_over:
             data = await reader.read(_CHUNK)
             if not data:
                 break
@@ -137,7 +159,7 @@ class _Answer:
                 self.rest = data[upgrade.args[0] :]
             while self._messages:
                 yield self._messages.pop(0)
-        if self._headers and not self._over:
+        if self._headers and not self.is_over:
             yield {"type": "http.response.body", "body": b""}
 
     async def text(self, reader: asyncio.StreamReader) -> str:
@@ -174,7 +196,7 @@ class _Answer:
 
     def on_message_complete(self) -> None:
         if self._headers and self._parser.get_status_code() != 101:
-            self._over = True
+            self.is_over = True
             self._messages.append({"type": "http.response.body", "body": b""})
 
 
