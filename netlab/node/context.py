@@ -17,7 +17,6 @@ from netlab.api.core_types import Container, Pod, Service
 from netlab.api.endpoint import Endpoint
 from netlab.api.informer import Informer
 from netlab.errors import NetlabError
-from netlab.machine.async_client import AsyncMachine
 from netlab.node import probes
 from netlab.node.environment import of_services
 from netlab.node.podfiles import ClusterDNS
@@ -25,6 +24,7 @@ from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.reporter import StatusReporter
 from netlab.node.root_certificates import RootCertificates
+from netlab.node.runtime.service import RuntimeService
 from netlab.node.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class NodeContext:
 
     config: KubeletConfig
     client: Client
-    machine: AsyncMachine
+    runtime: RuntimeService
     http: aiohttp.ClientSession
     sandboxes: Sandboxes
     network_ready: asyncio.Event
@@ -106,14 +106,14 @@ class PodContext:
         return next(each for each in [*self.pod.spec.initContainers, *self.pod.spec.containers] if each.name == name)
 
     def container_id(self, name: str) -> str:
-        """The machine's name for a container's current run."""
+        """The runtime's name for a container's current run."""
         return container_id(self.pod.metadata.uid, name, self.state.run(name).attempt)
 
     def asker(self, spec: Container) -> probes.Asker:
         """The asker for a container's current run, for probes and hooks."""
         sandbox = self.state.sandbox
         assert sandbox is not None
-        return probes.Asker(self.node.machine, self.node.http, spec, self.container_id(spec.name), sandbox.ips[0])
+        return probes.Asker(self.node.runtime, self.node.http, spec, self.container_id(spec.name), sandbox.ips[0])
 
     def event(self, reason: str, message: str, kind: str = events.WARNING) -> None:
         """Record an Event of the pod."""

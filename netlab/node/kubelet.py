@@ -16,13 +16,13 @@ from netlab.api.core_types import Pod
 from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.resources import PODS, SERVICES
-from netlab.machine.async_client import AsyncMachine
-from netlab.machine.protocol import ContainerExit, ContainerStatus, MachineState
 from netlab.node import admission, recovery, volumes
 from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.podstate import TERMINAL, PodState
 from netlab.node.registration import Registration
 from netlab.node.root_certificates import RootCertificates
+from netlab.node.runtime.machines import MachineRuntime
+from netlab.node.runtime.service import ContainerExit, ContainerStatus
 from netlab.node.sandboxes import Sandboxes, pod_uid
 from netlab.node.server import listener
 from netlab.node.worker import PodWorker
@@ -42,19 +42,19 @@ async def run(config: KubeletConfig) -> None:
     config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with (
         Client(config.api, user_agent=f"kubelet/{config.node_name}") as client,
-        AsyncMachine(config.machine_socket) as machine,
+        MachineRuntime(config.machine_socket) as runtime,
         # Each probe opens a new connection: a kept one can still work when the server accepts no new ones.
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
     ):
         sandboxes = Sandboxes(
-            machine,
+            runtime,
             config.cni_conf_dir,
             config.cni_plugin_dirs,
             config.cni_cache_dir,
             primary=ipaddress.ip_address(config.node_ips[0]).version,
         )
         ready, certificates, services = asyncio.Event(), RootCertificates(client), Informer(client, SERVICES)
-        node = NodeContext(config, client, machine, http, sandboxes, ready, certificates, services)
+        node = NodeContext(config, client, runtime, http, sandboxes, ready, certificates, services)
         try:
             await _Kubelet(node).run()
         finally:
@@ -79,7 +79,7 @@ class _Kubelet:
             await registration.register()
             self._tasks.create_task(registration.run())
             await self._pods.synced.wait()
-            self._recover(await node.machine.state())
+            self._recover(await node.runtime.list_pod_sandbox(), await node.runtime.list_containers())
             self._tasks.create_task(self._follow_exits())
             if node.config.client_ca is not None:
                 self._tasks.create_task(listener.run(node, self, node.config.client_ca))
@@ -96,29 +96,29 @@ class _Kubelet:
 
     async def _follow_exits(self) -> None:
         # The stream begins with the containers that have already exited, so none is missed after reading the state.
-        async for event in self._node.machine.events():
+        async for event in self._node.runtime.container_events():
             self._exited(event)
 
     def _exited(self, event: ContainerExit) -> None:
         if (worker := self._workers.get(pod_uid(event.id))) is not None:
             worker.exited(event)
 
-    def _recover(self, found: MachineState) -> None:
+    def _recover(self, sandboxes: list[str], listed: list[ContainerStatus]) -> None:
         self._recovering = False
         noted = self._node.sandboxes.noted()
-        containers = recovery.of_pods(found.containers)
+        containers = recovery.of_pods(listed)
         pods = {pod.metadata.uid: pod for pod in self._pods.items.values()}
         bound = frozenset(pods)
         volumes.remove_others(bound)
-        for orphan in recovery.orphans(bound, {**dict.fromkeys(found.sandboxes), **noted}, containers):
+        for orphan in recovery.orphans(bound, {**dict.fromkeys(sandboxes), **noted}, containers):
             pods[orphan.metadata.uid] = orphan
         for uid, pod in pods.items():
-            recovered = self._recovered(pod, {*found.sandboxes, *noted}, containers)
+            recovered = self._recovered(pod, {*sandboxes, *noted}, containers)
             recovered.state.gone = uid not in bound
             for identity in recovered.unused_sandboxes:
                 self._tasks.create_task(self._discard(identity, pod.metadata))
             for identity in recovered.unused_containers:
-                self._tasks.create_task(self._node.machine.remove(identity))
+                self._tasks.create_task(self._node.runtime.remove_container(identity))
             self._start(pod, recovered.state)
 
     def _recovered(self, pod: Pod, sandboxes: Iterable[str], containers: list[ContainerStatus]) -> recovery.Recovered:

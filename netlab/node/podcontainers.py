@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,21 +11,23 @@ from pathlib import Path
 from netlab.api import events
 from netlab.api.core_types import Container, Pod
 from netlab.errors import NetlabError, UsageError
-from netlab.machine.protocol import ContainerExit, ContainerSpec, Mount
-from netlab.machine.replies import MachineError
 from netlab.node import capacity, configured, environment, logs, podfiles, podstate, recovery, resources, termination
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
 from netlab.node.probing import Probing
+from netlab.node.runtime.service import (
+    ContainerConfig,
+    ContainerExit,
+    ImageNotPresentError,
+    Mount,
+    RefusedError,
+    StartError,
+)
 from netlab.node.volumes import Volumes, has_files
 
 _KEPT_LOGS = 2
 """Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
-
-_NOT_EXECUTABLE = {
-    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG
-}  # fmt: skip
 
 
 class PodContainers:
@@ -61,31 +61,31 @@ class PodContainers:
 
     async def start(self, name: str) -> None:
         """Start a container, for the first time or again, or record why it cannot be started."""
-        context, machine = self._context, self._context.node.machine
+        context, runtime = self._context, self._context.node.runtime
         spec, run = context.spec(name), context.state.run(name)
         if run.exit is not None:
             done = context.container_id(name)
             run.renew(terminated(context.pod, name, run))
-            await machine.remove(done)
+            await runtime.remove_container(done)
         run.waiting = None
         try:
             assert context.state.sandbox is not None
             given = await context.node.service_variables(context.pod)
             mounts = await self._volumes.mounts(spec, context.state.sandbox.ips)
             values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
-            running = await machine.run_container(self._container(spec, run, mounts, given, values))
+            await runtime.create_container(self._container(spec, run, mounts, given, values))
+            started_at = await runtime.start_container(context.container_id(name))
         except UsageError as error:
             self._cannot_start(run, "CreateContainerConfigError", str(error))
-        except (MachineError, OSError) as error:
-            number = error.errno if isinstance(error, MachineError) else None
-            if number in _NOT_EXECUTABLE:
-                run.ended(Exit(podstate.START_ERROR_EXIT_CODE, time.time(), 0, "StartError", str(error)))
-                context.event("Failed", f"Error: failed to start container {name}: {error}")
-            else:
-                missing = number == errno.ENOPKG
-                self._cannot_start(run, "ErrImageNeverPull" if missing else "CreateContainerError", str(error))
+        except StartError as error:
+            run.ended(Exit(podstate.START_ERROR_EXIT_CODE, time.time(), 0, "StartError", str(error)))
+            context.event("Failed", f"Error: failed to start container {name}: {error}")
+        except ImageNotPresentError as error:
+            self._cannot_start(run, "ErrImageNeverPull", str(error))
+        except (RefusedError, OSError) as error:
+            self._cannot_start(run, "CreateContainerError", str(error))
         else:
-            run.started_at = running.started_at
+            run.started_at = started_at
             await self._post_start(spec, run)
             if run.exit is None:
                 run.started = spec.startupProbe is None
@@ -100,13 +100,13 @@ class PodContainers:
 
     async def kill(self, name: str) -> None:
         """End a container now."""
-        await self._context.node.machine.kill(self._context.container_id(name), signal.SIGKILL)
+        await self._context.node.runtime.stop_container(self._context.container_id(name), timeout=0)
         self._context.state.run(name).killed = True
 
     async def remove_all(self) -> None:
         """Remove what is left of the containers, all of which have ended."""
         for name in self._context.state.runs:
-            await self._context.node.machine.remove(self._context.container_id(name))
+            await self._context.node.runtime.remove_container(self._context.container_id(name))
         self._volumes.remove()
 
     def exited(self, event: ContainerExit) -> None:
@@ -133,12 +133,12 @@ class PodContainers:
         mounts: list[Mount],
         given: Mapping[str, str],
         values: configured.Configured,
-    ) -> ContainerSpec:
+    ) -> ContainerConfig:
         context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
         node = context.node.config
         assert sandbox is not None
         env = environment.environment(pod, spec, sandbox.ips, node.node_ips, given, values, capacity.allocatable(node))
-        return ContainerSpec(
+        return ContainerConfig(
             id=context.container_id(spec.name),
             image=spec.image,
             log=str(self._log(spec, run)),
@@ -199,4 +199,4 @@ class PodContainers:
             context.event("FailedPreStopHook", f"PreStopHook failed: {wrong}")
         with contextlib.suppress(NetlabError):
             # If it fails, the SIGKILL at the end of the grace period still comes.
-            await context.node.machine.kill(identity, signal.SIGTERM)
+            await context.node.runtime.stop_container(identity, grace)

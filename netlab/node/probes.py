@@ -11,8 +11,8 @@ import aiohttp
 from netlab.api.core_types import Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction
 from netlab.backoff import Backoff
 from netlab.errors import NetlabError
-from netlab.machine.async_client import AsyncMachine
 from netlab.net.addresses import host_port
+from netlab.node.runtime.service import RuntimeService
 
 _QUICK = Backoff(first=0.01, last=1)
 """The pauses between the probes of a container that has only just started.
@@ -54,7 +54,7 @@ Ask = Callable[[Probe | LifecycleHandler, float], Awaitable[str]]
 class Asker:
     """Asks one container: over the network from its node, or by a command inside it."""
 
-    machine: AsyncMachine
+    runtime: RuntimeService
     http: aiohttp.ClientSession
     container: Container
     container_id: str
@@ -77,7 +77,7 @@ class Asker:
         return ""
 
     async def _exec(self, action: ExecAction, timeout: float) -> str:  # noqa: ASYNC109
-        result = await self.machine.exec(self.container_id, action.command, timeout)
+        result = await self.runtime.exec_sync(self.container_id, action.command, timeout)
         if result.timed_out:
             return f"command {action.command!r} timed out after {timeout:g} s"
         output = result.output.decode(errors="replace").strip()[:_OUTPUT_SHOWN]

@@ -1,6 +1,6 @@
 """How a kubelet that has just started takes over what it finds. Pure.
 
-The machine says what runs and what has exited; the API says what was reported before. Container labels hold what only
+The runtime says what runs and what has exited; the API says what was reported before. Container labels hold what only
 the kubelet knew, so that after a kubelet is killed, at any moment, the next one continues where it was.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from netlab.api.core_types import Container, ContainerStatus, Pod, PodSpec
 from netlab.api.meta_types import ObjectMeta
-from netlab.machine.protocol import ContainerStatus as MachineContainer
 from netlab.node.podstate import LOST_EXIT_CODE, OOM_KILLED, TERMINAL, Exit, PodState, Run, Sandbox, parse_time
 from netlab.node.podstatus import container_id
+from netlab.node.runtime.service import ContainerStatus as FoundContainer
 from netlab.node.sandboxes import pod_uid, sandbox_attempt
 
 NAMESPACE_LABEL = "io.kubernetes.pod.namespace"
@@ -40,8 +40,8 @@ def labels(pod: Pod, container: str, attempt: int, pod_ips: list[str]) -> dict[s
     }
 
 
-def of_pods(containers: Iterable[MachineContainer]) -> list[MachineContainer]:
-    """The containers that a kubelet started, by their labels; whoever commands the machine may have started others."""
+def of_pods(containers: Iterable[FoundContainer]) -> list[FoundContainer]:
+    """The containers that a kubelet started, by their labels; whoever commands the runtime may have started others."""
     return [each for each in containers if _is_of_pod(each.labels)]
 
 
@@ -67,7 +67,7 @@ class Recovered:
 
 
 def orphans(
-    bound: Collection[str], sandboxes: Mapping[str, ObjectMeta | None], containers: Iterable[MachineContainer]
+    bound: Collection[str], sandboxes: Mapping[str, ObjectMeta | None], containers: Iterable[FoundContainer]
 ) -> list[Pod]:
     """Pods that the API no longer has on this node, but that left something here: what is known about them.
 
@@ -89,12 +89,12 @@ def orphans(
     ]
 
 
-def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[MachineContainer], now: float) -> Recovered:
+def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[FoundContainer], now: float) -> Recovered:
     """The state of a pod, from what is left of it."""
     uid = pod.metadata.uid
     mine = [each for each in containers if each.labels.get(UID_LABEL) == uid]
     state = PodState()
-    latest: dict[str, MachineContainer] = {}
+    latest: dict[str, FoundContainer] = {}
     for each in sorted(mine, key=lambda c: int(c.labels[RESTART_COUNT_LABEL])):
         latest[each.labels[CONTAINER_LABEL]] = each
 
@@ -122,7 +122,7 @@ def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[MachineCont
     )
 
 
-def _known(uid: str, spec: Container, found: MachineContainer, status: ContainerStatus | None) -> Run:
+def _known(uid: str, spec: Container, found: FoundContainer, status: ContainerStatus | None) -> Run:
     run = Run(attempt=int(found.labels[RESTART_COUNT_LABEL]), started_at=found.started_at)
     if status is not None:
         run.last = status.lastState.terminated

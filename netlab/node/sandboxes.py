@@ -1,10 +1,9 @@
-"""A pod's sandbox: a network namespace of the machine, joined to the pod network by CNI."""
+"""A pod's sandbox: a network namespace of the runtime's, joined to the pod network by CNI."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,9 @@ from netlab.cni.runtime.attachments import Attachment
 from netlab.cni.runtime.chain import Runtime
 from netlab.cni.runtime.configurations import load_network
 from netlab.errors import NetlabError
-from netlab.machine.async_client import AsyncMachine
-from netlab.machine.replies import MachineError
 from netlab.node import capabilities
 from netlab.node.podstate import Sandbox
+from netlab.node.runtime.service import AlreadyExistsError, RuntimeService, network_namespace
 
 T = TypeVar("T")
 
@@ -52,12 +50,12 @@ class Sandboxes:
     """
 
     def __init__(
-        self, machine: AsyncMachine, conf_dir: Path, plugin_dirs: list[Path], cache_dir: Path, primary: int
+        self, runtime: RuntimeService, conf_dir: Path, plugin_dirs: list[Path], cache_dir: Path, primary: int
     ) -> None:
         """`primary` is the IP version of the node's first address: pods' addresses are listed in the node's order."""
-        self._machine = machine
+        self._runtime = runtime
         self._conf_dir = conf_dir
-        self._runtime = Runtime(plugin_dirs, cache_dir)
+        self._plugins = Runtime(plugin_dirs, cache_dir)
         self._notes = cache_dir / "sandboxes"
         self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._primary = primary
@@ -90,13 +88,11 @@ class Sandboxes:
         identity = sandbox_id(meta.uid, attempt)
         self._note(identity, meta)
         try:
-            netns = await self._machine.create_sandbox(identity)
-        except MachineError as error:
-            if error.errno != errno.EEXIST:
-                raise
+            netns = await self._runtime.run_pod_sandbox(identity)
+        except AlreadyExistsError:
             # Made by a kubelet that was killed before it could go on.
             await self.remove(identity, meta)
-            netns = await self._machine.create_sandbox(identity)
+            netns = await self._runtime.run_pod_sandbox(identity)
         try:
             result = await self._in_thread(lambda: self._add(_attachment(identity, netns, meta, asked)))
             return Sandbox(identity, self._addresses(result), attempt)
@@ -110,9 +106,9 @@ class Sandboxes:
 
         Raises `NetlabError` when the plugin refuses; the sandbox is kept, so that the removal can be retried.
         """
-        attachment = _attachment(identity, f"/run/netns/cni-{identity}", meta)
+        attachment = _attachment(identity, network_namespace(identity), meta)
         await self._in_thread(lambda: self._delete(attachment))
-        await self._machine.remove_sandbox(identity)
+        await self._runtime.remove_pod_sandbox(identity)
         (self._notes / identity).unlink(missing_ok=True)
 
     def _note(self, identity: str, meta: ObjectMeta) -> None:
@@ -127,14 +123,14 @@ class Sandboxes:
 
     def _add(self, attachment: Attachment) -> dict[str, Any]:
         network = capabilities.needed(load_network(self._conf_dir), attachment.runtime_config)
-        return self._runtime.add(network, attachment)
+        return self._plugins.add(network, attachment)
 
     def _delete(self, attachment: Attachment) -> None:
         network = load_network(self._conf_dir)
-        added = self._runtime.added(network, attachment)
+        added = self._plugins.added(network, attachment)
         if added is not None:
             network, attachment = capabilities.needed(network, added.runtime_config), added
-        self._runtime.delete(network, attachment)
+        self._plugins.delete(network, attachment)
 
     def _addresses(self, result: dict[str, Any]) -> list[str]:
         ips = [str(ipaddress.ip_interface(each["address"]).ip) for each in result.get("ips", [])]

@@ -36,10 +36,10 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import Quantity
 from netlab.api.resources import CONFIGMAPS, SECRETS, Resource
 from netlab.errors import NetlabError, UsageError
-from netlab.machine.protocol import Mount
 from netlab.net import syscalls
 from netlab.node import environment, resources
 from netlab.node.root_certificates import ROOT_CA, RootCertificates
+from netlab.node.runtime.service import Mount
 
 ROOT = Path("/run/netlab/pods")
 """Of all pods of a node, by uid."""

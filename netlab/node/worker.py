@@ -11,11 +11,11 @@ import time
 from netlab.api.core_types import Pod
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.resources import PODS
-from netlab.machine.protocol import ContainerExit
 from netlab.node import logs, podsandbox, podstate
 from netlab.node.context import NodeContext, PodContext
 from netlab.node.podcontainers import PodContainers
 from netlab.node.podstate import SYNC, PodState
+from netlab.node.runtime.service import ContainerExit
 
 _RETRY = 1.0
 """Seconds before a retry when the API server was unavailable."""

@@ -95,6 +95,21 @@ def test_every_arrow_of_the_table_is_used() -> None:
     assert used == ROOMS
 
 
+FOR_ALL_OF_A_KUBELET = {"netlab.machine.async_descriptors", "netlab.machine.crilog"}
+"""What is not a machine's alone: the rest of `machine` is known to a kubelet's runtimes only."""
+
+
+def test_a_kubelet_knows_nothing_but_its_runtime() -> None:
+    strays = {
+        f"{name}: {other}"
+        for name, path in modules()
+        if name.startswith("netlab.node.") and not name.startswith("netlab.node.runtime.")
+        for other in imported(path)
+        if room_of(other) == "machine" and other not in FOR_ALL_OF_A_KUBELET
+    }
+    assert not strays
+
+
 SERVER = (
     *("refusals", "identity", "objects", "fieldmanager", "storage", "admission", "registry", "rest", "access"),
     *("connect", "usage"),

@@ -19,10 +19,10 @@ from netlab.api.core_types import Pod
 from netlab.api.serving import upgrading
 from netlab.api.serving.kubelets import is_true
 from netlab.errors import NetlabError, NotFoundError, UsageError
-from netlab.machine.async_client import AsyncMachine
 from netlab.node import logs
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
+from netlab.node.runtime.service import RuntimeService, network_namespace
 from netlab.node.server import commands, containerlogs, portforward, relaying, sessions, websocket
 from netlab.node.server.authorization import Authorizer
 from netlab.node.server.statistics import Statistics
@@ -53,7 +53,7 @@ class Place:
 
     @property
     def running(self) -> str:
-        """The machine's name for its current run. Raises `UsageError` when it does not run."""
+        """The runtime's name for its current run. Raises `UsageError` when it does not run."""
         run = self.state.run(self.container)
         if not run.running:
             raise UsageError(f"container {self.container} of pod {self.pod.metadata.name} is not running")
@@ -61,7 +61,7 @@ class Place:
 
 
 def create_app(
-    pods: Pods, machine: AsyncMachine, log_dir: Path, authorizer: Authorizer, statistics: Statistics
+    pods: Pods, runtime: RuntimeService, log_dir: Path, authorizer: Authorizer, statistics: Statistics
 ) -> ASGIApp:
     """The kubelet's server as an ASGI application."""
 
@@ -106,7 +106,7 @@ def create_app(
         options, container = _options(request.query_params), place.running
         client = await _session(request, options)
         if client is not None:
-            await commands.run(machine, container, command, options, client)
+            await commands.run(runtime, container, command, options, client)
 
     async def attached(request: Request) -> None:
         place = _place(pods, request)
@@ -116,14 +116,14 @@ def create_app(
         container = place.running
         client = await _session(request, options)
         if client is not None:
-            await commands.attach(machine, container, options, client)
+            await commands.attach(runtime, container, options, client)
 
     async def forwarded(request: Request) -> None:
         pod, state = _pod(pods, request)
         if state.sandbox is None:
             raise UsageError(f"pod {pod.metadata.name} has no network (yet)")
         ports = [int(each) for part in request.query_params.getlist("ports") for each in part.split(",")]
-        netns = None if state.sandbox.id is None else f"/run/netns/cni-{state.sandbox.id}"
+        netns = None if state.sandbox.id is None else network_namespace(state.sandbox.id)
         _needs_upgrade(request)
         await portforward.forward(request.scope, portforward.Dialer(netns, pod.metadata.name), ports)
 

@@ -17,8 +17,8 @@ import msgspec
 
 from netlab.api.meta_types import Status, StatusCause, StatusDetails
 from netlab.errors import NetlabError
-from netlab.machine import async_descriptors
-from netlab.machine.async_client import AsyncMachine
+from netlab.machine.async_descriptors import chunks, write
+from netlab.node.runtime.service import RuntimeService
 from netlab.node.server.sessions import RESIZE, STDERR, STDIN, STDOUT, Session
 
 _NAMES = {STDIN: "stdin", STDOUT: "stdout", STDERR: "stderr"}
@@ -76,12 +76,14 @@ class _Ends:
             os.close(descriptor)
 
 
-async def run(machine: AsyncMachine, container: str, command: Sequence[str], options: Options, client: Session) -> None:
+async def run(
+    runtime: RuntimeService, container: str, command: Sequence[str], options: Options, client: Session
+) -> None:
     """Run a command in a container, and tell the client how it ended."""
     begin = _on_terminal if options.terminal else _with_pipes
     with contextlib.suppress(ConnectionError):
         try:
-            running, ends = await begin(machine, container, command, options)
+            running, ends = await begin(runtime, container, command, options)
             with ends:
                 gone = await _converse(client, ends, options, running)
                 if not gone:
@@ -90,14 +92,14 @@ async def run(machine: AsyncMachine, container: str, command: Sequence[str], opt
             await client.finish(_failure(error))
 
 
-async def attach(machine: AsyncMachine, container: str, options: Options, client: Session) -> None:
+async def attach(runtime: RuntimeService, container: str, options: Options, client: Session) -> None:
     """Give a client the streams of a running container, until the container ends or the client goes."""
     # stdout too if the client does not want it: its end is the container's.
     streams = [STDIN, STDOUT] if options.terminal or options.stdin else [STDOUT]
     streams += [STDERR] if options.stderr and not options.terminal else []
     with contextlib.suppress(ConnectionError):
         try:
-            given = dict(zip(streams, await machine.attach(container, [_NAMES[each] for each in streams]), strict=True))
+            given = dict(zip(streams, await runtime.attach(container, [_NAMES[each] for each in streams]), strict=True))
             with _Ends(given, given[STDIN] if options.terminal else None) as ends:
                 if not await _converse(client, ends, options, None):
                     await client.finish(Status(status="Success"))
@@ -106,22 +108,22 @@ async def attach(machine: AsyncMachine, container: str, options: Options, client
 
 
 async def _with_pipes(
-    machine: AsyncMachine, container: str, command: Sequence[str], options: Options
+    runtime: RuntimeService, container: str, command: Sequence[str], options: Options
 ) -> tuple[asyncio.Task[int], _Ends]:
     ours: dict[int, int] = {}
     theirs: dict[str, int] = {}
     for stream in options.streams:
-        read, write = os.pipe()
-        ours[stream], theirs[_NAMES[stream]] = (write, read) if stream == STDIN else (read, write)
+        reading, writing = os.pipe()
+        ours[stream], theirs[_NAMES[stream]] = (writing, reading) if stream == STDIN else (reading, writing)
 
-    return asyncio.create_task(machine.stream(container, command, theirs)), _Ends(ours)
+    return asyncio.create_task(runtime.exec(container, command, theirs)), _Ends(ours)
 
 
 async def _on_terminal(
-    machine: AsyncMachine, container: str, command: Sequence[str], options: Options
+    runtime: RuntimeService, container: str, command: Sequence[str], options: Options
 ) -> tuple[asyncio.Task[int], _Ends]:
     opened = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(machine.stream_terminal(container, command, opened.set_result))
+    running = asyncio.create_task(runtime.exec_terminal(container, command, opened.set_result))
     await asyncio.wait({running, opened}, return_when=asyncio.FIRST_COMPLETED)
     if not opened.done():
         running.result()  # it could not be started
@@ -169,13 +171,13 @@ async def _hear(client: Session, ends: _Ends) -> None:
                 stdin = None
                 continue
             try:
-                await async_descriptors.write(stdin, data)
+                await write(stdin, data)
             except OSError:
                 stdin = None  # the command reads no more
 
 
 async def _say(client: Session, stream: int, descriptor: int, progress: list[int], *, is_wanted: bool) -> None:
-    async for data in async_descriptors.chunks(descriptor):
+    async for data in chunks(descriptor):
         progress.append(len(data))
         if is_wanted:
             await client.send(stream, data)

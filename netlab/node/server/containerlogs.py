@@ -14,8 +14,8 @@ from starlette.datastructures import QueryParams
 from netlab import files
 from netlab.api.serving.kubelets import is_true
 from netlab.errors import UsageError
-from netlab.machine import crilog
 from netlab.machine.crilog import Entry
+from netlab.machine.crilog import entry as read_entry
 
 _POLL = 0.01
 """Seconds between two looks at the end of a log that is followed."""
@@ -93,7 +93,7 @@ async def _texts(descriptor: int, options: Options, ended: Callable[[], bool]) -
 
 def _wanted(lines: list[bytes], options: Options) -> Iterator[bytes]:
     for line in lines:
-        found = crilog.entry(line.lstrip(b"\0"))
+        found = read_entry(line.lstrip(b"\0"))
         if found is not None and _is_wanted(found, options):
             yield found.time + b" " + found.text if options.timestamps else found.text
 
@@ -119,7 +119,7 @@ def _first(descriptor: int, options: Options) -> int:
         position = offset + len(block)
         for line in reversed(lines):
             position -= len(line) + 1
-            entry = crilog.entry(line.lstrip(b"\0"))
+            entry = read_entry(line.lstrip(b"\0"))
             if entry is not None and entry.text.endswith(b"\n") and options.stream in (b"", entry.stream):
                 if count == options.tail:
                     return position + len(line) + 2

@@ -72,8 +72,8 @@ async def _serve(node: NodeContext, pods: Pods, client_ca: str, listeners: Seque
 
     config = node.config
     context = serving_context(config.node_name, config.node_ips, client_ca)
-    statistics = Statistics(pods, node.machine, config.node_name, config.log_dir)
-    app = create_app(pods, node.machine, config.log_dir, Authorizer(node.client, config.node_name), statistics)
+    statistics = Statistics(pods, node.runtime, config.node_name, config.log_dir)
+    app = create_app(pods, node.runtime, config.log_dir, Authorizer(node.client, config.node_name), statistics)
     settings = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)
     settings.load()
     state = ServerState()

@@ -21,9 +21,9 @@ from netlab.api.core_types import Pod
 from netlab.api.resources import KUBERNETES
 from netlab.api.serving.kubelets import is_true
 from netlab.errors import NetlabError
-from netlab.machine.async_client import AsyncMachine
 from netlab.node import logs
 from netlab.node.podstate import PodState
+from netlab.node.runtime.service import RuntimeService
 from netlab.node.stats import metrics, summary
 from netlab.node.stats.collector import Collector, NodeStats
 from netlab.node.stats.exposition import CONTENT_TYPE, Families
@@ -38,11 +38,11 @@ _BLOCK = 512
 class Statistics:
     """The endpoints of a node's kubelet that tell numbers."""
 
-    def __init__(self, pods: Pods, machine: AsyncMachine, node: str, log_dir: Path) -> None:
+    def __init__(self, pods: Pods, runtime: RuntimeService, node: str, log_dir: Path) -> None:
         self._pods = pods
         self._node = node
         self._log_dir = log_dir
-        self._collector = Collector(machine)
+        self._collector = Collector(runtime)
 
     def endpoints(self) -> dict[str, Callable[[Request], Awaitable[Response]]]:
         """They, by their paths."""

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netlab.api.core_types import Container, Pod
-from netlab.machine.async_client import AsyncMachine
-from netlab.machine.protocol import ContainerStatus
-from netlab.machine.replies import MachineError
 from netlab.net.namespaces import entered
 from netlab.node import recovery, resources
+from netlab.node.runtime.service import ContainerStatus, RefusedError, RuntimeService, network_namespace
 from netlab.node.stats import counters, processes
 from netlab.node.stats.counters import Reading, Rising
 from netlab.node.stats.processes import Process
@@ -63,14 +61,14 @@ class NodeStats:
 class Collector:
     """Collects for whoever asks; those who ask meanwhile get the same."""
 
-    def __init__(self, machine: AsyncMachine) -> None:
-        self._machine = machine
+    def __init__(self, runtime: RuntimeService) -> None:
+        self._runtime = runtime
         self._rising = Rising()
         self._lock = asyncio.Lock()
         self._last: tuple[float, NodeStats] | None = None
 
     async def collect(self, pods: Iterable[Pod]) -> NodeStats:
-        """What the node's pods use now. Raises `NetlabError` when its machine does not answer."""
+        """What the node's pods use now. Raises `NetlabError` when its runtime does not answer."""
         asked = time.monotonic()
         async with self._lock:
             if self._last is not None and self._last[0] > asked:
@@ -81,8 +79,7 @@ class Collector:
             return stats
 
     async def _collect(self, pods: Sequence[Pod]) -> NodeStats:
-        state = await self._machine.state()
-        running = [each for each in recovery.of_pods(state.containers) if each.running]
+        running = [each for each in recovery.of_pods(await self._runtime.list_containers()) if each.running]
         by_uid: dict[str, list[ContainerStatus]] = {}
         for each in running:
             by_uid.setdefault(each.labels[recovery.UID_LABEL], []).append(each)
@@ -111,8 +108,8 @@ class Collector:
             for each in by_uid.get(pod.metadata.uid, ()):
                 spec = _spec(pod, each)
                 if resources.memory_limit(spec) is not None or resources.cpu_limit(spec) is not None:
-                    with contextlib.suppress(MachineError):  # it has just ended
-                        found[each.id] = await self._machine.counters(each.id)
+                    with contextlib.suppress(RefusedError):  # it has just ended
+                        found[each.id] = await self._runtime.container_stats(each.id)
         return found
 
     def _of_pod(
@@ -155,7 +152,7 @@ def _look(
     networks = {}
     for name in sandboxes:
         with contextlib.suppress(OSError):  # it has just been removed
-            networks[name] = _interfaces_of(f"/run/netns/cni-{name}")
+            networks[name] = _interfaces_of(network_namespace(name))
     usages = processes.by_container(_processes(), first)
     return usages, networks, counters.interfaces(_text("/proc/thread-self/net/dev"))
 

@@ -1,0 +1,1 @@
+"""Container runtimes: what a kubelet asks of one (service.py), and who answers."""

@@ -1,0 +1,114 @@
+"""The built-in runtime: a machine's pid 1, which starts containers by forking itself."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from netlab.machine.async_client import AsyncMachine
+from netlab.machine.replies import MachineError
+from netlab.node.runtime.service import (
+    AlreadyExistsError,
+    ContainerConfig,
+    ContainerExit,
+    ContainerStatus,
+    ExecResult,
+    ImageNotPresentError,
+    RefusedError,
+    StartError,
+)
+
+_NOT_EXECUTABLE = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG
+}  # fmt: skip
+
+
+class MachineRuntime:
+    """The `RuntimeService` of a machine. Use it as an asynchronous context manager."""
+
+    def __init__(self, socket: Path) -> None:
+        self._machine = AsyncMachine(socket)
+        self._created: dict[str, ContainerConfig] = {}
+        """What a machine does not know before it starts it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._machine.close()
+
+    async def run_pod_sandbox(self, sandbox_id: str) -> str:
+        with _refused():
+            return await self._machine.create_sandbox(sandbox_id)
+
+    async def remove_pod_sandbox(self, sandbox_id: str) -> None:
+        with _refused():
+            await self._machine.remove_sandbox(sandbox_id)
+
+    async def list_pod_sandbox(self) -> list[str]:
+        with _refused():
+            return (await self._machine.state()).sandboxes
+
+    async def create_container(self, config: ContainerConfig) -> None:
+        self._created[config.id] = config
+
+    async def start_container(self, container_id: str) -> float:
+        config = self._created.pop(container_id)
+        try:
+            return (await self._machine.run_container(config)).started_at
+        except MachineError as error:
+            if error.errno == errno.ENOPKG:
+                raise ImageNotPresentError(str(error)) from error
+            kind = StartError if error.errno in _NOT_EXECUTABLE else RefusedError
+            raise kind(str(error)) from error
+
+    async def stop_container(self, container_id: str, timeout: float) -> None:  # noqa: ASYNC109
+        with _refused():
+            await self._machine.kill(container_id, signal.SIGTERM if timeout else signal.SIGKILL)
+
+    async def remove_container(self, container_id: str) -> None:
+        with _refused():
+            await self._machine.remove(container_id)
+
+    async def list_containers(self) -> list[ContainerStatus]:
+        with _refused():
+            return (await self._machine.state()).containers
+
+    async def container_stats(self, container_id: str) -> dict[str, str]:
+        with _refused():
+            return await self._machine.counters(container_id)
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109
+        with _refused():
+            return await self._machine.exec(container_id, command, timeout)
+
+    async def exec(self, container_id: str, command: Sequence[str], streams: Mapping[str, int]) -> int:
+        with _refused():
+            return await self._machine.stream(container_id, command, streams)
+
+    async def exec_terminal(self, container_id: str, command: Sequence[str], opened: Callable[[int], None]) -> int:
+        with _refused():
+            return await self._machine.stream_terminal(container_id, command, opened)
+
+    async def attach(self, container_id: str, streams: Sequence[str]) -> list[int]:
+        with _refused():
+            return await self._machine.attach(container_id, streams)
+
+    def container_events(self) -> AsyncIterator[ContainerExit]:
+        return self._machine.events()
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except MachineError as error:
+        kind = AlreadyExistsError if error.errno == errno.EEXIST else RefusedError
+        raise kind(str(error)) from error
