@@ -31,6 +31,7 @@ from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, measured, pods, stored, workloads
 from netlab.api.quota_types import LimitRange, ResourceQuota
 from netlab.api.rbac_types import RBAC, ClusterRole, ClusterRoleBinding, Role, RoleBinding
+from netlab.api.registration_types import APIService
 from netlab.api.scheduling_types import PriorityClass
 from netlab.errors import UsageError
 
@@ -218,6 +219,18 @@ CUSTOMRESOURCEDEFINITIONS = Resource(
     printer=stored.CREATED_AT,
 )
 """Each adds a resource to those of this table (netlab.api.server.registry.catalog)."""
+APISERVICES = Resource(
+    "apiregistration.k8s.io",
+    "v1",
+    "APIService",
+    "apiservices",
+    APIService,
+    namespaced=False,
+    categories=("api-extensions",),
+    subresources=(_STATUS,),
+    printer=access.API_SERVICE,
+    has_generation=False,
+)
 NODES = Resource(
     "",
     "v1",
@@ -585,6 +598,7 @@ STORED: tuple[Resource[Object], ...] = (
 _ACTED_UPON: tuple[Resource[Any], ...] = (
     NAMESPACES,
     CUSTOMRESOURCEDEFINITIONS,
+    APISERVICES,
     NODES,
     LIMITRANGES,
     RESOURCEQUOTAS,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from netlab.api.client import Client
 from netlab.api.endpoint import Endpoint
 from netlab.api.progress import Progress
-from netlab.api.server.access.authority import CERTIFICATE
+from netlab.api.server.access.certificates import CERTIFICATE
 from netlab.backoff import Backoff
 from netlab.controlplane.accounts import RootCAPublisher, ServiceAccountController
 from netlab.controlplane.aggregation import ClusterRoleAggregator

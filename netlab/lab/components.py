@@ -97,7 +97,7 @@ def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
 
 def _authority(paths: LabPaths) -> str:
     """The certificate of the lab's authority, which the API server makes at its start. Nodes do not see the file."""
-    from netlab.api.server.access.authority import CERTIFICATE
+    from netlab.api.server.access.certificates import CERTIFICATE
 
     path = paths.pki / CERTIFICATE
     while not path.exists():

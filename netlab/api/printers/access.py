@@ -1,4 +1,4 @@
-"""ConfigMaps, ServiceAccounts, Endpoints, and the kinds of RBAC."""
+"""ConfigMaps, ServiceAccounts, Endpoints, APIServices, and the kinds of RBAC."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def _endpoints(obj: JSONObject, now: float) -> list[Cell]:
 
 
 ENDPOINTS = Printer((NAME, Column("Endpoints", "Its ready addresses with each port."), AGE), _endpoints)
+
+
+def _api_service(obj: JSONObject, now: float) -> list[Cell]:
+    service = obj["spec"].get("service")
+    conditions: list[JSONObject] = obj.get("status", {}).get("conditions", [])
+    available = next((each for each in conditions if each["type"] == "Available"), {})
+    status, reason = available.get("status", "Unknown"), available.get("reason", "")
+    return [
+        name(obj),
+        f"{service.get('namespace', '')}/{service.get('name', '')}" if service else "Local",
+        f"{status} ({reason})" if reason and status != "True" else status,
+        age(obj, now),
+    ]
+
+
+API_SERVICE = Printer(
+    (
+        NAME,
+        Column("Service", "The Service behind which its server is."),
+        Column("Available", "Whether it is served."),
+        AGE,
+    ),
+    _api_service,
+)
 
 
 def _created(obj: JSONObject, now: float) -> list[Cell]:

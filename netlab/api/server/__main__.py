@@ -294,16 +294,18 @@ async def _serve(
     authority = secure.authority if secure is not None else None
     components = secure.components if secure is not None else None
     shared = secure.shared if secure is not None else None
+    app = create_app(registry, authority, components, _address(registry, secure))
     tasks = [
         asyncio.create_task(each)
         for each in (
             upkeep.keep_snapshot(registry.store, snapshot),
             upkeep.keep_compact(registry.store),
             registry.definitions.keep(),
+            *app.upkeep,
         )
     ]
     config = uvicorn.Config(
-        create_app(registry, authority, components, _address(registry, secure)),
+        app.asgi,
         loop="uvloop",
         http=protocol(guard, None if shared is None else shared.getsockname()),
         ws="none",

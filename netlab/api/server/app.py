@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -27,7 +27,9 @@ from netlab.api.server.access.authority import Authority
 from netlab.api.server.access.authorization import Authorization, Authorizer
 from netlab.api.server.access.reviews import Reviews
 from netlab.api.server.access.tokens import Tokens
+from netlab.api.server.aggregation.aggregator import Aggregator
 from netlab.api.server.connect.connector import CONNECTED, Connector
+from netlab.api.server.connect.reaching import Reach
 from netlab.api.server.metrics import CONTENT_TYPE, Metrics
 from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.registry.catalog import Catalog
@@ -50,6 +52,14 @@ from netlab.errors import UsageError
 
 log = logging.getLogger(__name__)
 
+
+class Application(NamedTuple):
+    """An application of ASGI, and what is to be done beside it until it ends."""
+
+    asgi: ASGIApp
+    upkeep: tuple[Coroutine[Any, Any, None], ...] = ()
+
+
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -58,8 +68,8 @@ def create_app(
     authority: Authority | None = None,
     components: Components | None = None,
     address: str = "kubernetes.default.svc",
-) -> ASGIApp:
-    """The whole server as an ASGI application; with an `authority`, it knows its callers by their credentials.
+) -> Application:
+    """The whole server; with an `authority`, it knows its callers by their credentials.
 
     The cluster's own components have tokens that are good as long as the server knows them. `address` is where the
     cluster's clients reach the server over TLS.
@@ -105,8 +115,9 @@ def create_app(
     tokens = Tokens(authority, registry.store) if authority is not None else None
     authorizer = Authorizer(registry)
     metrics = Metrics(catalog, registry.store.count, registry.store.hub.open_watches)
-    reviews, connector = Reviews(registry, tokens, authorizer), Connector(registry, authority)
-    api = _ResourceEndpoint(registry, metrics, reviews, connector, Measured(registry, connector.ask_kubelet))
+    reach = Reach(registry, authority)
+    reviews, connector = Reviews(registry, tokens, authorizer), Connector(reach)
+    api = _ResourceEndpoint(registry, metrics, reviews, connector, Measured(registry, reach.ask_kubelet))
     router = Router(
         [
             Route("/api/{version}", api),
@@ -130,10 +141,22 @@ def create_app(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await (api if _is_about_resources(scope["path"]) else router)(scope, receive, send)
 
-    if tokens is None:
-        return app
+    if tokens is None or authority is None:
+        return Application(app)
+    aggregator = Aggregator(registry, reach, authority)
+
+    async def aggregated(scope: Scope, receive: Receive, send: Send) -> None:
+        other = aggregator.find(scope["path"])
+        if other is None:
+            await app(scope, receive, send)
+            return
+        try:
+            await aggregator.answer(scope, receive, send, other)
+        except ApiError as error:
+            await responses.refusal(error)(scope, receive, send)
+
     verifiers = [tokens.user] if components is None else [components.user, tokens.user]
-    return Authentication(Authorization(app, authorizer), verifiers)
+    return Application(Authentication(Authorization(aggregated, authorizer), verifiers), (aggregator.keep(),))
 
 
 def _is_about_resources(path: str) -> bool:

@@ -132,16 +132,18 @@ def aggregated(catalog: Catalog, answer: Answer, *, core: bool) -> Aggregate:
 
 
 def _aggregated_group(catalog: Catalog, name: str) -> dict[str, Any]:
-    versions = [
-        {
-            "version": version_name,
-            "resources": [_aggregated_resource(resource) for resource in catalog.resources(name, version_name)],
-            "freshness": "Current",
-        }
-        for version_name in catalog.versions(name)
-    ]
+    versions = [_aggregated_version(catalog, name, version_name) for version_name in catalog.versions(name)]
     # The core group has no name.
     return {"metadata": {"name": name} if name else {}, "versions": versions}
+
+
+def _aggregated_version(catalog: Catalog, group_name: str, version_name: str) -> dict[str, Any]:
+    delegation = catalog.delegated.get((group_name, version_name))
+    if delegation is not None:
+        freshness = "Current" if delegation.available else "Stale"
+        return {"version": version_name, "resources": delegation.resources, "freshness": freshness}
+    resources = [_aggregated_resource(resource) for resource in catalog.resources(group_name, version_name)]
+    return {"version": version_name, "resources": resources, "freshness": "Current"}
 
 
 def _aggregated_resource(resource: Resource[Any]) -> dict[str, Any]:

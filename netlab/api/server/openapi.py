@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import gzip
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from time import time
 from typing import Any
@@ -23,6 +23,7 @@ from netlab.api.media_types import JSON
 from netlab.api.resources import MEASURED, Resource
 from netlab.api.server import discovery, refusals
 from netlab.api.server.objects.definitions import CustomResource
+from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.rest import responses
 
@@ -70,14 +71,20 @@ class Documents:
         changes, content = self._whole.get(wanted, (-1, None))
         if content is None or changes != self._catalog.changes:
             changes, versions = self._catalog.changes, self._versions()
-            content = await asyncio.to_thread(_version_2, versions, wanted)
+            delegated = [each.swagger for each in self._catalog.delegated.values() if each.swagger is not None]
+            content = await asyncio.to_thread(_version_2, versions, wanted, delegated)
             self._whole[wanted] = changes, content
         return _answer(request, content)
 
     async def _answer_index(self, request: Request) -> Response:
         paths = {}
         for path, resources in self._versions().items():
-            paths[path] = {"serverRelativeURL": _address(path, await self._version_3(path, resources))}
+            paths[path] = {"serverRelativeURL": _address(path, (await self._version_3(path, resources)).digest)}
+        for (group, version), other in self._catalog.delegated.items():
+            path = f"apis/{group}/{version}"
+            paths.pop(path, None)
+            if other.document:
+                paths[path] = {"serverRelativeURL": _address(path, other.document)}
         return _answer(request, _content(msgspec.json.encode({"paths": paths}), JSON))
 
     async def _answer_3(self, request: Request) -> Response:
@@ -90,7 +97,7 @@ class Documents:
         content = await self._version_3(path, resources)
         asked = request.query_params.get("hash")
         if asked and asked != content.digest:
-            return RedirectResponse(_address(path, content), 301)
+            return RedirectResponse(_address(path, content.digest), 301)
         response = _answer(request, content)
         if asked:
             response.headers["Cache-Control"] = "public, immutable"
@@ -157,10 +164,13 @@ def _takes_gzip(accepted: str) -> bool:
 # --- documents -----------------------------------------------------------------------------------------------------
 
 
-def _version_2(versions: dict[str, _Resources], media_type: str) -> Content:
+def _version_2(versions: dict[str, _Resources], media_type: str, delegated: Sequence[JSONObject]) -> Content:
     lists = [discovery.listed(resources) for resources in versions.values()]
     custom = _custom(each for resources in versions.values() for each in resources)
     document = openapi.version_2(lists, discovery.version()["gitVersion"], custom)
+    for other in delegated:
+        document["paths"] |= other["paths"]
+        document["definitions"] = other["definitions"] | document["definitions"]
     encode = openapi_wire.encode if media_type == PROTOBUF else msgspec.json.encode
     return _content(encode(document), media_type)
 
@@ -184,5 +194,5 @@ def _content(body: bytes, media_type: str) -> Content:
     return Content(body, media_type, gzip.compress(body, 5, mtime=0), digest)
 
 
-def _address(path: str, content: Content) -> str:
-    return f"/openapi/v3/{quote(path)}?hash={content.digest}"
+def _address(path: str, digest: str) -> str:
+    return f"/openapi/v3/{quote(path)}?hash={quote(digest)}"

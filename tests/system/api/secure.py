@@ -125,7 +125,7 @@ def embedded(folder: Path) -> Iterator[ASGIApp]:
     """netlab's own server as an application."""
     store = Store(Sqlite(folder / "cluster.db"))
     try:
-        yield create_app(Registry(store, Ranges.parse(CONFIG["serviceCIDRs"], CONFIG["nodePortRange"])))  # type: ignore[arg-type]
+        yield create_app(Registry(store, Ranges.parse(CONFIG["serviceCIDRs"], CONFIG["nodePortRange"]))).asgi  # type: ignore[arg-type]
     finally:
         store.hub.close()
         store.close()

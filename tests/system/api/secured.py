@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from netlab.api.server.access.authority import Authority, Signed
+from netlab.api.server.access.authority import Authority
+from netlab.api.server.access.certificates import Signed
 from tests.system.api.serving import CONFIG, START_TIMEOUT, Server
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from netlab.api.blocking import BlockingClient
-from netlab.api.server.access.authority import Signed
+from netlab.api.server.access.certificates import Signed
 from tests.system.api.secured import SecureServer, serving_securely
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"

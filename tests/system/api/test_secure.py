@@ -13,7 +13,8 @@ import pytest
 from netlab.api.blocking import BlockingClient
 from netlab.api.errors import ApiError
 from netlab.api.resources import CREDENTIALS
-from netlab.api.server.access.authority import Authority, Signed
+from netlab.api.server.access.authority import Authority
+from netlab.api.server.access.certificates import Signed
 from tests.system.api.secured import SecureServer, serving_securely
 from tests.system.api.serving import START_TIMEOUT, Server, mode
 
@@ -109,7 +110,7 @@ def test_only_an_administrator_gets_an_administrators_certificate(secure: Secure
 
 def test_keys_are_the_owners_alone_and_stay(secure: SecureServer) -> None:
     folder = secure.directory / "pki"
-    assert {mode(path) for path in folder.iterdir()} == {"0o600"}
+    assert {mode(path) for path in folder.rglob("*") if path.is_file()} == {"0o600"}
     assert mode(folder) == "0o700"
     assert mode(secure.tls) == "0o600"
 

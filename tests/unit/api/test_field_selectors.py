@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from netlab.api.resources import NODES, PODS, Resource
+from netlab.api.resources import ALL, NODES, PODS, Resource
 from netlab.api.server.objects.field_selectors import parse, read
 from netlab.errors import UsageError
 
@@ -49,3 +49,8 @@ def test_a_selector_that_cannot_be_served(text: str, complaint: str) -> None:
 def test_truth_values_are_text() -> None:
     node = {"metadata": {"name": "n"}, "spec": {"unschedulable": True}}
     assert read(node, NODES.collection, b"")["spec.unschedulable"] == "true"
+
+
+@pytest.mark.parametrize("resource", ALL, ids=lambda each: each.plural)
+def test_every_kind_is_selected_by_its_name(resource: Resource[Any]) -> None:
+    assert parse("metadata.name=x", resource).terms

@@ -7,13 +7,18 @@ from typing import Any
 
 from netlab.api.metrics_types import METRICS
 from netlab.api.rbac_types import RBAC
-from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, Resource
+from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLES, Resource
 from netlab.api.server.access import components
 from netlab.api.server.access.rbac import READING
 from netlab.api.server.access.rules import Rule, paths, rule
 from netlab.api.server.identity import AUTHENTICATED, MASTERS, UNAUTHENTICATED
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry.generic import Registry
+
+SYSTEM_NAMESPACE = "kube-system"
+
+AUTHENTICATION_CONFIG = "extension-apiserver-authentication"
+"""The ConfigMap there that tells servers of other API groups how to know their callers."""
 
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 """The label that makes a ClusterRole part of `admin`, `edit` or `view`."""
@@ -85,6 +90,11 @@ _ROLES: dict[str, tuple[Rule, ...]] = {
     **components.ROLES,
 }
 
+_SYSTEM_ROLES: dict[str, tuple[Rule, ...]] = {
+    "extension-apiserver-authentication-reader": (rule(READING, "", "configmaps", names=(AUTHENTICATION_CONFIG,)),),
+}
+"""Those in the namespace kube-system."""
+
 _AGGREGATED: dict[str, tuple[tuple[Rule, ...], tuple[str, ...]]] = {
     # The part that netlab's own rules are, and the roles that it is added to.
     "view": (_VIEW, ("view",)),
@@ -122,16 +132,16 @@ def ensure(registry: Registry) -> None:
     A role whose annotation says that it is not to be updated stays as it is (reconciliation of upstream).
     """
     for resource, obj in _objects():
-        name = obj["metadata"]["name"]
-        stored = registry.store.get(resource, "", name)
+        namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+        stored = registry.store.get(resource, namespace, name)
         if stored is None:
-            registry.create(resource, "", obj)
+            registry.create(resource, namespace, obj)
             continue
         present = stored.decode()
         lacking = [each for each in obj.get("rules") or () if each not in (present.get("rules") or ())]
         if lacking and (present["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "true":
             present["rules"] = [*(present.get("rules") or ()), *lacking]
-            registry.update(resource, "", name, present)
+            registry.update(resource, namespace, name, present)
 
 
 def _objects() -> Iterator[tuple[Resource[Any], JSONObject]]:
@@ -146,6 +156,8 @@ def _objects() -> Iterator[tuple[Resource[Any], JSONObject]]:
         yield roles, {"metadata": _meta(name, labels), "aggregationRule": selector, "rules": []}
     for name, (rules, targets) in _PARTS.items():
         yield roles, {"metadata": _meta(name, _parts_of(targets)), "rules": list(rules)}
+    for name, rules in _SYSTEM_ROLES.items():
+        yield ROLES, {"metadata": _meta(name) | {"namespace": SYSTEM_NAMESPACE}, "rules": list(rules)}
     for name, (role, subjects) in _BINDINGS.items():
         reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
         listed = [{"apiGroup": RBAC, "kind": kind, "name": subject} for kind, subject in subjects]

@@ -17,12 +17,16 @@ from netlab.api.serving.upgrading import Streams
 _CHUNK = 64 * 1024
 _LONGEST_TEXT = 16 * 1024
 """Bytes of a refusal in words."""
+_LONGEST_DOCUMENT = 64 * 1024 * 1024
+"""Bytes of an answer that is taken as a whole."""
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 """What concerns one connection only (RFC 9110 section 7.6.1)."""
 _CALLERS = (b"authorization", b"impersonate-", b"x-remote-")
 """What says who calls: it is for the API server alone."""
+
+Header = tuple[bytes, bytes]
 
 
 async def forward(
@@ -33,15 +37,16 @@ async def forward(
     host: str,
     target: str,
     *,
+    identity: Sequence[Header] = (),
     worded: bool = False,
 ) -> None:
     """Pass a request on to a server with another path and query (`target`), and its answer back.
 
-    The connection is closed afterwards. An answer that is not one of HTTP becomes a 502; with `worded`, a refusal in
-    words becomes a Status.
+    `identity` are headers that say who calls. The connection is closed afterwards. An answer that is not one of HTTP
+    becomes a 502; with `worded`, a refusal in words becomes a Status.
     """
     changes = upgrading.wants_upgrade(scope)
-    body = asyncio.create_task(_send_request(scope, receive, server, host, target, changes=changes))
+    body = asyncio.create_task(_send_request(scope, receive, server, host, target, identity, changes=changes))
     answer = _Answer()
     try:
         started = False
@@ -69,18 +74,22 @@ async def forward(
             await body
 
 
-async def fetch(server: Streams, host: str, target: str) -> tuple[int, bytes]:
+async def fetch(
+    server: Streams, host: str, target: str, headers: Sequence[Header] = (), limit: int = _LONGEST_DOCUMENT
+) -> tuple[int, bytes]:
     """Ask a server for something, and close the connection: the status and the whole body of its answer.
 
-    Raises `ApiError` (502) when the answer is none of HTTP, or is cut off.
+    Raises `ApiError` (502) when the answer is none of HTTP, is cut off, or has more bytes than the `limit`.
     """
     answer, status, body = _Answer(), 0, b""
-    headers = [(b"host", host.encode()), (b"connection", b"close")]
+    sent = [(b"host", host.encode()), *headers, (b"connection", b"close")]
     try:
-        server.writer.write(_head(b"GET %b HTTP/1.1" % target.encode(), headers))
+        server.writer.write(_head(b"GET %b HTTP/1.1" % target.encode(), sent))
         async for message in answer.messages(server.reader):
             status = message.get("status", status)
             body += message.get("body", b"")
+            if len(body) > limit:
+                raise refusals.bad_gateway(f"the server's answer has more than {limit} bytes")
     except (httptools.HttpParserError, OSError) as error:
         raise refusals.bad_gateway(f"error trying to reach service: {error}") from None
     finally:
@@ -98,9 +107,16 @@ async def _change(scope: Scope, server: Streams, answer: _Answer) -> None:
 
 
 async def _send_request(
-    scope: Scope, receive: Receive, server: Streams, host: str, target: str, *, changes: bool
+    scope: Scope,
+    receive: Receive,
+    server: Streams,
+    host: str,
+    target: str,
+    identity: Sequence[Header],
+    *,
+    changes: bool,
 ) -> None:
-    headers = [(b"host", host.encode())]
+    headers = [(b"host", host.encode()), *identity]
     chunked = False
     for name, value in scope["headers"]:
         chunked = chunked or name == b"transfer-encoding"
@@ -139,7 +155,7 @@ class _Answer:
         self._parser = httptools.HttpResponseParser(self)
         self._messages: list[Message] = []
         self._reason = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[Header] = []
         self.is_over = False
         """Whether it came whole."""
         self.rest = b""
@@ -200,6 +216,6 @@ class _Answer:
             self._messages.append({"type": "http.response.body", "body": b""})
 
 
-def _head(first: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+def _head(first: bytes, headers: Sequence[Header]) -> bytes:
     lines = [first, *(name + b": " + value for name, value in headers)]
     return b"\r\n".join(lines) + b"\r\n\r\n"

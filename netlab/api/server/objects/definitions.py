@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from netlab.api.meta_types import Object, now
+from netlab.api.meta_types import Object
 from netlab.api.printers import Column, Printer, name, since
 from netlab.api.resources import ADDED_PARTS, SCALE, STATUS, AddedResource
+from netlab.api.server.objects.conditions import set_condition
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.objects.structural import expressions, formats, paths
 from netlab.api.server.objects.structural.nodes import Node, Schema, compiled
@@ -57,19 +58,6 @@ def is_true(definition: JSONObject, condition: str) -> bool:
         (each.get("type"), each.get("status")) == (condition, "True")
         for each in definition[STATUS].get("conditions", ())
     )
-
-
-def set_condition(definition: JSONObject, kind: str, *, holds: bool, reason: str, message: str) -> None:
-    """Say that a condition holds, or not."""
-    conditions: list[JSONObject] = definition[STATUS].setdefault("conditions", [])
-    status = "True" if holds else "False"
-    condition = next((each for each in conditions if each.get("type") == kind), None)
-    if condition is None:
-        condition = {"type": kind}
-        conditions.append(condition)
-    if condition.get("status") != status:
-        condition["lastTransitionTime"] = now()
-    condition |= {"status": status, "reason": reason, "message": message}
 
 
 def warnings(definition: JSONObject) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from netlab.api.resources import (
+    APISERVICES,
     CERTIFICATESIGNINGREQUESTS,
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
@@ -95,7 +96,7 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     LEASES.plural: _COMMON,
     **{resource.plural: _COMMON for resource in STORED},
     CUSTOMRESOURCEDEFINITIONS.plural: ("metadata.name",),
-    "certificatesigningrequests": ("metadata.name", "spec.signerName"),
+    APISERVICES.plural: _COMMON,
     CONFIGMAPS.plural: _COMMON,
     SERVICEACCOUNTS.plural: _COMMON,
     ROLES.plural: _COMMON,

@@ -1,10 +1,12 @@
-"""The resources that a server has: those of the table, and those that CustomResourceDefinitions add.
+"""The resources that a server has: those of the table, and those that CustomResourceDefinitions add; and which versions
+of groups others have, to whom requests are passed on.
 
 Everything in the server that asks what there is asks here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,12 +24,35 @@ _BUILT_IN: dict[_Place, Resource[Object]] = {(each.group, each.version, each.plu
 _VERSIONS = {(each.group, each.version) for each in SERVED}
 
 
+CUSTOM_PRIORITY = 1000, 100
+"""Of the groups and versions that definitions add (crdregistration): the higher, the further in front."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Delegation:
+    """A version of a group that another server has, behind a Service (apiregistration/v1.APIService)."""
+
+    group: str
+    version: str
+    group_priority: int
+    version_priority: int
+    available: bool = False
+    resources: tuple[JSONObject, ...] = ()
+    """What it says that it has, in the form of aggregated discovery (apidiscovery/v2.APIResourceDiscovery)."""
+    document: str = ""
+    """The hash of its document of OpenAPI 3; empty if it has none."""
+    swagger: JSONObject | None = None
+    """Its document of OpenAPI 2."""
+
+
 class Catalog:
     """What is served, by its names."""
 
     def __init__(self) -> None:
         self.changes = 0
         """How often it has changed: what is made of it is made again when this is another number."""
+        self.delegated: dict[tuple[str, str], Delegation] = {}
+        """By group and version: what others have."""
         self._facts: dict[str, JSONObject] = {}
         self._custom: dict[str, list[CustomResource]] = {}
         self._places: dict[_Place, CustomResource] = {}
@@ -47,6 +72,18 @@ class Catalog:
         """Serve nothing of a definition any more."""
         del self._facts[definition], self._custom[definition]
         self._changed()
+
+    def delegate(self, delegation: Delegation) -> None:
+        """Say that another server has a version."""
+        place = delegation.group, delegation.version
+        if self.delegated.get(place) != delegation:
+            self.delegated[place] = delegation
+            self.changes += 1
+
+    def take_back(self, delegation: Delegation) -> None:
+        """Say no longer that another server has a version."""
+        if self.delegated.pop((delegation.group, delegation.version), None) is not None:
+            self.changes += 1
 
     def _changed(self) -> None:
         self._places = {(each.group, each.version, each.plural): each for each in self.custom()}
@@ -72,14 +109,27 @@ class Catalog:
             yield from listed
 
     def groups(self) -> list[str]:
-        """The names of all groups, but for the core one, which has none."""
-        return list(dict.fromkeys(each.group for each in self.all() if each.group))
+        """The names of all groups, but for the core one, which has none: those in front that are preferred."""
+        names = dict.fromkeys(each.group for each in self.all() if each.group)
+        others: dict[str, int] = {}
+        for (group, _), delegation in sorted(self.delegated.items()):
+            others[group] = max(others.get(group, 0), delegation.group_priority)
+        built_in = {each.group for each in SERVED}
+        added = [name for name in names | others if name not in built_in]
+        added.sort(key=lambda name: -max(others.get(name, 0), CUSTOM_PRIORITY[0] if name in names else 0))
+        return [*(name for name in names if name in built_in), *added]
 
     def versions(self, group: str) -> list[str]:
         """The versions of a group, the preferred one first."""
         built_in = _versions(each for each in SERVED if each.group == group)
-        added = _versions(each for each in self.custom() if each.group == group and each.version not in built_in)
-        return [*built_in, *sorted(added, key=definitions.priority)]
+        added = dict.fromkeys(_versions(each for each in self.custom() if each.group == group), CUSTOM_PRIORITY[1])
+        added |= {
+            version: delegation.version_priority
+            for (name, version), delegation in self.delegated.items()
+            if name == group
+        }
+        others = [version for version in added if version not in built_in]
+        return [*built_in, *sorted(others, key=lambda version: (-added[version], definitions.priority(version)))]
 
     def resources(self, group: str, version: str) -> list[Resource[Object]]:
         """What there is of a group's version."""

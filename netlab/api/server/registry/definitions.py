@@ -15,6 +15,7 @@ from netlab.api.errors import ApiError
 from netlab.api.resources import CUSTOMRESOURCEDEFINITIONS, SERVED, STATUS, Resource
 from netlab.api.server import refusals
 from netlab.api.server.objects import definitions
+from netlab.api.server.objects.conditions import set_condition
 from netlab.api.server.objects.definitions import CustomResource, Names
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry.catalog import Catalog
@@ -152,7 +153,7 @@ class Definitions:
         for namespace, key in some:
             self._delete(resource, namespace, key)
         if not some:
-            definitions.set_condition(
+            set_condition(
                 definition,
                 definitions.TERMINATING,
                 holds=True,
@@ -170,7 +171,7 @@ class Definitions:
 
     def _finish(self, definition: JSONObject) -> None:
         served = definitions.is_served(definition)
-        definitions.set_condition(
+        set_condition(
             definition,
             definitions.TERMINATING,
             holds=False,

@@ -22,6 +22,7 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import Int64, Object, ObjectMeta, Struct, now
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
+    APISERVICES,
     CERTIFICATESIGNINGREQUESTS,
     CLUSTERROLEBINDINGS,
     CLUSTERROLES,
@@ -71,6 +72,7 @@ from netlab.api.server.objects import (
     pod_scheduling,
     quality,
     reading,
+    registration,
     versions,
 )
 from netlab.api.server.objects.definitions import CustomResource
@@ -89,6 +91,7 @@ from netlab.api.server.objects.validation import (
     workloads,
 )
 from netlab.api.server.objects.validation import definitions as definition_rules
+from netlab.api.server.objects.validation import registration as registration_rules
 from netlab.api.server.objects.validation.scheduling import priority_class, priority_class_update
 from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
@@ -232,6 +235,12 @@ STRATEGIES: dict[str, Strategy] = {
     ROLEBINDINGS.plural: Strategy(defaults.binding, access.role_binding, access.binding_update),
     CLUSTERROLEBINDINGS.plural: Strategy(defaults.binding, access.cluster_role_binding, access.binding_update),
     SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
+    APISERVICES.plural: Strategy(
+        registration.default,
+        registration_rules.api_service,
+        complete_status=registration.complete_status,
+        validate_part=registration_rules.api_service_status,
+    ),
     CUSTOMRESOURCEDEFINITIONS.plural: Strategy(
         definitions.default,
         rules.anything,

@@ -55,7 +55,7 @@ def service_name(path: str, value: str, problems: Problems) -> None:
 
 
 def path_segment(path: str, value: str, problems: Problems) -> None:
-    """A part of a URL's path: the names of RBAC's kinds, which have colons."""
+    """A part of a URL's path: names with colons (RBAC), or with a dot at their end (that of the core group)."""
     if value in (".", "..") or any(each in value for each in "/%"):
         problems.invalid(path, value, "may not be '.' or '..', or contain '/' or '%'")
 
@@ -173,6 +173,6 @@ _NAMES = {
     "Namespace": dns_label,
     "Service": dns_1035,
     "IPAddress": canonical_ip,
-    **dict.fromkeys(("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"), path_segment),
+    **dict.fromkeys(("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "APIService"), path_segment),
 }
 """What the names of kinds are made of; of those that are not named, DNS subdomains."""

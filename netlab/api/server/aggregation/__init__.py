@@ -1,0 +1,1 @@
+"""The API groups of a cluster: those of this server, and those of others behind Services (kube-aggregator)."""
