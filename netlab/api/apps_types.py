@@ -9,7 +9,6 @@ import msgspec
 from netlab.api.core_types import PodSpec
 from netlab.api.meta_types import (
     Condition,
-    Ignored,
     Int64,
     IntOrString,
     LabelSelector,
@@ -217,6 +216,20 @@ class StatefulSetOrdinals(Struct):
     start: int = 0
 
 
+class StatefulSetRetentionPolicy(Struct):
+    """apps/v1.StatefulSetPersistentVolumeClaimRetentionPolicy: Retain or Delete, of a set's claims and of a pod's."""
+
+    whenDeleted: str = ""
+    whenScaled: str = ""
+
+
+class PersistentVolumeClaim(Object):
+    """v1.PersistentVolumeClaim, of which nothing is known but its metadata."""
+
+    spec: Any = None
+    status: Any = None
+
+
 class StatefulSetSpec(Struct):
     """apps/v1.StatefulSetSpec; podManagementPolicy is OrderedReady or Parallel."""
 
@@ -229,8 +242,10 @@ class StatefulSetSpec(Struct):
     minReadySeconds: int = 0
     revisionHistoryLimit: int | None = None
     ordinals: StatefulSetOrdinals | None = None
-    volumeClaimTemplates: Ignored = None
-    persistentVolumeClaimRetentionPolicy: Ignored = None
+    volumeClaimTemplates: list[PersistentVolumeClaim] = []
+    persistentVolumeClaimRetentionPolicy: StatefulSetRetentionPolicy = msgspec.field(
+        default_factory=StatefulSetRetentionPolicy
+    )
 
 
 class StatefulSetStatus(Struct):

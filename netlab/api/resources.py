@@ -14,6 +14,7 @@ from netlab.api.apps_types import (
     ControllerRevision,
     DaemonSet,
     Deployment,
+    PersistentVolumeClaim,
     ReplicaSet,
     ReplicationController,
     StatefulSet,
@@ -579,7 +580,7 @@ STORED: tuple[Resource[Object], ...] = (
             row.version,
             row.kind,
             row.plural,
-            Object,
+            PersistentVolumeClaim if row.plural == "persistentvolumeclaims" else Object,
             namespaced=not row.cluster_scoped,
             short_names=row.short_names,
             categories=row.categories,
@@ -594,6 +595,15 @@ STORED: tuple[Resource[Object], ...] = (
     _ENDPOINTS_AS_STORED,
 )
 """What is stored and returned, and nothing in netlab acts upon."""
+
+PERSISTENTVOLUMECLAIMS: Resource[Any] = next(each for each in STORED if each.type is PersistentVolumeClaim)
+
+HORIZONTALPODAUTOSCALERS_V1: Resource[Object] = dataclasses.replace(
+    _V2_AUTOSCALERS := next(each for each in STORED if each.plural == "horizontalpodautoscalers"),
+    version="v1",
+    stored_as=_V2_AUTOSCALERS,
+)
+"""HorizontalPodAutoscalers with one metric, in the form of an earlier API."""
 
 _ACTED_UPON: tuple[Resource[Any], ...] = (
     NAMESPACES,
@@ -629,7 +639,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     EVENTS_V1,
 )
 
-ALL: tuple[Resource[Object], ...] = (*_ACTED_UPON, *STORED)
+ALL: tuple[Resource[Object], ...] = (*_ACTED_UPON, *STORED, HORIZONTALPODAUTOSCALERS_V1)
 """Every resource whose objects are stored, in the order in which a file's objects are applied: containers of others
 come first."""
 

@@ -149,8 +149,6 @@ ROWS: tuple[StoredKind, ...] = (
         ("hpa",),
         categories=("all",),
         parts_of_status=(STATUS,),
-        defaults={"spec": {"minReplicas": 1}},
-        first_status={"currentMetrics": None, "desiredReplicas": 0},
     ),
     StoredKind(
         "flowcontrol.apiserver.k8s.io/v1",

@@ -116,8 +116,19 @@ def test_a_daemon_set_runs_on_each_node(kubectl: Kubectl, lab: Netlab) -> None:
     eventually(lambda: not _pods(kubectl, "daemon"))
 
 
-def test_a_stateful_set_keeps_names_and_order(kubectl: Kubectl) -> None:
-    more = "selector: {matchLabels: {app: state}}\n  serviceName: state\n  replicas: 2"
+_CLAIMED = """selector: {matchLabels: {app: state}}
+  serviceName: state
+  replicas: 2
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: Delete}
+  volumeClaimTemplates:
+  - {metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}"""
+
+
+def test_a_stateful_set_keeps_names_order_and_claims(kubectl: Kubectl) -> None:
+    def claims() -> list[str]:
+        return [each["metadata"]["name"] for each in kubectl.json("get", "pvc")["items"]]
+
+    more = _CLAIMED
     manifest = _WORKLOAD.format(version="apps/v1", kind="StatefulSet", name="state", more=more)
     kubectl.ok("apply", "-f", "-", stdin=manifest)
     kubectl.ok("rollout", "status", "statefulset/state")
@@ -128,6 +139,8 @@ def test_a_stateful_set_keeps_names_and_order(kubectl: Kubectl) -> None:
         ("state-1", "state"),
     ]
     assert pods[0]["metadata"]["creationTimestamp"] <= pods[1]["metadata"]["creationTimestamp"]
+    assert pods[1]["spec"]["volumes"][0]["persistentVolumeClaim"] == {"claimName": "data-state-1"}
+    assert claims() == ["data-state-0", "data-state-1"]
     kubectl.ok("set", "env", "statefulset/state", "STEP=2")
     kubectl.ok("rollout", "status", "statefulset/state")
     assert _steps(kubectl, "state") == {"2"}
@@ -137,8 +150,10 @@ def test_a_stateful_set_keeps_names_and_order(kubectl: Kubectl) -> None:
     kubectl.ok("scale", "statefulset/state", "--replicas=1")
     eventually(lambda: [each["metadata"]["name"] for each in _pods(kubectl, "state")] == ["state-0"])
     assert "create Pod state-1 in StatefulSet state successful" in kubectl.ok("describe", "statefulset", "state")
+    eventually(lambda: claims() == ["data-state-0"])
     kubectl.ok("delete", "statefulset", "state")
     eventually(lambda: not _pods(kubectl, "state"))
+    kubectl.ok("delete", "pvc", "data-state-0")
 
 
 def test_a_replication_controller_scales(kubectl: Kubectl) -> None:

@@ -48,6 +48,12 @@ def wanted_replicas(stateful_set: StatefulSet) -> int:
     return 1 if stateful_set.spec.replicas is None else stateful_set.spec.replicas
 
 
+def ordinals(stateful_set: StatefulSet) -> range:
+    """The ordinals that there are to be."""
+    start = stateful_set.spec.ordinals.start if stateful_set.spec.ordinals is not None else 0
+    return range(start, start + wanted_replicas(stateful_set))
+
+
 def plan(stateful_set: StatefulSet, pods: Sequence[Pod], current: str, update: str, now: datetime.datetime) -> Plan:
     """What to do, given the pods and the names of the revisions before and after an update (or twice the same)."""
     step = _Step(stateful_set, pods, current, update, now)
@@ -65,11 +71,10 @@ class _Step:
         self._spec = stateful_set.spec
         self._set = stateful_set
         self._current, self._update, self._now = current, update, now
-        self._start = self._spec.ordinals.start if self._spec.ordinals is not None else 0
         self._replicas = wanted_replicas(stateful_set)
         numbered = {ordinal_of(stateful_set.metadata.name, pod.metadata.name): pod for pod in pods}
         self._pods = {number: pod for number, pod in numbered.items() if number is not None}
-        self._range = range(self._start, self._start + self._replicas)
+        self._range = ordinals(stateful_set)
         self._condemned = [self._pods[each] for each in sorted(self._pods, reverse=True) if each not in self._range]
         self._in_order = self._spec.podManagementPolicy != "Parallel"
         rolling = self._spec.updateStrategy.rollingUpdate
@@ -119,7 +124,7 @@ class _Step:
         return False
 
     def _revision_for(self, ordinal: int) -> str:
-        return self._current if self._is_rolling and ordinal < self._start + self._partition else self._update
+        return self._current if self._is_rolling and ordinal < self._range.start + self._partition else self._update
 
     def _shrink(self, made: Plan) -> bool:
         """Delete what is beyond the replicas, the last first; whether the rest has to wait for it."""

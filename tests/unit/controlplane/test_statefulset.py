@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 
 from netlab.api.apps_types import (
+    PersistentVolumeClaim,
     PodTemplateSpec,
     RollingUpdateStatefulSetStrategy,
     StatefulSet,
     StatefulSetOrdinals,
+    StatefulSetRetentionPolicy,
     StatefulSetSpec,
     StatefulSetUpdateStrategy,
 )
-from netlab.api.core_types import Container, Pod, PodSpec
-from netlab.api.meta_types import LabelSelector, ObjectMeta
+from netlab.api.core_types import Container, EmptyDirVolumeSource, Pod, PodSpec, Volume
+from netlab.api.meta_types import LabelSelector, ObjectMeta, OwnerReference
 from netlab.controlplane.revisions import HASH
+from netlab.controlplane.statefulset import claims
 from netlab.controlplane.statefulset.controller import identified
 from netlab.controlplane.statefulset.planner import Wanted, ordinal_of, plan
 from tests.unit.controlplane.build import pod
@@ -149,3 +152,87 @@ def test_a_pod_has_an_identity() -> None:
         "statefulset.kubernetes.io/pod-name": "web-2",
         "apps.kubernetes.io/pod-index": "2",
     }
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+
+def claiming(deleted: str = "Retain", scaled: str = "Retain") -> StatefulSet:
+    owner = stateful_set(2)
+    owner.apiVersion, owner.kind = "apps/v1", "StatefulSet"
+    template = PersistentVolumeClaim(
+        metadata=ObjectMeta(name="data", labels={"own": "x"}), spec={"volumeMode": "Block"}
+    )
+    owner.spec.volumeClaimTemplates = [template]
+    owner.spec.persistentVolumeClaimRetentionPolicy = StatefulSetRetentionPolicy(whenDeleted=deleted, whenScaled=scaled)
+    return owner
+
+
+def reference(kind: str, name: str, uid: str, *, controller: bool = True) -> OwnerReference:
+    version = "v1" if kind == "Pod" else "apps/v1"
+    return OwnerReference(
+        apiVersion=version,
+        kind=kind,
+        name=name,
+        uid=uid,
+        controller=controller or None,
+        blockOwnerDeletion=controller or None,
+    )
+
+
+SET, POD = reference("StatefulSet", "web", "web"), reference("Pod", "web-1", "uid-web-1")
+ANOTHER = reference("ReplicaSet", "x", "x")
+
+
+def test_claims_are_made_of_templates_and_are_volumes_of_the_pod() -> None:
+    owner = claiming(deleted="Delete")
+    (claim,) = claims.made_of(owner, 1)
+    assert (claim.metadata.name, claim.metadata.labels, claim.spec) == (
+        "data-web-1",
+        {"own": "x", "app": "web"},
+        {"volumeMode": "Block"},
+    )
+    assert claim.metadata.ownerReferences == [SET]
+    owner.spec.template.spec.volumes = [Volume(name="data", emptyDir=EmptyDirVolumeSource()), Volume(name="tmp")]
+    made = identified(owner, owner.spec.template, 1, NEW)
+    assert [(each.name, each.persistentVolumeClaim) for each in made.spec.volumes] == [
+        ("data", {"claimName": "data-web-1"}),
+        ("tmp", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "scaled", "present", "is_wanted", "owners"),
+    [
+        ("Retain", "Retain", [], True, None),
+        ("Retain", "Retain", [SET, ANOTHER], True, [ANOTHER]),
+        ("Delete", "Retain", [], True, [SET]),
+        ("Delete", "Retain", [], False, [SET]),
+        ("Delete", "Retain", [SET], True, None),
+        ("Retain", "Delete", [], True, None),
+        ("Retain", "Delete", [], False, [POD]),
+        ("Retain", "Delete", [POD], True, []),
+        ("Delete", "Delete", [SET], False, [POD]),
+        ("Delete", "Delete", [POD], True, [SET]),
+        # The set owns it, and does not control it.
+        ("Delete", "Retain", [reference("StatefulSet", "web", "web", controller=False)], True, [SET]),
+        # What is another's, or was an earlier one's.
+        ("Delete", "Delete", [ANOTHER], True, None),
+        ("Delete", "Delete", [SET, ANOTHER], True, [ANOTHER]),
+        ("Delete", "Delete", [reference("StatefulSet", "web", "earlier")], True, None),
+        ("Delete", "Delete", [reference("Pod", "web-1", "earlier")], False, None),
+    ],
+)
+def test_who_owns_a_claim(
+    deleted: str, scaled: str, present: list[OwnerReference], is_wanted: bool, owners: list[OwnerReference] | None
+) -> None:
+    owner, user = claiming(deleted, scaled), at(1)
+    user.apiVersion, user.kind, user.metadata.uid = "v1", "Pod", POD.uid
+    claim = PersistentVolumeClaim(metadata=ObjectMeta(name="data-web-1", ownerReferences=present))
+    assert claims.owners_of(claim, owner, user, is_wanted=is_wanted) == owners
+
+
+def test_a_claim_that_goes_with_an_earlier_pod_is_not_used() -> None:
+    for present, stale in (([], False), ([SET], False), ([POD], True), ([reference("Pod", "web-2", "x")], False)):
+        claim = PersistentVolumeClaim(metadata=ObjectMeta(name="data-web-1", ownerReferences=present))
+        assert claims.is_stale(claim, "web-1") is stale

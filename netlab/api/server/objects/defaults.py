@@ -262,6 +262,9 @@ def stateful_set(obj: JSONObject) -> None:
     if spec["updateStrategy"]["type"] == "RollingUpdate":
         _fill(spec["updateStrategy"].setdefault("rollingUpdate", {}), partition=0)
     _fill(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
+    for claim in spec.get("volumeClaimTemplates") or ():
+        _fill(claim, apiVersion="v1", kind="PersistentVolumeClaim", status={"phase": "Pending"})
+        _fill(claim.setdefault("spec", {}), volumeMode="Filesystem")
     _template(obj)
 
 

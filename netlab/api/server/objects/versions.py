@@ -1,8 +1,8 @@
 """Objects that several versions of the API serve: stored in one form, and sent and returned in each.
 
-Of built-in kinds only the names of fields differ. Objects of custom resources are changed in the version that is asked
-for, and stored in that of their storage (a conversion of None: what the other version has no field for is lost); when
-they are read, they get the defaults that their definition has now.
+Of most built-in kinds only the names of fields differ. Objects of custom resources are changed in the version that is
+asked for, and stored in that of their storage (a conversion of None: what the other version has no field for is lost);
+when they are read, they get the defaults that their definition has now.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from netlab.api.meta_types import Object
-from netlab.api.resources import Resource
+from netlab.api.resources import HORIZONTALPODAUTOSCALERS_V1, Resource
+from netlab.api.server.objects import autoscaling
 from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.objects.structural import shaping
@@ -41,6 +42,8 @@ def to_storage(resource: Resource[Object], obj: JSONObject) -> JSONObject:
         return obj
     if isinstance(resource.stored_as, CustomResource):
         return _converted(obj, resource.stored_as)
+    if resource is HORIZONTALPODAUTOSCALERS_V1:
+        return autoscaling.to_v2(obj)
     return _renamed(resource.stored_as, obj, {new: old for old, new in resource.renamed.items()})
 
 
@@ -54,6 +57,8 @@ def from_storage(resource: Resource[Object], obj: JSONObject) -> JSONObject:
         shaping.drop_nulls(obj, storage.root)
         shaping.fill(obj, storage.root)
         return _converted(obj, resource)
+    if resource is HORIZONTALPODAUTOSCALERS_V1:
+        return autoscaling.to_v1(obj)
     return obj if resource.stored_as is None else _renamed(resource, obj, resource.renamed)
 
 

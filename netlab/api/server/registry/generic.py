@@ -35,6 +35,7 @@ from netlab.api.resources import (
     ENDPOINTS,
     ENDPOINTSLICES,
     EVENTS,
+    HORIZONTALPODAUTOSCALERS_V1,
     JOBS,
     LEASES,
     LIMITRANGES,
@@ -64,6 +65,7 @@ from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
 from netlab.api.server.admission.priority import system_classes
 from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import (
+    autoscaling,
     custom,
     defaults,
     definitions,
@@ -253,6 +255,9 @@ STRATEGIES: dict[str, Strategy] = {
         )
         for row in stored_kinds.ROWS
     },
+    HORIZONTALPODAUTOSCALERS_V1.plural: Strategy(
+        autoscaling.default, rules.anything, first_status={"currentMetrics": None, "desiredReplicas": 0}
+    ),
 }
 
 

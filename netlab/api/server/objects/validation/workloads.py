@@ -134,6 +134,8 @@ def stateful_set(new: StatefulSet, problems: Problems) -> None:
         _count_or_percent(f"{path}.maxUnavailable", rolling.maxUnavailable, problems)
         if rolling.maxUnavailable in (0, "0%"):
             problems.invalid(f"{path}.maxUnavailable", rolling.maxUnavailable, "cannot be 0")
+    for field in ("whenDeleted", "whenScaled"):
+        problems.one_of(f"spec.{_RETENTION}.{field}", getattr(getattr(spec, _RETENTION), field), ("Retain", "Delete"))
     if spec.ordinals is not None:
         problems.not_negative("spec.ordinals.start", spec.ordinals.start)
     _workload(spec.selector, spec.template, spec.replicas, problems)
