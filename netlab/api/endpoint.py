@@ -52,7 +52,7 @@ class Endpoint:
         self.url = url.rstrip("/")
         self.socket = socket
         self._secure = url.startswith("https:")
-        self._trust = trust or Trust()
+        self.trust = trust or Trust()
         may_show = self._secure or socket is not None
         self._credentials = credentials if credentials is not None and may_show else Stored()
         self._context: ssl.SSLContext | None = None
@@ -67,10 +67,15 @@ class Endpoint:
     def __str__(self) -> str:
         return str(self.socket or self.url)
 
+    def trusting(self, authority: Source) -> Endpoint:
+        """The same server and identity, where the server's certificate is to be signed by another authority."""
+        trust = dataclasses.replace(self.trust, authority=authority, verify=True)
+        return Endpoint(self.url, socket=self.socket, trust=trust, credentials=self._credentials)
+
     @property
     def server_name(self) -> str | None:
         """The name that the server's certificate must have, if it differs from the URL's."""
-        return self._trust.server_name or None
+        return self.trust.server_name or None
 
     async def access(self) -> Access:
         """What to send with a request now.
@@ -91,11 +96,11 @@ class Endpoint:
         return await self._credentials.renew(refused.identity)
 
     def _tls(self, identity: Identity) -> ssl.SSLContext:
-        authority = self._trust.authority.read() if self._trust.authority else b""
+        authority = self.trust.authority.read() if self.trust.authority else b""
         made_from = (authority, identity.certificate, identity.key)
         if self._context is None or made_from != self._made_from:
             try:
-                self._context = tls_context(self._trust, identity)
+                self._context = tls_context(self.trust, identity)
             except UsageError as error:
                 # A certificate and its key are two files: during a rotation they briefly do not match.
                 if self._context is None:

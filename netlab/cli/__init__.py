@@ -35,6 +35,7 @@ _COMMANDS = {
     "capture": ("capture", "Watch packets at every interface at once, through NAT and tunnels."),
     "trace": ("trace", "Follow one real packet hop by hop, and name the rule that decided at each."),
     "topology": ("topology", "Show machines, pods and interfaces, and what each is wired to."),
+    "node": ("node", "Make a node for another cluster, whose API server a kubeconfig names."),
     "snapshot": ("snapshot", "Save a lab's objects in a file, and restore them."),
     "scenario": ("scenario", "Run lessons that prove how each kind of traffic works."),
     "cni": ("cni", "Call CNI plugins as a container runtime does, and install netlab's own."),

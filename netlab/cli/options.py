@@ -21,6 +21,10 @@ class _LabType(click.ParamType[Lab]):
         return value if isinstance(value, Lab) else Lab.of(value)
 
 
+NODE_NAME = _LabType()
+"""The name of a node that joins another cluster: it is a lab of that name."""
+
+
 def lab_option(command: F) -> F:
     """`--name`: which lab."""
     return click.option(

@@ -14,7 +14,7 @@ from netlab.errors import UnsupportedError
 from netlab.lab import credentials
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, kube_proxy, network_agent
-from netlab.lab.spec import LabSpec
+from netlab.lab.spec import Join, LabSpec
 
 if TYPE_CHECKING:
     from netlab.api.endpoint import Endpoint
@@ -78,7 +78,8 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
         config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks, authority=paths.pki)
         acted = Publisher(paths.revision(CONTROLLER_MANAGER))
         endpoints = Endpoints(
-            _endpoint(paths, FABRIC, credentials.CONTROLLER_MANAGER), _endpoint(paths, FABRIC, credentials.SCHEDULER)
+            _endpoint(paths, spec, FABRIC, credentials.CONTROLLER_MANAGER),
+            _endpoint(paths, spec, FABRIC, credentials.SCHEDULER),
         )
         uvloop.run(run(endpoints, config, acted.publish))
 
@@ -88,7 +89,7 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
     """A kubelet (with the agent of the pod network) and a kube-proxy for every node."""
     listed: list[Component] = []
-    client_ca = _authority(paths)
+    client_ca = _authority(paths) if spec.joins is None else credentials.joined_client_ca(paths, spec.joins)
     for number, node in enumerate(spec.node_names, start=1):
         listed.append(_kubelet(paths, spec, node, number, client_ca))
         listed.append(_kube_proxy(paths, spec, node))
@@ -123,15 +124,30 @@ def resident_cni(node: str) -> Component:
     return Component(f"cni-{node}", node, body)
 
 
-def _endpoint(paths: LabPaths, machine: str, component: str) -> Endpoint:
-    """How a component reaches the API: called in its own process, which alone reads its token."""
+def gateway(paths: LabPaths, spec: LabSpec) -> Component:
+    """What carries connections from a node to the API server of the cluster that it has joined."""
+    node = spec.node_names[0]
+
+    def body() -> None:
+        from netlab.lab import gateway, relay
+
+        api = _endpoint(paths, spec, node, credentials.KUBE_PROXY)
+        gateway.serve(api, [credentials.GATEWAY], relay.into(paths.server_socket, os.geteuid()))
+
+    return Component("gateway", node, body)
+
+
+def _endpoint(paths: LabPaths, spec: LabSpec, machine: str, component: str) -> Endpoint:
+    """How a component reaches the API: called in its own process, which alone reads its credentials."""
     from netlab.api.endpoint import Endpoint
 
+    if spec.joins is not None:
+        return credentials.joined_endpoint(paths, spec.joins, component)
     return Endpoint.of_socket(paths.components_socket, credentials.of(paths, machine, component))
 
 
 def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: str) -> Component:
-    boot_id = paths.boot_id.read_text(encoding="ascii")
+    boot_id, joins = paths.boot_id.read_text(encoding="ascii"), spec.joins
 
     async def serve() -> None:
         import asyncio
@@ -139,14 +155,14 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
         from netlab.api.client import Client
         from netlab.lab import cgroups
         from netlab.node import kubelet, pod_network_agent
-        from netlab.node.context import KubeletConfig
+        from netlab.node.context import KubeletConfig, ServingConfig
         from netlab.node.pod_network import NetworkConfig
 
         kubelet_config = KubeletConfig(
             node_name=node,
-            api=_endpoint(paths, node, credentials.KUBELET),
+            api=_endpoint(paths, spec, node, credentials.KUBELET),
             machine_socket=paths.machine_socket(node),
-            node_ips=spec.node_addresses(number),
+            node_ips=spec.node_addresses(number) if joins is None else [joins.address],
             cni_conf_dir=paths.cni_conf_dir(node),
             cni_plugin_dirs=[_install_cni_plugins()],
             cni_cache_dir=CNI_DATA_DIR / "cache",
@@ -155,6 +171,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
             boot_id=boot_id,
             max_pods=spec.maxPods,
             memory=cgroups.share().memory,
+            serving=None if joins is None else ServingConfig(paths.kubelet_socket, joins.port, *_serving(paths, joins)),
+            pod_cidrs=() if joins is None else tuple(joins.podCIDRs),
         )
         network_config = NetworkConfig(
             node_name=node,
@@ -163,9 +181,10 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
             mtu=spec.pod_mtu,
             cni_conf_dir=paths.cni_conf_dir(node),
             cni_data_dir=CNI_DATA_DIR,
+            has_underlay=joins is None,
         )
         async with (
-            Client(_endpoint(paths, node, credentials.NETWORK), user_agent=f"netlab-network/{node}") as reader,
+            Client(_endpoint(paths, spec, node, credentials.NETWORK), user_agent=f"netlab-network/{node}") as reader,
             Client(kubelet_config.api, user_agent=f"netlab-network/{node}") as reporter,
             asyncio.TaskGroup() as tasks,
         ):
@@ -179,6 +198,12 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
         uvloop.run(serve())
 
     return Component(f"kubelet-{node}", node, body)
+
+
+def _serving(paths: LabPaths, joins: Join) -> tuple[Path, Path] | tuple[None, None]:
+    """The kubelet's serving certificate and its key; none if the cluster has signed none."""
+    certificate, key = credentials.certificate_of(paths, joins, credentials.SERVING)
+    return (certificate, key) if certificate.exists() else (None, None)
 
 
 def _install_cni_plugins() -> Path:
@@ -201,7 +226,8 @@ def proxy_config(spec: LabSpec, node: str) -> ProxyConfig:
         node_name=node,
         mode=spec.proxy,
         cluster_cidrs=spec.podCIDRs,
-        service_cidrs=tuple(spec.serviceCIDRs),
+        # Another cluster's are its own to tell.
+        service_cidrs=tuple(spec.serviceCIDRs) if spec.joins is None else (),
         families=list(spec.families),
         healthz=HEALTHZ,
         metrics=METRICS,
@@ -216,7 +242,8 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
         from netlab.proxy.run import run
 
         logs.set_up("text")
-        async with Client(_endpoint(paths, node, credentials.KUBE_PROXY), user_agent=f"kube-proxy/{node}") as client:
+        api = _endpoint(paths, spec, node, credentials.KUBE_PROXY)
+        async with Client(api, user_agent=f"kube-proxy/{node}") as client:
             in_force = Publisher(paths.revision(kube_proxy(node)))
             await run(client, proxy_config(spec, node), in_force=in_force.publish)
 

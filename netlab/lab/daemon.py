@@ -29,7 +29,7 @@ from netlab.descriptors import close_all_but
 from netlab.errors import NetlabError, innermost
 from netlab.lab import components, logfiles
 from netlab.lab.components import Component
-from netlab.lab.paths import FABRIC, OUTSIDE, LabPaths
+from netlab.lab.paths import FABRIC, LabPaths
 from netlab.lab.spec import LabSpec
 from netlab.machine.children import decode_status, reaped
 from netlab.machine.client import Machine
@@ -52,8 +52,11 @@ def main() -> None:
         for node in spec.node_names:
             supervisor.start(components.resident_cni(node))
         components.preload()
-        supervisor.start(components.controller_manager(paths, spec))
+        if spec.joins is None:
+            supervisor.start(components.controller_manager(paths, spec))
         _build(spec, pidfds)
+        if spec.joins is not None:
+            supervisor.start(components.gateway(paths, spec))
         for component in components.of_nodes(paths, spec):
             supervisor.start(component)
         supervisor.run()
@@ -67,12 +70,12 @@ def _ensure_machines(paths: LabPaths, spec: LabSpec) -> dict[str, int]:
     pidfds = {}
     with Machine(paths.machine_socket(FABRIC)) as fabric:
         present = fabric.state().machines
-        for name in [*spec.node_names, OUTSIDE]:
+        for name in spec.machine_names:
             if name not in present:
                 visible = paths.visible_to(name) if name in spec.node_names else []
                 fabric.spawn_machine(name, paths.machine_socket(name), hostname=name, visible=visible)
         pidfds[FABRIC] = fabric.open()
-    for name in [*spec.node_names, OUTSIDE]:
+    for name in spec.machine_names:
         with Machine(paths.machine_socket(name)) as machine:
             pidfds[name] = machine.open()
     return pidfds

@@ -7,7 +7,7 @@ import os
 
 from netlab import files
 from netlab.api.blocking import BlockingClient
-from netlab.errors import NotFoundError, UnavailableError
+from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab import startup
 from netlab.lab.paths import LabPaths, require_home
 from netlab.lab.spec import LabSpec
@@ -53,8 +53,15 @@ class Lab:
         return self.paths.read_spec()
 
     def client(self) -> BlockingClient:
-        """A client of the lab's API. Raises `NotFoundError` or `UnavailableError` when the lab is not up."""
+        """A client of the lab's API. Raises `NotFoundError` or `UnavailableError` when the lab is not up.
+
+        Raises `UsageError` when it is a node of another cluster, and has none.
+        """
         self.require_up()
+        if (joins := self.spec().joins) is not None:
+            raise UsageError(
+                f"lab {self.name} is a node of the cluster at {joins.url}: ask that, for example with kubectl"
+            )
         return BlockingClient(self.paths.api_socket)
 
     def machine(self, name: str) -> Machine:

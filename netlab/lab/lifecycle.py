@@ -25,13 +25,20 @@ _GRACE = 10.0
 _POLL = 0.01
 
 
-def up(lab: Lab, spec: LabSpec | None, progress: Callable[[str], None], *, privileged: bool | None = None) -> LabSpec:
+def up(
+    lab: Lab,
+    spec: LabSpec | None,
+    progress: Callable[[str], None],
+    *,
+    privileged: bool | None = None,
+    equip: Callable[[], None] = lambda: None,
+) -> LabSpec:
     """Bring the lab up and wait until all nodes are Ready. Returns its specification.
 
     A lab whose processes have ended is restarted from its stored objects; with `spec` None it has the stored
     specification, or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or
     a lab that is down. With `privileged`, root's lab runs without a user namespace, as root of this host; None
-    keeps the lab's setting.
+    keeps the lab's setting. `equip` adds to the lab's files before it starts.
 
     Raises `ConflictError` when it is up already or has another specification, `UnsupportedError` when the machine
     lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready.
@@ -44,10 +51,16 @@ def up(lab: Lab, spec: LabSpec | None, progress: Callable[[str], None], *, privi
             lab.paths.privileged.touch(mode=0o600)
         elif privileged is False:
             lab.paths.privileged.unlink(missing_ok=True)
+        equip()
         progress("starting machines")
         _start_monitor(lab)
         wanted = lab.spec()
-        readiness.wait_ready(lab.paths, wanted, progress, lab.is_up)
+        if wanted.joins is not None:
+            from netlab.lab import joining
+
+            joining.wait_ready(lab, progress)
+        else:
+            readiness.wait_ready(lab.paths, wanted, progress, lab.is_up)
     except BaseException as error:
         with contextlib.suppress(NetlabError):
             if fresh:

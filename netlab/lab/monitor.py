@@ -27,7 +27,8 @@ from netlab.machine import boot, signals
 from netlab.net.peers import Guard
 
 if TYPE_CHECKING:
-    from netlab.lab.spec import LabSpec
+    from netlab.lab.relay import Relay
+    from netlab.lab.spec import Join, LabSpec
     from netlab.machine.userns import IdRange
 
 
@@ -62,18 +63,13 @@ def main() -> None:
         process.record(paths.machine_pid, machine)
         guard.start(machine)
         spec = paths.read_spec()
-        from netlab.lab import relay
-
-        # Only now: the lab's processes descend from this one and must not have a socket of the host's network.
-        listener = relay.listen(spec.apiAddress, _remembered_port(paths))
-        files.replace(paths.api_port, f"{listener.getsockname()[1]}\n")
         _forget_nodes(paths, spec)
-        _write_api_config(paths, spec)
-        if spec.store == "etcd":
-            paths.etcd.mkdir(mode=0o700, exist_ok=True)
+        # Only now: the lab's processes descend from this one and must not have a socket of the host's network.
+        relays = _of_joined(paths, spec.joins, owner) if spec.joins is not None else _of_own_server(paths, spec, owner)
         if range_of_ids is not None:
             ids.hand_over(paths.directory, range_of_ids)
-        relay.Relay(listener, paths.tls_socket, owner).start()
+        for each in relays:
+            each.start()
         _start_services(paths, spec)
         os.write(ready, process.READY)
         os.close(ready)
@@ -149,6 +145,30 @@ def _take_ids(paths: LabPaths) -> IdRange | None:
     return taken
 
 
+def _of_own_server(paths: LabPaths, spec: LabSpec, owner: int) -> list[Relay]:
+    """The lab's API server, reached from the host; its configuration."""
+    from netlab.lab import relay
+
+    listener = relay.listen(spec.apiAddress, _remembered_port(paths))
+    files.replace(paths.api_port, f"{listener.getsockname()[1]}\n")
+    _write_api_config(paths, spec)
+    if spec.store == "etcd":
+        paths.etcd.mkdir(mode=0o700, exist_ok=True)
+    return [relay.Relay(listener, relay.into(paths.tls_socket, owner))]
+
+
+def _of_joined(paths: LabPaths, joins: Join, owner: int) -> list[Relay]:
+    """The node's kubelet, reached by the cluster that it has joined, and that cluster's API server, by the node."""
+    from netlab.lab import relay
+
+    kubelet = relay.listen_at(joins.address, joins.port)
+    outward = relay.listen_within(paths.server_socket)
+    return [
+        relay.Relay(kubelet, relay.into(paths.kubelet_socket, owner)),
+        relay.Relay(outward, relay.out_to(*joins.server)),
+    ]
+
+
 def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
     from netlab.lab import credentials
 
@@ -193,6 +213,8 @@ def _start_services(paths: LabPaths, spec: LabSpec) -> None:
             env=environment,
             log=paths.logs / "daemon.log",
         )
+        if spec.joins is not None:
+            return
         machine.run_service(
             "apiserver",
             [

@@ -127,6 +127,16 @@ class LabPaths:
         """The socket of the Kubernetes API for the lab's components, which show who they are."""
         return self.shared / "api.sock"
 
+    @property
+    def server_socket(self) -> Path:
+        """What comes there, of a node that has joined another cluster, goes to the cluster's API server."""
+        return self.shared / "server.sock"
+
+    @property
+    def kubelet_socket(self) -> Path:
+        """The socket of the kubelet of a node that has joined another cluster: what comes to its port goes there."""
+        return self.shared / "kubelet.sock"
+
     def credentials_of(self, machine: str) -> Path:
         """The tokens of the components in one machine."""
         return self.credentials / machine

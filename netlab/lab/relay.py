@@ -1,4 +1,4 @@
-"""Carries connections from the host's loopback to the API server, which is in the lab's network.
+"""Carries connections between the host's network and servers: into the lab to its own, out of it to another cluster's.
 
 Only bytes go into the lab, never a socket of the host: whoever has one can connect it anew, to anything that the host
 reaches (connect(2), AF_UNSPEC). TLS ends in the API server, so nothing here looks at the bytes.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from netlab.errors import NetlabError
-from netlab.net.addresses import socket_family
+from netlab.net.addresses import host_port, socket_family
 
 _CHUNK = 64 * 1024
 _MOST = 200
@@ -24,6 +24,8 @@ _MOST = 200
 _PATIENCE = 1.0
 """Seconds that one more waits for another to end."""
 _BACKLOG = 128
+_DIALLING = 10.0
+"""Seconds in which another host has to take a connection."""
 _IDLE, _INTERVAL, _PROBES = 60, 10, 3
 """Seconds of silence after which a client's machine is asked whether it still exists, and how often."""
 
@@ -46,6 +48,17 @@ def listen(address: str, remembered: int) -> socket.socket:
     raise AssertionError("unreachable: port 0 is never taken")
 
 
+def listen_at(address: str, port: int) -> socket.socket:
+    """A listening socket at just that place. Raises `NetlabError` when it cannot be had."""
+    try:
+        return _listening(address, port)
+    except OSError as error:
+        raise NetlabError(
+            f"the kubelet cannot listen on {host_port(address, port)}: {error.strerror}: "
+            "give --node-ip an address of this host, and --kubelet-port one that is free"
+        ) from None
+
+
 def _ephemeral_ports() -> range:
     first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
     return range(int(first), int(last) + 1)
@@ -64,14 +77,58 @@ def _listening(address: str, port: int) -> socket.socket:
     return listener
 
 
-class Relay:
-    """Carries what comes to a listening socket to a Unix socket of the lab."""
+def into(target: Path, owner: int) -> Callable[[], socket.socket]:
+    """What connects to a Unix socket of the lab; `owner` is the user whose socket it must be."""
 
-    def __init__(self, listener: socket.socket, target: Path, owner: int) -> None:
-        """`owner` is the user whose socket `target` must be."""
+    def connect() -> socket.socket:
+        # The lab may have put a link in the socket's place: never follow one, nor talk to another user's server.
+        place = os.open(target, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            status = os.fstat(place)
+            if not stat.S_ISSOCK(status.st_mode) or status.st_uid != owner:
+                raise PermissionError(errno.EPERM, "not the lab's socket", str(target))
+            server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                server.connect(f"/proc/self/fd/{place}")
+            except OSError:
+                server.close()
+                raise
+            return server
+        finally:
+            os.close(place)
+
+    return connect
+
+
+def out_to(host: str, port: int) -> Callable[[], socket.socket]:
+    """What connects to a server of the host's network, whose name is looked up each time."""
+
+    def connect() -> socket.socket:
+        server = socket.create_connection((host, port), _DIALLING)
+        server.settimeout(None)
+        _notice_silence(server)
+        return server
+
+    return connect
+
+
+def listen_within(path: Path) -> socket.socket:
+    """A listening Unix socket in the lab's directory, in the place of an earlier one. Raises `OSError`."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+class Relay:
+    """Carries what comes to a listening socket to a server."""
+
+    def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
+        """`connect` makes a connection to the server. Raises `OSError`."""
         self._listener = listener
-        self._target = target
-        self._owner = owner
+        self._connect = connect
         self._free = threading.Semaphore(_MOST)
 
     def start(self) -> None:
@@ -92,30 +149,13 @@ class Relay:
     def _carry(self, client: socket.socket) -> None:
         # An error: it has gone again, or the server is being restarted.
         with contextlib.suppress(OSError), client:
-            _notice_silence(client)
-            with self._connected() as server:
+            if client.family != socket.AF_UNIX:
+                _notice_silence(client)
+            with self._connect() as server:
                 back = _in_thread(_copy, server, client)
                 _copy(client, server)
                 back.join()
         self._free.release()
-
-    def _connected(self) -> socket.socket:
-        """A connection to the server. Raises `OSError`."""
-        # The lab may have put a link in the socket's place: never follow one, nor talk to another user's server.
-        place = os.open(self._target, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            status = os.fstat(place)
-            if not stat.S_ISSOCK(status.st_mode) or status.st_uid != self._owner:
-                raise PermissionError(errno.EPERM, "not the lab's socket", str(self._target))
-            server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                server.connect(f"/proc/self/fd/{place}")
-            except OSError:
-                server.close()
-                raise
-            return server
-        finally:
-            os.close(place)
 
 
 def _notice_silence(client: socket.socket) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from netlab.counted import counted
 from netlab.errors import UsageError
+from netlab.lab.paths import OUTSIDE
 from netlab.net.addresses import Family
 from netlab.net.route.vxlan import VXLAN_OVERHEAD
 
@@ -22,6 +24,7 @@ MOST_NODES = 100
 """For more nodes, the plan below has no addresses, and one machine has no room."""
 
 UNDERLAY_MTU = 1500
+_HTTPS = 443
 
 _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
@@ -30,6 +33,29 @@ _EXTERNAL_RANGE: dict[Family, str] = {"IPv4": "198.51.100.0/24", "IPv6": "2001:d
 _POD_CIDR: dict[Family, str] = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:10:244::/48"}
 _SERVICE_CIDR: dict[Family, str] = {"IPv4": "10.96.0.0/16", "IPv6": "fd00:10:96::/112"}
 _NODE_MASK: dict[Family, int] = {"IPv4": 24, "IPv6": 64}
+
+
+class Join(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The cluster that a lab's only node is a part of: it has another API server, controllers and scheduler."""
+
+    node: str
+    """The node's name there."""
+    url: str
+    """The API server's, as its kubeconfig has it."""
+    serverName: str
+    """The name, or the address, that its certificate must have."""
+    address: str
+    """The address of this host under which the cluster knows the node, and reaches its kubelet."""
+    port: int
+    """The kubelet's, at that address."""
+    podCIDRs: list[str] = []
+    """What the node asks for when it registers; empty: what the cluster gives it."""
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """The API server's host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or _HTTPS
 
 
 class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +74,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     maxPods: int = 110
     apiAddress: str = "127.0.0.1"
     store: StoreKind = "sqlite"
+    joins: Join | None = None
 
     def __post_init__(self) -> None:
         self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]
@@ -55,8 +82,15 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         self.nodeCIDRMaskSizes = self.nodeCIDRMaskSizes or [_NODE_MASK[f] for f in self.families]
 
     @property
+    def machine_names(self) -> list[str]:
+        """The machines besides the fabric: the nodes, and the world outside unless that is another cluster's."""
+        return [*self.node_names, *([] if self.joins is not None else [OUTSIDE])]
+
+    @property
     def node_names(self) -> list[str]:
         """The nodes' names, `node-1` first."""
+        if self.joins is not None:
+            return [self.joins.node]
         return [f"node-{number}" for number in range(1, self.nodes + 1)]
 
     @property
@@ -169,6 +203,8 @@ def load(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             if not isinstance(spec, dict | None):
                 raise UsageError(f"{path}: spec: expected fields, each with its value")
             spec = spec or {}
+            if "joins" in spec:
+                raise UsageError(f"{path}: spec.joins: a node joins a cluster by `netlab node join`, not by a file")
             unknown = sorted(document.keys() - {"apiVersion", "kind", "metadata", "spec"})
             if unknown:
                 raise UsageError(f"{path}: {unknown[0]!r}: there is no such field: a Lab has metadata and spec")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import ipaddress
 from collections.abc import Mapping
 
 from netlab.errors import NetlabError, UnsupportedError
 from netlab.lab.paths import FABRIC, OUTSIDE
-from netlab.lab.spec import UNDERLAY_MTU, LabSpec
-from netlab.net.addresses import packed, packed_network
+from netlab.lab.spec import UNDERLAY_MTU, Join, LabSpec
+from netlab.net.addresses import Family, packed, packed_network
 from netlab.net.namespaces import entered, write_sysctls
 from netlab.net.netlink import NetlinkError
 from netlab.net.route import addresses, links, routes
@@ -88,7 +89,7 @@ def plan(spec: LabSpec) -> Topology:
 
     The outside routes the external ranges to all nodes, as an upstream router would with ECMP.
     """
-    hosts = [*spec.node_names, OUTSIDE]
+    hosts = spec.machine_names
     wires = [Wire(host, NODE_INTERFACE, FABRIC_BRIDGE, host) for host in hosts]
     bridges = [FABRIC_BRIDGE]
     if spec.network == "bridge":
@@ -101,8 +102,13 @@ def plan(spec: LabSpec) -> Topology:
         outside = spec.outside_addresses[index]
         nodes = [spec.node_addresses(number + 1)[index] for number in range(spec.nodes)]
         addresses += [(name, f"{address}/{prefix}") for name, address in zip(spec.node_names, nodes, strict=True)]
-        addresses.append((OUTSIDE, f"{outside}/{prefix}"))
         addresses.append((FABRIC, f"{spec.fabric_addresses[index]}/{prefix}"))
+        if spec.joins is not None:
+            # Nothing is beyond: the cluster that the node has joined is reached by what is carried there.
+            routes += [Route(name, _DEFAULT[family], (spec.fabric_addresses[index],)) for name in spec.node_names]
+            addresses += _as_the_cluster_knows(spec.joins, family)
+            continue
+        addresses.append((OUTSIDE, f"{outside}/{prefix}"))
         routes += [Route(name, _DEFAULT[family], (outside,)) for name in spec.node_names]
         routes.append(Route(OUTSIDE, spec.external_ranges[index], tuple(nodes)))
     return Topology(
@@ -114,6 +120,13 @@ def plan(spec: LabSpec) -> Topology:
         sysctls={host: _sysctls(spec, host) for host in [FABRIC, *hosts]},
         optional_sysctls=dict.fromkeys(spec.node_names, _BRIDGE_SYSCTLS),
     )
+
+
+def _as_the_cluster_knows(joins: Join, family: Family) -> list[tuple[str, str]]:
+    """The node's address in its cluster, so that what uses the node's network is reached there from the node itself."""
+    known = ipaddress.ip_address(joins.address)
+    is_new = f"IPv{known.version}" == family and not known.is_loopback
+    return [(joins.node, f"{known}/{known.max_prefixlen}")] if is_new else []
 
 
 def _sysctls(spec: LabSpec, host: str) -> dict[str, str]:

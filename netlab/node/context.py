@@ -34,6 +34,20 @@ _API = "default/kubernetes"
 
 
 @dataclass(frozen=True)
+class ServingConfig:
+    """How a kubelet is reached that is not reached at its node's addresses: by what is carried to a Unix socket.
+
+    `port` is the one that the Node tells; the certificate and its key (files, PEM) are the cluster's; without them the
+    kubelet signs its own.
+    """
+
+    socket: Path
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True)
 class KubeletConfig:
     """What a kubelet needs to know about its node.
 
@@ -55,6 +69,9 @@ class KubeletConfig:
     memory: int | None = None
     """Bytes that pods may ask for together; None: all of the machine's."""
     dns: ClusterDNS = field(default_factory=ClusterDNS)
+    serving: ServingConfig | None = None
+    pod_cidrs: tuple[str, ...] = ()
+    """What the node asks for when it registers; empty: what the cluster gives it."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class NetworkConfig:
     cni_data_dir: Path
     underlay: str = "eth0"
     segment: str = "eth1"
+    has_underlay: bool = True
+    """Whether this node and the others reach each other; without that, the pod network is this node's alone."""
 
     @property
     def peers_file(self) -> Path:
@@ -71,6 +73,8 @@ def plan(config: NetworkConfig, me: Node, nodes: Collection[Node]) -> PodNetwork
     me = _readable(config, me)
     if not me.spec.podCIDRs:
         raise ConflictError(f"node {config.node_name}: none of its podCIDRs is a subnet of the pods' ranges")
+    if not config.has_underlay:
+        return PodNetwork(_plugin(config, me))
     peers = _disjoint(me, [_readable(config, each) for each in nodes if each.metadata.name != config.node_name])
     if config.network == "vxlan":
         local, ends = _tunnels(config, me, peers)

@@ -10,7 +10,15 @@ import time
 import msgspec
 
 from netlab import __version__
-from netlab.api.core_types import DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo
+from netlab.api.core_types import (
+    DaemonEndpoint,
+    Node,
+    NodeAddress,
+    NodeDaemonEndpoints,
+    NodeSpec,
+    NodeStatus,
+    NodeSystemInfo,
+)
 from netlab.api.errors import ApiError
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.meta_types import Condition, ObjectMeta, Quantity, now
@@ -31,7 +39,6 @@ _RETRY = 0.5
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 """Go's names of architectures, which Kubernetes' labels use."""
-_ENDPOINTS = NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=PORT))
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +66,7 @@ def node_status(config: KubeletConfig, network_error: str, before: list[Conditio
         allocatable=capacity.allocatable(config),
         addresses=[*addresses, NodeAddress(type="Hostname", address=config.node_name)],
         conditions=[ready_condition(network_error, before)],
-        daemonEndpoints=None if config.client_ca is None else _ENDPOINTS,
+        daemonEndpoints=_endpoints(config),
         nodeInfo=NodeSystemInfo(
             bootID=config.boot_id,
             kernelVersion=platform.release(),
@@ -70,6 +77,13 @@ def node_status(config: KubeletConfig, network_error: str, before: list[Conditio
             architecture=architecture(),
         ),
     )
+
+
+def _endpoints(config: KubeletConfig) -> NodeDaemonEndpoints | None:
+    if config.client_ca is None:
+        return None
+    port = PORT if config.serving is None else config.serving.port
+    return NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=port))
 
 
 def extended_resources(told: NodeStatus) -> dict[str, Quantity | None]:
@@ -135,7 +149,9 @@ class Registration:
     async def _register(self) -> None:
         status = self._status()
         labels = node_labels(self._name)
-        node = Node(metadata=ObjectMeta(name=self._name, labels=labels), status=status)
+        cidrs = self._node.config.pod_cidrs
+        spec = NodeSpec(podCIDR=cidrs[0], podCIDRs=list(cidrs)) if cidrs else NodeSpec()
+        node = Node(metadata=ObjectMeta(name=self._name, labels=labels), spec=spec, status=status)
         try:
             # Like upstream's, the server accepts the status with the creation of a Node: one request, not two.
             created = await self._client.create(NODES, node)

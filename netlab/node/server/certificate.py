@@ -1,4 +1,4 @@
-"""The certificate with which a kubelet serves: signed by itself, as upstream's without a bootstrap of TLS."""
+"""The certificate with which a kubelet serves: the cluster's, or signed by itself as upstream's without one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import ssl
 from collections.abc import Sequence
 
 from netlab.api.serving.secure import load_identity
+from netlab.node.context import KubeletConfig
 
 
-def serving_context(name: str, addresses: Sequence[str], client_ca: str) -> ssl.SSLContext:
+def serving_context(config: KubeletConfig, client_ca: str) -> ssl.SSLContext:
     """TLS for the kubelet of a node, whose clients must present a certificate of the cluster's authority (PEM)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -19,7 +20,11 @@ def serving_context(name: str, addresses: Sequence[str], client_ca: str) -> ssl.
     # A session that is resumed would outlive its certificate.
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
-    load_identity(context, _self_signed(name, addresses))
+    serving = config.serving
+    if serving is not None and serving.certificate is not None and serving.key is not None:
+        load_identity(context, serving.certificate.read_bytes() + b"\n" + serving.key.read_bytes())
+    else:
+        load_identity(context, _self_signed(config.node_name, config.node_ips))
     return context
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlab.api.serving.kubelets import PORT
@@ -21,7 +22,11 @@ log = logging.getLogger(__name__)
 
 async def run(node: NodeContext, pods: Pods, client_ca: str) -> None:
     """Serve until cancelled."""
-    listeners = [await _listener(address) for address in node.config.node_ips]
+    serving = node.config.serving
+    if serving is not None:
+        listeners = [_unix_listener(serving.socket)]
+    else:
+        listeners = [await _listener(address) for address in node.config.node_ips]
     try:
         await _somebody(listeners)
         await _serve(node, pods, client_ca, listeners)
@@ -44,6 +49,15 @@ async def _listener(address: str) -> socket.socket:
             listener.close()
             log.warning("cannot listen at %s, port %d: %s", address, PORT, error.strerror)
             await asyncio.sleep(_RETRY)
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    path.unlink(missing_ok=True)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen()
+    return listener
 
 
 async def _somebody(listeners: Sequence[socket.socket]) -> None:
@@ -71,7 +85,7 @@ async def _serve(node: NodeContext, pods: Pods, client_ca: str, listeners: Seque
     from netlab.node.server.statistics import Statistics
 
     config = node.config
-    context = serving_context(config.node_name, config.node_ips, client_ca)
+    context = serving_context(config, client_ca)
     statistics = Statistics(pods, node.runtime, config.node_name, config.log_dir)
     app = create_app(pods, node.runtime, config.log_dir, Authorizer(node.client, config.node_name), statistics)
     settings = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)

@@ -27,7 +27,7 @@ def carrying(target: Path, owner: int | None = None) -> tuple[str, int]:
     """Carry to `target` until the test process ends; where to connect."""
     listener = relay.listen("127.0.0.1", 0)
     address: tuple[str, int] = listener.getsockname()
-    relay.Relay(listener, target, os.geteuid() if owner is None else owner).start()
+    relay.Relay(listener, relay.into(target, os.geteuid() if owner is None else owner)).start()
     return address
 
 
