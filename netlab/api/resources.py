@@ -26,7 +26,7 @@ from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.metrics_types import METRICS, NodeMetrics, PodMetrics
-from netlab.api.networking_types import ServiceCIDR
+from netlab.api.networking_types import NetworkPolicy, ServiceCIDR
 from netlab.api.node_types import RuntimeClass
 from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, measured, pods, stored, workloads
@@ -548,6 +548,16 @@ SERVICECIDRS = Resource(
 )
 """The range that ClusterIPs are of is the server's own, whatever else is created."""
 
+NETWORKPOLICIES = Resource(
+    "networking.k8s.io",
+    "v1",
+    "NetworkPolicy",
+    "networkpolicies",
+    NetworkPolicy,
+    short_names=("netpol",),
+    printer=stored.NETWORK_POLICY,
+)
+
 EVENTS_V1 = Resource(
     "events.k8s.io",
     "v1",
@@ -636,6 +646,7 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     ENDPOINTSLICES,
     LEASES,
     CERTIFICATESIGNINGREQUESTS,
+    NETWORKPOLICIES,
     EVENTS_V1,
 )
 

@@ -171,14 +171,6 @@ ROWS: tuple[StoredKind, ...] = (
     ),
     StoredKind(
         "networking.k8s.io/v1",
-        "NetworkPolicy",
-        "networkpolicies",
-        stored.NETWORK_POLICY,
-        ("netpol",),
-        has_generation=True,
-    ),
-    StoredKind(
-        "networking.k8s.io/v1",
         "Ingress",
         "ingresses",
         stored.INGRESS,

@@ -150,4 +150,4 @@ class _Barrier:
 def _log_of(lag: Lag) -> str:
     if not lag.node:
         return lag.component
-    return f"{'kubelet' if lag.component == 'pod-network' else lag.component}-{lag.node}"
+    return f"{'kubelet' if lag.component in ('pod-network', 'policy') else lag.component}-{lag.node}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netlab.errors import UnsupportedError
 from netlab.lab import credentials
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
-from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, kube_proxy, network_agent
+from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, enforcer, kube_proxy, network_agent
 from netlab.lab.spec import Join, LabSpec
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def preload() -> None:
     import netlab.controlplane.manager
     import netlab.node.kubelet
     import netlab.node.pod_network_agent
+    import netlab.policy.run
     import netlab.proxy.run  # noqa: F401
     from netlab.api import decoding
     from netlab.api.resources import ALL
@@ -87,7 +88,7 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
 
 
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
-    """A kubelet (with the agent of the pod network) and a kube-proxy for every node."""
+    """A kubelet (with the pod network's agent and the enforcer of policies) and a kube-proxy for every node."""
     listed: list[Component] = []
     client_ca = _authority(paths) if spec.joins is None else credentials.joined_client_ca(paths, spec.joins)
     for number, node in enumerate(spec.node_names, start=1):
@@ -157,6 +158,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
         from netlab.node import kubelet, pod_network_agent
         from netlab.node.context import KubeletConfig, ServingConfig
         from netlab.node.pod_network import NetworkConfig
+        from netlab.policy import run as policies
+        from netlab.policy.run import EnforcerConfig
 
         kubelet_config = KubeletConfig(
             node_name=node,
@@ -174,11 +177,14 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
             serving=None if joins is None else ServingConfig(paths.kubelet_socket, joins.port, *_serving(paths, joins)),
             pod_cidrs=() if joins is None else tuple(joins.podCIDRs),
         )
+        enforcer_config = EnforcerConfig(node, tuple(spec.families))
         network_config = NetworkConfig(
             node_name=node,
             network=spec.network,
             cluster_cidrs=tuple(spec.podCIDRs),
             mtu=spec.pod_mtu,
+            # In another cluster this node may not read policies, and they are that cluster's own affair.
+            policy_socket=str(enforcer_config.socket) if joins is None else "",
             cni_conf_dir=paths.cni_conf_dir(node),
             cni_data_dir=CNI_DATA_DIR,
             has_underlay=joins is None,
@@ -190,6 +196,9 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
         ):
             in_force = Publisher(paths.revision(network_agent(node)))
             tasks.create_task(pod_network_agent.run(reader, reporter, network_config, in_force.publish))
+            if joins is None:
+                enforced = Publisher(paths.revision(enforcer(node)))
+                tasks.create_task(policies.run(reader, enforcer_config, enforced.publish))
             tasks.create_task(kubelet.run(kubelet_config))
 
     def body() -> None:

@@ -36,6 +36,11 @@ def network_agent(node: str) -> str:
     return f"pod-network-{node}"
 
 
+def enforcer(node: str) -> str:
+    """The component name of a node's enforcer of policies, which is part of the kubelet's process."""
+    return f"policy-{node}"
+
+
 class Standing(NamedTuple):
     """How far a component is: the resourceVersion up to which it has acted on everything.
 
@@ -95,6 +100,6 @@ def _stable(descriptor: int) -> bytes:
 
 
 def read_all(paths: LabPaths, nodes: Sequence[str]) -> dict[str, Standing]:
-    """How far each component is, by name: the controller manager, and each node's proxy and agent."""
-    names = [CONTROLLER_MANAGER, *(name(node) for node in nodes for name in (kube_proxy, network_agent))]
+    """How far each component is, by name: the controller manager, and each node's proxy, agent and enforcer."""
+    names = [CONTROLLER_MANAGER, *(name(node) for node in nodes for name in (kube_proxy, network_agent, enforcer))]
     return {name: read(paths.revision(name)) for name in names}

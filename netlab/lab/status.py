@@ -52,6 +52,7 @@ def _add_progress(lab: Lab, found: dict[str, Any]) -> None:
         node["revisions"] = {
             "kubeProxy": outcome.standings.get(revisions.kube_proxy(name), revisions.Standing()).revision,
             "podNetwork": outcome.standings.get(revisions.network_agent(name), revisions.Standing()).revision,
+            "policy": outcome.standings.get(revisions.enforcer(name), revisions.Standing()).revision,
         }
 
 

@@ -42,6 +42,8 @@ class NetworkConfig:
     segment: str = "eth1"
     has_underlay: bool = True
     """Whether this node and the others reach each other; without that, the pod network is this node's alone."""
+    policy_socket: str = ""
+    """Where the plugin asks before a pod's containers start; empty: nowhere."""
 
     @property
     def peers_file(self) -> Path:
@@ -207,6 +209,7 @@ def _plugin(config: NetworkConfig, me: Node, **more: Any) -> dict[str, Any]:
         **more,
         "bridge": BRIDGE,
         "isDefaultGateway": True,
+        **({"policySocket": config.policy_socket} if config.policy_socket else {}),
         "hairpinMode": True,
         "mtu": config.mtu,
         # Outside the cluster nobody knows the pods' addresses.

@@ -14,13 +14,13 @@ from typing import ParamSpec, TypeVar
 from netlab.api.core_types import Service
 from netlab.api.discovery_types import EndpointSlice
 from netlab.net.addresses import Family
+from netlab.net.programs import ProgramError
 from netlab.proxy.book import Book
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.conntrack import Reconciler
 from netlab.proxy.executor import Filling, executor_for
 from netlab.proxy.health import Health
 from netlab.proxy.iptables.executor import IptablesExecutor
-from netlab.proxy.kernel import ProgramError
 from netlab.proxy.logs import fields
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import HealthCheck, NodeInfo, Transaction

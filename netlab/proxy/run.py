@@ -17,10 +17,10 @@ from netlab.api.meta_types import ObjectMeta
 from netlab.api.progress import Progress
 from netlab.api.resources import NODES
 from netlab.errors import UnsupportedError
+from netlab.net.programs import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import cleanup
 from netlab.proxy.health import health_handler, keep_serving, metrics_handler
-from netlab.proxy.kernel import FRESH_GENERATION, ProgramError, generation
 from netlab.proxy.logs import fields
 from netlab.proxy.objects import OUR_SERVICES, OUR_SLICES, SERVICES, SLICES
 from netlab.proxy.plan import HealthCheck

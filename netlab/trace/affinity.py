@@ -11,11 +11,12 @@ from typing import NamedTuple
 from netlab.net.addresses import Family, address_text
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.elements import Set
+from netlab.net.nftables.schemas import NFT_FAMILY
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.iptables.chains import endpoint_chain
 from netlab.proxy.nftables.chains import remember
-from netlab.proxy.nftables.fixed import NFT_FAMILY, TABLE
+from netlab.proxy.nftables.fixed import TABLE
 from netlab.proxy.plan import Plan
 from netlab.trace.state import Affinity
 

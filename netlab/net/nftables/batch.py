@@ -18,7 +18,7 @@ from netlab.net.nftables.elements import Element, Set, Verdict
 from netlab.net.nftables.rules import Chain
 
 Value: TypeAlias = bytes | Verdict
-"""What an element leads to: data or a verdict; empty in a set. In a set of ranges: the last key."""
+"""What an element leads to: data or a verdict; empty in a set. Of ranges: the last key, and data after it."""
 Elements: TypeAlias = dict[str, dict[bytes, Value]]
 """Elements by the name of their set or map, and by their key."""
 Lists: TypeAlias = dict[str, dict[bytes, Sequence[Value]]]
@@ -83,7 +83,11 @@ def messages(family: str, table: str, batch: Batch, ranges: Container[str] = ())
 
 
 def _of_ranges(ranges: Mapping[bytes, Value]) -> Iterator[bytes]:
-    return (elements.packed(Element(key, key_end=last)) for key, last in ranges.items() if isinstance(last, bytes))
+    return (
+        elements.packed(Element(key, value[len(key) :], key_end=value[: len(key)]))
+        for key, value in ranges.items()
+        if isinstance(value, bytes)
+    )
 
 
 def _of_elements(found: Mapping[bytes, Value]) -> Iterator[bytes]:

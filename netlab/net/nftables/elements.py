@@ -232,7 +232,11 @@ def unframed(payload: bytes) -> Iterator[tuple[bytes, bytes | Verdict]]:
             if all(one[0] == head and one[2] == between for one in found):
                 return ((key, data) for _, key, _, data in found)
     elements = (_unpack(item) for _, item in nl.attributes(payload))
-    return ((one.key, one.key_end or one.data) for one in elements)
+    return ((one.key, _with_end(one) if one.key_end else one.data) for one in elements)
+
+
+def _with_end(one: Element) -> bytes:
+    return one.key_end + (one.data if isinstance(one.data, bytes) else b"")
 
 
 def _value(payload: bytes) -> bytes:

@@ -40,7 +40,7 @@ class Nfnetlink(nl.Netlink):
         return [item for part in elements.parts(self.ask(elements.dump(where))) for item in elements.unpacked(part)]
 
     def dump(self, where: Set) -> dict[bytes, bytes | Verdict]:
-        """Keys and data (of ranges: the last keys) of all elements of a set: like `elements`, for very large sets."""
+        """Keys and data (of ranges: the last keys, then data) of all elements: like `elements`, for very large sets."""
         found: dict[bytes, bytes | Verdict] = {}
         for part in elements.parts(self.ask(elements.dump(where))):
             found.update(elements.unframed(part))

@@ -7,11 +7,11 @@ import os
 import shutil
 
 from netlab.net.addresses import Family
+from netlab.net.programs import ProgramError, Programs
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.iptables.chains import tables
 from netlab.proxy.iptables.fixed import HOOKS, Tables
 from netlab.proxy.iptables.restore import COMMIT, parse, render, render_parts
-from netlab.proxy.kernel import ProgramError, Programs
 from netlab.proxy.plan import Frontend, Plan, Transaction, apply
 
 UNKNOWN = "?"

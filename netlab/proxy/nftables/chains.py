@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 from netlab.net.addresses import Family
 from netlab.net.nftables import expressions
 from netlab.net.nftables.batch import Rules
-from netlab.proxy.nftables.fixed import NFT_FAMILY, NUMBERS
+from netlab.net.nftables.schemas import NFT_FAMILY, NUMBERS
 
 _REMEMBERED = 65535
 """How many clients one endpoint's affinity remembers: nft's default for dynamic sets. Others get no affinity."""

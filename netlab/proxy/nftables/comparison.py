@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from netlab.net.netlink import NetlinkError
-from netlab.net.nftables import dumps
-from netlab.net.nftables.batch import Batch, Elements
-from netlab.net.nftables.elements import Set
+from netlab.net.nftables import tables
+from netlab.net.nftables.batch import Batch
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.nftables.tables import Digests, Found
 from netlab.proxy.nftables.chains import PlannedChain
 from netlab.proxy.nftables.contents import Contents
 from netlab.proxy.nftables.fixed import TABLE, Layout
-
-Digests: TypeAlias = dict[str, tuple[int, str]]
-"""Of chains, by name: the number of its rules, and a digest of them as the kernel returns them."""
-
-
-class Found(NamedTuple):
-    """A table as the kernel has it."""
-
-    generation: int
-    """Of all tables of the network namespace."""
-    comment: str
-    chains: Digests
-    sets: frozenset[str]
-    elements: Elements
-    """Of the layout's sets and maps; affinity's memory is not part of the plan."""
-    dormant: bool = False
-    """None of it is in force: a process was killed while filling it."""
 
 
 class Repair(NamedTuple):
@@ -43,46 +23,14 @@ class Repair(NamedTuple):
 
 
 def read(netlink: Nfnetlink, layout: Layout, *, elements: bool = True) -> Found | None:
-    """The table at one moment, or all but its elements; None if it does not exist. Raises NetlinkError.
-
-    A set that has just grown a lot may not return all of its elements: the kernel is still moving them.
-    """
-    while True:
-        before = netlink.generation()
-        try:
-            found = _read(netlink, layout, before, elements=elements)
-        except NetlinkError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            found = None
-        if netlink.generation() == before:
-            return found
-
-
-def _read(netlink: Nfnetlink, layout: Layout, generation: int, *, elements: bool) -> Found:
-    ip = layout.ip
-    (answer,) = netlink.ask(dumps.table_request(ip, TABLE))
-    sets = frozenset(dumps.sets_of(netlink.ask(dumps.sets_request(ip, TABLE)), TABLE))
-    found: Elements = {}
-    for name in layout.schemas.keys() & sets if elements else ():
-        if dumped := netlink.dump(Set(ip, TABLE, name)):
-            found[name] = dumped
-    comment, dormant = dumps.table_comment(answer), dumps.table_is_dormant(answer)
-    return Found(generation, comment, _digests(netlink, ip), sets, found, dormant)
+    """The table at one moment, or all but its elements; None if it does not exist. Raises NetlinkError."""
+    return tables.read(netlink, layout.ip, TABLE, layout.schemas if elements else ())
 
 
 def read_layout(netlink: Nfnetlink, layout: Layout) -> Digests:
     """The digests of the layout's own chains. Raises NetlinkError."""
     names = {chain.name for chain in layout.chains()}
-    return {name: digest for name, digest in _digests(netlink, layout.ip).items() if name in names}
-
-
-def _digests(netlink: Nfnetlink, ip: str) -> Digests:
-    digests = dict.fromkeys(dumps.chains_of(netlink.ask(dumps.chains_request(ip)), TABLE), (0, ""))
-    for chain, expressions in dumps.rules_of(netlink.ask(dumps.rules_request(ip, TABLE)), TABLE):
-        count, digest = digests[chain]
-        digests[chain] = (count + 1, hashlib.blake2s(digest.encode() + expressions).hexdigest())
-    return digests
+    return {name: digest for name, digest in tables.digests(netlink, layout.ip, TABLE).items() if name in names}
 
 
 def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Repair:
@@ -90,17 +38,7 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
 
     `known` are the digests that chains of the layout had when they were made, as far as that is known.
     """
-    batch = Batch()
-    for name in layout.schemas:
-        there, ought = found.elements.get(name, {}), wanted.elements.get(name, {})
-        if there == ought:
-            continue
-        gone = {key: value for key, value in there.items() if ought.get(key) != value}
-        come = {key: value for key, value in ought.items() if there.get(key) != value}
-        if gone:
-            batch.gone[name] = gone
-        if come:
-            batch.come[name] = come
+    batch = tables.difference(found.elements, wanted.elements, layout.schemas)
     ours = {chain.name: chain for chain in layout.chains()}
     batch.chains_gone.extend(found.chains.keys() - ours.keys() - wanted.chains.keys())
     for name, chain in wanted.chains.items():
@@ -113,11 +51,7 @@ def repair(found: Found, wanted: Contents, layout: Layout, known: Digests) -> Re
     for name, clients in wanted.sets.items():
         if name not in found.sets:
             batch.sets_come[name] = (clients.seconds, clients.size)
-    damaged = not found.sets >= schemas.keys() or any(
-        name not in found.chains or found.chains[name] != known.get(name, (len(chain.rules), found.chains[name][1]))
-        for name, chain in ours.items()
-    )
-    return Repair(batch, damaged)
+    return Repair(batch, tables.is_damaged(found, layout.schemas, ours.values(), known))
 
 
 def words(found: Found | None, wanted: Contents, layout: Layout, known: Digests) -> Iterator[str]:

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from netlab.net.addresses import Family
 from netlab.net.nftables.batch import Batch, Elements, Lists, Value, listed, numbered
 from netlab.net.nftables.elements import Verdict, drop, goto
+from netlab.net.nftables.schemas import NUMBERS
 from netlab.proxy.nftables.chains import Pick, PlannedChain, Remember, remember, sticky
 from netlab.proxy.nftables.contents import Contents
-from netlab.proxy.nftables.fixed import ADDRESS_FAMILY, NUMBERS, Layout
+from netlab.proxy.nftables.fixed import ADDRESS_FAMILY, Layout
 from netlab.proxy.plan import Endpoint, Frontend, Scope, Target, Transaction
 from netlab.proxy.plan import Verdict as Outcome
 

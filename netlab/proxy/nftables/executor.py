@@ -12,13 +12,15 @@ from netlab.net.addresses import Family
 from netlab.net.netlink import Message
 from netlab.net.nftables import rules
 from netlab.net.nftables.batch import Batch, messages
+from netlab.net.nftables.schemas import NFT_FAMILY
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.nftables.tables import Digests, Found
+from netlab.net.programs import ProgramError, Programs
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.kernel import ProgramError, Programs
 from netlab.proxy.nftables import comparison
 from netlab.proxy.nftables.contents import whole
 from netlab.proxy.nftables.elements import Ruleset
-from netlab.proxy.nftables.fixed import NFT_FAMILY, TABLE, layout_of
+from netlab.proxy.nftables.fixed import TABLE, layout_of
 from netlab.proxy.plan import Change, Frontend, Plan, Target, Transaction, difference
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class NftablesExecutor:
         self._layout = layout_of(family, config)
         self._ruleset = Ruleset(self._layout)
         self._plan: dict[Frontend, Target] = {}
-        self._digests: comparison.Digests = {}
+        self._digests: Digests = {}
         """Digests of the layout's chains, as they were made."""
         self._netlink: Nfnetlink | None = None
         self._compare_at = 0.0
@@ -181,7 +183,7 @@ class NftablesExecutor:
                 self._plan[frontend] = new
         return self._ruleset.change(transaction)
 
-    def _adopt(self, plan: Plan) -> comparison.Found | None:
+    def _adopt(self, plan: Plan) -> Found | None:
         self._plan = dict(plan)
         found = self._read()
         self._ruleset = Ruleset(self._layout)
@@ -205,7 +207,7 @@ class NftablesExecutor:
             contents.elements.clear()
         return list(comparison.words(found, contents, self._layout, self._digests))
 
-    def _read(self, *, elements: bool = True) -> comparison.Found | None:
+    def _read(self, *, elements: bool = True) -> Found | None:
         with self._socket() as netlink:
             return comparison.read(netlink, self._layout, elements=elements)
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
 from netlab.net.addresses import Family, of_family
-from netlab.net.nftables.batch import Value
+from netlab.net.nftables.schemas import (
+    NFT_FAMILY,
+    NUMBERS,
+    PORT,
+    PROTOCOL,
+    Chain,
+    Field,
+    Schema,
+    address,
+    layout_comment,
+    script,
+)
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.plan import PROTOCOLS
 
@@ -19,70 +28,11 @@ TABLE = "kube-proxy"
 MASQUERADE_MARK = 0x4000
 """The bit of the packet's mark that requests masquerading: upstream's default, masqueradeBit 14."""
 
-NFT_FAMILY: Mapping[Family, str] = {"IPv4": "ip", "IPv6": "ip6"}
 ADDRESS_FAMILY = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 _LOOPBACK: Mapping[Family, str] = {"IPv4": "127.0.0.0/8", "IPv6": "::1"}
-_ADDRESS_BYTES: Mapping[Family, int] = {"IPv4": 4, "IPv6": 16}
-NUMBERS: Mapping[str, int] = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
-_NAMES = {number: name for name, number in NUMBERS.items()}
 
 _VERSION = 1
 """The version of what the layout's text does not show: the chains of netlab.proxy.nftables.chains."""
-
-
-class Field(NamedTuple):
-    """A field of a key or of data: nft's name, its size in bytes (padded to registers of four), and its reader."""
-
-    typeof: str
-    size: int
-    text: Callable[[bytes], str]
-
-
-class Schema(NamedTuple):
-    """A set or map whose elements depend on the plan."""
-
-    key: tuple[Field, ...]
-    data: tuple[Field, ...] = ()
-    verdict: bool = False
-    interval: bool = False
-    """Elements are ranges."""
-
-    @property
-    def kind(self) -> str:
-        """The keyword that declares it."""
-        return "map" if self.data or self.verdict else "set"
-
-    @property
-    def declaration(self) -> str:
-        """The text between the braces of its declaration."""
-        data = self.data or ((Field("verdict", 0, str),) if self.verdict else ())
-        typeof = f"typeof {' . '.join(field.typeof for field in self.key)}"
-        to = f" : {' . '.join(field.typeof for field in data)}" if data else ""
-        return f"{typeof}{to};{' flags interval;' if self.interval else ''}"
-
-    def text(self, key: bytes, value: Value) -> str:
-        """An element as nft writes it."""
-        if self.interval and isinstance(value, bytes):
-            ends = zip(_texts(self.key, key), _texts(self.key, value), strict=True)
-            return " . ".join(first if first == last else f"{first}-{last}" for first, last in ends)
-        left = " . ".join(_texts(self.key, key))
-        right = " . ".join(_texts(self.data, value)) if isinstance(value, bytes) else str(value)
-        return f"{left} : {right}" if right else left
-
-
-def _texts(fields: tuple[Field, ...], packed: bytes) -> Iterator[str]:
-    offset = 0
-    for field in fields:
-        yield field.text(packed[offset : offset + field.size])
-        offset += field.size
-
-
-class Chain(NamedTuple):
-    """A chain of the layout: its rules as text, and its hook if it has one."""
-
-    name: str
-    rules: tuple[str, ...]
-    hook: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,17 +61,13 @@ class Layout:
     @property
     def comment(self) -> str:
         """The comment of a table of this layout: a proxy continues with such a table, whichever process made it."""
-        text = f"{_VERSION} {self._script([])}"
-        return f"netlab layout {hashlib.blake2s(text.encode(), digest_size=8).hexdigest()}"
+        return layout_comment(f"{_VERSION} {self._script([])}")
 
     @functools.cached_property
     def schemas(self) -> dict[str, Schema]:
         """The sets and maps, by name. Those for NodePorts are keyed without an address."""
-        size = _ADDRESS_BYTES[self.family]
-        destination = Field(f"{self.ip} daddr", size, self._address_text)
-        source = Field(f"{self.ip} saddr", size, self._address_text)
-        protocol = Field("meta l4proto", 4, lambda packed: _NAMES.get(packed[0], str(packed[0])))
-        port = Field("th dport", 4, lambda packed: str(int.from_bytes(packed[:2], "big")))
+        source, destination = address(self.family, "saddr"), address(self.family, "daddr")
+        protocol, port = PROTOCOL, PORT
         slot = Field("numgen random mod 2", 4, lambda packed: str(int.from_bytes(packed, sys.byteorder)))
         schemas = {
             "cluster-ips": Schema((destination,)),
@@ -211,18 +157,8 @@ class Layout:
         return self._script(["flags dormant"] if dormant else [], self.comment)
 
     def _script(self, header: list[str], comment: str = "") -> str:
-        chains = list(self.chains())
-        table = f"{self.ip} {TABLE}"
-        lines = [f"  {line}" for line in header] + ([f'  comment "{comment}"'] if comment else [])
-        lines += [f"  {schema.kind} {name} {{ {schema.declaration} }}" for name, schema in self.schemas.items()]
-        lines += [f"  chain {name} {{ {hook}{';' if hook else ''} }}" for name, _, hook in chains]
-        rules = [f"flush chain {table} {chain.name}" for chain in chains]
-        rules += [f"add rule {table} {chain.name} {rule}" for chain in chains for rule in chain.rules]
-        declared = "\n".join([f"table {table} {{", *lines, "}", *rules])
-        return f"{declared}\n"
-
-    def _address_text(self, packed: bytes) -> str:
-        return socket.inet_ntop(ADDRESS_FAMILY[self.family], packed)
+        chains, table = list(self.chains()), f"{self.ip} {TABLE}"
+        return script(table, header, comment, self.schemas, chains)
 
 
 def layout_of(family: Family, config: ProxyConfig) -> Layout:

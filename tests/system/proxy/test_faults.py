@@ -13,8 +13,8 @@ import pytest
 
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.programs import ProgramError, Programs
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.kernel import ProgramError, Programs
 from netlab.proxy.nftables.fixed import layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated

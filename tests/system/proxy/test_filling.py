@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from netlab.net.addresses import Family
 from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.programs import ProgramError
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.executor import Filling
 from netlab.proxy.health import Health
-from netlab.proxy.kernel import ProgramError
 from netlab.proxy.metrics import Metrics
 from netlab.proxy.plan import Endpoint, Frontend, NodeInfo, Plan, Scope, Target, Transaction, difference
 from netlab.proxy.plane import Plane

@@ -10,12 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from netlab.net.addresses import Family
+from netlab.net.nftables.schemas import NFT_FAMILY
+from netlab.net.programs import generation
 from netlab.proxy.config import ProxyConfig
-from netlab.proxy.kernel import generation
 from netlab.proxy.nftables import executor as executor_module
 from netlab.proxy.nftables.contents import whole
 from netlab.proxy.nftables.elements import Ruleset
-from netlab.proxy.nftables.fixed import NFT_FAMILY, layout_of
+from netlab.proxy.nftables.fixed import layout_of
 from netlab.proxy.plan import Endpoint, Frontend, Plan, Scope, Target, difference
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import ANSWERS, dial, executor, network

@@ -12,8 +12,8 @@ import pytest
 
 from netlab.api.progress import Progress
 from netlab.net.conntrack.flows import Conntrack
+from netlab.net.programs import generation
 from netlab.proxy.config import Mode, ProxyConfig
-from netlab.proxy.kernel import generation
 from netlab.proxy.sync import Proxy
 from tests.sandbox import isolated
 from tests.unit.proxy.flows import ADDRESSES, NODE, READY, VARIANTS, service_of, slices_of

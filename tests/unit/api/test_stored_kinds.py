@@ -125,7 +125,6 @@ CASES: list[Case] = [
         {},
         ["Limited", 30, 64, 8, 50, "30s"],
     ),
-    ("NetworkPolicy", {"spec": {"podSelector": {"matchLabels": {"app": "web"}}}}, {}, ["app=web", "30s"]),
     (
         "Ingress",
         {"spec": {"rules": [{"host": f"{each}.example.com"} for each in "abcd"], "tls": [{}]}},
@@ -209,7 +208,7 @@ def _has(whole: Any, part: Any) -> bool:
     ("kind", "manifest", "code", "texts"),
     [
         ("StorageClass", {}, 422, ["provisioner: Required value"]),
-        ("NetworkPolicy", {"spec": {"podSelectors": {}}}, 400, ['unknown field "spec.podSelectors"', "podSelector"]),
+        ("CSINode", {"spec": {"driver": []}}, 400, ['unknown field "spec.driver"', "drivers"]),
         ("Ingress", {"spec": {"rules": [{"http": {}}]}}, 422, ["spec.rules[0].http.paths: Required value"]),
         ("IPAddress", {"spec": {"parentRef": _SERVICE}}, 422, ["metadata.name", "must be a valid IP address"]),
     ],
@@ -231,10 +230,10 @@ def test_an_address_is_named_by_its_canonical_form(registry: Registry) -> None:
 
 
 def test_what_is_wanted_is_numbered(registry: Registry) -> None:
-    policies = _of_kind("NetworkPolicy")
-    made = create(registry, policies, {"metadata": {"name": "x"}, "spec": {"podSelector": {}}})
-    assert update(registry, policies, made | {"spec": {"podSelector": {}}})["metadata"]["generation"] == 1
-    assert update(registry, policies, made | {"spec": {"policyTypes": ["Egress"]}})["metadata"]["generation"] == 2
+    ingresses = _of_kind("Ingress")
+    made = create(registry, ingresses, {"metadata": {"name": "x"}, "spec": {"ingressClassName": "a"}})
+    assert update(registry, ingresses, made | {"spec": {"ingressClassName": "a"}})["metadata"]["generation"] == 1
+    assert update(registry, ingresses, made | {"spec": {"ingressClassName": "b"}})["metadata"]["generation"] == 2
 
 
 def test_defaults_are_filled_in_where_the_row_says(registry: Registry) -> None:

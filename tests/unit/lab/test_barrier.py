@@ -13,11 +13,11 @@ from netlab.errors import TimedOutError
 from netlab.lab import barrier
 from netlab.lab.lab import Lab
 from netlab.lab.paths import LabPaths
-from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, kube_proxy, network_agent
+from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, enforcer, kube_proxy, network_agent
 from netlab.lab.spec import LabSpec
 
 NODES = ("node-1", "node-2")
-OF_NODES = [name(node) for node in NODES for name in (kube_proxy, network_agent)]
+OF_NODES = [name(node) for node in NODES for name in (kube_proxy, network_agent, enforcer)]
 
 
 @dataclasses.dataclass
@@ -87,7 +87,9 @@ def test_controllers_that_never_rest_do_not_hold_it_up(tmp_path: Path) -> None:
     assert cluster.questions < 12
 
 
-@pytest.mark.parametrize("behind", [CONTROLLER_MANAGER, kube_proxy("node-2"), network_agent("node-1")])
+@pytest.mark.parametrize(
+    "behind", [CONTROLLER_MANAGER, kube_proxy("node-2"), network_agent("node-1"), enforcer("node-1")]
+)
 def test_who_lags_is_named_with_its_revision(tmp_path: Path, behind: str) -> None:
     cluster = Cluster(LabPaths(tmp_path), lambda cluster: cluster.all_follow(but=behind))
     cluster.publishers[behind].publish(7)

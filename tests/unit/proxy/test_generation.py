@@ -10,7 +10,7 @@ import pytest
 
 from netlab.errors import UnsupportedError
 from netlab.net import netlink
-from netlab.proxy.kernel import generation
+from netlab.net.programs import generation
 
 _ERROR, _NEWGEN = 2, 10 << 8 | 15
 _NFGENMSG = bytes(4)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from netlab.net.nftables.batch import Batch, Elements, listed, messages
-from netlab.proxy.nftables.comparison import Found, repair, words
+from netlab.net.nftables.tables import Found
+from netlab.proxy.nftables.comparison import repair, words
 from netlab.proxy.nftables.contents import Contents
 from netlab.proxy.nftables.elements import Ruleset, arrange
 from netlab.proxy.nftables.fixed import Layout

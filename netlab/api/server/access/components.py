@@ -14,7 +14,7 @@ from netlab.api.server.access.rules import EVENTS, Rule, rule
 KUBE_PROXY, SCHEDULER = "system:kube-proxy", "system:kube-scheduler"
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 NETWORK_AGENT = "system:netlab-network"
-"""The agent of the pod network, on each node: a plugin of the cluster's and no part of Kubernetes."""
+"""The agent of the pod network and the enforcer of policies, on each node: plugins, and no part of Kubernetes."""
 
 _WATCHING = ("list", "watch")
 _WRITING = ("patch", "update")
@@ -69,7 +69,10 @@ _CONTROLLERS = (
     rule(("approve", "sign"), "certificates.k8s.io", "signers"),
 )
 """All controllers' together, as they are one process: upstream gives each an account of its own."""
-_NETWORK_AGENT = (rule(_WATCHING, "", "nodes"),)
+_NETWORK_AGENT = (
+    rule(_WATCHING, "", "nodes", "namespaces", "pods"),
+    rule(_WATCHING, "networking.k8s.io", "networkpolicies"),
+)
 
 ROLES: dict[str, tuple[Rule, ...]] = {
     "system:node": _NODE,

@@ -371,5 +371,16 @@ def secret(obj: JSONObject) -> None:
         obj["data"] = obj.get("data", {}) | encoded
 
 
+def network_policy(obj: JSONObject) -> None:
+    """networking.k8s.io/v1.NetworkPolicy: whoever speaks of egress means it."""
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("podSelector", {})
+    for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):
+        for port in rule.get("ports") or ():
+            _fill(port, protocol="TCP")
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+
+
 def nothing(obj: JSONObject) -> None:
     """A kind without defaults."""

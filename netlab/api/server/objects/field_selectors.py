@@ -26,6 +26,7 @@ from netlab.api.resources import (
     LEASES,
     LIMITRANGES,
     NAMESPACES,
+    NETWORKPOLICIES,
     NODES,
     PODDISRUPTIONBUDGETS,
     PODS,
@@ -54,6 +55,7 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     NAMESPACES.plural: ("metadata.name", "status.phase"),
     NODES.plural: ("metadata.name", "spec.unschedulable"),
     RUNTIMECLASSES.plural: ("metadata.name",),
+    NETWORKPOLICIES.plural: _COMMON,
     PODS.plural: (
         *_COMMON,
         "spec.nodeName",

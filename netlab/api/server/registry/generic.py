@@ -40,6 +40,7 @@ from netlab.api.resources import (
     LEASES,
     LIMITRANGES,
     NAMESPACES,
+    NETWORKPOLICIES,
     NODES,
     PODDISRUPTIONBUDGETS,
     PODS,
@@ -85,6 +86,7 @@ from netlab.api.server.objects.validation import (
     certificates,
     cluster,
     jobs,
+    network_policies,
     pods,
     quotas,
     rules,
@@ -236,6 +238,7 @@ STRATEGIES: dict[str, Strategy] = {
     CLUSTERROLES.plural: Strategy(defaults.nothing, access.cluster_role),
     ROLEBINDINGS.plural: Strategy(defaults.binding, access.role_binding, access.binding_update),
     CLUSTERROLEBINDINGS.plural: Strategy(defaults.binding, access.cluster_role_binding, access.binding_update),
+    NETWORKPOLICIES.plural: Strategy(defaults.network_policy, network_policies.network_policy),
     SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
     APISERVICES.plural: Strategy(
         registration.default,

@@ -90,6 +90,10 @@ def _attach(kernel: Rtnetlink, request: Request, mode: Mode, netns: int, undo: l
     for table, elements in mode.tables(request.owner, host, pod, addressing):
         undo.append(lambda table=table: _remove(table, request.owner).close())  # type: ignore[misc]
         table.add(request.environment, elements)
+    if config.policy_socket:
+        from netlab.cni.plugins.main.policies import await_policies
+
+        await_policies(config.policy_socket, request, [str(each).partition("/")[0] for each in addressing.addresses])
     interfaces = [{"name": link.name, "mac": link.mac, "mtu": link.mtu} for link in (*shared, host)]
     interfaces.append({"name": pod.name, "mac": pod.mac, "mtu": pod.mtu, "sandbox": request.netns})
     return _result(before, interfaces, addressing, config.dns or reserved.get("dns"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netlab.cni.plugins.delegate import Delegate
-from netlab.cni.plugins.fields import option, prefix, strings
+from netlab.cni.plugins.fields import absolute_path, option, prefix, strings
 from netlab.cni.spec import errors
 from netlab.cni.spec.errors import CniError
 from netlab.cni.spec.names import is_interface_name
@@ -50,6 +50,7 @@ class Config:
         self.detect_duplicates: bool = option(config, "enabledad", bool, False)
         self.container_interface: bool = not option(config, "disableContainerInterface", bool, False)
         self.mtu: int = option(config, "mtu", int, 0)
+        self.policy_socket: str = absolute_path(config, "policySocket", "")
         self.ipam = Delegate(request)
         self.dns = _dns(config)
         for key in _UNSUPPORTED:

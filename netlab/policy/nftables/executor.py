@@ -1,0 +1,208 @@
+"""The kernel's tables of policies, which follow a plan: `nft` makes what is permanent, netlink what comes and goes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterator, Sequence
+
+from netlab.net.addresses import Family
+from netlab.net.netlink import Message
+from netlab.net.nftables import rules, tables
+from netlab.net.nftables.batch import Batch, Elements, messages
+from netlab.net.nftables.socket import Nfnetlink
+from netlab.net.programs import ProgramError, Programs
+from netlab.policy.nftables.elements import change, contents
+from netlab.policy.nftables.layout import TABLE, Layout
+from netlab.policy.plan import Plan, Profiles, Transaction
+
+log = logging.getLogger(__name__)
+
+_READINGS = 5
+"""How often to read a table until the kernel accepts the difference."""
+_CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
+"""The kernel's errors for a difference that does not fit the table."""
+_PARTS = ("profiles", "blocks", "peers", "themselves", "pods")
+_ORDER = ("ports", "profiles", *(f"{side}-{part}" for part in _PARTS for side in ("ingress", "egress")))
+"""An order of sets and maps in which what leads to something comes after it."""
+
+
+class NftablesExecutor:
+    """One family's table in the network namespace of the process.
+
+    Every method may wait for the kernel, and raises ProgramError when it refuses; then nothing has changed in the
+    kernel, and only `replace` may follow.
+    """
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.batches = 0
+        """How many batches the kernel has accepted from it: each makes a generation of the rules."""
+        self._layout = Layout(family)
+        self._programs = Programs()
+        self._digests: tables.Digests = {}
+        """Digests of the layout's chains, as they were made."""
+        self._netlink: Nfnetlink | None = None
+
+    def replace(self, plan: Plan, profiles: Profiles) -> None:
+        """Bring whatever is there to a plan, atomically; a table of this layout by the difference alone."""
+        wanted = contents(plan, profiles, self.family)
+        for _ in range(_READINGS):
+            found = self._read()
+            if found is None:
+                self._make(wanted)
+                return
+            if found.comment != self._layout.comment:
+                log.info("%s table %s had another layout: replaced", self.family, TABLE)
+                self._script(self._whole(wanted))
+                self._remember()
+                return
+            if self._is_damaged(found):
+                # In one transaction, so that nothing is open meanwhile.
+                self._script(self._whole(wanted))
+                self._remember()
+                return
+            try:
+                # The table must still be as it was read.
+                batch = tables.difference(found.elements, wanted, self._layout.schemas)
+                self._commit(batch, found.generation)
+            except ProgramError as error:
+                if _number(error) in _CHANGED:
+                    log.info("%s rules changed while they were read: %s", self.family, error)
+                    continue
+                raise
+            if found.dormant:
+                self._send([rules.awakening(self._layout.ip, TABLE)])
+            self._remember()
+            return
+        raise ProgramError(f"table {self._layout.ip} {TABLE} changes faster than it can be read")
+
+    def apply(self, transaction: Transaction) -> None:
+        """Apply the difference from what is in force, atomically."""
+        self._commit(change(transaction, self.family))
+
+    def differences(self, plan: Plan, profiles: Profiles) -> list[str]:
+        """How the kernel differs from a plan, in words."""
+        found, wanted = self._read(), contents(plan, profiles, self.family)
+        return list(self._words(found, wanted))
+
+    def remove(self) -> None:
+        """Remove the table, if there is one."""
+        with self._socket() as netlink:
+            if tables.read(netlink, self._layout.ip, TABLE, ()) is None:
+                return
+        # Adding first makes the deletion succeed if it has gone meanwhile.
+        name = f"{self._layout.ip} {TABLE}"
+        self._script(f"add table {name}\ndelete table {name}\n")
+
+    def stop(self) -> None:
+        """End what a method does in another thread, as far as it runs a program. Nothing may follow."""
+        self._programs.stop()
+
+    # --- Below -----------------------------------------------------------------------------------------------------
+
+    def _make(self, wanted: Elements) -> None:
+        """A new table: nothing of it is in force until all is there."""
+        self._script(self._layout.script(dormant=True))
+        with self._socket() as netlink:
+            self.batches += netlink.commit_in_parts(self._messages(Batch(come=wanted)))
+        self._send([rules.awakening(self._layout.ip, TABLE)])
+        self._remember()
+
+    def _whole(self, wanted: Elements) -> str:
+        """A script that replaces the table in one transaction."""
+        table = f"{self._layout.ip} {TABLE}"
+        lines = [f"add table {table}", f"delete table {table}", self._layout.script()]
+        for name, elements in wanted.items():
+            texts = ", ".join(self._layout.schemas[name].text(key, value) for key, value in elements.items())
+            lines.append(f"add element {table} {name} {{ {texts} }}")
+        return "\n".join(lines) + "\n"
+
+    def _words(self, found: tables.Found | None, wanted: Elements) -> Iterator[str]:
+        table = f"table {self._layout.ip} {TABLE}"
+        if found is None:
+            yield f"{table} is missing"
+            return
+        if found.comment != self._layout.comment:
+            yield f"{table} has another layout"
+        if found.dormant:
+            yield f"{table} is dormant"
+        if self._is_damaged(found):
+            yield f"{table} has other sets, chains or rules"
+        schemas = self._layout.schemas
+        batch = tables.difference(found.elements, wanted, schemas)
+        for verb, changed in (("lacks", batch.come), ("has beyond the plan", batch.gone)):
+            for name, elements in changed.items():
+                yield from (
+                    f"{schemas[name].kind} {name} {verb} {schemas[name].text(*each)}" for each in elements.items()
+                )
+
+    def _is_damaged(self, found: tables.Found) -> bool:
+        chains = list(self._layout.chains())
+        strays = found.chains.keys() - {chain.name for chain in chains}
+        return bool(strays) or tables.is_damaged(found, self._layout.schemas, chains, self._digests)
+
+    def _read(self) -> tables.Found | None:
+        with self._socket() as netlink:
+            return tables.read(netlink, self._layout.ip, TABLE, self._layout.schemas)
+
+    def _remember(self) -> None:
+        with self._socket() as netlink:
+            self._digests = tables.digests(netlink, self._layout.ip, TABLE)
+
+    def _commit(self, batch: Batch, generation: int = 0) -> None:
+        listed = self._messages(batch)
+        try:
+            if listed:
+                self._send(listed, generation)
+        except ProgramError as error:
+            if _number(error) != errno.EMSGSIZE:
+                raise
+            # In a user namespace. In parts, but none of them admits what neither plan does.
+            for part in _stages(batch):
+                with self._socket() as netlink:
+                    self.batches += netlink.commit_in_parts(self._messages(part))
+
+    def _messages(self, batch: Batch) -> list[Message]:
+        return messages(self._layout.ip, TABLE, batch, self._layout.ranges)
+
+    def _send(self, listed: Sequence[Message], generation: int = 0) -> None:
+        with self._socket() as netlink:
+            netlink.commit(listed, generation)
+        self.batches += 1
+
+    def _script(self, script: str) -> None:
+        self._programs.run(["nft", "-f", "-"], script)
+        self.batches += 1
+
+    @contextlib.contextmanager
+    def _socket(self) -> Iterator[Nfnetlink]:
+        try:
+            if self._netlink is None:
+                self._netlink = Nfnetlink()
+            yield self._netlink
+        except OSError as error:
+            # A late answer must not be taken for the answer to the next request.
+            if self._netlink is not None:
+                self._netlink.close()
+                self._netlink = None
+            raise ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}") from error
+
+
+def _stages(batch: Batch) -> Iterator[Batch]:
+    """The batch in parts: what comes first, from the end that packets reach last; then what only goes."""
+    for name in _ORDER:
+        come = batch.come.get(name, {})
+        replaced = {key: value for key, value in batch.gone.get(name, {}).items() if key in come}
+        if come:
+            yield Batch(gone={name: replaced} if replaced else {}, come={name: come})
+    for name in reversed(_ORDER):
+        come = batch.come.get(name, {})
+        if gone := {key: value for key, value in batch.gone.get(name, {}).items() if key not in come}:
+            yield Batch(gone={name: gone})
+
+
+def _number(error: ProgramError) -> int:
+    """The kernel's error behind it; 0 if that is not known."""
+    return error.__cause__.errno or 0 if isinstance(error.__cause__, OSError) else 0

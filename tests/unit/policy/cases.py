@@ -1,0 +1,220 @@
+"""The policies of upstream's suite (test/e2e/network/netpol), and who reaches whom with them: one table for all tests.
+
+Each case says what is let through to a pod or from it, in words of pods; everything else about that pod is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Json = dict[str, Any]
+
+A: Json = {"matchLabels": {"pod": "a"}}
+EVERYTHING: Json = {}
+
+
+def labels(**pairs: str) -> Json:
+    """A selector of labels."""
+    return {"matchLabels": pairs}
+
+
+def policy(name: str, selector: Json, *, namespace: str = "x", types: str = "", **rules: list[Json]) -> Json:
+    """A NetworkPolicy; without `types` it isolates in the directions of which it has rules."""
+    kinds = types.split() or [kind for kind in ("Ingress", "Egress") if kind.lower() in rules]
+    spec = {"podSelector": selector, "policyTypes": kinds, **rules}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+class Case(NamedTuple):
+    """Policies, and connections that they leave open and closed: `SOURCE DESTINATION:PORT/PROTOCOL; ...`."""
+
+    name: str
+    policies: list[Json]
+    open: str
+    closed: str
+
+
+ANY_NAMESPACE: Json = {"namespaceSelector": {}}
+
+CASES = [
+    Case("no policy", [], "y/a x/a:80; world x/a:80; x/a world:443", ""),
+    Case(
+        "default deny of ingress",
+        [policy("deny", EVERYTHING, types="Ingress")],
+        "x/a y/a:80; x/a x/a:80",
+        "y/a x/a:80; x/b x/a:81; world x/c:80/UDP",
+    ),
+    Case(
+        "default deny of egress",
+        [policy("deny", EVERYTHING, types="Egress")],
+        "y/a x/a:80; x/a x/a:80",
+        "x/a y/a:80; x/b x/a:80; x/a world:53/UDP",
+    ),
+    Case(
+        "default deny of both, and all let in again",
+        [policy("deny", EVERYTHING, types="Ingress Egress"), policy("allow", EVERYTHING, ingress=[{}])],
+        "y/a x/a:80; world x/a:81",
+        "x/a y/a:80",
+    ),
+    Case(
+        "pods of the own namespace",
+        [policy("p", A, ingress=[{"from": [{"podSelector": labels(pod="b")}]}])],
+        "x/b x/a:80",
+        "x/c x/a:80; y/b x/a:80; world x/a:80",
+    ),
+    Case(
+        "pods of a namespace: both must match",
+        [policy("p", A, ingress=[{"from": [{"namespaceSelector": labels(ns="y"), "podSelector": labels(pod="b")}]}])],
+        "y/b x/a:80",
+        "y/a x/a:80; x/b x/a:80; z/b x/a:80",
+    ),
+    Case(
+        "pods, or a namespace: either may match",
+        [policy("p", A, ingress=[{"from": [{"namespaceSelector": labels(ns="y")}, {"podSelector": labels(pod="b")}]}])],
+        "y/b x/a:80; y/a x/a:80; x/b x/a:80",
+        "x/c x/a:80; z/b x/a:80",
+    ),
+    Case(
+        "any pod, and nobody else", [policy("p", A, ingress=[{"from": [ANY_NAMESPACE]}])], "z/c x/a:80", "world x/a:80"
+    ),
+    Case(
+        "expressions",
+        [
+            policy(
+                "p",
+                A,
+                ingress=[
+                    {
+                        "from": [
+                            {
+                                "namespaceSelector": {
+                                    "matchExpressions": [{"key": "ns", "operator": "NotIn", "values": ["x"]}]
+                                },
+                                "podSelector": {
+                                    "matchExpressions": [{"key": "pod", "operator": "In", "values": ["a", "b"]}]
+                                },
+                            }
+                        ]
+                    }
+                ],
+            )
+        ],
+        "y/a x/a:80; z/b x/a:80",
+        "x/b x/a:80; y/c x/a:80",
+    ),
+    Case(
+        "one port",
+        [policy("p", A, ingress=[{"ports": [{"port": 81}]}])],
+        "y/b x/a:81; world x/a:81",
+        "y/b x/a:80; y/b x/a:81/UDP",
+    ),
+    Case(
+        "a range of ports",
+        [policy("p", A, ingress=[{"ports": [{"port": 81, "endPort": 90}]}])],
+        "y/b x/a:81; y/b x/a:90",
+        "y/b x/a:80; y/b x/a:91",
+    ),
+    Case(
+        "a protocol",
+        [policy("p", A, ingress=[{"ports": [{"protocol": "UDP"}]}])],
+        "y/b x/a:80/UDP",
+        "y/b x/a:80; y/b x/a:80/SCTP",
+    ),
+    Case(
+        "SCTP",
+        [policy("p", A, ingress=[{"ports": [{"protocol": "SCTP", "port": 80}]}])],
+        "y/b x/a:80/SCTP",
+        "y/b x/a:80; y/b x/a:81/SCTP",
+    ),
+    Case(
+        "a port by its name",
+        [policy("p", A, ingress=[{"ports": [{"port": "serve-80-tcp"}]}])],
+        "y/b x/a:80",
+        "y/b x/a:81",
+    ),
+    Case(
+        "a port by the name that the destination gives",
+        [policy("p", A, egress=[{"ports": [{"port": "serve-81-tcp"}]}])],
+        "x/a y/b:81",
+        "x/a y/b:80; x/a world:81",
+    ),
+    Case("a name that nobody gives", [policy("p", A, ingress=[{"ports": [{"port": "none"}]}])], "", "y/b x/a:80"),
+    Case(
+        "rules and policies add up",
+        [
+            policy("p", A, ingress=[{"ports": [{"port": 80}]}, {"from": [{"podSelector": labels(pod="b")}]}]),
+            policy("q", A, ingress=[{"from": [{"namespaceSelector": labels(ns="z")}], "ports": [{"port": 81}]}]),
+        ],
+        "y/a x/a:80; x/b x/a:81; z/c x/a:81",
+        "y/a x/a:81",
+    ),
+    Case(
+        "both ends must agree",
+        [
+            policy("in", A, ingress=[{"from": [ANY_NAMESPACE], "ports": [{"port": 80}]}]),
+            policy(
+                "out",
+                labels(pod="b"),
+                namespace="y",
+                egress=[{"to": [{"namespaceSelector": labels(ns="x")}], "ports": [{"port": 80}, {"port": 81}]}],
+            ),
+        ],
+        "y/b x/a:80; y/b x/b:81",
+        "y/b x/a:81; y/b z/a:80",
+    ),
+    Case(
+        "a block of addresses",
+        [policy("p", A, egress=[{"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}])],
+        "x/a world:443",
+        "x/a y/a:80",
+    ),
+    Case(
+        "a block without a part",
+        [
+            policy(
+                "p",
+                A,
+                egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.244.2.0/24", "198.51.100.0/28"]}}]}],
+            )
+        ],
+        "x/a z/a:80",
+        "x/a y/a:80; x/a world:443",
+    ),
+    Case(
+        "the part, by another rule",
+        [
+            policy(
+                "p",
+                A,
+                egress=[
+                    {
+                        "to": [
+                            {"ipBlock": {"cidr": "10.244.0.0/16", "except": ["10.244.2.0/24"]}},
+                            {"ipBlock": {"cidr": "10.244.2.2/32"}},
+                        ]
+                    }
+                ],
+            )
+        ],
+        "x/a y/b:80; x/a z/a:80",
+        "x/a y/a:80",
+    ),
+    Case(
+        "a block of the other family",
+        [policy("p", A, ingress=[{"from": [{"ipBlock": {"cidr": "2001:db8::/32"}}]}])],
+        "",
+        "world x/a:80; y/a x/a:80",
+    ),
+    Case("no peers: an empty list is all", [policy("p", A, ingress=[{"from": [], "ports": []}])], "world x/a:80", ""),
+    Case(
+        "a namespace with a name",
+        [policy("p", A, ingress=[{"from": [{"namespaceSelector": labels(**{"kubernetes.io/metadata.name": "z"})}]}])],
+        "z/a x/a:80",
+        "y/a x/a:80",
+    ),
+]
