@@ -149,7 +149,7 @@ class PodContainers:
             cwd=spec.workingDir or None,
             hostname=podfiles.hostname(pod, node.dns.domain, node.node_name)[0],
             hosts=podfiles.hosts(pod, sandbox.ips, node.dns.domain, node.node_name),
-            resolv_conf=podfiles.resolv_conf(pod, node.dns),
+            resolv_conf=podfiles.resolv_conf(pod, node.dns).text,
             mounts=[*mounts, self._message_mount(spec, run)],
             memory_limit=resources.memory_limit(spec),
             cpu_limit=resources.cpu_limit(spec),

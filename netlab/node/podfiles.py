@@ -6,10 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from netlab.api.core_types import HostAlias, Pod, PodDNSConfig
+from netlab.errors import UsageError
 
 _MAX_NAMESERVERS = 3
-_MAX_SEARCHES = 32
-"""Kubernetes' limits for /etc/resolv.conf (glibc's MAXNS; glibc has no limit on searches since 2.26)."""
+_MAX_SEARCHES, _MAX_SEARCH, _MAX_SEARCH_LINE = 32, 253, 2048
+"""Kubernetes' limits for /etc/resolv.conf: name servers (glibc's MAXNS); search domains, characters of one, and of all
+with the spaces between them."""
+
+_MAX_HOSTNAME = 64
+"""Bytes of a hostname that the kernel takes (__NEW_UTS_LEN)."""
 
 _HEADER = "# Kubernetes-managed hosts file{}.\n"
 _LOCAL = """\
@@ -33,7 +38,8 @@ class ClusterDNS:
 def hostname(pod: Pod, domain: str, node_name: str) -> tuple[str, str]:
     """The pod's hostname, and its fully qualified name ("" without a subdomain).
 
-    A pod in its node's network has the node's name.
+    A pod in its node's network has the node's name. Raises `UsageError` for a full name that is to be the hostname, and
+    is longer than the kernel takes.
     """
     if pod.spec.hostNetwork:
         return node_name, ""
@@ -42,7 +48,14 @@ def hostname(pod: Pod, domain: str, node_name: str) -> tuple[str, str]:
     if not pod.spec.subdomain:
         return short, ""
     full = f"{short}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}"
-    return (full if pod.spec.setHostnameAsFQDN and len(full) <= 64 else short), full
+    if not pod.spec.setHostnameAsFQDN:
+        return short, full
+    if len(full) > _MAX_HOSTNAME:
+        raise UsageError(
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long ({_MAX_HOSTNAME} "
+            f"characters is the max, {len(full)} characters requested)"
+        )
+    return full, full
 
 
 def hosts(pod: Pod, pod_ips: Iterable[str], domain: str, node_name: str) -> str:
@@ -61,8 +74,28 @@ def _aliases(aliases: list[HostAlias]) -> str:
     return "\n# Entries added by HostAliases.\n" + "".join(lines)
 
 
-def resolv_conf(pod: Pod, dns: ClusterDNS) -> str:
-    """The text of /etc/resolv.conf by dnsPolicy and dnsConfig.
+@dataclasses.dataclass(frozen=True)
+class ResolvConf:
+    """A container's /etc/resolv.conf, and what had to be left out of it, in upstream's words."""
+
+    servers: list[str]
+    searches: list[str]
+    options: dict[str, str | None]
+    warnings: list[str]
+
+    @property
+    def text(self) -> str:
+        """The file's text."""
+        lines = [f"search {' '.join(self.searches)}"] if self.searches else []
+        lines += [f"nameserver {server}" for server in self.servers]
+        if self.options:
+            words = [name if not value else f"{name}:{value}" for name, value in self.options.items()]
+            lines.append(f"options {' '.join(words)}")
+        return "".join(line + "\n" for line in lines)
+
+
+def resolv_conf(pod: Pod, dns: ClusterDNS) -> ResolvConf:
+    """A pod's /etc/resolv.conf by dnsPolicy and dnsConfig (upstream: kubelet/network/dns).
 
     The lab's nodes have no name server, so policy Default, and ClusterFirst in a cluster without DNS, give only what
     dnsConfig says.
@@ -78,13 +111,27 @@ def resolv_conf(pod: Pod, dns: ClusterDNS) -> str:
         searches += [f"{pod.metadata.namespace}.svc.{dns.domain}", f"svc.{dns.domain}", dns.domain]
         options["ndots"] = "5"
     own = pod.spec.dnsConfig or PodDNSConfig()
-    servers = list(dict.fromkeys(servers + own.nameservers))[:_MAX_NAMESERVERS]
-    searches = list(dict.fromkeys(searches + own.searches))[:_MAX_SEARCHES]
-    options |= {option.name: option.value for option in own.options}
+    return _within_limits(
+        list(dict.fromkeys(servers + own.nameservers)),
+        list(dict.fromkeys(searches + own.searches)),
+        options | {option.name: option.value for option in own.options},
+    )
 
-    lines = [f"search {' '.join(searches)}"] if searches else []
-    lines += [f"nameserver {server}" for server in servers]
-    if options:
-        words = [name if value is None else f"{name}:{value}" for name, value in options.items()]
-        lines.append(f"options {' '.join(words)}")
-    return "".join(line + "\n" for line in lines)
+
+def _within_limits(servers: list[str], searches: list[str], options: dict[str, str | None]) -> ResolvConf:
+    warnings = []
+    if len(servers) > _MAX_NAMESERVERS:
+        servers = servers[:_MAX_NAMESERVERS]
+        warnings.append(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "
+            + " ".join(servers)
+        )
+    kept = [each for each in searches[:_MAX_SEARCHES] if len(each) <= _MAX_SEARCH]
+    while len(" ".join(kept)) > _MAX_SEARCH_LINE:
+        kept.pop()
+    if kept != searches:
+        warnings.append(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
+            + " ".join(kept)
+        )
+    return ResolvConf(servers, kept, options, warnings)

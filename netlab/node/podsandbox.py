@@ -7,7 +7,7 @@ import logging
 import time
 
 from netlab.errors import NetlabError
-from netlab.node import capabilities
+from netlab.node import capabilities, podfiles
 from netlab.node.context import PodContext
 from netlab.node.podstate import SANDBOX, Sandbox
 
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 async def make(context: PodContext) -> None:
     """Make a pod's sandbox, or record why it has none yet."""
     pod, state, node = context.pod, context.state, context.node
+    if not state.sandbox_attempt:
+        for warning in podfiles.resolv_conf(pod, node.config.dns).warnings:
+            context.event("DNSConfigForming", warning)
     if pod.spec.hostNetwork:
         state.sandbox, state.ips = Sandbox(None, node.config.node_ips), node.config.node_ips
         return
@@ -27,6 +30,7 @@ async def make(context: PodContext) -> None:
         return
     attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
     try:
+        podfiles.hostname(pod, node.config.dns.domain, node.config.node_name)
         async with node.sandboxes.slots:
             # Not before its turn: in a burst every pod would report, and most are ready soon after they begin.
             context.reporter.report()

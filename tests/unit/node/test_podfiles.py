@@ -83,10 +83,56 @@ OWN = {"nameservers": ["192.0.2.53"], "searches": ["example"], "options": [{"nam
             DNS,
             "nameserver ::1\nnameserver ::2\nnameserver ::3\n",
         ),
+        (
+            make_pod(dnsPolicy="None", dnsConfig={"nameservers": ["::1"], "options": [{"name": "edns0"}]}),
+            DNS,
+            "nameserver ::1\noptions edns0\n",
+        ),
     ],
 )
 def test_resolv_conf(pod: Pod, dns: ClusterDNS, expected: str) -> None:
-    assert resolv_conf(pod, dns) == expected
+    assert resolv_conf(pod, dns).text == expected
+
+
+LONG = [f"{'a' * 60}.{n}" for n in range(1000, 1032)]
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [
+        (OWN, []),
+        (
+            {"nameservers": ["192.0.2.1", "192.0.2.2", "192.0.2.3"]},
+            [
+                "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "
+                "10.96.0.10 192.0.2.1 192.0.2.2"
+            ],
+        ),
+        (
+            {"searches": [f"{n}.test" for n in range(32)]},
+            [
+                "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
+                f"shop.svc.cluster.local svc.cluster.local cluster.local {' '.join(f'{n}.test' for n in range(29))}"
+            ],
+        ),
+        (
+            {"searches": LONG[:31]},
+            [
+                "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
+                f"shop.svc.cluster.local svc.cluster.local cluster.local {' '.join(LONG[:29])}"
+            ],
+        ),
+    ],
+    ids=["few", "servers", "domains", "characters"],
+)
+def test_what_is_too_much_for_resolv_conf_is_left_out_and_told(config: dict[str, object], kept: list[str]) -> None:
+    assert resolv_conf(make_pod(dnsConfig=config), DNS).warnings == kept
+
+
+def test_a_full_name_that_the_kernel_does_not_take_is_no_hostname() -> None:
+    pod = make_pod(hostname="h" * 40, subdomain="s", setHostnameAsFQDN=True)
+    with pytest.raises(UsageError, match="64 characters is the max, 65 characters requested"):
+        hostname(pod, "cluster.local", "node-1")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from netlab.api.server.objects.validation import resources, rules, scheduling
 
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _LONGEST_SYSCTL = 253
+_MOST_NAMESERVERS, _MOST_SEARCHES, _LONGEST_SEARCH_LINE = 3, 32, 2048
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
@@ -143,9 +144,25 @@ def _dns_config(spec: PodSpec, path: str, problems: Problems) -> None:
         problems.required(
             f"{path}.dnsConfig.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None"
         )
-    if spec.dnsConfig is not None:
-        for index, server in enumerate(spec.dnsConfig.nameservers):
-            rules.ip(f"{path}.dnsConfig.nameservers[{index}]", server, problems)
+    if spec.dnsConfig is None:
+        return
+    path, config = f"{path}.dnsConfig", spec.dnsConfig
+    if len(config.nameservers) > _MOST_NAMESERVERS:
+        problems.invalid(
+            f"{path}.nameservers", config.nameservers, f"must not have more than {_MOST_NAMESERVERS} nameservers"
+        )
+    for index, server in enumerate(config.nameservers):
+        rules.ip(f"{path}.nameservers[{index}]", server, problems)
+    if len(config.searches) > _MOST_SEARCHES:
+        problems.invalid(f"{path}.searches", config.searches, f"must not have more than {_MOST_SEARCHES} search paths")
+    if len(" ".join(config.searches)) > _LONGEST_SEARCH_LINE:
+        detail = f"must not have more than {_LONGEST_SEARCH_LINE} characters (including spaces) in the search list"
+        problems.invalid(f"{path}.searches", config.searches, detail)
+    for index, search in enumerate(config.searches):
+        rules.search_path(f"{path}.searches[{index}]", search, problems)
+    for index, option in enumerate(config.options):
+        if not option.name:
+            problems.required(f"{path}.options[{index}]", "must not be empty")
 
 
 def _host_aliases(spec: PodSpec, path: str, problems: Problems) -> None:

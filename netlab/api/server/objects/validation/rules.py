@@ -14,6 +14,7 @@ from netlab.errors import UsageError
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SEARCH_PATH = re.compile(r"[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*\.?|\.")
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -37,6 +38,13 @@ def dns_subdomain(path: str, value: str, problems: Problems) -> None:
             "a lowercase RFC 1123 subdomain must consist of at most 253 lower case alphanumeric characters, '-' or "
         )
         problems.invalid(path, value, detail + "'.', and must start and end with an alphanumeric character")
+
+
+def search_path(path: str, value: str, problems: Problems) -> None:
+    """A domain of resolv.conf: a subdomain that may have underscores, as SRV records' have, or the root (1.34)."""
+    if not _matches(_SEARCH_PATH, 254, value):
+        detail = "a search path must consist of at most 253 lower case alphanumeric characters, '-', '_' or '.', "
+        problems.invalid(path, value, detail + "and must not start or end with '-', or be '.' alone")
 
 
 def dns_1035(path: str, value: str, problems: Problems) -> None:
