@@ -42,6 +42,7 @@ from netlab.lab.lab import Lab, all_labs
     type=click.Choice(["sqlite", "etcd"]),
     help="What keeps the API's objects: SQLite, or an etcd of the lab's own.",
 )
+@click.option("--dns/--no-dns", default=None, help="Cluster DNS, in pods of kube-system (--dns).")
 @click.option(
     "--privileged/--no-privileged",
     default=None,
@@ -57,6 +58,7 @@ def up(
     kubeconfig: Path | None,
     api_address: str | None,
     store: str | None,
+    dns: bool | None,
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -80,6 +82,7 @@ def up(
         "families": families and families.split(","),
         "apiAddress": api_address,
         "store": store,
+        "dns": dns,
     }
     values |= {key: value for key, value in given.items() if value is not None}
     spec = from_values(values, str(file or "netlab up")) if values else None

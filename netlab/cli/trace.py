@@ -57,6 +57,7 @@ def trace(
 
     SOURCE is a pod, node/NAME, outside, or an address of one of these. DESTINATION is svc/NAME[.NAMESPACE][:PORT],
     POD:PORT, node/NAME:PORT, outside:PORT or ADDRESS:PORT ([ADDRESS]:PORT of IPv6); without a port for icmp.
+    dns/NAME:PORT is looked up first, as the pod would: each question is shown, and who answered.
 
     First the way is predicted from the lab's state; then a probe is sent, and watched at every interface and by every
     nftables rule. When it dies, it is said where and why.
@@ -65,6 +66,7 @@ def trace(
     netlab trace client-5d4f9-x2x7p svc/web:80
     netlab trace outside node/node-2:30080 --report trace.html
     netlab trace web-1 web-2 --proto icmp --size 1500
+    netlab trace client dns/web.default:80
 
     \b
     Exit status:
@@ -75,13 +77,23 @@ def trace(
     if size and proto == "tcp":
         raise UsageError("--size: TCP chooses the sizes of its packets itself; use --proto udp or icmp")
     from netlab.report.files import require_writable, write_page
+    from netlab.trace.model import NoAddressError
     from netlab.trace.run import Request
     from netlab.trace.run import trace as follow
 
     if report:
         require_writable(report)
     progress = Progress()
-    found = follow(lab, Request(source, destination, proto, namespace, size or 0, timeout), progress)
+    try:
+        found = follow(lab, Request(source, destination, proto, namespace, size or 0, timeout), progress)
+    except NoAddressError as error:
+        progress.done()
+        from netlab.cli.trace_text import names
+        from netlab.cli.wrapping import width
+
+        for line in names(error.lookup, width()):
+            click.echo(line)
+        raise
     progress.done()
     if report:
         from netlab.report.path import path_page, path_picture

@@ -10,7 +10,7 @@ import click
 
 from netlab.cli.wrapping import duration, shortened, wrapped
 from netlab.net.addresses import end_text
-from netlab.trace.model import Hop, Trace
+from netlab.trace.model import Hop, Lookup, Trace
 from netlab.visible import visible
 
 _MARGIN = 9
@@ -35,6 +35,9 @@ def lines(found: Trace, columns: int, *, verbose: bool) -> Iterator[str]:
     named = max(map(len, owners), default=0)
     text = _Text(columns, min(named, _NAME) if columns else named)
     yield from text.line(f"{found.source} -> {found.destination}, {found.protocol}")
+    if found.lookup is not None:
+        yield ""
+        yield from names(found.lookup, columns)
     for title, way, before in (
         ("request", found.hops, None),
         ("reply", found.reply, found.hops[-1] if found.hops else None),
@@ -52,6 +55,20 @@ def lines(found: Trace, columns: int, *, verbose: bool) -> Iterator[str]:
     if found.agrees:
         count = len(found.predicted)
         yield f"as predicted{f', one of {count} ways that the state allows' if count > 1 else ''}"
+
+
+def names(lookup: Lookup, columns: int) -> Iterator[str]:
+    """What DNS said of a name, a line for each question."""
+    text = _Text(columns, 0)
+    searches = f", search {' '.join(lookup.searches)}" if lookup.searches else ""
+    yield from text.line(f"names  {lookup.name} by ndots:{lookup.ndots}{searches}", style="bold")
+    named = max(len(query.name) for query in lookup.queries)
+    for query in lookup.queries:
+        said = " ".join(query.answers) or ("NODATA" if query.status == "NOERROR" else query.status)
+        by = f"{query.by} at {query.server}" if query.by else query.server
+        yield from text.line(
+            f"{query.name:<{named}}  {query.type:<4}  {said}  by {by}, {duration(query.nanoseconds)}", 2
+        )
 
 
 class _Text:

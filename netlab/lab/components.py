@@ -14,7 +14,7 @@ from netlab.errors import UnsupportedError
 from netlab.lab import credentials
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, enforcer, kube_proxy, network_agent
-from netlab.lab.spec import Join, LabSpec
+from netlab.lab.spec import CLUSTER_DOMAIN, Join, LabSpec
 
 if TYPE_CHECKING:
     from netlab.api.endpoint import Endpoint
@@ -158,6 +158,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
         from netlab.node import kubelet, pod_network_agent
         from netlab.node.context import KubeletConfig, ServingConfig
         from netlab.node.pod_network import NetworkConfig
+        from netlab.node.podfiles import ClusterDNS
         from netlab.policy import run as policies
         from netlab.policy.run import EnforcerConfig
 
@@ -174,6 +175,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
             boot_id=boot_id,
             max_pods=spec.maxPods,
             memory=cgroups.share().memory,
+            dns=ClusterDNS(spec.dns_addresses, CLUSTER_DOMAIN),
             serving=None if joins is None else ServingConfig(paths.kubelet_socket, joins.port, *_serving(paths, joins)),
             pod_cidrs=() if joins is None else tuple(joins.podCIDRs),
         )

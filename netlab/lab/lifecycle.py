@@ -61,6 +61,11 @@ def up(
             joining.wait_ready(lab, progress)
         else:
             readiness.wait_ready(lab.paths, wanted, progress, lab.is_up)
+        if wanted.dns and wanted.joins is None:
+            from netlab.lab import cluster_dns
+
+            # Its pod becomes ready in its own time: not even `up` waits for it.
+            cluster_dns.ensure(lab.client(), wanted)
     except BaseException as error:
         with contextlib.suppress(NetlabError):
             if fresh:

@@ -26,6 +26,10 @@ MOST_NODES = 100
 UNDERLAY_MTU = 1500
 _HTTPS = 443
 
+CLUSTER_DOMAIN = "cluster.local"
+_DNS_OFFSET = 10
+"""Which address of a Service range the cluster's DNS has, as kubeadm has it."""
+
 _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
 _FABRIC_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.254", "IPv6": "2001:db8::fe"}
@@ -74,6 +78,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     maxPods: int = 110
     apiAddress: str = "127.0.0.1"
     store: StoreKind = "sqlite"
+    dns: bool = True
     joins: Join | None = None
 
     def __post_init__(self) -> None:
@@ -125,6 +130,11 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """The ranges from which a Service may take externalIPs: the outside routes them to the nodes."""
         return [_EXTERNAL_RANGE[family] for family in self.families]
 
+    @property
+    def dns_addresses(self) -> list[str]:
+        """The addresses of the cluster's DNS, one per family; none where there is no such."""
+        return [str(ipaddress.ip_network(each)[_DNS_OFFSET]) for each in self.serviceCIDRs] if self.dns else []
+
     def underlay_prefix(self, family: Family) -> int:
         """The prefix length of the underlay's network."""
         return ipaddress.ip_network(_UNDERLAY[family]).prefixlen
@@ -149,6 +159,11 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         for index, family in enumerate(self.families):
             pods = _network(f"podCIDRs[{index}]", self.podCIDRs[index], family)
             services = _network(f"serviceCIDRs[{index}]", self.serviceCIDRs[index], family)
+            if self.dns and services.num_addresses <= _DNS_OFFSET:
+                raise UsageError(
+                    f"serviceCIDRs[{index}]: {services} has no {_DNS_OFFSET}th address, which the cluster's DNS has; "
+                    "make it larger, or set dns: false"
+                )
             mask = self.nodeCIDRMaskSizes[index]
             if not pods.prefixlen <= mask <= pods.max_prefixlen - 2:
                 raise UsageError(

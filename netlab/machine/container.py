@@ -24,7 +24,7 @@ from netlab.machine.protocol import ContainerSpec, Mount
 from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{rootfs.TOOLS}"
 _STAGE = "/tmp"  # noqa: S108 - the container's own tmpfs
 _STAGE_OPTIONS = "mode=0755,size=64m"
 """For everything that a container can write; it is memory."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,10 @@ _OWN_TREES = {
     "/dev/shm": "mode=1777,size=64m",  # noqa: S108
     "/dev/pts": "newinstance,ptmxmode=0666,mode=0620",
 }
+TOOLS = "/opt/netlab-tools"
+"""The folder of programs that containers have besides the host's, last on their PATH."""
+_TOOLS = {"dig": "netlab.dns.dig"}
+"""Each a module of netlab's: what Kubernetes' tests call in their images, and hosts need not have."""
 _LARGEST_COPY = 4 << 20  # bytes of one file of /etc
 _ASIDE = "/mnt"
 _STAGE = "/tmp"  # noqa: S108 - every host has it, and it is a directory
@@ -296,6 +301,17 @@ def _make_skeleton(wanted: Plan) -> None:
             os.symlink(target, f"{_STAGE}{path}")  # noqa: PTH211
     os.makedirs(f"{_STAGE}/etc", exist_ok=True)  # noqa: PTH103
     copy_etc("/etc", f"{_STAGE}/etc")
+    _make_tools(f"{_STAGE}{TOOLS}")
+
+
+def _make_tools(folder: str) -> None:
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    for name, module in _TOOLS.items():
+        code = f"import sys; sys.path.insert(0, {home!r}); from {module} import main; sys.exit(main())"
+        with open(f"{folder}/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -c {shlex.quote(code)} "$@"\n')
+        os.chmod(f"{folder}/{name}", 0o755)  # noqa: PTH101, S103 - all users of all containers run it
 
 
 def copy_etc(source: str, target: str) -> None:

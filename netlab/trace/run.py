@@ -8,16 +8,18 @@ from functools import partial
 
 import msgspec
 
-from netlab.api.cluster import Cluster
+from netlab.api.cluster import Cluster, pod_addresses
 from netlab.capture.taps import Tap
 from netlab.errors import NotFoundError, UnsupportedError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.lab.places import find_pod
+from netlab.net.addresses import family_of, host_port
 from netlab.proxy.connection_ends import ends, narrowed
 from netlab.trace import compare
 from netlab.trace.account import Account
-from netlab.trace.model import Trace
+from netlab.trace.model import Lookup, Trace
 from netlab.trace.observe import Watch
 from netlab.trace.predict import predict
 from netlab.trace.probe import Sender
@@ -27,6 +29,11 @@ from netlab.trace.state import Probe, Protocol, State
 
 _ATTEMPTS = 3
 """At most this many probes are sent, each because the lab changed during the one before."""
+
+NAME = "dns/"
+"""How a DESTINATION begins that is a name for DNS."""
+
+_DNS_PORT = 53
 
 _NAMED = 3
 """At most this many changes are named."""
@@ -55,6 +62,10 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
     """
     notes: list[str] = []
     with NetworkEnvoy(lab) as envoy:
+        given, lookup = request.destination, None
+        if given.startswith(NAME):
+            progress("looking the name up")
+            request, lookup = _looked_up(lab, envoy, request)
         for left in reversed(range(_ATTEMPTS)):
             progress("reading the lab's state")
             found, changed = _followed(lab, envoy, request, progress)
@@ -66,7 +77,33 @@ def trace(lab: Lab, request: Request, progress: Callable[[str], None] = lambda _
                 if left
                 else f"{what} while the packet was under way: try again when the lab has settled"
             )
+    if lookup is not None:
+        found = msgspec.structs.replace(found, destination=f"{given} ({request.destination})", lookup=lookup)
     return msgspec.structs.replace(found, notes=[*notes, *found.notes])
+
+
+def _looked_up(lab: Lab, envoy: NetworkEnvoy, request: Request) -> tuple[Request, Lookup]:
+    """The request with an address in the place of its name, and what DNS said."""
+    from netlab.dns.resolver import exchange
+    from netlab.trace.lookup import look_up
+
+    name, _, port = request.destination.removeprefix(NAME).partition(":")
+    kind, _, source = request.source.rpartition("/")
+    if kind not in ("", "pod", "pods", "po") or source in (OUTSIDE, FABRIC):
+        raise UsageError(f"SOURCE {request.source}: only pods look names up; give the DESTINATION an address")
+    pod = find_pod(lab.client(), source, request.namespace)
+    network = next((each for each in envoy.listed() if each.owner == pod.key), None)
+    if network is None:
+        raise NotFoundError(f"{pod.key} has no network; `netlab get pods -A` shows whether it runs")
+
+    def ask(server: str, question: bytes) -> bytes:
+        return envoy.run(network, exchange, server, _DNS_PORT, question, tcp=False, seconds=request.timeout)
+
+    lookup = look_up(lab, request.source, request.namespace, name, ask)
+    families = {family_of(address) for address in pod_addresses(pod)}
+    address = next((each for each in lookup.addresses if family_of(each) in families), lookup.addresses[0])
+    destination = host_port(address, port) if port else address
+    return dataclasses.replace(request, destination=destination), lookup
 
 
 def _followed(

@@ -130,6 +130,6 @@ def netlab() -> Iterator[Netlab]:
 
 @pytest.fixture(scope="module")
 def lab(netlab: Netlab) -> Netlab:
-    """A lab of two nodes, up."""
-    netlab.ok("up", "--nodes", "2")
+    """A lab of two nodes, up, without the pod of cluster DNS: what is in it is the test's own."""
+    netlab.ok("up", "--nodes", "2", "--no-dns")
     return netlab

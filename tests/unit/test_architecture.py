@@ -31,13 +31,14 @@ ROOMS = {
     "proxy": {"api", "net"},
     "policy": {"api", "net"},
     "controlplane": {"api", "net"},
+    "dns": {"api", "machine", "net"},
     "node": {"api", "cni.plugins", "cni.runtime", "machine", "net"},
     "lab": {
         *("api", "capture", "cni.installation", "cni.plugins", "controlplane", "machine", "net", "node", "policy"),
         "proxy",
     },
     "doctor": {"lab", "machine", "net"},
-    "trace": {"api", "capture", "lab", "net", "proxy"},
+    "trace": {"api", "capture", "dns", "lab", "net", "proxy"},
     "scenario": {"api", "capture", "doctor", "lab", "machine", "net"},
     "report": {"capture", "lab", "net", "node", "scenario", "trace"},
     "cli": {

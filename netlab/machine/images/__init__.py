@@ -35,6 +35,7 @@ _NGINX, _HTTPD = "/usr/sbin/nginx", "/usr/local/bin/httpd-foreground"
 IMAGES = {
     "agnhost": Image(("/agnhost",), ("pause",), files.OF_AGNHOST),
     "busybox": Image((), ("sh",)),
+    "cluster-dns": Image(("/coredns",)),
     "httpd": Image((), (_HTTPD,), files.OF_HTTPD),
     "nginx": Image((_NGINX,), ("-g", "daemon off;"), files.OF_NGINX),
     "pause": Image(("/pause",)),
@@ -46,6 +47,7 @@ _WITH_BUSYBOX = ("agnhost", "busybox")
 _PROGRAMS = {
     "/agnhost": "netlab.machine.images.agnhost",
     "/agnhost-2": "netlab.machine.images.agnhost",  # a copy, for tests of `command`
+    "/coredns": "netlab.dns.program",  # another room's, loaded by name as a runtime executes an image's file
     "/pause": "netlab.machine.images.pause",
     _NGINX: "netlab.machine.images.webserver",
     _HTTPD: "netlab.machine.images.webserver",

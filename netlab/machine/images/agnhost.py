@@ -1,7 +1,8 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
 Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, mounttest,
-porter (HTTP and UDP), entrypoint-tester, test-service-account-issuer-discovery, pause.
+porter (HTTP and UDP), dns-suffix, dns-server-list, etc-hosts, entrypoint-tester,
+test-service-account-issuer-discovery, pause.
 """
 
 from __future__ import annotations
@@ -143,6 +144,34 @@ def _test_issuer_discovery(arguments: Sequence[str], env: Mapping[str, str]) -> 
     return issuer_discovery.run(values["token-path"], values["audience"], env)
 
 
+def _dns_suffix(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    return _told_by_resolv_conf(arguments, "search")
+
+
+def _dns_server_list(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    return _told_by_resolv_conf(arguments, "nameserver")
+
+
+def _told_by_resolv_conf(arguments: Sequence[str], keyword: str) -> int:
+    """Print what the first line of a keyword has, with commas between."""
+    flags.parse(arguments, {})
+    with open("/etc/resolv.conf", encoding="utf-8") as file:  # noqa: PTH123 - pid 1 stays small
+        for line in file:
+            words = line.split()
+            if words[:1] == [keyword]:
+                print(",".join(words[1:]), flush=True)
+                return 0
+    print(f"/etc/resolv.conf has no {keyword}", file=sys.stderr)
+    return 1
+
+
+def _etc_hosts(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    flags.parse(arguments, {})
+    with open("/etc/hosts", encoding="utf-8") as file:  # noqa: PTH123
+        print(file.read(), flush=True)
+    return 0
+
+
 def _connect(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Return 0, or print why the target cannot be reached: TIMEOUT, REFUSED, DNS or OTHER."""
     values, targets = flags.parse(arguments, {"timeout": (netexec.parse_duration, 0.0), "protocol": (str, "tcp")})
@@ -188,5 +217,8 @@ _COMMANDS = {
     "mounttest": _mounttest,
     "porter": _porter,
     "test-service-account-issuer-discovery": _test_issuer_discovery,
+    "dns-suffix": _dns_suffix,
+    "dns-server-list": _dns_server_list,
+    "etc-hosts": _etc_hosts,
     "pause": _pause,
 }

@@ -99,7 +99,7 @@ def test_root_of_a_container_has_a_containers_powers(lab: Lab, command: list[str
 def test_the_environment_is_only_what_was_given(shared_lab: Lab) -> None:
     shared_lab.run("env", "env", hostname="e", env={"COLOUR": "blue"})
     assert environment(shared_lab.printed("env")) == {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/netlab-tools",
         "HOME": "/root",
         "HOSTNAME": "e",
         "COLOUR": "blue",

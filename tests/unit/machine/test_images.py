@@ -49,7 +49,7 @@ def test_command_and_args_replace_entrypoint_and_cmd(
 
 
 def test_an_unknown_image_needs_a_command() -> None:
-    with pytest.raises(images.ImageNotPresentError, match=r"mysql.*agnhost, busybox, httpd, nginx, pause"):
+    with pytest.raises(images.ImageNotPresentError, match=r"mysql.*agnhost, busybox, cluster-dns, httpd, nginx, pause"):
         images.command_line("mysql", [], ["-v"])
 
 
