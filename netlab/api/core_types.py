@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from netlab.api.meta_types import (
@@ -312,6 +314,13 @@ class DownwardAPIVolumeSource(DownwardAPIProjection):
     defaultMode: int | None = None
 
 
+class HostPathVolumeSource(Struct):
+    """v1.HostPathVolumeSource: what the pod's node has at a path, or, with a type "…OrCreate", is to have."""
+
+    path: str
+    type: str = ""
+
+
 class EmptyDirVolumeSource(Struct):
     """v1.EmptyDirVolumeSource: in memory, whatever its medium."""
 
@@ -328,6 +337,7 @@ class Volume(Struct):
     secret: SecretVolumeSource | None = None
     downwardAPI: DownwardAPIVolumeSource | None = None
     emptyDir: EmptyDirVolumeSource | None = None
+    hostPath: HostPathVolumeSource | None = None
     awsElasticBlockStore: Ignored = None
     azureDisk: Ignored = None
     azureFile: Ignored = None
@@ -341,7 +351,6 @@ class Volume(Struct):
     gcePersistentDisk: Ignored = None
     gitRepo: Ignored = None
     glusterfs: Ignored = None
-    hostPath: Ignored = None
     image: Ignored = None
     iscsi: Ignored = None
     nfs: Ignored = None
@@ -463,6 +472,16 @@ class Container(Struct):
     stdin: bool = False
     stdinOnce: bool = False
     tty: bool = False
+
+
+MIRROR_POD = "kubernetes.io/config.mirror"
+"""The annotation of a pod that stands for one that a kubelet has from elsewhere."""
+
+
+class EphemeralContainer(Container):
+    """v1.EphemeralContainer: added to a pod that is there, to look into it; never restarted."""
+
+    targetContainerName: str = ""
 
 
 class HostAlias(Struct):
@@ -630,9 +649,10 @@ class PodSpec(Struct):
     serviceAccount: str = ""
     automountServiceAccountToken: bool | None = None
     volumes: list[Volume] = []
-    ephemeralContainers: Ignored = None
-    hostIPC: Ignored = None
-    hostPID: Ignored = None
+    ephemeralContainers: list[EphemeralContainer] = []
+    hostIPC: bool = False
+    hostPID: bool = False
+    shareProcessNamespace: bool | None = None
     hostUsers: Ignored = None
     hostnameOverride: Ignored = None
     imagePullSecrets: Ignored = None
@@ -640,7 +660,12 @@ class PodSpec(Struct):
     resourceClaims: Ignored = None
     runtimeClassName: str | None = None
     securityContext: Ignored = None
-    shareProcessNamespace: Ignored = None
+
+    def all_containers(self) -> Iterator[Container]:
+        """Those that are run first, those that the pod is for, and those that were added later."""
+        yield from self.initContainers
+        yield from self.containers
+        yield from self.ephemeralContainers
 
 
 class PodIP(Struct):
@@ -719,7 +744,7 @@ class PodStatus(Struct):
     qosClass: str = ""
     nominatedNodeName: str = ""
     observedGeneration: Int64 | None = None
-    ephemeralContainerStatuses: Ignored = None
+    ephemeralContainerStatuses: list[ContainerStatus] = []
     resize: Ignored = None
     resourceClaimStatuses: Ignored = None
 

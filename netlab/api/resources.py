@@ -43,6 +43,9 @@ STATUS = stored_kinds.STATUS
 SCALE = "scale"
 """The subresource through which the replicas are written, and nothing else."""
 
+EPHEMERAL_CONTAINERS = "ephemeralcontainers"
+"""The subresource through which containers are added to a pod that is there."""
+
 KUBERNETES = ("1", "37")
 """The version of Kubernetes whose API a lab speaks, as all of its components say."""
 
@@ -255,6 +258,7 @@ PODS = Resource(
         _STATUS,
         Subresource("binding", ("create",), Kind("", "v1", "Binding")),
         Subresource("eviction", ("create",), Kind("policy", "v1", "Eviction")),
+        Subresource(EPHEMERAL_CONTAINERS, _CHANGES),
         Subresource("log", ("get",)),
         Subresource("exec", _STREAM, Kind("", "v1", "PodExecOptions")),
         Subresource("attach", _STREAM, Kind("", "v1", "PodAttachOptions")),

@@ -74,9 +74,9 @@ def find_pod(client: BlockingClient, name: str, namespace: str) -> Pod:
 
 def choose_container(pod: Pod, container: str | None) -> str:
     """The container's name: the given one, or the pod's first. Raises `NotFoundError`."""
-    names = [c.name for c in (*pod.spec.containers, *pod.spec.initContainers)]
     if container is None:
-        return names[0]
+        return pod.spec.containers[0].name
+    names = [c.name for c in pod.spec.all_containers()]
     if container not in names:
         raise NotFoundError(f"pod {pod.metadata.name} has no container {container!r}; it has {', '.join(names)}")
     return container
@@ -84,7 +84,12 @@ def choose_container(pod: Pod, container: str | None) -> str:
 
 def _container(pod: Pod, container: str | None) -> Place:
     chosen = choose_container(pod, container)
-    status = next((s for s in pod.status.containerStatuses if s.name == chosen), None)
+    statuses = (
+        *pod.status.containerStatuses,
+        *pod.status.initContainerStatuses,
+        *pod.status.ephemeralContainerStatuses,
+    )
+    status = next((s for s in statuses if s.name == chosen), None)
     if status is None or status.state.running is None or not pod.spec.nodeName:
         raise UnavailableError(
             f"container {chosen} of pod {pod.metadata.name} is not running ({_why(pod, status)}); see `netlab get pods`"

@@ -41,9 +41,13 @@ class AsyncMachine:
             writer.close()
         self._idle.clear()
 
-    async def create_sandbox(self, sandbox_id: str) -> str:
-        """Make a network namespace with lo up; its path, valid in this machine's mount namespace."""
-        path: str = (await self._call(protocol.SANDBOX_CREATE, {"id": sandbox_id}))["path"]
+    async def create_sandbox(self, sandbox_id: str, *, shared_pids: bool = False) -> str:
+        """Make a network namespace with lo up; its path, valid in this machine's mount namespace.
+
+        With `shared_pids` its containers can share a pid namespace (`security_context.POD`).
+        """
+        request = {"id": sandbox_id, "shared_pids": shared_pids}
+        path: str = (await self._call(protocol.SANDBOX_CREATE, request))["path"]
         return path
 
     async def remove_sandbox(self, sandbox_id: str) -> None:

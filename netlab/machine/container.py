@@ -20,6 +20,7 @@ from netlab.descriptors import close_all_but
 from netlab.machine import host, images, rootfs, roots, seccomp, signals, stdio
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.cgroups.containers import ContainerCgroup
+from netlab.machine.members import Members
 from netlab.machine.protocol import ContainerSpec, Mount
 from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
@@ -68,12 +69,14 @@ class Namespaces:
     """What a container is made from: a mount namespace to copy, what its root stands on there, and network and IPC.
 
     Without those (None) it has the machine's.
+    `pid` is where its first process is forked, as `Children.fork` has it.
     """
 
     mount_template: int
     base: roots.Base
     network: str | None
     ipc: int | None
+    pid: int | None
 
 
 def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
@@ -96,26 +99,30 @@ def run_container(
     namespaces: Namespaces,
     cgroup: ContainerCgroup,
     streams: ContainerStreams,
+    members: Members | None,
     report: int,
 ) -> NoReturn:
-    """Become pid 1 of a container."""
+    """Become the first process of a container; without `members`, it is pid 1 of the namespace that the fork is in."""
 
     def prepare() -> None:
         cgroup.enter()
         ipc = () if namespaces.ipc is None else (namespaces.ipc,)
-        close_all_but(report, namespaces.mount_template, *ipc, *streams.descriptors)
+        told = () if members is None else (members.descriptor,)
+        close_all_but(report, namespaces.mount_template, *ipc, *streams.descriptors, *told)
         # Before the machine's files go out of sight.
-        mounts = [syscalls.clone_mount(each.source) for each in spec.mounts]
+        mounts = [syscalls.clone_mount(each.source, recursive=True) for each in spec.mounts]
         if namespaces.network is not None:
             _join_network(namespaces.network)
         if namespaces.ipc is not None:
             syscalls.setns(namespaces.ipc, syscalls.CLONE_NEWIPC)
         syscalls.setns(namespaces.mount_template, syscalls.CLONE_NEWNS)
-        close_all_but(report, *streams.descriptors, *mounts)
+        close_all_but(report, *streams.descriptors, *mounts, *told)
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | NEW_CGROUP_NAMESPACE)
         if spec.hostname is not None:
             socket.sethostname(spec.hostname)
-        _make_file_tree(spec, namespaces.base)
+        if members is not None:
+            members.tell()
+        _make_file_tree(spec, namespaces.base, limit_processes=members is None)
         for descriptor, mount in zip(mounts, spec.mounts, strict=True):
             _mount(descriptor, mount)
         streams.install()
@@ -218,7 +225,7 @@ def _join_network(path: str) -> None:
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
 
 
-def _make_file_tree(spec: ContainerSpec, base: roots.Base) -> None:
+def _make_file_tree(spec: ContainerSpec, base: roots.Base, *, limit_processes: bool) -> None:
     """Give the container its own root, /run, /tmp, /proc, /sys and three files of /etc.
 
     One tmpfs holds everything writable. It is mounted at /tmp, its parts are bound to their places, and last its own
@@ -227,7 +234,7 @@ def _make_file_tree(spec: ContainerSpec, base: roots.Base) -> None:
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
     roots.enter(base, spec.image, _STAGE, [each.target for each in spec.mounts])
     rootfs.mount_proc()
-    if _PROCESSES_LIMITED:
+    if limit_processes and _PROCESSES_LIMITED:
         _write("/proc/sys/kernel/pid_max", _MOST_PROCESSES)
     for path in _READ_ONLY_PATHS:
         syscalls.mount(path, path, None, syscalls.MS_BIND)

@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NoReturn
 
 from netlab.descriptors import allow_many, close_all_but
-from netlab.machine import container, host, images, protocol, rootfs, roots
+from netlab.machine import container, host, images, protocol, rootfs, roots, security_context
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.cgroups.limits import Limits
 from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status
 from netlab.machine.execs import Execs
 from netlab.machine.loop import Loop
+from netlab.machine.members import Members
 from netlab.machine.output import Output
 from netlab.machine.protocol import ContainerSpec, ContainerStatus, InvalidRequestError, Request
 from netlab.machine.server import Connection, Refusal, Reply, Server
@@ -75,6 +76,8 @@ def main(config: host.MachineConfig, report: int, enter_root: Callable[[], None]
 class _Sandbox:
     path: str
     ipc: int
+    pause: int | None = None
+    """A pidfd of the process that holds the pid namespace of its containers, if they share one."""
 
 
 @dataclass(slots=True)
@@ -220,8 +223,55 @@ class Init:
         except OSError:
             _unpin(path)
             raise
-        self._sandboxes[name] = _Sandbox(path, ipc)
-        reply.ok({"path": path})
+        sandbox = self._sandboxes[name] = _Sandbox(path, ipc)
+        if request.flag("shared_pids"):
+            self._start_pause(name, sandbox, reply)
+        else:
+            reply.ok({"path": path})
+
+    def _start_pause(self, name: str, sandbox: _Sandbox, reply: Reply | None = None) -> None:
+        """Make the pid namespace of a sandbox's containers, which a process holds that also reaps what they leave."""
+        spec = ContainerSpec(id=name, image="pause", log=os.devnull, sandbox=name)
+        streams = ContainerStreams(spec)
+
+        def started() -> None:
+            streams.started()
+            streams.close()
+            if reply is not None:
+                reply.ok({"path": sandbox.path})
+
+        def failed(failure: Failure) -> None:
+            streams.close()
+            self._forget_sandbox(name)
+            if reply is not None:
+                reply.fail(failure["errno"], f"sandbox {name}: {failure['error']}")
+
+        def ended(status: int) -> None:
+            if self._sandboxes.get(name) is sandbox and sandbox.pause is not None:
+                # One of the pod's processes has ended it, and with it all others. They will be started again.
+                os.close(sandbox.pause)
+                sandbox.pause = None
+                self._start_pause(name, sandbox)
+
+        pid = self._children.fork(
+            lambda report: container.run_container(
+                spec,
+                images.command_line(spec.image, (), ()),
+                container.environment(spec, self._config.hostname),
+                namespaces=container.Namespaces(
+                    self._template, self._base, sandbox.path, sandbox.ipc, NEW_PID_NAMESPACE
+                ),
+                cgroup=ContainerCgroup(name, ()),
+                streams=streams,
+                members=None,
+                report=report,
+            ),
+            on_start=started,
+            on_failure=failed,
+            on_exit=ended,
+            pid_namespace=NEW_PID_NAMESPACE,
+        )
+        sandbox.pause = self._children.open_pidfd(pid)
 
     def _remove_sandbox(self, request: Request, reply: Reply) -> None:
         name = request.name("id")
@@ -230,10 +280,17 @@ class Init:
             for each in self._containers.values():
                 if each.spec.sandbox == name and each.wait_status is None:
                     raise Refusal(errno.EBUSY, f"sandbox {name}: container {each.spec.id} runs in it")
-            del self._sandboxes[name]
-            os.close(sandbox.ipc)
-            _unpin(sandbox.path)
+            self._forget_sandbox(name)
         reply.ok()
+
+    def _forget_sandbox(self, name: str) -> None:
+        sandbox = self._sandboxes.pop(name)
+        if sandbox.pause is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(sandbox.pause, signal.SIGKILL)
+            os.close(sandbox.pause)
+        os.close(sandbox.ipc)
+        _unpin(sandbox.path)
 
     # Containers
 
@@ -241,22 +298,12 @@ class Init:
         spec = request.container_spec()
         if spec.id in self._containers:
             raise Refusal(errno.EEXIST, f"container {spec.id} already exists")
-        sandbox = None
-        if spec.sandbox is not None:
-            sandbox = self._sandboxes.get(spec.sandbox)
-            if sandbox is None:
-                raise Refusal(errno.ESRCH, f"container {spec.id}: sandbox {spec.sandbox} does not exist")
+        namespaces = self._namespaces(spec)
         try:
             argv = images.command_line(spec.image, spec.command, spec.args)
         except images.ImageNotPresentError as error:
             raise Refusal(errno.ENOPKG, f"container {spec.id}: {error}") from error
         env = container.environment(spec, self._config.hostname)
-        namespaces = container.Namespaces(
-            mount_template=self._template,
-            base=self._base,
-            network=None if sandbox is None else sandbox.path,
-            ipc=None if sandbox is None else sandbox.ipc,
-        )
         cgroup = self._make_cgroup(spec)
 
         def started() -> None:
@@ -268,6 +315,8 @@ class Init:
 
         def failed(failure: Failure) -> None:
             streams.close()
+            if members is not None:
+                members.close()
             os.close(log)
             os.close(record.pidfd)
             self._remove_cgroup(cgroup)
@@ -276,6 +325,8 @@ class Init:
 
         def ended(status: int) -> None:
             os.close(record.pidfd)
+            if members is not None:
+                members.kill()
             record.output.finish()
             if record.stdin is not None:
                 os.close(record.stdin)
@@ -293,19 +344,51 @@ class Init:
             undone.callback(os.close, log)
             streams = ContainerStreams(spec)
             undone.callback(streams.close)
+            members = (
+                None if namespaces.pid == NEW_PID_NAMESPACE else undone.enter_context(contextlib.closing(Members()))
+            )
             pid = self._children.fork(
                 lambda report: container.run_container(
-                    spec, argv, env, namespaces=namespaces, cgroup=cgroup, streams=streams, report=report
+                    spec,
+                    argv,
+                    env,
+                    namespaces=namespaces,
+                    cgroup=cgroup,
+                    streams=streams,
+                    members=members,
+                    report=report,
                 ),
                 on_start=started,
                 on_failure=failed,
                 on_exit=ended,
-                pid_namespace=NEW_PID_NAMESPACE,
+                pid_namespace=namespaces.pid,
             )
             pidfd = self._children.open_pidfd(pid)
             undone.pop_all()
         record = _Container(spec, env, cgroup, pid, pidfd, time.time())
         self._containers[spec.id] = record
+
+    def _namespaces(self, spec: ContainerSpec) -> container.Namespaces:
+        options = spec.security_context.namespace_options
+        if spec.sandbox is None:
+            sandbox = None
+        elif (sandbox := self._sandboxes.get(spec.sandbox)) is None:
+            raise Refusal(errno.ESRCH, f"container {spec.id}: sandbox {spec.sandbox} does not exist")
+        pid: int | None = NEW_PID_NAMESPACE
+        if options.pid == security_context.NODE:
+            pid = None
+        elif options.pid == security_context.POD:
+            pid = None if sandbox is None else sandbox.pause
+            if pid is None:
+                raise Refusal(errno.ESRCH, f"container {spec.id}: its sandbox has no pid namespace")
+        elif options.pid == security_context.TARGET:
+            if options.target_id is None:
+                raise InvalidRequestError("target_id: expected the container whose pid namespace is meant")
+            pid = self._running_container(options.target_id).pidfd
+        if sandbox is None:
+            return container.Namespaces(self._template, self._base, network=None, ipc=None, pid=pid)
+        ipc = None if options.ipc == security_context.NODE else sandbox.ipc
+        return container.Namespaces(self._template, self._base, sandbox.path, ipc, pid)
 
     def _open_log(self, spec: ContainerSpec) -> int:
         try:

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
+
+from netlab.machine import security_context
+from netlab.machine.security_context import NamespaceOption, SecurityContext
 
 MACHINE_SPAWN = "machine.spawn"
 SERVICE_RUN = "service.run"
@@ -45,6 +48,9 @@ STREAMS = ("stdin", "stdout", "stderr")
 _LONGEST_SHOWN = 80
 _MOST = (1 << 53) - 1  # bytes, or thousandths of a processor; exact in every reader of JSON
 
+_PID_MODES = (security_context.CONTAINER, security_context.POD, security_context.NODE, security_context.TARGET)
+_IPC_MODES = (security_context.POD, security_context.NODE)
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -54,7 +60,10 @@ class InvalidRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A directory or file of the machine that a container has, at a path of its own. Both paths are absolute."""
+    """A directory or file of the machine, and what is mounted below it, that a container has at a path of its own.
+
+    Both paths are absolute.
+    """
 
     source: str
     target: str
@@ -71,7 +80,7 @@ class ContainerSpec:
     appended to it, in the form of CRI's logs. With `stdin`, the container has an open standard input, which ends with
     the first that attached to it if `stdin_once`; with `terminal`, all its streams are one terminal. `memory_limit` is
     in bytes, `cpu_limit` in thousandths of a processor; they are enforced where the host lets the lab have cgroups.
-    `labels` mean nothing to the machine; `state` returns them.
+    `security_context` says which namespaces it shares. `labels` mean nothing to the machine; `state` returns them.
     """
 
     id: str
@@ -91,11 +100,16 @@ class ContainerSpec:
     stdin: bool = False
     stdin_once: bool = False
     terminal: bool = False
+    security_context: SecurityContext = field(default_factory=SecurityContext)
     labels: dict[str, str] = field(default_factory=dict)
 
     def as_request(self) -> dict[str, Any]:
         """The fields of `container.run`."""
-        return shallow(self) | {"mounts": [shallow(each) for each in self.mounts]}
+        request = shallow(self) | {"mounts": [shallow(each) for each in self.mounts]}
+        del request["security_context"]
+        if self.security_context != SecurityContext():
+            request["security_context"] = asdict(self.security_context)
+        return request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +304,29 @@ class Request:
                 raise InvalidRequestError(f"{key}[{index}].{error}") from None
         return read
 
+    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
+        """One of the choices; the default when absent."""
+        value = self._value.get(key, default)
+        if value not in choices:
+            raise InvalidRequestError(f"{key}: expected one of {', '.join(choices)}, not {shown(value)}")
+        return str(value)
+
+    def security_context(self, key: str) -> SecurityContext:
+        """A container's security context; the default when absent."""
+        if key not in self._value:
+            return SecurityContext()
+        try:
+            options = Request(Request(self._value[key])._value.get("namespace_options", {}))
+            return SecurityContext(
+                namespace_options=NamespaceOption(
+                    pid=options.choice("pid", _PID_MODES, security_context.CONTAINER),
+                    ipc=options.choice("ipc", _IPC_MODES, security_context.POD),
+                    target_id=options.optional_name("target_id"),
+                )
+            )
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{key}.{error}") from None
+
     def container_spec(self) -> ContainerSpec:
         """The request of `container.run`: the fields of a ContainerSpec."""
         unknown = set(self._value) - {"op"} - {each.name for each in fields(ContainerSpec)}
@@ -313,6 +350,7 @@ class Request:
             stdin=self.flag("stdin"),
             stdin_once=self.flag("stdin_once"),
             terminal=self.flag("terminal"),
+            security_context=self.security_context("security_context"),
             labels=self.mapping("labels"),
         )
 

@@ -129,9 +129,12 @@ def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, rec
     _check(result, str(target))
 
 
-def clone_mount(source: str) -> int:
-    """A descriptor of a copy of what is mounted at a path, which no namespace has yet (open_tree(2))."""
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+def clone_mount(source: str, *, recursive: bool = False) -> int:
+    """A descriptor of a copy of what is mounted at a path, which no namespace has yet (open_tree(2)).
+
+    With `recursive`, of what is mounted below it too.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
     fd: int = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(_AT_FDCWD), _path(source), ctypes.c_uint(flags))
     _check(fd, source)
     return fd

@@ -120,7 +120,7 @@ class PodContext:
 
     def spec(self, name: str) -> Container:
         """The container of that name in the pod's spec."""
-        return next(each for each in [*self.pod.spec.initContainers, *self.pod.spec.containers] if each.name == name)
+        return next(each for each in self.pod.spec.all_containers() if each.name == name)
 
     def container_id(self, name: str) -> str:
         """The runtime's name for a container's current run."""

@@ -11,7 +11,18 @@ from pathlib import Path
 from netlab.api import events
 from netlab.api.core_types import Container, Pod
 from netlab.errors import NetlabError, UsageError
-from netlab.node import capacity, configured, environment, logs, podfiles, podstate, recovery, resources, termination
+from netlab.node import (
+    capacity,
+    configured,
+    environment,
+    logs,
+    podfiles,
+    podstate,
+    recovery,
+    resources,
+    security,
+    termination,
+)
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
@@ -47,7 +58,7 @@ class PodContainers:
         )
         if has_files(pod):
             context.spawn(self._volumes.keep())
-        for spec in [*pod.spec.initContainers, *pod.spec.containers]:
+        for spec in pod.spec.all_containers():
             run = context.state.run(spec.name)
             if run.running:
                 self._probing.start(spec)
@@ -156,6 +167,7 @@ class PodContainers:
             stdin=spec.stdin,
             stdin_once=spec.stdinOnce,
             terminal=spec.tty,
+            security_context=security.of_container(pod, spec, context.state),
             labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
         )
 

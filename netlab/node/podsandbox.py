@@ -34,7 +34,12 @@ async def make(context: PodContext) -> None:
         async with node.sandboxes.slots:
             # Not before its turn: in a burst every pod would report, and most are ready soon after they begin.
             context.reporter.report()
-            state.sandbox = await node.sandboxes.make(pod.metadata, attempt, capabilities.runtime_config(pod))
+            state.sandbox = await node.sandboxes.make(
+                pod.metadata,
+                attempt,
+                capabilities.runtime_config(pod),
+                shared_pids=bool(pod.spec.shareProcessNamespace),
+            )
     except NetlabError as error:
         state.sandbox_error = str(error)
         _failed(context, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")

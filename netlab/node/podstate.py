@@ -230,6 +230,13 @@ def _plan_containers(pod: Pod, state: PodState, now: float, wake_at: float | Non
             candidates = [(spec, True)]
             break
     actions: list[Action] = []
+    for added in pod.spec.ephemeralContainers:
+        run = state.run(added.name)
+        if run.started_at is None and run.exit is None:
+            if now >= run.retry_at:
+                actions.append(Start(added.name))
+            else:
+                wake_at = _earliest(wake_at, run.retry_at)
     for spec, init in candidates:
         run = state.run(spec.name)
         if run.running:

@@ -11,6 +11,7 @@ from netlab.api.core_types import (
     ContainerStateTerminated,
     ContainerStateWaiting,
     ContainerStatus,
+    EphemeralContainer,
     Pod,
     PodIP,
     PodStatus,
@@ -28,6 +29,7 @@ def pod_status(pod: Pod, state: PodState, host_ips: list[str], now: float) -> Po
     """The whole status, but the conditions that the scheduler and the owners of readiness gates write."""
     init = [_container_status(pod, spec, state, now, init=True) for spec in pod.spec.initContainers]
     main = [_container_status(pod, spec, state, now) for spec in pod.spec.containers]
+    ephemeral = [_ephemeral_status(pod, spec, state, now) for spec in pod.spec.ephemeralContainers]
     phase = _phase(pod, state)
     reason, message = state.failed or (pod.status.reason, pod.status.message)
     # A pod that has ended keeps its addresses: its logs and events mention them.
@@ -45,6 +47,7 @@ def pod_status(pod: Pod, state: PodState, host_ips: list[str], now: float) -> Po
         startTime=pod.status.startTime or format_time(now),
         initContainerStatuses=init,
         containerStatuses=main,
+        ephemeralContainerStatuses=ephemeral,
         qosClass=pod.status.qosClass or "BestEffort",
         observedGeneration=pod.metadata.generation,
     )
@@ -98,6 +101,18 @@ def _container_status(pod: Pod, spec: Container, state: PodState, now: float, *,
     else:
         reason, message = run.waiting or (_waiting_reason(pod, state, init=init), "")
         status.state = ContainerState(waiting=ContainerStateWaiting(reason=reason, message=message))
+    return status
+
+
+def _ephemeral_status(pod: Pod, spec: EphemeralContainer, state: PodState, now: float) -> ContainerStatus:
+    """The status of a container that is never started again, and on which no one relies."""
+    status = _container_status(pod, spec, state, now)
+    status.ready, status.started = False, None
+    run = state.run(spec.name)
+    if run.exit is not None:
+        status.state, status.lastState = ContainerState(terminated=terminated(pod, spec.name, run)), ContainerState()
+    elif not run.running and run.waiting is None:
+        status.state = ContainerState(waiting=ContainerStateWaiting(reason="ContainerCreating"))
     return status
 
 

@@ -106,13 +106,15 @@ def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[FoundContai
     state.ips = state.sandbox.ips if state.sandbox else [each.ip for each in pod.status.podIPs]
     state.sandbox_attempt = max((sandbox_attempt(each) + 1 for each in owned), default=0)
 
-    reported = {each.name: each for each in [*pod.status.initContainerStatuses, *pod.status.containerStatuses]}
-    for spec in [*pod.spec.initContainers, *pod.spec.containers]:
-        status = reported.get(spec.name)
+    status = pod.status
+    listed = (*status.initContainerStatuses, *status.containerStatuses, *status.ephemeralContainerStatuses)
+    reported = {each.name: each for each in listed}
+    for spec in pod.spec.all_containers():
+        known = reported.get(spec.name)
         if spec.name in latest:
-            state.runs[spec.name] = _known(uid, spec, latest[spec.name], status)
-        elif status is not None:
-            state.runs[spec.name] = _unknown(status, now)
+            state.runs[spec.name] = _known(uid, spec, latest[spec.name], known)
+        elif known is not None:
+            state.runs[spec.name] = _unknown(known, now)
     if state.sandbox is None and pod.status.phase not in TERMINAL:
         _initialize_again(pod, state)
     return Recovered(

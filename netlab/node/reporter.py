@@ -120,6 +120,8 @@ class StatusReporter:
         was_ready = before.get("Ready", "False")
         if any(each.type == "Ready" and each.status != was_ready for each in status.conditions):
             return False
+        if status.ephemeralContainerStatuses != (self._reported or self._pod.status).ephemeralContainerStatuses:
+            return False  # somebody waits for them
         return not any(run.exit or run.waiting for run in self._state.runs.values())
 
     def _contradicted(self) -> bool:
@@ -143,7 +145,7 @@ class StatusReporter:
 
 _OWN_FIELDS = (
     "phase", "conditions", "reason", "message", "hostIP", "hostIPs", "podIP", "podIPs", "startTime",
-    "initContainerStatuses", "containerStatuses", "qosClass", "observedGeneration",
+    "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses", "qosClass", "observedGeneration",
 )  # fmt: skip
 
 

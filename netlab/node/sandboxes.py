@@ -80,7 +80,9 @@ class Sandboxes:
             found[path.name] = ObjectMeta(namespace=namespace, name=name, uid=pod_uid(path.name))
         return found
 
-    async def make(self, meta: ObjectMeta, attempt: int, asked: Mapping[str, Any]) -> Sandbox:
+    async def make(
+        self, meta: ObjectMeta, attempt: int, asked: Mapping[str, Any], *, shared_pids: bool = False
+    ) -> Sandbox:
         """A new sandbox with addresses. Raises `NetlabError` and leaves nothing behind.
 
         `asked` is what the pod asks of chained plugins (`capabilities.runtime_config`).
@@ -88,11 +90,11 @@ class Sandboxes:
         identity = sandbox_id(meta.uid, attempt)
         self._note(identity, meta)
         try:
-            netns = await self._runtime.run_pod_sandbox(identity)
+            netns = await self._runtime.run_pod_sandbox(identity, shared_pids=shared_pids)
         except AlreadyExistsError:
             # Made by a kubelet that was killed before it could go on.
             await self.remove(identity, meta)
-            netns = await self._runtime.run_pod_sandbox(identity)
+            netns = await self._runtime.run_pod_sandbox(identity, shared_pids=shared_pids)
         try:
             result = await self._in_thread(lambda: self._add(_attachment(identity, netns, meta, asked)))
             return Sandbox(identity, self._addresses(result), attempt)

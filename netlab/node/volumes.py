@@ -1,6 +1,6 @@
-"""A pod's volumes: tokens of its account, ConfigMaps, Secrets and the pod's own fields as files; and empty ones.
+"""A pod's volumes: tokens of its account, ConfigMaps, Secrets and the pod's fields as files; empty ones; its node's.
 
-They are in the node's /run, which ends with the node, as the pods do. A container has them by a mount. A file that
+Most are in the node's /run, which ends with the node, as the pods do. A container has them by a mount. A file that
 changes is replaced whole; an empty volume is a tmpfs of its own, so that it has a size and leaves the node its memory.
 """
 
@@ -37,7 +37,7 @@ from netlab.api.meta_types import Quantity
 from netlab.api.resources import CONFIGMAPS, SECRETS, Resource
 from netlab.errors import NetlabError, UsageError
 from netlab.net import syscalls
-from netlab.node import environment, resources
+from netlab.node import environment, hostpaths, resources
 from netlab.node.root_certificates import ROOT_CA, RootCertificates
 from netlab.node.runtime.service import Mount
 
@@ -98,18 +98,24 @@ class Volumes:
 
     async def mounts(self, container: Container, pod_ips: list[str]) -> list[Mount]:
         """What a container mounts, written. Raises `UsageError` for what there is not, or not yet; and `OSError`."""
-        empty = {volume.name: volume.emptyDir for volume in self._pod.spec.volumes if volume.emptyDir is not None}
+        volumes = {volume.name: volume for volume in self._pod.spec.volumes}
         sources = dict(_sources(self._pod))
         listed = []
         # The outer before the inner.
         for mount in sorted(container.volumeMounts, key=lambda each: len(each.mountPath)):
-            if mount.name in empty:
-                directory = self._emptied(mount.name, empty[mount.name])
-                listed.append(Mount(source=str(directory), target=mount.mountPath, read_only=mount.readOnly))
+            volume = volumes.get(mount.name)
+            if volume is None:
+                continue
+            if volume.emptyDir is not None:
+                source = self._emptied(mount.name, volume.emptyDir)
+            elif volume.hostPath is not None:
+                source = hostpaths.source(mount.name, volume.hostPath)
             elif mount.name in sources:
-                directory = await self._written(mount.name, sources[mount.name], pod_ips)
-                listed.append(Mount(source=str(directory), target=mount.mountPath, read_only=True))
-            # Else of a kind that is not made here, as the API server has warned.
+                source = await self._written(mount.name, sources[mount.name], pod_ips)
+            else:
+                continue  # of a kind that is not made here, as the API server has warned
+            read_only = mount.readOnly or mount.name in sources
+            listed.append(Mount(source=source, target=mount.mountPath, read_only=read_only))
         return listed
 
     async def keep(self) -> None:
@@ -144,10 +150,10 @@ class Volumes:
         path.chmod(0o666)
         return path
 
-    def _emptied(self, name: str, source: EmptyDirVolumeSource) -> Path:
+    def _emptied(self, name: str, source: EmptyDirVolumeSource) -> str:
         """An empty volume, which stays while its pod does. Raises `OSError`."""
         size = _DEFAULT_SIZE if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
-        return self._tmpfs(name, f"mode=0777,size={max(size, 1)}")
+        return str(self._tmpfs(name, f"mode=0777,size={max(size, 1)}"))
 
     def _tmpfs(self, name: str, options: str) -> Path:
         directory = self._directory / name
@@ -157,7 +163,7 @@ class Volumes:
             syscalls.mount("tmpfs", str(directory), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
         return directory
 
-    async def _written(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> Path:
+    async def _written(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> str:
         # A namespace that has just been made gets its account and its ConfigMap in a moment.
         patience = time.monotonic() + _PATIENCE
         while name not in self._made:
@@ -167,7 +173,7 @@ class Volumes:
                 if time.monotonic() > patience:
                     raise
                 await asyncio.sleep(_POLL)
-        return self._directory / name
+        return str(self._directory / name)
 
     async def _write(self, name: str, source: ProjectedVolumeSource, pod_ips: list[str]) -> None:
         contents: dict[str, tuple[bytes, int]] = {}

@@ -54,7 +54,7 @@ class PodWorker:
         old, context.pod = context.pod, pod
         self._containers.update(pod)
         # Most changes are this worker's own reports coming back.
-        if _deadlines(old) != _deadlines(pod):
+        if _deadlines(old) != _deadlines(pod) or old.spec.ephemeralContainers != pod.spec.ephemeralContainers:
             context.wake.set()
         try:
             context.reporter.update(pod)

@@ -68,6 +68,7 @@ class Verbs:
             },
             STATUS: change,
             APPROVAL: change,
+            resources.EPHEMERAL_CONTAINERS: change,
             FINALIZE: {"update": self._update},
             "scale": {"get": self._get_scale, "update": self._update_scale, "patch": self._patch_scale},
             "binding": {"create": self._bind},

@@ -44,9 +44,9 @@ class MachineRuntime:
     ) -> None:
         self._machine.close()
 
-    async def run_pod_sandbox(self, sandbox_id: str) -> str:
+    async def run_pod_sandbox(self, sandbox_id: str, *, shared_pids: bool = False) -> str:
         with _refused():
-            return await self._machine.create_sandbox(sandbox_id)
+            return await self._machine.create_sandbox(sandbox_id, shared_pids=shared_pids)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         with _refused():

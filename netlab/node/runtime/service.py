@@ -16,8 +16,21 @@ from typing import Protocol
 from netlab.errors import NetlabError
 from netlab.machine.protocol import ContainerExit, ContainerStatus, ExecResult, Mount
 from netlab.machine.protocol import ContainerSpec as ContainerConfig
+from netlab.machine.security_context import CONTAINER, NODE, POD, TARGET, NamespaceOption, SecurityContext
 
-__all__ = ["ContainerConfig", "ContainerExit", "ContainerStatus", "ExecResult", "Mount"]
+__all__ = [
+    "CONTAINER",
+    "NODE",
+    "POD",
+    "TARGET",
+    "ContainerConfig",
+    "ContainerExit",
+    "ContainerStatus",
+    "ExecResult",
+    "Mount",
+    "NamespaceOption",
+    "SecurityContext",
+]
 
 
 class RefusedError(NetlabError):
@@ -42,8 +55,11 @@ class RuntimeService(Protocol):
     Every call raises `RefusedError` if the runtime refuses, and `UnavailableError` if it does not answer.
     """
 
-    async def run_pod_sandbox(self, sandbox_id: str) -> str:
-        """Make a sandbox; the path of its network namespace. Raises `AlreadyExistsError`."""
+    async def run_pod_sandbox(self, sandbox_id: str, *, shared_pids: bool = False) -> str:
+        """Make a sandbox; the path of its network namespace. Raises `AlreadyExistsError`.
+
+        With `shared_pids` it has a pid namespace, which its containers can share (NamespaceMode POD).
+        """
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         """Remove a sandbox, if it exists, in which no container runs."""

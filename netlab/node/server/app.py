@@ -110,7 +110,7 @@ def create_app(
 
     async def attached(request: Request) -> None:
         place = _place(pods, request)
-        spec = next(each for each in place.pod.spec.containers if each.name == place.container)
+        spec = next(each for each in place.pod.spec.all_containers() if each.name == place.container)
         # A terminal is the container's, or nobody's.
         options = dataclasses.replace(_options(request.query_params), terminal=spec.tty)
         container = place.running
@@ -183,7 +183,7 @@ def _pod(pods: Pods, request: Request) -> tuple[Pod, PodState]:
 def _place(pods: Pods, request: Request) -> Place:
     pod, state = _pod(pods, request)
     name = request.path_params["container"]
-    if name not in (each.name for each in [*pod.spec.initContainers, *pod.spec.containers]):
+    if name not in (each.name for each in pod.spec.all_containers()):
         raise NotFoundError(f'container "{name}" not found in pod "{pod.metadata.name}"')
     return Place(pod, state, name)
 

@@ -10,7 +10,7 @@ from netlab.api.resources import DEPLOYMENTS, PODS, Resource
 from netlab.api.server.registry import generic as registry_module
 from netlab.api.server.registry.generic import Registry
 from netlab.api.server.registry.subresources import bound_node, eviction_options, scale_of, scaled
-from tests.unit.api.cluster import create, deployment, pod, refused
+from tests.unit.api.cluster import create, deployment, pod, refused, update
 
 _WORKLOAD: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "default", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}},
@@ -101,3 +101,70 @@ def test_a_made_up_name_that_was_taken_meanwhile_is_not_current(
     assert registry.is_current(draft)
     create(registry, DEPLOYMENTS, deployment("d-aaaaa"))
     assert not registry.is_current(draft)
+
+
+def _with(*containers: dict[str, Any]) -> dict[str, Any]:
+    sent = pod(ephemeralContainers=list(containers))
+    return sent | {"metadata": {"name": "p", "namespace": "default"}}
+
+
+DEBUGGER = {"name": "debugger", "image": "busybox", "targetContainerName": "c", "stdin": True, "tty": True}
+
+
+def test_containers_are_added_to_a_pod_that_is_there(registry: Registry) -> None:
+    made = create(registry, PODS, pod())
+    sent = pod(containers=[{"name": "other", "image": "x"}], ephemeralContainers=[DEBUGGER])
+    sent["metadata"] = made["metadata"] | {"labels": {"a": "b"}}
+    added = update(registry, PODS, sent, "ephemeralcontainers")
+    (debugger,) = added["spec"].pop("ephemeralContainers")
+    assert debugger.items() >= (DEBUGGER | {"imagePullPolicy": "Always", "terminationMessagePolicy": "File"}).items()
+    assert added["spec"] == made["spec"]
+    assert added["metadata"]["generation"] == 2
+    assert "labels" not in added["metadata"]
+    more = update(registry, PODS, _with(DEBUGGER, {"name": "second", "image": "agnhost"}), "ephemeralcontainers")
+    assert [each["name"] for each in more["spec"]["ephemeralContainers"]] == ["debugger", "second"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "message"),
+    [
+        ([], 'spec.ephemeralContainers: Forbidden: existing ephemeral containers "debugger" may not be removed'),
+        ([DEBUGGER | {"tty": False}], 'existing ephemeral containers "debugger" may not be changed'),
+        ([DEBUGGER, {"name": "c", "image": "x"}], 'spec.ephemeralContainers[1].name: Duplicate value: "c"'),
+        ([DEBUGGER, {"name": "d"}], "spec.ephemeralContainers[1].image: Required value"),
+        (
+            [DEBUGGER, {"name": "d", "image": "x", "targetContainerName": "debugger"}],
+            'spec.ephemeralContainers[1].targetContainerName: Not found: "debugger"',
+        ),
+        (
+            [DEBUGGER, {"name": "d", "image": "x", "ports": [{"containerPort": 80}]}],
+            "spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container",
+        ),
+        (
+            [DEBUGGER, {"name": "d", "image": "x", "lifecycle": {"preStop": {"exec": {"command": ["x"]}}}}],
+            "spec.ephemeralContainers[1].lifecycle: Forbidden",
+        ),
+        (
+            [DEBUGGER, {"name": "d", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}],
+            "spec.ephemeralContainers[1].volumeMounts[0].subPath: Forbidden",
+        ),
+    ],
+)
+def test_what_is_added_to_a_pod_is_checked_and_stays(registry: Registry, containers: Any, message: str) -> None:
+    create(registry, PODS, pod())
+    update(registry, PODS, _with(DEBUGGER), "ephemeralcontainers")
+    with refused(422, message):
+        update(registry, PODS, _with(*containers), "ephemeralcontainers")
+
+
+def test_nothing_else_adds_containers_to_a_pod(registry: Registry) -> None:
+    with refused(422, "spec.ephemeralContainers: Forbidden: cannot be set on create"):
+        create(registry, PODS, pod(ephemeralContainers=[DEBUGGER]))
+    template = deployment()
+    template["spec"]["template"]["spec"]["ephemeralContainers"] = [DEBUGGER]
+    with refused(422, "spec.template.spec.ephemeralContainers: Forbidden: ephemeral containers not allowed in pod"):
+        create(registry, DEPLOYMENTS, template)
+    made = create(registry, PODS, pod())
+    made["spec"]["ephemeralContainers"] = [DEBUGGER]
+    with refused(422, "pod updates may not change fields other than"):
+        update(registry, PODS, made)

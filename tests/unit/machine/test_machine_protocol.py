@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from netlab.machine.protocol import (
     Request,
     ServiceStatus,
 )
+from netlab.machine.security_context import NamespaceOption, SecurityContext
 
 _ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -31,7 +32,11 @@ def test_a_spec_survives_the_wire() -> None:
     spec = ContainerSpec(
         id="a", image="pause", log="/l", command=["x"], env={"A": ""}, cwd="/", hosts="h\n", labels={"pod": "p"}
     )
-    assert Request(json.loads(json.dumps({"op": "container.run", **asdict(spec)}))).container_spec() == spec
+    shared = SecurityContext(namespace_options=NamespaceOption(pid="TARGET", ipc="NODE", target_id="b"))
+    for each in (spec, replace(spec, security_context=shared)):
+        for request in (asdict(each), each.as_request()):
+            assert Request(json.loads(json.dumps({"op": "container.run", **request}))).container_spec() == each
+    assert "security_context" not in spec.as_request()
 
 
 def test_a_state_survives_the_wire() -> None:

@@ -100,6 +100,18 @@ WAITING = CRASH_LOOP.failed().failed()
             state(sandbox=False),
             [],
         ),
+        (
+            "a container that is added later waits for no init container",
+            make_pod(initContainers=INIT, ephemeralContainers=[{"name": "x"}]),
+            state(),
+            [Start("x"), Start("i")],
+        ),
+        (
+            "and is never started again",
+            make_pod(ephemeralContainers=[{"name": "x"}]),
+            state(a=running(), b=running(), x=exited(1)),
+            [],
+        ),
         ("unhealthy", make_pod(), state(a=running(unhealthy="x"), b=running()), [StopContainer("a", 30.0)]),
         (
             "the probe's own grace period",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from netlab.api.core_types import MIRROR_POD
 from netlab.api.resources import NODES, PODS, Resource
 from netlab.api.server import refusals
 from netlab.api.server.admission import pod_references
 from netlab.api.server.admission.attributes import Attributes, Operation
-from netlab.api.server.admission.serviceaccount import MIRROR, is_mirror
+from netlab.api.server.admission.serviceaccount import is_mirror
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.storage.store import Store
 from netlab.api.server.storage.watch import Stored
@@ -79,7 +80,7 @@ def _check_mirror(attributes: Attributes, node: str, store: Store) -> None:
     pod = attributes.obj
     if not is_mirror(pod):
         raise attributes.forbidden(
-            f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
+            f'pod does not have "{MIRROR_POD}" annotation, node "{node}" can only create mirror pods'
         )
     if _node_of(pod) != node:
         raise attributes.forbidden(f'node "{node}" can only create pods with spec.nodeName set to itself')

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
+from netlab.api.core_types import MIRROR_POD
 from netlab.api.resources import SERVICEACCOUNTS, Resource
 from netlab.api.server.admission import pod_references
 from netlab.api.server.admission.attributes import Attributes, Operation
@@ -15,9 +16,6 @@ from netlab.api.server.storage.store import Store
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 ROOT_CA = "kube-root-ca.crt"
 """The ConfigMap, in each namespace, with the certificate of the cluster's authority."""
-
-MIRROR = "kubernetes.io/config.mirror"
-"""The annotation of a pod that stands for one that a kubelet has from elsewhere."""
 
 _DEFAULT = "default"
 _VOLUME = "kube-api-access-"
@@ -64,7 +62,7 @@ def validate(attributes: Attributes, _: Store) -> None:
 
 def is_mirror(pod: JSONObject) -> bool:
     """Whether a pod stands for one that its kubelet has from elsewhere than the API."""
-    return MIRROR in (pod["metadata"].get("annotations") or {})
+    return MIRROR_POD in (pod["metadata"].get("annotations") or {})
 
 
 def _give_account(attributes: Attributes, store: Store) -> None:

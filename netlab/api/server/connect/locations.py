@@ -170,19 +170,17 @@ def _needs_node(pod: Pod) -> None:
 
 
 def _container(pod: Pod, name: str) -> str:
-    """The container that is meant, if only one can be. Raises `ApiError` (400)."""
-    containers = [each.name for each in pod.spec.containers]
-    starting = [each.name for each in pod.spec.initContainers]
+    """The container that is meant; without a name, the only one that is no other's helper. Raises `ApiError` (400)."""
+    names = [each.name for each in pod.spec.all_containers()]
     if name:
-        if name not in containers + starting:
+        if name not in names:
             raise refusals.bad_request(f"container {name} is not valid for pod {pod.metadata.name}")
         return name
-    if len(containers) == 1 and not starting:
-        return containers[0]
-    message = f"a container name must be specified for pod {pod.metadata.name}, choose one of: [{' '.join(containers)}]"
-    if starting:
-        message += f" or one of the init containers: [{' '.join(starting)}]"
-    raise refusals.bad_request(message)
+    if len(pod.spec.containers) == 1:
+        return pod.spec.containers[0].name
+    raise refusals.bad_request(
+        f"a container name must be specified for pod {pod.metadata.name}, choose one of: [{' '.join(names)}]"
+    )
 
 
 def _log_causes(params: QueryParams) -> list[StatusCause]:

@@ -129,13 +129,17 @@ def pod_spec(spec: JSONObject) -> None:
     for volume in spec.get("volumes") or ():
         if volume.keys() <= {"name"}:
             volume["emptyDir"] = {}
+        if (host_path := volume.get("hostPath")) is not None:
+            _fill(host_path, type="")
         if (projected := volume.get("projected")) is not None:
             _projected(projected)
         for kind in ("configMap", "secret", "downwardAPI"):
             if (source := volume.get(kind)) is not None:
                 source.setdefault("defaultMode", 0o644)
         _field_references(volume.get("downwardAPI") or {})
-    for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+    for container in (
+        *spec.get("initContainers", ()), *spec.get("containers", ()), *spec.get("ephemeralContainers", ())
+    ):  # fmt: skip
         _container(container, host_network=spec.get("hostNetwork", False))
 
 

@@ -38,7 +38,7 @@ class _Rule:
     """Of the field's value and the pod's or object's spec."""
 
 
-_ANY_CONTAINER = ("containers", "initContainers")
+_ANY_CONTAINER = ("containers", "initContainers", "ephemeralContainers")
 
 
 _POD: tuple[_Rule, ...] = (

@@ -25,6 +25,10 @@ class Problems(list[StatusCause]):
         """Another item of the list has it already."""
         self._add("FieldValueDuplicate", path, f"Duplicate value: {_quote(value)}")
 
+    def not_found(self, path: str, value: Any) -> None:
+        """It names something that is not there."""
+        self._add("FieldValueNotFound", path, f"Not found: {_quote(value)}")
+
     def of_type(self, path: str, value: Any, detail: str) -> None:
         """It is given, and of another type."""
         self._add("FieldValueTypeInvalid", path, f"Invalid value: {_quote(value)}: {detail}")

@@ -34,6 +34,7 @@ from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTS,
     ENDPOINTSLICES,
+    EPHEMERAL_CONTAINERS,
     EVENTS,
     HORIZONTALPODAUTOSCALERS_V1,
     JOBS,
@@ -85,6 +86,7 @@ from netlab.api.server.objects.validation import (
     access,
     certificates,
     cluster,
+    ephemeral_containers,
     jobs,
     network_policies,
     pods,
@@ -186,7 +188,14 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {
     NAMESPACES.plural: Strategy(defaults.namespace, cluster.namespace, first_status={"phase": "Active"}),
     NODES.plural: Strategy(defaults.node, cluster.node, cluster.node_update, complete_status=defaults.node_status),
-    PODS.plural: Strategy(defaults.pod, pods.pod, pods.pod_update, {"phase": "Pending"}, defaults.pod_status),
+    PODS.plural: Strategy(
+        defaults.pod,
+        pods.pod,
+        pods.pod_update,
+        {"phase": "Pending"},
+        defaults.pod_status,
+        check=ephemeral_containers.none_at_first,
+    ),
     SERVICES.plural: Strategy(
         defaults.service, services.service, services.service_update, first_status={"loadBalancer": {}}
     ),
@@ -447,6 +456,31 @@ class Registry:
         _check_preconditions(resource, stored, meta.get("uid"), None if revision == "0" else revision)
         if isinstance(resource, CustomResource):
             old = versions.from_storage(resource, old)
+        if subresource in ("", EPHEMERAL_CONTAINERS):
+            warnings = (*warnings, *effects.warnings(resource, sent, old))
+        new = self._changed(resource, old, sent, subresource)
+        if manager is not None:
+            managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
+        new["metadata"] = managed_fields.noted(new["metadata"], managed)
+        attributes = Attributes(Operation.UPDATE, resource, namespace, name, user, new, old, subresource)
+        self.admission.admit(attributes)
+        if subresource == EPHEMERAL_CONTAINERS:
+            self._complete(resource, new, old, ephemeral_containers.update)
+        elif subresource not in (STATUS, APPROVAL, FINALIZE):
+            self._complete(resource, new, old)
+        elif (validate := strategy_of(resource).validate_part) is not None:
+            problems = Problems()
+            validate(msgspec.convert(new, resource.type), msgspec.convert(old, resource.type), subresource, problems)
+            if problems:
+                raise refusals.invalid(resource, name, problems)
+        present = old
+        if isinstance(resource, CustomResource):
+            new, present = versions.to_storage(resource, new), stored.decode()
+        changed = new != present and not managed_fields.is_only_later(present, new)
+        return Draft(resource, new, stored, changed, warnings, attributes)
+
+    def _changed(self, resource: Resource[Object], old: JSONObject, sent: JSONObject, subresource: str) -> JSONObject:
+        """The old object, with what a write to it, or to a part of it, changes."""
         if subresource == STATUS:
             # Of a custom resource its status alone.
             is_custom = isinstance(resource, CustomResource)
@@ -462,29 +496,16 @@ class Registry:
             self._check_metadata(resource, new, old)
         elif subresource == FINALIZE:
             new = old | {"spec": sent.get("spec", {})}
+        elif subresource == EPHEMERAL_CONTAINERS:
+            added = {ephemeral_containers.FIELD: sent.get("spec", {}).get(ephemeral_containers.FIELD, [])}
+            new = old | {"spec": old["spec"] | added}
+            strategy_of(resource).default(new)
         else:
-            warnings = (*warnings, *effects.warnings(resource, sent, old))
             new = _succeed(resource, old, sent)
             if resource in (NAMESPACES, CERTIFICATESIGNINGREQUESTS):
                 new["spec"] = old["spec"]  # A namespace's finalizers change by `finalize` alone.
             strategy_of(resource).default(new)
-        if manager is not None:
-            managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
-        new["metadata"] = managed_fields.noted(new["metadata"], managed)
-        attributes = Attributes(Operation.UPDATE, resource, namespace, name, user, new, old, subresource)
-        self.admission.admit(attributes)
-        if subresource not in (STATUS, APPROVAL, FINALIZE):
-            self._complete(resource, new, old)
-        elif (validate := strategy_of(resource).validate_part) is not None:
-            problems = Problems()
-            validate(msgspec.convert(new, resource.type), msgspec.convert(old, resource.type), subresource, problems)
-            if problems:
-                raise refusals.invalid(resource, name, problems)
-        present = old
-        if isinstance(resource, CustomResource):
-            new, present = versions.to_storage(resource, new), stored.decode()
-        changed = new != present and not managed_fields.is_only_later(present, new)
-        return Draft(resource, new, stored, changed, warnings, attributes)
+        return new
 
     def draft_of_applied(
         self,
@@ -627,8 +648,17 @@ class Registry:
                 return name
         raise refusals.no_unique_name(resource, name)
 
-    def _complete(self, resource: Resource[Object], obj: JSONObject, old: JSONObject | None) -> None:
-        """Refuse what is invalid, and number the generation; a Service gets its addresses."""
+    def _complete(
+        self,
+        resource: Resource[Object],
+        obj: JSONObject,
+        old: JSONObject | None,
+        validate_update: Callable[[Any, Any, Problems], None] | None = None,
+    ) -> None:
+        """Refuse what is invalid, and number the generation; a Service gets its addresses.
+
+        `validate_update` is what a subresource may change, in the place of the strategy's.
+        """
         strategy = strategy_of(resource)
         problems = Problems()
         if resource is SERVICES and old is not None:
@@ -645,7 +675,7 @@ class Registry:
         if old is not None and not problems:
             old_typed = msgspec.convert(old, resource.type)
             rules.metadata_update(new_typed.metadata, old_typed.metadata, problems)
-            strategy.validate_update(new_typed, old_typed, problems)
+            (validate_update or strategy.validate_update)(new_typed, old_typed, problems)
             if resource.has_generation:
                 changed = _desired(resource, obj, new_typed) != _desired(resource, old, old_typed)
                 obj["metadata"]["generation"] = old["metadata"]["generation"] + changed

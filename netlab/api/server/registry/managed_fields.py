@@ -11,7 +11,7 @@ from typing import Any
 from netlab.api.errors import ApiError
 from netlab.api.kinds import table
 from netlab.api.meta_types import Object, StatusCause
-from netlab.api.resources import DEPLOYMENTS, PODS, SCALE, SERVED, STATUS, Resource
+from netlab.api.resources import DEPLOYMENTS, EPHEMERAL_CONTAINERS, PODS, SCALE, SERVED, STATUS, Resource
 from netlab.api.server import refusals
 from netlab.api.server.fieldmanager import fieldsets, last_applied, managers, merging
 from netlab.api.server.fieldmanager.managers import ConflictsError, Managers, Request, Version
@@ -91,6 +91,11 @@ def _ignored(resource: Resource[Any], subresource: str) -> fieldsets.FieldSet:
         if isinstance(resource, CustomResource):
             return fieldsets.of(*others, ("f:metadata",))
         return fieldsets.of(*others, *(("f:metadata", f"f:{name}") for name in kept))
+    if subresource == EPHEMERAL_CONTAINERS:
+        pod = structure_of(resource).fields
+        spec = pod["spec"].structure.fields
+        changed = ((f"f:{name}",) for name in pod if name != "spec")
+        return fieldsets.of(*changed, *(("f:spec", f"f:{name}") for name in spec if name != "ephemeralContainers"))
     return fieldsets.of((f"f:{STATUS}",)) if resource.has_status else {}
 
 

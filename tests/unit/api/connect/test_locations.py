@@ -35,6 +35,7 @@ def pod(spec: dict[str, Any], node: str = "node-1", ip: str = "10.244.0.2") -> P
     [
         (ONE, "", "/containerLogs/default/web/c"),
         (TWO, "container=d", "/containerLogs/default/web/d"),
+        (STARTING, "", "/containerLogs/default/web/c"),
         (STARTING, "container=first&follow=true&x=y", "/containerLogs/default/web/first?follow=true"),
         (ONE, "sinceTime=2026-11-30T02:00Z", "/containerLogs/default/web/c?sinceTime=2026-11-30T02%3A00Z"),
     ],
@@ -51,11 +52,6 @@ def test_a_pod_without_a_node_has_no_log() -> None:
     ("spec", "query", "message"),
     [
         (TWO, "", "a container name must be specified for pod web, choose one of: [c d]"),
-        (
-            STARTING,
-            "",
-            "a container name must be specified for pod web, choose one of: [c] or one of the init containers: [first]",
-        ),
         (ONE, "container=x", "container x is not valid for pod web"),
         (
             ONE,

@@ -7,24 +7,16 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from netlab.api.core_types import (
-    Container,
-    ContainerPort,
-    LifecycleHandler,
-    Pod,
-    PodSpec,
-    Probe,
-    Toleration,
-    Volume,
-    VolumeProjection,
-)
+from netlab.api.core_types import HostPathVolumeSource, Pod, PodSpec, Toleration, Volume, VolumeProjection
 from netlab.api.server.objects.problems import Problems
-from netlab.api.server.objects.validation import resources, rules, scheduling
+from netlab.api.server.objects.validation import containers, ephemeral_containers, resources, rules, scheduling
 
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _LONGEST_SYSCTL = 253
 _MOST_NAMESERVERS, _MOST_SEARCHES, _LONGEST_SEARCH_LINE = 3, 32, 2048
-_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_HOST_PATHS = (
+    "", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"
+)  # fmt: skip
 
 
 def pod(new: Pod, problems: Problems) -> None:
@@ -72,9 +64,13 @@ def pod_spec(
     if not spec.containers:
         problems.required(f"{path}.containers")
     names: set[str] = set()
-    for field, containers in (("initContainers", spec.initContainers), ("containers", spec.containers)):
-        for index, container in enumerate(containers):
-            _container(container, f"{path}.{field}[{index}]", names, problems)
+    for field, listed in (("initContainers", spec.initContainers), ("containers", spec.containers)):
+        for index, container in enumerate(listed):
+            containers.container(container, f"{path}.{field}[{index}]", names, problems)
+    if path == "spec":
+        ephemeral_containers.validate(spec, names, problems)
+    elif spec.ephemeralContainers:
+        problems.forbidden(f"{path}.ephemeralContainers", "ephemeral containers not allowed in pod template")
     _host_ports(spec, path, problems)
     problems.one_of(f"{path}.restartPolicy", spec.restartPolicy, policies)
     problems.one_of(f"{path}.dnsPolicy", spec.dnsPolicy, ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"))
@@ -92,6 +88,9 @@ def pod_spec(
         problems.invalid(f"{path}.activeDeadlineSeconds", spec.activeDeadlineSeconds, "must be greater than 0")
     _host_aliases(spec, path, problems)
     _sysctls(spec, path, problems)
+    if spec.hostPID and spec.shareProcessNamespace:
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        problems.invalid(f"{path}.securityContext.shareProcessNamespace", True, detail)
     for index, volume in enumerate(spec.volumes):
         _volume_paths(volume, f"{path}.volumes[{index}]", problems)
     for index, toleration in enumerate(spec.tolerations):
@@ -113,7 +112,9 @@ def _sysctls(spec: PodSpec, path: str, problems: Problems) -> None:
 
 
 def _volume_paths(volume: Volume, path: str, problems: Problems) -> None:
-    """The names of a volume's files stay inside of it (validateLocalNonReservedPath)."""
+    """Where a volume is; the names of its files stay inside of it (validateLocalNonReservedPath)."""
+    if volume.hostPath is not None:
+        _host_path(volume.hostPath, f"{path}.hostPath", problems)
     for place, name in _paths_of(volume):
         where = f"{path}.{place}"
         if not name:
@@ -124,6 +125,14 @@ def _volume_paths(volume: Volume, path: str, problems: Problems) -> None:
             problems.invalid(where, name, "must not contain '..'")
         elif name.startswith(".."):
             problems.invalid(where, name, "must not start with '..'")
+
+
+def _host_path(source: HostPathVolumeSource, path: str, problems: Problems) -> None:
+    if not source.path:
+        problems.required(f"{path}.path")
+    elif ".." in source.path.split("/"):
+        problems.invalid(f"{path}.path", source.path, "must not contain '..'")
+    problems.one_of(f"{path}.type", source.type, _HOST_PATHS)
 
 
 def _paths_of(volume: Volume) -> Iterator[tuple[str, str]]:
@@ -187,57 +196,6 @@ def _toleration(toleration: Toleration, path: str, problems: Problems) -> None:
         problems.invalid(f"{path}.effect", toleration.effect, detail)
 
 
-def _container(container: Container, path: str, names: set[str], problems: Problems) -> None:
-    if container.name in names:
-        problems.duplicate(f"{path}.name", container.name)
-    names.add(container.name)
-    if not container.name:
-        problems.required(f"{path}.name")
-    else:
-        rules.dns_label(f"{path}.name", container.name, problems)
-    if not container.image:
-        problems.required(f"{path}.image")
-    elif container.image != container.image.strip():
-        problems.invalid(f"{path}.image", container.image, "must not have leading or trailing whitespace")
-    problems.one_of(f"{path}.imagePullPolicy", container.imagePullPolicy, ("Always", "IfNotPresent", "Never"))
-    _ports_and_environment(container, path, problems)
-    for field in ("livenessProbe", "readinessProbe", "startupProbe"):
-        probe: Probe | None = getattr(container, field)
-        if probe is not None:
-            _probe(probe, f"{path}.{field}", problems, only_once=field != "readinessProbe")
-    if container.lifecycle is not None:
-        for field in ("postStart", "preStop"):
-            handler: LifecycleHandler | None = getattr(container.lifecycle, field)
-            if handler is not None:
-                _handler(handler, f"{path}.lifecycle.{field}", problems, others=handler.sleep is not None)
-
-
-def _ports_and_environment(container: Container, path: str, problems: Problems) -> None:
-    port_names: set[str] = set()
-    for index, port in enumerate(container.ports):
-        _container_port(port, f"{path}.ports[{index}]", port_names, problems)
-    for index, variable in enumerate(container.env):
-        place = f"{path}.env[{index}]"
-        if not _ENV_NAME.fullmatch(variable.name):
-            problems.invalid(f"{place}.name", variable.name, "must be letters, digits, '_', '-' or '.', no digit first")
-        if variable.value and variable.valueFrom is not None:
-            problems.invalid(f"{place}.valueFrom", "", "may not be specified when `value` is not empty")
-
-
-def _container_port(port: ContainerPort, path: str, names: set[str], problems: Problems) -> None:
-    rules.port(f"{path}.containerPort", port.containerPort, problems)
-    problems.one_of(f"{path}.protocol", port.protocol, rules.PROTOCOLS)
-    if port.name:
-        rules.service_name(f"{path}.name", port.name, problems)
-        if port.name in names:
-            problems.duplicate(f"{path}.name", port.name)
-        names.add(port.name)
-    if port.hostPort:
-        rules.port(f"{path}.hostPort", port.hostPort, problems)
-    if port.hostIP:
-        rules.ip(f"{path}.hostIP", port.hostIP, problems)
-
-
 def _host_ports(spec: PodSpec, path: str, problems: Problems) -> None:
     seen = set()
     for index, container in enumerate(spec.containers):
@@ -249,28 +207,3 @@ def _host_ports(spec: PodSpec, path: str, problems: Problems) -> None:
             if port.hostPort and claim in seen:
                 problems.duplicate(place, port.hostPort)
             seen.add(claim)
-
-
-def _probe(probe: Probe, path: str, problems: Problems, *, only_once: bool) -> None:
-    _handler(probe, path, problems, others=probe.grpc is not None)
-    problems.not_negative(f"{path}.initialDelaySeconds", probe.initialDelaySeconds)
-    for field in ("timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
-        problems.not_negative(f"{path}.{field}", getattr(probe, field))
-    if only_once and probe.successThreshold != 1:
-        problems.invalid(f"{path}.successThreshold", probe.successThreshold, "must be 1")
-
-
-def _handler(handler: Probe | LifecycleHandler, path: str, problems: Problems, *, others: bool) -> None:
-    """Exactly one way; `others` tells whether one is set that netlab does not act upon."""
-    ways = sum(way is not None for way in (handler.httpGet, handler.tcpSocket, handler.exec)) + others
-    if ways == 0:
-        problems.required(path, "must specify a handler type")
-    elif ways > 1:
-        problems.forbidden(path, "may not specify more than 1 handler type")
-    if handler.httpGet is not None:
-        rules.port_or_name(f"{path}.httpGet.port", handler.httpGet.port, problems)
-        problems.one_of(f"{path}.httpGet.scheme", handler.httpGet.scheme, ("HTTP", "HTTPS"))
-    if handler.tcpSocket is not None:
-        rules.port_or_name(f"{path}.tcpSocket.port", handler.tcpSocket.port, problems)
-    if handler.exec is not None and not handler.exec.command:
-        problems.required(f"{path}.exec.command")
