@@ -32,6 +32,7 @@ _COMMANDS = {
     "exec": ("exec", "Run a command in a pod, on a node or in the outside world."),
     "shell": ("exec", "Open a shell in a pod, on a node or in the outside world."),
     "logs": ("logs", "Show what a pod's container printed."),
+    "top": ("top", "Show what uses a lab most: pods, nodes and connections, live."),
     "capture": ("capture", "Watch packets at every interface at once, through NAT and tunnels."),
     "trace": ("trace", "Follow one real packet hop by hop, and name the rule that decided at each."),
     "topology": ("topology", "Show machines, pods and interfaces, and what each is wired to."),

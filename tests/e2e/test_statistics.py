@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -166,3 +168,30 @@ def test_who_may_read_metrics(running: Netlab) -> None:
     assert "busy" in running.ok("kubectl", "top", "pods", f"--as={account}")
     path = "/api/v1/nodes/node-1/proxy/metrics/resource"
     assert "forbidden" in running.run("kubectl", "get", "--raw", path, f"--as={account}").stderr
+
+
+def test_top_of_netlab(running: Netlab) -> None:
+    lines = running.ok("top", "--sort-by", "memory").splitlines()
+    assert lines[0].split() == ["NAMESPACE", "POD", "NODE", "CPU", "MEMORY", "RECEIVED/s", "SENT/s", "PROCESSES"]
+    assert lines[1].split()[:3] == ["default", "big", "node-1"]
+    nodes = json.loads(running.ok("top", "nodes", "-o", "json"))
+    assert {each["names"][0] for each in nodes} == {"node-1", "node-2"}
+    assert all(each["cpu"] is not None and each["processes"] > 0 for each in nodes)
+    address = running.json("get", "pod", "web")["status"]["podIP"]
+    running.ok("exec", "busy", "-c", "idle", "--", "curl", "-sf", f"http://{address}:8080/hostname")
+    flows = json.loads(running.ok("top", "flows", "-o", "json"))
+    assert ("busy", "web:8080") in {(each["client"], each["server"]) for each in flows}
+    assert "choose one of cpu, memory" in running.fails(2, "top", "--sort-by", "colour")
+
+
+def test_top_is_live_on_a_terminal_and_q_ends_it(running: Netlab) -> None:
+    ours, theirs = pty.openpty()
+    shown = b""
+    process = subprocess.Popen(running.argv("top"), stdin=theirs, stdout=theirs, env=running.environment)
+    os.close(theirs)
+    for letter, awaited in ((b"n", b"pods by cpu"), (b"f", b"nodes by cpu"), (b"q", b"flows by bytes")):
+        while awaited not in shown:
+            shown += os.read(ours, 65536)
+        os.write(ours, letter)
+    assert process.wait(60) == 0
+    os.close(ours)

@@ -11,13 +11,21 @@ from typing import NamedTuple
 from netlab.net import netlink as nl
 from netlab.net.conntrack import GET, TUPLE_ORIG, TUPLE_REPLY, Ends, ends
 
+_COUNTERS = 9, 10  # CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY
+_PACKETS, _BYTES = 1, 2  # CTA_COUNTERS_*
+
 
 class Entry(NamedTuple):
-    """A tracked connection: what its client sends, as it arrives, and the expected answer. A missing port is 0."""
+    """A tracked connection: what its client sends, as it arrives, and the expected answer. A missing port is 0.
+
+    `packets` and `bytes` are those of both directions; None if they are not counted (nf_conntrack_acct).
+    """
 
     protocol: int
     original: Ends
     reply: Ends
+    packets: int | None = None
+    bytes: int | None = None
 
 
 def entries(family: int = socket.AF_UNSPEC) -> list[Entry]:
@@ -32,4 +40,8 @@ def unpacked(payload: bytes) -> Entry:
     found = dict(nl.attributes(payload, nl.NFGENMSG.size))
     protocol, original = ends(found[TUPLE_ORIG])
     _, reply = ends(found[TUPLE_REPLY])
-    return Entry(protocol, original, reply)
+    counted = [dict(nl.attributes(found[each])) for each in _COUNTERS if each in found]
+    packets, size = (
+        sum(int.from_bytes(each[kind], "big") for each in counted) if counted else None for kind in (_PACKETS, _BYTES)
+    )
+    return Entry(protocol, original, reply, packets, size)
