@@ -10,8 +10,10 @@ import click
 from netlab.cli.options import lab_option, output_option
 from netlab.cli.output import Progress, raise_all, table, value, warn
 from netlab.counted import counted
-from netlab.errors import NetlabError
+from netlab.errors import NetlabError, UsageError
 from netlab.lab.lab import Lab, all_labs
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -39,10 +41,13 @@ from netlab.lab.lab import Lab, all_labs
 )
 @click.option(
     "--store",
-    type=click.Choice(["sqlite", "etcd"]),
-    help="What keeps the API's objects: SQLite, or an etcd of the lab's own.",
+    metavar="sqlite|etcd|etcd=URL",
+    help="What keeps the API's objects: SQLite, an etcd of the lab's own, or one that is there (http, https).",
 )
 @click.option("--dns/--no-dns", default=None, help="Cluster DNS, in pods of kube-system (--dns).")
+@click.option("--etcd-cafile", type=_FILE, help="The authority of the certificate of the etcd at the URL.")
+@click.option("--etcd-certfile", type=_FILE, help="The certificate by which that etcd knows the lab.")
+@click.option("--etcd-keyfile", type=_FILE, help="Its key.")
 @click.option(
     "--privileged/--no-privileged",
     default=None,
@@ -59,6 +64,9 @@ def up(
     api_address: str | None,
     store: str | None,
     dns: bool | None,
+    etcd_cafile: Path | None,
+    etcd_certfile: Path | None,
+    etcd_keyfile: Path | None,
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -68,7 +76,7 @@ def up(
     \b
     netlab up --nodes 2 --network routed --proxy iptables --dual-stack
     """
-    from netlab.lab import access
+    from netlab.lab import access, external_etcd
     from netlab.lab.spec import from_values, load
 
     values: dict[str, Any] = {}
@@ -85,18 +93,28 @@ def up(
         "dns": dns,
     }
     values |= {key: value for key, value in given.items() if value is not None}
+    kind, is_elsewhere, url = str(values.get("store", "")).partition("=")
+    external = None
+    if kind == "etcd" and is_elsewhere:
+        values["store"] = kind
+        external = external_etcd.given(lab.name, url, etcd_cafile, etcd_certfile, etcd_keyfile)
+    elif etcd_cafile or etcd_certfile or etcd_keyfile:
+        raise UsageError(
+            "--etcd-cafile, --etcd-certfile, --etcd-keyfile: they are about --store etcd=https://HOST:PORT"
+        )
     spec = from_values(values, str(file or "netlab up")) if values else None
     from netlab.doctor import require
 
     wanted = spec or (lab.spec() if lab.paths.spec.exists() else from_values({}))
-    require(network=wanted.network, proxy=wanted.proxy, store=wanted.store)
+    is_there = external is not None or external_etcd.note_of(lab.paths).exists()
+    require(network=wanted.network, proxy=wanted.proxy, store="sqlite" if is_there else wanted.store)
     from netlab.lab.lifecycle import up as bring_up
 
     if kubeconfig is not None:
         access.require_writable(lab.paths, kubeconfig)
     progress = Progress()
     try:
-        made = bring_up(lab, spec, progress, privileged=privileged)
+        made = bring_up(lab, spec, progress, privileged=privileged, external=external)
         if kubeconfig is not None:
             access.write(lab.paths, access.kubeconfig(lab), kubeconfig)
         if manifests:

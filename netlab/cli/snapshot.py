@@ -37,7 +37,8 @@ def save(lab: Lab, file: Path) -> None:
 def restore(lab: Lab, file: Path | None) -> None:
     """Replace the objects of a lab that is down by those in FILE.
 
-    Without FILE, by those in the snapshot that the API server keeps.
+    A lab that does not exist is made, like the one that FILE was saved from. Without FILE, the objects are those in
+    the snapshot that the API server keeps.
     """
     from netlab.lab.snapshot import restore as restore_snapshot
 

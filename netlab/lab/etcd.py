@@ -32,6 +32,11 @@ def command(directory: Path, *options: str) -> list[str]:
     ]
 
 
+def socket_of(directory: Path) -> Path:
+    """The socket of the etcd of a directory, or of what leads to another one."""
+    return directory / _CLIENTS
+
+
 def url(directory: Path) -> str:
     """Where the etcd that runs in a directory is reached (`Gateway`)."""
-    return f"unix:{directory / _CLIENTS}"
+    return f"unix:{socket_of(directory)}"

@@ -15,7 +15,8 @@ import msgspec
 
 from netlab import files
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, UnavailableError, UsageError
-from netlab.lab import cgroups, ids, limits, process, readiness, startup
+from netlab.lab import cgroups, external_etcd, ids, limits, process, readiness, startup
+from netlab.lab.external_etcd import ExternalEtcd
 from netlab.lab.lab import Lab
 from netlab.lab.paths import home
 from netlab.lab.spec import LabSpec
@@ -32,20 +33,23 @@ def up(
     *,
     privileged: bool | None = None,
     equip: Callable[[], None] = lambda: None,
+    external: ExternalEtcd | None = None,
 ) -> LabSpec:
     """Bring the lab up and wait until all nodes are Ready. Returns its specification.
 
     A lab whose processes have ended is restarted from its stored objects; with `spec` None it has the stored
     specification, or the defaults. A start that fails, or is interrupted, leaves what was there before: nothing, or
     a lab that is down. With `privileged`, root's lab runs without a user namespace, as root of this host; None
-    keeps the lab's setting. `equip` adds to the lab's files before it starts.
+    keeps the lab's setting. `equip` adds to the lab's files before it starts. An `external` etcd keeps a new lab's
+    objects.
 
     Raises `ConflictError` when it is up already or has another specification, `UnsupportedError` when the machine
-    lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready.
+    lacks something, `ExhaustedError` when the disk is full, `TimedOutError` when nodes do not become Ready,
+    `UnavailableError` when its etcd does not answer.
     """
     if privileged and os.geteuid() != 0:
         raise UsageError("--privileged: a lab without a user namespace is for root; leave it out, or be root")
-    fresh = _prepare(lab, spec)
+    fresh = _prepare(lab, spec, external)
     try:
         if privileged:
             lab.paths.privileged.touch(mode=0o600)
@@ -78,36 +82,57 @@ def up(
     return wanted
 
 
-def _prepare(lab: Lab, spec: LabSpec | None) -> bool:
+def _prepare(lab: Lab, spec: LabSpec | None, external: ExternalEtcd | None) -> bool:
     """Create the lab's files, unless it exists. Returns whether it is new."""
     if lab.is_up():
         raise ConflictError(f"lab {lab.name} is up already: take another --name, or `netlab down` first")
     ids.require_intact(lab.paths.directory)
     try:
         if lab.paths.spec.exists():
-            if spec is not None and spec != lab.spec():
+            present = external_etcd.read(lab.paths)
+            if spec is not None and (spec != lab.spec() or not _is_same(external, present)):
                 raise ConflictError(
                     f"lab {lab.name} is down and has other options: `netlab up` without options starts it again "
                     "with its objects, `netlab down` removes it"
                 )
             limits.require(lab.spec().nodes)
             startup.require_room(lab.paths.directory, lab.spec().nodes)
+            if present is not None:
+                present.require()
             return False
+    except OSError as error:
+        raise startup.explained(error, lab.paths.directory) from error
+    create(lab, spec or LabSpec(), external)
+    return True
+
+
+def create(lab: Lab, wanted: LabSpec, external: ExternalEtcd | None = None) -> None:
+    """Make the files of a lab that does not exist; it is down. Raises as `up`."""
+    try:
         _require_own(lab)
     except OSError as error:
         raise startup.explained(error, lab.paths.directory) from error
-    wanted = spec or LabSpec()
     limits.require(wanted.nodes)
+    if external_etcd.read(lab.paths) is not None:
+        raise ConflictError(f"objects of an earlier lab {lab.name} are still in its etcd: `netlab down` removes them")
+    if external is not None:
+        external.require()
     try:
         lab.paths.make(wanted.node_names)
+        if external is not None:
+            external_etcd.write(lab.paths, external)
         startup.require_room(lab.paths.directory, wanted.nodes)
         files.replace(lab.paths.spec, msgspec.json.encode(wanted).decode())
     except (OSError, ExhaustedError) as error:
         shutil.rmtree(lab.paths.directory, ignore_errors=True)
+        external_etcd.note_of(lab.paths).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise startup.explained(error, lab.paths.directory) from error
         raise
-    return True
+
+
+def _is_same(asked: ExternalEtcd | None, present: ExternalEtcd | None) -> bool:
+    return asked is present is None or (asked is not None and present is not None and asked.is_same(present))
 
 
 def _require_own(lab: Lab) -> None:
@@ -158,12 +183,34 @@ def _start_monitor(lab: Lab) -> None:
 
 
 def down(lab: Lab) -> bool:
-    """Take the lab down: no process, namespace, mount or file of it remains. Returns whether there was anything.
+    """Take the lab down: no process, namespace, mount, file or key of it remains. Returns whether there was anything.
 
     Raises `NetlabError` naming what cannot be ended or removed, and `UsageError` if the directory is not a lab.
     """
-    if not lab.exists():
+    external = external_etcd.read(lab.paths)
+    if lab.exists():
+        _remove(lab)
+    elif external is None:
         return False
+    if external is not None:
+        note = external_etcd.note_of(lab.paths)
+        try:
+            external.forget()
+        except NetlabError as error:
+            raise UnavailableError(
+                f"lab {lab.name} is down, but its objects remain: {error} `netlab down` again removes them; remove "
+                f"{note} to leave them there"
+            ) from None
+        note.unlink()
+    if "NETLAB_HOME" not in os.environ:
+        # The default home belongs to netlab; one that the user chose belongs to the user.
+        with contextlib.suppress(OSError):
+            home().rmdir()
+    return True
+
+
+def _remove(lab: Lab) -> None:
+    """End the lab's processes and remove its files."""
     try:
         _require_own(lab)
     except OSError as error:
@@ -175,11 +222,6 @@ def down(lab: Lab) -> bool:
         access.remove(lab.paths)
     shutil.rmtree(lab.paths.directory, onerror=_raise_unless_gone)
     ids.give_back(lab.paths.directory)
-    if "NETLAB_HOME" not in os.environ:
-        # The default home belongs to netlab; one that the user chose belongs to the user.
-        with contextlib.suppress(OSError):
-            home().rmdir()
-    return True
 
 
 def _end(lab: Lab) -> None:

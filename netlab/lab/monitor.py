@@ -146,15 +146,19 @@ def _take_ids(paths: LabPaths) -> IdRange | None:
 
 
 def _of_own_server(paths: LabPaths, spec: LabSpec, owner: int) -> list[Relay]:
-    """The lab's API server, reached from the host; its configuration."""
-    from netlab.lab import relay
+    """The lab's API server, reached from the host; its configuration, and its way to an etcd of the user's."""
+    from netlab.lab import etcd, external_etcd, relay
 
     listener = relay.listen(spec.apiAddress, _remembered_port(paths))
     files.replace(paths.api_port, f"{listener.getsockname()[1]}\n")
     _write_api_config(paths, spec)
+    inward = relay.Relay(listener, relay.into(paths.tls_socket, owner))
+    external = external_etcd.read(paths)
     if spec.store == "etcd":
         paths.etcd.mkdir(mode=0o700, exist_ok=True)
-    return [relay.Relay(listener, relay.into(paths.tls_socket, owner))]
+    if external is None:
+        return [inward]
+    return [inward, relay.Relay(relay.listen_within(etcd.socket_of(paths.etcd)), external.connect)]
 
 
 def _of_joined(paths: LabPaths, joins: Join, owner: int) -> list[Relay]:
@@ -195,7 +199,7 @@ def _remembered_port(paths: LabPaths) -> int:
 
 
 def _start_services(paths: LabPaths, spec: LabSpec) -> None:
-    from netlab.lab import etcd
+    from netlab.lab import etcd, external_etcd
     from netlab.machine.client import Machine
 
     # This interpreter's folder first: CNI plugins start `python3`, and a version manager's shim costs 20 ms per call.
@@ -203,7 +207,11 @@ def _start_services(paths: LabPaths, spec: LabSpec) -> None:
     environment = {"PATH": path, "LANG": "C.UTF-8"}
     python = [sys.executable, "-m"]
     with Machine(paths.machine_socket(FABRIC)) as machine:
-        if spec.store == "etcd":
+        external = external_etcd.read(paths)
+        store = ["--etcd", etcd.url(paths.etcd)] if spec.store == "etcd" or external is not None else []
+        if external is not None:
+            store += ["--etcd-prefix", external.prefix]
+        elif spec.store == "etcd":
             machine.run_service(
                 "etcd", etcd.command(paths.etcd), env=environment, log=paths.logs / "etcd.log", cwd=paths.etcd
             )
@@ -222,7 +230,7 @@ def _start_services(paths: LabPaths, spec: LabSpec) -> None:
                 "netlab.api.server",
                 *("--socket", str(paths.api_socket)),
                 *("--database", str(paths.database)),
-                *(("--etcd", etcd.url(paths.etcd)) if spec.store == "etcd" else ()),
+                *store,
                 *("--config", str(paths.api_config)),
                 *("--guard", str(paths.guard)),
             ],

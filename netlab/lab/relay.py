@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from netlab.errors import NetlabError
 from netlab.net.addresses import host_port, socket_family
@@ -152,10 +154,32 @@ class Relay:
             if client.family != socket.AF_UNIX:
                 _notice_silence(client)
             with self._connect() as server:
-                back = _in_thread(_copy, server, client)
-                _copy(client, server)
-                back.join()
+                if _is_tls(server):
+                    _shuttle(client, server)
+                else:
+                    back = _in_thread(_copy, server, client)
+                    _copy(client, server)
+                    back.join()
         self._free.release()
+
+
+def _is_tls(connection: socket.socket) -> bool:
+    return hasattr(connection, "pending")
+
+
+def _shuttle(client: socket.socket, server: Any) -> None:
+    """Carry both ways in one thread, to the end of either: a connection of TLS is not for two (ssl, SSL_read(3))."""
+    poll = select.poll()
+    for each in (client, server):
+        poll.register(each, select.POLLIN)
+    while True:
+        ready = {server.fileno()} if server.pending() else {descriptor for descriptor, _ in poll.poll()}
+        for source, sink in ((client, server), (server, client)):
+            if source.fileno() in ready:
+                chunk = source.recv(_CHUNK)
+                if not chunk:
+                    return
+                sink.sendall(chunk)
 
 
 def _notice_silence(client: socket.socket) -> None:

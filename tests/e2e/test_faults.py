@@ -1,8 +1,11 @@
 """Bad luck: what is killed, interrupted, filled up or exhausted says so, and `netlab down` cleans everything."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -11,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from netlab.api.server.storage.etcd_gateway import Gateway, encoded
 from netlab.net import syscalls
+from tests import etcd
 from tests.e2e.conftest import Netlab, eventually
 from tests.sandbox import enter, isolated
 
@@ -232,6 +237,48 @@ def test_a_lab_on_etcd(netlab: Netlab, tmp_path: Path) -> None:
     eventually(lambda: _ready(netlab, "web"))
     netlab.ok("down")
     assert netlab.processes() == {}
+
+
+def test_a_lab_on_an_etcd_that_is_there_and_its_objects_elsewhere(netlab: Netlab, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    options, file = ("--listen-client-urls", f"unix://client:0,{url}"), tmp_path / "objects"
+    assert "does not answer (Connection refused)" in netlab.fails(6, "up", "--store", f"etcd={url}")
+    assert list(netlab.home.iterdir()) == []
+
+    def keys(server: etcd.EtcdServer) -> int:
+        with contextlib.closing(Gateway(server.url)) as gateway:
+            request = {"key": encoded(b"/netlab/"), "range_end": encoded(b"/netlab0"), "count_only": True}
+            return int(gateway.call("kv/range", request).get("count", 0))
+
+    with etcd.running(*options) as server:
+        netlab.ok("up", "--nodes", "1", "--store", f"etcd={url}")
+        server.end()
+        assert "database does not answer" in netlab.fails(6, "apply", "-f", "-", stdin=_SAVED)
+        server.start(*options)
+        eventually(lambda: netlab.run("apply", "-f", "-", stdin=_SAVED).returncode == 0)
+        netlab.ok("snapshot", "save", str(file))
+        assert keys(server) > 10
+        netlab.ok("down")
+        assert (keys(server), list(netlab.home.iterdir())) == (0, [])
+    # In a lab of the same addresses, of its own store and authority, which is made for it.
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(file.read_bytes()[:-100])
+    assert "is damaged" in netlab.fails(1, "snapshot", "restore", "--name", "elsewhere", str(damaged))
+    assert list(netlab.home.iterdir()) == []
+    netlab.ok("snapshot", "restore", "--name", "elsewhere", str(file))
+    netlab.ok("up", "--name", "elsewhere")
+    assert "namespace/saved" in netlab.ok("get", "--name", "elsewhere", "ns", "-o", "name")
+    authority = (netlab.home / "elsewhere/pki/ca.crt").read_text()
+    eventually(lambda: authority in _root_of(netlab, "elsewhere", "saved"))
+
+
+def _root_of(netlab: Netlab, lab: str, namespace: str) -> str:
+    found: str = json.loads(netlab.ok("get", "--name", lab, "-n", namespace, "cm", "kube-root-ca.crt", "-o", "json"))[
+        "data"
+    ]["ca.crt"]
+    return found
 
 
 @isolated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from netlab.errors import NetlabError
-from netlab.lab import relay
+from netlab.api.server.access.certificates import CertificateAuthority
+from netlab.api.serving.secure import load_identity
+from netlab.errors import NetlabError, UsageError
+from netlab.lab import external_etcd, relay
+from netlab.lab.paths import LabPaths
 
 TIMEOUT = 60.0
 
@@ -136,3 +140,57 @@ def test_the_port_is_kept_unless_it_is_taken_or_not_the_kernels_choice() -> None
 def test_another_hosts_address_is_refused() -> None:
     with pytest.raises(NetlabError, match=r"cannot listen on 203.0.113.7: .*--api-address"):
         relay.listen("203.0.113.7", 0)
+
+
+def test_out_over_tls(folder: Path) -> None:
+    signed = CertificateAuthority(folder / "ca", "etcd").issue_server(["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_identity(context, signed.certificate + signed.key)
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    found = external_etcd.given("lab", url, folder / "ca/ca.crt", None, None)
+    relay.Relay(relay.listen_within(folder / "out"), found.connect).start()
+    sent = os.urandom(1 << 20)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(str(folder / "out"))
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as server:
+            client.sendall(b"question")
+            assert server.recv(100) == b"question"
+            sender = threading.Thread(target=server.sendall, args=(sent,))
+            sender.start()
+            with client.makefile("rb") as answer:
+                assert answer.read(len(sent)) == sent
+            sender.join()
+            server.unwrap()
+        assert client.recv(1) == b""
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "files", "message"),
+    [
+        ("host:2379", {}, "is not http://HOST:PORT, https://HOST:PORT or unix:PATH"),
+        ("http://user@host", {}, "is not http://HOST:PORT"),
+        ("http://host", {"cafile": Path("x")}, "is not of https: leave --etcd-cafile"),
+        ("https://host", {"keyfile": Path("x")}, "give --etcd-certfile as well"),
+    ],
+)
+def test_an_etcd_that_cannot_be(url: str, files: dict[str, Path], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        external_etcd.given("lab", url, files.get("cafile"), files.get("certfile"), files.get("keyfile"))
+
+
+def test_where_an_etcd_is_is_kept_beside_the_lab(folder: Path) -> None:
+    paths = LabPaths(folder / "lab")
+    assert external_etcd.read(paths) is None
+    found = external_etcd.given("lab", "http://host:1/", None, None, None)
+    external_etcd.write(paths, found)
+    assert external_etcd.read(paths) == found
+    assert found.is_same(external_etcd.given("lab", "http://host:1", None, None, None))
+    assert external_etcd.given("lab", "http://host:1", None, None, None).prefix != found.prefix
+    assert oct((folder / "lab.etcd").stat().st_mode & 0o777) == "0o600"
+    (folder / "lab.etcd").write_text("{}")
+    with pytest.raises(NetlabError, match="which says where its etcd is, cannot be read"):
+        external_etcd.read(paths)

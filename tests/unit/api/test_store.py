@@ -230,6 +230,7 @@ SPOILT = [
     (lambda content: b"\n".join(content.split(b"\n")[:-3]), "damaged"),
     (lambda content: content.replace(b"x" * 60, b"y" * 60, 1), "damaged"),
     (lambda content: content.replace(b'"Pod"', b'"Cow"', 1), "no Cow"),
+    (lambda content: content.replace(b'"uid":"', b'"uidx":"', 1), "line 2: it has no name, uid or resourceVersion"),
     (lambda content: b"", "not a snapshot"),
     (lambda content: b"\xff\xfe\n", "not a snapshot"),
     (lambda content: b"{}\n", "not a snapshot"),

@@ -13,12 +13,15 @@ import select
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from netlab.errors import UsageError
+
+if TYPE_CHECKING:
+    import ssl
 
 TIMEOUT = 5.0
 """Seconds for an answer. Meanwhile the API server does nothing else."""
@@ -47,35 +50,47 @@ class RefusedError(Exception):
         self.is_no_space = code == _RESOURCE_EXHAUSTED
 
 
-Address = tuple[str, int] | Path
-"""Host and port, or a Unix socket."""
+class Place(NamedTuple):
+    """Where an etcd is: host and port, or a Unix socket."""
+
+    address: tuple[str, int] | Path
+    tls: bool = False
 
 
-def parse(url: str) -> Address:
-    """Where the etcd of a URL is. Raises `UsageError` for one that is neither http://HOST:PORT nor unix:PATH."""
+def parse(url: str) -> Place:
+    """Where the etcd of a URL is. Raises `UsageError` for one that is not of http, https or unix."""
     parts = urlsplit(url)
     if parts.scheme == "unix" and parts.path.startswith("/"):
-        return Path(parts.path)
+        return Place(Path(parts.path))
     try:
-        if parts.scheme == "http" and parts.hostname and parts.path in ("", "/"):
-            return parts.hostname, parts.port or _PORT
+        if parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/") and not parts.username:
+            return Place((parts.hostname, parts.port or _PORT), parts.scheme == "https")
     except ValueError as error:
         raise UsageError(f"etcd's URL {url!r}: {error}") from None
-    raise UsageError(f"etcd's URL {url!r} is neither http://HOST:PORT nor unix:PATH")
+    raise UsageError(f"etcd's URL {url!r} is not http://HOST:PORT, https://HOST:PORT or unix:PATH")
 
 
-def connect(address: Address) -> socket.socket:
-    """A connection to an etcd. Raises `OSError`."""
-    if not isinstance(address, Path):
-        return socket.create_connection(address, TIMEOUT)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def connect(place: Place, context: ssl.SSLContext | None = None) -> socket.socket:
+    """A connection to an etcd; over TLS with a `context`, or the host's own authorities. Raises `OSError`."""
+    if isinstance(place.address, Path):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(TIMEOUT)
+            connection.connect(str(place.address))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+    connection = socket.create_connection(place.address, TIMEOUT)
+    if not place.tls:
+        return connection
+    import ssl  # a lab's own etcd needs none
+
     try:
-        connection.settimeout(TIMEOUT)
-        connection.connect(str(address))
+        return (context or ssl.create_default_context()).wrap_socket(connection, server_hostname=place.address[0])
     except OSError:
         connection.close()
         raise
-    return connection
 
 
 def encoded(data: bytes) -> str:
@@ -84,11 +99,13 @@ def encoded(data: bytes) -> str:
 
 
 class Gateway:
-    """One etcd, at `http://HOST:PORT` or `unix:PATH`; one connection, kept open. Raises `UsageError` as `parse`."""
+    """One etcd; one connection, kept open. Raises `UsageError` as `parse`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        """`context` is for TLS, where the URL is of https."""
         self.url = url
-        self._address = parse(url)
+        self._place = parse(url)
+        self._context = context
         self._connection: http.client.HTTPConnection | None = None
 
     def call(self, method: str, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +151,7 @@ class Gateway:
     def _open(self) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("etcd")
         try:
-            connection.sock = connect(self._address)
+            connection.sock = connect(self._place, self._context)
         except OSError as error:
             raise AwayError(f"{self.url}: {error.strerror or error}") from error
         return connection

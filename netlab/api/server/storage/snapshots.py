@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -57,6 +57,8 @@ class Header(msgspec.Struct, rename={"api_version": "apiVersion"}):
     digest: int
     kind: str = KIND
     api_version: str = API_VERSION
+    lab: dict[str, Any] | None = None
+    """The specification of the lab that it was saved from, if it was."""
 
 
 class Snapshot(msgspec.Struct):
@@ -101,6 +103,16 @@ def write(path: Path, content: Iterable[bytes]) -> None:
 def copy(snapshot: Snapshot, path: Path) -> None:
     """Write a snapshot that was read to another file. Raises `OSError`."""
     write(path, [msgspec.json.encode(snapshot.header) + b"\n", *(raw + b"\n" for _, raw in snapshot.objects)])
+
+
+def without(snapshot: Snapshot, names: Container[tuple[str, str]]) -> Snapshot:
+    """A snapshot without some objects: each is named by its resource and its name."""
+    kept, digest = [], Digest()
+    for plural, raw in snapshot.objects:
+        if (plural, msgspec.json.decode(raw, type=_Identity).metadata.name) not in names:
+            kept.append((plural, raw))
+            digest = digest.changed(plural, None, raw)
+    return Snapshot(msgspec.structs.replace(snapshot.header, objects=digest.objects, digest=digest.value), kept)
 
 
 def read_header(path: Path) -> Header:
@@ -159,6 +171,9 @@ def _plural(path: Path, number: int, raw: bytes, custom: dict[tuple[str, str], s
         identity = msgspec.json.decode(raw, type=_Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NetlabError(f"snapshot {path} is damaged: line {number}: {error}") from None
+    meta = identity.metadata
+    if not (meta.name and meta.uid and meta.resourceVersion.isascii() and meta.resourceVersion.isdecimal()):
+        raise NetlabError(f"snapshot {path} is damaged: line {number}: it has no name, uid or resourceVersion")
     resource = by_kind(identity.api_version, identity.kind)
     if resource is CUSTOMRESOURCEDEFINITIONS:
         spec = msgspec.json.decode(raw, type=_Definition).spec
