@@ -41,6 +41,7 @@ _COMMANDS = {
     "scenario": ("scenario", "Run lessons that prove how each kind of traffic works."),
     "cni": ("cni", "Call CNI plugins as a container runtime does, and install netlab's own."),
     "proxy": ("proxy", "Explain why a connection goes where it goes; run kube-proxy outside a lab."),
+    "policy": ("policy", "Explain who may talk to whom, and why; enforce policies outside a lab."),
     "doctor": ("doctor", "Check what this machine provides, and what breaks without it."),
     "completion": ("completion", "Print the completion script for a shell."),
 }

@@ -75,7 +75,7 @@ def contains(ports: Ports, protocol: str, port: int) -> bool:
 
 def text(ports: Ports) -> str:
     """For people."""
-    return ", ".join(map(str, ports)) if ports != EVERYTHING else "everything"
+    return "everything" if ports == EVERYTHING else ", ".join(map(str, ports)) or "nothing"
 
 
 def _cut(span: Span, gone: Span) -> list[Span]:

@@ -40,7 +40,7 @@ class Account:
             owner = passage.machine
             version = 6 if any(len(flow[0]) == 16 for flow in passage.flows) else 4
             texts, networks = observed.texts.get(owner, {}), observed.networks.get(owner, {})
-            found = decisions(passage, texts, self._plan(owner, version), networks)
+            found = decisions(passage, texts, self._plan(owner, version), networks, state.refusal)
             self._decisions.setdefault(owner, []).extend(found)
 
     def path(self, expected: Path | None = None) -> Path:

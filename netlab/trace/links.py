@@ -200,6 +200,7 @@ class Links:
         """From one port to another."""
         egress = self._egress(namespace, bridge, ingress, frame)
         if _calls(namespace, frame):
+            self._netfilter.judge(namespace, frame.packet, tracked)
             self._netfilter.admit(namespace, frame.packet, tracked)
             packet = self._netfilter.leave(namespace, frame.packet, tracked, NextHop("", bridge.name))
             frame = frame._replace(packet=packet)

@@ -41,6 +41,14 @@ class Netfilter:
         self._way.because(name)
         raise self._way.end(namespace, "rejected", _refused(refusal, name), error_about(namespace, packet))
 
+    def judge(self, namespace: Namespace, packet: Packet, tracked: Tracked | None) -> None:
+        """Forward: the policies about pods of the node, which judge first packets. Raises `Ended`."""
+        if tracked is None or not tracked.new or self._way.answering:
+            return
+        why = self._state.refusal(namespace.owner, packet.source, packet.destination, packet.protocol, packet.dport)
+        if why:
+            raise self._way.end(namespace, "dropped", why)
+
     def leave(self, namespace: Namespace, packet: Packet, tracked: Tracked | None, hop: NextHop) -> Packet:
         """Postrouting."""
         if tracked is not None and tracked.new:

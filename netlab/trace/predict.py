@@ -148,6 +148,7 @@ class _Walk:
             why = f"{packet.size} bytes exceed the MTU {mtu} of {out.name} and may not be fragmented"
             raise self._rejected(namespace, packet, why)
         packet = dataclasses.replace(packet, ttl=packet.ttl - 1, size=min(packet.size, mtu))
+        self._netfilter.judge(namespace, packet, tracked)
         self._netfilter.admit(namespace, packet, tracked)
         return Departure(namespace, self._netfilter.leave(namespace, packet, tracked, hop), hop, tracked)
 

@@ -15,7 +15,7 @@ import msgspec
 from netlab.api import cluster as clusters
 from netlab.api.cluster import Query
 from netlab.api.core_types import Node
-from netlab.api.resources import NODES
+from netlab.api.resources import NAMESPACES, NETWORKPOLICIES, NODES, PODS
 from netlab.capture.headers import TCP, UDP
 from netlab.errors import NotFoundError
 from netlab.lab.components import proxy_config
@@ -25,6 +25,7 @@ from netlab.lab.spec import LabSpec
 from netlab.net.addresses import address_text
 from netlab.net.conntrack import Ends as Tracked
 from netlab.net.conntrack import entries as conntrack
+from netlab.policy.explain import World, world
 from netlab.proxy.book import plan_of
 from netlab.proxy.objects import OURS
 from netlab.trace.affinity import remembered, sticky
@@ -58,7 +59,15 @@ def read(lab: Lab, probe: Probe | None = None, envoy: NetworkEnvoy | None = None
             owner = namespaces[network.owner]
             namespaces[network.owner] = msgspec.structs.replace(owner, flows=tuple(flows))
     masquerades = {node.metadata.name: tuple(_masquerades(node, spec)) for node in cluster.nodes.values()}
-    return State(namespaces, proxies, masquerades)
+    return State(namespaces, proxies, masquerades, _policies(lab, cluster))
+
+
+def _policies(lab: Lab, cluster: clusters.Cluster) -> World | None:
+    client = lab.client()
+    policies = client.list(NETWORKPOLICIES)
+    if not policies:
+        return None
+    return world(policies, client.list(NAMESPACES), client.list(PODS), cluster.nodes.values())
 
 
 def read_namespaces(envoy: NetworkEnvoy) -> dict[str, Namespace]:

@@ -11,7 +11,7 @@ import re
 import socket
 import struct
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from netlab.capture.headers import Flow
@@ -21,6 +21,7 @@ from netlab.net.netlink import NetlinkError
 from netlab.net.nftables.elements import Set
 from netlab.net.nftables.socket import Nfnetlink
 from netlab.net.nftables.traces import Step
+from netlab.policy.nftables.layout import TABLE as POLICY_TABLE
 from netlab.proxy.nftables.fixed import TABLE
 from netlab.proxy.plan import Frontend, Plan, Scope, Target, Verdict
 from netlab.trace.nftrace import TABLE_PREFIX, Signature
@@ -42,6 +43,8 @@ _CNI_PORTMAP = "netlab_cni_portmap"
 
 Chain = tuple[str, str, str]
 """Family, table and name."""
+Refusal = Callable[[str, str, str, str, int], str]
+"""Of a machine, a source, a destination, a protocol and a port: why the machine's policies drop it."""
 Texts = Mapping[tuple[Chain, int], str]
 """The text of rules, as nft lists them, by chain and handle."""
 
@@ -172,11 +175,13 @@ def networks_of(addresses: Collection[bytes]) -> dict[bytes, str]:
     return found
 
 
-def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[bytes, str]) -> list[Decision]:
+def decisions(
+    passage: Passage, texts: Texts, plan: Plan, networks: Mapping[bytes, str], refusal: Refusal = lambda *_: ""
+) -> list[Decision]:
     """The rules that translated, rejected or dropped the packet.
 
     `plan` is that of the machine's proxy (empty if it has none), `networks` the CNI networks by the addresses that
-    they masquerade.
+    they masquerade. `refusal` says why the machine's policies drop a packet, in the form of `State.refusal`.
     """
     found = []
     dialled: tuple[Flow, int] | None = None
@@ -193,11 +198,18 @@ def decisions(passage: Passage, texts: Texts, plan: Plan, networks: Mapping[byte
             continue
         frontend = Frontend(address_text(dialled[0][2]), _PROTOCOLS.get(dialled[1], ""), dialled[0][3])
         target = _target(step, frontend, plan)
-        name = _name(step, kind, frontend, target, plan, networks.get(met[0], ""), met)
+        if step.table == POLICY_TABLE:
+            name = refusal(passage.machine, address_text(met[0]), address_text(met[2]), _protocol(dialled[1]), met[3])
+        else:
+            name = _name(step, kind, frontend, target, plan, networks.get(met[0], ""), met)
         because = marks if kind == "SNAT" else []
         by = (*filter(None, [name]), _rule(step, texts), *because)
         found.append(Decision(kind, met, by, target.service if target else ""))
     return found
+
+
+def _protocol(number: int) -> str:
+    return _PROTOCOLS.get(number, "icmp")
 
 
 def _kind(step: Step, texts: Texts) -> Kind | None:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from netlab.net.addresses import Family, host_port
+from netlab.policy.explain import World, refusal
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.plan import Plan
 
@@ -242,3 +243,13 @@ class State(msgspec.Struct, frozen=True):
     namespaces: Mapping[str, Namespace]
     proxies: Mapping[str, Proxy] = {}
     masquerades: Mapping[str, tuple[Masquerade, ...]] = {}
+    policies: World | None = None
+    """Who may talk to whom; None: everybody."""
+
+    def refusal(self, node: str, source: str, destination: str, protocol: str, port: int) -> str:
+        """Why a node's policies drop a first packet, whose addresses are translated; empty: they do not."""
+        if self.policies is None:
+            return ""
+        # Of ICMP it is the echo's identifier.
+        number = port if protocol != "icmp" else 0
+        return refusal(self.policies, node, source, destination, protocol.upper(), number)

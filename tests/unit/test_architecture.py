@@ -38,12 +38,12 @@ ROOMS = {
         "proxy",
     },
     "doctor": {"lab", "machine", "net"},
-    "trace": {"api", "capture", "dns", "lab", "net", "proxy"},
+    "trace": {"api", "capture", "dns", "lab", "net", "policy", "proxy"},
     "scenario": {"api", "capture", "doctor", "lab", "machine", "net"},
-    "report": {"capture", "lab", "net", "node", "scenario", "trace"},
+    "report": {"capture", "lab", "net", "node", "policy", "scenario", "trace"},
     "cli": {
         *("api", "capture", "cni.installation", "cni.plugins", "cni.runtime", "cni.spec", "doctor", "lab", "machine"),
-        *("net", "node", "proxy", "report", "scenario", "trace"),
+        *("net", "node", "policy", "proxy", "report", "scenario", "trace"),
     },
 }
 """Each room, and the rooms that it may import from."""

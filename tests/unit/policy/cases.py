@@ -5,7 +5,10 @@ Each case says what is let through to a pod or from it, in words of pods; everyt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from tests.unit.policy.truth import WORLD, allowed, cluster
 
 Json = dict[str, Any]
 
@@ -37,6 +40,32 @@ class Case(NamedTuple):
     policies: list[Json]
     open: str
     closed: str
+
+
+class Connection(NamedTuple):
+    """A new connection between two addresses, and whether it is let through."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    open: bool
+
+
+def connections(case: Case, family: int) -> Iterator[Connection]:
+    """A case's connections: in IPv4 (0) as the case says, and in IPv6 (1) as the slow evaluator does."""
+    found = cluster()
+
+    def address(end: str) -> str:
+        return WORLD[family] if end == "world" else found.pod(end).addresses[family]
+
+    for listed, expected in ((case.open, True), (case.closed, False)):
+        for each in filter(None, map(str.strip, listed.split(";"))):
+            source, _, target = each.partition(" ")
+            destination, _, port = target.partition(":")
+            number, _, protocol = port.partition("/")
+            ends = address(source), address(destination), protocol or "TCP", int(number)
+            yield Connection(*ends, allowed(found, case.policies, *ends) if family else expected)
 
 
 ANY_NAMESPACE: Json = {"namespaceSelector": {}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,26 +11,11 @@ from hypothesis import strategies as st
 from netlab.policy.book import Book
 from netlab.policy.model import Model
 from netlab.policy.ports import contains
-from tests.unit.policy.cases import CASES, Case, policy
+from tests.unit.policy.cases import CASES, Case, connections, policy
 from tests.unit.policy.objects import book_of, facts, parsed
 from tests.unit.policy.truth import PORTS, PROTOCOLS, WORLD, Cluster, allowed, cluster
 
 Json = dict[str, Any]
-
-
-def connections(case: Case) -> Iterator[tuple[str, str, str, int, bool]]:
-    """A case's connections: source, destination, protocol, port, and whether they are let through; in IPv4."""
-    found = cluster()
-
-    def address(end: str) -> str:
-        return WORLD[0] if end == "world" else found.pod(end).addresses[0]
-
-    for listed, expected in ((case.open, True), (case.closed, False)):
-        for each in filter(None, map(str.strip, listed.split(";"))):
-            source, _, target = each.partition(" ")
-            destination, _, port = target.partition(":")
-            number, _, protocol = port.partition("/")
-            yield address(source), address(destination), protocol or "TCP", int(number), expected
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -40,9 +24,10 @@ def test_each_case_lets_through_what_it_says(case: Case) -> None:
     book = book_of(found, case.policies)
     book.take_changes()
     model = Model(book.plan, book.profiles)
-    for source, destination, protocol, port, expected in connections(case):
-        assert allowed(found, case.policies, source, destination, protocol, port) is expected
-        assert contains(model.admits(source, destination), protocol, port) is expected
+    for family in (0, 1):
+        for each in connections(case, family):
+            assert allowed(found, case.policies, *each[:4]) is each.open
+            assert contains(model.admits(each.source, each.destination), each.protocol, each.port) is each.open
     agree(found, case.policies, book)
 
 
