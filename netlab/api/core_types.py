@@ -119,6 +119,13 @@ class NodeDaemonEndpoints(Struct):
     kubeletEndpoint: DaemonEndpoint = msgspec.field(default_factory=DaemonEndpoint)
 
 
+class ContainerImage(Struct):
+    """v1.ContainerImage: an image that a node has."""
+
+    names: list[str] = []
+    sizeBytes: int = 0
+
+
 class NodeStatus(Struct):
     """v1.NodeStatus."""
 
@@ -129,7 +136,7 @@ class NodeStatus(Struct):
     addresses: list[NodeAddress] = []
     nodeInfo: NodeSystemInfo | None = None
     daemonEndpoints: NodeDaemonEndpoints | None = None
-    images: Ignored = None
+    images: list[ContainerImage] = []
     volumesInUse: Ignored = None
     volumesAttached: Ignored = None
     config: Ignored = None

@@ -35,6 +35,7 @@ _COMMANDS = {
     "top": ("top", "Show what uses a lab most: pods, nodes and connections, live."),
     "capture": ("capture", "Watch packets at every interface at once, through NAT and tunnels."),
     "trace": ("trace", "Follow one real packet hop by hop, and name the rule that decided at each."),
+    "image": ("image", "Bring container images to this user's labs: load, pull, list, rm."),
     "topology": ("topology", "Show machines, pods and interfaces, and what each is wired to."),
     "node": ("node", "Make a node for another cluster, whose API server a kubeconfig names."),
     "snapshot": ("snapshot", "Save a lab's objects in a file, and restore them."),

@@ -18,8 +18,9 @@ from netlab.errors import ConflictError, ExhaustedError, NetlabError, Unavailabl
 from netlab.lab import cgroups, external_etcd, ids, limits, process, readiness, startup
 from netlab.lab.external_etcd import ExternalEtcd
 from netlab.lab.lab import Lab
-from netlab.lab.paths import home
+from netlab.lab.paths import home, images_dir
 from netlab.lab.spec import LabSpec
+from netlab.oci import records
 
 _MONITORS_ENVIRONMENT = ("PATH", "LANG", "NETLAB_HOME")
 _GRACE = 10.0
@@ -222,6 +223,7 @@ def _remove(lab: Lab) -> None:
         access.remove(lab.paths)
     shutil.rmtree(lab.paths.directory, onerror=_raise_unless_gone)
     ids.give_back(lab.paths.directory)
+    records.remove_unused(str(images_dir()))
 
 
 def _end(lab: Lab) -> None:

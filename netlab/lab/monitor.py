@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, NoReturn
 from netlab import files
 from netlab.errors import ConflictError, NetlabError
 from netlab.lab import cgroups, ids, process
-from netlab.lab.paths import FABRIC, LabPaths
+from netlab.lab.paths import FABRIC, LabPaths, images_dir
 from netlab.machine import boot, signals
 from netlab.net.peers import Guard
+from netlab.oci import records
 
 if TYPE_CHECKING:
     from netlab.lab.relay import Relay
@@ -58,6 +59,7 @@ def main() -> None:
             lab_dir=paths.directory,
             ids=range_of_ids,
             cgroups=bounds,
+            images=_make_images(),
         )
         alive = os.pidfd_open(machine)
         process.record(paths.machine_pid, machine)
@@ -188,6 +190,14 @@ def _write_api_config(paths: LabPaths, spec: LabSpec) -> None:
         },
     }
     files.replace(paths.api_config, json.dumps(configuration))
+
+
+def _make_images() -> Path:
+    """The store of images, which each of the user's labs shows to its machines."""
+    store = images_dir()
+    # Never closed: it stays as long as the lab is up.
+    records.use(str(store))
+    return store
 
 
 def _remembered_port(paths: LabPaths) -> int:

@@ -223,6 +223,11 @@ def require_home() -> Path:
     return directory
 
 
+def images_dir() -> Path:
+    """The images that all labs of this user share, beside them; no lab has a name with a dot."""
+    return require_home() / ".images"
+
+
 def cni_plugin_dir() -> Path:
     """The CNI_PATH: `cni_plugins/` in the checkout, or its copy in an installed package."""
     checkout = PACKAGE.parent / "cni_plugins"

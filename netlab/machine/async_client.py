@@ -62,9 +62,9 @@ class AsyncMachine:
         """
         return RunningContainer(**(await self._call(protocol.CONTAINER_RUN, spec.as_request())))
 
-    async def kill(self, container_id: str, signal: int) -> None:
-        """Send a signal to a container's pid 1, unless the container has already exited."""
-        await self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
+    async def kill(self, container_id: str, signal: int | None) -> None:
+        """Send a signal to a container's pid 1, unless it has exited; None: what its image is stopped by."""
+        await self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": signal})
 
     async def remove(self, container_id: str) -> None:
         """Forget a container that has exited, if it is known; a running one is an error (EBUSY)."""

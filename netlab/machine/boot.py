@@ -34,11 +34,13 @@ def start(
     lab_dir: str | os.PathLike[str],
     ids: IdRange | None = None,
     cgroups: Sequence[LabCgroup] = (),
+    images: str | os.PathLike[str] | None = None,
 ) -> int:
     """Start a machine on this host and return the pid of its pid 1, once it serves `socket`.
 
     It is in a user namespace. Root there is the first of `ids`, which only root can give, or else the current user.
     Root without `ids` starts it without a user namespace. `cgroups` are those of the caller, if the lab has its own.
+    `images` is the store that its machines take images from.
 
     The machine dies with the calling thread (PR_SET_PDEATHSIG), and everything in it with the machine. A child of the
     caller enters the namespaces and forks the machine, because a process cannot leave them again. The caller must be
@@ -59,7 +61,8 @@ def start(
     if keeper == 0:
         os.close(lifeline_write)
         os.close(report_read)
-        _keep(config, wanted, ids, cgroups, lifeline_read, report_write)
+        store = None if images is None else os.path.realpath(images)
+        _keep(config, wanted, ids, cgroups, store, lifeline_read, report_write)
     os.close(lifeline_read)
     os.close(report_write)
     try:
@@ -117,6 +120,7 @@ def _keep(
     wanted: rootfs.Plan,
     ids: IdRange | None,
     cgroups: Sequence[LabCgroup],
+    images: str | None,
     lifeline: int,
     report: int,
 ) -> NoReturn:
@@ -135,6 +139,8 @@ def _keep(
         delegated = [
             Delegated(syscalls.clone_mount(each.delegated), each.version, each.controllers) for each in cgroups
         ]
+        if images is not None and ids is not None:
+            images = _shown_as_own(images, ids)
         rootfs.protect_host(config.lab_dir)
         # In a user namespace below, even root cannot make these mounts writable again (mount_namespaces(7)).
         if ordinary:
@@ -145,7 +151,7 @@ def _keep(
             os.read(lifeline, 1)
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # Before this process becomes another user, who may have no access to these paths.
-        sources = rootfs.open_sources(wanted, config.lab_dir)
+        sources = rootfs.open_sources(wanted, config.lab_dir, images)
         if ids is not None:
             userns.become_root()
             _die_with_parent(lifeline)  # again: the kernel clears it when the user changes
@@ -161,7 +167,7 @@ def _keep(
             init.main(
                 replace(config, cgroups=tuple(delegated), trees=tuple(wanted.bound)),
                 report,
-                partial(rootfs.enter, wanted, sources, config.lab_dir),
+                partial(rootfs.enter, wanted, sources, config.lab_dir, images),
             )
         os.write(report, f"{machine}\n".encode())
         os.write(alive_write, b"\0")
@@ -174,6 +180,22 @@ def _keep(
         os.write(report, b"0\n")
         container.tell_failure(report, error)
     os._exit(1)
+
+
+def _shown_as_own(images: str, ids: IdRange) -> str | None:
+    """Mount the store of images over itself, its owners shown as those of the lab; None if its file system cannot."""
+    mount, owners = syscalls.clone_mount(images), userns.descriptor_of(ids)
+    try:
+        syscalls.map_ids_of_mount(mount, owners)
+        syscalls.move_mount(mount, images)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        return None
+    finally:
+        os.close(mount)
+        os.close(owners)
+    return images
 
 
 def _limit_processes() -> None:

@@ -17,32 +17,35 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from netlab.descriptors import close_all_but
-from netlab.machine import host, images, rootfs, roots, seccomp, signals, stdio
+from netlab.machine import host, images, rootfs, roots, seccomp, signals, stdio, users
 from netlab.machine.capabilities import drop_capabilities
 from netlab.machine.cgroups.containers import ContainerCgroup
+from netlab.machine.images.chosen import Chosen
 from netlab.machine.members import Members
-from netlab.machine.protocol import ContainerSpec, Mount
+from netlab.machine.protocol import ContainerSpec
 from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
 
-_DEFAULT_PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{rootfs.TOOLS}"
-_STAGE = "/tmp"  # noqa: S108 - the container's own tmpfs
-_STAGE_OPTIONS = "mode=0755,size=64m"
-"""For everything that a container can write; it is memory."""
-_MASKED_PATHS = tuple(
-    (path, "/var/empty" if os.path.isdir(path) else "/dev/null")  # noqa: PTH112 - pid 1 stays small
-    for path in (
-        *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"),
-        *("/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
-    )
-    if os.path.exists(path)  # noqa: PTH110 - pid 1 stays small
+_PATH_ALONE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_PATH = f"{_PATH_ALONE}:{rootfs.TOOLS}"
+"""With an image's file tree, and with the host's."""
+_STAGE = "/tmp"  # noqa: S108 - in the template
+_STAGE_OPTIONS, _STAGE_OPTIONS_ALONE = "mode=0755,size=64m", "mode=0755,size=256m"
+"""For everything that a container can write, with the host's file tree and with an image's; it is memory."""
+_WRITABLE = {"run": (0o755, "/run"), "shm": (0o1777, "/dev/shm"), "tmp": (0o1777, "/tmp")}  # noqa: S108
+"""What a container with the host's file tree has of its own."""
+_MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"),
+    *("/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
 )
+_MASKED_FOLDERS = tuple(path for path in _MASKED if os.path.isdir(path))  # noqa: PTH112 - pid 1 stays small
+_MASKED_FILES = tuple(path for path in _MASKED if os.path.isfile(path))  # noqa: PTH113
 _READ_ONLY_PATHS = tuple(
     path
     for path in ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
     if os.path.exists(path)  # noqa: PTH110
 )
-"""Both as runtimes have them (runtime-spec, config-linux.md; containerd's and Docker's defaults)."""
+"""All as runtimes have them (runtime-spec, config-linux.md; containerd's and Docker's defaults)."""
 _SHELL, _FULLER_SHELL = "/bin/sh", "/bin/bash"
 _SHELL_IS_POOR = os.path.basename(os.path.realpath(_SHELL)) == "dash" and os.path.exists(_FULLER_SHELL)  # noqa: PTH119, PTH110
 """dash does not know `[[`, and hides variables whose names no shell takes, such as `data-1` of a ConfigMap. The shell
@@ -79,10 +82,11 @@ class Namespaces:
     pid: int | None
 
 
-def environment(spec: ContainerSpec, machine_hostname: str) -> dict[str, str]:
-    """The whole environment of a container's processes."""
-    env = {"PATH": _DEFAULT_PATH, "HOME": "/root", "HOSTNAME": spec.hostname or machine_hostname}
-    return env | ({"TERM": TERMINAL} if spec.terminal else {}) | spec.env
+def environment(spec: ContainerSpec, image: Chosen, machine_hostname: str) -> dict[str, str]:
+    """The whole environment of a container's processes; HOME follows from the user, unless it is here."""
+    env = {"PATH": _PATH_ALONE} if image.layers else {"PATH": _DEFAULT_PATH, "HOME": "/root"}
+    env["HOSTNAME"] = spec.hostname or machine_hostname
+    return env | ({"TERM": TERMINAL} if spec.terminal else {}) | dict(image.env) | spec.env
 
 
 def confine() -> None:
@@ -93,8 +97,8 @@ def confine() -> None:
 
 def run_container(
     spec: ContainerSpec,
-    argv: Sequence[str],
-    env: Mapping[str, str],
+    image: Chosen,
+    env: dict[str, str],
     *,
     namespaces: Namespaces,
     cgroup: ContainerCgroup,
@@ -122,21 +126,24 @@ def run_container(
             socket.sethostname(spec.hostname)
         if members is not None:
             members.tell()
-        _make_file_tree(spec, namespaces.base, limit_processes=members is None)
+        _make_file_tree(spec, image, namespaces.base, limit_processes=members is None)
         for descriptor, mount in zip(mounts, spec.mounts, strict=True):
-            _mount(descriptor, mount)
+            _mount(descriptor, mount.target, read_only=mount.read_only)
         streams.install()
         close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
         confine()
         os.umask(0o022)
-        os.chdir(spec.cwd or "/")
+        if image.layers:
+            os.makedirs(spec.cwd or image.cwd, exist_ok=True)  # noqa: PTH103 - as runtimes do
+            users.become(users.find(image.user), env)
+        os.chdir(spec.cwd or image.cwd)
 
         # Until a built-in has handlers: pid 1 would lose these signals, and run until the grace period is over.
-        if images.program(argv[0]) is not None:
+        if _program(image, image.argv) is not None:
             signals.block((signal.SIGTERM, signal.SIGINT))
 
-    _become(argv, env, report, prepare)
+    _become(image.argv, env, report, prepare, image)
 
 
 def run_service(argv: Sequence[str], env: Mapping[str, str], cwd: str | None, log: str, report: int) -> NoReturn:
@@ -158,7 +165,8 @@ def run_exec(
     argv: Sequence[str],
     env: Mapping[str, str],
     *,
-    cwd: str | None,
+    cwd: str,
+    image: Chosen,
     cgroup: ContainerCgroup,
     install: Callable[[], None],
     descriptors: Sequence[int],
@@ -168,6 +176,7 @@ def run_exec(
 
     `install` makes the standard streams, of `descriptors`.
     """
+    own_env = dict(env)
 
     def prepare() -> None:
         cgroup.enter()
@@ -179,17 +188,30 @@ def run_exec(
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
         confine()
         os.umask(0o022)
-        os.chdir(cwd or "/")
+        if image.layers:
+            users.become(users.find(image.user), own_env)
+        os.chdir(cwd)
 
-    _become(argv, env, report, prepare)
+    _become(argv, own_env, report, prepare, image)
 
 
-def _become(argv: Sequence[str], env: Mapping[str, str], report: int, prepare: Callable[[], None]) -> NoReturn:
+def _program(image: Chosen | None, argv: Sequence[str]) -> images.Program | None:
+    """The built-in program that a command line calls, in a container that has any."""
+    return images.program(argv[0]) if image is None or not image.layers else None
+
+
+def _become(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    report: int,
+    prepare: Callable[[], None],
+    image: Chosen | None = None,
+) -> NoReturn:
     try:
         host.forget_signals(_SIGNALS)
         os.setsid()
         prepare()
-        program = images.program(argv[0])
+        program = _program(image, argv)
         if program is None:
             _execute(argv, env)
         os.close(report)
@@ -225,14 +247,18 @@ def _join_network(path: str) -> None:
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
 
 
-def _make_file_tree(spec: ContainerSpec, base: roots.Base, *, limit_processes: bool) -> None:
-    """Give the container its own root, /run, /tmp, /proc, /sys and three files of /etc.
+def _make_file_tree(spec: ContainerSpec, image: Chosen, base: roots.Base, *, limit_processes: bool) -> None:
+    """Give the container its own root, /proc, /sys, /dev/shm, /dev/pts and three files of /etc.
 
-    One tmpfs holds everything writable. It is mounted at /tmp, its parts are bound to their places, and last its own
-    /tmp is bound over it.
+    One tmpfs holds everything writable.
     """
-    syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, _STAGE_OPTIONS)
-    roots.enter(base, spec.image, _STAGE, [each.target for each in spec.mounts])
+    size = _STAGE_OPTIONS_ALONE if image.layers else _STAGE_OPTIONS
+    syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, size)
+    parts = _make_parts(spec, alone=bool(image.layers))
+    if image.layers:
+        roots.enter_image(image.layers, _STAGE)
+    else:
+        roots.enter(base, spec.image, _STAGE, [each.target for each in spec.mounts])
     rootfs.mount_proc()
     if limit_processes and _PROCESSES_LIMITED:
         _write("/proc/sys/kernel/pid_max", _MOST_PROCESSES)
@@ -240,17 +266,25 @@ def _make_file_tree(spec: ContainerSpec, base: roots.Base, *, limit_processes: b
         syscalls.mount(path, path, None, syscalls.MS_BIND)
         syscalls.set_read_only(path)
     rootfs.mount_sysfs()
-    for path, empty in _MASKED_PATHS:
-        syscalls.mount(empty, path, None, syscalls.MS_BIND)
-        syscalls.set_read_only(path)
-    if _SHELL_IS_POOR and images.has_busybox(spec.image):
+    for path in _MASKED_FILES:
+        syscalls.mount("/dev/null", path, None, syscalls.MS_BIND)
+    if _SHELL_IS_POOR and not image.layers and images.has_busybox(spec.image):
         syscalls.mount(_FULLER_SHELL, _SHELL, None, syscalls.MS_BIND)
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
-    for name, mode in (("run", 0o755), ("shm", 0o1777), ("tmp", 0o1777)):
+    for descriptor, target in parts:
+        _mount(descriptor, target, read_only=target in _MASKED_FOLDERS)
+
+
+def _make_parts(spec: ContainerSpec, *, alone: bool) -> list[tuple[int, str]]:
+    """What a container has beside its root, and where. One that stands `alone` on an image has that image's /tmp."""
+    folders = {"shm": (0o1777, "/dev/shm")} if alone else _WRITABLE  # noqa: S108
+    parts = []
+    for name, (mode, target) in folders.items():
         os.mkdir(f"{_STAGE}/{name}", 0o700)  # noqa: PTH102
         os.chmod(f"{_STAGE}/{name}", mode)  # noqa: PTH101
-    _bind("run", "/run")
-    _bind("shm", "/dev/shm")  # noqa: S108
+        parts.append((name, target))
+    os.mkdir(f"{_STAGE}/empty", 0o755)  # noqa: PTH102
+    parts += [("empty", target) for target in _MASKED_FOLDERS]
     files = {
         "hosts": spec.hosts,
         "resolv.conf": spec.resolv_conf,
@@ -258,22 +292,25 @@ def _make_file_tree(spec: ContainerSpec, base: roots.Base, *, limit_processes: b
     }
     for name, text in files.items():
         if text is not None:
-            _bind_file(name, text)
-    _bind("tmp", "/tmp")  # noqa: S108
+            with open(f"{_STAGE}/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(text)
+            parts.append((name, f"/etc/{name}"))
+    return [(syscalls.clone_mount(f"{_STAGE}/{name}"), target) for name, target in parts]
 
 
-def _mount(descriptor: int, mount: Mount) -> None:
-    """Put a directory or file of the machine in its place, which is made if it is not there."""
+def _mount(descriptor: int, target: str, *, read_only: bool) -> None:
+    """Put a directory or file in its place, which is made if it is not there."""
     is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    place = os.path.realpath(target)
     try:
-        _make_place(mount.target, is_directory=is_directory)
+        _make_place(place, is_directory=is_directory)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        _make_place_in_root(mount.target, is_directory=is_directory)
-    syscalls.move_mount(descriptor, mount.target)
-    if mount.read_only:
-        syscalls.set_read_only(mount.target)
+        _make_place_in_root(place, is_directory=is_directory)
+    syscalls.move_mount(descriptor, place)
+    if read_only:
+        syscalls.set_read_only(place)
 
 
 def _make_place(path: str, *, is_directory: bool) -> None:
@@ -299,13 +336,3 @@ def _write(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     os.write(descriptor, text.encode("ascii"))
     os.close(descriptor)
-
-
-def _bind(name: str, target: str) -> None:
-    syscalls.mount(f"{_STAGE}/{name}", target, None, syscalls.MS_BIND)
-
-
-def _bind_file(name: str, text: str) -> None:
-    with open(f"{_STAGE}/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(text)
-    _bind(name, f"/etc/{name}")

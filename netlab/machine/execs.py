@@ -13,6 +13,7 @@ from typing import Protocol
 from netlab.machine import container, protocol, stdio
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.children import Children, Failure, decode_status, kill_group
+from netlab.machine.images.chosen import Chosen
 from netlab.machine.loop import Loop
 from netlab.machine.protocol import ContainerSpec, InvalidRequestError, Request
 from netlab.machine.server import Reply
@@ -24,6 +25,10 @@ class Running(Protocol):
     @property
     def spec(self) -> ContainerSpec:
         """What it was made from."""
+
+    @property
+    def image(self) -> Chosen:
+        """What it was made from, too."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -135,7 +140,8 @@ class Execs:
                 record.pidfd,
                 argv,
                 env,
-                cwd=record.spec.cwd,
+                cwd=record.spec.cwd or record.image.cwd,
+                image=record.image,
                 cgroup=record.cgroup,
                 install=install,
                 descriptors=descriptors,

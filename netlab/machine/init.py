@@ -24,6 +24,8 @@ from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.cgroups.limits import Limits
 from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status
 from netlab.machine.execs import Execs
+from netlab.machine.images import chosen
+from netlab.machine.images.chosen import Chosen
 from netlab.machine.loop import Loop
 from netlab.machine.members import Members
 from netlab.machine.output import Output
@@ -83,6 +85,7 @@ class _Sandbox:
 @dataclass(slots=True)
 class _Container:
     spec: ContainerSpec
+    image: Chosen
     env: dict[str, str]
     cgroup: ContainerCgroup
     pid: int
@@ -232,6 +235,7 @@ class Init:
     def _start_pause(self, name: str, sandbox: _Sandbox, reply: Reply | None = None) -> None:
         """Make the pid namespace of a sandbox's containers, which a process holds that also reaps what they leave."""
         spec = ContainerSpec(id=name, image="pause", log=os.devnull, sandbox=name)
+        image = Chosen(["/pause"])
         streams = ContainerStreams(spec)
 
         def started() -> None:
@@ -256,8 +260,8 @@ class Init:
         pid = self._children.fork(
             lambda report: container.run_container(
                 spec,
-                images.command_line(spec.image, (), ()),
-                container.environment(spec, self._config.hostname),
+                image,
+                container.environment(spec, image, self._config.hostname),
                 namespaces=container.Namespaces(
                     self._template, self._base, sandbox.path, sandbox.ipc, NEW_PID_NAMESPACE
                 ),
@@ -299,12 +303,8 @@ class Init:
         if spec.id in self._containers:
             raise Refusal(errno.EEXIST, f"container {spec.id} already exists")
         namespaces = self._namespaces(spec)
-        try:
-            argv = images.command_line(spec.image, spec.command, spec.args)
-        except images.ImageNotPresentError as error:
-            raise Refusal(errno.ENOPKG, f"container {spec.id}: {error}") from error
-        env = container.environment(spec, self._config.hostname)
-        cgroup = self._make_cgroup(spec)
+        image = _choose(spec)
+        env = container.environment(spec, image, self._config.hostname)
 
         def started() -> None:
             streams.started()
@@ -319,6 +319,7 @@ class Init:
                 members.close()
             os.close(log)
             os.close(record.pidfd)
+            image.release()
             self._remove_cgroup(cgroup)
             del self._containers[spec.id]
             reply.fail(failure["errno"], f"container {spec.id}: {failure['error']}")
@@ -339,6 +340,8 @@ class Init:
                 self._server.send(watcher, {"ok": record.exit()})
 
         with contextlib.ExitStack() as undone:
+            undone.callback(image.release)
+            cgroup = self._make_cgroup(spec)
             undone.callback(self._remove_cgroup, cgroup)
             log = self._open_log(spec)
             undone.callback(os.close, log)
@@ -350,7 +353,7 @@ class Init:
             pid = self._children.fork(
                 lambda report: container.run_container(
                     spec,
-                    argv,
+                    image,
                     env,
                     namespaces=namespaces,
                     cgroup=cgroup,
@@ -365,7 +368,7 @@ class Init:
             )
             pidfd = self._children.open_pidfd(pid)
             undone.pop_all()
-        record = _Container(spec, env, cgroup, pid, pidfd, time.time())
+        record = _Container(spec, image, env, cgroup, pid, pidfd, time.time())
         self._containers[spec.id] = record
 
     def _namespaces(self, spec: ContainerSpec) -> container.Namespaces:
@@ -421,7 +424,7 @@ class Init:
 
     def _kill_container(self, request: Request, reply: Reply) -> None:
         record = self._container(request.name("id"))
-        number = request.integer("signal", 1, signal.SIGRTMAX)
+        number = request.optional_integer("signal", 1, signal.SIGRTMAX) or record.image.stop_signal
         if record.wait_status is None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(record.pidfd, number)
@@ -432,6 +435,7 @@ class Init:
         if record is not None:
             if record.wait_status is None:
                 raise Refusal(errno.EBUSY, f"container {record.spec.id} is running")
+            record.image.release()
             del self._containers[record.spec.id]
         reply.ok()
 
@@ -465,7 +469,7 @@ class Init:
 
     def _environment(self, request: Request, reply: Reply) -> None:
         record = self._container(request.name("id"))
-        reply.ok({"env": record.env, "cwd": record.spec.cwd or "/"})
+        reply.ok({"env": record.env, "cwd": record.spec.cwd or record.image.cwd})
 
     def _counters(self, request: Request, reply: Reply) -> None:
         reply.ok(self._running_container(request.name("id")).cgroup.counters())
@@ -499,6 +503,13 @@ class Init:
         for record in self._containers.values():
             if record.started and record.wait_status is not None:
                 self._server.send(connection, {"ok": record.exit()})
+
+
+def _choose(spec: ContainerSpec) -> Chosen:
+    try:
+        return chosen.choose(rootfs.IMAGES, spec.image, spec.command, spec.args)
+    except images.ImageNotPresentError as error:
+        raise Refusal(errno.ENOPKG, f"container {spec.id}: {error}") from error
 
 
 def _unpin(path: str) -> None:

@@ -21,7 +21,7 @@ from netlab.net import syscalls
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _EMPTY = (
     *("/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/home", "/mnt", "/media", "/opt", "/srv"),  # noqa: S108
-    *("/var/cache", "/var/lib", "/var/log", "/var/empty", "/var/tmp"),  # noqa: S108
+    *("/opt/netlab-images", "/var/cache", "/var/lib", "/var/log", "/var/empty", "/var/tmp"),  # noqa: S108
 )
 _LINKS = {"/var/run": "/run", "/var/lock": "/run/lock"}
 _ETC = (
@@ -48,6 +48,8 @@ TOOLS = "/opt/netlab-tools"
 """The folder of programs that containers have besides the host's, last on their PATH."""
 _TOOLS = {"dig": "netlab.dns.dig"}
 """Each a module of netlab's: what Kubernetes' tests call in their images, and hosts need not have."""
+IMAGES = "/opt/netlab-images"
+"""Where machines have the user's store of images, read-only; an empty folder where the kernel cannot show it."""
 _LARGEST_COPY = 4 << 20  # bytes of one file of /etc
 _ASIDE = "/mnt"
 _STAGE = "/tmp"  # noqa: S108 - every host has it, and it is a directory
@@ -144,16 +146,17 @@ def protect_host(lab_dir: str) -> None:
         syscalls.set_read_only(path, read_only=False)
 
 
-def open_sources(wanted: Plan, lab_dir: str) -> dict[str, int]:
-    """A descriptor of everything to bind, and of the lab's directory.
+def open_sources(wanted: Plan, lab_dir: str, images: str | None) -> dict[str, int]:
+    """A descriptor of everything to bind, of the lab's directory, and of the store of images.
 
     Call this in the mount namespace in which the tree is made, in a process with access to all of it; from then on
     paths do not matter. Raises `OSError`.
     """
-    return {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*wanted.bound, os.path.realpath(lab_dir)]}
+    paths = [*wanted.bound, os.path.realpath(lab_dir), *([] if images is None else [images])]
+    return {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths}
 
 
-def enter(wanted: Plan, sources: dict[str, int], lab_dir: str) -> None:
+def enter(wanted: Plan, sources: dict[str, int], lab_dir: str, images: str | None) -> None:
     """Make the tree, and make it the root of all processes in this mount namespace that share the caller's root.
 
     The caller must have its own mount namespace, and new pid and network namespaces. The lab's directory is writable.
@@ -173,6 +176,9 @@ def enter(wanted: Plan, sources: dict[str, int], lab_dir: str) -> None:
             syscalls.mount("tmpfs", f"{_STAGE}{wanted.masked}", "tmpfs", _SECURE, "mode=0755,size=1m")
     real = os.path.realpath(lab_dir)
     _bind(sources[real], f"{_STAGE}{real}")
+    if images is not None:
+        _bind(sources[images], f"{_STAGE}{IMAGES}")
+        syscalls.set_read_only(f"{_STAGE}{IMAGES}", recursive=True)
     os.umask(mask)
     for descriptor in sources.values():
         os.close(descriptor)

@@ -58,8 +58,8 @@ def prepare(bound: Sequence[str]) -> Base:
 def enter(base: Base, image: str, stage: str, places: Sequence[str]) -> None:
     """Make the root of a container of a built-in image, and make it this process's.
 
-    `stage` is an empty, writable file system; it gets the upper layers, and the root has it at the same path. `places`
-    are where something will be mounted. Raises `OSError`.
+    `stage` is a writable file system; it gets the upper layers. `places` are where something will be mounted. Raises
+    `OSError`.
     """
     os.umask(0o022)
     root, layer = f"{stage}/root", _layer(images.name_of(image))
@@ -76,13 +76,44 @@ def enter(base: Base, image: str, stage: str, places: Sequence[str]) -> None:
         syscalls.mount("overlay", f"{root}{tree}", "overlay", syscalls.MS_NODEV, options)
     for path in base.moved:
         syscalls.mount(path, f"{root}{path}", None, syscalls.MS_MOVE)
-    # Not pivot_root(2) and an unmount, which would wait for an RCU grace period. What is below holds no secret.
+    _change_to(root)
+
+
+def enter_image(layers: Sequence[str], stage: str) -> None:
+    """Make the root of a container of an image with these layers, the lowest first, and make it this process's.
+
+    What is in it was written by somebody else. It gets /proc, /sys and /dev, the last with all that is in it.
+    """
+    os.umask(0o022)
+    root, upper, work = f"{stage}/root", f"{stage}/upper", f"{stage}/work"
+    for folder in (root, upper, work):
+        os.mkdir(folder)  # noqa: PTH102
+    devices = syscalls.clone_mount("/dev", recursive=True)
+    # By descriptors: their paths would be too long for mount(2), and could have a colon.
+    opened = [os.open(each, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for each in reversed(layers)]
+    lower = ":".join(f"/proc/self/fd/{each}" for each in opened)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work},userxattr"
+    syscalls.mount("overlay", root, "overlay", syscalls.MS_NODEV, options)
+    for each in opened:
+        os.close(each)
+    _change_to(root)
+    for place in ("/proc", "/sys", "/dev"):
+        if os.path.islink(place):  # noqa: PTH114
+            raise OSError(errno.ELOOP, "a link in the image, where a container has a file system of the kernel", place)
+        os.makedirs(place, exist_ok=True)  # noqa: PTH103
+    syscalls.move_mount(devices, "/dev")
+    os.close(devices)
+
+
+def _change_to(root: str) -> None:
+    """Make a directory this process's root, and that of all that joins its mount namespace.
+
+    Not by pivot_root(2) and an unmount, which would wait for an RCU grace period. What is below holds no secret.
+    """
     os.chdir(root)
     syscalls.mount(".", "/", None, syscalls.MS_MOVE)
-    own = syscalls.clone_mount(stage)
     os.chroot(".")
-    syscalls.move_mount(own, stage)
-    os.close(own)
+    os.chdir("/")
 
 
 def _layer(name: str) -> str:

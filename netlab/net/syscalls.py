@@ -42,6 +42,8 @@ _OPEN_TREE_CLONE = 0x1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 
 _MOUNT_ATTR_RDONLY = 0x1
+_MOUNT_ATTR_IDMAP = 0x100000
+_AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same on every architecture since Linux 5.2
@@ -138,6 +140,23 @@ def clone_mount(source: str, *, recursive: bool = False) -> int:
     fd: int = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(_AT_FDCWD), _path(source), ctypes.c_uint(flags))
     _check(fd, source)
     return fd
+
+
+def map_ids_of_mount(fd: int, user_namespace: int) -> None:
+    """Show the owners of files as those that a user namespace maps them to, in a mount that no namespace has yet.
+
+    EINVAL if its file system cannot (mount_setattr(2), MOUNT_ATTR_IDMAP).
+    """
+    change = _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_int(fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(_AT_EMPTY_PATH),
+        ctypes.byref(change),
+        ctypes.c_size_t(ctypes.sizeof(change)),
+    )
+    _check(result, "idmapped mount")
 
 
 def move_mount(fd: int, target: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,7 +79,7 @@ class PodContainers:
             done = context.container_id(name)
             run.renew(terminated(context.pod, name, run))
             await runtime.remove_container(done)
-        run.waiting = None
+        waited, run.waiting = run.waiting, None
         try:
             assert context.state.sandbox is not None
             given = await context.node.service_variables(context.pod)
@@ -92,11 +93,12 @@ class PodContainers:
             run.ended(Exit(podstate.START_ERROR_EXIT_CODE, time.time(), 0, "StartError", str(error)))
             context.event("Failed", f"Error: failed to start container {name}: {error}")
         except ImageNotPresentError as error:
-            self._cannot_start(run, "ErrImageNeverPull", str(error))
+            self._lacks_image(spec, run, str(error), again=waited is not None and "Image" in waited[0])
         except (RefusedError, OSError) as error:
             self._cannot_start(run, "CreateContainerError", str(error))
         else:
             run.started_at = started_at
+            run.image_backoff = podstate.IMAGE
             await self._post_start(spec, run)
             if run.exit is None:
                 run.started = spec.startupProbe is None
@@ -136,6 +138,25 @@ class PodContainers:
         run.backoff = run.backoff.failed()
         run.retry_at = time.time() + run.backoff.delay
         self._context.event("Failed", f"Error: {reason}: {message}")
+
+    def _lacks_image(self, spec: Container, run: Run, why: str, *, again: bool) -> None:
+        """Wait for an image that somebody has to bring, in upstream's words (pkg/kubelet/images, image_manager.go)."""
+        context, image = self._context, json.dumps(spec.image)
+        run.image_backoff = run.image_backoff.failed()
+        run.retry_at = time.time() + run.image_backoff.delay
+        if spec.imagePullPolicy == "Never":
+            run.waiting = (
+                "ErrImageNeverPull",
+                f"Container image {image} is not present with pull policy of Never: {why}",
+            )
+            context.event("ErrImageNeverPull", run.waiting[1])
+        elif again:
+            run.waiting = "ImagePullBackOff", f"Back-off pulling image {image}: ErrImagePull: {why}"
+            context.event("BackOff", f"Back-off pulling image {image}", events.NORMAL)
+        else:
+            run.waiting = "ErrImagePull", why
+            context.event("Failed", f"Failed to pull image {image}: {why}")
+        context.event("Failed", f"Error: {run.waiting[0]}")
 
     def _container(
         self,

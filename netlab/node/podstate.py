@@ -26,6 +26,8 @@ CRASH_LOOP = Backoff(first=10, last=300, steady=600)
 """For a container that keeps exiting (CrashLoopBackOff), with upstream's times; its first restart is at once."""
 SANDBOX = Backoff(first=0.5, last=10)
 """For a pod whose sandbox cannot be made. Shorter than upstream's: a person is waiting for the lab."""
+IMAGE = Backoff(first=1, last=10)
+"""For a container whose image is not there: a person is about to bring it, and a look costs nothing."""
 SYNC = Backoff(first=1, last=30, steady=60)
 """For a pod on which the kubelet fails unexpectedly."""
 
@@ -78,6 +80,7 @@ class Run:
     stop: Stop | None = None
     killed: bool = False
     backoff: Backoff = CRASH_LOOP
+    image_backoff: Backoff = IMAGE
     retry_at: float = 0.0
 
     @property

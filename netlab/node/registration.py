@@ -11,6 +11,7 @@ import msgspec
 
 from netlab import __version__
 from netlab.api.core_types import (
+    ContainerImage,
     DaemonEndpoint,
     Node,
     NodeAddress,
@@ -27,6 +28,7 @@ from netlab.api.serving.kubelets import PORT
 from netlab.errors import NetlabError
 from netlab.node import capacity, lease
 from netlab.node.context import KubeletConfig, NodeContext
+from netlab.node.runtime.service import Image
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats: upstream's nodeStatusUpdateFrequency, and how often it renews a lease."""
@@ -35,6 +37,7 @@ REPORT = 300.0
 _FIRST_POLL, _POLL_GROWTH = 0.025, 1.2
 _READY_POLL = 5.0
 """Seconds between checks for the CNI configuration: before there is one (growing), and after."""
+_MOST_IMAGES = 50
 _RETRY = 0.5
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
@@ -58,7 +61,7 @@ def architecture() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
-def node_status(config: KubeletConfig, network_error: str, before: list[Condition]) -> NodeStatus:
+def node_status(config: KubeletConfig, network_error: str, before: list[Condition], images: list[Image]) -> NodeStatus:
     """The status of a node; `network_error` is why it can run no pods, "" when it can."""
     addresses = [NodeAddress(type="InternalIP", address=ip) for ip in config.node_ips]
     return NodeStatus(
@@ -76,6 +79,7 @@ def node_status(config: KubeletConfig, network_error: str, before: list[Conditio
             operatingSystem="linux",
             architecture=architecture(),
         ),
+        images=_images(images),
     )
 
 
@@ -84,6 +88,12 @@ def _endpoints(config: KubeletConfig) -> NodeDaemonEndpoints | None:
         return None
     port = PORT if config.serving is None else config.serving.port
     return NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=port))
+
+
+def _images(found: list[Image]) -> list[ContainerImage]:
+    """The largest, as many as upstream reports (the kubelet's nodeStatusMaxImages)."""
+    largest = sorted(found, key=lambda each: (-each.size, each.names))[:_MOST_IMAGES]
+    return [ContainerImage(each.names, each.size) for each in largest]
 
 
 def extended_resources(told: NodeStatus) -> dict[str, Quantity | None]:
@@ -133,6 +143,7 @@ class Registration:
         self._client = node.client
         self._name = node.config.node_name
         self._conditions: list[Condition] = []
+        self._images: list[Image] = []
         self._reported = 0.0
         """When the status was last written, on the monotonic clock."""
 
@@ -140,6 +151,7 @@ class Registration:
         """Create or update the Node object; retries until the API server answers."""
         while True:
             try:
+                self._images = await self._node.runtime.list_images()
                 await self._register()
                 return
             except NetlabError as error:
@@ -196,6 +208,7 @@ class Registration:
 
     async def _beat(self, *, report: bool) -> None:
         """Renew the lease. The status is written only when it is due, or when the Node says something else."""
+        self._images = await self._node.runtime.list_images()
         node = await self._client.get(NODES, self._name)
         extended = extended_resources(node.status)
         is_settled = extended.items() <= node.status.allocatable.items()
@@ -212,6 +225,7 @@ class Registration:
             and status.allocatable.items() <= node.status.allocatable.items()
             and node.status.addresses == status.addresses
             and node.status.nodeInfo == status.nodeInfo
+            and node.status.images == status.images
         )
 
     def _look(self) -> bool:
@@ -223,7 +237,7 @@ class Registration:
 
     def _status(self) -> NodeStatus:
         self._look()
-        status = node_status(self._node.config, self._node.sandboxes.network_error(), self._conditions)
+        status = node_status(self._node.config, self._node.sandboxes.network_error(), self._conditions, self._images)
         self._conditions = status.conditions
         return status
 

@@ -20,7 +20,8 @@ GROUND = {"__version__", "backoff", "counted", "descriptors", "errors", "files",
 
 ROOMS = {
     "net": set[str](),
-    "machine": {"net"},
+    "oci": set[str](),
+    "machine": {"net", "oci"},
     "api": {"net"},
     "capture": {"net"},
     "cni": set[str](),
@@ -32,9 +33,10 @@ ROOMS = {
     "policy": {"api", "net"},
     "controlplane": {"api", "net"},
     "dns": {"api", "machine", "net"},
-    "node": {"api", "cni.plugins", "cni.runtime", "machine", "net"},
+    "node": {"api", "cni.plugins", "cni.runtime", "machine", "net", "oci"},
     "lab": {
-        *("api", "capture", "cni.installation", "cni.plugins", "controlplane", "machine", "net", "node", "policy"),
+        *("api", "capture", "cni.installation", "cni.plugins", "controlplane", "machine", "net", "node", "oci"),
+        "policy",
         "proxy",
     },
     "doctor": {"lab", "machine", "net"},
@@ -43,7 +45,7 @@ ROOMS = {
     "report": {"capture", "lab", "net", "node", "policy", "scenario", "trace"},
     "cli": {
         *("api", "capture", "cni.installation", "cni.plugins", "cni.runtime", "cni.spec", "doctor", "lab", "machine"),
-        *("net", "node", "policy", "proxy", "report", "scenario", "trace"),
+        *("net", "node", "oci", "policy", "proxy", "report", "scenario", "trace"),
     },
 }
 """Each room, and the rooms that it may import from."""

@@ -1,7 +1,7 @@
 """The built-in images: programs that a machine runs in the process it forked, without execve(2).
 
 An image's name is the last component of its reference, without tag and digest: registry.k8s.io/pause:3.9 is `pause`.
-Programs are found under the paths that they have in the real images. Any other image is the host's file tree.
+Programs are found under the paths that they have in the real images. A container of one has the host's file tree.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _PROGRAMS = {
 
 
 class ImageNotPresentError(LookupError):
-    """The image is not built in, and no command was given that could run on the host's file tree."""
+    """The image is neither in the store nor built in, nor is it the host's file tree."""
 
 
 def name_of(reference: str) -> str:
@@ -69,18 +69,27 @@ def has_busybox(reference: str) -> bool:
     return name_of(reference) in _WITH_BUSYBOX
 
 
-def command_line(reference: str, command: Sequence[str], args: Sequence[str]) -> list[str]:
-    """What to run, by Kubernetes' rule: `command` replaces ENTRYPOINT and CMD, and `args` replaces CMD."""
-    if command:
-        return [*command, *args]
+def built_in(reference: str, command: Sequence[str]) -> Image:
+    """The built-in image of that name; with a command, a bare name that is nobody's is the host's file tree.
+
+    Raises `ImageNotPresentError`.
+    """
     image = IMAGES.get(name_of(reference))
-    if image is None:
-        known = ", ".join(sorted(IMAGES))
-        raise ImageNotPresentError(
-            f"image {reference!r} is not present and cannot be pulled; give the container a command of the host, "
-            f"or use a built-in image: {known}"
-        )
-    return [*image.entrypoint, *(args or image.cmd)]
+    if image is not None:
+        return image
+    if command and not set(reference) & set("/:@"):
+        return Image(())
+    raise ImageNotPresentError(
+        f"image {reference!r} is not present: bring it by `netlab image pull {reference}` or `netlab image load FILE`, "
+        f"or use a built-in one ({', '.join(sorted(IMAGES))})"
+    )
+
+
+def command_line(
+    entrypoint: Sequence[str], cmd: Sequence[str], command: Sequence[str], args: Sequence[str]
+) -> list[str]:
+    """What to run, by Kubernetes' rule: `command` replaces ENTRYPOINT and CMD, and `args` replaces CMD."""
+    return [*command, *args] if command else [*entrypoint, *(args or cmd)]
 
 
 def program(path: str) -> Program | None:

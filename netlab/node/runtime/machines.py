@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from netlab.machine import rootfs
 from netlab.machine.async_client import AsyncMachine
 from netlab.machine.replies import MachineError
 from netlab.node.runtime.service import (
@@ -18,10 +19,12 @@ from netlab.node.runtime.service import (
     ContainerExit,
     ContainerStatus,
     ExecResult,
+    Image,
     ImageNotPresentError,
     RefusedError,
     StartError,
 )
+from netlab.oci import records
 
 _NOT_EXECUTABLE = {
     errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG
@@ -56,6 +59,17 @@ class MachineRuntime:
         with _refused():
             return (await self._machine.state()).sandboxes
 
+    async def list_images(self) -> list[Image]:
+        """Those of the store. The built-in ones are no files of their own."""
+        named: dict[str, list[str]] = {}
+        for name, image in records.names(rootfs.IMAGES).items():
+            named.setdefault(image, []).append(name)
+        found = []
+        for image, names in named.items():
+            with contextlib.suppress(FileNotFoundError):  # removed at this very moment
+                found.append(Image(sorted(names), records.read(rootfs.IMAGES, image).size))
+        return found
+
     async def create_container(self, config: ContainerConfig) -> None:
         self._created[config.id] = config
 
@@ -71,7 +85,7 @@ class MachineRuntime:
 
     async def stop_container(self, container_id: str, timeout: float) -> None:  # noqa: ASYNC109
         with _refused():
-            await self._machine.kill(container_id, signal.SIGTERM if timeout else signal.SIGKILL)
+            await self._machine.kill(container_id, None if timeout else signal.SIGKILL)
 
     async def remove_container(self, container_id: str) -> None:
         with _refused():

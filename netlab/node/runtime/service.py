@@ -11,6 +11,7 @@ The values are those of a machine's protocol, which needs no more of its runtime
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from netlab.errors import NetlabError
@@ -31,6 +32,14 @@ __all__ = [
     "NamespaceOption",
     "SecurityContext",
 ]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a runtime: its names, in full, and its bytes."""
+
+    names: list[str]
+    size: int
 
 
 class RefusedError(NetlabError):
@@ -66,6 +75,9 @@ class RuntimeService(Protocol):
 
     async def list_pod_sandbox(self) -> list[str]:
         """The ids of the sandboxes that exist."""
+
+    async def list_images(self) -> list[Image]:
+        """The images that can be run without a pull (CRI's ImageService)."""
 
     async def create_container(self, config: ContainerConfig) -> None:
         """Make a container ready to be started. Raises `ImageNotPresentError`."""

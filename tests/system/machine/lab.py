@@ -46,6 +46,9 @@ class Node(Machine):
     def kill(self, container_id: str, signal: int) -> None:
         self._call(protocol.CONTAINER_KILL, {"id": container_id, "signal": int(signal)})
 
+    def stop(self, container_id: str) -> None:
+        self._call(protocol.CONTAINER_KILL, {"id": container_id})
+
     def remove(self, container_id: str) -> None:
         self._call(protocol.CONTAINER_REMOVE, {"id": container_id})
 

@@ -31,7 +31,13 @@ if __name__ == "__main__":
         cgroups = labs.plan(hierarchies.find().parents, directory.name)
         labs.enter(cgroups, Limits(memory=memory, pids=pids), range_of_ids.first if range_of_ids else os.geteuid())
     machine = boot.start(
-        "fabric", directory / "fabric.sock", hostname="fabric", lab_dir=directory, ids=range_of_ids, cgroups=cgroups
+        "fabric",
+        directory / "fabric.sock",
+        hostname="fabric",
+        lab_dir=directory,
+        ids=range_of_ids,
+        cgroups=cgroups,
+        images=os.environ.get("NETLAB_TEST_IMAGES"),
     )
     guard.start(machine)
     print(json.dumps([machine, [asdict(each) for each in cgroups]]), flush=True)

@@ -184,7 +184,11 @@ def test_a_host_command_as_pid_1_ignores_sigterm(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("fields", "number", "message"),
     [
-        ({"image": "docker.io/library/redis:1"}, errno.ENOPKG, r"redis:1' is not present.*agnhost, .*pause"),
+        (
+            {"image": "docker.io/library/redis:1"},
+            errno.ENOPKG,
+            r"redis:1' is not present: .*netlab image pull docker.io/library/redis:1",
+        ),
         ({"command": ["nope"]}, errno.ENOENT, r"exec 'nope': No such file"),
         ({"command": ["/etc/passwd"]}, errno.EACCES, r"exec '/etc/passwd': Permission denied"),
         ({"command": ["true"], "cwd": "/nonexistent"}, errno.ENOENT, r"/nonexistent: No such file"),

@@ -145,13 +145,17 @@ def test_containers_that_cannot_go_on() -> None:
         await cluster.create("crash", {"image": "host", "command": ["false"]})
         await cluster.create("typo", {"image": "host", "command": ["/no/such/program"]})
         await cluster.create("image", {"image": "redis"})
+        await cluster.create("image-again", {"image": "redis:7", "command": ["redis-server"]})
+        await cluster.create("image-never", {"image": "redis", "imagePullPolicy": "Never"})
         await cluster.create(
             "env", SLEEP | {"env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "no.field"}}}]}
         )
         for name, reason in [
             ("crash", "CrashLoopBackOff"),
             ("typo", "CrashLoopBackOff"),
-            ("image", "ErrImageNeverPull"),
+            ("image", "ErrImagePull"),
+            ("image-again", "ImagePullBackOff"),
+            ("image-never", "ErrImageNeverPull"),
             ("env", "CreateContainerConfigError"),
         ]:
 

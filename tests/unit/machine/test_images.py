@@ -45,12 +45,20 @@ def test_names_of_images(reference: str, name: str) -> None:
 def test_command_and_args_replace_entrypoint_and_cmd(
     image: str, command: list[str], args: list[str], expected: list[str]
 ) -> None:
-    assert images.command_line(image, command, args) == expected
+    built_in = images.built_in(image, command)
+    assert images.command_line(built_in.entrypoint, built_in.cmd, command, args) == expected
 
 
-def test_an_unknown_image_needs_a_command() -> None:
-    with pytest.raises(images.ImageNotPresentError, match=r"mysql.*agnhost, busybox, cluster-dns, httpd, nginx, pause"):
-        images.command_line("mysql", [], ["-v"])
+@pytest.mark.parametrize(("reference", "command"), [("mysql", []), ("mysql:8", ["sh"]), ("a.example/mysql", ["sh"])])
+def test_an_unknown_image_says_what_brings_it(reference: str, command: list[str]) -> None:
+    with pytest.raises(
+        images.ImageNotPresentError, match=f"image pull {reference}.*agnhost, busybox, cluster-dns, httpd, nginx"
+    ):
+        images.built_in(reference, command)
+
+
+def test_a_bare_name_with_a_command_is_the_hosts_file_tree() -> None:
+    assert images.built_in("host", ["ip", "link"]) == images.Image(())
 
 
 def _asked(path: str, method: str = "GET", **form: str) -> http.Request:

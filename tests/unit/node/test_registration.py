@@ -28,7 +28,7 @@ def test_status_has_every_address_and_no_more_pods_than_allowed(tmp_path: Path) 
         max_pods=42,
         memory=1 << 30,
     )
-    status = node_status(config, "", [])
+    status = node_status(config, "", [], [])
     assert [each.address for each in status.addresses] == ["192.0.2.1", "2001:db8::1", "node-1"]
     assert status.allocatable["pods"] == "42"
     assert status.allocatable["memory"] == "1048576Ki"

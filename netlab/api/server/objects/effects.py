@@ -45,7 +45,7 @@ _POD: tuple[_Rule, ...] = (
     *(
         rule
         for kind in _ANY_CONTAINER
-        for rule in (_Rule(f"{kind}[].imagePullPolicy", "images are built in, and none is ever pulled"),)
+        for rule in (_Rule(f"{kind}[].imagePullPolicy", "a lab's nodes pull no image: `netlab image pull` does"),)
     ),
     _Rule(
         "initContainers[].restartPolicy",

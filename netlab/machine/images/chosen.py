@@ -1,0 +1,52 @@
+"""What a container is made from: an image of the store, else a built-in one, else the host's file tree."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from netlab.machine import images
+from netlab.oci import records
+
+
+@dataclass(slots=True)
+class Chosen:
+    """An image, and what it says of a container's process.
+
+    `layers` are directories, the lowest first; without any, the container has the host's file tree. `user` is as
+    `machine.users` reads it. `held` keeps the image in the store as long as it is open.
+    """
+
+    argv: list[str]
+    layers: list[str] = field(default_factory=list)
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: str = ""
+    stop_signal: int = signal.SIGTERM
+    held: int | None = None
+
+    def release(self) -> None:
+        """Let the store remove the image."""
+        if self.held is not None:
+            os.close(self.held)
+            self.held = None
+
+
+def choose(store: str, reference: str, command: Sequence[str], args: Sequence[str]) -> Chosen:
+    """The image that a reference names. Raises `images.ImageNotPresentError`."""
+    record = records.find(store, reference)
+    held = None if record is None else records.hold(store, record.id)
+    if record is None or held is None:
+        image = images.built_in(reference, command)
+        return Chosen(images.command_line(image.entrypoint, image.cmd, command, args))
+    return Chosen(
+        images.command_line(record.entrypoint, record.cmd, command, args),
+        [records.layer(store, each) for each in record.layers],
+        record.env,
+        record.cwd,
+        record.user,
+        record.stop_signal,
+        held,
+    )
