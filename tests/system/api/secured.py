@@ -21,8 +21,8 @@ from tests.system.api.serving import CONFIG, START_TIMEOUT, Server
 class SecureServer(Server):
     """A server that serves TLS too."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, etcd_url: str | None = None) -> None:
+        super().__init__(directory, etcd_url)
         self.tls = directory / "tls.sock"
         secure = {"directory": str(directory / "pki"), "socket": str(self.tls), "names": ["localhost", "127.0.0.1"]}
         self.config.write_bytes(msgspec.json.encode(CONFIG | {"secure": secure}))
@@ -66,9 +66,9 @@ class SecureServer(Server):
 
 
 @contextlib.contextmanager
-def serving_securely() -> Iterator[SecureServer]:
+def serving_securely(etcd_url: str | None = None) -> Iterator[SecureServer]:
     with tempfile.TemporaryDirectory(prefix="netlab-api-") as directory:
-        server = SecureServer(Path(directory))
+        server = SecureServer(Path(directory), etcd_url)
         server.start()
         try:
             yield server
