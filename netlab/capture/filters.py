@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
 import socket
-import struct
 import subprocess
 from collections.abc import Sequence
 
-from netlab.capture.tagged import Instruction, Program, wherever
+from netlab.capture.tagged import wherever
 from netlab.errors import TimedOutError, UnsupportedError, UsageError
+from netlab.net import bpf
+from netlab.net.bpf import Instruction, Program
 from netlab.net.route.vxlan import VXLAN_PORT
 
 _COMPILE_TIMEOUT = 20.0
 """Seconds that tcpdump may take, as a filter may have a host name to resolve."""
 
-_SO_ATTACH_FILTER = 26
 _LONGEST = 4096  # BPF_MAXINSNS
 _WHOLE = 0xFFFF_FFFF
 
@@ -86,10 +85,8 @@ def attach(taker: socket.socket, program: Program, snaplen: int) -> None:
     Raises `UsageError` when the kernel finds it too large.
     """
     kept = [each._replace(k=snaplen) if each.code == _RET and each.k else each for each in program]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in kept))
-    header = struct.pack("HP", len(kept), ctypes.addressof(code))  # struct sock_fprog
     try:
-        taker.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+        bpf.attach(taker, kept)
     except OSError as error:
         if error.errno in (errno.ENOMEM, errno.EINVAL):
             reason = f"{len(program)} instructions are more than this kernel accepts; shorten it"

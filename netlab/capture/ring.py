@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from netlab.capture.filters import attach
-from netlab.capture.tagged import Program
 from netlab.capture.taps import Tap
 from netlab.errors import NetlabError, NotFoundError, UnsupportedError
 from netlab.net import syscalls
+from netlab.net.bpf import Program
 
 SNAPLEN = 65_536 + 256
 """Bytes kept of a frame: the largest segment before GSO splits it, with the headers of a tunnel."""

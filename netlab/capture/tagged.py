@@ -7,7 +7,8 @@ IEEE 802.1Q has it. This module rewrites a program for frames on the wire for fr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+from netlab.net.bpf import Instruction, Program
 
 # Classic BPF (linux/bpf_common.h).
 _LOAD, _LOAD_X, _JUMPS, _RETURN = 0x00, 0x01, 0x05, 0x06
@@ -29,19 +30,6 @@ _PROTOCOLS = (0x8100, 0x88A8)
 _VALUE, _SAVED = 14, 15
 """Scratch memory cells that no compiler uses: compilers start from cell 0."""
 _FARTHEST = 255
-
-
-class Instruction(NamedTuple):
-    """struct sock_filter (linux/filter.h)."""
-
-    code: int
-    jt: int
-    jf: int
-    k: int
-
-
-Program = tuple[Instruction, ...]
-"""What the kernel runs for each packet; its result is the number of bytes to keep, 0 for none."""
 
 
 def wherever(plain: Program, wire: Program) -> Program:

@@ -49,6 +49,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--etcd-certfile", type=_FILE, help="The certificate by which that etcd knows the lab.")
 @click.option("--etcd-keyfile", type=_FILE, help="Its key.")
 @click.option(
+    "--load-balancer-pool",
+    "pools",
+    multiple=True,
+    metavar="CIDR",
+    help="Addresses of the underlay for Services of type LoadBalancer, as often as needed "
+    "(192.0.2.128/26, 2001:db8::1:0/112).",
+)
+@click.option(
     "--privileged/--no-privileged",
     default=None,
     help="Root only: do without a user namespace. Root of a node, and whoever gets out of a pod, is then root here.",
@@ -67,6 +75,7 @@ def up(
     etcd_cafile: Path | None,
     etcd_certfile: Path | None,
     etcd_keyfile: Path | None,
+    pools: tuple[str, ...],
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -91,6 +100,7 @@ def up(
         "apiAddress": api_address,
         "store": store,
         "dns": dns,
+        "loadBalancerPools": list(pools) or None,
     }
     values |= {key: value for key, value in given.items() if value is not None}
     kind, is_elsewhere, url = str(values.get("store", "")).partition("=")

@@ -28,6 +28,7 @@ from netlab.controlplane.endpointslice import EndpointSliceController
 from netlab.controlplane.garbage import GarbageCollector
 from netlab.controlplane.ipam import NodeIpam, SubnetPool
 from netlab.controlplane.job.controller import JobController
+from netlab.controlplane.loadbalancer.controller import LoadBalancerController
 from netlab.controlplane.namespace import NamespaceController
 from netlab.controlplane.nodes.eviction import TaintEviction
 from netlab.controlplane.nodes.lifecycle import NodeLifecycle
@@ -49,12 +50,14 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class ControlPlaneConfig:
-    """The control plane's configuration: the pods' addresses."""
+    """The control plane's configuration: the addresses of pods and load balancers."""
 
     cluster_cidrs: Sequence[str]
     """One for each IP family, the primary first."""
     node_cidr_mask_sizes: Mapping[int, int] = dataclasses.field(default_factory=lambda: {4: 24, 6: 64})
     """The prefix length of a node's pod subnet, by IP version."""
+    load_balancer_pools: Sequence[str] = ()
+    """Networks whose addresses Services of type LoadBalancer get."""
     authority: Path | None = None
     """The directory of the cluster's certificate authority, which the API server makes; None: it has none."""
 
@@ -106,6 +109,7 @@ async def run(
             ServiceAccountController(cluster),
             ClusterRoleAggregator(cluster),
             QuotaController(cluster),
+            LoadBalancerController(cluster, config.load_balancer_pools),
         ]
         if config.authority is not None:
             parts.append(RootCAPublisher(cluster, config.authority / CERTIFICATE))

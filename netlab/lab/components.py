@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -15,10 +16,13 @@ from netlab.lab import credentials
 from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, enforcer, kube_proxy, network_agent
 from netlab.lab.spec import CLUSTER_DOMAIN, Join, LabSpec
+from netlab.lab.topology import NODE_INTERFACE
+from netlab.net.addresses import of_family
 
 if TYPE_CHECKING:
     from netlab.api.endpoint import Endpoint
     from netlab.proxy.config import ProxyConfig
+    from netlab.speaker.run import SpeakerConfig
 
 
 _SYNC_SHARE, _QUICKEST_SYNC = 0.02, 0.1
@@ -55,7 +59,8 @@ def preload() -> None:
     import netlab.node.kubelet
     import netlab.node.pod_network_agent
     import netlab.policy.run
-    import netlab.proxy.run  # noqa: F401
+    import netlab.proxy.run
+    import netlab.speaker.run  # noqa: F401
     from netlab.api import decoding
     from netlab.api.resources import ALL
 
@@ -76,7 +81,12 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
             4 if family == "IPv4" else 6: mask
             for family, mask in zip(spec.families, spec.nodeCIDRMaskSizes, strict=True)
         }
-        config = ControlPlaneConfig(cluster_cidrs=spec.podCIDRs, node_cidr_mask_sizes=masks, authority=paths.pki)
+        config = ControlPlaneConfig(
+            cluster_cidrs=spec.podCIDRs,
+            node_cidr_mask_sizes=masks,
+            authority=paths.pki,
+            load_balancer_pools=spec.loadBalancerPools,
+        )
         acted = Publisher(paths.revision(CONTROLLER_MANAGER))
         endpoints = Endpoints(
             _endpoint(paths, spec, FABRIC, credentials.CONTROLLER_MANAGER),
@@ -88,12 +98,13 @@ def controller_manager(paths: LabPaths, spec: LabSpec) -> Component:
 
 
 def of_nodes(paths: LabPaths, spec: LabSpec) -> list[Component]:
-    """A kubelet (with the pod network's agent and the enforcer of policies) and a kube-proxy for every node."""
+    """For every node a kubelet (with the pod network's agent and the enforcer of policies) and a kube-proxy (with a
+    speaker)."""
     listed: list[Component] = []
     client_ca = _authority(paths) if spec.joins is None else credentials.joined_client_ca(paths, spec.joins)
     for number, node in enumerate(spec.node_names, start=1):
         listed.append(_kubelet(paths, spec, node, number, client_ca))
-        listed.append(_kube_proxy(paths, spec, node))
+        listed.append(_kube_proxy(paths, spec, node, number))
     return listed
 
 
@@ -246,17 +257,37 @@ def proxy_config(spec: LabSpec, node: str) -> ProxyConfig:
     )
 
 
-def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str) -> Component:
+def speaker_config(spec: LabSpec, node: str, number: int) -> SpeakerConfig:
+    """The configuration of the speaker of node `number`, which announces load balancers' addresses."""
+    from netlab.speaker.run import SpeakerConfig
+
+    source = next(iter(of_family(spec.node_addresses(number), "IPv6")), None)
+    return SpeakerConfig(node, NODE_INTERFACE, tuple(spec.loadBalancerPools), source)
+
+
+def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:
     async def serve() -> None:
+        import asyncio
+
         from netlab.api.client import Client
         from netlab.proxy import logs
         from netlab.proxy.run import run
+        from netlab.speaker.run import Speaker
 
         logs.set_up("text")
-        api = _endpoint(paths, spec, node, credentials.KUBE_PROXY)
-        async with Client(api, user_agent=f"kube-proxy/{node}") as client:
-            in_force = Publisher(paths.revision(kube_proxy(node)))
-            await run(client, proxy_config(spec, node), in_force=in_force.publish)
+        in_force = Publisher(paths.revision(kube_proxy(node)))
+        async with contextlib.AsyncExitStack() as clients, asyncio.TaskGroup() as tasks:
+
+            async def client_of(component: str, agent: str) -> Client:
+                return await clients.enter_async_context(Client(_endpoint(paths, spec, node, component), agent))
+
+            speaker = None
+            if spec.joins is None:  # another cluster has load balancers of its own
+                client = await client_of(credentials.SPEAKER, f"netlab-speaker/{node}")
+                speaker = Speaker(client, speaker_config(spec, node, number))
+                tasks.create_task(speaker.run())
+            client = await client_of(credentials.KUBE_PROXY, f"kube-proxy/{node}")
+            tasks.create_task(run(client, proxy_config(spec, node), in_force=in_force.publish, follower=speaker))
 
     def body() -> None:
         import asyncio

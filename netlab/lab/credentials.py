@@ -20,8 +20,8 @@ from netlab.lab.spec import Join, LabSpec
 if TYPE_CHECKING:
     from netlab.api.endpoint import Endpoint
 
-CONTROLLER_MANAGER, SCHEDULER, KUBE_PROXY, KUBELET, NETWORK = (
-    *("controller-manager", "scheduler", "kube-proxy", "kubelet", "network"),
+CONTROLLER_MANAGER, SCHEDULER, KUBE_PROXY, KUBELET, NETWORK, SPEAKER = (
+    *("controller-manager", "scheduler", "kube-proxy", "kubelet", "network", "speaker"),
 )
 """The names of the files."""
 
@@ -45,6 +45,7 @@ def _holders(spec: LabSpec) -> Iterator[_Holder]:
         yield _Holder(node, KUBELET, f"system:node:{node}", ("system:nodes",))
         yield _Holder(node, KUBE_PROXY, "system:kube-proxy")
         yield _Holder(node, NETWORK, "system:netlab-network")
+        yield _Holder(node, SPEAKER, "system:netlab-speaker")
 
 
 def make(paths: LabPaths, spec: LabSpec) -> dict[str, dict[str, object]]:

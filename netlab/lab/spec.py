@@ -12,7 +12,7 @@ import msgspec
 from netlab.counted import counted
 from netlab.errors import UsageError
 from netlab.lab.paths import OUTSIDE
-from netlab.net.addresses import Family
+from netlab.net.addresses import Family, family_of
 from netlab.net.route.vxlan import VXLAN_OVERHEAD
 
 Network = Literal["vxlan", "routed", "bridge"]
@@ -34,6 +34,7 @@ _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
 _FABRIC_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.254", "IPv6": "2001:db8::fe"}
 _EXTERNAL_RANGE: dict[Family, str] = {"IPv4": "198.51.100.0/24", "IPv6": "2001:db8:ffff::/64"}
+_LOAD_BALANCER_POOL: dict[Family, str] = {"IPv4": "192.0.2.128/26", "IPv6": "2001:db8::1:0/112"}
 _POD_CIDR: dict[Family, str] = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:10:244::/48"}
 _SERVICE_CIDR: dict[Family, str] = {"IPv4": "10.96.0.0/16", "IPv6": "fd00:10:96::/112"}
 _NODE_MASK: dict[Family, int] = {"IPv4": 24, "IPv6": 64}
@@ -65,7 +66,8 @@ class Join(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A lab, as `netlab up` or the `spec` of a lab.yaml describes it.
 
-    There is one CIDR per family in `families`, in the same order; empty lists mean the defaults.
+    There is one CIDR per family in `families`, in the same order; empty lists mean the defaults. Of load balancers'
+    pools there may be any number.
     """
 
     nodes: int = 3
@@ -75,6 +77,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     podCIDRs: list[str] = []
     serviceCIDRs: list[str] = []
     nodeCIDRMaskSizes: list[int] = []
+    loadBalancerPools: list[str] = []
     maxPods: int = 110
     apiAddress: str = "127.0.0.1"
     store: StoreKind = "sqlite"
@@ -84,6 +87,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]
         self.serviceCIDRs = self.serviceCIDRs or [_SERVICE_CIDR[f] for f in self.families]
+        self.loadBalancerPools = self.loadBalancerPools or [_LOAD_BALANCER_POOL[f] for f in self.families]
         self.nodeCIDRMaskSizes = self.nodeCIDRMaskSizes or [_NODE_MASK[f] for f in self.families]
 
     @property
@@ -177,6 +181,27 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
                 )
             networks += [(f"podCIDRs[{index}]", pods), (f"serviceCIDRs[{index}]", services)]
         _refuse_overlaps(networks)
+        self._validate_pools()
+
+    def _validate_pools(self) -> None:
+        """Load balancers' addresses are announced on the underlay: there they must be, and nobody else's."""
+        hosts = [(name, self.node_addresses(number)) for number, name in enumerate(self.node_names, 1)]
+        hosts += [("the outside", self.outside_addresses), ("the API server", self.fabric_addresses)]
+        seen: list[tuple[str, _AnyNetwork]] = []
+        for index, text in enumerate(self.loadBalancerPools):
+            field = f"loadBalancerPools[{index}]"
+            family = family_of(text)
+            if family not in self.families:
+                raise UsageError(f"{field}: {text} is {family}, and the lab is {' and '.join(self.families)}")
+            pool = _network(field, text, family)
+            underlay = _network("underlay", _UNDERLAY[family], family)
+            if not pool.subnet_of(underlay):  # type: ignore[arg-type]
+                raise UsageError(f"{field}: {pool} is not in the underlay {underlay}, where nodes announce addresses")
+            for name, addresses in hosts:
+                if taken := [each for each in addresses if ipaddress.ip_address(each) in pool]:
+                    raise UsageError(f"{field}: {pool} has {taken[0]}, the address of {name}")
+            seen.append((field, pool))
+        _refuse_overlaps(seen)
 
 
 _AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -61,6 +61,7 @@ class ServiceSpec(Struct, gc=False):
     sessionAffinity: str = ""
     sessionAffinityConfig: core_types.SessionAffinityConfig | None = None
     loadBalancerSourceRanges: tuple[str, ...] = ()
+    loadBalancerClass: str | None = None
     healthCheckNodePort: int = 0
 
 

@@ -6,12 +6,13 @@ import asyncio
 import functools
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from netlab.api import events
 from netlab.api.client import Client
-from netlab.api.core_types import Node
+from netlab.api.core_types import Node, Service
 from netlab.api.informer import Informer
 from netlab.api.meta_types import ObjectMeta
 from netlab.api.progress import Progress
@@ -32,11 +33,28 @@ _BE_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 log = logging.getLogger(__name__)
 
 
+class Follower(Protocol):
+    """Acts upon what a proxy knows and has put in force, in the same process: see netlab.speaker."""
+
+    def service_changed(self, old: Service | None, new: Service | None) -> None:
+        """A Service appeared, changed or went away; of each there is what netlab.proxy.objects keeps."""
+
+    def node_changed(self, old: Node | None, new: Node | None) -> None:
+        """The proxy's Node appeared, changed or went away."""
+
+    def synced(self, local: Mapping[str, int], waiting: Container[str]) -> None:
+        """What was told before is in force, but for the `waiting` Services, by NAMESPACE/NAME; called again and again.
+
+        `local` is how many ready endpoints the Services with a health check node port have on this node.
+        """
+
+
 async def run(
     client: Client,
     config: ProxyConfig,
     on_synced: Callable[[], None] = lambda: None,
     in_force: Callable[[int], None] = lambda _: None,
+    follower: Follower | None = None,
 ) -> None:
     """Keep this network namespace's rules true to the API's Services until cancelled.
 
@@ -75,6 +93,10 @@ async def run(
         services.on_change(proxy.service_changed)
         slices.on_change(proxy.slice_changed)
         nodes.on_change(proxy.node_changed)
+        if follower is not None:
+            services.on_change(follower.service_changed)
+            nodes.on_change(follower.node_changed)
+            proxy.on_synced(follower.synced)
         if config.healthz is not None:
             handler = health_handler(proxy.health, proxy.metrics)
             tasks.create_task(keep_serving(config.healthz, handler, "healthz"))

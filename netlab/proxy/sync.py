@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from netlab.api.core_types import Node, Service
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, TRIGGER_TIME, EndpointSlice
@@ -69,7 +69,12 @@ class Proxy:
         """None while something of the Node's is missing that the configuration needs."""
         self._checks: dict[str, HealthCheck] = {}
         self._service_health = ServiceHealth(self.health, (), port_taken)
+        self._on_synced: Callable[[Mapping[str, int], Container[str]], None] = lambda *_: None
         self._resolve(self._node)
+
+    def on_synced(self, handler: Callable[[Mapping[str, int], Container[str]], None]) -> None:
+        """Call `handler` whenever all that is planned is in force: see netlab.proxy.run.Follower."""
+        self._on_synced = handler
 
     # --- What informers call -----------------------------------------------------------------------------------
 
@@ -193,6 +198,8 @@ class Proxy:
                     on_synced()
                 self._service_health.sync(self._checks)
                 if in_force:
+                    local = {key: check.local_endpoints for key, check in self._checks.items()}
+                    self._on_synced(local, self._dirty)
                     self._tell_progress()
                 await self._wait(self._config.check_seconds)
                 verify = loop.time() >= verify_at

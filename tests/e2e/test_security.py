@@ -138,7 +138,7 @@ def test_a_machine_sees_few_of_the_labs_files(attacker: Netlab) -> None:
         find = attacker.ok("exec", place, "--", "find", str(directory), "-not", "-type", "d", "-printf", "%P\\n")
         return sorted(path for path in find.split() if not path.startswith(("logs/pods/", "revisions/")))
 
-    own = ["credentials/node-1/kube-proxy", "credentials/node-1/kubelet", "credentials/node-1/network"]
+    own = [f"credentials/node-1/{each}" for each in ("kube-proxy", "kubelet", "network", "speaker")]
     sockets = ["machines/node-1.sock", "monitor.sock", "shared/api.sock"]
     assert files("node/node-1") == sorted([*own, *sockets, "nodes/node-1/net.d/10-netlab.conflist"])
     assert files("outside") == ["machines/outside.sock", "monitor.sock"]

@@ -29,7 +29,6 @@ WITHOUT_EFFECT: list[tuple[Any, dict[str, Any], list[str]]] = [
     ),
     (PODS, pod(tolerations=[{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]), []),
     (NODES, {"metadata": {"name": "n"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}, []),
-    (SERVICES, service(type="LoadBalancer", loadBalancerIP="192.0.2.1"), ["loadBalancerIP"]),
     (SERVICES, service(type="LoadBalancer", loadBalancerClass="a/b"), ["loadBalancerClass"]),
 ]
 

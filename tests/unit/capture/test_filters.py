@@ -11,8 +11,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 
 from netlab.capture.filters import attach, compile_filter, in_tunnel_too, parse
-from netlab.capture.tagged import Instruction
 from netlab.errors import UnsupportedError, UsageError
+from netlab.net.bpf import Instruction
 
 needs_tcpdump = pytest.mark.skipif(
     shutil.which("tcpdump", path="/usr/bin:/usr/sbin:/sbin") is None, reason="tcpdump is not installed"

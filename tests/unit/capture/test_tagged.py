@@ -13,7 +13,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from netlab.capture.filters import in_tunnel_too, parse
-from netlab.capture.tagged import Instruction, beside, wherever
+from netlab.capture.tagged import beside, wherever
+from netlab.net.bpf import Instruction
 
 needs_tcpdump = pytest.mark.skipif(
     shutil.which("tcpdump", path="/usr/bin:/usr/sbin:/sbin") is None, reason="tcpdump is not installed"

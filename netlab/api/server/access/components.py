@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from netlab.api.load_balancers import LEASE_NAMESPACE
 from netlab.api.rbac_types import RBAC, PolicyRule
 from netlab.api.server.access.rbac import READING
 from netlab.api.server.access.rules import EVENTS, Rule, rule
@@ -15,6 +16,8 @@ KUBE_PROXY, SCHEDULER = "system:kube-proxy", "system:kube-scheduler"
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 NETWORK_AGENT = "system:netlab-network"
 """The agent of the pod network and the enforcer of policies, on each node: plugins, and no part of Kubernetes."""
+SPEAKER = "system:netlab-speaker"
+"""What announces load balancers' addresses, on each node."""
 
 _WATCHING = ("list", "watch")
 _WRITING = ("patch", "update")
@@ -73,6 +76,7 @@ _NETWORK_AGENT = (
     rule(_WATCHING, "", "nodes", "namespaces", "pods"),
     rule(_WATCHING, "networking.k8s.io", "networkpolicies"),
 )
+_SPEAKER = (rule(("create", "delete", "patch", *_WATCHING), "coordination.k8s.io", "leases"),)
 
 ROLES: dict[str, tuple[Rule, ...]] = {
     "system:node": _NODE,
@@ -80,6 +84,7 @@ ROLES: dict[str, tuple[Rule, ...]] = {
     SCHEDULER: _SCHEDULER,
     CONTROLLER_MANAGER: _CONTROLLERS,
     NETWORK_AGENT: _NETWORK_AGENT,
+    SPEAKER: _SPEAKER,
 }
 """By the name of the ClusterRole."""
 
@@ -90,5 +95,8 @@ USERS = {
     NETWORK_AGENT: NETWORK_AGENT,
 }
 """Who is bound to each of them."""
+
+WITHIN = {SPEAKER: (SPEAKER, LEASE_NAMESPACE)}
+"""Who is bound to a role in one namespace alone: nodes' heartbeats are Leases, too."""
 
 NODE_RULES = [msgspec.convert(each, PolicyRule) for each in _NODE]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from netlab.api.metrics_types import METRICS
 from netlab.api.rbac_types import RBAC
-from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLES, Resource
+from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES, Resource
 from netlab.api.server.access import components
 from netlab.api.server.access.rbac import READING
 from netlab.api.server.access.rules import Rule, paths, rule
@@ -159,9 +159,15 @@ def _objects() -> Iterator[tuple[Resource[Any], JSONObject]]:
     for name, rules in _SYSTEM_ROLES.items():
         yield ROLES, {"metadata": _meta(name) | {"namespace": SYSTEM_NAMESPACE}, "rules": list(rules)}
     for name, (role, subjects) in _BINDINGS.items():
-        reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
-        listed = [{"apiGroup": RBAC, "kind": kind, "name": subject} for kind, subject in subjects]
-        yield bindings, {"metadata": _meta(name), "roleRef": reference, "subjects": listed}
+        yield bindings, {"metadata": _meta(name), **_bound(role, subjects)}
+    within: Resource[Any] = ROLEBINDINGS
+    for role, (user, namespace) in components.WITHIN.items():
+        yield within, {"metadata": _meta(role) | {"namespace": namespace}, **_bound(role, (("User", user),))}
+
+
+def _bound(role: str, subjects: Iterable[tuple[str, str]]) -> JSONObject:
+    listed = [{"apiGroup": RBAC, "kind": kind, "name": subject} for kind, subject in subjects]
+    return {"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}, "subjects": listed}
 
 
 def _parts_of(roles: tuple[str, ...]) -> dict[str, str]:

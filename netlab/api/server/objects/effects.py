@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from netlab.api import load_balancers
 from netlab.api.meta_types import Object
 from netlab.api.resources import (
     CRONJOBS,
@@ -66,8 +67,11 @@ _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
     SERVICES.plural: (
         "spec",
         (
-            _Rule("loadBalancerIP", "no load balancer is there to take it"),
-            _Rule("loadBalancerClass", "no load balancer is there to read it"),
+            _Rule(
+                "loadBalancerClass",
+                f"no load balancer of this class is there; the lab's own has the class {load_balancers.CLASS}",
+                lambda value, spec: value not in (None, "", load_balancers.CLASS),
+            ),
         ),
     ),
 }

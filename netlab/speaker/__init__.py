@@ -1,0 +1,1 @@
+"""Announces load balancers' addresses on the nodes' network, from one node each: what MetalLB's speaker does."""
