@@ -62,8 +62,8 @@ class Certified:
     key: bytes = field(repr=False)
 
 
-async def obtain(client: Client, approver: Client, signer: str, subject: Subject, patience: float) -> Certified:
-    """Ask a signer for a certificate as `client`, and approve that as `approver` if it may.
+async def obtain(client: Client, approver: Client | None, signer: str, subject: Subject, patience: float) -> Certified:
+    """Ask a signer for a certificate as `client`, and approve that as `approver` if it may; None: others will.
 
     Raises `TimedOutError` when nobody has approved or signed it within `patience` seconds, `NetlabError` when it is
     refused, and what `Client` raises.
@@ -77,7 +77,8 @@ async def obtain(client: Client, approver: Client, signer: str, subject: Subject
         ),
     )
     made = await client.create(CERTIFICATESIGNINGREQUESTS, request)
-    await _approve(approver, made)
+    if approver is not None:
+        await _approve(approver, made)
     return Certified(await _signed(client, made.metadata.name, patience), key)
 
 

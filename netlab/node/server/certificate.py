@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
+import logging
 import ssl
 from collections.abc import Sequence
 
+from netlab.api.certificate_types import KUBELET_SERVING
 from netlab.api.serving.secure import load_identity
-from netlab.node.context import KubeletConfig
+from netlab.errors import NetlabError
+from netlab.node.certificates import Certified, Subject, obtain
+from netlab.node.context import NodeContext
+
+_PATIENCE, _RETRY = 30.0, 1.0
+"""Seconds in which a certificate is approved and signed, and before it is asked for again."""
+
+log = logging.getLogger(__name__)
 
 
-def serving_context(config: KubeletConfig, client_ca: str) -> ssl.SSLContext:
-    """TLS for the kubelet of a node, whose clients must present a certificate of the cluster's authority (PEM)."""
+async def serving_context(node: NodeContext, client_ca: str) -> ssl.SSLContext:
+    """TLS for the kubelet of a node, whose clients must present a certificate of the cluster's authority (PEM).
+
+    A lab's kubelet asks the cluster for its certificate, until it has one. That of a node which has joined another
+    cluster has one already; if the cluster has signed none it signs its own.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=client_ca)
@@ -20,12 +34,26 @@ def serving_context(config: KubeletConfig, client_ca: str) -> ssl.SSLContext:
     # A session that is resumed would outlive its certificate.
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
-    serving = config.serving
-    if serving is not None and serving.certificate is not None and serving.key is not None:
+    serving = node.config.serving
+    if serving is None:
+        certified = await _asked_for(node)
+        load_identity(context, certified.certificate + b"\n" + certified.key)
+    elif serving.certificate is not None and serving.key is not None:
         load_identity(context, serving.certificate.read_bytes() + b"\n" + serving.key.read_bytes())
     else:
-        load_identity(context, _self_signed(config.node_name, config.node_ips))
+        load_identity(context, _self_signed(node.config.node_name, node.config.node_ips))
     return context
+
+
+async def _asked_for(node: NodeContext) -> Certified:
+    name = node.config.node_name
+    subject = Subject.of_node(name, (name, *node.config.node_ips))
+    while True:
+        try:
+            return await obtain(node.client, None, KUBELET_SERVING, subject, _PATIENCE)
+        except NetlabError as error:
+            log.warning("node %s: no certificate to serve with: %s", name, error)
+            await asyncio.sleep(_RETRY)
 
 
 def _self_signed(name: str, addresses: Sequence[str]) -> bytes:

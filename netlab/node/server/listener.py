@@ -85,7 +85,7 @@ async def _serve(node: NodeContext, pods: Pods, client_ca: str, listeners: Seque
     from netlab.node.server.statistics import Statistics
 
     config = node.config
-    context = serving_context(config, client_ca)
+    context = await serving_context(node, client_ca)
     statistics = Statistics(pods, node.runtime, config.node_name, config.log_dir)
     app = create_app(pods, node.runtime, config.log_dir, Authorizer(node.client, config.node_name), statistics)
     settings = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)

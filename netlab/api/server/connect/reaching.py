@@ -116,11 +116,14 @@ class Reach:
 
     @cached_property
     def _kubelet_context(self) -> ssl.SSLContext:
-        """TLS to kubelets. Their certificates are their own, as with kubeadm: they are not verified."""
-        context = unverified()
-        if self._authority is not None:
-            signed = self._authority.issue_client(_CLIENT, [MASTERS])
-            load_identity(context, signed.certificate + signed.key)
+        """TLS to kubelets, whose certificates the cluster's authority has signed; without one, to whoever answers."""
+        if self._authority is None:
+            return unverified()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=self._authority.certificate.decode("ascii"))
+        context.set_alpn_protocols(["http/1.1"])
+        signed = self._authority.issue_client(_CLIENT, [MASTERS])
+        load_identity(context, signed.certificate + signed.key)
         return context
 
 
