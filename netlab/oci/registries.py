@@ -12,6 +12,7 @@ from netlab.errors import NetlabError, UnsupportedError
 from netlab.oci.records import Record
 from netlab.oci.store import Store, full_name
 
+SKOPEO = "skopeo"
 _POLICIES = (Path("/etc/containers/policy.json"), Path(".config/containers/policy.json"))
 """containers-policy.json(5): whose signatures are asked for. Without one, nobody's, as in Docker."""
 
@@ -23,14 +24,14 @@ def pull(store: Store, reference: str) -> tuple[Record, list[str]]:
     `UnsupportedError` without skopeo, and `NetlabError` for what it says.
     """
     full = full_name(reference)
-    if shutil.which("skopeo") is None:
+    if shutil.which(SKOPEO) is None:
         raise UnsupportedError(
             "pulling images needs skopeo: `sudo apt-get install skopeo`; "
             "or bring a file from elsewhere: `docker save IMAGE | netlab image load -`"
         )
     with tempfile.TemporaryDirectory(prefix="netlab-pull-") as folder:
         policy = [] if any((Path.home() / each).exists() for each in _POLICIES) else ["--insecure-policy"]
-        command = ["skopeo", *policy, "copy", "--quiet", f"docker://{full}", f"dir:{folder}"]
+        command = [SKOPEO, *policy, "copy", "--quiet", f"docker://{full}", f"dir:{folder}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise NetlabError(f"image {full} was not pulled: {_reason(done.stderr)}")

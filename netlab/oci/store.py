@@ -123,6 +123,8 @@ class Store:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Let nobody else change the store meanwhile."""
+        home = self._directory.parent
+        is_new = not home.exists()
         try:
             used = records.use(str(self._directory))
             try:
@@ -135,6 +137,9 @@ class Store:
             finally:
                 os.close(used)
                 records.remove_unused(str(self._directory))
+                if is_new:
+                    with contextlib.suppress(OSError):
+                        home.rmdir()
         except OSError as error:
             raise write_failure(error)(f"{error.filename or self._directory}: {error.strerror}") from None
 

@@ -31,12 +31,15 @@ class Image:
 
 
 _NGINX, _HTTPD = "/usr/sbin/nginx", "/usr/local/bin/httpd-foreground"
+_UPDATE_DEMO = "/update-demo"
 
 IMAGES = {
     "agnhost": Image(("/agnhost",), ("pause",), files.OF_AGNHOST),
     "busybox": Image((), ("sh",)),
     "cluster-dns": Image(("/coredns",)),
     "httpd": Image((), (_HTTPD,), files.OF_HTTPD),
+    "kitten": Image((_UPDATE_DEMO,), (), files.of_update_demo("kitten")),
+    "nautilus": Image((_UPDATE_DEMO,), (), files.of_update_demo("nautilus")),
     "nginx": Image((_NGINX,), ("-g", "daemon off;"), files.OF_NGINX),
     "pause": Image(("/pause",)),
 }
@@ -51,6 +54,7 @@ _PROGRAMS = {
     "/pause": "netlab.machine.images.pause",
     _NGINX: "netlab.machine.images.webserver",
     _HTTPD: "netlab.machine.images.webserver",
+    _UPDATE_DEMO: "netlab.machine.images.webserver",
 }
 
 

@@ -1,8 +1,8 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
 Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, mounttest,
-porter (HTTP and UDP), dns-suffix, dns-server-list, etc-hosts, entrypoint-tester,
-test-service-account-issuer-discovery, pause.
+porter, guestbook, logs-generator, port-forward-tester, tcp-reset, no-snat-test, dns-suffix, dns-server-list, etc-hosts,
+entrypoint-tester, test-service-account-issuer-discovery, pause.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netlab.machine.images import flags, http, mounttest, netexec, pause, porter, webserver
+from netlab.machine.images import flags, guestbook, http, mounttest, netexec, pause, porter, testers, webserver
 from netlab.machine.images.http import Request, Response
+from netlab.machine.images.tls import allow_tls
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -134,10 +135,35 @@ def _porter(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return porter.run(env, json_response=values["json-response"])
 
 
+def _guestbook(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(
+        arguments, {"http-port": (flags.port, 80), "backend-port": (str, "6379"), "replicaof": (str, "")}
+    )
+    return guestbook.run(values["http-port"], values["backend-port"], values["replicaof"])
+
+
+def _logs_generator(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(arguments, {"log-lines-total": (int, 0), "run-duration": (netexec.parse_duration, 0.0)})
+    return testers.generate_logs(values["log-lines-total"], values["run-duration"])
+
+
+def _port_forward_tester(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    flags.parse(arguments, {})
+    return testers.forward_test(env)
+
+
+def _tcp_reset(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(arguments, {"port": (flags.port, 8080)})
+    return testers.reset_connections(values["port"])
+
+
+def _no_snat_test(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(arguments, {"port": (flags.port, 8080)})
+    return testers.check_no_snat(values["port"], env)
+
+
 def _test_issuer_discovery(arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    # pid 1 keeps TLS from being loaded, which few containers need.
-    if sys.modules.get("ssl", ...) is None:
-        del sys.modules["ssl"]
+    allow_tls()
     from netlab.machine.images import issuer_discovery
 
     values, _ = flags.parse(arguments, {"token-path": (str, ""), "audience": (str, "")})
@@ -220,5 +246,10 @@ _COMMANDS = {
     "dns-suffix": _dns_suffix,
     "dns-server-list": _dns_server_list,
     "etc-hosts": _etc_hosts,
+    "guestbook": _guestbook,
+    "logs-generator": _logs_generator,
+    "port-forward-tester": _port_forward_tester,
+    "tcp-reset": _tcp_reset,
+    "no-snat-test": _no_snat_test,
     "pause": _pause,
 }

@@ -23,4 +23,10 @@ wHvTN6KEaZ/TA0Nx5DTi+NUYjWLYBxIzHA==
 -----END CERTIFICATE-----
 """
 }
-"""By path."""
+UPDATE_DEMO = "/usr/share/update-demo/data.json"
+"""By which the versions of the update demo are told apart."""
+
+
+def of_update_demo(name: str) -> dict[str, str]:
+    """The files of the image of that name."""
+    return {UPDATE_DEMO: f'{{\n"image": "{name}.jpg"\n}}\n'}

@@ -1,4 +1,4 @@
-"""agnhost porter: serves a text at each port that a variable names (SERVE_PORT_80=text), over HTTP or UDP."""
+"""agnhost porter: serves a text at each port that a variable names (SERVE_PORT_80=text): HTTP, HTTPS, UDP or SCTP."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from netlab.machine.images import flags, http, netexec
+from netlab.machine.images import flags, http, netexec, tls
 from netlab.machine.images.http import Request, Response
 
 _VARIABLE = re.compile(r"SERVE_(?:([A-Z]+)_)?PORT_(.*)")
-_KINDS = {"": socket.SOCK_STREAM, "TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+_PROTOCOLS = ("TCP", "UDP", "TLS", "SCTP")
+_LARGEST_HEAD = 64 << 10  # bytes
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -22,48 +23,93 @@ _JSON = {"Content-Type": "application/json"}
 class Served:
     """What is served at a port."""
 
-    kind: socket.SocketKind
+    protocol: str
     port: int
     text: str
 
 
 def served(env: Mapping[str, str]) -> list[Served]:
-    """What the variables ask for. Raises `FlagError` for a port that is none, and for TLS and SCTP."""
+    """What the variables ask for. Raises `FlagError` for a port that is none."""
     found = []
     for name, text in env.items():
         if (match := _VARIABLE.fullmatch(name)) is None:
             continue
-        kind, port = _KINDS.get(match[1] or ""), match[2]
-        if kind is None:
-            raise flags.FlagError(f"{name}: {match[1]} is not served here, only HTTP (SERVE_PORT_…) and UDP")
+        protocol, port = match[1] or "TCP", match[2]
+        if protocol not in _PROTOCOLS:
+            continue
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise flags.FlagError(f"{name}: {port!r} is no port")
-        found.append(Served(kind, int(port), text))
+        found.append(Served(protocol, int(port), text))
     return found
 
 
 def run(env: Mapping[str, str], *, json_response: bool) -> int:
     """Serve until told to end; returns the exit status."""
-    return asyncio.run(_serve(served(env), json_response))
+    return asyncio.run(_serve(served(env), env, json_response))
 
 
-async def _serve(wanted: list[Served], json_response: bool) -> int:
-    loop = asyncio.get_running_loop()
+async def _serve(wanted: list[Served], env: Mapping[str, str], json_response: bool) -> int:
     end = asyncio.Event()
-    netexec.on_end_signals(loop, end.set)
+    netexec.on_end_signals(asyncio.get_running_loop(), end.set)
     for each in wanted:
         try:
-            listener = netexec.listen(each.kind, each.port)
+            await _serve_one(each, env, json_response)
         except OSError as error:
             # As agnhost does: the other ports are served all the same.
             netexec.log(f'server on port "{each.port}" failed: {error.strerror}')
-            continue
-        if each.kind == socket.SOCK_DGRAM:
-            await loop.create_datagram_endpoint(lambda text=each.text: _Datagrams(text), sock=listener)  # type: ignore[misc]
-        else:
-            await asyncio.start_server(_client_of(each.text, json_response), sock=listener)
     await end.wait()
     return 0
+
+
+async def _serve_one(wanted: Served, env: Mapping[str, str], json_response: bool) -> None:
+    text = wanted.text
+    if wanted.protocol == "UDP":
+        listener = netexec.listen(socket.SOCK_DGRAM, wanted.port)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(text), sock=listener)
+    elif wanted.protocol == "SCTP":
+        await asyncio.start_server(lambda _, writer: _tell(text, writer), sock=_sctp_listener(wanted.port))
+    elif wanted.protocol == "TLS":
+        secret = tls.context(env.get("CERT_FILE", ""), env.get("KEY_FILE", ""))
+        listener = netexec.listen(socket.SOCK_STREAM, wanted.port)
+        tls.serve(listener, secret, lambda client: _answer_once(client, text, json_response))
+    else:
+        listener = netexec.listen(socket.SOCK_STREAM, wanted.port)
+        await asyncio.start_server(_client_of(text, json_response), sock=listener)
+
+
+def _sctp_listener(port: int) -> socket.socket:
+    """Where the kernel has SCTP; else EPROTONOSUPPORT."""
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    try:
+        listener.bind(("::", port))
+        listener.listen()
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _tell(text: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(text.encode())
+    writer.close()
+
+
+def _answer_once(client: socket.socket, text: str, json_response: bool) -> None:
+    """Answer one request of a client, whose body does not matter."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = client.recv(4096)
+        if not data or len(head) > _LARGEST_HEAD:
+            return
+        head += data
+    try:
+        method, target, _, headers = http.parse_head(head.partition(b"\r\n\r\n")[0])
+    except http.BadRequestError:
+        return
+    request = Request(method, target, target, {}, headers, "", 0)
+    response = answer(text, request, json_response=json_response)
+    client.sendall(http.encode_response(response, body=method != "HEAD", keep_alive=False))
 
 
 class _Datagrams(netexec.Datagrams):

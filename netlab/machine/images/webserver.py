@@ -1,6 +1,6 @@
-"""Servers of HTTP: nginx, httpd, and agnhost's test-webserver and liveness, as far as tests of a network need them.
+"""Servers of HTTP: nginx, httpd, the update demo, and agnhost's test-webserver and liveness, as far as tests need them.
 
-The first two serve the files of a folder, and read no configuration; the third all of the container's; the last is
+The first three serve the files of a folder, and read no configuration; the next all of the container's; the last is
 alive for ten seconds.
 """
 
@@ -24,14 +24,15 @@ LIVENESS_PORT = 8080
 _ALIVE = 10.0  # seconds
 _HTML = {"Content-Type": "text/html"}
 _LARGEST = 1 << 20  # bytes of a file
-_ROOTS = {name: os.path.dirname(path) for name, path in (("nginx", files.NGINX), ("httpd-foreground", files.HTTPD))}  # noqa: PTH120
+_PAGES = {"nginx": files.NGINX, "httpd-foreground": files.HTTPD, "update-demo": files.UPDATE_DEMO}
+_ROOTS = {name: os.path.dirname(path) for name, path in _PAGES.items()}  # noqa: PTH120
 """Where each has the files that it serves."""
 
 Answer = Callable[[Request], Response]
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """nginx and httpd: returns the exit status."""
+    """nginx, httpd and the update demo: returns the exit status."""
     name = os.path.basename(argv[0])  # noqa: PTH119 - pid 1 stays small
     folder = _ROOTS[name]
     return serve(name, lambda request: document_of(folder, request))

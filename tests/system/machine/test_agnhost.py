@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -273,3 +275,110 @@ def test_a_built_in_container_is_cheap(lab: Lab) -> None:
     rollup = lab.on_node("cat", f"/proc/{lab.status('web').pid}/smaps_rollup")
     private = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
     assert private < 6 * 1024, rollup
+
+
+def _received(port: int, sent: bytes = b"") -> bytes:
+    """All that a server says, once it listens, to who has said something."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), connected("127.0.0.1", port, socket.SOCK_STREAM) as client:
+            client.sendall(sent)
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_porter_over_tls(shared_lab: Lab) -> None:
+    """With a certificate of its own for localhost."""
+    start(shared_lab, "tls", "porter", "--json-response", env={"SERVE_TLS_PORT_443": "secret", "SERVE_PORT_80": "a"})
+
+    def ask() -> tuple[bytes, str]:
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        while True:
+            with (
+                contextlib.suppress(ConnectionRefusedError),
+                connected("127.0.0.1", 443, socket.SOCK_STREAM) as plain,
+                trusting.wrap_socket(plain) as client,
+            ):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                answer = b"".join(iter(lambda: client.recv(65536), b""))
+                certificate = client.getpeercert(binary_form=True)
+                assert certificate is not None
+                return answer.rpartition(b"\r\n")[2], ssl.DER_cert_to_PEM_cert(certificate)[:10]
+
+    assert inside(shared_lab, ask, "tls") == (b'{"Method": "GET", "Body": "secret"}', "-----BEGIN")
+
+
+def test_port_forward_tester(shared_lab: Lab) -> None:
+    asked = {"BIND_PORT": "80", "EXPECTED_CLIENT_DATA": "abc", "CHUNKS": "3", "CHUNK_SIZE": "4", "CHUNK_INTERVAL": "1"}
+    start(shared_lab, "forward", "port-forward-tester", env=asked)
+    assert inside(shared_lab, lambda: _received(80, b"abc"), "forward") == b"x" * 12
+    assert shared_lab.ended("forward").exit_code == 0
+    assert shared_lab.printed("forward").splitlines() == [
+        *("Accepted client connection", "Received expected client data", "Shutting down connection", "Done")
+    ]
+
+
+def test_tcp_reset(shared_lab: Lab) -> None:
+    start(shared_lab, "reset", "tcp-reset", "--port", "80")
+
+    def reset() -> bool:
+        try:
+            _received(80, b"more than one byte")
+        except ConnectionResetError:
+            return True
+        return False
+
+    assert inside(shared_lab, reset, "reset")
+
+
+def test_logs_generator(shared_lab: Lab) -> None:
+    shared_lab.run("logs", "/agnhost", "logs-generator", "--log-lines-total", "5", "--run-duration", "10ms")
+    lines = shared_lab.printed("logs").splitlines()
+    assert [int(line.split("] ")[1].split()[0]) for line in lines] == [0, 1, 2, 3, 4]
+    made = re.compile(r"I\d{4} .* \d (GET|POST|PUT) /api/v1/namespaces/(kube-system|default|ns)/pods/\w+ \d{3}")
+    assert all(map(made.fullmatch, lines))
+
+
+def test_no_snat_test(shared_lab: Lab) -> None:
+    start(shared_lab, "snat", "no-snat-test", "--port", "80", env={"POD_IP": "127.0.0.1", "NODE_IP": "192.0.2.1"})
+
+    def ask(path: str) -> tuple[int, str]:
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                return get("127.0.0.1", path, 80)
+
+    assert inside(shared_lab, lambda: ask("/checknosnat?ips=127.0.0.1:80"), "snat") == (200, "")
+    code, why = inside(shared_lab, lambda: ask("/checknosnat?ips=127.0.0.1:80,[::1]:80,127.0.0.1:9"), "snat")
+    assert code == 500
+    assert 'Returned ip "::1" != my Pod ip "127.0.0.1" or my Node ip "192.0.2.1"' in why
+
+
+def test_guestbook(shared_lab: Lab) -> None:
+    """A replica has what the primary had, and what it is told later."""
+    start(shared_lab, "primary", "guestbook", "--http-port", "6379")
+
+    def ask(port: int, path: str) -> dict[str, object]:
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                answer: dict[str, object] = json.loads(get("127.0.0.1", path, port)[1])
+                return answer
+
+    assert inside(shared_lab, lambda: ask(6379, "/set?key=a&value=old"), "primary") == {"message": "Updated"}
+    command = ["/agnhost", "guestbook", "--http-port", "80", "--replicaof", "127.0.0.1"]
+    shared_lab.node.run_container(shared_lab.spec("replica", *command, sandbox="primary"))
+    wait_until(lambda: "Registered to node" in shared_lab.printed("replica"), "the replica has registered")
+    assert inside(shared_lab, lambda: ask(80, "/get?key=a"), "primary") == {"data": "old"}
+    assert inside(shared_lab, lambda: ask(80, "/get"), "primary") == {"data": {"a": "old"}}
+
+
+def test_the_update_demo(shared_lab: Lab) -> None:
+    for name in ("nautilus", "kitten"):
+        shared_lab.node.create_sandbox(name)
+        image = f"registry.k8s.io/e2e-test-images/{name}:1.7"
+        shared_lab.node.run_container(shared_lab.spec(name, image=image, command=[], args=[], sandbox=name))
+
+        def ask() -> str:
+            while True:
+                with contextlib.suppress(urllib.error.URLError):
+                    return get("127.0.0.1", "/data.json", 80)[1]
+
+        assert json.loads(inside(shared_lab, ask, name)) == {"image": f"{name}.jpg"}

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from netlab.cli import cli, refused
 from netlab.errors import NetlabError, UsageError
 from netlab.lab import spec
+from netlab.oci import registries
 from netlab.scenario import definition
 from tests.unit.scenario.test_definition import make
 
@@ -115,6 +116,7 @@ def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NETLAB_HOME", str(folder / "labs"))
+        patch.setattr(registries, "SKOPEO", "/nonexistent/skopeo")  # no registry is asked for odd names
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
         patch.chdir(folder)
         yield folder
