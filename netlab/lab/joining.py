@@ -18,7 +18,7 @@ from netlab.api.endpoint import Endpoint, Trust
 from netlab.api.errors import ApiError
 from netlab.api.resources import CONFIGMAPS, NODES
 from netlab.errors import ConflictError, NetlabError, NotFoundError, TimedOutError, UsageError
-from netlab.lab import credentials, lifecycle, startup
+from netlab.lab import credentials, joined, lifecycle, startup
 from netlab.lab.lab import Lab
 from netlab.lab.spec import Join, LabSpec
 from netlab.net.addresses import socket_family
@@ -69,6 +69,8 @@ def join(lab: Lab, server: Endpoint, wanted: Wanted, progress: Tell, warn: Tell)
     given = asyncio.run(_certified(server, spec.joins, wanted, warn))
 
     def equip() -> None:
+        assert spec.joins is not None
+        joined.write(lab.paths, spec.joins)
         directory = lab.paths.credentials_of(wanted.name)
         directory.mkdir(mode=0o700, parents=True)
         for name, content in given.items():
@@ -90,9 +92,9 @@ def leave(lab: Lab, server: Endpoint) -> None:
     """
     if not lab.exists():
         raise NotFoundError(f"there is no node {lab.name!r} that has joined a cluster from here; see `netlab list`")
-    joins = lab.spec().joins
-    if joins is None:
+    if lab.spec().joins is None:
         raise UsageError(f"lab {lab.name} has an API server of its own: `netlab down --name {lab.name}` removes it")
+    joins = joined.read(lab.paths)
     if server.url != joins.url:
         raise UsageError(f"node {joins.node} has joined {joins.url}, and not {server.url}")
     # First, or its kubelet would register again.
@@ -102,12 +104,11 @@ def leave(lab: Lab, server: Endpoint) -> None:
 
 def wait_ready(lab: Lab, progress: Tell) -> None:
     """Wait until the cluster says that the node is Ready. Raises `TimedOutError` with the reason why it is not."""
-    spec = lab.spec()
-    assert spec.joins is not None
-    directory = lab.paths.credentials_of(spec.joins.node)
+    spec, joins = lab.spec(), joined.read(lab.paths)
+    directory = lab.paths.credentials_of(joins.node)
     given = {path.name: path.read_bytes() for path in directory.iterdir()}
     progress("waiting until the node is Ready")
-    asyncio.run(_wait_ready(lab, spec, _endpoint(spec.joins, given)))
+    asyncio.run(_wait_ready(lab, spec, joins.node, _endpoint(joins, given)))
 
 
 def _spec(server: Endpoint, wanted: Wanted) -> LabSpec:
@@ -221,11 +222,10 @@ async def _unregister(server: Endpoint, name: str) -> None:
                 raise
 
 
-async def _wait_ready(lab: Lab, spec: LabSpec, server: Endpoint) -> None:
+async def _wait_ready(lab: Lab, spec: LabSpec, name: str, server: Endpoint) -> None:
     boot_id = lab.paths.boot_id.read_text(encoding="ascii")
     deadline = monotonic() + _READY
-    assert spec.joins is not None
-    name, lacks = spec.joins.node, "it has not registered"
+    lacks = "it has not registered"
     async with Client(server, user_agent="netlab-node-join") as client:
         while True:
             node = await _node(client, name)

@@ -15,7 +15,7 @@ import msgspec
 
 from netlab import files
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, UnavailableError, UsageError
-from netlab.lab import cgroups, external_etcd, ids, limits, process, readiness, startup
+from netlab.lab import cgroups, external_etcd, ids, joined, limits, process, readiness, startup
 from netlab.lab.external_etcd import ExternalEtcd
 from netlab.lab.lab import Lab
 from netlab.lab.paths import home, images_dir
@@ -222,6 +222,7 @@ def _remove(lab: Lab) -> None:
 
         access.remove(lab.paths)
     shutil.rmtree(lab.paths.directory, onerror=_raise_unless_gone)
+    joined.note_of(lab.paths).unlink(missing_ok=True)
     ids.give_back(lab.paths.directory)
     records.remove_unused(str(images_dir()))
 

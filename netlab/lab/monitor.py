@@ -29,7 +29,7 @@ from netlab.oci import records
 
 if TYPE_CHECKING:
     from netlab.lab.relay import Relay
-    from netlab.lab.spec import Join, LabSpec
+    from netlab.lab.spec import LabSpec
     from netlab.machine.userns import IdRange
 
 
@@ -67,7 +67,7 @@ def main() -> None:
         spec = paths.read_spec()
         _forget_nodes(paths, spec)
         # Only now: the lab's processes descend from this one and must not have a socket of the host's network.
-        relays = _of_joined(paths, spec.joins, owner) if spec.joins is not None else _of_own_server(paths, spec, owner)
+        relays = _of_joined(paths, owner) if spec.joins is not None else _of_own_server(paths, spec, owner)
         if range_of_ids is not None:
             ids.hand_over(paths.directory, range_of_ids)
         for each in relays:
@@ -163,10 +163,11 @@ def _of_own_server(paths: LabPaths, spec: LabSpec, owner: int) -> list[Relay]:
     return [inward, relay.Relay(relay.listen_within(etcd.socket_of(paths.etcd)), external.connect)]
 
 
-def _of_joined(paths: LabPaths, joins: Join, owner: int) -> list[Relay]:
+def _of_joined(paths: LabPaths, owner: int) -> list[Relay]:
     """The node's kubelet, reached by the cluster that it has joined, and that cluster's API server, by the node."""
-    from netlab.lab import relay
+    from netlab.lab import joined, relay
 
+    joins = joined.read(paths)
     kubelet = relay.listen_at(joins.address, joins.port)
     outward = relay.listen_within(paths.server_socket)
     return [
