@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ from netlab.net.addresses import host_port
 
 if TYPE_CHECKING:
     from netlab.api.client import Client
+    from netlab.api.cluster import Cluster
     from netlab.proxy.config import ProxyConfig
     from netlab.proxy.explain import Explanation
 
@@ -165,7 +167,8 @@ def explain(
     SOURCE is an address, a pod, node/NAME or outside. DESTINATION is ADDRESS:PORT, svc/NAME[.NAMESPACE]:PORT or
     node/NAME:PORT, with /udp or /sctp if it is not TCP.
 
-    The answer is for the node where the connection starts, or the node it goes to; choose another with --node. With an
+    The answer is for the node where the connection starts, or the node it goes to, or that announces a load balancer's
+    address; choose another with --node. With an
     API server given, it is for this network namespace.
 
     \b
@@ -173,6 +176,8 @@ def explain(
     netlab proxy explain outside node/node-2:30080
     netlab proxy explain --node node-1 outside 198.51.100.7:443
     """
+    import msgspec
+
     from netlab.api.cluster import NAMED, fetch
     from netlab.proxy.connection_ends import ends, narrowed
     from netlab.proxy.observe import arriving, explained
@@ -182,9 +187,9 @@ def explain(
         config, kubeconfig, _ = outside.load()
         cluster = _ask(outside.client(kubeconfig, config.node_name), functools.partial(fetch, queries=NAMED))
         found = ends(source, destination, namespace, cluster, ())
-        packet = arriving(*narrowed(found))
+        arrived = arriving(*narrowed(found))
         explanation = _ask(
-            outside.client(kubeconfig, config.node_name), lambda client: explained(client, config, packet)
+            outside.client(kubeconfig, config.node_name), lambda client: explained(client, config, arrived)
         )
     else:
         from netlab.lab.components import proxy_config
@@ -192,16 +197,17 @@ def explain(
         spec = _spec(lab)
         cluster = _ask(_lab_client(lab), functools.partial(fetch, queries=NAMED))
         found = ends(source, destination, namespace, cluster, spec.outside_addresses)
-        node = node or found.node
-        if node is None:
+        packet = narrowed(found)
+        announcer = _announcer(lab, cluster, packet[1])
+        node = node or found.node or announcer
+        if not node:
             raise UsageError(f"neither {source} nor {destination} belongs to a node; choose one with --node")
         _enter(lab, node)
         config = proxy_config(spec, node)
-        packet = arriving(*narrowed(found))
-        explanation = _ask(_lab_client(lab), lambda client: explained(client, config, packet))
+        arrived = arriving(*packet)
+        explanation = _ask(_lab_client(lab), lambda client: explained(client, config, arrived))
+        explanation = msgspec.structs.replace(explanation, announcer=announcer)
     if output:
-        import msgspec
-
         value({"node": config.node_name, **msgspec.to_builtins(explanation)}, output)
     else:
         _print(explanation, config.node_name)
@@ -264,6 +270,15 @@ def cleanup(lab: Lab, node: str | None) -> None:
             say(f"Warning: {mode}: {error}", err=True)
 
 
+def _announcer(lab: Lab, cluster: Cluster, address: str) -> str | None:
+    """The node that announces a load balancer's address, empty if none does; None if it is not one."""
+    from netlab.api import load_balancers
+    from netlab.api.resources import LEASES
+
+    leases = lab.client().list(LEASES, load_balancers.LEASE_NAMESPACE)
+    return load_balancers.announcers(cluster.services.values(), leases, time.time()).get(address)
+
+
 def _spec(lab: Lab) -> Any:
     lab.require_up()
     return lab.spec()
@@ -312,6 +327,8 @@ def _print(found: Explanation, node: str) -> None:
     rows = [("source", found.origin)]
     if found.frontend:
         rows.append(("frontend", f"{found.frontend} of Service {found.service}"))
+    if found.announcer is not None:
+        rows.append(("announced", f"by {found.announcer}" if found.announcer else "by nobody: no node holds its Lease"))
     rows += [("because", text) for text in found.why]
     for endpoint in found.endpoints:
         where = {True: ", on this node", False: "", None: ", on an unknown node"}[endpoint.local]

@@ -40,7 +40,14 @@ _IPV6_SYSCTLS = {
     "net/ipv6/conf/all/accept_ra": "0",
     "net/ipv6/conf/default/accept_ra": "0",
 }
-_NODE_SYSCTLS = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
+_NODE_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    # A packet for a load balancer's address, at a port that no Service has there, would leave by the link on which it
+    # came: a redirect would name a shorter way that there is not.
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+}
 _BRIDGE_SYSCTLS = {
     # A Service's reply that crosses a bridge within one subnet must still pass conntrack, or it is never translated
     # back (https://kubernetes.io/docs/setup/production-environment/container-runtimes, br_netfilter).

@@ -45,6 +45,8 @@ class Explanation(msgspec.Struct, frozen=True):
     masquerade_why: str = ""
     rules: list[str] = []
     """The elements and rules for the frontend."""
+    announcer: str | None = None
+    """Of a load balancer's address: the node to which packets for it come from outside; empty: there is none."""
     differences: list[str] = []
     """How the kernel's rules differ from the plan."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from netlab.api import load_balancers
 from netlab.api.core_types import Pod as PodObject
 from netlab.api.core_types import Service as ServiceObject
 from netlab.errors import NetlabError, TimedOutError, UsageError
@@ -254,7 +255,8 @@ class Service:
         if address is None:
             raise NetlabError(f"Service {self.name} has no {family} address; set ipFamilyPolicy: PreferDualStack")
         self.address = address
-        self.external_address = first_of_family(spec.externalIPs, family) or ""
+        balanced = load_balancers.addresses(service)
+        self.external_address = first_of_family([*spec.externalIPs, *balanced], family) or ""
         self.port = spec.ports[0].port
         self.node_port = spec.ports[0].nodePort
         self.health_check_node_port = spec.healthCheckNodePort

@@ -12,7 +12,7 @@ from netlab.trace.frame import Carrier, Frame
 from netlab.trace.netfilter import Netfilter
 from netlab.trace.routing import address_on, is_local, lookup, no_way, source_trouble
 from netlab.trace.segment import answerer, link_named, port_towards
-from netlab.trace.state import Forwarding, Link, Namespace, NextHop, State, Vxlan
+from netlab.trace.state import Announced, Forwarding, Link, Namespace, NextHop, State, Vxlan
 from netlab.trace.translation import Packet, Tracked
 from netlab.trace.way import Ended, Way
 
@@ -71,6 +71,8 @@ class Links:
         if asked is None:
             raise self._drop(namespace, f"no neighbour {address}: nothing answers for it on {link.name}")
         station, end = asked
+        if Announced(address, end.name) in station.announced:
+            return end.mac  # a packet socket answers, and not the kernel
         # arp_solicit asks with the packet's source, if that is an address of this namespace. arp_process does not
         # answer a source whose packets it would drop; a question without a source is always answered (RFC 5227, 1.1).
         own = bool(source) and is_local(namespace, source)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import time
 from collections.abc import Iterator, Mapping
 from socket import AF_INET, AF_INET6
 
 import msgspec
 
 from netlab.api import cluster as clusters
+from netlab.api import load_balancers
 from netlab.api.cluster import Query
 from netlab.api.core_types import Node
-from netlab.api.resources import NAMESPACES, NETWORKPOLICIES, NODES, PODS
+from netlab.api.resources import LEASES, NAMESPACES, NETWORKPOLICIES, NODES, PODS
 from netlab.capture.headers import TCP, UDP
 from netlab.errors import NotFoundError
 from netlab.lab.components import proxy_config
 from netlab.lab.lab import Lab
 from netlab.lab.network_envoy import Network, NetworkEnvoy
 from netlab.lab.spec import LabSpec
+from netlab.lab.topology import NODE_INTERFACE
 from netlab.net.addresses import address_text
 from netlab.net.conntrack import Ends as Tracked
 from netlab.net.conntrack import entries as conntrack
@@ -30,7 +33,7 @@ from netlab.proxy.book import plan_of
 from netlab.proxy.objects import OURS
 from netlab.trace.affinity import remembered, sticky
 from netlab.trace.namespace import Observed, observe
-from netlab.trace.state import Ends, Flow, Masquerade, Namespace, Probe, Proxy, State
+from netlab.trace.state import Announced, Ends, Flow, Masquerade, Namespace, Probe, Proxy, State
 
 _NUMBERS = {"tcp": TCP, "udp": UDP}
 
@@ -58,8 +61,17 @@ def read(lab: Lab, probe: Probe | None = None, envoy: NetworkEnvoy | None = None
             flows = envoy.run(network, flows_of, probe.version, probe.protocol, probe.source_port)
             owner = namespaces[network.owner]
             namespaces[network.owner] = msgspec.structs.replace(owner, flows=tuple(flows))
+    for address, node in _announcers(lab, cluster).items():
+        if (there := namespaces.get(node)) is not None:
+            announced = (*there.announced, Announced(address, NODE_INTERFACE))
+            namespaces[node] = msgspec.structs.replace(there, announced=announced)
     masquerades = {node.metadata.name: tuple(_masquerades(node, spec)) for node in cluster.nodes.values()}
     return State(namespaces, proxies, masquerades, _policies(lab, cluster))
+
+
+def _announcers(lab: Lab, cluster: clusters.Cluster) -> dict[str, str]:
+    leases = lab.client().list(LEASES, load_balancers.LEASE_NAMESPACE)
+    return load_balancers.announcers(cluster.services.values(), leases, time.time())
 
 
 def _policies(lab: Lab, cluster: clusters.Cluster) -> World | None:

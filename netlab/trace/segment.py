@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netlab.trace.state import Link, Namespace, State
+from netlab.trace.state import Announced, Link, Namespace, State
 
 
 def link_named(namespace: Namespace, name: str) -> Link:
@@ -22,6 +22,8 @@ def answerer(state: State, namespace: Namespace, link: Link, address: str) -> tu
     for station, end in _stations(state, namespace, link):
         # Linux answers ARP for any of its addresses on any link (arp_ignore 0), but NDP only for those of the link.
         if any(one.address == address and (":" not in address or one.link == end.name) for one in station.addresses):
+            return station, end
+        if Announced(address, end.name) in station.announced:
             return station, end
     return None
 

@@ -180,6 +180,13 @@ class Ends(NamedTuple):
         return f"{end_text(self.source, self.sport)} > {end_text(self.destination, self.dport)}"
 
 
+class Announced(NamedTuple):
+    """An address for which a node answers on a link, though no interface has it: a load balancer's."""
+
+    address: str
+    link: str
+
+
 class Flow(NamedTuple):
     """A conntrack entry: the original direction, and what an answer looks like here."""
 
@@ -204,6 +211,7 @@ class Namespace(msgspec.Struct, frozen=True):
     forwarding: tuple[Forwarding, ...] = ()
     listeners: tuple[Listener, ...] = ()
     flows: tuple[Flow, ...] = ()
+    announced: tuple[Announced, ...] = ()
     sysctls: Mapping[str, int] = {}
 
     @property

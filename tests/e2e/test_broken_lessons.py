@@ -19,6 +19,7 @@ LESSONS = [
     "12-exhausted-subnet",
     "13-no-endpoints",
     "14-missing-fdb-entry",
+    "15-load-balancer-failover",
 ]
 
 LOOK = """

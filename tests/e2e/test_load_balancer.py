@@ -94,6 +94,16 @@ def test_a_service_gets_addresses_that_the_outside_reaches(shop: Netlab) -> None
     assert answers(shop, f"http://{FIRST}:10256/healthz") == ""
 
 
+def test_a_packets_way_from_outside_is_predicted_followed_and_explained(shop: Netlab) -> None:
+    eventually(lambda: holder(shop, FIRST) != "")
+    for address in (FIRST, FIRST6):
+        found = shop.json("trace", "outside", f"[{address}]:80" if ":" in address else f"{address}:80")
+        assert (found["agrees"], found["verdict"]["outcome"]) == (True, "delivered")
+    told_of = shop.json("proxy", "explain", "outside", f"{FIRST}:80")
+    assert (told_of["announcer"], told_of["node"]) == (holder(shop, FIRST), holder(shop, FIRST))
+    assert f"announced   by {told_of['announcer']}" in shop.ok("proxy", "explain", "outside", f"{FIRST}:80")
+
+
 def test_another_node_takes_over_from_one_that_hangs_or_is_excluded(shop: Netlab) -> None:
     eventually(lambda: holder(shop, FIRST) != "")
     first = holder(shop, FIRST)

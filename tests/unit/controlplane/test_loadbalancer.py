@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlab.api import load_balancers
+from netlab.api.coordination_types import Lease, LeaseSpec
 from netlab.api.core_types import LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec
 from netlab.api.meta_types import ObjectMeta
 from netlab.controlplane.loadbalancer.planner import ADDRESSES, SHARED, Claim, allocate, claim_of, status
@@ -180,6 +181,17 @@ def test_the_status_says_the_ports_and_that_packets_keep_the_address() -> None:
 )
 def test_whose_a_service_is(spec: dict[str, Any], ours: bool) -> None:
     assert load_balancers.is_ours(Service(spec=ServiceSpec(**spec))) is ours
+
+
+def test_an_addresses_announcer_is_the_holder_of_its_lease_while_that_is_good() -> None:
+    def lease(address: str, holder: str, renewed: int) -> Lease:
+        spec = LeaseSpec(holder, 5, renewTime=f"1970-01-01T00:00:{renewed:02}.000000Z")
+        return Lease(metadata=ObjectMeta(name=load_balancers.lease_name(address)), spec=spec)
+
+    found = service()
+    found.status.loadBalancer = status([A, B, C, B6], service())
+    leases = [lease(A, "node-1", 30), lease(B, "node-2", 29), lease(B6, "", 30), lease(D, "node-1", 30)]
+    assert load_balancers.announcers([found], leases, 34.5) == {A: "node-1", B: "", C: "", B6: ""}
 
 
 def test_addresses_of_a_status_are_in_normal_form_and_nonsense_is_none() -> None:

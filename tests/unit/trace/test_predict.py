@@ -18,6 +18,7 @@ from netlab.trace.routing import address_on, lookup
 from netlab.trace.state import (
     Address,
     Affinity,
+    Announced,
     Ends,
     Flow,
     Forwarding,
@@ -148,6 +149,27 @@ def test_affinity_leaves_one() -> None:
     remembered = frozenset({Affinity("default/web:http", "tcp", OUTSIDE, B, 8080)})
     (path,) = predict(state(plan, affinities=remembered), Probe("outside", NODE, "tcp", 80))
     assert path.hops[-1].owner == "default/b"
+
+
+BALANCED, _NOBODY = "192.0.2.128", "nothing answers for it on eth0"
+
+
+@pytest.mark.parametrize(
+    ("announced", "reason"),
+    [
+        ((Announced(BALANCED, "eth0"),), ""),
+        ((), "nothing answers"),
+        ((Announced(BALANCED, "cni0"),), "nothing answers"),
+    ],
+)
+def test_an_address_that_no_interface_has_is_where_it_is_announced(
+    announced: tuple[Announced, ...], reason: str
+) -> None:
+    world = state({Frontend(BALANCED, "tcp", 80): target(A)}, changed=node(announced=announced))
+    (path,) = predict(world, Probe("outside", BALANCED, "tcp", 80))
+    assert path.verdict.outcome == ("dropped" if reason else "delivered")
+    assert reason in path.verdict.reason
+    assert [hop.owner for hop in path.hops][-1:] == ([] if reason else ["default/a"])
 
 
 def test_a_flow_that_is_known_goes_where_it_went() -> None:
