@@ -154,7 +154,7 @@ def explain(
 @policy.command()
 @lab_option
 @_server_options
-@click.option("-n", "--namespace", help="Only pods of this namespace, with all that they reach or are reached by.")
+@click.option("-n", "--namespace", help="Only the pods of this namespace.")
 @output_option("json", "yaml")
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Draw it too: a self-contained HTML page."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 
 from netlab.api.core_types import Pod
+from netlab.net.addresses import address_text, packed
 from netlab.policy.book import PodFacts
 from netlab.policy.rules import PodPort
 
@@ -33,8 +33,8 @@ def facts(pod: Pod, node: str | None = None, given: Iterable[str] = ()) -> PodFa
 def _normal(addresses: Iterable[str]) -> Iterator[str]:
     for address in addresses:
         try:
-            yield str(ipaddress.ip_address(address))
-        except ValueError:
+            yield address_text(packed(address))
+        except OSError:
             continue
 
 

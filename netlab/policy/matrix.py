@@ -28,10 +28,9 @@ class Matrix(NamedTuple):
     reached: Mapping[Cell, Ports]
 
     def about(self, namespace: str) -> Matrix:
-        """Only what has an end in a namespace."""
-        prefix = f"{namespace}/"
-        kept = {cell: ports for cell, ports in self.reached.items() if any(end.startswith(prefix) for end in cell)}
-        return Matrix(tuple(end for end in self.ends if any(end in cell for cell in kept)), kept)
+        """Only the pods of a namespace, and the ends that are no pods."""
+        ends = tuple(end for end in self.ends if "/" not in end or end.startswith(f"{namespace}/"))
+        return Matrix(ends, {cell: ports for cell, ports in self.reached.items() if set(cell) <= set(ends)})
 
 
 class Sign(NamedTuple):

@@ -49,7 +49,8 @@ Plan: TypeAlias = dict[Place, dict[Key, int]]
 Profiles: TypeAlias = dict[int, Ports]
 """The ports that each profile admits."""
 
-PLACES = tuple(Place(part, direction) for direction in DIRECTIONS for part in ("peers", "blocks", "profiles", "pods"))
+PARTS: tuple[Part, ...] = ("peers", "blocks", "profiles", "pods")
+PLACES = tuple(Place(part, direction) for direction in DIRECTIONS for part in PARTS)
 
 
 class Transaction(NamedTuple):

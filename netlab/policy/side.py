@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from netlab.net.addresses import Family, family_of
-from netlab.policy.plan import ANY_CLASS, Judged, Key, Part, Place, Plan, Profiles, Range
+from netlab.policy.plan import ANY_CLASS, PARTS, Judged, Key, Part, Place, Plan, Profiles, Range
 from netlab.policy.ports import Ports, spans, union
 from netlab.policy.rules import Block, Direction, Peers, PodPeers, PodPort, Policy, PortName, Rule, digest
 from netlab.policy.selection import PodSelection
@@ -96,10 +96,10 @@ class Side:
         self.stale: dict[str, None] = {}
         """Pods whose signature may have changed, by key."""
         self._direction = direction
-        self._plan = plan
+        self._tables: dict[Part, dict[Key, int]] = {part: plan[Place(part, direction)] for part in PARTS}
         self.names: frozenset[PortName] = frozenset()
         """The names of peers' ports that matter."""
-        self._before: dict[Place, dict[Key, int | None]] = {}
+        self._before: dict[Part, dict[Key, int | None]] = {part: {} for part in PARTS}
         self._profiles = profiles
         self._groups: dict[Peers, Group] = {}
         self._classes: dict[int, _Class] = {}
@@ -217,8 +217,8 @@ class Side:
 
     def take(self) -> dict[Place, dict[Key, int | None]]:
         """What was in the plan when this was last called, of what has changed since."""
-        before, self._before = self._before, {}
-        return before
+        before, self._before = self._before, {part: {} for part in PARTS}
+        return {Place(part, self._direction): table for part, table in before.items()}
 
     # --- Whose class is which ----------------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class Side:
 
     def _member(self, key: str | Range, signature: Signature) -> None:
         part: Part = "peers" if isinstance(key, str) else "blocks"
-        before = self._plan[Place(part, self._direction)].get(key)
+        before = self._tables[part].get(key)
         number = self._number(signature) if signature else None
         if before == number:
             return
@@ -322,7 +322,7 @@ class Side:
 
     def _divide(self) -> None:
         """Divide the addresses anew, by the blocks in use."""
-        before = [key for key in self._plan[Place("blocks", self._direction)] if isinstance(key, Range)]
+        before = [key for key in self._tables["blocks"] if isinstance(key, Range)]
         blocks = [group for group in self._groups.values() if isinstance(group.peers, Block)]
         self._ranges = {"IPv4": _ranges(blocks, 4), "IPv6": _ranges(blocks, 6)}
         fresh = dict(item for ranges in self._ranges.values() for item in ranges.listed())
@@ -335,9 +335,9 @@ class Side:
             self.sign(pod, signs, addresses)
 
     def _put(self, part: Part, key: Key, value: int | None) -> None:
-        place = Place(part, self._direction)
-        table = self._plan[place]
-        self._before.setdefault(place, {}).setdefault(key, table.get(key))
+        table, before = self._tables[part], self._before[part]
+        if key not in before:
+            before[key] = table.get(key)
         if value is None:
             table.pop(key, None)
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
 
 from netlab.net.addresses import Family, family_of, packed
@@ -24,11 +25,25 @@ def contents(plan: Plan, profiles: Profiles, family: Family) -> Elements:
     """All elements of a plan."""
     found: Elements = {}
     for place, table in plan.items():
+        if place.part == "profiles":  # of which there may be very many
+            if elements := _of_profiles(table, family):
+                found[f"{place.direction.lower()}-profiles"] = elements
+            continue
         for key, value in table.items():
             _fill(found, _of_key(place, key, value, family))
     for number, ports in profiles.items():
         _fill(found, _of_profile(number, ports))
     return found
+
+
+def _of_profiles(table: Mapping[Key, int], family: Family) -> dict[bytes, Value]:
+    pack = functools.cache(packed)
+    number = functools.cache(_NUMBER)
+    wide = family == "IPv6"
+    judged = ((key, value) for key, value in table.items() if isinstance(key, Judged))
+    return {
+        number(key.peers) + pack(key.address): number(value) for key, value in judged if (":" in key.address) == wide
+    }
 
 
 def change(transaction: Transaction, family: Family) -> Batch:

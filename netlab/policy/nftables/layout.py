@@ -74,8 +74,6 @@ class Layout(NamedTuple):
         forward = (
             "ct state established,related accept",
             *((f"icmpv6 type {{ {discovery} }} accept",) if ip == "ip6" else ()),
-            # A pod reaches itself whatever its policies say, through a Service as well.
-            *(f"{ip} saddr . {ip} daddr @{direction}-themselves accept" for direction in ("egress", "ingress")),
             f"{ip} saddr @egress-pods jump egress",
             f"{ip} daddr @ingress-pods jump ingress",
         )
@@ -85,6 +83,8 @@ class Layout(NamedTuple):
         profile = f"meta priority set meta priority . {judge} map @{direction}-profiles"
         admit = "meta priority . meta l4proto . th dport @ports goto admitted"
         rules = (
+            # A pod reaches itself whatever its policies say, through a Service as well.
+            f"{self.ip} saddr . {self.ip} daddr @{direction}-themselves return",
             "meta priority set 0:0",
             f"meta priority set meta priority . {peer} map @{direction}-blocks",
             f"meta priority set {peer} map @{direction}-peers",
