@@ -37,13 +37,14 @@ IMAGES = {
     "agnhost": Image(("/agnhost",), ("pause",), files.OF_AGNHOST),
     "busybox": Image((), ("sh",)),
     "cluster-dns": Image(("/coredns",)),
+    "glibc-dns-testing": Image((), ("sh",)),
     "httpd": Image((), (_HTTPD,), files.OF_HTTPD),
     "kitten": Image((_UPDATE_DEMO,), (), files.of_update_demo("kitten")),
     "nautilus": Image((_UPDATE_DEMO,), (), files.of_update_demo("nautilus")),
     "nginx": Image((_NGINX,), ("-g", "daemon off;"), files.OF_NGINX),
     "pause": Image(("/pause",)),
 }
-"""busybox has no program of netlab's: its shell and its tools are the host's."""
+"""busybox and glibc-dns-testing have no program of netlab's: their shell and tools are the host's."""
 
 _WITH_BUSYBOX = ("agnhost", "busybox")
 
