@@ -16,7 +16,9 @@ from netlab.api.server.access.certificates import CERTIFICATE
 from netlab.backoff import Backoff
 from netlab.controlplane.accounts import RootCAPublisher, ServiceAccountController
 from netlab.controlplane.aggregation import ClusterRoleAggregator
-from netlab.controlplane.certificates import Approver, Signer
+from netlab.controlplane.certificates.approving import Approver
+from netlab.controlplane.certificates.serving import ServingApprover
+from netlab.controlplane.certificates.signing import Signer
 from netlab.controlplane.cluster import Cluster
 from netlab.controlplane.controller import Controller
 from netlab.controlplane.cronjob.controller import CronJobController
@@ -113,7 +115,7 @@ async def run(
         ]
         if config.authority is not None:
             parts.append(RootCAPublisher(cluster, config.authority / CERTIFICATE))
-            parts += [Approver(cluster), Signer(cluster, config.authority)]
+            parts += [Approver(cluster), ServingApprover(cluster), Signer(cluster, config.authority)]
         async with asyncio.TaskGroup() as group:
             for resource, informer in cluster.informers.items():
                 group.create_task(supervise(f"informer of {resource.plural}", informer.run))

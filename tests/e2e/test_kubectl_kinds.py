@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Netlab, eventually
 from tests.e2e.kubectl import BINARIES, Kubectl, kubectl_in
+from tests.unit.api.test_certificates import asked
 
 
 @pytest.fixture(scope="module", params=BINARIES)
@@ -329,3 +330,27 @@ def test_endpoints_follow_slices_and_slices_follow_endpoints(kubectl: Kubectl) -
     kubectl.ok("delete", "endpoints", "elsewhere")
     eventually(lambda: not mirrored())
     kubectl.ok("delete", "service", "elsewhere")
+
+
+def test_a_kubelets_own_certificate_is_approved_by_itself(kubectl: Kubectl) -> None:
+    def ask(name: str, user: str, signer: str, usage: str, names: tuple[str, ...] = ()) -> str:
+        spec = {
+            "request": asked("system:node:node-1", ("system:nodes",), names),
+            "signerName": f"kubernetes.io/{signer}",
+            "usages": ["digital signature", usage],
+        }
+        kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+        manifest = json.dumps(kind | {"metadata": {"name": f"{kubectl.namespace}-{name}"}, "spec": spec})
+        kubectl.ok("create", "-f", "-", f"--as={user}", "--as-group=system:nodes", stdin=manifest)
+        return f"{kubectl.namespace}-{name}"
+
+    def state(name: str) -> str:
+        return kubectl.ok("get", "csr", name, "--no-headers").split()[-1]
+
+    served = ask("serving", "system:node:node-1", "kubelet-serving", "server auth", ("elsewhere",))
+    own = ask("own", "system:node:node-1", "kube-apiserver-client-kubelet", "client auth")
+    eventually(lambda: state(own) == "Approved,Issued")
+    assert state(served) == "Pending"
+    kubectl.ok("certificate", "approve", served)
+    eventually(lambda: state(served) == "Approved,Issued")
+    kubectl.ok("delete", "csr", own, served)

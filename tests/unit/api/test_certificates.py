@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from starlette.responses import Response
 
-from netlab.api.certificate_types import CLIENT, KUBELET_CLIENT, KUBELET_SERVING
+from netlab.api.certificate_types import (
+    CLIENT,
+    KUBELET_CLIENT,
+    KUBELET_SERVING,
+    CertificateSigningRequest,
+    CertificateSigningRequestSpec,
+)
 from netlab.api.errors import ApiError
 from netlab.api.resources import CERTIFICATESIGNINGREQUESTS, CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICEACCOUNTS
 from netlab.api.server.access import issuing, signers
@@ -26,7 +32,8 @@ from netlab.api.server.access.tokens import ISSUER, Tokens
 from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects.validation.certificates import parsed
 from netlab.api.server.registry.generic import Registry
-from netlab.controlplane.certificates import refusal
+from netlab.controlplane.certificates.approving import permissions
+from netlab.controlplane.certificates.requests import refusal
 from tests.unit.api.cluster import create, refused, update
 
 REQUESTS: Any = CERTIFICATESIGNINGREQUESTS
@@ -215,3 +222,25 @@ def test_a_token_is_verified_by_what_is_published(registry: Registry, tmp_path: 
     public = ec.EllipticCurvePublicNumbers(number(key["x"]), number(key["y"]), ec.SECP256R1()).public_key()
     encoded = encode_dss_signature(int.from_bytes(sealed[:32]), int.from_bytes(sealed[32:]))
     public.verify(encoded, f"{head}.{payload}".encode(), ec.ECDSA(hashes.SHA256()))
+
+
+_NODES = ("system:nodes",)
+
+
+@pytest.mark.parametrize(
+    ("request_", "signer", "username", "wanted"),
+    [
+        (asked("system:node:a", _NODES), KUBELET_CLIENT, "system:node:a", ["selfnodeclient", "nodeclient"]),
+        (asked("system:node:a", _NODES), KUBELET_CLIENT, "system:bootstrap:x", ["nodeclient"]),
+        (asked("system:node:a", _NODES, ("a.example.com",)), KUBELET_CLIENT, "system:node:a", []),
+        (asked("jane", _NODES), KUBELET_CLIENT, "jane", []),
+        (asked("system:node:a"), KUBELET_CLIENT, "system:node:a", []),
+        (asked("system:node:a", _NODES, ("a",)), KUBELET_SERVING, "system:node:a", []),
+        (asked("system:node:a", _NODES), CLIENT, "system:node:a", []),
+    ],
+)
+def test_what_is_needed_for_a_request_to_be_approved(
+    request_: str, signer: str, username: str, wanted: list[str]
+) -> None:
+    spec = CertificateSigningRequestSpec(request=request_, signerName=signer, username=username, usages=USAGES)
+    assert list(permissions(CertificateSigningRequest(spec=spec))) == wanted

@@ -9,7 +9,7 @@ import pytest
 from netlab.api.certificate_types import KUBELET_SERVING, CertificateSigningRequest, CertificateSigningRequestSpec
 from netlab.api.core_types import Node, NodeAddress, NodeStatus
 from netlab.api.meta_types import ObjectMeta
-from netlab.controlplane.certificates import is_of_node
+from netlab.controlplane.certificates.serving import is_of_node
 from netlab.node.certificates import Subject, _request
 
 NODE = Node(

@@ -70,6 +70,7 @@ _CONTROLLERS = (
     # The aggregation of ClusterRoles gives them rules that the controller does not have.
     rule("escalate", RBAC, "clusterroles"),
     rule(("approve", "sign"), "certificates.k8s.io", "signers"),
+    rule("create", "authorization.k8s.io", "subjectaccessreviews"),
 )
 """All controllers' together, as they are one process: upstream gives each an account of its own."""
 _NETWORK_AGENT = (

@@ -11,7 +11,7 @@ from netlab.api.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS
 from netlab.api.server.access import components
 from netlab.api.server.access.rbac import READING
 from netlab.api.server.access.rules import Rule, paths, rule
-from netlab.api.server.identity import AUTHENTICATED, MASTERS, UNAUTHENTICATED
+from netlab.api.server.identity import AUTHENTICATED, MASTERS, NODES, UNAUTHENTICATED
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry.generic import Registry
 
@@ -29,6 +29,9 @@ _BOOTSTRAP = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _CHANGES = ("create", "delete", "deletecollection", "patch", "update")
 _DISCOVERY = ("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz")
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+
+_BOOTSTRAPPERS = "system:bootstrappers:kubeadm:default-node-token"
+_REQUESTS = "system:certificates.k8s.io:certificatesigningrequests"
 
 _WORKLOADS = (
     ("apps", ("deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale")),
@@ -87,6 +90,12 @@ _ROLES: dict[str, tuple[Rule, ...]] = {
     ),
     "system:monitoring": (paths("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/readyz", "/readyz/*"),),
     "system:service-account-issuer-discovery": (paths("/.well-known/openid-configuration", "/openid/v1/jwks"),),
+    **{
+        f"{_REQUESTS}:{subresource}": (
+            rule("create", "certificates.k8s.io", f"certificatesigningrequests/{subresource}"),
+        )
+        for subresource in ("nodeclient", "selfnodeclient")
+    },
     **components.ROLES,
 }
 
@@ -122,6 +131,9 @@ _BINDINGS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         "system:service-account-issuer-discovery",
         (("Group", "system:serviceaccounts"),),
     ),
+    # As kubeadm: nodes renew their own certificates, and those that join by a bootstrap token get a first one.
+    "kubeadm:node-autoapprove-certificate-rotation": (f"{_REQUESTS}:selfnodeclient", (("Group", NODES),)),
+    "kubeadm:node-autoapprove-bootstrap": (f"{_REQUESTS}:nodeclient", (("Group", _BOOTSTRAPPERS),)),
     **{role: (role, (("User", user),)) for role, user in components.USERS.items()},
 }
 

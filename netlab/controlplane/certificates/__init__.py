@@ -1,0 +1,1 @@
+"""Requests for certificates: approved where that needs nobody, and signed (pkg/controller/certificates)."""

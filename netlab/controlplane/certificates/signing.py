@@ -1,0 +1,75 @@
+"""Signs approved requests for certificates with the cluster's authority (pkg/controller/certificates/signer)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+
+from netlab.api.certificate_types import APPROVED, DENIED, FAILED, CertificateSigningRequest
+from netlab.api.errors import unless_gone
+from netlab.api.meta_types import Condition, now
+from netlab.api.resources import CERTIFICATESIGNINGREQUESTS
+from netlab.api.server.access.authority import Authority
+from netlab.api.server.objects.validation.certificates import parsed
+from netlab.controlplane.certificates.requests import PURPOSES, refusal
+from netlab.controlplane.cluster import Cluster
+from netlab.controlplane.controller import Controller
+
+_LONGEST, _LEAST = 365 * 24 * 3600, 600
+"""Seconds that a certificate is good for, at most (--cluster-signing-duration) and at least."""
+
+
+class Signer(Controller):
+    """CertificateSigningRequests to certificates, for the signers that every cluster has."""
+
+    name = "csrsigning"
+    resource = CERTIFICATESIGNINGREQUESTS
+
+    def __init__(self, cluster: Cluster, authority: Path) -> None:
+        """`authority` is the directory of the API server's authority."""
+        super().__init__(cluster)
+        self._authority = authority
+        cluster.certificate_requests.on_change(self._changed)
+
+    def keys(self) -> Iterable[str]:
+        """Every request."""
+        return list(self.cluster.certificate_requests.items)
+
+    async def reconcile(self, key: str) -> None:
+        """Sign a request that is approved, or say why that cannot be."""
+        request = self.cluster.certificate_requests.items.get(key)
+        if request is None or not _is_due(request):
+            return
+        # The library is loaded, and keys are used, for who asks for it only.
+        await asyncio.to_thread(self._decide, request)
+        await unless_gone(self.client.update(CERTIFICATESIGNINGREQUESTS, request, subresource="status"))
+
+    def _decide(self, request: CertificateSigningRequest) -> None:
+        spec = request.spec
+        asked = parsed(spec.request)
+        if why := refusal(asked, spec.signerName, spec.usages):
+            condition = Condition(
+                type=FAILED, status="True", reason="SignerValidationFailure", message=why, lastUpdateTime=now()
+            )
+            request.status.conditions = [*request.status.conditions, condition]
+            return
+        wanted = _LONGEST if spec.expirationSeconds is None else spec.expirationSeconds
+        seconds = min(max(wanted, _LEAST), _LONGEST)
+        signed = Authority(self._authority).sign_request(asked, spec.usages, seconds)
+        request.status.certificate = base64.b64encode(signed).decode("ascii")
+
+    def _changed(self, _: CertificateSigningRequest | None, new: CertificateSigningRequest | None) -> None:
+        if new is not None and _is_due(new):
+            self.queue.add(new.key)
+
+
+def _is_due(request: CertificateSigningRequest) -> bool:
+    return (
+        request.spec.signerName in PURPOSES
+        and request.has(APPROVED)
+        and not request.has(DENIED)
+        and not request.has(FAILED)
+        and not request.status.certificate
+    )
