@@ -1,6 +1,6 @@
-"""The API server: writes with a watch open, lists of 5,000 pods, and from a change to a watcher; beside floors.
+"""The API server: writes with a watch open, lists of 5,000 pods, from a change to a watcher, memory; beside floors.
 
-    python -m benchmarks.api [--pods N] [--writes W] [--repeat K] [--json]
+    python -m benchmarks.api [--pods N] [--writes W] [--services S] [--repeat K] [--json]
 
 The server is a process of its own, and so is the bare answer: uvicorn with the same event loop and parser, and an
 application that reads the body and answers with as many bytes. Requests are written beforehand, and sent over
@@ -21,6 +21,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,6 +238,58 @@ def _tenth(times: list[float]) -> float:
     return statistics.quantiles(times, n=10)[-1]
 
 
+_SERVICES = "/api/v1/namespaces/default/services"
+_SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+
+
+def memory(directory: Path, count: int) -> dict[str, Any]:
+    """What the server occupies: empty, with so many Services and EndpointSlices of three endpoints, and restarted."""
+    server = Server(directory)
+    server.config.write_bytes(msgspec.json.encode({"serviceCIDRs": ["10.96.0.0/16"]}))
+    server.start()
+    found = {"empty": _resident(server)}
+    asyncio.run(_each(server.socket, [request("POST", _SERVICES, service(number)) for number in range(count)]))
+    asyncio.run(_each(server.socket, [request("POST", _SLICES, endpoint_slice(number)) for number in range(count)]))
+    found["full"] = _resident(server)
+    asyncio.run(_each(server.socket, [request("GET", _SERVICES), request("GET", _SLICES)]))
+    found["at most, both listed"] = _resident(server, "VmHWM")
+    server.end()
+    server.start()
+    found["started with them"] = _resident(server)
+    server.end()
+    return found
+
+
+def _resident(server: Server, field: str = "VmRSS") -> str:
+    assert server.process is not None
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return f"{int(status.partition(f'{field}:')[2].split()[0]) / 1024:.0f} MiB"
+
+
+def service(number: int) -> bytes:
+    """A Service of one port."""
+    name = f"web-{number:06d}"
+    spec = {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+    return msgspec.json.encode({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
+
+
+def endpoint_slice(number: int) -> bytes:
+    """Its EndpointSlice, as the controller makes it."""
+    name = f"web-{number:06d}"
+    endpoints = [
+        {
+            "addresses": [f"10.244.{node}.{number % 250}"],
+            "nodeName": f"node-{node}",
+            "conditions": {"ready": True, "serving": True, "terminating": False},
+            "targetRef": {"kind": "Pod", "namespace": "default", "name": f"{name}-{node}", "uid": str(uuid.uuid4())},
+        }
+        for node in range(1, 4)
+    ]
+    meta = {"name": f"{name}-x7k2p", "labels": {"kubernetes.io/service-name": name}}
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    return msgspec.json.encode({"metadata": meta, "addressType": "IPv4", "ports": ports, "endpoints": endpoints})
+
+
 # --- the bare answer -------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +337,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=5000, help="how many there are in a list")
     parser.add_argument("--writes", type=int, default=3000)
+    parser.add_argument("--services", type=int, default=5000, help="how many there are when memory is looked at")
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -299,6 +353,9 @@ def main() -> None:
                     found = lists(server, bare, arguments.pods, arguments.repeat)
                     results |= {f"a list of {arguments.pods}, {name}": each for name, each in found.items()}
                     results["from a change to a watcher"] = changes(server)
+        directory = Path(text) / "memory"
+        directory.mkdir()
+        results[f"memory, {arguments.services} Services"] = memory(directory, arguments.services)
     if arguments.json:
         print(json.dumps(results, indent=2))
         return
