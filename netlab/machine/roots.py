@@ -69,9 +69,10 @@ def enter(base: Base, image: str, stage: str, places: Sequence[str]) -> None:
         if os.path.isdir(f"{layer}{tree}"):  # noqa: PTH112
             lower.insert(0, f"{layer}{tree}")
         upper, work = f"{stage}/upper-{number}", f"{stage}/work-{number}"
-        for folder in ("", *_folders_to_own(tree, places)):
-            os.makedirs(f"{upper}{folder}", exist_ok=True)  # noqa: PTH103
+        os.mkdir(upper)  # noqa: PTH102
         os.mkdir(work)  # noqa: PTH102
+        for folder in _folders_to_own(places) if tree == _USR else ():
+            os.makedirs(f"{upper}{folder}", exist_ok=True)  # noqa: PTH103
         options = f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work},userxattr"
         syscalls.mount("overlay", f"{root}{tree}", "overlay", syscalls.MS_NODEV, options)
     for path in base.moved:
@@ -145,10 +146,10 @@ def _can_be_overlaid(path: str) -> bool:
     return True
 
 
-def _folders_to_own(tree: str, places: Sequence[str]) -> list[str]:
+def _folders_to_own(places: Sequence[str]) -> list[str]:
     """The folders of /usr in which a container will make a place: as the host's, they would be nobody's here."""
     found = []
-    for place in places if tree == _USR else ():
+    for place in places:
         real = os.path.realpath(place)
         if real.startswith(f"{_USR}/") and not os.path.lexists(real):
             found.append(os.path.dirname(real).removeprefix(_USR))  # noqa: PTH120

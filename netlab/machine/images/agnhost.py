@@ -1,8 +1,8 @@
 """agnhost: Kubernetes' program for testing networks, built in, so that manifests made for it run unchanged.
 
 Subcommands, with the flags of the real one: netexec, serve-hostname, connect, test-webserver, liveness, mounttest,
-porter, guestbook, logs-generator, port-forward-tester, tcp-reset, no-snat-test, dns-suffix, dns-server-list, etc-hosts,
-entrypoint-tester, test-service-account-issuer-discovery, pause.
+porter, guestbook, grpc-health-checking, inclusterclient, logs-generator, port-forward-tester, tcp-reset, no-snat-test,
+dns-suffix, dns-server-list, etc-hosts, entrypoint-tester, test-service-account-issuer-discovery, pause.
 """
 
 from __future__ import annotations
@@ -162,6 +162,29 @@ def _no_snat_test(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return testers.check_no_snat(values["port"], env)
 
 
+def _grpc_health_checking(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    from netlab.machine.images import grpc_health
+
+    values, _ = flags.parse(
+        arguments,
+        {
+            "port": (flags.port, 5000),
+            "http-port": (flags.port, 8080),
+            "service": (str, ""),
+            "delay-unhealthy-sec": (int, -1),
+        },
+    )
+    return grpc_health.run(values["port"], values["http-port"], values["service"], float(values["delay-unhealthy-sec"]))
+
+
+def _inclusterclient(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    allow_tls()
+    from netlab.machine.images import incluster
+
+    values, _ = flags.parse(arguments, {"poll-interval": (int, 30)})
+    return incluster.run(max(1, values["poll-interval"]), env)
+
+
 def _test_issuer_discovery(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     allow_tls()
     from netlab.machine.images import issuer_discovery
@@ -247,6 +270,8 @@ _COMMANDS = {
     "dns-server-list": _dns_server_list,
     "etc-hosts": _etc_hosts,
     "guestbook": _guestbook,
+    "grpc-health-checking": _grpc_health_checking,
+    "inclusterclient": _inclusterclient,
     "logs-generator": _logs_generator,
     "port-forward-tester": _port_forward_tester,
     "tcp-reset": _tcp_reset,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+from netlab.machine.images.incluster import ACCOUNT
+
 _DISCOVERY = "/.well-known/openid-configuration"
 _CLUSTER = "kubernetes.default.svc"
 """What the names of the API server begin with: it is reached at its Service's address, for there may be no DNS."""
@@ -76,10 +77,10 @@ def _get(url: str, env: Mapping[str, str]) -> Any:
     host, port = name, parts.port or 443
     if name.startswith(_CLUSTER):
         host, port = env["KUBERNETES_SERVICE_HOST"], int(env["KUBERNETES_SERVICE_PORT"])
-    context = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
+    context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     connection = _Connection(host, port, name, context)
     try:
-        token = (_ACCOUNT / "token").read_text(encoding="ascii")
+        token = (ACCOUNT / "token").read_text(encoding="ascii")
         connection.request("GET", parts.path, headers={"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
         body = answer.read()

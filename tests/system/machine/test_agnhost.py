@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived
 
 from tests.system.machine.lab import Lab, wait_until, within
 
@@ -382,3 +385,38 @@ def test_the_update_demo(shared_lab: Lab) -> None:
                     return get("127.0.0.1", "/data.json", 80)[1]
 
         assert json.loads(inside(shared_lab, ask, name)) == {"image": f"{name}.jpg"}
+
+
+def _checked(service: bytes) -> tuple[bytes, bytes]:
+    """The status of gRPC, and the message, with which a health service answers."""
+    while True:
+        with (
+            contextlib.suppress(ConnectionRefusedError),
+            connected("127.0.0.1", 5000, socket.SOCK_STREAM) as client,
+        ):
+            connection = H2Connection(H2Configuration(header_encoding=None))
+            connection.initiate_connection()
+            headers = [(":method", "POST"), (":scheme", "http"), (":path", "/grpc.health.v1.Health/Check")]
+            connection.send_headers(1, [*headers, (":authority", "x"), ("content-type", "application/grpc")])
+            message = b"\x0a" + bytes((len(service),)) + service
+            connection.send_data(1, b"\0" + len(message).to_bytes(4) + message, end_stream=True)
+            client.sendall(connection.data_to_send())
+            answered: dict[bytes, bytes] = {}
+            body = b""
+            while b"grpc-status" not in answered:
+                for event in connection.receive_data(client.recv(65536)):
+                    answered.update(getattr(event, "headers", None) or {})
+                    body += getattr(event, "data", b"") if isinstance(event, DataReceived) else b""
+            return answered[b"grpc-status"], body[5:]
+
+
+def test_grpc_health_checking(shared_lab: Lab) -> None:
+    start(shared_lab, "grpc", "grpc-health-checking", "--service", "web")
+    assert inside(shared_lab, lambda: _checked(b"web"), "grpc") == (b"0", b"\x08\x01")
+    assert inside(shared_lab, lambda: _checked(b"other"), "grpc") == (b"5", b"")
+    assert inside(shared_lab, lambda: get("127.0.0.1", "/make-not-serving")[0], "grpc") == 200
+    assert inside(shared_lab, lambda: _checked(b"web"), "grpc") == (b"0", b"\x08\x02")
+    assert inside(shared_lab, lambda: get("127.0.0.1", "/make-serving")[0], "grpc") == 200
+    assert inside(shared_lab, lambda: _checked(b"web"), "grpc") == (b"0", b"\x08\x01")
+    # A client that speaks something else is left.
+    assert b"\0\0" in inside(shared_lab, lambda: _received(5000, b"GET / HTTP/1.1\r\n\r\n" * 3), "grpc")

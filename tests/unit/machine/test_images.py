@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from netlab.machine import images
-from netlab.machine.images import agnhost, flags, http, mounttest, netexec, porter, webserver
+from netlab.machine.images import agnhost, flags, grpc_health, http, mounttest, netexec, porter, webserver
 
 
 @pytest.mark.parametrize(
@@ -249,3 +250,27 @@ def test_porter_refuses_what_it_cannot_serve(variable: str, complaint: str, capf
 
 def test_agnhost_has_the_copy_that_its_image_has() -> None:
     assert images.program("/agnhost-2") is agnhost.main
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "code"),
+    [
+        ("/grpc.health.v1.Health/Check", b"\0\0\0\0\x05\x0a\x03web", 0),
+        ("/grpc.health.v1.Health/Check", b"\0\0\0\0\x00", 5),
+        ("/grpc.health.v1.Health/Check", b"\0\0\0\0\x05\x0a\x03cat", 5),
+        ("/grpc.health.v1.Health/Check", b"\x01\0\0\0\x05\x0a\x03web", 3),
+        ("/grpc.health.v1.Health/Check", b"\0\0\0\0\x05\x0a\x04web", 3),
+        ("/grpc.health.v1.Health/Check", b"\0\0\0\0\x01\x0a", 3),
+        ("/grpc.health.v1.Health/Check", b"", 3),
+        ("/grpc.health.v1.Health/Watch", b"\0\0\0\0\x05\x0a\x03web", 12),
+    ],
+)
+def test_what_a_health_service_answers(path: str, message: bytes, code: int) -> None:
+    health = grpc_health.Health("web", unhealthy_after=-1, started=0.0)
+    found, body = health.check(path, message)
+    assert (found, body == b"\0\0\0\0\x02\x08\x01") == (code, code == 0)
+
+
+@pytest.mark.parametrize(("unhealthy_after", "told", "well"), [(-1, None, True), (0, None, False), (-1, False, False)])
+def test_how_a_service_is(unhealthy_after: float, told: bool | None, well: bool) -> None:
+    assert grpc_health.Health("", unhealthy_after, time.monotonic(), told).is_serving() == well
