@@ -411,13 +411,26 @@ class ExecAction(Struct):
     command: list[str] = []
 
 
+class GRPCAction(Struct):
+    """v1.GRPCAction: grpc.health.v1 at a port of the pod."""
+
+    port: int
+    service: str | None = None
+
+
+class SleepAction(Struct):
+    """v1.SleepAction."""
+
+    seconds: Int64
+
+
 class Probe(Struct):
     """v1.Probe; times in seconds."""
 
     httpGet: HTTPGetAction | None = None
     tcpSocket: TCPSocketAction | None = None
     exec: ExecAction | None = None
-    grpc: Ignored = None
+    grpc: GRPCAction | None = None
     initialDelaySeconds: int = 0
     timeoutSeconds: int = 1
     periodSeconds: int = 10
@@ -432,7 +445,7 @@ class LifecycleHandler(Struct):
     exec: ExecAction | None = None
     httpGet: HTTPGetAction | None = None
     tcpSocket: TCPSocketAction | None = None
-    sleep: Ignored = None
+    sleep: SleepAction | None = None
 
 
 class Lifecycle(Struct):
@@ -451,8 +464,22 @@ class ResourceRequirements(Struct):
     claims: Ignored = None
 
 
+class ContainerRestartRuleOnExitCodes(Struct):
+    """v1.ContainerRestartRuleOnExitCodes; operator is In or NotIn."""
+
+    operator: str
+    values: list[int] = []
+
+
+class ContainerRestartRule(Struct):
+    """v1.ContainerRestartRule; the only action is Restart (of RestartAllContainers nothing is known here)."""
+
+    action: str
+    exitCodes: ContainerRestartRuleOnExitCodes | None = None
+
+
 class Container(Struct):
-    """v1.Container."""
+    """v1.Container. Of init containers, one whose restartPolicy is Always is a sidecar (KEP-753)."""
 
     name: str
     image: str = ""
@@ -471,8 +498,8 @@ class Container(Struct):
     terminationMessagePath: str = ""
     terminationMessagePolicy: str = ""
     resources: ResourceRequirements | None = None
-    restartPolicy: Ignored = None
-    restartPolicyRules: Ignored = None
+    restartPolicy: str | None = None
+    restartPolicyRules: list[ContainerRestartRule] = []
     resizePolicy: Ignored = None
     securityContext: Ignored = None
     volumeDevices: Ignored = None

@@ -61,6 +61,8 @@ class PodContainers:
             context.spawn(self._volumes.keep())
         for spec in pod.spec.all_containers():
             run = context.state.run(spec.name)
+            if run.outdated:
+                self._replace(spec)
             if run.running:
                 self._probing.start(spec)
             elif run.exit is not None and not run.exit.message:
@@ -69,7 +71,18 @@ class PodContainers:
 
     def update(self, pod: Pod) -> None:
         """The pod's object has changed."""
+        images = {spec.name: spec.image for spec in self._context.pod.spec.all_containers()}
+        for spec in pod.spec.all_containers():
+            if spec.image != images.get(spec.name, spec.image):
+                self._replace(spec)
         self._volumes.update(pod)
+
+    def _replace(self, spec: Container) -> None:
+        """Start a container again, whose image has changed, if it runs."""
+        run = self._context.state.run(spec.name)
+        if run.running:
+            run.outdated, run.unhealthy = True, f"Container {spec.name} definition changed, will be restarted"
+            self._context.wake.set()
 
     async def start(self, name: str) -> None:
         """Start a container, for the first time or again, or record why it cannot be started."""
@@ -189,7 +202,7 @@ class PodContainers:
             stdin_once=spec.stdinOnce,
             terminal=spec.tty,
             security_context=security.of_container(pod, spec, context.state),
-            labels=recovery.labels(pod, spec.name, run.attempt, sandbox.ips),
+            labels=recovery.labels(pod, spec, run.attempt, sandbox.ips),
         )
 
     def _message_mount(self, spec: Container, run: Run) -> Mount:
@@ -226,7 +239,8 @@ class PodContainers:
         context = self._context
         identity = context.container_id(spec.name)
         if run.unhealthy:
-            context.event("Killing", f"Container {spec.name} is restarted: {run.unhealthy}", events.NORMAL)
+            why = run.unhealthy if run.outdated else f"Container {spec.name} {run.unhealthy}, will be restarted"
+            context.event("Killing", why, events.NORMAL)
         hook = spec.lifecycle.preStop if spec.lifecycle else None
         if hook is not None and (wrong := await context.asker(spec)(hook, grace)):
             context.event("FailedPreStopHook", f"PreStopHook failed: {wrong}")

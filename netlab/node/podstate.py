@@ -9,7 +9,7 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass, field
 
-from netlab.api.core_types import Container, ContainerStateTerminated, Pod
+from netlab.api.core_types import Container, ContainerRestartRule, ContainerStateTerminated, Pod
 from netlab.backoff import Backoff
 
 TERMINAL = ("Succeeded", "Failed")
@@ -77,6 +77,10 @@ class Run:
     """What its readiness probe says."""
     unhealthy: str = ""
     """What its liveness or startup probe, or its postStart hook, found wrong: the container must be restarted."""
+    grace: float | None = None
+    """Seconds that the probe gives it which found it unhealthy; None: the pod's."""
+    outdated: bool = False
+    """Its image has changed since it began: it is started again, whatever the policy."""
     stop: Stop | None = None
     killed: bool = False
     backoff: Backoff = CRASH_LOOP
@@ -94,7 +98,7 @@ class Run:
         self.started = self.ready = False
         if self.started_at is not None:
             self.backoff = self.backoff.after(exit.finished_at - self.started_at)
-        self.retry_at = exit.finished_at + self.backoff.delay
+        self.retry_at = exit.finished_at + (0 if self.outdated else self.backoff.delay)
 
     def renew(self, last: ContainerStateTerminated | None) -> None:
         """Prepare for the next run."""
@@ -103,7 +107,7 @@ class Run:
         self.last = last
         self.started_at = self.exit = self.stop = self.waiting = None
         self.killed = self.started = self.ready = False
-        self.unhealthy = ""
+        self.unhealthy, self.grace, self.outdated = "", None, False
 
 
 @dataclass
@@ -119,6 +123,8 @@ class PodState:
     sandbox_backoff: Backoff = SANDBOX
     sandbox_retry_at: float = 0.0
     runs: dict[str, Run] = field(default_factory=dict)
+    ending_since: float | None = None
+    """Since when all of its containers are to end."""
     gone: bool = False
     """The object was removed from the API: nothing waits for this pod any more."""
     failed: tuple[str, str] | None = None
@@ -187,14 +193,41 @@ class Plan:
     wake_at: float | None = None
 
 
-def will_restart(pod: Pod, run: Run, *, init: bool = False) -> bool:
-    """Whether a container that has exited is started again by the pod's restartPolicy."""
+def is_sidecar(spec: Container) -> bool:
+    """Of an init container: whether the pod goes on with it."""
+    return spec.restartPolicy == "Always"
+
+
+def will_restart(pod: Pod, spec: Container, run: Run, *, init: bool = False) -> bool:
+    """Whether a container that has exited is started again, by its own rules (KEP-5307) or the pod's restartPolicy."""
     assert run.exit is not None
-    policy = pod.spec.restartPolicy or "Always"
+    policy = spec.restartPolicy or pod.spec.restartPolicy or "Always"
+    if run.outdated or (init and is_sidecar(spec)) or any(_applies(rule, run.exit) for rule in spec.restartPolicyRules):
+        return True
     if init or policy == "OnFailure":
         # An init container that has succeeded is done, whatever the policy.
         return run.exit.code != 0 and policy != "Never"
     return policy == "Always"
+
+
+def _applies(rule: ContainerRestartRule, exit: Exit) -> bool:
+    codes = rule.exitCodes
+    return rule.action == "Restart" and codes is not None and (exit.code in codes.values) is (codes.operator == "In")
+
+
+def initialized(pod: Pod, state: PodState) -> bool:
+    """Whether its init containers have succeeded, and its sidecars have started."""
+    runs = [(spec, state.run(spec.name)) for spec in pod.spec.initContainers]
+    begun = _has_begun(pod, state)
+    return all(
+        begun or run.started if is_sidecar(spec) else run.exit is not None and run.exit.code == 0 for spec, run in runs
+    )
+
+
+def _has_begun(pod: Pod, state: PodState) -> bool:
+    """Whether one of the containers for which the pod is has run: then sidecars that start again hold up no other."""
+    runs = (state.run(spec.name) for spec in pod.spec.containers)
+    return any(run.started_at is not None or run.exit is not None for run in runs)
 
 
 def terminal(pod: Pod, state: PodState) -> bool:
@@ -203,10 +236,10 @@ def terminal(pod: Pod, state: PodState) -> bool:
         return True
     for spec in pod.spec.initContainers:
         run = state.run(spec.name)
-        if run.exit is not None and run.exit.code != 0 and not will_restart(pod, run, init=True):
+        if run.exit is not None and run.exit.code != 0 and not will_restart(pod, spec, run, init=True):
             return True
-    runs = [state.run(spec.name) for spec in pod.spec.containers]
-    return all(run.exit is not None and not will_restart(pod, run) for run in runs)
+    runs = [(spec, state.run(spec.name)) for spec in pod.spec.containers]
+    return all(run.exit is not None and not will_restart(pod, spec, run) for spec, run in runs)
 
 
 def plan(pod: Pod, state: PodState, now: float) -> Plan:
@@ -226,12 +259,6 @@ def plan(pod: Pod, state: PodState, now: float) -> Plan:
 
 
 def _plan_containers(pod: Pod, state: PodState, now: float, wake_at: float | None) -> Plan:
-    candidates: list[tuple[Container, bool]] = [(each, False) for each in pod.spec.containers]
-    for spec in pod.spec.initContainers:
-        run = state.run(spec.name)
-        if run.exit is None or run.exit.code != 0:
-            candidates = [(spec, True)]
-            break
     actions: list[Action] = []
     for added in pod.spec.ephemeralContainers:
         run = state.run(added.name)
@@ -240,14 +267,14 @@ def _plan_containers(pod: Pod, state: PodState, now: float, wake_at: float | Non
                 actions.append(Start(added.name))
             else:
                 wake_at = _earliest(wake_at, run.retry_at)
-    for spec, init in candidates:
+    for spec, init in _wanted(pod, state):
         run = state.run(spec.name)
         if run.running:
             action, at = _plan_running(pod, spec, run, now)
             if action is not None:
                 actions.append(action)
             wake_at = _earliest(wake_at, at)
-        elif run.exit is None or will_restart(pod, run, init=init):
+        elif run.exit is None or will_restart(pod, spec, run, init=init):
             if now >= run.retry_at:
                 actions.append(Start(spec.name))
             else:
@@ -255,11 +282,29 @@ def _plan_containers(pod: Pod, state: PodState, now: float, wake_at: float | Non
     return Plan(actions, wake_at)
 
 
+def _wanted(pod: Pod, state: PodState) -> list[tuple[Container, bool]]:
+    """The containers that are to run now, and whether each is an init container: one by one, until all have their turn.
+
+    A sidecar's successors wait until it has started.
+    """
+    wanted: list[tuple[Container, bool]] = []
+    begun = _has_begun(pod, state)
+    for spec in pod.spec.initContainers:
+        run = state.run(spec.name)
+        if is_sidecar(spec):
+            wanted.append((spec, True))
+            if not (begun or run.started):
+                return wanted
+        elif run.exit is None or run.exit.code != 0:
+            return [*wanted, (spec, True)]
+    return wanted + [(spec, False) for spec in pod.spec.containers]
+
+
 def _plan_running(pod: Pod, spec: Container, run: Run, now: float) -> tuple[Action | None, float | None]:
     if run.stop is not None:
         return _plan_stopping(spec.name, run, run.stop.grace, now)
     if run.unhealthy:
-        return StopContainer(spec.name, _probe_grace(pod, spec)), None
+        return StopContainer(spec.name, _spec_grace(pod) if run.grace is None else run.grace), None
     return None, None
 
 
@@ -277,9 +322,17 @@ def _plan_end(pod: Pod, state: PodState, now: float) -> Plan:
     actions: list[Action] = []
     wake_at: float | None = None
     running = [(name, run) for name, run in state.runs.items() if run.running]
+    if running and state.ending_since is None:
+        state.ending_since = now
+    ended_at = (state.ending_since or now) + grace
+    turns = _turns(pod, state)
+    if any(name not in turns for name, _ in running):
+        wake_at = ended_at
     for name, run in running:
+        if name not in turns and now < ended_at:
+            continue
         if run.stop is None:
-            actions.append(StopContainer(name, grace))
+            actions.append(StopContainer(name, min(grace, max(1.0, ended_at - now))))
             continue
         action, at = _plan_stopping(name, run, grace, now)
         if action is not None:
@@ -296,6 +349,13 @@ def _plan_end(pod: Pod, state: PodState, now: float) -> Plan:
     return Plan()
 
 
+def _turns(pod: Pod, state: PodState) -> set[str]:
+    """The running containers whose turn it is to end: sidecars come last, one by one from the last to the first."""
+    running = {name for name, run in state.runs.items() if run.running}
+    sidecars = [spec.name for spec in pod.spec.initContainers if is_sidecar(spec) and spec.name in running]
+    return running - {*sidecars} or {*sidecars[-1:]}
+
+
 def grace_period(pod: Pod, state: PodState) -> float:
     """How long the pod's containers have between SIGTERM and SIGKILL, in seconds."""
     if state.gone and pod.metadata.deletionTimestamp is None:
@@ -309,13 +369,6 @@ def grace_period(pod: Pod, state: PodState) -> float:
 def _spec_grace(pod: Pod) -> float:
     seconds = pod.spec.terminationGracePeriodSeconds
     return 30.0 if seconds is None else max(1.0, float(seconds))
-
-
-def _probe_grace(pod: Pod, spec: Container) -> float:
-    for probe in (spec.livenessProbe, spec.startupProbe):
-        if probe is not None and probe.terminationGracePeriodSeconds is not None:
-            return float(probe.terminationGracePeriodSeconds)
-    return _spec_grace(pod)
 
 
 def _earliest(*times: float | None) -> float | None:

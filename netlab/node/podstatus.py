@@ -17,7 +17,16 @@ from netlab.api.core_types import (
     PodStatus,
 )
 from netlab.api.meta_types import Condition, format_time
-from netlab.node.podstate import TERMINAL, Exit, PodState, Run, terminal, will_restart
+from netlab.node.podstate import (
+    TERMINAL,
+    Exit,
+    PodState,
+    Run,
+    initialized,
+    is_sidecar,
+    terminal,
+    will_restart,
+)
 
 
 def container_id(pod_uid: str, container: str, attempt: int) -> str:
@@ -73,11 +82,12 @@ def _terminated(identity: str, exit: Exit, started_at: float | None) -> Containe
 
 def _container_status(pod: Pod, spec: Container, state: PodState, now: float, *, init: bool = False) -> ContainerStatus:
     run = state.run(spec.name)
-    done = init and run.exit is not None and run.exit.code == 0
+    is_first = init and not is_sidecar(spec)
+    done = is_first and run.exit is not None and run.exit.code == 0
     status = ContainerStatus(
         name=spec.name,
         # An init container is ready once it has succeeded.
-        ready=done or (run.running and run.ready and not init),
+        ready=done or (run.running and run.ready and not is_first),
         restartCount=run.attempt,
         image=spec.image,
         imageID=spec.image if run.started_at is not None else "",
@@ -92,7 +102,7 @@ def _container_status(pod: Pod, spec: Container, state: PodState, now: float, *,
         status.state = ContainerState(running=ContainerStateRunning(startedAt=format_time(run.started_at)))
     elif run.exit is not None:
         ended = terminated(pod, spec.name, run)
-        if now < run.retry_at and not terminal(pod, state) and will_restart(pod, run, init=init):
+        if now < run.retry_at and not terminal(pod, state) and will_restart(pod, spec, run, init=init):
             wait = f"back-off {run.backoff.delay:.0f}s restarting failed container={spec.name} pod={pod.key}"
             status.state = ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message=wait))
             status.lastState = ContainerState(terminated=ended)
@@ -117,14 +127,9 @@ def _ephemeral_status(pod: Pod, spec: EphemeralContainer, state: PodState, now: 
 
 
 def _waiting_reason(pod: Pod, state: PodState, *, init: bool) -> str:
-    if pod.spec.initContainers and (init or not _initialized(pod, state)):
+    if pod.spec.initContainers and (init or not initialized(pod, state)):
         return "PodInitializing"
     return "ContainerCreating"
-
-
-def _initialized(pod: Pod, state: PodState) -> bool:
-    exits = (state.run(spec.name).exit for spec in pod.spec.initContainers)
-    return all(exit is not None and exit.code == 0 for exit in exits)
 
 
 def _phase(pod: Pod, state: PodState) -> str:
@@ -138,7 +143,7 @@ def _phase(pod: Pod, state: PodState) -> str:
         return "Succeeded" if all(run.exit is not None and run.exit.code == 0 for run in runs) else "Failed"
     # A container that waits for its next run has run: the pod stays Running.
     begun = all(run.started_at is not None or run.exit is not None or run.attempt > 0 for run in runs)
-    return "Running" if begun and _initialized(pod, state) else "Pending"
+    return "Running" if begun and initialized(pod, state) else "Pending"
 
 
 def _conditions(
@@ -149,26 +154,29 @@ def _conditions(
     if not has_network and state.sandbox_error:
         sandbox.reason, sandbox.message = "FailedCreatePodSandBox", state.sandbox_error
 
-    initialized = Condition(type="Initialized", status=_truth(_initialized(pod, state) or phase == "Succeeded"))
-    if initialized.status == "False":
-        initialized.reason = "ContainersNotInitialized"
-        initialized.message = f"containers with incomplete status: [{_names(each for each in init if not each.ready)}]"
+    ready_to_run = Condition(type="Initialized", status=_truth(initialized(pod, state) or phase == "Succeeded"))
+    if ready_to_run.status == "False":
+        ready_to_run.reason = "ContainersNotInitialized"
+        ready_to_run.message = (
+            f"containers with incomplete status: [{_names(each for each in init if not (each.ready or each.started))}]"
+        )
     elif phase == "Succeeded":
-        initialized.reason = "PodCompleted"
+        ready_to_run.reason = "PodCompleted"
 
-    containers = Condition(type="ContainersReady", status=_truth(all(each.ready for each in main)))
+    lasting = [*_of_sidecars(pod, init), *main]
+    containers = Condition(type="ContainersReady", status=_truth(all(each.ready for each in lasting)))
     if phase in TERMINAL:
         containers.status = "False"
         containers.reason = "PodCompleted" if phase == "Succeeded" else "PodFailed"
     elif containers.status == "False":
         containers.reason = "ContainersNotReady"
-        containers.message = f"containers with unready status: [{_names(each for each in main if not each.ready)}]"
+        containers.message = f"containers with unready status: [{_names(each for each in lasting if not each.ready)}]"
 
     ready = Condition(type="Ready", status=containers.status, reason=containers.reason, message=containers.message)
     if ready.status == "True" and (missing := _closed_gates(pod)):
         ready.status, ready.reason, ready.message = "False", "ReadinessGatesNotReady", ", ".join(missing)
 
-    conditions = [sandbox, initialized, ready, containers]
+    conditions = [sandbox, ready_to_run, ready, containers]
     before = {each.type: each for each in pod.status.conditions}
     for condition in conditions:
         old = before.get(condition.type)
@@ -176,6 +184,11 @@ def _conditions(
         condition.lastTransitionTime = old.lastTransitionTime if old is not None and same else now
         condition.observedGeneration = pod.metadata.generation
     return conditions
+
+
+def _of_sidecars(pod: Pod, statuses: list[ContainerStatus]) -> list[ContainerStatus]:
+    """Of the statuses of init containers, those of sidecars."""
+    return [each for each, spec in zip(statuses, pod.spec.initContainers, strict=True) if is_sidecar(spec)]
 
 
 def _closed_gates(pod: Pod) -> list[str]:

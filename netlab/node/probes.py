@@ -12,6 +12,7 @@ from netlab.api.core_types import Container, ExecAction, HTTPGetAction, Lifecycl
 from netlab.backoff import Backoff
 from netlab.errors import NetlabError
 from netlab.net.addresses import host_port
+from netlab.node import grpchealth
 from netlab.node.runtime.service import RuntimeService
 
 _QUICK = Backoff(first=0.01, last=1)
@@ -66,14 +67,21 @@ class Asker:
             if action.exec is not None:
                 return await self._exec(action.exec, timeout)
             async with asyncio.timeout(timeout):
-                if action.httpGet is not None:
-                    return await self._http(action.httpGet)
-                if action.tcpSocket is not None:
-                    return await self._tcp(action.tcpSocket)
+                return await self._ask(action)
         except TimeoutError:
             return f"no answer within {timeout:g} s"
         except (OSError, aiohttp.ClientError, ValueError, NetlabError) as error:
             return str(error) or type(error).__name__
+
+    async def _ask(self, action: Probe | LifecycleHandler) -> str:
+        if action.httpGet is not None:
+            return await self._http(action.httpGet)
+        if action.tcpSocket is not None:
+            return await self._tcp(action.tcpSocket)
+        if isinstance(action, Probe) and action.grpc is not None:
+            return await grpchealth.check(self.pod_ip, action.grpc.port, action.grpc.service or "")
+        if isinstance(action, LifecycleHandler) and action.sleep is not None:
+            await asyncio.sleep(action.sleep.seconds)
         return ""
 
     async def _exec(self, action: ExecAction, timeout: float) -> str:  # noqa: ASYNC109

@@ -45,6 +45,7 @@ class Probing:
             await self._follow_startup(spec, spec.startupProbe, ask, run)
             run.started, run.ready = True, spec.readinessProbe is None
             self._context.reporter.report()
+            self._context.wake.set()  # a sidecar's successors wait for it
         async with asyncio.TaskGroup() as tasks:
             if spec.livenessProbe is not None:
                 tasks.create_task(self._follow_liveness(spec, spec.livenessProbe, ask, run))
@@ -56,11 +57,11 @@ class Probing:
         async for answer in self._answers(spec, "Startup", probes.answers(probe, ask, quick=True, initial=None)):
             if not answer.wrong and answer.changed:
                 return
-            self._count_against(run, "Startup", answer)
+            self._count_against(run, "Startup", probe, answer)
 
     async def _follow_liveness(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
         async for answer in self._answers(spec, "Liveness", probes.answers(probe, ask, quick=False, initial=True)):
-            self._count_against(run, "Liveness", answer)
+            self._count_against(run, "Liveness", probe, answer)
 
     async def _follow_readiness(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
         answers = probes.answers(probe, ask, quick=not run.ready, initial=run.ready)
@@ -79,12 +80,12 @@ class Probing:
             self._context.state.probed[spec.name, kind, "failed" if answer.wrong else "successful"] += 1
             yield answer
 
-    def _count_against(self, run: Run, kind: str, answer: probes.Answer) -> None:
+    def _count_against(self, run: Run, kind: str, probe: Probe, answer: probes.Answer) -> None:
         """A container that keeps failing must be restarted."""
         if not answer.wrong:
             return
         wrong = f"{kind} probe failed: {answer.wrong}"
         self._context.event("Unhealthy", wrong)
         if answer.changed:
-            run.unhealthy = wrong
+            run.unhealthy, run.grace = wrong, probe.terminationGracePeriodSeconds
             self._context.wake.set()

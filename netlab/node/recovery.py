@@ -24,19 +24,21 @@ UID_LABEL = "io.kubernetes.pod.uid"
 CONTAINER_LABEL = "io.kubernetes.container.name"
 RESTART_COUNT_LABEL = "io.kubernetes.container.restartCount"
 POD_IPS_LABEL = "netlab.dev/pod-ips"
+IMAGE_LABEL = "netlab.dev/image"
 
 _RESTARTS = re.compile(r"[0-9]{1,10}")
 
 
-def labels(pod: Pod, container: str, attempt: int, pod_ips: list[str]) -> dict[str, str]:
-    """The labels of a container: upstream's names, and the addresses of its pod."""
+def labels(pod: Pod, container: Container, attempt: int, pod_ips: list[str]) -> dict[str, str]:
+    """The labels of a container: upstream's names, the addresses of its pod, and the image as its spec had it."""
     return {
         NAMESPACE_LABEL: pod.metadata.namespace,
         POD_LABEL: pod.metadata.name,
         UID_LABEL: pod.metadata.uid,
-        CONTAINER_LABEL: container,
+        CONTAINER_LABEL: container.name,
         RESTART_COUNT_LABEL: str(attempt),
         POD_IPS_LABEL: json.dumps(pod_ips),
+        IMAGE_LABEL: container.image,
     }
 
 
@@ -132,6 +134,7 @@ def _known(uid: str, spec: Container, found: FoundContainer, status: ContainerSt
         reason = OOM_KILLED if found.out_of_memory else ""
         run.ended(Exit(found.exit_code, found.finished_at or found.started_at, found.signal or 0, reason))
         return run
+    run.outdated = found.labels.get(IMAGE_LABEL, spec.image) != spec.image
     # Probe results hold until there are new ones: a kubelet's restart takes no pod out of service.
     same = status is not None and status.containerID == f"netlab://{container_id(uid, spec.name, run.attempt)}"
     run.started = spec.startupProbe is None or bool(same and status and status.started)

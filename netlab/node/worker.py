@@ -51,8 +51,8 @@ class PodWorker:
     def update(self, pod: Pod) -> None:
         """The object has changed."""
         context = self._context
-        old, context.pod = context.pod, pod
         self._containers.update(pod)
+        old, context.pod = context.pod, pod
         # Most changes are this worker's own reports coming back.
         if _deadlines(old) != _deadlines(pod) or old.spec.ephemeralContainers != pod.spec.ephemeralContainers:
             context.wake.set()

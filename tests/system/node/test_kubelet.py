@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from netlab.api.core_types import Pod, Service
+from netlab.api.core_types import Container, Pod, Service
 from netlab.api.media_types import STRATEGIC_MERGE_PATCH
 from netlab.api.resources import LEASES, NODE_LEASES, NODES, PODS, SERVICES
 from netlab.machine import crilog
@@ -315,6 +315,54 @@ def test_hooks_and_grace() -> None:
     play(scenario)
 
 
+def test_sidecars_and_changed_images() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        started = {"exec": {"command": ["test", "-e", "/v/started"]}, "periodSeconds": 1}
+        mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+        sidecar = {"name": "s", **SLEEP, **mount, "restartPolicy": "Always", "startupProbe": started}
+        first = {"name": "i", "image": "host", "command": ["touch", "/v/first"], **mount}
+        hook = {"lifecycle": {"postStart": {"sleep": {"seconds": 0}}}}
+        await cluster.create(
+            "web",
+            {**SLEEP, **hook},
+            initContainers=[sidecar, first],
+            volumes=[{"name": "v", "emptyDir": {}}],
+            restartPolicy="Never",
+            terminationGracePeriodSeconds=1,
+        )
+
+        def waits(pod: Pod) -> bool:
+            listed = pod.status.initContainerStatuses
+            return bool(listed and listed[0].state.running) and listed[1].state.waiting is not None
+
+        pod = await cluster.pod_until("web", waits, "the second waits for the sidecar")
+        assert pod.status.phase == "Pending"
+        container = container_id(pod.metadata.uid, "s", 0)
+        assert cluster.node.exec(container, ["touch", "/v/started"], 30).exit_code == 0
+        pod = await cluster.running("web")
+        assert cluster.node.exec(container, ["test", "-e", "/v/first"], 30).exit_code == 0
+        assert [(each.ready, each.started) for each in pod.status.initContainerStatuses] == [
+            (True, True),
+            (True, False),
+        ]
+
+        image = {"spec": {"containers": [{"name": "c0", "image": "other"}]}}
+        await cluster.client.patch(PODS, "web", "default", image, patch_type=STRATEGIC_MERGE_PATCH)
+
+        def changed(pod: Pod) -> bool:
+            (status,) = pod.status.containerStatuses
+            return status.restartCount == 1 and status.ready and status.image == "other"
+
+        await cluster.pod_until("web", changed, "the container is started again, though the policy is Never")
+        assert "Container c0 definition changed" in next(each.message for each in await cluster.events("Killing"))
+        await cluster.client.delete(PODS, "web", "default")
+        await cluster.gone("web")
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
 def test_killed_kubelet_restarts_and_leaks_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.ready()
@@ -363,7 +411,7 @@ def test_pods_on_which_the_kubelet_fails_say_so_and_do_not_hold_up_others() -> N
         for name, (program, addresses) in found.items():
             probe = {"tcpSocket": {"port": 1}, "periodSeconds": 1}
             pod = await cluster.create(name, {**SLEEP, "readinessProbe": probe}, hostNetwork=True)
-            labels = recovery.labels(pod, "c0", 0, []) | {recovery.POD_IPS_LABEL: addresses}
+            labels = recovery.labels(pod, Container(name="c0"), 0, []) | {recovery.POD_IPS_LABEL: addresses}
             identity = container_id(pod.metadata.uid, "c0", 0)
             cluster.node.run_container(cluster.lab.spec(identity, program, "1000", labels=labels))
         await cluster.create("good", SLEEP)

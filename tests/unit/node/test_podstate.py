@@ -43,12 +43,18 @@ def make_pod(*, status: dict[str, Any] | None = None, meta: dict[str, Any] | Non
 
 
 def running(**fields: Any) -> Run:
-    return Run(started_at=NOW - 100, started=True, **{"ready": True, **fields})
+    return Run(**{"started_at": NOW - 100, "started": True, "ready": True, **fields})
 
 
 def exited(code: int, at: float = NOW - 1, **fields: Any) -> Run:
     run = Run(started_at=NOW - 100, **fields)
     run.ended(Exit(code, at))
+    return run
+
+
+def outdated() -> Run:
+    run = Run(started_at=NOW - 100, outdated=True, backoff=CRASH_LOOP.failed())
+    run.ended(Exit(0, NOW))
     return run
 
 
@@ -58,6 +64,12 @@ def state(sandbox: bool = True, **runs: Run) -> PodState:
 
 DELETED = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 5}
 INIT = [{"name": "i"}, {"name": "j"}]
+SIDECARS = [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}, {"name": "t", "restartPolicy": "Always"}]
+RULED = {
+    "name": "a",
+    "restartPolicy": "Never",
+    "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}],
+}
 WAITING = CRASH_LOOP.failed().failed()
 
 
@@ -112,11 +124,57 @@ WAITING = CRASH_LOOP.failed().failed()
             state(a=running(), b=running(), x=exited(1)),
             [],
         ),
+        ("a sidecar's successors wait", make_pod(initContainers=SIDECARS), state(), [Start("s")]),
+        ("until it has started", make_pod(initContainers=SIDECARS), state(s=running(started=False)), []),
+        ("then the next has its turn", make_pod(initContainers=SIDECARS), state(s=running()), [Start("i")]),
+        ("and goes on", make_pod(initContainers=SIDECARS), state(s=running(), i=exited(0)), [Start("t")]),
+        (
+            "a sidecar is started again, whatever the policy, and holds up no container that has run",
+            make_pod(initContainers=SIDECARS, restartPolicy="OnFailure"),
+            state(s=exited(0), i=exited(0), t=running(), a=exited(1), b=running()),
+            [Start("s"), Start("a")],
+        ),
+        (
+            "sidecars end with the last of the containers, from the last to the first",
+            make_pod(initContainers=SIDECARS, restartPolicy="Never"),
+            state(s=running(), i=exited(0), t=running(), a=exited(0), b=exited(0)),
+            [StopContainer("t", 30.0)],
+        ),
+        (
+            "of a deleted pod too",
+            make_pod(initContainers=SIDECARS, meta=DELETED),
+            state(s=running(), i=exited(0), t=running(), a=running(), b=exited(0)),
+            [StopContainer("a", 5.0)],
+        ),
+        (
+            "a changed image starts a container again, whatever the policy",
+            make_pod(restartPolicy="Never"),
+            state(a=outdated(), b=running()),
+            [Start("a")],
+        ),
+        (
+            "a container's own policy",
+            make_pod(containers=[{"name": "a", "restartPolicy": "OnFailure"}, {"name": "b"}], restartPolicy="Never"),
+            state(a=exited(3), b=running()),
+            [Start("a")],
+        ),
+        (
+            "and its own rules",
+            make_pod(containers=[RULED, {"name": "b"}], restartPolicy="Never"),
+            state(a=exited(42), b=running()),
+            [Start("a")],
+        ),
+        (
+            "which may not apply",
+            make_pod(containers=[RULED, {"name": "b"}], restartPolicy="Never"),
+            state(a=exited(1), b=running()),
+            [],
+        ),
         ("unhealthy", make_pod(), state(a=running(unhealthy="x"), b=running()), [StopContainer("a", 30.0)]),
         (
             "the probe's own grace period",
-            make_pod(containers=[{"name": "a", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]),
-            state(a=running(unhealthy="x")),
+            make_pod(containers=[{"name": "a"}]),
+            state(a=running(unhealthy="x", grace=3)),
             [StopContainer("a", 3.0)],
         ),
         (

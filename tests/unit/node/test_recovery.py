@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.api.core_types import Pod
+from netlab.api.core_types import Container, Pod
 from netlab.api.meta_types import ObjectMeta
 from netlab.machine.protocol import ContainerStatus
 from netlab.node.podstate import Sandbox, plan
@@ -36,7 +36,7 @@ def container(attempt: int, exit_code: int | None = None) -> ContainerStatus:
         started_at=NOW - 50,
         finished_at=None if exit_code is None else NOW - 1,
         exit_code=exit_code,
-        labels=labels(make_pod(), "a", attempt, ["10.0.0.2"]),
+        labels=labels(make_pod(), Container(name="a"), attempt, ["10.0.0.2"]),
     )
 
 
@@ -47,7 +47,7 @@ def reported(state: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 _TEXT = st.text(max_size=12) | st.sampled_from(["0", "[]", "[1]", "{}", "9" * 5000, "٣", "[" * 5000, "u1", "a"])
 _NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", fullmatch=True) | st.sampled_from(["u1_0", "u1_1", "u2_9"])
-_OURS = labels(make_pod(), "a", 0, ["10.0.0.2"])
+_OURS = labels(make_pod(), Container(name="a"), 0, ["10.0.0.2"])
 _LABELS = st.dictionaries(st.sampled_from([*_OURS]), _TEXT).map(lambda odd: _OURS | odd) | st.dictionaries(_TEXT, _TEXT)
 _TIMES = (
     st.none()
@@ -141,3 +141,10 @@ def test_orphans_are_known_by_notes_and_labels() -> None:
         ("u3", "shop/db", ()),
         ("u4", "u4", ()),
     }
+
+
+def test_a_container_whose_image_has_changed_meanwhile_is_started_again() -> None:
+    pod = make_pod()
+    pod.spec.containers[0].image = "other"
+    found = recover(pod, ["u1_1"], [container(0)], NOW)
+    assert found.state.runs["a"].outdated

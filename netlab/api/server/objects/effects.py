@@ -48,11 +48,6 @@ _POD: tuple[_Rule, ...] = (
         for kind in _ANY_CONTAINER
         for rule in (_Rule(f"{kind}[].imagePullPolicy", "a lab's nodes pull no image: `netlab image pull` does"),)
     ),
-    _Rule(
-        "initContainers[].restartPolicy",
-        "it is no sidecar here: the pod waits until it has ended",
-        lambda value, spec: value == "Always",
-    ),
 )
 
 _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
@@ -94,17 +89,7 @@ def warnings(resource: Resource[Object], new: JSONObject, old: JSONObject | None
         for path, value in _values(spec, rule.path):
             if before.get(path) != value and rule.applies(value, spec):
                 found.append(f"{place}.{path}: {rule.text}")
-    if resource is PODS and old is not None:
-        found += _changed_images(spec, known)
     return found
-
-
-def _changed_images(spec: JSONObject, known: JSONObject) -> Iterator[str]:
-    for kind in _ANY_CONTAINER:
-        before = dict(_values(known, f"{kind}[].image"))
-        for path, image in _values(spec, f"{kind}[].image"):
-            if before.get(path, image) != image:
-                yield f"spec.{path}: the container goes on with the image that it began with; delete and create the pod"
 
 
 def _at(obj: JSONObject, place: str) -> JSONObject:

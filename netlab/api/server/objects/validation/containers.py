@@ -29,12 +29,39 @@ def container(container: Container, path: str, names: set[str], problems: Proble
     for field in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe: Probe | None = getattr(container, field)
         if probe is not None:
-            _probe(probe, f"{path}.{field}", problems, only_once=field != "readinessProbe")
+            _probe(probe, f"{path}.{field}", problems, is_readiness=field == "readinessProbe")
     if container.lifecycle is not None:
         for field in ("postStart", "preStop"):
             handler: LifecycleHandler | None = getattr(container.lifecycle, field)
             if handler is not None:
-                _handler(handler, f"{path}.lifecycle.{field}", problems, others=handler.sleep is not None)
+                _handler(handler, f"{path}.lifecycle.{field}", problems)
+                if handler.sleep is not None:
+                    problems.not_negative(f"{path}.lifecycle.{field}.sleep.seconds", handler.sleep.seconds)
+    _restarts(container, path, problems)
+
+
+def init_container(container: Container, path: str, problems: Problems) -> None:
+    """What only a sidecar may have: one that ends is asked for nothing while it runs."""
+    if container.restartPolicy != "Always":
+        for field in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+            if getattr(container, field) is not None:
+                detail = "may not be set for init containers without restartPolicy=Always"
+                problems.forbidden(f"{path}.{field}", detail)
+
+
+def _restarts(container: Container, path: str, problems: Problems) -> None:
+    """The rules that are a container's own (KEP-5307)."""
+    if container.restartPolicy is not None:
+        problems.one_of(f"{path}.restartPolicy", container.restartPolicy, ("Always", "Never", "OnFailure"))
+    elif container.restartPolicyRules:
+        problems.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
+    for index, rule in enumerate(container.restartPolicyRules):
+        place = f"{path}.restartPolicyRules[{index}]"
+        problems.one_of(f"{place}.action", rule.action, ("Restart",))
+        if rule.exitCodes is None:
+            problems.required(f"{place}.exitCodes", "must be specified")
+        else:
+            problems.one_of(f"{place}.exitCodes.operator", rule.exitCodes.operator, ("In", "NotIn"))
 
 
 def _ports_and_environment(container: Container, path: str, problems: Problems) -> None:
@@ -63,18 +90,25 @@ def _container_port(port: ContainerPort, path: str, names: set[str], problems: P
         rules.ip(f"{path}.hostIP", port.hostIP, problems)
 
 
-def _probe(probe: Probe, path: str, problems: Problems, *, only_once: bool) -> None:
-    _handler(probe, path, problems, others=probe.grpc is not None)
+def _probe(probe: Probe, path: str, problems: Problems, *, is_readiness: bool) -> None:
+    _handler(probe, path, problems)
+    if probe.grpc is not None:
+        rules.port(f"{path}.grpc.port", probe.grpc.port, problems)
+    grace, where = probe.terminationGracePeriodSeconds, f"{path}.terminationGracePeriodSeconds"
+    if grace is not None and is_readiness:
+        problems.invalid(where, grace, "must not be set for readinessProbes")
+    elif grace is not None and grace < 1:
+        problems.invalid(where, grace, "must be greater than 0")
     problems.not_negative(f"{path}.initialDelaySeconds", probe.initialDelaySeconds)
     for field in ("timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         problems.not_negative(f"{path}.{field}", getattr(probe, field))
-    if only_once and probe.successThreshold != 1:
+    if not is_readiness and probe.successThreshold != 1:
         problems.invalid(f"{path}.successThreshold", probe.successThreshold, "must be 1")
 
 
-def _handler(handler: Probe | LifecycleHandler, path: str, problems: Problems, *, others: bool) -> None:
-    """Exactly one way; `others` tells whether one is set that netlab does not act upon."""
-    ways = sum(way is not None for way in (handler.httpGet, handler.tcpSocket, handler.exec)) + others
+def _handler(handler: Probe | LifecycleHandler, path: str, problems: Problems) -> None:
+    """Exactly one way."""
+    ways = sum(getattr(handler, way, None) is not None for way in ("httpGet", "tcpSocket", "exec", "grpc", "sleep"))
     if ways == 0:
         problems.required(path, "must specify a handler type")
     elif ways > 1:

@@ -22,11 +22,13 @@ def none_at_first(obj: JSONObject, old: JSONObject | None, problems: Problems) -
         problems.forbidden(f"spec.{FIELD}", "cannot be set on create")
 
 
-def validate(spec: PodSpec, names: set[str], problems: Problems) -> None:
-    """Those of a pod; `names` are those of its other containers, to which theirs are added."""
+def validate(spec: PodSpec, root: str, names: set[str], problems: Problems) -> None:
+    """Those of a pod; `names` are those of its other containers, to which theirs are added. A template has none."""
     others = frozenset(names)
+    if root != "spec" and spec.ephemeralContainers:
+        problems.forbidden(f"{root}.{FIELD}", "ephemeral containers not allowed in pod template")
     for index, each in enumerate(spec.ephemeralContainers):
-        path = f"spec.{FIELD}[{index}]"
+        path = f"{root}.{FIELD}[{index}]"
         containers.container(each, path, names, problems)
         if each.targetContainerName and each.targetContainerName not in others:
             problems.not_found(f"{path}.targetContainerName", each.targetContainerName)

@@ -67,10 +67,9 @@ def pod_spec(
     for field, listed in (("initContainers", spec.initContainers), ("containers", spec.containers)):
         for index, container in enumerate(listed):
             containers.container(container, f"{path}.{field}[{index}]", names, problems)
-    if path == "spec":
-        ephemeral_containers.validate(spec, names, problems)
-    elif spec.ephemeralContainers:
-        problems.forbidden(f"{path}.ephemeralContainers", "ephemeral containers not allowed in pod template")
+            if field == "initContainers":
+                containers.init_container(container, f"{path}.{field}[{index}]", problems)
+    ephemeral_containers.validate(spec, path, names, problems)
     _host_ports(spec, path, problems)
     problems.one_of(f"{path}.restartPolicy", spec.restartPolicy, policies)
     problems.one_of(f"{path}.dnsPolicy", spec.dnsPolicy, ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"))
