@@ -37,7 +37,7 @@ def measure(home: Path, nodes: int) -> dict[str, Any]:
     subprocess.run([*netlab, "up", "--nodes", str(nodes)], env=environment, stdout=subprocess.DEVNULL, check=True)
     seconds = time.perf_counter() - began
     try:
-        lab = _Processes(int((home / "default/monitor.pid").read_text().split()[0]))
+        lab = Processes(int((home / "default/monitor.pid").read_text().split()[0]))
         found = {
             "nodes": nodes,
             "up_seconds": round(seconds, 2),
@@ -65,7 +65,7 @@ def curves(found: Sequence[dict[str, Any]]) -> str:
     return plot(lines, "nodes")
 
 
-class _Processes:
+class Processes:
     """The processes beneath one, and the processor time that each has used."""
 
     def __init__(self, first: int) -> None:
@@ -109,14 +109,14 @@ def _change(home: Path, nodes: int) -> float:
         client.request("POST", ENDPOINTSLICES.path("default"), made)
     time.sleep(5 * _SETTLED)
     monitor = int((home / "default/monitor.pid").read_text().split()[0])
-    before = sum(_Processes(monitor).named("kube-proxy"))
+    before = sum(Processes(monitor).named("kube-proxy"))
     for number in range(_CHANGES):
         changed = slices[number % len(slices)]
         changed["endpoints"][number]["conditions"]["ready"] ^= True
         client.request("PUT", ENDPOINTSLICES.object_path("default", changed["metadata"]["name"]), changed)
         time.sleep(0.2)
     time.sleep(_SETTLED)
-    return (sum(_Processes(monitor).named("kube-proxy")) - before) / nodes / _CHANGES
+    return (sum(Processes(monitor).named("kube-proxy")) - before) / nodes / _CHANGES
 
 
 def _slice(number: int, nodes: int) -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""What a client of a kubelet waits for: a command's round trip, and a line of a log that is followed.
+"""What a client of a kubelet waits for: a command's round trip, a line of a log that is followed, pods that start.
 
     python benchmarks/node.py [--json] [--rounds 100]
+    python benchmarks/node.py --pods 1000 [--json] [--rounds 100]
 
-Both go the whole way: API server, TLS to the kubelet, machine and container. Each round has its floor beside it:
+The first go the whole way: API server, TLS to the kubelet, machine and container. Each round has its floor beside it:
 - a command: the same command by the machine's socket, a fork and an execve in the container and nothing else;
 - a line: from one process to another by a pipe.
+
+With --pods: pods with a volume and variables from a ConfigMap, and an emptyDir. How soon one is Ready after it was
+written; how many a second start (the floor: bare ones) and what each holds; what a kubelet takes when nothing happens.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 
 import aiohttp
 
+from benchmarks import _pods
 from netlab.machine.async_client import AsyncMachine
 
 _POD = """
@@ -115,7 +120,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--pods", type=int, help="measure pods that start, so many")
     options = parser.parse_args()
+    if options.pods:
+        with tempfile.TemporaryDirectory(prefix="netlab-bench-") as home:
+            of_pods = {
+                "start": _pods.start(Path(home), options.rounds),
+                "many": _pods.many(Path(home), options.pods),
+                "rest": _pods.rest(Path(home)),
+            }
+        print(json.dumps(of_pods)) if options.json else _pods.report(of_pods)
+        return
     with tempfile.TemporaryDirectory(prefix="netlab-bench-") as home:
         environment = os.environ | {"NETLAB_HOME": home}
         netlab = [sys.executable, "-m", "netlab"]
