@@ -23,9 +23,10 @@ from netlab.api.server.objects import bodies, patch, versions
 from netlab.api.server.objects.definitions import CustomResource, ScalePaths
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry import evictions, subresources
-from netlab.api.server.registry.generic import FINALIZE, Draft, Outcome, Registry, patched_object
+from netlab.api.server.registry.generic import FINALIZE, Draft, Outcome, Registry
 from netlab.api.server.registry.managed_fields import Apply
 from netlab.api.server.registry.subresources import SCALE
+from netlab.api.server.registry.successions import patched_object
 from netlab.api.server.rest import applied_bodies, lists, responses
 from netlab.api.server.rest.lists import is_true
 from netlab.api.server.rest.requests import Call

@@ -171,7 +171,7 @@ def test_not_allowed(shop: Registry, user: User, action: Action) -> None:
 
 
 def test_a_change_counts_at_once(shop: Registry) -> None:
-    from netlab.api.server.registry.generic import DeleteOptions
+    from netlab.api.server.registry.deletions import DeleteOptions
 
     authorizer = Authorizer(shop)
     action = Action("get", "shop", resource="pods")

@@ -16,7 +16,8 @@ import pytest
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import NODES, PODS
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from netlab.api.server.storage import snapshots
 from netlab.api.server.storage.backend import Backend
 from netlab.api.server.storage.etcd import Etcd

@@ -8,8 +8,9 @@ import pytest
 
 from netlab.api.errors import ApiError
 from netlab.api.resources import PODDISRUPTIONBUDGETS, PODS, STATUS, Resource
+from netlab.api.server.registry.deletions import DeleteOptions
 from netlab.api.server.registry.evictions import evict
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, pod, refused, update
 
 _PODS: Resource[Any] = PODS

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import NODES, PODS, Resource
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from netlab.api.server.rest import lists, views
 from netlab.api.server.storage import watch
 from tests.unit.api.cluster import create, pod, refused

@@ -16,7 +16,8 @@ from netlab.api.server.admission import chain, noderestriction
 from netlab.api.server.admission.attributes import Attributes, Operation
 from netlab.api.server.admission.chain import Chain
 from netlab.api.server.identity import AUTHENTICATED, User, kubelet
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, pod, update
 
 ANY_PODS: Any = PODS

@@ -21,7 +21,9 @@ from netlab.api.resources import (
     by_name,
 )
 from netlab.api.server.objects import patch
-from netlab.api.server.registry.generic import OBJECT_LIMIT, DeleteOptions, Preconditions, Registry, patched_object
+from netlab.api.server.registry.deletions import DeleteOptions, Preconditions
+from netlab.api.server.registry.generic import OBJECT_LIMIT, Registry
+from netlab.api.server.registry.successions import patched_object
 from netlab.api.server.storage.watch import Selection
 from tests.unit.api.cluster import create, deployment, endpoint_slice, pod, refused, service, update
 

@@ -10,7 +10,8 @@ import pytest
 from netlab.api.printers import pods as printer
 from netlab.api.resources import DEPLOYMENTS, PODS, PRIORITYCLASSES
 from netlab.api.server.admission.priority import system_classes
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, deployment, pod, refused, update
 
 _PODS: Any = PODS

@@ -13,7 +13,8 @@ from netlab.api.apply import merge_patch
 from netlab.api.kinds import table
 from netlab.api.resources import SERVICES
 from netlab.api.server.objects import patch
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, refused, update
 
 Json = dict[str, Any]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import SERVICES
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, opened, refused, service, update
 
 V4, V6 = ("10.96.0.0/24",), ("fd00:10:96::/112",)

@@ -11,7 +11,8 @@ import pytest
 
 from netlab.api.resources import ALL, EVENTS, EVENTS_V1, STORED, Resource, by_kind
 from netlab.api.server.objects import field_selectors, versions
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from netlab.api.stored_kinds import ROWS, STATUS
 from tests.unit.api.cluster import create, refused, update
 

@@ -19,7 +19,8 @@ from netlab.api.server.admission import chain, serviceaccount
 from netlab.api.server.admission.attributes import Attributes, Operation
 from netlab.api.server.admission.chain import Chain
 from netlab.api.server.identity import OWNER
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from netlab.api.server.storage.watch import Stored
 
 ANY_PODS: Resource[Any] = PODS

@@ -11,7 +11,8 @@ import pytest
 from netlab.api import selectors
 from netlab.api.resources import PODS
 from netlab.api.server.objects import field_selectors
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from netlab.api.server.storage import watch
 from netlab.api.server.storage.watch import Change, Selection, Watch, Wording
 from tests.unit.api.cluster import create, pod, refused, update

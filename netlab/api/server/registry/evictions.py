@@ -13,7 +13,8 @@ from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.resources import PODDISRUPTIONBUDGETS, PODS, STATUS, Resource
 from netlab.api.server import refusals
 from netlab.api.server.objects.schema import JSONObject
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 
 _PODS: Resource[Any] = PODS
 _BUDGETS: Resource[Any] = PODDISRUPTIONBUDGETS

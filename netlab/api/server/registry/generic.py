@@ -9,54 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from netlab.api import stored_kinds
 from netlab.api.errors import ApiError
-from netlab.api.meta_types import Int64, Object, ObjectMeta, Struct, now
+from netlab.api.meta_types import Object, ObjectMeta, now
 from netlab.api.rbac_types import RBAC
 from netlab.api.resources import (
-    APISERVICES,
     CERTIFICATESIGNINGREQUESTS,
-    CLUSTERROLEBINDINGS,
-    CLUSTERROLES,
-    CONFIGMAPS,
-    CONTROLLERREVISIONS,
-    CRONJOBS,
     CUSTOMRESOURCEDEFINITIONS,
-    DAEMONSETS,
-    DEPLOYMENTS,
-    ENDPOINTS,
-    ENDPOINTSLICES,
     EPHEMERAL_CONTAINERS,
-    EVENTS,
-    HORIZONTALPODAUTOSCALERS_V1,
-    JOBS,
-    LEASES,
-    LIMITRANGES,
     NAMESPACES,
-    NETWORKPOLICIES,
     NODES,
-    PODDISRUPTIONBUDGETS,
     PODS,
     PRIORITYCLASSES,
-    REPLICASETS,
-    REPLICATIONCONTROLLERS,
-    RESOURCEQUOTAS,
-    ROLEBINDINGS,
-    ROLES,
-    RUNTIMECLASSES,
-    SECRETS,
-    SERVICEACCOUNTS,
     SERVICECIDRS,
     SERVICES,
-    STATEFULSETS,
     Resource,
 )
 from netlab.api.server import refusals
@@ -66,44 +38,34 @@ from netlab.api.server.admission.chain import Chain, Plugin
 from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
 from netlab.api.server.admission.priority import system_classes
 from netlab.api.server.identity import OWNER, User
-from netlab.api.server.objects import (
-    autoscaling,
-    custom,
-    defaults,
-    definitions,
-    effects,
-    patch,
-    pod_scheduling,
-    quality,
-    reading,
-    registration,
-    versions,
-)
+from netlab.api.server.objects import custom, definitions, effects, pod_scheduling, quality, reading, versions
 from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, JSONObject
-from netlab.api.server.objects.validation import (
-    access,
-    certificates,
-    cluster,
-    ephemeral_containers,
-    jobs,
-    network_policies,
-    pods,
-    quotas,
-    rules,
-    secret,
-    services,
-    workloads,
-)
-from netlab.api.server.objects.validation import definitions as definition_rules
-from netlab.api.server.objects.validation import registration as registration_rules
-from netlab.api.server.objects.validation.scheduling import priority_class, priority_class_update
+from netlab.api.server.objects.validation import ephemeral_containers, rules
 from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
 from netlab.api.server.registry.catalog import Catalog
 from netlab.api.server.registry.definitions import Definitions
+from netlab.api.server.registry.deletions import (
+    DeleteOptions,
+    check_preconditions,
+    grace_period,
+    is_finished,
+    set_propagation,
+)
 from netlab.api.server.registry.managed_fields import Apply
+from netlab.api.server.registry.strategies import strategy_of
+from netlab.api.server.registry.successions import (
+    SYSTEM_METADATA,
+    check_name,
+    desired,
+    metadata_with_status,
+    ordered,
+    put_in_place,
+    signed_by,
+    succeed,
+)
 from netlab.api.server.storage.backend import check_size
 from netlab.api.server.storage.store import Store
 from netlab.api.server.storage.watch import Selection, Stored
@@ -123,9 +85,6 @@ FINALIZE = "finalize"
 
 STRICT = FieldValidation()
 
-DEFAULT_GRACE = 30
-"""Seconds: v1.DefaultTerminationGracePeriodSeconds."""
-
 OBJECT_LIMIT = 1536 * 1024
 """Bytes of an object's JSON: etcd's limit for a request (--max-request-bytes)."""
 
@@ -133,151 +92,6 @@ _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words (apimachi
 _LONGEST_GENERATED_BASE = 58
 _NAMES_TRIED = 8
 """Names that are made up for one object, as upstream."""
-
-_SYSTEM_METADATA = (
-    "name",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-)
-"""What only the server writes."""
-
-
-class Preconditions(Struct):
-    """metav1.Preconditions."""
-
-    uid: str | None = None
-    resourceVersion: str | None = None  # noqa: N815
-
-
-ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
-"""The finalizers by which the garbage collector is asked to free dependents, or to delete them first."""
-
-_PROPAGATION = {"Orphan": ORPHAN, "Foreground": FOREGROUND, "Background": ""}
-
-
-class DeleteOptions(Struct):
-    """metav1.DeleteOptions."""
-
-    gracePeriodSeconds: Int64 | None = None  # noqa: N815
-    propagationPolicy: str | None = None  # noqa: N815
-    orphanDependents: bool | None = None  # noqa: N815
-    preconditions: Preconditions = msgspec.field(default_factory=Preconditions)
-    dryRun: list[str] = []  # noqa: N815
-
-
-@dataclasses.dataclass(frozen=True)
-class Strategy:
-    """What is particular to a kind: functions of `defaults` and of the validation, and the status it starts with."""
-
-    default: Callable[[JSONObject], None]
-    validate: Callable[[Any, Problems], None]
-    validate_update: Callable[[Any, Any, Problems], None] = rules.any_update
-    first_status: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    complete_status: Callable[[JSONObject], None] = defaults.nothing
-    validate_part: Callable[[Any, Any, str, Problems], None] | None = None
-    """Of a part of the status, by its subresource."""
-    check: Callable[[JSONObject, JSONObject | None, Problems], None] = rules.any_json
-    """Of an object as JSON, and the one that was there."""
-
-
-STRATEGIES: dict[str, Strategy] = {
-    NAMESPACES.plural: Strategy(defaults.namespace, cluster.namespace, first_status={"phase": "Active"}),
-    NODES.plural: Strategy(defaults.node, cluster.node, cluster.node_update, complete_status=defaults.node_status),
-    PODS.plural: Strategy(
-        defaults.pod,
-        pods.pod,
-        pods.pod_update,
-        {"phase": "Pending"},
-        defaults.pod_status,
-        check=ephemeral_containers.none_at_first,
-    ),
-    SERVICES.plural: Strategy(
-        defaults.service, services.service, services.service_update, first_status={"loadBalancer": {}}
-    ),
-    EVENTS.plural: Strategy(defaults.event, cluster.event),
-    DEPLOYMENTS.plural: Strategy(defaults.deployment, workloads.deployment, workloads.workload_update),
-    REPLICASETS.plural: Strategy(
-        defaults.replica_set,
-        workloads.replica_set,
-        workloads.workload_update,
-        complete_status=defaults.replica_set_status,
-    ),
-    REPLICATIONCONTROLLERS.plural: Strategy(
-        defaults.replication_controller,
-        workloads.replication_controller,
-        complete_status=defaults.replica_set_status,
-    ),
-    DAEMONSETS.plural: Strategy(
-        defaults.daemon_set,
-        workloads.daemon_set,
-        workloads.workload_update,
-        complete_status=defaults.daemon_set_status,
-    ),
-    STATEFULSETS.plural: Strategy(
-        defaults.stateful_set,
-        workloads.stateful_set,
-        workloads.stateful_set_update,
-        complete_status=defaults.stateful_set_status,
-    ),
-    CONTROLLERREVISIONS.plural: Strategy(
-        defaults.nothing, workloads.controller_revision, workloads.controller_revision_update
-    ),
-    JOBS.plural: Strategy(defaults.job, jobs.job, jobs.job_update),
-    CRONJOBS.plural: Strategy(defaults.cron_job, jobs.cron_job),
-    PODDISRUPTIONBUDGETS.plural: Strategy(defaults.nothing, workloads.budget, complete_status=defaults.budget_status),
-    PRIORITYCLASSES.plural: Strategy(defaults.priority_class, priority_class, priority_class_update),
-    SECRETS.plural: Strategy(defaults.secret, secret.secret, secret.secret_update),
-    ENDPOINTSLICES.plural: Strategy(defaults.endpoint_slice, services.endpoint_slice, services.endpoint_slice_update),
-    RUNTIMECLASSES.plural: Strategy(defaults.nothing, cluster.runtime_class, cluster.runtime_class_update),
-    LEASES.plural: Strategy(defaults.nothing, cluster.lease),
-    CONFIGMAPS.plural: Strategy(defaults.nothing, access.config_map, access.config_map_update),
-    SERVICEACCOUNTS.plural: Strategy(defaults.nothing, access.service_account),
-    CERTIFICATESIGNINGREQUESTS.plural: Strategy(
-        defaults.nothing, certificates.request, validate_part=certificates.update
-    ),
-    LIMITRANGES.plural: Strategy(defaults.limit_range, quotas.limit_range),
-    RESOURCEQUOTAS.plural: Strategy(defaults.nothing, quotas.quota, quotas.quota_update),
-    ENDPOINTS.plural: Strategy(defaults.endpoints, access.endpoints),
-    ROLES.plural: Strategy(defaults.nothing, access.role),
-    CLUSTERROLES.plural: Strategy(defaults.nothing, access.cluster_role),
-    ROLEBINDINGS.plural: Strategy(defaults.binding, access.role_binding, access.binding_update),
-    CLUSTERROLEBINDINGS.plural: Strategy(defaults.binding, access.cluster_role_binding, access.binding_update),
-    NETWORKPOLICIES.plural: Strategy(defaults.network_policy, network_policies.network_policy),
-    SERVICECIDRS.plural: Strategy(defaults.nothing, rules.anything),
-    APISERVICES.plural: Strategy(
-        registration.default,
-        registration_rules.api_service,
-        complete_status=registration.complete_status,
-        validate_part=registration_rules.api_service_status,
-    ),
-    CUSTOMRESOURCEDEFINITIONS.plural: Strategy(
-        definitions.default,
-        rules.anything,
-        complete_status=definitions.complete_status,
-        check=definition_rules.check,
-    ),
-    **{
-        row.plural: Strategy(
-            functools.partial(defaults.listed, defaults=row.defaults), rules.anything, first_status=row.first_status
-        )
-        for row in stored_kinds.ROWS
-    },
-    HORIZONTALPODAUTOSCALERS_V1.plural: Strategy(
-        autoscaling.default, rules.anything, first_status={"currentMetrics": None, "desiredReplicas": 0}
-    ),
-}
-
-
-def strategy_of(resource: Resource[Any]) -> Strategy:
-    """What is particular to a resource; of a custom one, what its definition says."""
-    if isinstance(resource, CustomResource):
-        return Strategy(defaults.nothing, rules.anything, check=functools.partial(custom.check, resource))
-    return STRATEGIES[resource.plural]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,7 +187,7 @@ class Registry:
         sent, resource = versions.to_change(version, sent), versions.changed_as(version)
         meta = sent["metadata"]
         managed = meta.get(managed_fields.FIELD)
-        _put_in_place(resource, namespace, meta)
+        put_in_place(resource, namespace, meta)
         if meta.get("resourceVersion"):
             raise refusals.bad_request("resourceVersion should not be set on objects to be created")
         generated = not meta.get("name") and bool(meta.get("generateName"))
@@ -384,12 +198,12 @@ class Registry:
             problems = Problems()
             problems.required("metadata.name", "name or generateName is required")
             raise refusals.invalid(resource, name, problems)
-        for field in (*_SYSTEM_METADATA[2:], managed_fields.FIELD):
+        for field in (*SYSTEM_METADATA[2:], managed_fields.FIELD):
             meta.pop(field, None)
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
         if resource.has_generation:
             meta["generation"] = 1
-        obj = _ordered(resource, sent)
+        obj = ordered(resource, sent)
         strategy = strategy_of(resource)
         if resource is not NODES and not (isinstance(resource, CustomResource) and not resource.has_status):
             # A kubelet registers its node with its status (pkg/registry/core/node/strategy.go).
@@ -399,7 +213,7 @@ class Registry:
         if resource is NAMESPACES:
             obj["spec"] = {"finalizers": ["kubernetes"]}
         if resource is CERTIFICATESIGNINGREQUESTS:
-            obj["spec"] = _signed_by(obj["spec"], user)
+            obj["spec"] = signed_by(obj["spec"], user)
         strategy.default(obj)
         # What the server adds from here on is nobody's.
         managed = managed if manager is None else managed_fields.of_new(version, obj, manager)
@@ -449,11 +263,11 @@ class Registry:
         warnings = read(version, sent, validation)
         sent, resource = versions.to_change(version, sent), versions.changed_as(version)
         meta = sent["metadata"]
-        _put_in_place(resource, namespace, meta)
-        _check_name(sent, name)
+        put_in_place(resource, namespace, meta)
+        check_name(sent, name)
         revision = meta.get("resourceVersion")
         # As upstream, an update from version 0 is one from whichever there is.
-        _check_preconditions(resource, stored, meta.get("uid"), None if revision == "0" else revision)
+        check_preconditions(resource, stored, meta.get("uid"), None if revision == "0" else revision)
         if isinstance(resource, CustomResource):
             old = versions.from_storage(resource, old)
         if subresource in ("", EPHEMERAL_CONTAINERS):
@@ -484,7 +298,7 @@ class Registry:
         if subresource == STATUS:
             # Of a custom resource its status alone.
             is_custom = isinstance(resource, CustomResource)
-            metadata = old["metadata"] if is_custom else _metadata_with_status(resource, old, sent)
+            metadata = old["metadata"] if is_custom else metadata_with_status(resource, old, sent)
             new = old | {"metadata": metadata, "status": sent.get("status", {})}
             if isinstance(resource, CustomResource):
                 custom.check_status(resource, new, sent, old)
@@ -492,7 +306,7 @@ class Registry:
             self._check_metadata(resource, new, old)
         elif subresource == APPROVAL:
             status = old.get("status", {}) | {"conditions": sent.get("status", {}).get("conditions", [])}
-            new = old | {"metadata": _metadata_with_status(resource, old, sent), "status": status}
+            new = old | {"metadata": metadata_with_status(resource, old, sent), "status": status}
             self._check_metadata(resource, new, old)
         elif subresource == FINALIZE:
             new = old | {"spec": sent.get("spec", {})}
@@ -501,7 +315,7 @@ class Registry:
             new = old | {"spec": old["spec"] | added}
             strategy_of(resource).default(new)
         else:
-            new = _succeed(resource, old, sent)
+            new = succeed(resource, old, sent)
             if resource in (NAMESPACES, CERTIFICATESIGNINGREQUESTS):
                 new["spec"] = old["spec"]  # A namespace's finalizers change by `finalize` alone.
             strategy_of(resource).default(new)
@@ -535,7 +349,7 @@ class Registry:
             live = versions.from_storage(resource, live)
         merged = managed_fields.applied(resource, live, config, subresource, apply)
         sent = merged if is_custom else versions.from_storage(resource, merged)
-        _check_name(sent, name)
+        check_name(sent, name)
         if stored is None:
             draft = self.draft_of_new(resource, namespace, sent, validation, user, manager=None)
         else:
@@ -562,7 +376,7 @@ class Registry:
         attributes.dry_run = dry_run
         self.admission.validate(attributes)
         warnings = (*draft.warnings, *attributes.warnings)
-        if before is not None and _is_finished(obj):
+        if before is not None and is_finished(obj):
             return Outcome(self._remove(resource, before, dry_run=dry_run), warnings)
         if before is not None and not draft.changed:
             return Outcome(before.raw, warnings)
@@ -597,7 +411,7 @@ class Registry:
         """Store what the server itself has changed of an object; of a deleted one that waits for nothing more, remove
         it."""
         meta = obj["metadata"]
-        if _is_finished(obj):
+        if is_finished(obj):
             self._remove(resource, self.get(resource, meta.get("namespace", ""), meta["name"]), dry_run=False)
         else:
             self._put(resource, obj, dry_run=False)
@@ -613,14 +427,14 @@ class Registry:
         """Delete an object, or mark it when something has to be done first; whether it is gone already."""
         options = options or DeleteOptions()
         stored = self.get(resource, namespace, name)
-        _check_preconditions(resource, stored, options.preconditions.uid, options.preconditions.resourceVersion)
+        check_preconditions(resource, stored, options.preconditions.uid, options.preconditions.resourceVersion)
         dry_run = bool(options.dryRun)
         obj = stored.decode()
         self.admission.validate(Attributes(Operation.DELETE, resource, namespace, name, user, old=obj, dry_run=dry_run))
         meta = obj["metadata"]
-        grace = _grace_period(obj, options.gracePeriodSeconds) if resource is PODS else 0
+        grace = grace_period(obj, options.gracePeriodSeconds) if resource is PODS else 0
         marked = meta.get("deletionGracePeriodSeconds")
-        asked_anew = _set_propagation(meta, options)
+        asked_anew = set_propagation(meta, options)
         if marked is None or grace < marked:
             end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=grace)
             meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -631,7 +445,7 @@ class Registry:
                 obj["status"] = obj.get("status", {}) | {"phase": "Terminating"}
             if resource is CUSTOMRESOURCEDEFINITIONS:
                 definitions.mark_for_cleanup(obj)
-        if _is_finished(obj):
+        if is_finished(obj):
             return Outcome(self._remove(resource, stored, dry_run=dry_run)), True
         if marked is not None and grace >= marked and not asked_anew:
             return Outcome(stored.raw), False
@@ -677,7 +491,7 @@ class Registry:
             rules.metadata_update(new_typed.metadata, old_typed.metadata, problems)
             (validate_update or strategy.validate_update)(new_typed, old_typed, problems)
             if resource.has_generation:
-                changed = _desired(resource, obj, new_typed) != _desired(resource, old, old_typed)
+                changed = desired(resource, obj, new_typed) != desired(resource, old, old_typed)
                 obj["metadata"]["generation"] = old["metadata"]["generation"] + changed
         if problems:
             raise refusals.invalid(resource, name, problems)
@@ -727,144 +541,3 @@ class Registry:
     def _record(self, stored: Stored, service: JSONObject) -> None:
         owner = f"{stored.namespace}/{stored.name}"
         self._allocations.record(owner, service_addresses.claims(service, self._allocations))
-
-
-def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[JSONObject], Any]) -> JSONObject:
-    """What a patch makes of a stored object. May run in a thread."""
-    try:
-        patched = apply(versions.from_storage(resource, stored.decode()))
-    except patch.TooMuchError as error:
-        raise refusals.patch_too_large(error) from None
-    except patch.PatchError as error:
-        raise refusals.bad_request(f"the patch cannot be applied to {resource.plural} {stored.name}: {error}") from None
-    if not isinstance(patched, dict):
-        raise refusals.bad_request("a patch may not make something else of an object")
-    return patched
-
-
-def _check_name(obj: JSONObject, name: str) -> None:
-    """Refuse an object that is sent to another one's path."""
-    if (named := obj["metadata"].setdefault("name", name)) != name:
-        raise refusals.bad_request(f"the name of the object ({named}) does not match the name on the URL ({name})")
-
-
-def _put_in_place(resource: Resource[Object], namespace: str, meta: JSONObject) -> None:
-    if not resource.namespaced:
-        if meta.pop("namespace", ""):
-            raise refusals.bad_request(f"namespace may not be set: {resource.plural} are not namespaced")
-    elif (meta.get("namespace") or namespace) != namespace:
-        raise refusals.bad_request(
-            f"the namespace of the provided object ({meta['namespace']}) does not match the namespace sent on the "
-            f"request ({namespace})"
-        )
-    else:
-        meta["namespace"] = namespace
-
-
-def _check_preconditions(
-    resource: Resource[Object], stored: Stored, uid: str | None, resource_version: str | None
-) -> None:
-    if uid and uid != stored.uid:
-        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored.uid}"
-        raise refusals.conflict(resource, stored.name, why)
-    if resource_version and resource_version != str(stored.revision):
-        raise refusals.modified(resource, stored.name)
-
-
-def _ordered(resource: Resource[Object], sent: JSONObject) -> JSONObject:
-    """As people write it: apiVersion, kind and metadata first."""
-    meta = {name: sent["metadata"][name] for name in ("name", "namespace") if name in sent["metadata"]}
-    first = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta | sent["metadata"]}
-    return first | {name: value for name, value in sent.items() if name not in first}
-
-
-def _succeed(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
-    """The object sent in the place of the old one: what only the server writes, and the status, stay."""
-    new = _ordered(resource, sent)
-    new["metadata"] = _succeeding(old["metadata"], new["metadata"], _SYSTEM_METADATA)
-    if resource.has_status:
-        new.pop(STATUS, None)
-        if STATUS in old:
-            new[STATUS] = old[STATUS]
-    return new
-
-
-def _succeeding(old: JSONObject, sent: JSONObject, kept: tuple[str, ...]) -> JSONObject:
-    """The metadata sent, with what is kept of the old."""
-    own = {name: value for name, value in sent.items() if name not in kept}
-    return {name: old[name] for name in kept if name in old} | own
-
-
-def _metadata_with_status(resource: Resource[Object], old: JSONObject, sent: JSONObject) -> JSONObject:
-    kept = (*_SYSTEM_METADATA, managed_fields.FIELD, *managed_fields.KEPT_WITH_STATUS.get(resource.plural, ()))
-    return _succeeding(old["metadata"], sent["metadata"], kept)
-
-
-def _signed_by(spec: JSONObject, user: User) -> JSONObject:
-    """The spec of a request for a certificate, with who asks for it."""
-    who = {
-        "username": user.name,
-        "uid": user.uid,
-        "groups": list(user.groups),
-        "extra": {key: list(values) for key, values in user.extra.items()},
-    }
-    others = {field: value for field, value in spec.items() if field not in who}
-    return others | {field: value for field, value in who.items() if value}
-
-
-def _desired(resource: Resource[Object], obj: JSONObject, typed: Object) -> Any:
-    """What an object's generation numbers: all but metadata and status. Compared by type: an absent field is its
-    zero."""
-    passed_over: tuple[str, ...] = ("apiVersion", "kind", "metadata", "status")
-    if isinstance(resource, CustomResource) and not resource.has_status:
-        passed_over = passed_over[:-1]
-    if resource.type is Object:
-        return {name: value for name, value in obj.items() if name not in passed_over}
-    return tuple(getattr(typed, name) for name in typed.__struct_fields__ if name not in passed_over)
-
-
-def _is_finished(obj: JSONObject) -> bool:
-    """Whether a deleted object waits for nothing any more: neither its grace period nor a finalizer."""
-    meta = obj["metadata"]
-    waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
-    is_namespace = (obj["apiVersion"], obj["kind"]) == ("v1", NAMESPACES.kind)
-    namespace_waits = is_namespace and obj.get("spec", {}).get("finalizers")
-    return "deletionTimestamp" in meta and not waits and not namespace_waits
-
-
-def _set_propagation(meta: JSONObject, options: DeleteOptions) -> bool:
-    """Note in the finalizers what is to become of an object's dependents; whether that is news.
-
-    Without a word they are deleted after it, unless it was said before.
-    """
-    problems = Problems()
-    if options.orphanDependents is not None and options.propagationPolicy is not None:
-        problems.invalid(
-            "propagationPolicy",
-            options.propagationPolicy,
-            "orphanDependents and deletionPropagation cannot be both set",
-        )
-    if options.propagationPolicy is not None:
-        problems.one_of("propagationPolicy", options.propagationPolicy, _PROPAGATION)
-    if problems:
-        raise refusals.invalid_options("DeleteOptions", problems)
-    policy = options.propagationPolicy
-    if options.orphanDependents is not None:
-        policy = "Orphan" if options.orphanDependents else "Background"
-    if policy is None:
-        return False
-    before = meta.get("finalizers", [])
-    wanted = [_PROPAGATION[policy]] if _PROPAGATION[policy] else []
-    after = [each for each in before if each not in (ORPHAN, FOREGROUND)] + wanted
-    if sorted(after) == sorted(before):
-        return False
-    meta["finalizers"] = after
-    return True
-
-
-def _grace_period(pod: JSONObject, asked: int | None) -> int:
-    """Seconds that a pod is given: none when no kubelet has it or it has ended (pkg/registry/core/pod/strategy.go)."""
-    if not pod["spec"].get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
-        return 0
-    grace = pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE) if asked is None else asked
-    return max(int(grace), 0)

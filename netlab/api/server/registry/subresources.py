@@ -14,7 +14,7 @@ from netlab.api.server.objects.definitions import CustomResource, ScalePaths
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry import managed_fields
-from netlab.api.server.registry.generic import DeleteOptions
+from netlab.api.server.registry.deletions import DeleteOptions
 
 _T = TypeVar("_T", bound=Object)
 

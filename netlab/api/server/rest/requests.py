@@ -20,7 +20,7 @@ from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import FieldValidation, Mode
 from netlab.api.server.registry.catalog import Catalog
-from netlab.api.server.registry.generic import DeleteOptions
+from netlab.api.server.registry.deletions import DeleteOptions
 from netlab.api.server.rest import applied_bodies
 from netlab.api.server.rest.lists import is_true, number
 from netlab.api.server.rest.negotiation import FORMATS, FORMATS_OF_CUSTOM, Answer, format_of_body

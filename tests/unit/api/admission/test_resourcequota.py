@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from netlab.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, RESOURCEQUOTAS, SECRETS, SERVICES, STORED
-from netlab.api.server.registry.generic import DeleteOptions, Registry
+from netlab.api.server.registry.deletions import DeleteOptions
+from netlab.api.server.registry.generic import Registry
 from tests.unit.api.cluster import create, deployment, pod, refused, service, update
 
 _CLAIMS: Any = next(each for each in STORED if each.plural == "persistentvolumeclaims")
