@@ -53,7 +53,7 @@ def _run(
 
     found = resolve(lab, place, namespace, container)
     pidfd = found.open(lab)
-    environment, folder = found.environment(lab)
-    if prompt is not None:
-        environment["PS1"] = f"{prompt} # "
-    return run_joined(pidfd, argv, env=environment, cwd=folder, contained=found.container_id is not None)
+    given = found.surroundings(lab)
+    env = given.env if prompt is None else given.env | {"PS1": f"{prompt} # "}
+    contained = found.container_id is not None
+    return run_joined(pidfd, argv, env=env, cwd=given.cwd, user=given.user, contained=contained)

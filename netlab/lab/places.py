@@ -16,6 +16,7 @@ from netlab.api.resources import PODS
 from netlab.errors import NotFoundError, UnavailableError, UsageError
 from netlab.lab.lab import Lab
 from netlab.lab.paths import FABRIC, OUTSIDE
+from netlab.machine.protocol import Surroundings
 from netlab.similar import did_you_mean
 
 CONTAINER_ID_SCHEME = "netlab://"
@@ -33,13 +34,13 @@ class Place:
         with lab.machine(self.machine) as machine:
             return machine.open(self.container_id)
 
-    def environment(self, lab: Lab) -> tuple[dict[str, str], str]:
-        """The environment and the working directory that a command there starts with."""
+    def surroundings(self, lab: Lab) -> Surroundings:
+        """What a command there starts with."""
         if self.container_id is not None:
             with lab.machine(self.machine) as machine:
-                return machine.environment(self.container_id)
+                return machine.surroundings(self.container_id)
         own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root", "LANG": os.environ.get("LANG", "C.UTF-8")}
-        return own, "/"
+        return Surroundings(env=own)
 
 
 def resolve(lab: Lab, place: str, namespace: str, container: str | None) -> Place:

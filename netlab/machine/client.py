@@ -91,10 +91,9 @@ class Machine(Closing):
         arguments = {"id": container_id, "command": list(command), "timeout": timeout}
         return exec_result(self._call(protocol.CONTAINER_EXEC, arguments, timeout=timeout + _REPLY_TIMEOUT))
 
-    def environment(self, container_id: str) -> tuple[dict[str, str], str]:
-        """The environment and the working directory that a container's commands start with."""
-        reply = self._call(protocol.CONTAINER_ENVIRONMENT, {"id": container_id})
-        return reply["env"], reply["cwd"]
+    def surroundings(self, container_id: str) -> protocol.Surroundings:
+        """What a container's commands start with."""
+        return protocol.Surroundings(**self._call(protocol.CONTAINER_ENVIRONMENT, {"id": container_id}))
 
     def open(self, container_id: str | None = None) -> int:
         """A pidfd of a container's pid 1, or of the machine's. The caller closes it."""

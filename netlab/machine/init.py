@@ -469,7 +469,8 @@ class Init:
 
     def _environment(self, request: Request, reply: Reply) -> None:
         record = self._container(request.name("id"))
-        reply.ok({"env": record.env, "cwd": record.spec.cwd or record.image.cwd})
+        user = record.image.user if record.image.layers else None
+        reply.ok({"env": record.env, "cwd": record.spec.cwd or record.image.cwd, "user": user})
 
     def _counters(self, request: Request, reply: Reply) -> None:
         reply.ok(self._running_container(request.name("id")).cgroup.counters())

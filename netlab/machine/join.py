@@ -14,7 +14,7 @@ from types import FrameType
 
 from netlab.descriptors import close_all_but
 from netlab.errors import ExhaustedError, NotFoundError, UnsupportedError
-from netlab.machine import container, images, signals, userns
+from netlab.machine import container, images, signals, userns, users
 from netlab.machine.cgroups import labs
 from netlab.net import syscalls
 
@@ -57,6 +57,7 @@ def run_joined(
     *,
     env: Mapping[str, str],
     cwd: str | None = None,
+    user: str | None = None,
     contained: bool = False,
 ) -> int:
     """Join a container or machine, run a command there on the current terminal, and return its exit status.
@@ -64,7 +65,8 @@ def run_joined(
     The status is 128+n when signal n ended it, 127 when there is no such program, 126 when it cannot be executed.
     `env` is the whole environment; on a terminal, TERM is added. The command has the resource limits of the container
     or machine. From the caller it has only the standard streams, the terminal, and whether to ignore the terminal's
-    signals, as under nohup(1). With `contained` it has only the powers of a container. This process stays in the
+    signals, as under nohup(1). `user` is who runs it, as a container's image says; without, root does, and finds the
+    built-in programs. With `contained` it has only the powers of a container. This process stays in the
     namespaces. Raises what `join` raises, and `ExhaustedError` where there may be no more processes.
     """
     environment = dict(env)
@@ -73,7 +75,7 @@ def run_joined(
     limits = _limits(pidfd)
     labs.follow(_pid_of(pidfd))
     # Before joining: netlab's files may not be visible there, as a container has its own /tmp.
-    program = images.program(argv[0])
+    program = images.program(argv[0]) if user is None else None
     join(pidfd, ALL_BUT_USER | container.NEW_CGROUP_NAMESPACE if contained else ALL_BUT_USER)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -92,7 +94,7 @@ def run_joined(
             _leave_behind(limits)
             if contained:
                 container.confine()
-            _become(program, argv, environment, cwd)
+            _become(program, argv, environment, cwd, user)
         finally:
             os._exit(_NOT_EXECUTABLE)
     return _wait(child)
@@ -158,12 +160,16 @@ def _join_user_namespace(pidfd: int) -> bool:
     return True
 
 
-def _become(program: images.Program | None, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
+def _become(
+    program: images.Program | None, argv: Sequence[str], env: dict[str, str], cwd: str | None, user: str | None
+) -> None:
     try:
+        if user is not None:
+            users.become(users.find(user), env)
         os.chdir(cwd or "/")
         if program is not None:
             images.run(program, argv, env)
-        os.execvpe(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is the point
+        os.execvpe(argv[0], list(argv), env)  # noqa: S606 - no shell is the point
     except OSError as error:
         os.write(2, f"{argv[0]}: {error.strerror}\n".encode(errors="backslashreplace"))
         os._exit(_NOT_FOUND if error.errno == errno.ENOENT else _NOT_EXECUTABLE)

@@ -158,6 +158,18 @@ class RunningContainer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a command in a container or on a machine starts with: environment, working directory and user.
+
+    The user is as an image names it (`machine.users`); None is root, on the host's file tree.
+    """
+
+    env: dict[str, str]
+    cwd: str = "/"
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
     """The end of a command run in a container: standard output and error together, cut at OUTPUT_LIMIT."""
 

@@ -181,7 +181,7 @@ class Host:
                 pidfd = place.open(self._lab)
                 stack.callback(os.close, pidfd)
                 namespaces.append(Namespaces(pidfd, kinds))
-            env, _ = Place(self._place.machine).environment(self._lab)
+            env = Place(self._place.machine).surroundings(self._lab).env
             ended = commands.run(namespaces, argv, env, timeout)
         command = f"{self.name}: `{shlex.join(argv)}`"
         if ended.status is None:

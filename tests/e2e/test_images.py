@@ -42,15 +42,17 @@ def test_from_a_file_to_a_pod(lab: Netlab) -> None:
     assert "is not present with pull policy of Never" in waiting(lab, "never")[1]
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "web.tar")
-        docker_archive(archive, "shop.example/web:1", [images.busybox()], Cmd=["sh", "-c", PAGE])
+        docker_archive(archive, "shop.example/web:1", [images.busybox()], Cmd=["sh", "-c", PAGE], WorkingDir="/srv")
         assert "image shop.example/web:1 loaded (id " in lab.ok("image", "load", str(archive))
         oci_layout(archive, "shop.example/other:1", [images.busybox()])
         lab.ok("image", "load", str(archive), "--name", "other")
     lab.ok("wait", "pod/web", "--for", "condition=Ready")
     address = lab.json("get", "pod", "web")["status"]["podIP"]
     assert lab.ok("exec", "node/node-1", "--", "busybox", "wget", "-qO-", f"http://{address}") == "from the image\n"
+    # An ordinary user's lab has root alone.
+    assert lab.ok("exec", "web", "--", "sh", "-c", "pwd; echo $HOME").split() == ["/srv", "/root"]
     assert lab.ok("exec", "web", "--", "ls", "/").split() == sorted(
-        ["bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "var", "www"]
+        ["bin", "dev", "etc", "home", "proc", "root", "srv", "sys", "tmp", "var", "www"]
     )
     listed = lab.ok("image", "list").splitlines()
     assert [line.split()[0] for line in listed] == ["NAME", "docker.io/library/other:latest", "shop.example/web:1"]

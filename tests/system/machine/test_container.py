@@ -320,9 +320,9 @@ def test_joining_a_container_gives_the_commands_status(lab: Lab, command: list[s
     lab.node.run_container(
         lab.spec("c", image="pause", command=[], hostname="web-0", env={"COLOUR": "blue"}, cwd="/usr")
     )
-    env, cwd = lab.node.environment("c")
+    found = lab.node.surroundings("c")
     pidfd = lab.node.open("c")
-    assert forked(lambda: run_joined(pidfd, command, env=env, cwd=cwd)) == status
+    assert forked(lambda: run_joined(pidfd, command, env=found.env, cwd=found.cwd)) == status
     os.close(pidfd)
 
 
