@@ -73,7 +73,7 @@ def _check_rules(value: Any, node: Node, path: str, problems: Problems, old: Any
     try:
         expressions.check(value, node, path, problems, old)
     except expressions.TooLongError:
-        detail = f"its rules take more than {expressions.MOST_SECONDS:g} s: make it smaller"
+        detail = "validation failed due to running out of cost budget, no further validation rules will be run"
         problems.invalid(path or _WHOLE, "", detail)
 
 
