@@ -89,7 +89,7 @@ def unpacked(archive: Path, into: Path) -> dict[str, Path]:
                     if member.issym() or member.islnk():
                         base = posixpath.dirname(name) if member.issym() else ""
                         links[name] = posixpath.normpath(posixpath.join(base, member.linkname))
-                    elif member.isreg():
+                    elif member.isreg() and not member.issparse():  # whose holes would be written out
                         found[name] = into / str(len(found))
                         _copy(tar, member, found[name])
         except tarfile.TarError as error:

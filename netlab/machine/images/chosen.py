@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from netlab.machine import images
 from netlab.oci import records
 
+_NO_STORE = (
+    "this lab sees no images of `netlab image`, because the file system of NETLAB_HOME has no idmapped mounts: "
+    "use ext4, xfs, btrfs or tmpfs (Linux 6.3)"
+)
+
 
 @dataclass(slots=True)
 class Chosen:
@@ -39,7 +44,12 @@ def choose(store: str, reference: str, command: Sequence[str], args: Sequence[st
     record = records.find(store, reference)
     held = None if record is None else records.hold(store, record.id)
     if record is None or held is None:
-        image = images.built_in(reference, command)
+        try:
+            image = images.built_in(reference, command)
+        except images.ImageNotPresentError as error:
+            if os.path.isdir(f"{store}/{records.IMAGES}"):  # noqa: PTH112 - pid 1 stays small
+                raise
+            raise images.ImageNotPresentError(f"{error}; {_NO_STORE}") from None
         return Chosen(images.command_line(image.entrypoint, image.cmd, command, args))
     return Chosen(
         images.command_line(record.entrypoint, record.cmd, command, args),

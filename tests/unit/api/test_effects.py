@@ -21,6 +21,7 @@ WITHOUT_EFFECT: list[tuple[Any, dict[str, Any], list[str]]] = [
     (PODS, pod(), []),
     (PODS, pod(containers=[C | {"ports": [{"containerPort": 80, "hostPort": 80}]}]), []),
     (PODS, pod(containers=[C | {"imagePullPolicy": "Always"}]), ["containers[0].imagePullPolicy"]),
+    (PODS, pod(containers=[C | {"imagePullPolicy": "Never"}]), []),
     (PODS, pod(containers=[C | {"terminationMessagePath": "/x", "terminationMessagePolicy": "File"}]), []),
     (PODS, pod(tolerations=[{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]), []),
     (NODES, {"metadata": {"name": "n"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}, []),

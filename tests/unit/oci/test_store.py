@@ -149,6 +149,13 @@ def _damaged_blob(path: Path) -> Path:
     return path
 
 
+def _sparse(path: Path) -> Path:
+    """A member that says it is a terabyte of nothing."""
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 40)}
+    path.write_bytes(layer([member("manifest.json", b"0\n".ljust(512, b"\0"), pax_headers=sparse)]))
+    return path
+
+
 def _empty_file(path: Path) -> Path:
     path.write_bytes(b"")
     return path
@@ -161,6 +168,7 @@ REFUSED: dict[str, Callable[[Path], Path]] = {
     "is not what the image says": _other_layer,
     "is damaged: it has another digest": _damaged_blob,
     "is no archive of images": _empty_file,
+    "it holds no image: neither": _sparse,
     "is not the name of an image": lambda path: docker_archive(path, "No Name", [LOWER]),
     "from 1 to 127 layers": lambda path: docker_archive(path, "a", []),
     "StopSignal 'SIGNONE' is no signal": lambda path: docker_archive(path, "a", [LOWER], StopSignal="SIGNONE"),

@@ -44,9 +44,12 @@ _ANY_CONTAINER = ("containers", "initContainers", "ephemeralContainers")
 
 _POD: tuple[_Rule, ...] = (
     *(
-        rule
+        _Rule(
+            f"{kind}[].imagePullPolicy",
+            "a lab's nodes pull no image: what `netlab image pull` brought last is run",
+            lambda value, spec: value == "Always",
+        )
         for kind in _ANY_CONTAINER
-        for rule in (_Rule(f"{kind}[].imagePullPolicy", "a lab's nodes pull no image: `netlab image pull` does"),)
     ),
 )
 
