@@ -186,7 +186,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
             boot_id=boot_id,
             max_pods=spec.maxPods,
             memory=cgroups.share().memory,
-            dns=ClusterDNS(spec.dns_addresses, CLUSTER_DOMAIN),
+            dns=ClusterDNS(spec.dns_addresses if joins is None else joins.dns, CLUSTER_DOMAIN),
             serving=None if joins is None else ServingConfig(paths.kubelet_socket, joins.port, *_serving(paths, joins)),
             pod_cidrs=() if joins is None else tuple(joins.podCIDRs),
         )

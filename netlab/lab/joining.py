@@ -16,7 +16,7 @@ from netlab.api.client import Client
 from netlab.api.credentials import Inline, Source, Stored
 from netlab.api.endpoint import Endpoint, Trust
 from netlab.api.errors import ApiError
-from netlab.api.resources import CONFIGMAPS, NODES
+from netlab.api.resources import CONFIGMAPS, NODES, SERVICES
 from netlab.errors import ConflictError, NetlabError, NotFoundError, TimedOutError, UsageError
 from netlab.lab import credentials, joined, lifecycle, startup
 from netlab.lab.lab import Lab
@@ -154,12 +154,13 @@ def _free_port(address: str) -> int:
 
 
 async def _certified(server: Endpoint, joins: Join, wanted: Wanted, warn: Tell) -> dict[str, bytes]:
-    """The files that the node's components need, by name."""
+    """The files that the node's components need, by name. Notes where the cluster's DNS is."""
     async with Client(server, user_agent="netlab-node-join") as joining:
         if await _node(joining, wanted.name) is not None:
             raise ConflictError(
                 f"node {wanted.name} is there already: take another --name, or `kubectl delete node {wanted.name}`"
             )
+        joins.dns = await _dns(joining)
         given = {credentials.CLIENT_CA: wanted.client_ca or await _client_ca(joining, server.trust)}
         if server.trust.authority is not None:
             given[credentials.SERVER_CA] = server.trust.authority.read()
@@ -209,6 +210,16 @@ async def _client_ca(client: Client, trust: Trust) -> bytes:
     if trust.authority is None:
         raise UsageError("nobody says who signs the certificates of the kubelet's clients: name it with --client-ca")
     return trust.authority.read()
+
+
+async def _dns(client: Client) -> list[str]:
+    """The addresses of the cluster's DNS, by the name that every cluster gives it; none if it is not there."""
+    try:
+        return (await client.get(SERVICES, "kube-dns", "kube-system")).spec.clusterIPs
+    except ApiError as error:
+        if error.reason not in ("NotFound", "Forbidden"):
+            raise
+        return []
 
 
 async def _unregister(server: Endpoint, name: str) -> None:

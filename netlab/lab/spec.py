@@ -55,6 +55,8 @@ class Join(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The kubelet's, at that address."""
     podCIDRs: list[str] = []
     """What the node asks for when it registers; empty: what the cluster gives it."""
+    dns: list[str] = []
+    """The addresses of the cluster's DNS; empty: it has none."""
 
     @property
     def server(self) -> tuple[str, int]:

@@ -73,6 +73,9 @@ def test_a_lab_file_holds_one_lab_and_manifests(tmp_path: Path) -> None:
     file.write_text("kind: Lab\napiVersion: netlab/v1\nspec: [1]\n")
     with pytest.raises(UsageError, match=r"lab\.yaml: spec: expected fields"):
         load(file)
+    file.write_text("kind: Lab\napiVersion: netlab/v1\nspec: {joins: {node: guest}}\n")
+    with pytest.raises(UsageError, match=r"spec\.joins: a node joins a cluster by `netlab node join`"):
+        load(file)
     file.write_text("kind: Lab\napiVersion: netlab/v1\n---\nkind: Lab\napiVersion: netlab/v1\n")
     with pytest.raises(UsageError, match="expected one document of kind Lab"):
         assert load(file) is None or load(file)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from netlab.lab.spec import from_values
+from netlab.lab.spec import Join, LabSpec, from_values
 from netlab.lab.topology import NODE_INTERFACE, POD_SEGMENT_INTERFACE, plan
 
 SPECS: list[dict[str, Any]] = [
@@ -44,3 +44,27 @@ def test_nodes_forward_and_the_outside_does_not() -> None:
     topology = plan(from_values({"nodes": 1}))
     assert topology.sysctls["node-1"]["net/ipv4/ip_forward"] == "1"
     assert topology.sysctls["outside"]["net/ipv4/ip_forward"] == "0"
+
+
+def joined(address: str) -> LabSpec:
+    spec = from_values({"nodes": 1, "network": "routed"})
+    spec.joins = Join(node="guest", url="https://api.example:6443/c", serverName="api.example", address=address, port=7)
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [("203.0.113.1", ["192.0.2.1/24", "203.0.113.1/32"]), ("127.0.0.1", ["192.0.2.1/24"])],
+    ids=["of the host", "of its loopback"],
+)
+def test_a_node_of_another_cluster_is_alone_and_has_the_address_by_which_that_knows_it(
+    address: str, own: list[str]
+) -> None:
+    spec = joined(address)
+    assert spec.joins is not None
+    assert spec.joins.server == ("api.example", 6443)
+    topology = plan(spec)
+    assert topology.machines == ("guest",)
+    assert [each for owner, each in topology.addresses if owner == "guest"] == own
+    assert [(route.machine, route.gateways) for route in topology.routes] == [("guest", ("192.0.2.254",))]
+    assert topology.sysctls["guest"]["net/ipv4/ip_forward"] == "1"

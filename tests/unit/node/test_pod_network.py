@@ -1,3 +1,4 @@
+import dataclasses
 import ipaddress
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,10 @@ def test_the_cni_configuration_gives_out_the_nodes_own_part_of_a_flat_segment() 
         ]
     ]
     assert plugin(wanted)["mtu"] == 1450
+
+
+def test_a_node_without_an_underlay_has_a_pod_network_of_its_own() -> None:
+    alone = dataclasses.replace(config("routed"), has_underlay=False)
+    found = plan(alone, ME, [ME, PEER])
+    assert (found.routes, found.peers) == (frozenset(), ())
+    assert plugin(found)["ipam"]["ranges"] == [[{"subnet": "10.244.1.0/24"}]]

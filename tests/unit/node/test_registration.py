@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from netlab.api.core_types import NodeStatus
 from netlab.api.endpoint import Endpoint
 from netlab.api.meta_types import Condition
-from netlab.node.context import KubeletConfig
+from netlab.node.context import KubeletConfig, ServingConfig
 from netlab.node.registration import extended_resources, node_status, ready_condition
 
 LONG_AGO = "2020-01-01T00:00:00Z"
@@ -37,6 +38,13 @@ def test_status_has_every_address_and_no_more_pods_than_allowed(tmp_path: Path) 
     assert status.nodeInfo is not None
     assert status.nodeInfo.bootID == "boot-1"
     assert status.conditions[0].status == "True"
+    assert status.daemonEndpoints is None, "it has no server"
+
+    relayed = dataclasses.replace(config, client_ca="a certificate", serving=ServingConfig(nowhere, 7))
+    for kubelet, port in ((relayed, 7), (dataclasses.replace(relayed, serving=None), 10250)):
+        told = node_status(kubelet, "", [], []).daemonEndpoints
+        assert told is not None
+        assert told.kubeletEndpoint.Port == port
 
 
 def test_what_others_announce_may_be_used() -> None:
