@@ -411,6 +411,62 @@ class ExecAction(Struct):
     command: list[str] = []
 
 
+class SeccompProfile(Struct):
+    """v1.SeccompProfile; type is RuntimeDefault, Unconfined or Localhost."""
+
+    type: str
+    localhostProfile: Ignored = None
+
+
+class Sysctl(Struct):
+    """v1.Sysctl."""
+
+    name: str = ""
+    value: str = ""
+
+
+class Capabilities(Struct):
+    """v1.Capabilities; names without "CAP_"."""
+
+    add: list[str] = []
+    drop: list[str] = []
+
+
+class PodSecurityContext(Struct):
+    """v1.PodSecurityContext; what a container says of itself comes before it."""
+
+    runAsUser: Int64 | None = None
+    runAsGroup: Int64 | None = None
+    runAsNonRoot: bool | None = None
+    supplementalGroups: list[Int64] = []
+    fsGroup: Int64 | None = None
+    fsGroupChangePolicy: str | None = None
+    seccompProfile: SeccompProfile | None = None
+    sysctls: list[Sysctl] = []
+    appArmorProfile: Ignored = None
+    seLinuxChangePolicy: Ignored = None
+    seLinuxOptions: Ignored = None
+    supplementalGroupsPolicy: Ignored = None
+    windowsOptions: Ignored = None
+
+
+class SecurityContext(Struct):
+    """v1.SecurityContext, of a container."""
+
+    runAsUser: Int64 | None = None
+    runAsGroup: Int64 | None = None
+    runAsNonRoot: bool | None = None
+    privileged: bool | None = None
+    capabilities: Capabilities | None = None
+    readOnlyRootFilesystem: bool | None = None
+    allowPrivilegeEscalation: bool | None = None
+    seccompProfile: SeccompProfile | None = None
+    appArmorProfile: Ignored = None
+    procMount: Ignored = None
+    seLinuxOptions: Ignored = None
+    windowsOptions: Ignored = None
+
+
 class GRPCAction(Struct):
     """v1.GRPCAction: grpc.health.v1 at a port of the pod."""
 
@@ -501,7 +557,7 @@ class Container(Struct):
     restartPolicy: str | None = None
     restartPolicyRules: list[ContainerRestartRule] = []
     resizePolicy: Ignored = None
-    securityContext: Ignored = None
+    securityContext: SecurityContext | None = None
     volumeDevices: Ignored = None
     stdin: bool = False
     stdinOnce: bool = False
@@ -693,7 +749,7 @@ class PodSpec(Struct):
     os: Ignored = None
     resourceClaims: Ignored = None
     runtimeClassName: str | None = None
-    securityContext: Ignored = None
+    securityContext: PodSecurityContext | None = None
 
     def all_containers(self) -> Iterator[Container]:
         """Those that are run first, those that the pod is for, and those that were added later."""

@@ -6,6 +6,7 @@ nothing when the program runs (the pipe closes on execve(2), or before a built-i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,16 +14,17 @@ import signal
 import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from netlab.descriptors import close_all_but
-from netlab.machine import host, images, rootfs, roots, seccomp, signals, stdio, users
-from netlab.machine.capabilities import drop_capabilities
+from netlab.machine import capabilities, host, images, rootfs, roots, seccomp, signals, stdio, users
+from netlab.machine.capabilities import Capabilities
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.images.chosen import Chosen
 from netlab.machine.members import Members
-from netlab.machine.protocol import ContainerSpec
+from netlab.machine.protocol import STREAMS, ContainerSpec
+from netlab.machine.security_context import SecurityContext
 from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
 
@@ -60,6 +62,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 NEW_CGROUP_NAMESPACE = syscalls.CLONE_NEWCGROUP if os.path.exists("/proc/self/ns/cgroup") else 0  # noqa: PTH110
 """In its own, a container reads nothing of the host's cgroups in /proc/PID/cgroup."""
 
+_PLAIN = SecurityContext()
+
 TERMINAL = "xterm"
 """TERM in containers and commands with a terminal, as containerd sets it."""
 
@@ -91,8 +95,51 @@ def environment(spec: ContainerSpec, image: Chosen, machine_hostname: str) -> di
 
 def confine() -> None:
     """Leave this process and all its descendants only the powers that a container has by default."""
-    drop_capabilities()
+    capabilities.DEFAULT.bound()
+    capabilities.DEFAULT.take()
     seccomp.confine()
+
+
+def _confine(context: SecurityContext, image: Chosen, env: dict[str, str]) -> None:
+    """Become the user that runs the container, with the powers that it has."""
+    if context == _PLAIN and not image.layers:
+        confine()
+        return
+    powers = _powers(context)
+    powers.bound()
+    user = users.find(image.user)
+    if context.run_as_user is not None or context.run_as_group is not None:
+        uid = context.run_as_user or 0
+        user = users.find(str(uid) if context.run_as_group is None else f"{uid}:{context.run_as_group}")
+    if context.non_root and user.uid == 0:
+        raise OSError(errno.EINVAL, "container has runAsNonRoot and image will run as root")
+    user = replace(user, groups=(*user.groups, *context.supplemental_groups))
+    for stream in range(len(STREAMS)):
+        # As runtimes do, so that /dev/stdout can be opened; /dev/null is everybody's.
+        if user.uid and not stat.S_ISCHR(os.fstat(stream).st_mode):
+            with contextlib.suppress(OSError):  # whom the lab does not have, it cannot become either
+                os.fchown(stream, user.uid, -1)
+    users.become(user, env)
+    if user.uid == 0:
+        powers.take()
+    seccomp.confine(filtered=context.is_filtered)
+
+
+def _powers(context: SecurityContext) -> Capabilities:
+    return capabilities.chosen(["ALL"] if context.privileged else context.add_capabilities, context.drop_capabilities)
+
+
+def check(context: SecurityContext, *, in_user_namespace: bool) -> None:
+    """Raise `ValueError` for what no container of this machine is given.
+
+    In a lab without a user namespace, more than the default is power over the host (docs/security.md).
+    """
+    beyond = _powers(context).beyond_default or not context.is_filtered
+    if beyond and not in_user_namespace:
+        raise ValueError(
+            "more than the default capabilities and system calls needs a lab with a user namespace: "
+            "`netlab up` without --privileged"
+        )
 
 
 def run_container(
@@ -129,15 +176,17 @@ def run_container(
         _make_file_tree(spec, image, namespaces.base, limit_processes=members is None)
         for descriptor, mount in zip(mounts, spec.mounts, strict=True):
             _mount(descriptor, mount.target, read_only=mount.read_only)
+        os.umask(0o022)
+        cwd = spec.cwd or image.cwd
+        if image.layers:
+            os.makedirs(cwd, exist_ok=True)  # noqa: PTH103 - as runtimes do
+        if spec.security_context.readonly_rootfs:
+            _protect_root()
         streams.install()
         close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
-        confine()
-        os.umask(0o022)
-        if image.layers:
-            os.makedirs(spec.cwd or image.cwd, exist_ok=True)  # noqa: PTH103 - as runtimes do
-            users.become(users.find(image.user), env)
-        os.chdir(spec.cwd or image.cwd)
+        _confine(spec.security_context, image, env)
+        os.chdir(cwd)
 
         # Until a built-in has handlers: pid 1 would lose these signals, and run until the grace period is over.
         if _program(image, image.argv) is not None:
@@ -167,6 +216,7 @@ def run_exec(
     *,
     cwd: str,
     image: Chosen,
+    context: SecurityContext,
     cgroup: ContainerCgroup,
     install: Callable[[], None],
     descriptors: Sequence[int],
@@ -186,10 +236,8 @@ def run_exec(
         install()
         close_all_but(report)
         _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
-        confine()
         os.umask(0o022)
-        if image.layers:
-            users.become(users.find(image.user), own_env)
+        _confine(context, image, own_env)
         os.chdir(cwd)
 
     _become(argv, own_env, report, prepare, image)
@@ -260,9 +308,11 @@ def _make_file_tree(spec: ContainerSpec, image: Chosen, base: roots.Base, *, lim
     else:
         roots.enter(base, spec.image, _STAGE, [each.target for each in spec.mounts])
     rootfs.mount_proc()
+    for name, value in spec.security_context.sysctls.items():
+        _write(f"/proc/sys/{name.replace('.', '/')}", value)
     if limit_processes and _PROCESSES_LIMITED:
         _write("/proc/sys/kernel/pid_max", _MOST_PROCESSES)
-    for path in _READ_ONLY_PATHS:
+    for path in () if spec.security_context.privileged else _READ_ONLY_PATHS:
         syscalls.mount(path, path, None, syscalls.MS_BIND)
         syscalls.set_read_only(path)
     rootfs.mount_sysfs()
@@ -273,6 +323,13 @@ def _make_file_tree(spec: ContainerSpec, image: Chosen, base: roots.Base, *, lim
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
     for descriptor, target in parts:
         _mount(descriptor, target, read_only=target in _MASKED_FOLDERS)
+
+
+def _protect_root() -> None:
+    """Make read-only what a container would write to of its own; not volumes, /dev/shm and files of its pod."""
+    for tree in ("/", "/usr", "/tmp", "/run"):  # noqa: S108
+        if os.path.ismount(tree):
+            syscalls.set_read_only(tree)
 
 
 def _make_parts(spec: ContainerSpec, *, alone: bool) -> list[tuple[int, str]]:

@@ -142,6 +142,7 @@ class Execs:
                 env,
                 cwd=record.spec.cwd or record.image.cwd,
                 image=record.image,
+                context=record.spec.security_context,
                 cgroup=record.cgroup,
                 install=install,
                 descriptors=descriptors,

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NoReturn
 
 from netlab.descriptors import allow_many, close_all_but
-from netlab.machine import container, host, images, protocol, rootfs, roots, security_context
+from netlab.machine import container, host, images, protocol, rootfs, roots, security_context, userns
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.cgroups.limits import Limits
 from netlab.machine.children import NEW_PID_NAMESPACE, READY, Children, Failure, decode_status
@@ -133,6 +133,7 @@ class Init:
         self._config = config
         self._template = template
         self._base = base
+        self._in_user_namespace = userns.is_inside()
         self._own_net_namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._own_ipc_namespace = os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
         self._sandboxes: dict[str, _Sandbox] = {}
@@ -299,9 +300,7 @@ class Init:
     # Containers
 
     def _run_container(self, request: Request, reply: Reply) -> None:
-        spec = request.container_spec()
-        if spec.id in self._containers:
-            raise Refusal(errno.EEXIST, f"container {spec.id} already exists")
+        spec = self._new_container(request)
         namespaces = self._namespaces(spec)
         image = _choose(spec)
         env = container.environment(spec, image, self._config.hostname)
@@ -370,6 +369,16 @@ class Init:
             undone.pop_all()
         record = _Container(spec, image, env, cgroup, pid, pidfd, time.time())
         self._containers[spec.id] = record
+
+    def _new_container(self, request: Request) -> ContainerSpec:
+        spec = request.container_spec()
+        if spec.id in self._containers:
+            raise Refusal(errno.EEXIST, f"container {spec.id} already exists")
+        try:
+            container.check(spec.security_context, in_user_namespace=self._in_user_namespace)
+        except ValueError as error:
+            raise Refusal(errno.EINVAL, f"container {spec.id}: {error}") from error
+        return spec
 
     def _namespaces(self, spec: ContainerSpec) -> container.Namespaces:
         options = spec.security_context.namespace_options

@@ -49,6 +49,8 @@ _LONGEST_SHOWN = 80
 _MOST = (1 << 53) - 1  # bytes, or thousandths of a processor; exact in every reader of JSON
 
 _PID_MODES = (security_context.CONTAINER, security_context.POD, security_context.NODE, security_context.TARGET)
+_SECCOMP = (security_context.RUNTIME_DEFAULT, security_context.UNCONFINED)
+_LAST_ID = (1 << 31) - 1
 _IPC_MODES = (security_context.POD, security_context.NODE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -323,18 +325,36 @@ class Request:
             raise InvalidRequestError(f"{key}: expected one of {', '.join(choices)}, not {shown(value)}")
         return str(value)
 
+    def ids(self, key: str) -> list[int]:
+        """A list of ids of groups, empty when absent."""
+        value = self._value.get(key, [])
+        if not isinstance(value, list):
+            raise InvalidRequestError(f"{key}: expected a list of ids, not {shown(value)}")
+        return [Request({key: each}).integer(key, 0, _LAST_ID) for each in value]
+
     def security_context(self, key: str) -> SecurityContext:
         """A container's security context; the default when absent."""
         if key not in self._value:
             return SecurityContext()
         try:
-            options = Request(Request(self._value[key])._value.get("namespace_options", {}))
+            asked = Request(self._value[key])
+            options = Request(asked._value.get("namespace_options", {}))
             return SecurityContext(
                 namespace_options=NamespaceOption(
                     pid=options.choice("pid", _PID_MODES, security_context.CONTAINER),
                     ipc=options.choice("ipc", _IPC_MODES, security_context.POD),
                     target_id=options.optional_name("target_id"),
-                )
+                ),
+                privileged=asked.flag("privileged"),
+                add_capabilities=asked.texts("add_capabilities"),
+                drop_capabilities=asked.texts("drop_capabilities"),
+                run_as_user=asked.optional_integer("run_as_user", 0, _LAST_ID),
+                run_as_group=asked.optional_integer("run_as_group", 0, _LAST_ID),
+                supplemental_groups=asked.ids("supplemental_groups"),
+                readonly_rootfs=asked.flag("readonly_rootfs"),
+                non_root=asked.flag("non_root"),
+                seccomp=asked.choice("seccomp", _SECCOMP, security_context.RUNTIME_DEFAULT),
+                sysctls=asked.mapping("sysctls"),
             )
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{key}.{error}") from None

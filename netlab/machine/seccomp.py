@@ -148,13 +148,14 @@ def program(architecture: Architecture) -> bytes:
     return b"".join(_INSTRUCTION.pack(*step) for step in [*head, *_search(sorted(answers.items()))])
 
 
-def confine() -> None:
+def confine(*, filtered: bool = True) -> None:
     """Permanently refuse these calls, and new privileges by execve(2), to this process and all its descendants.
 
+    Not `filtered`, only new privileges are refused.
     On an architecture that is not in ARCHITECTURES, only new privileges are refused. Raises `OSError`.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, _ONE, _ZERO)
-    if _PROGRAM:
+    if filtered and _PROGRAM:
         _prctl(_PR_SET_SECCOMP, _MODE_FILTER, _FILTER_AT)
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 CONTAINER, POD, NODE, TARGET = "CONTAINER", "POD", "NODE", "TARGET"
 """CRI's NamespaceMode: a namespace of the container's own, its pod's, its node's, or that of another container."""
 
+RUNTIME_DEFAULT, UNCONFINED = "RuntimeDefault", "Unconfined"
+"""Types of a seccomp profile."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceOption:
@@ -24,6 +27,26 @@ class NamespaceOption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityContext:
-    """CRI's LinuxContainerSecurityContext."""
+    """CRI's LinuxContainerSecurityContext, and the sysctls of its sandbox.
+
+    Capabilities are named without "CAP_"; ALL is every one. Without a user, the image's runs the container; without a
+    group, the user's. With `non_root` that user may not be root. No process of a container gets privileges by
+    execve(2), whatever it asks for.
+    """
 
     namespace_options: NamespaceOption = field(default_factory=NamespaceOption)
+    privileged: bool = False
+    add_capabilities: list[str] = field(default_factory=list)
+    drop_capabilities: list[str] = field(default_factory=list)
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    supplemental_groups: list[int] = field(default_factory=list)
+    readonly_rootfs: bool = False
+    non_root: bool = False
+    seccomp: str = RUNTIME_DEFAULT
+    sysctls: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether system calls are refused to it. Runtimes let through those that SYS_ADMIN is for, which are most."""
+        return not (self.privileged or self.seccomp == UNCONFINED or {"SYS_ADMIN", "ALL"} & {*self.add_capabilities})

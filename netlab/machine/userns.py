@@ -109,3 +109,8 @@ def _refused(error: OSError) -> UnsupportedError:
     return UnsupportedError(
         f"user namespaces are refused here ({error.strerror}), so netlab cannot run as an ordinary user: {allow}"
     )
+
+
+def is_inside() -> bool:
+    """Whether this process is in another user namespace than the host's first, which maps every id to itself."""
+    return Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", str(2**32 - 1)]

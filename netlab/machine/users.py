@@ -60,7 +60,7 @@ def become(user: User, env: MutableMapping[str, str]) -> None:
             raise
         raise OSError(
             errno.EINVAL,
-            f"the image runs as user {user.uid} and group {user.gid}, whom this lab does not have: "
+            f"the container is to run as user {user.uid} and group {user.gid}, whom this lab does not have: "
             "an ordinary user's has one id alone, root's have 65,536",
         ) from None
 

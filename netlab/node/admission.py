@@ -9,10 +9,13 @@ from collections.abc import Iterable
 
 from netlab.api.core_types import Pod
 from netlab.api.host_ports import collide, host_ports
+from netlab.node import security
 
 
 def refusal(pod: Pod, others: Iterable[Pod]) -> tuple[str, str] | None:
     """The reason and message for which a pod fails at once; None if there is room beside the node's other pods."""
+    if (name := security.unsafe_sysctl(pod)) is not None:
+        return "SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted'
     wanted = list(host_ports(pod.spec))
     if wanted and any(collide(host_ports(other.spec), wanted) for other in others):
         what = "node(s) didn't have free ports for the requested pod ports"

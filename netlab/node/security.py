@@ -2,16 +2,96 @@
 
 from __future__ import annotations
 
-from netlab.api.core_types import Container, EphemeralContainer, Pod
+from typing import TypeVar
+
+from netlab.api.core_types import Capabilities, Container, EphemeralContainer, Pod, PodSecurityContext
+from netlab.api.core_types import SecurityContext as OwnContext
 from netlab.errors import UsageError
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
-from netlab.node.runtime.service import CONTAINER, NODE, POD, TARGET, NamespaceOption, SecurityContext
+from netlab.node.runtime.service import (
+    CONTAINER,
+    NODE,
+    POD,
+    RUNTIME_DEFAULT,
+    TARGET,
+    UNCONFINED,
+    NamespaceOption,
+    SecurityContext,
+)
+
+_T = TypeVar("_T")
+
+_NOTHING = PodSecurityContext()
+_SAFE_SYSCTLS = frozenset({
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+})  # fmt: skip
 
 
 def of_container(pod: Pod, container: Container, state: PodState) -> SecurityContext:
     """The security context of a container's next run. Raises `UsageError`."""
-    return SecurityContext(namespace_options=_namespaces(pod, container, state))
+    namespaces = _namespaces(pod, container, state)
+    if pod.spec.securityContext in (None, _NOTHING) and container.securityContext is None:
+        return SecurityContext(namespace_options=namespaces)
+    of_pod, own = pod.spec.securityContext or _NOTHING, container.securityContext or OwnContext()
+    user = _first(own.runAsUser, of_pod.runAsUser)
+    if user == 0 and _first(own.runAsNonRoot, of_pod.runAsNonRoot):
+        where = (
+            f'(pod: "{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})", container: {container.name})'
+        )
+        raise UsageError(f"container's runAsUser breaks non-root policy {where}")
+    profile = _first(own.seccompProfile, of_pod.seccompProfile)
+    if profile is not None and profile.type == "Localhost":
+        raise UsageError(f"container {container.name}: seccompProfile: no profiles of type Localhost are on this node")
+    powers = own.capabilities or Capabilities()
+    groups = [*of_pod.supplementalGroups, *([] if of_pod.fsGroup is None else [of_pod.fsGroup])]
+    return SecurityContext(
+        namespace_options=namespaces,
+        privileged=bool(own.privileged),
+        add_capabilities=[_bare(each) for each in powers.add],
+        drop_capabilities=[_bare(each) for each in powers.drop],
+        run_as_user=user,
+        run_as_group=_first(own.runAsGroup, of_pod.runAsGroup),
+        supplemental_groups=groups,
+        readonly_rootfs=bool(own.readOnlyRootFilesystem),
+        seccomp=UNCONFINED if profile is not None and profile.type == UNCONFINED else RUNTIME_DEFAULT,
+        sysctls={each.name: each.value for each in of_pod.sysctls},
+        non_root=bool(_first(own.runAsNonRoot, of_pod.runAsNonRoot)),
+    )
+
+
+def _first(own: _T | None, of_pod: _T | None) -> _T | None:
+    """What a container says comes before what its pod says."""
+    return of_pod if own is None else own
+
+
+def _bare(name: str) -> str:
+    """A capability as CRI has it: upper case, without the prefix that runtimes take off too."""
+    return name.upper().removeprefix("CAP_")
+
+
+def unsafe_sysctl(pod: Pod) -> str | None:
+    """A sysctl that a pod may not set, since it is not of the pod alone (pkg/kubelet/sysctl, SafeSysctlAllowlist)."""
+    context = pod.spec.securityContext
+    return next((each.name for each in (context.sysctls if context else ()) if not _is_safe(pod, each.name)), None)
+
+
+def _is_safe(pod: Pod, name: str) -> bool:
+    name = name.replace("/", ".")
+    if name.startswith("net."):
+        return name in _SAFE_SYSCTLS and not pod.spec.hostNetwork
+    return name in _SAFE_SYSCTLS and not pod.spec.hostIPC
 
 
 def _namespaces(pod: Pod, container: Container, state: PodState) -> NamespaceOption:

@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,11 @@ class Volumes:
                         made.due = time.time() + _RETRY
                         log.warning("pod %s: volume %s cannot be renewed: %s", self._pod.key, name, error)
 
+    @property
+    def _group(self) -> int | None:
+        """Whose the volumes are, besides root."""
+        return None if self._pod.spec.securityContext is None else self._pod.spec.securityContext.fsGroup
+
     def remove(self) -> None:
         """Remove what is left of them."""
         _remove(self._directory)
@@ -153,7 +159,8 @@ class Volumes:
     def _emptied(self, name: str, source: EmptyDirVolumeSource) -> str:
         """An empty volume, which stays while its pod does. Raises `OSError`."""
         size = _DEFAULT_SIZE if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
-        return str(self._tmpfs(name, f"mode=0777,size={max(size, 1)}"))
+        owned = "mode=0777" if self._group is None else f"mode=2777,gid={self._group}"
+        return str(self._tmpfs(name, f"{owned},size={max(size, 1)}"))
 
     def _tmpfs(self, name: str, options: str) -> Path:
         directory = self._directory / name
@@ -202,7 +209,12 @@ class Volumes:
             raise UsageError(f"volume {name}: {bad!a} is not inside of it")
         for path, (content, file_mode) in contents.items():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            files.replace(directory / path, content, file_mode)
+            if self._group is None:
+                files.replace(directory / path, content, file_mode)
+            else:
+                # Of a volume that is only read (pkg/volume, SetVolumeOwnership).
+                files.replace(directory / path, content, file_mode | 0o440)
+                os.chown(directory / path, -1, self._group)
         for path in _files(directory) - contents.keys():
             (directory / path).unlink()
         self._made[name] = _Made(due, pod_ips)

@@ -17,13 +17,24 @@ from typing import Protocol
 from netlab.errors import NetlabError
 from netlab.machine.protocol import ContainerExit, ContainerStatus, ExecResult, Mount
 from netlab.machine.protocol import ContainerSpec as ContainerConfig
-from netlab.machine.security_context import CONTAINER, NODE, POD, TARGET, NamespaceOption, SecurityContext
+from netlab.machine.security_context import (
+    CONTAINER,
+    NODE,
+    POD,
+    RUNTIME_DEFAULT,
+    TARGET,
+    UNCONFINED,
+    NamespaceOption,
+    SecurityContext,
+)
 
 __all__ = [
     "CONTAINER",
     "NODE",
     "POD",
+    "RUNTIME_DEFAULT",
     "TARGET",
+    "UNCONFINED",
     "ContainerConfig",
     "ContainerExit",
     "ContainerStatus",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from netlab.machine import privileges
-from netlab.machine.capabilities import drop_capabilities
+from netlab.machine.capabilities import DEFAULT
 from netlab.machine.userns import enter_user_namespace
 from netlab.net import syscalls
 
@@ -42,7 +42,8 @@ def _as_root() -> None:
 def _contained() -> None:
     """Be root as in a container: without CAP_SYS_ADMIN and CAP_NET_ADMIN."""
     _as_root()
-    drop_capabilities()
+    DEFAULT.bound()
+    DEFAULT.take()
 
 
 def _filtered() -> None:

@@ -136,7 +136,11 @@ def test_what_a_container_sees(running: Running, what: str) -> None:
 REFUSED = {
     "stranger": (errno.ENOENT, "the image runs as 'stranger', whom its /etc/passwd does not have"),
     "linked": (errno.ELOOP, "/proc: a link in the image"),
-} | ({} if ROOT else {"user": (errno.EINVAL, "the image runs as user 1000 .* an ordinary user's has one id alone")})
+} | (
+    {}
+    if ROOT
+    else {"user": (errno.EINVAL, "the container is to run as user 1000 .* an ordinary user's has one id alone")}
+)
 
 
 @pytest.mark.parametrize("image", REFUSED)

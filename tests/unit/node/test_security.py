@@ -9,7 +9,7 @@ import pytest
 
 from netlab.api.core_types import Pod
 from netlab.errors import UsageError
-from netlab.machine.security_context import NamespaceOption
+from netlab.machine.security_context import NamespaceOption, SecurityContext
 from netlab.node import security
 from netlab.node.podstate import PodState, Run
 
@@ -41,3 +41,62 @@ def test_a_target_runs() -> None:
     pod = _pod(ephemeralContainers=[TARGETING])
     with pytest.raises(UsageError, match='unable to find target container "c"'):
         security.of_container(pod, pod.spec.ephemeralContainers[0], PodState())
+
+
+OF_POD = {"runAsUser": 1000, "runAsGroup": 2000, "supplementalGroups": [5], "fsGroup": 6, "runAsNonRoot": True}
+SYSCTLS = {"sysctls": [{"name": "net.ipv4.tcp_fin_timeout", "value": "9"}]}
+
+
+@pytest.mark.parametrize(
+    ("of_pod", "own", "expected"),
+    [
+        (None, None, {}),
+        ({}, None, {}),
+        (OF_POD, None, {"run_as_user": 1000, "run_as_group": 2000, "supplemental_groups": [5, 6], "non_root": True}),
+        (
+            OF_POD,
+            {"runAsUser": 0, "runAsNonRoot": False},
+            {"run_as_user": 0, "run_as_group": 2000, "supplemental_groups": [5, 6]},
+        ),
+        (
+            None,
+            {"capabilities": {"add": ["NET_ADMIN", "cap_sys_time"], "drop": ["ALL"]}},
+            {"add_capabilities": ["NET_ADMIN", "SYS_TIME"], "drop_capabilities": ["ALL"]},
+        ),
+        (None, {"privileged": True, "readOnlyRootFilesystem": True}, {"privileged": True, "readonly_rootfs": True}),
+        ({"seccompProfile": {"type": "Unconfined"}}, None, {"seccomp": "Unconfined"}),
+        ({"seccompProfile": {"type": "Unconfined"}}, {"seccompProfile": {"type": "RuntimeDefault"}}, {}),
+        (SYSCTLS, None, {"sysctls": {"net.ipv4.tcp_fin_timeout": "9"}}),
+    ],
+)
+def test_what_a_container_may_do(of_pod: Any, own: Any, expected: dict[str, Any]) -> None:
+    pod = _pod(securityContext=of_pod, containers=[{"name": "c", "securityContext": own}])
+    assert security.of_container(pod, pod.spec.containers[0], PodState()) == SecurityContext(**expected)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"runAsUser": 0, "runAsNonRoot": True}, "container's runAsUser breaks non-root policy"),
+        ({"seccompProfile": {"type": "Localhost"}}, "no profiles of type Localhost"),
+    ],
+)
+def test_a_container_that_cannot_be_run_so(own: Any, message: str) -> None:
+    pod = _pod(containers=[{"name": "c", "securityContext": own}])
+    with pytest.raises(UsageError, match=message):
+        security.of_container(pod, pod.spec.containers[0], PodState())
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "unsafe"),
+    [
+        ("net.ipv4.tcp_syncookies", {}, False),
+        ("net/ipv4/tcp_syncookies", {}, False),
+        ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, True),
+        ("kernel.shm_rmid_forced", {"hostIPC": True}, True),
+        ("kernel.msgmax", {}, True),
+    ],
+)
+def test_sysctls_that_are_not_the_pods_alone(name: str, spec: dict[str, Any], unsafe: bool) -> None:
+    pod = _pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec)
+    assert security.unsafe_sysctl(pod) == (name if unsafe else None)

@@ -9,7 +9,14 @@ import msgspec
 
 from netlab.api.core_types import HostPathVolumeSource, Pod, PodSpec, Toleration, Volume, VolumeProjection
 from netlab.api.server.objects.problems import Problems
-from netlab.api.server.objects.validation import containers, ephemeral_containers, resources, rules, scheduling
+from netlab.api.server.objects.validation import (
+    containers,
+    ephemeral_containers,
+    resources,
+    rules,
+    scheduling,
+    security,
+)
 
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _LONGEST_SYSCTL = 253
@@ -70,6 +77,7 @@ def pod_spec(
             if field == "initContainers":
                 containers.init_container(container, f"{path}.{field}[{index}]", problems)
     ephemeral_containers.validate(spec, path, names, problems)
+    security.pod(spec, path, problems)
     _host_ports(spec, path, problems)
     problems.one_of(f"{path}.restartPolicy", spec.restartPolicy, policies)
     problems.one_of(f"{path}.dnsPolicy", spec.dnsPolicy, ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"))
@@ -98,8 +106,8 @@ def pod_spec(
 
 def _sysctls(spec: PodSpec, path: str, problems: Problems) -> None:
     seen: set[str] = set()
-    for index, each in enumerate((spec.securityContext or {}).get("sysctls") or ()):
-        name, where = each.get("name", ""), f"{path}.securityContext.sysctls[{index}].name"
+    for index, each in enumerate(spec.securityContext.sysctls if spec.securityContext is not None else ()):
+        name, where = each.name, f"{path}.securityContext.sysctls[{index}].name"
         if not name:
             problems.required(where)
         elif len(name) > _LONGEST_SYSCTL or not _SYSCTL.fullmatch(name):
