@@ -53,8 +53,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "pools",
     multiple=True,
     metavar="CIDR",
-    help="Addresses of the underlay for Services of type LoadBalancer, as often as needed "
-    "(192.0.2.128/26, 2001:db8::1:0/112).",
+    help="Addresses for Services of type LoadBalancer, as often as needed (192.0.2.128/26, 2001:db8::1:0/112).",
+)
+@click.option(
+    "--load-balancer-protocol",
+    "protocol",
+    type=click.Choice(["arp", "bgp"]),
+    help="How nodes announce these addresses: one by ARP and NDP, or all by BGP to a router in the outside (arp).",
 )
 @click.option(
     "--privileged/--no-privileged",
@@ -76,6 +81,7 @@ def up(
     etcd_certfile: Path | None,
     etcd_keyfile: Path | None,
     pools: tuple[str, ...],
+    protocol: str | None,
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -101,6 +107,7 @@ def up(
         "store": store,
         "dns": dns,
         "loadBalancerPools": list(pools) or None,
+        "loadBalancerProtocol": protocol,
     }
     values |= {key: value for key, value in given.items() if value is not None}
     kind, is_elsewhere, url = str(values.get("store", "")).partition("=")
@@ -117,7 +124,12 @@ def up(
 
     wanted = spec or (lab.spec() if lab.paths.spec.exists() else from_values({}))
     is_there = external is not None or external_etcd.note_of(lab.paths).exists()
-    require(network=wanted.network, proxy=wanted.proxy, store="sqlite" if is_there else wanted.store)
+    require(
+        network=wanted.network,
+        proxy=wanted.proxy,
+        store="sqlite" if is_there else wanted.store,
+        load_balancer_protocol=wanted.loadBalancerProtocol,
+    )
     from netlab.lab.lifecycle import up as bring_up
 
     if kubeconfig is not None:

@@ -271,10 +271,12 @@ def cleanup(lab: Lab, node: str | None) -> None:
 
 
 def _announcer(lab: Lab, cluster: Cluster, address: str) -> str | None:
-    """The node that announces a load balancer's address, empty if none does; None if it is not one."""
+    """The node that announces a load balancer's address, empty if none does; None if it is not one, or all may."""
     from netlab.api import load_balancers
     from netlab.api.resources import LEASES
 
+    if lab.spec().loadBalancerProtocol == "bgp":
+        return None
     leases = lab.client().list(LEASES, load_balancers.LEASE_NAMESPACE)
     return load_balancers.announcers(cluster.services.values(), leases, time.time()).get(address)
 

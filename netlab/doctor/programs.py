@@ -38,11 +38,12 @@ CONNTRACK = Program("conntrack", "conntrack", "conntrack-tools")
 TCPDUMP = Program("tcpdump", "tcpdump", "tcpdump")
 CURL = Program("curl", "curl", "curl")
 ETCD = Program("etcd", "etcd-server", "etcd")
+BIRD = Program("bird", "bird2", "bird")
 IP = Program("ip", "iproute2", "iproute")
 PYTHON = Program("python3", "python3", "python3")
 
 
-def require(*, network: str, proxy: str, store: str = "sqlite") -> None:
+def require(*, network: str, proxy: str, store: str = "sqlite", load_balancer_protocol: str = "arp") -> None:
     """Raise `UnsupportedError` if a program is missing that a lab with this pod network, proxy and store runs."""
     # Every pod network masquerades what its pods send out of the cluster, in any proxy mode.
     needs = {NFT: f"the pod network ({network})"}
@@ -50,6 +51,8 @@ def require(*, network: str, proxy: str, store: str = "sqlite") -> None:
         needs |= dict.fromkeys((IPTABLES_RESTORE, IP6TABLES_RESTORE), "--proxy iptables")
     if store == "etcd":
         needs[ETCD] = "--store etcd"
+    if load_balancer_protocol == "bgp":
+        needs[BIRD] = "--load-balancer-protocol bgp"
     for program, need in needs.items():
         try:
             program.path()

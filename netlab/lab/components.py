@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlab.errors import UnsupportedError
-from netlab.lab import credentials
-from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, PACKAGE, LabPaths, cni_plugin_dir
+from netlab.lab import bird, credentials
+from netlab.lab.paths import CNI_BIN_DIR, CNI_DATA_DIR, FABRIC, OUTSIDE, PACKAGE, LabPaths, cni_plugin_dir
 from netlab.lab.revisions import CONTROLLER_MANAGER, Publisher, enforcer, kube_proxy, network_agent
 from netlab.lab.spec import CLUSTER_DOMAIN, Join, LabSpec
 from netlab.lab.topology import NODE_INTERFACE
 from netlab.net.addresses import of_family
 
 if TYPE_CHECKING:
+    from netlab.api.client import Client
     from netlab.api.endpoint import Endpoint
     from netlab.proxy.config import ProxyConfig
-    from netlab.speaker.run import SpeakerConfig
+    from netlab.speaker.known import Known
+    from netlab.speaker.link import LinkSpeaker
+    from netlab.speaker.route import RouteSpeaker
 
 
 _SYNC_SHARE, _QUICKEST_SYNC = 0.02, 0.1
@@ -60,7 +63,8 @@ def preload() -> None:
     import netlab.node.pod_network_agent
     import netlab.policy.run
     import netlab.proxy.run
-    import netlab.speaker.run  # noqa: F401
+    import netlab.speaker.link
+    import netlab.speaker.route  # noqa: F401
     from netlab.api import decoding
     from netlab.api.resources import ALL
 
@@ -257,12 +261,29 @@ def proxy_config(spec: LabSpec, node: str) -> ProxyConfig:
     )
 
 
-def speaker_config(spec: LabSpec, node: str, number: int) -> SpeakerConfig:
-    """The configuration of the speaker of node `number`, which announces load balancers' addresses."""
-    from netlab.speaker.run import SpeakerConfig
+def link_speaker(known: Known, client: Client, spec: LabSpec, number: int) -> LinkSpeaker:
+    """What announces load balancers' addresses on the underlay, from node `number`."""
+    from netlab.speaker.link import LinkConfig, LinkSpeaker
 
     source = next(iter(of_family(spec.node_addresses(number), "IPv6")), None)
-    return SpeakerConfig(node, NODE_INTERFACE, tuple(spec.loadBalancerPools), source)
+    config = LinkConfig(spec.node_names[number - 1], NODE_INTERFACE, tuple(spec.loadBalancerPools), source)
+    return LinkSpeaker(known, client, config)
+
+
+def route_speaker(known: Known, spec: LabSpec, number: int) -> RouteSpeaker:
+    """What announces load balancers' addresses to the lab's router, from node `number`."""
+    from netlab.speaker.route import RouteSpeaker
+    from netlab.speaker.session import Router
+
+    own, router = spec.node_addresses(number), spec.outside_addresses[0]
+    # A speaker's identifier has the form of an IPv4 address, whatever the lab's families.
+    session = Router(router, bird.ROUTER_AS, bird.NODES_AS, f"192.0.2.{number}", tuple(own))
+    return RouteSpeaker(known, session, tuple(spec.loadBalancerPools))
+
+
+def router(spec: LabSpec) -> Component:
+    """The lab's router, to which nodes announce load balancers' addresses by BGP: bird, in the outside."""
+    return Component("bird", OUTSIDE, lambda: bird.execute(spec))
 
 
 def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Component:
@@ -272,7 +293,7 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Compo
         from netlab.api.client import Client
         from netlab.proxy import logs
         from netlab.proxy.run import run
-        from netlab.speaker.run import Speaker
+        from netlab.speaker.known import Known
 
         logs.set_up("text")
         in_force = Publisher(paths.revision(kube_proxy(node)))
@@ -281,13 +302,16 @@ def _kube_proxy(paths: LabPaths, spec: LabSpec, node: str, number: int) -> Compo
             async def client_of(component: str, agent: str) -> Client:
                 return await clients.enter_async_context(Client(_endpoint(paths, spec, node, component), agent))
 
-            speaker = None
-            if spec.joins is None:  # another cluster has load balancers of its own
+            known = Known()
+            if spec.loadBalancerProtocol == "bgp":
+                speaker: LinkSpeaker | RouteSpeaker = route_speaker(known, spec, number)
+            else:
                 client = await client_of(credentials.SPEAKER, f"netlab-speaker/{node}")
-                speaker = Speaker(client, speaker_config(spec, node, number))
+                speaker = link_speaker(known, client, spec, number)
+            if spec.joins is None:  # another cluster has load balancers of its own
                 tasks.create_task(speaker.run())
             client = await client_of(credentials.KUBE_PROXY, f"kube-proxy/{node}")
-            tasks.create_task(run(client, proxy_config(spec, node), in_force=in_force.publish, follower=speaker))
+            tasks.create_task(run(client, proxy_config(spec, node), in_force=in_force.publish, follower=known))
 
     def body() -> None:
         import asyncio

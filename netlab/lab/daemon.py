@@ -57,6 +57,8 @@ def main() -> None:
         _build(spec, pidfds)
         if spec.joins is not None:
             supervisor.start(components.gateway(paths, spec))
+        if spec.loadBalancerProtocol == "bgp":
+            supervisor.start(components.router(spec))
         for component in components.of_nodes(paths, spec):
             supervisor.start(component)
         supervisor.run()

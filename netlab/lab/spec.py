@@ -17,6 +17,7 @@ from netlab.net.route.vxlan import VXLAN_OVERHEAD
 
 Network = Literal["vxlan", "routed", "bridge"]
 ProxyMode = Literal["nftables", "iptables"]
+LoadBalancerProtocol = Literal["arp", "bgp"]
 StoreKind = Literal["sqlite", "etcd"]
 
 API_VERSION = "netlab/v1"
@@ -34,7 +35,10 @@ _UNDERLAY: dict[Family, str] = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
 _OUTSIDE_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.253", "IPv6": "2001:db8::fd"}
 _FABRIC_ADDRESS: dict[Family, str] = {"IPv4": "192.0.2.254", "IPv6": "2001:db8::fe"}
 _EXTERNAL_RANGE: dict[Family, str] = {"IPv4": "198.51.100.0/24", "IPv6": "2001:db8:ffff::/64"}
-_LOAD_BALANCER_POOL: dict[Family, str] = {"IPv4": "192.0.2.128/26", "IPv6": "2001:db8::1:0/112"}
+_LOAD_BALANCER_POOL: dict[LoadBalancerProtocol, dict[Family, str]] = {
+    "arp": {"IPv4": "192.0.2.128/26", "IPv6": "2001:db8::1:0/112"},
+    "bgp": {"IPv4": "203.0.113.0/24", "IPv6": "2001:db8:fffe::/64"},
+}
 _POD_CIDR: dict[Family, str] = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:10:244::/48"}
 _SERVICE_CIDR: dict[Family, str] = {"IPv4": "10.96.0.0/16", "IPv6": "fd00:10:96::/112"}
 _NODE_MASK: dict[Family, int] = {"IPv4": 24, "IPv6": 64}
@@ -80,6 +84,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     serviceCIDRs: list[str] = []
     nodeCIDRMaskSizes: list[int] = []
     loadBalancerPools: list[str] = []
+    loadBalancerProtocol: LoadBalancerProtocol = "arp"
     maxPods: int = 110
     apiAddress: str = "127.0.0.1"
     store: StoreKind = "sqlite"
@@ -89,7 +94,8 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]
         self.serviceCIDRs = self.serviceCIDRs or [_SERVICE_CIDR[f] for f in self.families]
-        self.loadBalancerPools = self.loadBalancerPools or [_LOAD_BALANCER_POOL[f] for f in self.families]
+        pools = _LOAD_BALANCER_POOL[self.loadBalancerProtocol]
+        self.loadBalancerPools = self.loadBalancerPools or [pools[family] for family in self.families]
         self.nodeCIDRMaskSizes = self.nodeCIDRMaskSizes or [_NODE_MASK[f] for f in self.families]
 
     @property
@@ -141,6 +147,10 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """The addresses of the cluster's DNS, one per family; none where there is no such."""
         return [str(ipaddress.ip_network(each)[_DNS_OFFSET]) for each in self.serviceCIDRs] if self.dns else []
 
+    def underlay(self, family: Family) -> str:
+        """The underlay's network."""
+        return _UNDERLAY[family]
+
     def underlay_prefix(self, family: Family) -> int:
         """The prefix length of the underlay's network."""
         return ipaddress.ip_network(_UNDERLAY[family]).prefixlen
@@ -183,10 +193,10 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
                 )
             networks += [(f"podCIDRs[{index}]", pods), (f"serviceCIDRs[{index}]", services)]
         _refuse_overlaps(networks)
-        self._validate_pools()
+        self._validate_pools(networks)
 
-    def _validate_pools(self) -> None:
-        """Load balancers' addresses are announced on the underlay: there they must be, and nobody else's."""
+    def _validate_pools(self, others: list[tuple[str, _AnyNetwork]]) -> None:
+        """Addresses for which nodes answer are the underlay's, and no host's; those told to a router are nobody's."""
         hosts = [(name, self.node_addresses(number)) for number, name in enumerate(self.node_names, 1)]
         hosts += [("the outside", self.outside_addresses), ("the API server", self.fabric_addresses)]
         seen: list[tuple[str, _AnyNetwork]] = []
@@ -197,13 +207,13 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
                 raise UsageError(f"{field}: {text} is {family}, and the lab is {' and '.join(self.families)}")
             pool = _network(field, text, family)
             underlay = _network("underlay", _UNDERLAY[family], family)
-            if not pool.subnet_of(underlay):  # type: ignore[arg-type]
+            if self.loadBalancerProtocol == "arp" and not pool.subnet_of(underlay):  # type: ignore[arg-type]
                 raise UsageError(f"{field}: {pool} is not in the underlay {underlay}, where nodes announce addresses")
             for name, addresses in hosts:
                 if taken := [each for each in addresses if ipaddress.ip_address(each) in pool]:
                     raise UsageError(f"{field}: {pool} has {taken[0]}, the address of {name}")
             seen.append((field, pool))
-        _refuse_overlaps(seen)
+        _refuse_overlaps([*others, *seen] if self.loadBalancerProtocol == "bgp" else seen)
 
 
 _AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network

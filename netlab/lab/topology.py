@@ -48,6 +48,11 @@ _NODE_SYSCTLS = {
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
 }
+_ROUTER_SYSCTLS = {
+    # By ports too, or all connections of one client would go to one node.
+    "net/ipv4/fib_multipath_hash_policy": "1",
+    "net/ipv6/fib_multipath_hash_policy": "1",
+}
 _BRIDGE_SYSCTLS = {
     # A Service's reply that crosses a bridge within one subnet must still pass conntrack, or it is never translated
     # back (https://kubernetes.io/docs/setup/production-environment/container-runtimes, br_netfilter).
@@ -118,6 +123,7 @@ def plan(spec: LabSpec) -> Topology:
         addresses.append((OUTSIDE, f"{outside}/{prefix}"))
         routes += [Route(name, _DEFAULT[family], (outside,)) for name in spec.node_names]
         routes.append(Route(OUTSIDE, spec.external_ranges[index], tuple(nodes)))
+    router = {OUTSIDE: _ROUTER_SYSCTLS} if spec.loadBalancerProtocol == "bgp" else {}
     return Topology(
         machines=tuple(hosts),
         bridges=tuple(bridges),
@@ -125,7 +131,7 @@ def plan(spec: LabSpec) -> Topology:
         addresses=tuple(addresses),
         routes=tuple(routes),
         sysctls={host: _sysctls(spec, host) for host in [FABRIC, *hosts]},
-        optional_sysctls=dict.fromkeys(spec.node_names, _BRIDGE_SYSCTLS),
+        optional_sysctls=dict.fromkeys(spec.node_names, _BRIDGE_SYSCTLS) | router,
     )
 
 

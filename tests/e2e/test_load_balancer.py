@@ -1,8 +1,10 @@
-"""Load balancers' addresses: given, announced by one node after the other, kept and given back."""
+"""Load balancers' addresses: given, announced by one node after the other or by all, kept and given back."""
 
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 
 import pytest
 
@@ -167,3 +169,43 @@ def test_addresses_outlive_the_controller_and_the_lab(shop: Netlab) -> None:
     assert addresses(shop, "shop") == [FIRST, FIRST6]
     assert addresses(shop, "last") == [SECOND]
     eventually(lambda: answers(shop, f"http://{SECOND}/hostname") == "shop-1")
+
+
+BALANCED, BALANCED6 = "203.0.113.0", "2001:db8:fffe::"
+
+
+@pytest.mark.skipif(not shutil.which("bird", path=f"{os.environ['PATH']}:/usr/sbin"), reason="bird is not installed")
+def test_all_nodes_announce_to_a_router(netlab: Netlab) -> None:
+    name = ["--name", "routed"]
+    netlab.ok("up", *name, "--nodes", "3", "--dual-stack", "--load-balancer-protocol", "bgp")
+    netlab.ok("apply", *name, "--wait", "-f", "-", stdin=SHOP)
+
+    def ways(address: str) -> list[str]:
+        version = "-6" if ":" in address else "-4"
+        told = netlab.ok("exec", *name, "outside", "--", "ip", version, "route", "show", address)
+        return [line.split("via ")[1].split()[0] for line in told.splitlines() if "via " in line]
+
+    def is_by(*nodes: int) -> bool:
+        """Whether the outside sends packets for both addresses to these nodes."""
+        four, six = ([f"{prefix}{number}" for number in nodes] for prefix in ("192.0.2.", "2001:db8::"))
+        return (ways(BALANCED), ways(BALANCED6)) == (four, six)
+
+    def served() -> bool:
+        urls = [f"http://{host}/hostname" for host in (BALANCED, f"[{BALANCED6}]")]
+        curl = ["exec", *name, "outside", "--", "curl", "-s", "--max-time", "5"]
+        return [netlab.run(*curl, url).stdout for url in urls] == ["shop-1"] * 2
+
+    eventually(lambda: is_by(1, 2, 3) and served())
+    assert netlab.json("trace", *name, "outside", f"{BALANCED}:80")["agrees"]
+    # One is excluded, one hangs: the router takes them out, and what is left serves.
+    labelled = f"apiVersion: v1\nkind: Node\nmetadata: {{name: node-2, labels: {{{EXCLUDED}: ''}}}}\n"
+    netlab.ok("apply", *name, "-f", "-", stdin=labelled)
+    eventually(lambda: is_by(1, 3))
+    netlab.ok("exec", *name, "node/node-3", "--", "pkill", "-STOP", "kube-proxy")
+    eventually(lambda: is_by(1))
+    assert served()
+    netlab.ok("exec", *name, "node/node-3", "--", "pkill", "-CONT", "kube-proxy")
+    eventually(lambda: is_by(1, 3))
+    netlab.ok("delete", *name, "service", "shop")
+    eventually(is_by)
+    netlab.ok("down", *name)

@@ -33,6 +33,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"podCIDRs": ["10.244.0.0/23"], "nodes": 3}, "has 2 subnets of /24, too few for 3 nodes"),
     ({"podCIDRs": ["10.244.0.0/24"], "nodes": 2}, "has 1 subnet of /24, too few for 2 nodes"),
     ({"maxPods": 0}, "maxPods"),
+    ({"loadBalancerPools": ["192.0.2.0/25"]}, "192.0.2.0/25 has 192.0.2.1, the address of node-1"),
+    ({"loadBalancerPools": ["192.0.2.252/31"]}, "has 192.0.2.253, the address of the outside"),
+    ({"loadBalancerPools": ["203.0.113.0/24"]}, "203.0.113.0/24 is not in the underlay 192.0.2.0/24"),
+    ({"loadBalancerPools": ["2001:db8::1:0/112"]}, "is IPv6, and the lab is IPv4"),
+    ({"loadBalancerPools": ["192.0.2.128/26", "192.0.2.130"]}, "overlaps"),
+    ({"loadBalancerPools": ["192.0.2.130/26"]}, "has host bits set"),
+    ({"loadBalancerProtocol": "ospf"}, "'ospf' is not one of arp, bgp"),
+    ({"loadBalancerProtocol": "bgp", "loadBalancerPools": ["192.0.2.128/26"]}, "overlaps underlay"),
+    ({"loadBalancerProtocol": "bgp", "loadBalancerPools": ["10.96.7.0/24"]}, "overlaps serviceCIDRs[0]"),
 ]
 
 

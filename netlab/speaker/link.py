@@ -1,4 +1,4 @@
-"""A node's speaker: announces the addresses whose Leases the node holds."""
+"""Announcing on a link: a node answers for the addresses whose Leases it holds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Container, Mapping
 
-from netlab.api import load_balancers
 from netlab.api.client import Client
 from netlab.api.coordination_types import Lease
-from netlab.api.core_types import Node, Service
+from netlab.api.core_types import Service
 from netlab.errors import NetlabError
 from netlab.speaker.election import Record, Standing, Step, is_vacant, step
+from netlab.speaker.known import Known
 from netlab.speaker.leases import Leases
 from netlab.speaker.responder import Responder
-from netlab.speaker.wanted import has_endpoints, takes_traffic, wanted
 
 _RETRY = 0.5
 """Seconds before a Lease is written again that could not be."""
@@ -27,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeakerConfig:
-    """What a node's speaker needs to know."""
+class LinkConfig:
+    """What a node needs to know that answers on a link."""
 
     node_name: str
     interface: str
@@ -49,66 +47,28 @@ class _Claim:
     told: int = 0
 
 
-class Speaker:
-    """Follows a proxy (netlab.proxy.run.Follower): its node announces what the proxy has in force."""
+class LinkSpeaker:
+    """Answers for addresses on a link, those whose Leases the node holds."""
 
-    def __init__(self, client: Client, config: SpeakerConfig) -> None:
+    def __init__(self, known: Known, client: Client, config: LinkConfig) -> None:
         """`client` may read and write the Leases of addresses."""
+        self._known = known
         self._config = config
-        self._changed, self._begun = asyncio.Event(), asyncio.Event()
-        self._leases = Leases(client, config.node_name, self._changed.set)
-        self._services: dict[str, Service] = {}
-        self._node: Node | None = None
-        self._local: Mapping[str, int] = {}
-        self._pending: set[str] = set()
-        """Services that changed since the last sync of the proxy."""
-        self._synced = False
+        self._leases = Leases(client, config.node_name, known.changed.set)
         self._claims: dict[str, _Claim] = {}
         self._responder: Responder | None = None
-
-    # --- What the proxy calls ----------------------------------------------------------------------------------
-
-    def service_changed(self, old: Service | None, new: Service | None) -> None:
-        """A Service appeared, changed or went away."""
-        if new is not None and load_balancers.is_ours(new) and new.status.loadBalancer.ingress:
-            self._services[new.key] = new
-            self._pending.add(new.key)
-        elif (known := new or old) is None or self._services.pop(known.key, None) is None:
-            return
-        self._wake()
-
-    def node_changed(self, _old: Node | None, new: Node | None) -> None:
-        """This node appeared, changed or went away."""
-        self._node = new
-        self._wake()
-
-    def synced(self, local: Mapping[str, int], waiting: Container[str]) -> None:
-        """What this was told is in force, but for the `waiting` Services.
-
-        `local` is how many ready endpoints Services with externalTrafficPolicy Local have on this node.
-        """
-        pending = {key for key in self._pending if key in waiting}
-        if not self._synced or local != self._local or pending != self._pending:
-            self._synced, self._local, self._pending = True, local, pending
-            self._wake()
-
-    def _wake(self) -> None:
-        # Before the first rules are in force nothing is known of endpoints here: a Lease from before is kept.
-        if self._services and self._synced:
-            self._begun.set()
-        self._changed.set()
 
     # --- The loop ----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Announce until cancelled. As long as no Service has an address, nothing is asked of the API server."""
-        await self._begun.wait()
+        await self._known.begun.wait()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._leases.informer.run())
                 await self._leases.informer.synced.wait()
                 while True:
-                    self._changed.clear()
+                    self._known.changed.clear()
                     await self._sleep(await self._guarded_turn())
         finally:
             self._fall_silent()
@@ -124,14 +84,14 @@ class Speaker:
 
     async def _sleep(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._changed.wait(), None if math.isinf(seconds) else seconds)
+            await asyncio.wait_for(self._known.changed.wait(), None if math.isinf(seconds) else seconds)
         except TimeoutError:
             return
 
     async def _turn(self) -> float:
         """Do what is due; the seconds until something is due again, if nothing changes before."""
         now = _now()
-        addresses = wanted(self._services.values(), self._config.networks)
+        addresses = self._known.wanted(self._config.networks)
         self._claims = {address: self._claims.get(address) or _Claim(now) for address in addresses}
         steps = {address: self._step(address, services, now) for address, services in addresses.items()}
         self._speak(frozenset(address for address, each in steps.items() if each.announce))
@@ -147,8 +107,8 @@ class Speaker:
     def _step(self, address: str, services: list[Service], now: float) -> Step:
         claim = self._claims[address]
         standing = Standing(
-            eligible=takes_traffic(self._node) and has_endpoints(services, self._local),
-            ready=not any(each.key in self._pending for each in services),
+            eligible=self._known.may_announce(services),
+            ready=self._known.in_force(services),
             since=claim.since,
             renewed=claim.renewed,
         )
