@@ -20,6 +20,7 @@ LESSONS = [
     "13-no-endpoints",
     "14-missing-fdb-entry",
     "15-load-balancer-failover",
+    "18-ecmp",
 ]
 
 LOOK = """
