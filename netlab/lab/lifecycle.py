@@ -66,6 +66,10 @@ def up(
             joining.wait_ready(lab, progress)
         else:
             readiness.wait_ready(lab.paths, wanted, progress, lab.is_up)
+        if wanted.joins is None:
+            from netlab.lab import definitions
+
+            definitions.ensure(lab.client())
         if wanted.dns and wanted.joins is None:
             from netlab.lab import cluster_dns
 

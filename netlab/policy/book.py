@@ -147,7 +147,8 @@ class Book:
         if pod is None or not addresses:
             return
         self._judged[key] = addresses
-        policies = [self._policies[each] for each in sorted(set(self._subjects.find(pod.namespace, pod.labels)))]
+        found = {self._policies[each] for each in self._subjects.find(pod.namespace, pod.labels)}
+        policies = sorted(found, key=lambda policy: policy.precedence)
         for direction, side in self._sides.items():
             isolating = tuple(each for each in policies if direction in each.rules)
             ports = pod.ports if direction == "Ingress" else ()

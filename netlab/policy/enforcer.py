@@ -11,7 +11,6 @@ from typing import ParamSpec, TypeVar
 
 from netlab.api.core_types import Namespace, Pod
 from netlab.api.meta_types import Object
-from netlab.api.networking_types import NetworkPolicy
 from netlab.api.progress import Progress, Work
 from netlab.errors import NetlabError
 from netlab.net.addresses import Family
@@ -23,7 +22,7 @@ from netlab.policy.facts import facts
 from netlab.policy.nftables.executor import NftablesExecutor
 from netlab.policy.notes import Notes
 from netlab.policy.plan import Transaction
-from netlab.policy.rules import read
+from netlab.policy.rules import AnyPolicy, kind_and_key, read
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +48,7 @@ class Enforcer:
         self._node = node
         self._notes = notes
         self._progress = progress
-        self._policies: dict[str, NetworkPolicy] = {}
+        self._policies: dict[str, AnyPolicy] = {}
         self._namespaces: dict[str, Namespace] = {}
         self._pods: dict[str, Pod] = {}
         self._book = Book()
@@ -69,7 +68,7 @@ class Enforcer:
 
     # --- What informers call -----------------------------------------------------------------------------------
 
-    def policy_changed(self, old: NetworkPolicy | None, new: NetworkPolicy | None) -> None:
+    def policy_changed(self, old: AnyPolicy | None, new: AnyPolicy | None) -> None:
         """A policy appeared, changed or went away."""
         _note(self._policies, old, new)
         self._plan_policy(new or old)
@@ -95,7 +94,7 @@ class Enforcer:
                 self._expected.pop(new.metadata.uid).set()
         self._touch()
 
-    def _plan_policy(self, policy: NetworkPolicy | None) -> None:
+    def _plan_policy(self, policy: AnyPolicy | None) -> None:
         assert policy is not None
         if policy.key not in self._policies:
             self._book.set_policy(policy.key, None)
@@ -103,7 +102,7 @@ class Enforcer:
             try:
                 self._book.set_policy(policy.key, read(policy))
             except (NetlabError, ValueError) as error:
-                log.error("NetworkPolicy %s: %s; what it said before holds", policy.key, error)
+                log.error("%s: %s; what it said before holds", kind_and_key(policy.key), error)
         self._touch()
 
     def _plan_pod(self, pod: Pod) -> None:

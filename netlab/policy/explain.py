@@ -9,12 +9,23 @@ import msgspec
 
 from netlab.api.cluster import node_addresses
 from netlab.api.core_types import Namespace, Node, Pod
-from netlab.api.networking_types import NetworkPolicy
 from netlab.net.addresses import host_port
 from netlab.policy import ports
 from netlab.policy.book import PodFacts
 from netlab.policy.facts import facts
-from netlab.policy.rules import DIRECTIONS, Block, Direction, Peers, PodPeers, Policy, Rule, read
+from netlab.policy.rules import (
+    DIRECTIONS,
+    TIERS,
+    AnyPolicy,
+    Block,
+    Direction,
+    Peers,
+    PodPeers,
+    Policy,
+    Rule,
+    kind_and_key,
+    read,
+)
 
 _FIELDS: Mapping[Direction, tuple[str, str]] = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}
 
@@ -30,7 +41,7 @@ class Judgement(msgspec.Struct):
     policies: list[str] = []
     """Those that select the pod in that direction."""
     rule: str = ""
-    """The rule that admits the other end, as a path into its policy."""
+    """The rule that decides about the other end, as a path into its policy; empty if none does."""
     change: str = ""
     """If it is not admitted: the smallest change that would admit it."""
 
@@ -60,7 +71,7 @@ class World:
 
 
 def world(
-    policies: Iterable[NetworkPolicy], namespaces: Iterable[Namespace], pods: Iterable[Pod], nodes: Iterable[Node]
+    policies: Iterable[AnyPolicy], namespaces: Iterable[Namespace], pods: Iterable[Pod], nodes: Iterable[Node]
 ) -> World:
     """Of objects. Raises what `netlab.policy.rules.read` raises."""
     pods = list(pods)
@@ -93,7 +104,7 @@ def refusal(known: World, node: str, source: str, destination: str, protocol: st
     """Why a node drops the first packet of a connection that it forwards, in a line; empty if it does not."""
     for each in explain(known, source, destination, protocol, port).judgements:
         if not each.allowed and known.node_of[each.end] == node:
-            policies = f"{'NetworkPolicy' if len(each.policies) == 1 else 'NetworkPolicies'} {', '.join(each.policies)}"
+            policies = ", ".join(map(kind_and_key, each.policies))
             peer = destination if each.direction == "Egress" else source
             who = known.pod_at.get(peer, peer)
             what = f"{protocol} {port}" if port else protocol
@@ -114,24 +125,34 @@ def _judge(known: World, direction: Direction, address: str, peer: str, protocol
         if direction in policy.rules
         and policy.subject.matches(pod.namespace, known.namespaces.get(pod.namespace, {}), pod.labels)
     ]
-    names = sorted(policy.key for policy in selecting)
+    selecting.sort(key=lambda policy: policy.precedence)
+    names = [policy.key for policy in selecting]
+    anyway = ""
     if not selecting:
-        return Judgement(direction, key, allowed=True, because=f"no policy isolates it for {direction}")
-    if known.pod_at.get(peer) == key:
-        return Judgement(direction, key, allowed=True, because="a pod reaches itself", policies=names)
-    if known.node_at.get(peer) == known.node_of[key]:
-        said = "between a pod and its own node everything is let through"
-        return Judgement(direction, key, allowed=True, because=said, policies=names)
-    for policy in selecting:
-        for rule in policy.rules[direction]:
-            if _is_peer(known, rule, peer) and _is_port(known, direction, key, rule, peer, protocol, port):
-                said = f"a rule admits {rule}"
-                return Judgement(
-                    direction, key, allowed=True, because=said, policies=names, rule=_path(direction, rule)
-                )
-    change = _change(known, direction, key, selecting, peer, protocol, port)
-    said = f"it is isolated, and no rule admits {known.pod_at.get(peer, peer)} at {protocol} {port}"
-    return Judgement(direction, key, allowed=False, because=said, policies=names, change=change)
+        anyway = f"no policy isolates it for {direction}"
+    elif known.pod_at.get(peer) == key:
+        anyway = "a pod reaches itself"
+    elif known.node_at.get(peer) == known.node_of[key]:
+        anyway = "between a pod and its own node everything is let through"
+    if anyway:
+        return Judgement(direction, key, allowed=True, because=anyway, policies=names)
+
+    def hit(rule: Rule) -> bool:
+        return _is_peer(known, rule, peer) and _is_port(known, direction, key, rule, peer, protocol, port)
+
+    for tier in TIERS:
+        of_tier = [policy for policy in selecting if policy.tier == tier]
+        found = next((rule for policy in of_tier for rule in policy.rules[direction] if hit(rule)), None)
+        if found is not None and found.action != "Pass":
+            allowed = found.action == "Accept"
+            said = f"a rule {'admits' if allowed else 'denies'} {found}"
+            change = "" if allowed else f"put a rule with action Accept or Pass before {_path(direction, found)}"
+            return Judgement(direction, key, allowed, said, names, _path(direction, found), change)
+        if tier == "NetworkPolicy" and of_tier:
+            change = _change(known, direction, key, of_tier, peer, protocol, port)
+            said = f"it is isolated, and no rule admits {known.pod_at.get(peer, peer)} at {protocol} {port}"
+            return Judgement(direction, key, allowed=False, because=said, policies=names, change=change)
+    return Judgement(direction, key, allowed=True, because="no policy decides about it", policies=names)
 
 
 def _is_peer(known: World, rule: Rule, peer: str) -> bool:
@@ -209,7 +230,7 @@ def _peer_text(known: World, namespace: str, peer: str) -> str:
 
 
 def _path(direction: Direction, rule: Rule) -> str:
-    return f"NetworkPolicy {rule.policy} spec.{_FIELDS[direction][0]}[{rule.number}]"
+    return f"{kind_and_key(rule.policy)} spec.{_FIELDS[direction][0]}[{rule.number}]"
 
 
 assert set(_FIELDS) == set(DIRECTIONS)

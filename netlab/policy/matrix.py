@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from netlab.api.core_types import Namespace, Pod
-from netlab.api.networking_types import NetworkPolicy
 from netlab.policy.book import Book, PodFacts
 from netlab.policy.facts import facts
 from netlab.policy.model import Model
 from netlab.policy.ports import EVERYTHING, NOTHING, Ports, text
-from netlab.policy.rules import read
+from netlab.policy.rules import AnyPolicy, read
 
 
 class Cell(NamedTuple):
@@ -49,7 +48,7 @@ def signs(found: Matrix) -> dict[Ports, Sign]:
 
 
 def matrix(
-    policies: Iterable[NetworkPolicy],
+    policies: Iterable[AnyPolicy],
     namespaces: Iterable[Namespace],
     pods: Iterable[Pod],
     others: Mapping[str, str] | None = None,

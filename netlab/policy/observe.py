@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -11,10 +12,12 @@ from netlab.api.apply import targets_of
 from netlab.api.client import Client
 from netlab.api.cluster import listed
 from netlab.api.core_types import Namespace, Node, Pod
+from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object
-from netlab.api.networking_types import NetworkPolicy
-from netlab.api.resources import NAMESPACES, NETWORKPOLICIES, NODES, PODS, Resource
+from netlab.api.resources import NAMESPACES, NETWORKPOLICIES, NODES, PODS, Resource, by_kind
 from netlab.errors import UsageError
+from netlab.policy.cluster_types import CLUSTERNETWORKPOLICIES, ClusterNetworkPolicy
+from netlab.policy.rules import AnyPolicy
 
 T = TypeVar("T", bound=Object)
 
@@ -22,7 +25,7 @@ T = TypeVar("T", bound=Object)
 class Objects(NamedTuple):
     """The objects at one moment."""
 
-    policies: list[NetworkPolicy]
+    policies: list[AnyPolicy]
     namespaces: list[Namespace]
     pods: list[Pod]
     nodes: list[Node]
@@ -33,14 +36,17 @@ class Objects(NamedTuple):
         A pod of a manifest has no address until it runs: only the labels of one that there is count. Raises
         `UsageError` for what is no object.
         """
-        policies = {each.key: each for each in self.policies}
+        policies: dict[str, AnyPolicy] = {each.key: each for each in self.policies}
         namespaces = {each.key: each for each in self.namespaces}
         pods = {each.key: each for each in self.pods}
-        for target in targets_of(list(documents), namespace):
+        for target in targets_of(list(documents), namespace, _kind):
             sent = target.manifest
             if target.resource is NETWORKPOLICIES:
                 found = _read(NETWORKPOLICIES, sent, target.namespace)
                 policies[found.key] = found
+            elif target.resource is CLUSTERNETWORKPOLICIES:
+                of_cluster = _read(CLUSTERNETWORKPOLICIES, sent, "")
+                policies[of_cluster.key] = of_cluster
             elif target.resource is NAMESPACES:
                 space = _read(NAMESPACES, sent, "")
                 space.metadata.labels.setdefault("kubernetes.io/metadata.name", space.metadata.name)
@@ -56,11 +62,26 @@ class Objects(NamedTuple):
 async def objects(client: Client) -> Objects:
     """The objects as they are now. Raises what the client raises."""
     return Objects(
-        await listed(client, NETWORKPOLICIES),
+        [*await listed(client, NETWORKPOLICIES), *await _of_cluster(client)],
         await listed(client, NAMESPACES),
         await listed(client, PODS),
         await listed(client, NODES),
     )
+
+
+async def _of_cluster(client: Client) -> list[ClusterNetworkPolicy]:
+    try:
+        return await listed(client, CLUSTERNETWORKPOLICIES)
+    except ApiError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+        return []  # the server has no such kind
+
+
+def _kind(api_version: str, kind: str) -> Resource[Any] | None:
+    if (api_version, kind) == (CLUSTERNETWORKPOLICIES.api_version, CLUSTERNETWORKPOLICIES.kind):
+        return CLUSTERNETWORKPOLICIES
+    return by_kind(api_version, kind)
 
 
 def _read(resource: Resource[T], manifest: Any, namespace: str) -> T:

@@ -15,11 +15,22 @@ from typing import Literal, NamedTuple, TypeAlias
 from netlab.api.meta_types import LabelSelector
 from netlab.api.networking_types import IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
 from netlab.api.selectors import Selector, from_label_selector
+from netlab.policy.cluster_types import (
+    ClusterNetworkPolicy,
+    ClusterNetworkPolicyPeer,
+    ClusterNetworkPolicyProtocol,
+    ClusterNetworkPolicyRule,
+)
 from netlab.policy.ports import EVERYTHING, PROTOCOLS, Ports, spans, union
 
 Direction: TypeAlias = Literal["Ingress", "Egress"]
+Action: TypeAlias = Literal["Accept", "Deny", "Pass"]
+Tier: TypeAlias = Literal["Admin", "NetworkPolicy", "Baseline"]
+TIERS: tuple[Tier, ...] = ("Admin", "NetworkPolicy", "Baseline")
+"""In the order in which they judge. NetworkPolicies decide about their pods; the cluster's may leave it open."""
 DIRECTIONS: tuple[Direction, ...] = ("Ingress", "Egress")
 
+AnyPolicy: TypeAlias = NetworkPolicy | ClusterNetworkPolicy
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -86,6 +97,7 @@ class Rule(NamedTuple):
     ports: Ports
     names: tuple[PortName, ...] = ()
     """Ports in addition."""
+    action: Action = "Accept"
 
     def __str__(self) -> str:
         whom = "everybody" if self.peers is None else "; ".join(map(str, self.peers)) or "nobody"
@@ -94,17 +106,35 @@ class Rule(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Policy:
-    """A NetworkPolicy as it was read: each reading is another."""
+    """A NetworkPolicy or ClusterNetworkPolicy as it was read: each reading is another."""
 
     key: str
-    """`namespace/name`."""
+    """`namespace/name`, or `name` of one of the cluster's."""
     subject: PodPeers
     rules: Mapping[Direction, tuple[Rule, ...]]
-    """Of the directions in which it isolates its pods, and of no other."""
+    """Of the directions in which it judges its pods' peers, and of no other."""
+    tier: Tier = "NetworkPolicy"
+    priority: int = 0
+    """Within its tier: the lower one judges first."""
+
+    @property
+    def precedence(self) -> tuple[int, int, str]:
+        """By which policies are sorted."""
+        return TIERS.index(self.tier), self.priority, self.key
+
+    def __str__(self) -> str:
+        return kind_and_key(self.key)
 
 
-def read(policy: NetworkPolicy) -> Policy:
+def kind_and_key(key: str) -> str:
+    """What a policy is called: those of the cluster are of no namespace."""
+    return f"{'NetworkPolicy' if '/' in key else 'ClusterNetworkPolicy'} {key}"
+
+
+def read(policy: AnyPolicy) -> Policy:
     """A policy's rules. Raises `UsageError` for a selector, `ValueError` for a network that cannot be understood."""
+    if isinstance(policy, ClusterNetworkPolicy):
+        return _read_of_cluster(policy)
     spec, namespace = policy.spec, policy.metadata.namespace
     subject = PodPeers(namespace, None, _selector(spec.podSelector))
     kinds = spec.policyTypes or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
@@ -114,6 +144,62 @@ def read(policy: NetworkPolicy) -> Policy:
     if "Egress" in kinds:
         rules["Egress"] = _rules(policy.key, namespace, ((each.to, each.ports) for each in spec.egress))
     return Policy(policy.key, subject, rules)
+
+
+def _read_of_cluster(policy: ClusterNetworkPolicy) -> Policy:
+    spec = policy.spec
+    (subject,) = _cluster_peers(spec.subject)
+    assert isinstance(subject, PodPeers)
+    rules: dict[Direction, tuple[Rule, ...]] = {}
+    if spec.ingress:
+        rules["Ingress"] = _cluster_rules(policy.key, ((each, each.from_) for each in spec.ingress))
+    if spec.egress:
+        rules["Egress"] = _cluster_rules(policy.key, ((each, each.to) for each in spec.egress))
+    tier: Tier = "Admin" if spec.tier == "Admin" else "Baseline"
+    return Policy(policy.key, subject, rules, tier, spec.priority)
+
+
+def _cluster_rules(
+    key: str, listed: Iterable[tuple[ClusterNetworkPolicyRule, list[ClusterNetworkPolicyPeer]]]
+) -> tuple[Rule, ...]:
+    found = []
+    for number, (rule, peers) in enumerate(listed):
+        known = [list(_cluster_peers(each)) for each in peers]
+        action: Action = "Accept" if rule.action == "Accept" else "Pass" if rule.action == "Pass" else "Deny"
+        if all(known):
+            who = tuple(peer for each in known for peer in each)
+            found.append(Rule(key, number, who, *_cluster_ports(rule.protocols), action))
+        elif action != "Accept":
+            # Of a peer of an unknown kind upstream says: fail closed. An Accept matches nothing, the others deny all.
+            found.append(Rule(key, number, None, EVERYTHING, (), "Deny"))
+    return tuple(found)
+
+
+def _cluster_peers(peer: ClusterNetworkPolicyPeer) -> Iterable[Peers]:
+    if peer.namespaces is not None:
+        yield PodPeers(None, _selector(peer.namespaces), Selector())
+    elif peer.pods is not None:
+        yield PodPeers(None, _selector(peer.pods.namespaceSelector), _selector(peer.pods.podSelector))
+    else:
+        yield from (Block(_network(each)) for each in peer.networks)
+
+
+def _cluster_ports(protocols: Iterable[ClusterNetworkPolicyProtocol]) -> tuple[Ports, tuple[PortName, ...]]:
+    names, numbers = [], []
+    for each in protocols:
+        if each.destinationNamedPort:
+            names += [PortName(each.destinationNamedPort, protocol) for protocol in ("TCP", "UDP", "SCTP")]
+        for protocol, wanted in (("TCP", each.tcp), ("UDP", each.udp), ("SCTP", each.sctp)):
+            if wanted is None:
+                continue
+            port = wanted.destinationPort
+            if port is None:
+                numbers.append(spans(protocol))
+            elif port.range is not None:
+                numbers.append(spans(protocol, port.range.start, port.range.end))
+            else:
+                numbers.append(spans(protocol, port.number, port.number))
+    return (union(numbers), tuple(names)) if numbers or names else (EVERYTHING, ())
 
 
 def _rules(

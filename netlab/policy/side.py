@@ -12,8 +12,20 @@ from typing import TypeAlias
 
 from netlab.net.addresses import Family, family_of
 from netlab.policy.plan import ANY_CLASS, PARTS, Judged, Key, Part, Place, Plan, Profiles, Range
-from netlab.policy.ports import Ports, spans, union
-from netlab.policy.rules import Block, Direction, Peers, PodPeers, PodPort, Policy, PortName, Rule, digest
+from netlab.policy.ports import EVERYTHING, Ports, common, spans, union, without
+from netlab.policy.rules import (
+    TIERS,
+    Action,
+    Block,
+    Direction,
+    Peers,
+    PodPeers,
+    PodPort,
+    Policy,
+    PortName,
+    Rule,
+    digest,
+)
 from netlab.policy.selection import PodSelection
 
 _CLASS_BIT = 0x80000000
@@ -57,11 +69,14 @@ class _Class:
 class Ruling:
     """What the pods that the same policies select admit."""
 
-    __slots__ = ("addresses", "groups", "key", "names", "profiles", "rules")
+    __slots__ = ("_isolates", "_of_tier", "_only_isolates", "addresses", "groups", "key", "names", "profiles")
 
     def __init__(self, key: _Basis, rules: list[tuple[Rule, tuple[Group, ...] | None]]) -> None:
         self.key = key
-        self.rules = rules
+        tiers = {policy.key: policy.tier for policy in key[0]}
+        self._of_tier = {tier: [each for each in rules if tiers[each[0].policy] == tier] for tier in TIERS}
+        self._isolates = "NetworkPolicy" in tiers.values()
+        self._only_isolates = set(tiers.values()) == {"NetworkPolicy"}
         self.groups = {group: None for _, groups in rules for group in groups or ()}
         self.names = frozenset(name for rule, _ in rules for name in rule.names)
         self.addresses: dict[str, None] = {}
@@ -70,14 +85,45 @@ class Ruling:
 
     def admits(self, signature: Signature) -> Ports:
         """The ports at which peers with that signature are admitted."""
-        found: list[Ports] = []
-        for rule, groups in self.rules:
-            if groups is not None and signature.isdisjoint(groups):
-                continue
-            found.append(rule.ports)
-            for name in rule.names:
-                found.append(_numbers(name.name, name.protocol, signature))
-        return found[0] if len(found) == 1 else union(found)
+        matching = {
+            tier: [
+                (rule.action, _ports(rule, signature))
+                for rule, groups in self._of_tier[tier]
+                if _concerns(groups, signature)
+            ]
+            for tier in TIERS
+        }
+        if self._only_isolates:
+            return union(ports for _, ports in matching["NetworkPolicy"])
+        admitted, left = _decided(matching["Admin"], EVERYTHING)
+        if self._isolates:
+            return union([*admitted, common(left, union(ports for _, ports in matching["NetworkPolicy"]))])
+        more, left = _decided(matching["Baseline"], left)
+        return union([*admitted, *more, left])
+
+
+def _concerns(groups: tuple[Group, ...] | None, signature: Signature) -> bool:
+    return groups is None or not signature.isdisjoint(groups)
+
+
+def _ports(rule: Rule, signature: Signature) -> Ports:
+    if not rule.names:
+        return rule.ports
+    return union([rule.ports, *(_numbers(name.name, name.protocol, signature) for name in rule.names)])
+
+
+def _decided(rules: Iterable[tuple[Action, Ports]], judged: Ports) -> tuple[list[Ports], Ports]:
+    """What a tier of the cluster admits of what it judges, and what it leaves to the next: the first rule decides."""
+    admitted: list[Ports] = []
+    passed: list[Ports] = []
+    for action, ports in rules:
+        found = common(judged, ports)
+        judged = without(judged, found)
+        if action == "Accept":
+            admitted.append(found)
+        elif action == "Pass":
+            passed.append(found)
+    return admitted, union([judged, *passed])
 
 
 def _numbers(name: str, protocol: str, signature: Signature) -> Ports:

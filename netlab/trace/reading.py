@@ -28,7 +28,9 @@ from netlab.lab.topology import NODE_INTERFACE
 from netlab.net.addresses import address_text
 from netlab.net.conntrack import Ends as Tracked
 from netlab.net.conntrack import entries as conntrack
+from netlab.policy.cluster_types import CLUSTERNETWORKPOLICIES
 from netlab.policy.explain import World, world
+from netlab.policy.rules import AnyPolicy
 from netlab.proxy.book import plan_of
 from netlab.proxy.objects import OURS
 from netlab.trace.affinity import remembered, sticky
@@ -76,7 +78,7 @@ def _announcers(lab: Lab, cluster: clusters.Cluster) -> dict[str, str]:
 
 def _policies(lab: Lab, cluster: clusters.Cluster) -> World | None:
     client = lab.client()
-    policies = client.list(NETWORKPOLICIES)
+    policies: list[AnyPolicy] = [*client.list(NETWORKPOLICIES), *client.list(CLUSTERNETWORKPOLICIES)]
     if not policies:
         return None
     return world(policies, client.list(NAMESPACES), client.list(PODS), cluster.nodes.values())

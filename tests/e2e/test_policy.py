@@ -84,6 +84,30 @@ def test_it_is_explained_shown_and_compared(lab: Netlab, tmp_path: Path) -> None
     assert [part.strip() for part in row if part] == ["default/friend", "default/web", "TCP 8080", "TCP 80"]
 
 
+_GUARD = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}}
+  ingress: [{action: Deny, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: friend}}}}]}]
+"""
+
+
+def test_the_cluster_judges_before_a_namespace(lab: Netlab) -> None:
+    lab.ok("apply", "-f", "-", "--wait", stdin=_GUARD)
+    done = lab.run("trace", "friend", "web:8080")
+    assert done.returncode == 11
+    assert "ClusterNetworkPolicy guard" in done.stdout
+    assert "a rule denies pods app in (friend)" in lab.run("policy", "explain", "friend", "web:8080").stdout
+    wrong = _GUARD.replace("action: Deny", "action: Reject")
+    assert "Unsupported value" in lab.fails(2, "apply", "-f", "-", stdin=wrong)
+    lab.ok("delete", "cnp", "guard")
+    assert "let through" in lab.ok("policy", "explain", "friend", "web:8080")
+
+
 def test_a_flushed_table_is_made_again(lab: Netlab) -> None:
     lab.ok("exec", "node/node-1", "--", "nft", "delete", "table", "ip", "netlab-policy")
     eventually(lambda: "netlab-policy" in lab.ok("exec", "node/node-1", "--", "nft", "list", "tables", "ip"))

@@ -11,7 +11,7 @@ from netlab.net.addresses import Family
 from netlab.policy.book import Book
 from netlab.policy.nftables.executor import NftablesExecutor
 from tests.sandbox import isolated
-from tests.unit.policy.cases import CASES, EVERYTHING, policy
+from tests.unit.policy.cases import CASES, EVERYTHING, key_of, policy
 from tests.unit.policy.objects import book_of, facts, parsed
 from tests.unit.policy.truth import cluster
 
@@ -36,7 +36,7 @@ def test_every_case_is_reached_by_its_difference_and_found_again() -> None:
     for executor in made:
         executor.replace(book.plan, book.profiles)
     for case in CASES:
-        keys = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in case.policies]
+        keys = [key_of(each) for each in case.policies]
         for key, each in zip(keys, case.policies, strict=True):
             book.set_policy(key, parsed(each))
         transaction = book.take_changes()

@@ -17,7 +17,7 @@ from netlab.net.nftables.socket import Nfnetlink
 from netlab.policy.nftables.executor import NftablesExecutor
 from tests.sandbox import isolated
 from tests.system.proxy.hosts import Host
-from tests.unit.policy.cases import CASES, connections
+from tests.unit.policy.cases import CASES, connections, key_of
 from tests.unit.policy.objects import book_of, parsed
 from tests.unit.policy.truth import WORLD, cluster
 
@@ -113,7 +113,7 @@ def test_packets_go_where_the_table_of_cases_says() -> None:
     port = 20000
     for case in CASES:
         for each in case.policies:
-            book.set_policy(each["metadata"]["name"], parsed(each))
+            book.set_policy(key_of(each), parsed(each))
         transaction = book.take_changes()
         for executor in executors:
             executor.apply(transaction)
@@ -131,4 +131,4 @@ def test_packets_go_where_the_table_of_cases_says() -> None:
         passed = until(kernel, "passed", opened) & sent.keys()
         assert passed == opened, (case.name, [sent[number] for number in passed ^ opened])
         for each in case.policies:
-            book.set_policy(each["metadata"]["name"], None)
+            book.set_policy(key_of(each), None)

@@ -33,6 +33,23 @@ def policy(name: str, selector: Json, *, namespace: str = "x", types: str = "", 
     }
 
 
+def of_cluster(name: str, tier: str, priority: int, subject: Json, **rules: list[Json]) -> Json:
+    """A ClusterNetworkPolicy about pods with these labels, of any namespace."""
+    pods = {"pods": {"namespaceSelector": {}, "podSelector": subject}}
+    return {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"tier": tier, "priority": priority, "subject": pods, **rules},
+    }
+
+
+def key_of(policy: Json) -> str:
+    """A policy's key: `namespace/name`, or `name` of one of the cluster's."""
+    metadata = policy["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
+
+
 class Case(NamedTuple):
     """Policies, and connections that they leave open and closed: `SOURCE DESTINATION:PORT/PROTOCOL; ...`."""
 
@@ -69,6 +86,16 @@ def connections(case: Case, family: int) -> Iterator[Connection]:
 
 
 ANY_NAMESPACE: Json = {"namespaceSelector": {}}
+
+
+def rule(action: str, peers: Json, **more: Any) -> Json:
+    """A rule of ingress of the cluster's."""
+    return {"action": action, "from": [peers], **more}
+
+
+FROM_Y = {"namespaces": labels(ns="y")}
+ALL_PODS: Json = {"namespaces": {}}
+TCP_80 = [{"tcp": {"destinationPort": {"number": 80}}}]
 
 CASES = [
     Case("no policy", [], "y/a x/a:80; world x/a:80; x/a world:443", ""),
@@ -245,5 +272,69 @@ CASES = [
         [policy("p", A, ingress=[{"from": [{"namespaceSelector": labels(**{"kubernetes.io/metadata.name": "z"})}]}])],
         "z/a x/a:80",
         "y/a x/a:80",
+    ),
+    Case(
+        "the cluster denies, whatever a namespace admits",
+        [
+            of_cluster("c", "Admin", 1, A, ingress=[rule("Deny", FROM_Y, protocols=TCP_80)]),
+            policy("p", A, ingress=[{}]),
+        ],
+        "y/a x/a:81; z/a x/a:80; world x/a:80; y/a x/b:80",
+        "y/a x/a:80",
+    ),
+    Case(
+        "the cluster accepts, whatever a namespace isolates",
+        [of_cluster("c", "Admin", 1, A, ingress=[rule("Accept", FROM_Y)]), policy("deny", EVERYTHING, types="Ingress")],
+        "y/a x/a:80/UDP",
+        "z/a x/a:80; y/a x/b:80",
+    ),
+    Case(
+        "the cluster passes, and the namespace decides",
+        [
+            of_cluster("a", "Admin", 1, A, ingress=[rule("Pass", FROM_Y)]),
+            of_cluster("b", "Admin", 2, A, ingress=[rule("Deny", ALL_PODS)]),
+            policy("p", A, ingress=[{"ports": [{"port": 80}]}]),
+        ],
+        "y/a x/a:80; world x/a:80",
+        "y/a x/a:81; z/a x/a:80",
+    ),
+    Case(
+        "the lower priority judges first, and in it the first rule",
+        [
+            of_cluster("a", "Admin", 9, A, ingress=[rule("Deny", FROM_Y)]),
+            of_cluster("b", "Admin", 3, A, ingress=[rule("Accept", FROM_Y, protocols=TCP_80), rule("Deny", ALL_PODS)]),
+        ],
+        "y/a x/a:80; world x/a:81",
+        "y/a x/a:81; z/a x/a:80",
+    ),
+    Case(
+        "a baseline holds until a namespace has a policy",
+        [
+            of_cluster("c", "Baseline", 1, A, ingress=[rule("Deny", ALL_PODS)]),
+            policy("p", A, namespace="y", ingress=[{"from": [{"namespaceSelector": {}}]}]),
+        ],
+        "z/a y/a:80; world x/a:80; x/a x/b:80",
+        "z/a x/a:80; world y/a:80",
+    ),
+    Case(
+        "the cluster's egress, by networks and by name",
+        [
+            of_cluster(
+                "c",
+                "Admin",
+                1,
+                A,
+                egress=[
+                    {
+                        "action": "Accept",
+                        "to": [{"namespaces": labels(ns="y")}],
+                        "protocols": [{"destinationNamedPort": "serve-80-tcp"}],
+                    },
+                    {"action": "Deny", "to": [{"networks": ["10.244.2.0/24", "198.51.100.0/24"]}]},
+                ],
+            )
+        ],
+        "x/a y/b:80; x/a z/b:80; x/b y/b:81",
+        "x/a y/b:81; x/a world:443; x/a y/b:80/UDP",
     ),
 ]

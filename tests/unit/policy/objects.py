@@ -9,7 +9,9 @@ import msgspec
 
 from netlab.api.networking_types import NetworkPolicy
 from netlab.policy.book import Book, PodFacts
-from netlab.policy.rules import PodPort, Policy, read
+from netlab.policy.cluster_types import ClusterNetworkPolicy
+from netlab.policy.rules import AnyPolicy, PodPort, Policy, read
+from tests.unit.policy.cases import key_of
 from tests.unit.policy.truth import Cluster, Pod
 
 Json = dict[str, Any]
@@ -17,7 +19,14 @@ Json = dict[str, Any]
 
 def parsed(policy: Json) -> Policy:
     """A policy as the planner reads it."""
-    return read(msgspec.convert(policy, NetworkPolicy))
+    return read(typed(policy))
+
+
+def typed(policy: Json) -> AnyPolicy:
+    """A policy as it is decoded."""
+    if "tier" in policy["spec"]:
+        return msgspec.convert(policy, ClusterNetworkPolicy)
+    return msgspec.convert(policy, NetworkPolicy)
 
 
 def facts(pod: Pod) -> PodFacts:
@@ -34,5 +43,5 @@ def book_of(found: Cluster, policies: Iterable[Json]) -> Book:
     for pod in found.pods:
         book.set_pod(pod.key, facts(pod))
     for policy in policies:
-        book.set_policy(f"{policy['metadata']['namespace']}/{policy['metadata']['name']}", parsed(policy))
+        book.set_policy(key_of(policy), parsed(policy))
     return book

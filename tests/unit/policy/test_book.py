@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netlab.policy.book import Book
 from netlab.policy.model import Model
 from netlab.policy.ports import contains
-from tests.unit.policy.cases import CASES, Case, connections, policy
+from tests.unit.policy.cases import CASES, Case, connections, key_of, of_cluster, policy
 from tests.unit.policy.objects import book_of, facts, parsed
 from tests.unit.policy.truth import PORTS, PROTOCOLS, WORLD, Cluster, allowed, cluster
 
@@ -93,22 +93,62 @@ def _rules(peers: str) -> st.SearchStrategy[list[Json]]:
     return st.lists(st.fixed_dictionaries({}, optional=parts), max_size=2)
 
 
-_POLICIES = st.lists(
+_CLUSTER_PEERS = st.one_of(
+    _NAMESPACES.map(lambda spaces: {"namespaces": spaces}),
     st.builds(
-        lambda namespace, selector, types, ingress, egress: policy(
-            "p", selector, namespace=namespace, types=types, ingress=ingress, egress=egress
-        ),
-        st.sampled_from("xyz"),
-        _SELECTORS,
-        st.sampled_from(["Ingress", "Egress", "Ingress Egress"]),
-        _rules("from"),
-        _rules("to"),
+        lambda spaces, pods: {"pods": {"namespaceSelector": spaces, "podSelector": pods}}, _NAMESPACES, _SELECTORS
     ),
-    max_size=4,
-).map(lambda listed: [each | {"metadata": each["metadata"] | {"name": f"p{i}"}} for i, each in enumerate(listed)])
+)
+_NETWORKS = st.lists(
+    st.sampled_from(["0.0.0.0/0", "10.244.2.0/24", "::/0", "198.51.100.7/32"]), min_size=1, unique=True
+)
+_PROTOCOLS = st.sampled_from(
+    [
+        {"tcp": {"destinationPort": {"number": 80}}},
+        {"udp": {"destinationPort": {"range": {"start": 79, "end": 80}}}},
+        {"sctp": {}},
+        {"destinationNamedPort": "serve-81-tcp"},
+    ]
+)
 
 
-@settings(max_examples=40, deadline=None)
+def _cluster_rules(name: str, peers: st.SearchStrategy[Json]) -> st.SearchStrategy[list[Json]]:
+    required = {"action": st.sampled_from(["Accept", "Deny", "Pass"]), name: st.lists(peers, min_size=1, max_size=2)}
+    optional = {"protocols": st.lists(_PROTOCOLS, min_size=1, max_size=2)}
+    return st.lists(st.fixed_dictionaries(required, optional=optional), max_size=3)
+
+
+_OF_CLUSTER = st.builds(
+    lambda tier, subject, ingress, egress: of_cluster("c", tier, 0, subject, ingress=ingress, egress=egress),
+    st.sampled_from(["Admin", "Baseline"]),
+    _SELECTORS,
+    _cluster_rules("from", _CLUSTER_PEERS),
+    _cluster_rules("to", st.one_of(_CLUSTER_PEERS, _NETWORKS.map(lambda networks: {"networks": networks}))),
+)
+
+
+def _named(each: Json, number: int) -> Json:
+    """With a name and, of the cluster's, a priority of its own."""
+    spec = each["spec"] | ({"priority": number} if "tier" in each["spec"] else {})
+    return each | {"metadata": each["metadata"] | {"name": f"p{number}"}, "spec": spec}
+
+
+_OF_NAMESPACES = st.builds(
+    lambda namespace, selector, types, ingress, egress: policy(
+        "p", selector, namespace=namespace, types=types, ingress=ingress, egress=egress
+    ),
+    st.sampled_from("xyz"),
+    _SELECTORS,
+    st.sampled_from(["Ingress", "Egress", "Ingress Egress"]),
+    _rules("from"),
+    _rules("to"),
+)
+_POLICIES = st.lists(st.one_of(_OF_NAMESPACES, _OF_CLUSTER), max_size=4).map(
+    lambda listed: [_named(each, number) for number, each in enumerate(listed)]
+)
+
+
+@settings(max_examples=30, deadline=None)
 @given(_POLICIES)
 def test_random_policies_let_through_what_they_say(policies: list[Json]) -> None:
     found = cluster()
@@ -124,7 +164,7 @@ _STEPS = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(_POLICIES, st.lists(_STEPS, min_size=1, max_size=4))
 def test_changes_lead_to_the_same_plan_as_a_fresh_start(policies: list[Json], steps: list[Any]) -> None:
     start = found = cluster()
@@ -141,10 +181,10 @@ def test_changes_lead_to_the_same_plan_as_a_fresh_start(policies: list[Json], st
             book.set_pod(pod.key, facts(pods[-1]) if how is not None else None)
         elif kind == "policies":
             for each in policies:
-                book.set_policy(f"{each['metadata']['namespace']}/{each['metadata']['name']}", None)
+                book.set_policy(key_of(each), None)
             policies = what
             for each in policies:
-                book.set_policy(f"{each['metadata']['namespace']}/{each['metadata']['name']}", parsed(each))
+                book.set_policy(key_of(each), parsed(each))
         elif kind == "namespace":
             found = found._replace(namespaces={**found.namespaces, what: {"ns": how}})
             book.set_namespace(what, {"ns": how})

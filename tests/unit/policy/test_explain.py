@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from netlab.api.core_types import Namespace, Node, Pod
-from netlab.api.networking_types import NetworkPolicy
 from netlab.policy.explain import World, explain, refusal, world
 from netlab.policy.matrix import Cell, changes, matrix, signs
 from netlab.policy.ports import EVERYTHING, NOTHING, text
+from netlab.policy.rules import AnyPolicy
 from tests.unit.policy.cases import CASES, A, Case, connections, labels, policy
 from tests.unit.policy.cases import EVERYTHING as ALL
+from tests.unit.policy.objects import typed
 from tests.unit.policy.truth import WORLD, cluster
 
 Json = dict[str, Any]
@@ -39,8 +40,8 @@ def namespaces() -> list[Namespace]:
     ]
 
 
-def policies(listed: list[Json]) -> list[NetworkPolicy]:
-    return [msgspec.convert(each, NetworkPolicy) for each in listed]
+def policies(listed: list[Json]) -> list[AnyPolicy]:
+    return [typed(each) for each in listed]
 
 
 def known(listed: list[Json]) -> World:

@@ -76,25 +76,90 @@ def _side(
     pod = found.at(judge)
     if pod is None:
         return True
-    mine = [
-        policy
-        for policy in policies
-        if policy["metadata"]["namespace"] == pod.namespace
-        and matches(policy["spec"].get("podSelector", {}), pod.labels)
-        and direction in policy["spec"]["policyTypes"]
-    ]
-    if not mine:
-        return True
     target = pod if direction == "Ingress" else found.at(peer)
-    for policy in mine:
-        for rule in policy["spec"].get(direction.lower(), []):
-            peers = rule.get("from" if direction == "Ingress" else "to")
-            if peers and not any(_is_peer(found, each, policy["metadata"]["namespace"], peer) for each in peers):
-                continue
-            ports = rule.get("ports")
-            if not ports or any(_is_port(each, target, protocol, port) for each in ports):
+    peers = "from" if direction == "Ingress" else "to"
+    for tier in ("Admin", "NetworkPolicy", "Baseline"):
+        mine = [policy for policy in policies if _tier(policy) == tier and _selects(found, policy, direction, pod)]
+        if tier == "NetworkPolicy":
+            if mine:
+                return any(
+                    _admits(found, rule, peers, policy["metadata"]["namespace"], peer, target, protocol, port)
+                    for policy in mine
+                    for rule in policy["spec"].get(direction.lower(), [])
+                )
+            continue
+        for policy in sorted(mine, key=lambda policy: policy["spec"]["priority"]):
+            action = next(
+                (
+                    rule["action"]
+                    for rule in policy["spec"].get(direction.lower(), [])
+                    if any(_is_cluster_peer(found, each, peer) for each in rule[peers])
+                    and _is_cluster_port(rule.get("protocols"), target, protocol, port)
+                ),
+                None,
+            )
+            if action in ("Accept", "Deny"):
+                return bool(action == "Accept")
+            if action == "Pass":
+                break
+    return True
+
+
+def _tier(policy: Json) -> str:
+    return str(policy["spec"].get("tier", "NetworkPolicy"))
+
+
+def _selects(found: Cluster, policy: Json, direction: str, pod: Pod) -> bool:
+    spec = policy["spec"]
+    if "tier" in spec:
+        return bool(spec.get(direction.lower())) and _is_of(found, spec["subject"], pod)
+    own = policy["metadata"]["namespace"] == pod.namespace
+    return own and direction in spec["policyTypes"] and matches(spec.get("podSelector", {}), pod.labels)
+
+
+def _is_of(found: Cluster, pods: Json, pod: Pod) -> bool:
+    if "namespaces" in pods:
+        return matches(pods["namespaces"], found.namespaces[pod.namespace])
+    both = pods["pods"]
+    of_namespace = matches(both["namespaceSelector"], found.namespaces[pod.namespace])
+    return of_namespace and matches(both["podSelector"], pod.labels)
+
+
+def _is_cluster_peer(found: Cluster, peer: Json, address: str) -> bool:
+    if "networks" in peer:
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(each) for each in peer["networks"])
+    pod = found.at(address)
+    return pod is not None and _is_of(found, peer, pod)
+
+
+def _is_cluster_port(wanted: list[Json] | None, target: Pod | None, protocol: str, port: int) -> bool:
+    for each in wanted or []:
+        if name := each.get("destinationNamedPort"):
+            if target is not None and target.names.get((protocol, port)) == name:
                 return True
-    return False
+            continue
+        if (ports := each.get(protocol.lower())) is None:
+            continue
+        at = ports.get("destinationPort", {"range": {"start": 1, "end": 65535}})
+        if port == at.get("number") or ("range" in at and at["range"]["start"] <= port <= at["range"]["end"]):
+            return True
+    return not wanted
+
+
+def _admits(
+    found: Cluster,
+    rule: Json,
+    peers: str,
+    namespace: str,
+    peer: str,
+    target: Pod | None,
+    protocol: str,
+    port: int,
+) -> bool:
+    if rule.get(peers) and not any(_is_peer(found, each, namespace, peer) for each in rule[peers]):
+        return False
+    ports = rule.get("ports")
+    return not ports or any(_is_port(each, target, protocol, port) for each in ports)
 
 
 def _is_peer(found: Cluster, peer: Json, namespace: str, address: str) -> bool:

@@ -76,6 +76,8 @@ _CONTROLLERS = (
 _NETWORK_AGENT = (
     rule(_WATCHING, "", "nodes", "namespaces", "pods"),
     rule(_WATCHING, "networking.k8s.io", "networkpolicies"),
+    rule(_WATCHING, "policy.networking.k8s.io", "clusternetworkpolicies"),
+    rule(_WATCHING, "apiextensions.k8s.io", "customresourcedefinitions"),
 )
 _SPEAKER = (rule(("create", "delete", "patch", *_WATCHING), "coordination.k8s.io", "leases"),)
 
