@@ -54,9 +54,9 @@ class Session:
             try:
                 await self._serve()
             except Exception as error:
-                # A bug must not end the proxy, whose process this is. asyncio's errors have no words of their own.
+                # A bug must not end the proxy, whose process this is.
                 known = isinstance(error, BgpError | OSError | asyncio.IncompleteReadError)
-                said = str(error) or type(error).__name__
+                said = "it does not answer in time" if isinstance(error, TimeoutError) else error
                 log.warning("router %s: %s", self._router.address, said, exc_info=None if known else error)
             backoff = backoff.failed(asyncio.get_running_loop().time() - began)
             await asyncio.sleep(backoff.delay)

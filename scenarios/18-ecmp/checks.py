@@ -1,7 +1,7 @@
 from netlab.scenario import PATIENCE, Answer, Context, check
 
-REQUESTS = 12
-"""Connections that all go to one of two nodes by chance once in 2^11."""
+REQUESTS = 18
+"""Connections that all go to one of two nodes by chance once in 2^17."""
 LENGTH = {"IPv4": 32, "IPv6": 128}
 
 
