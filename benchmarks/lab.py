@@ -139,7 +139,9 @@ def many_pods(bench: Bench, home: Path, pods: int) -> dict[str, Any]:
     floor_rate, floor_down = _floor_of_pods()
     file = home / "many.yaml"
     nodes = -(-pods // _PODS_OF_A_SUBNET)
-    file.write_text(f"apiVersion: netlab/v1\nkind: Lab\nspec: {{nodes: {nodes}, maxPods: {_PODS_OF_A_SUBNET}}}\n")
+    file.write_text(
+        f"apiVersion: netlab/v1\nkind: Lab\nspec: {{nodes: {nodes}, maxPods: {_PODS_OF_A_SUBNET}, dns: false}}\n"
+    )
     bench.netlab("up", "-f", str(file))
     file.unlink()
     began = time.perf_counter()

@@ -134,7 +134,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="netlab-bench-") as home:
         environment = os.environ | {"NETLAB_HOME": home}
         netlab = [sys.executable, "-m", "netlab"]
-        subprocess.run([*netlab, "up", "--nodes", "1"], env=environment, stdout=subprocess.DEVNULL, check=True)
+        up = [*netlab, "up", "--nodes", "1", "--no-dns"]
+        subprocess.run(up, env=environment, stdout=subprocess.DEVNULL, check=True)
         try:
             apply = [*netlab, "apply", "--wait", "-f", "-"]
             subprocess.run(apply, env=environment, input=_POD, text=True, stdout=subprocess.DEVNULL, check=True)

@@ -148,11 +148,15 @@ def main() -> int:
     """Ask, and print; the exit status."""
     try:
         options = parse(sys.argv[1:])
-        conf = resolver.parse(Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace"))
-        return _run(options, conf)
+        return _run(options, own_conf())
     except (UsageError, OSError, dns.exception.DNSException) as error:
         print(f"dig: {error}", file=sys.stderr)
         return _WRONG
+
+
+def own_conf() -> ResolvConf:
+    """This container's /etc/resolv.conf. Raises `OSError`."""
+    return resolver.parse(Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace"))
 
 
 def _run(options: Options, conf: ResolvConf) -> int:
@@ -164,7 +168,7 @@ def _run(options: Options, conf: ResolvConf) -> int:
     candidates = conf.candidates(options.name) if options.search else [options.name.rstrip(".") + "."]
     answer = None
     for name in candidates:
-        answer = _asked(options, servers, name)
+        answer = ask(options, servers, name)
         if answer is None or answer.message.rcode() == dns.rcode.NOERROR:
             break
     if answer is None:
@@ -183,7 +187,9 @@ def _server(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """A server's answer: its size in bytes, and the seconds that it took."""
+
     message: dns.message.Message
     server: str
     size: int
@@ -191,7 +197,7 @@ class _Answer:
     tcp: bool
 
 
-def _asked(options: Options, servers: Sequence[str], name: str) -> _Answer | None:
+def ask(options: Options, servers: Sequence[str], name: str) -> Answer | None:
     """The first answer of a server; one that was truncated is asked for again by TCP."""
     query = dns.message.make_query(
         dns.name.from_text(name),
@@ -215,11 +221,11 @@ def _asked(options: Options, servers: Sequence[str], name: str) -> _Answer | Non
                 if message.flags & dns.flags.TC and not tcp:
                     tcp = True
                     continue
-                return _Answer(message, server, len(wire), time.monotonic() - began, tcp)
+                return Answer(message, server, len(wire), time.monotonic() - began, tcp)
     return None
 
 
-def _lines(options: Options, answer: _Answer) -> Iterator[str]:
+def _lines(options: Options, answer: Answer) -> Iterator[str]:
     message, shown = answer.message, options.shown
     if options.short:
         yield from (rdata.to_text() for each in message.answer for rdata in each)

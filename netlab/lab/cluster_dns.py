@@ -157,6 +157,7 @@ def _pod() -> dict[str, Any]:
     }
     corefile = {"name": "coredns", "items": [{"key": "Corefile", "path": "Corefile"}]}
     return {
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "priorityClassName": "system-cluster-critical",
         "serviceAccountName": "coredns",
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}},

@@ -46,7 +46,7 @@ _OWN_TREES = {
 }
 TOOLS = "/opt/netlab-tools"
 """The folder of programs that containers have besides the host's, last on their PATH."""
-_TOOLS = {"dig": "netlab.dns.dig"}
+_TOOLS = {"dig": "netlab.dns.dig", "nslookup": "netlab.dns.nslookup"}
 """Each a module of netlab's: what Kubernetes' tests call in their images, and hosts need not have."""
 IMAGES = "/opt/netlab-images"
 """Where machines have the user's store of images, read-only; an empty folder where the kernel cannot show it."""

@@ -50,6 +50,14 @@ spec:
   containers: [{name: c, image: agnhost}]
 ---
 apiVersion: v1
+kind: Pod
+metadata: {name: host-net}
+spec:
+  hostNetwork: true
+  dnsPolicy: ClusterFirstWithHostNet
+  containers: [{name: c, image: agnhost}]
+---
+apiVersion: v1
 kind: ConfigMap
 metadata: {name: acme}
 data:
@@ -148,6 +156,20 @@ def test_the_files_of_a_pod(named: Netlab) -> None:
     assert "192.0.2.9\tfoo.local\tbar.local" in named.ok("exec", "dns-test", "--", "/agnhost", "etc-hosts")
     for subcommand, expected in (("dns-suffix", "resolv.conf.local"), ("dns-server-list", "1.1.1.1")):
         assert named.ok("exec", "own-dns", "--", "/agnhost", subcommand) == f"{expected}\n"
+
+
+def test_a_pod_on_its_nodes_network_asks_the_cluster_if_it_says_so(named: Netlab) -> None:
+    assert "10.96.0.1 " in named.ok("exec", "host-net", "--", "getent", "hosts", "kubernetes.default")
+
+
+def test_nslookup(named: Netlab) -> None:
+    """What the conformance tests of Services ask by (test/e2e/framework/service/jig.go)."""
+    ask = ["exec", "dns-test", "-c", "querier", "--", "nslookup"]
+    assert "Address: 10.96.0.1\n" in named.ok(*ask, "kubernetes.default")
+    assert "kubernetes.default.svc.cluster.local" in named.ok(*ask, "10.96.0.1")
+    assert "canonical name = " in named.ok(*ask, "dns-test-service-3")
+    done = named.run(*ask, "nosuch.default")
+    assert (done.returncode, "can't find nosuch.default" in done.stdout) == (1, True)
 
 
 def test_an_external_name_that_changes(named: Netlab) -> None:

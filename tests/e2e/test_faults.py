@@ -110,7 +110,7 @@ def test_an_exhausted_pod_subnet_says_which(netlab: Netlab, tmp_path: Path) -> N
     file = tmp_path / "lab.yaml"
     file.write_text(
         "apiVersion: netlab/v1\nkind: Lab\n"
-        "spec: {nodes: 1, network: routed, podCIDRs: [10.250.0.0/28], nodeCIDRMaskSizes: [29]}\n"
+        "spec: {nodes: 1, network: routed, podCIDRs: [10.250.0.0/28], nodeCIDRMaskSizes: [29], dns: false}\n"
     )
     netlab.ok("up", "--name", "small", "-f", str(file))
     pods = "---".join(POD % (f"pod-{number}", "node-1") for number in range(7))
@@ -134,7 +134,7 @@ def test_an_exhausted_pod_subnet_says_which(netlab: Netlab, tmp_path: Path) -> N
 
 def _in_small_home(use: Callable[[Netlab, Path], None]) -> None:
     home = Path(tempfile.mkdtemp(prefix="netlab-"))
-    syscalls.mount("tmpfs", home, "tmpfs", data="size=2m")
+    syscalls.mount("tmpfs", home, "tmpfs", data="size=4m")
     netlab = Netlab(home)
     try:
         use(netlab, home)
@@ -284,7 +284,7 @@ def _root_of(netlab: Netlab, lab: str, namespace: str) -> str:
 @isolated
 def test_a_disk_that_fills_up_refuses_objects_and_recovers() -> None:
     def use(netlab: Netlab, home: Path) -> None:
-        netlab.ok("up", "--nodes", "1")
+        netlab.ok("up", "--nodes", "1", "--no-dns")
         _fill(home)
         services = "---".join(
             f"\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, annotations: {{fill: '{'x' * 60000}'}}}}\n"

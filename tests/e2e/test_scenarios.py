@@ -100,6 +100,13 @@ def left_of(netlab: Netlab) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def lab(netlab: Netlab) -> Netlab:
+    """A lab of two nodes with all that lessons need: also cluster DNS."""
+    netlab.ok("up", "--nodes", "2")
+    return netlab
+
+
 def objects(netlab: Netlab) -> list[str]:
     return sorted(line for kind in OWNED for line in netlab.ok("get", kind, "-A", "-o", "name").splitlines())
 
