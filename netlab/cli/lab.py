@@ -62,6 +62,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="How nodes announce these addresses: one by ARP and NDP, or all by BGP to a router in the outside (arp).",
 )
 @click.option(
+    "--runtime",
+    type=click.Choice(["builtin", "docker"]),
+    help="What runs containers: netlab itself, or the Docker engine of DOCKER_HOST (root only; implies --privileged).",
+)
+@click.option(
     "--privileged/--no-privileged",
     default=None,
     help="Root only: do without a user namespace. Root of a node, and whoever gets out of a pod, is then root here.",
@@ -82,6 +87,7 @@ def up(
     etcd_keyfile: Path | None,
     pools: tuple[str, ...],
     protocol: str | None,
+    runtime: str | None,
     privileged: bool | None,
 ) -> None:
     """Start a lab: a whole cluster in about a second.
@@ -108,6 +114,7 @@ def up(
         "dns": dns,
         "loadBalancerPools": list(pools) or None,
         "loadBalancerProtocol": protocol,
+        "runtime": runtime,
     }
     values |= {key: value for key, value in given.items() if value is not None}
     kind, is_elsewhere, url = str(values.get("store", "")).partition("=")

@@ -199,6 +199,13 @@ def _iptables() -> list[Check]:
 def _tools() -> list[Check]:
     return [
         Check(
+            "Docker engine",
+            probes.docker_engine,
+            "no --runtime docker",
+            "install docker.io and start it (`dockerd`), or set DOCKER_HOST to its socket",
+            required=False,
+        ),
+        Check(
             "packet sockets",
             probes.packet_socket,
             "no captures, and no scenario checks that look at packets",

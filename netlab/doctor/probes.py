@@ -48,6 +48,15 @@ def open_files(least: int) -> str:
     return "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
 
 
+def docker_engine() -> str:
+    """A Docker engine answers on this host."""
+    from netlab.machine.docker import engine
+
+    where = engine.address()
+    version = engine.connect(where).version()["Version"]
+    return f"Docker {version} at {where}"
+
+
 def disk_space(directory: Path, least: int) -> str:
     """`least` bytes are free where labs are kept, or will be."""
     existing = next(path for path in (directory, *directory.parents) if path.exists())

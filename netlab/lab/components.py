@@ -174,6 +174,7 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
         from netlab.node.context import KubeletConfig, ServingConfig
         from netlab.node.pod_network import NetworkConfig
         from netlab.node.podfiles import ClusterDNS
+        from netlab.node.volumes import ROOT
         from netlab.policy import run as policies
         from netlab.policy.run import EnforcerConfig
 
@@ -193,6 +194,8 @@ def _kubelet(paths: LabPaths, spec: LabSpec, node: str, number: int, client_ca: 
             dns=ClusterDNS(spec.dns_addresses if joins is None else joins.dns, CLUSTER_DOMAIN),
             serving=None if joins is None else ServingConfig(paths.kubelet_socket, joins.port, *_serving(paths, joins)),
             pod_cidrs=() if joins is None else tuple(joins.podCIDRs),
+            pods_dir=ROOT if spec.runtime == "builtin" else paths.pods_dir(node),
+            docker_socket=_docker_socket(paths, spec, node),
         )
         enforcer_config = EnforcerConfig(node, tuple(spec.families))
         network_config = NetworkConfig(
@@ -230,6 +233,16 @@ def _serving(paths: LabPaths, joins: Join) -> tuple[Path, Path] | tuple[None, No
     """The kubelet's serving certificate and its key; none if the cluster has signed none."""
     certificate, key = credentials.certificate_of(paths, joins, credentials.SERVING)
     return (certificate, key) if certificate.exists() else (None, None)
+
+
+def _docker_socket(paths: LabPaths, spec: LabSpec, node: str) -> Path | None:
+    """Where a node's kubelet asks a Docker engine for containers, once it can."""
+    if spec.runtime == "builtin":
+        return None
+    socket = paths.docker_socket(node)
+    while not socket.exists():
+        time.sleep(_POLL)
+    return socket
 
 
 def _install_cni_plugins() -> Path:

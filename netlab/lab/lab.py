@@ -72,6 +72,11 @@ class Lab:
             raise NotFoundError(f"lab {self.name} has no machine {name!r}; it has {', '.join(known)}")
         return Machine(self.paths.machine_socket(name))
 
+    def runtime(self, node: str) -> Machine:
+        """A connection to what runs a node's containers. Raises `NotFoundError` or `UnavailableError`."""
+        self.machine(node).close()
+        return Machine(self.paths.runtime_socket(node))
+
     def require_up(self) -> None:
         """Raise `NotFoundError` if the lab does not exist, `UnavailableError` if its processes have ended."""
         if not self.exists():

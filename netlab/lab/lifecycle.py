@@ -15,7 +15,7 @@ import msgspec
 
 from netlab import files
 from netlab.errors import ConflictError, ExhaustedError, NetlabError, UnavailableError, UsageError
-from netlab.lab import cgroups, external_etcd, ids, joined, limits, process, readiness, startup
+from netlab.lab import cgroups, docker, external_etcd, ids, joined, limits, process, readiness, startup
 from netlab.lab.external_etcd import ExternalEtcd
 from netlab.lab.lab import Lab
 from netlab.lab.paths import home, images_dir
@@ -52,11 +52,14 @@ def up(
         raise UsageError("--privileged: a lab without a user namespace is for root; leave it out, or be root")
     fresh = _prepare(lab, spec, external)
     try:
-        if privileged:
+        if privileged or lab.spec().runtime == "docker":
+            # A user namespace cannot enter the network namespaces that the engine makes for the host's root.
             lab.paths.privileged.touch(mode=0o600)
         elif privileged is False:
             lab.paths.privileged.unlink(missing_ok=True)
         equip()
+        if lab.spec().runtime == "docker":
+            docker.prepare(lab.paths)
         progress("starting machines")
         _start_monitor(lab)
         wanted = lab.spec()
@@ -221,6 +224,7 @@ def _remove(lab: Lab) -> None:
     except OSError as error:
         raise startup.explained(error, lab.paths.directory) from error
     _end(lab)
+    docker.clear(lab.paths)
     if os.path.lexists(lab.paths.kubeconfig):
         from netlab.lab import access
 

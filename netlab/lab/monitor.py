@@ -72,6 +72,10 @@ def main() -> None:
             ids.hand_over(paths.directory, range_of_ids)
         for each in relays:
             each.start()
+        if spec.runtime == "docker":
+            from netlab.lab import docker
+
+            docker.start(paths, spec)
         _start_services(paths, spec)
         os.write(ready, process.READY)
         os.close(ready)

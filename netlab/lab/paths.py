@@ -99,6 +99,10 @@ class LabPaths:
     """The process id and start time of the first machine's pid 1."""
     cgroups = _Entry("cgroups")
     """The directories of the lab's cgroups, one a line, from before they are made until they are removed."""
+    engine = _Entry("engine")
+    """The address of the Docker engine that runs the lab's containers, if one does."""
+    runtimes = _Entry("runtimes")
+    """The sockets at which nodes ask for a Docker engine's containers, a folder for each node."""
     privileged = _Entry("privileged")
     """Exists if the lab runs without a user namespace, as root of this host."""
     boot_id = _Entry("boot_id")
@@ -154,13 +158,30 @@ class LabPaths:
         """The socket of a machine's pid 1."""
         return self.machines / f"{machine}.sock"
 
+    def runtime_dir(self, node: str) -> Path:
+        """What a node sees of its Docker engine."""
+        return self.runtimes / node
+
+    def docker_socket(self, node: str) -> Path:
+        """Where a node asks for a Docker engine's containers."""
+        return self.runtime_dir(node) / "docker.sock"
+
+    def runtime_socket(self, node: str) -> Path:
+        """Where, from outside, a node's containers are asked for: its machine, or a Docker engine."""
+        return self.docker_socket(node) if self.engine.exists() else self.machine_socket(node)
+
+    def pods_dir(self, node: str) -> Path:
+        """The volumes of a node's pods, where a Docker engine sees them too."""
+        return self.nodes / node / "pods"
+
     def cni_conf_dir(self, node: str) -> Path:
         """A node's CNI configuration (a kubelet's --cni-conf-dir)."""
         return self.nodes / node / "net.d"
 
     def visible_to(self, node: str) -> list[Path]:
         """What a node sees of the lab's directory, besides its own socket: what its components need."""
-        return [self.shared, self.credentials_of(node), self.nodes / node, self.pod_logs, self.revisions]
+        engine = [self.runtime_dir(node)] if self.engine.exists() else []
+        return [self.shared, self.credentials_of(node), self.nodes / node, self.pod_logs, self.revisions, *engine]
 
     def make(self, nodes: list[str]) -> None:
         """Make the directories; existing ones are kept."""
@@ -168,6 +189,7 @@ class LabPaths:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for node in nodes:
             self.cni_conf_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.runtime_dir(node).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def is_labs(self) -> bool:
         """Whether the directory is a lab, perhaps half made or half removed: it contains only files of a lab."""

@@ -31,14 +31,14 @@ class Place:
 
     def open(self, lab: Lab) -> int:
         """A pidfd of the place's pid 1, for entering its namespaces. The caller closes it."""
-        with lab.machine(self.machine) as machine:
-            return machine.open(self.container_id)
+        with lab.machine(self.machine) if self.container_id is None else lab.runtime(self.machine) as runtime:
+            return runtime.open(self.container_id)
 
     def surroundings(self, lab: Lab) -> Surroundings:
         """What a command there starts with."""
         if self.container_id is not None:
-            with lab.machine(self.machine) as machine:
-                return machine.surroundings(self.container_id)
+            with lab.runtime(self.machine) as runtime:
+                return runtime.surroundings(self.container_id)
         own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root", "LANG": os.environ.get("LANG", "C.UTF-8")}
         return Surroundings(env=own)
 

@@ -19,6 +19,7 @@ Network = Literal["vxlan", "routed", "bridge"]
 ProxyMode = Literal["nftables", "iptables"]
 LoadBalancerProtocol = Literal["arp", "bgp"]
 StoreKind = Literal["sqlite", "etcd"]
+Runtime = Literal["builtin", "docker"]
 
 API_VERSION = "netlab/v1"
 MOST_NODES = 100
@@ -90,6 +91,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     store: StoreKind = "sqlite"
     dns: bool = True
     joins: Join | None = None
+    runtime: Runtime = "builtin"
 
     def __post_init__(self) -> None:
         self.podCIDRs = self.podCIDRs or [_POD_CIDR[f] for f in self.families]

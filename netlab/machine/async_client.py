@@ -41,14 +41,22 @@ class AsyncMachine:
             writer.close()
         self._idle.clear()
 
-    async def create_sandbox(self, sandbox_id: str, *, shared_pids: bool = False) -> str:
+    async def create_sandbox(self, sandbox_id: str, *, shared_pids: bool = False, network: int | None = None) -> str:
         """Make a network namespace with lo up; its path, valid in this machine's mount namespace.
 
-        With `shared_pids` its containers can share a pid namespace (`security_context.POD`).
+        With `shared_pids` its containers can share a pid namespace (`security_context.POD`). `network` is a descriptor
+        of a namespace that is there already, and is closed.
         """
         request = {"id": sandbox_id, "shared_pids": shared_pids}
-        path: str = (await self._call(protocol.SANDBOX_CREATE, request))["path"]
+        line, _ = await self._call_with(protocol.SANDBOX_CREATE, request, [] if network is None else [network])
+        path: str = decode(line)["path"]
         return path
+
+    async def hold_sandbox(self, sandbox_id: str, hostname: str) -> int:
+        """Have an engine make a sandbox; a descriptor of its network namespace, for the caller to close."""
+        line, descriptors = await self._call_with(protocol.SANDBOX_CREATE, {"id": sandbox_id, "hostname": hostname}, [])
+        decode(line)
+        return descriptors[0]
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         """Remove a sandbox, if it exists; one with running containers is an error (EBUSY)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import os
 import signal
@@ -34,6 +35,7 @@ from netlab.machine.server import Connection, Refusal, Reply, Server
 from netlab.machine.services import Services
 from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
+from netlab.net.peers import why_refused
 
 _NETNS_DIR = "/run/netns"
 
@@ -163,7 +165,9 @@ class Init:
             protocol.OPEN: self._open,
             protocol.EVENTS: self._events,
         }
-        self._server = Server(self._loop, config.socket, config.guard, self._handle)
+        # Containers and child machines are below the machine: only processes of the machine itself may control it.
+        admitted = functools.partial(why_refused, deepest=0, guard=config.guard)
+        self._server = Server(self._loop, config.socket, admitted, self._handle)
 
     def serve(self) -> NoReturn:
         """Serve forever."""
@@ -217,7 +221,11 @@ class Init:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444))
         try:
             try:
-                syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC)
+                if request.descriptors:
+                    syscalls.setns(request.descriptors[0], syscalls.CLONE_NEWNET)
+                    syscalls.unshare(syscalls.CLONE_NEWIPC)
+                else:
+                    syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC)
                 host.bring_up_loopback()
                 syscalls.mount("/proc/self/ns/net", path, None, syscalls.MS_BIND)
                 ipc = os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)

@@ -119,8 +119,8 @@ class ContainerStatus:
     """A container as the machine knows it: running, or exited and not yet removed.
 
     `exit_code` is None while it runs; a container ended by signal n has `signal` n and exit code 128+n. `pid` is in
-    the machine's pid namespace, and 0 once it has exited. `out_of_memory` says that the kernel ended a process of it
-    because it reached its memory limit, or the lab's.
+    the machine's pid namespace, and 0 once it has exited, or if it is an engine's. `out_of_memory` says that the kernel
+    ended a process of it because it reached its memory limit, or the lab's.
     """
 
     id: str

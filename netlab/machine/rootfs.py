@@ -165,7 +165,7 @@ def enter(wanted: Plan, sources: dict[str, int], lab_dir: str, images: str | Non
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("tmpfs", _STAGE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=64m")
     mask = os.umask(0o022)
-    _make_skeleton(wanted)
+    make_skeleton(wanted, _STAGE)
     _make_devices(f"{_STAGE}/dev", _DEVICES_OF_MACHINES)
     # Before the bound paths: the lab, or netlab itself, may be below /tmp.
     mount_own_trees(_STAGE)
@@ -298,16 +298,17 @@ def _program_folders() -> list[str]:
     return [os.path.realpath(f"{top}/{name}") for top in ("/", "/usr") for name in ("bin", "sbin", "lib")]
 
 
-def _make_skeleton(wanted: Plan) -> None:
+def make_skeleton(wanted: Plan, root: str) -> None:
+    """Make in `root` what of the tree is not bound: folders, links, and the copies of /etc. Raises `OSError`."""
     for path in _EMPTY:
-        os.makedirs(f"{_STAGE}{path}", exist_ok=True)  # noqa: PTH103
+        os.makedirs(f"{root}{path}", exist_ok=True)  # noqa: PTH103
     for path, target in {**_LINKS, **wanted.links}.items():
-        os.makedirs(os.path.dirname(f"{_STAGE}{path}"), exist_ok=True)  # noqa: PTH103, PTH120
-        if not os.path.lexists(f"{_STAGE}{path}"):
-            os.symlink(target, f"{_STAGE}{path}")  # noqa: PTH211
-    os.makedirs(f"{_STAGE}/etc", exist_ok=True)  # noqa: PTH103
-    copy_etc("/etc", f"{_STAGE}/etc")
-    _make_tools(f"{_STAGE}{TOOLS}")
+        os.makedirs(os.path.dirname(f"{root}{path}"), exist_ok=True)  # noqa: PTH103, PTH120
+        if not os.path.lexists(f"{root}{path}"):
+            os.symlink(target, f"{root}{path}")  # noqa: PTH211
+    os.makedirs(f"{root}/etc", exist_ok=True)  # noqa: PTH103
+    copy_etc("/etc", f"{root}/etc")
+    _make_tools(f"{root}{TOOLS}")
 
 
 def _make_tools(folder: str) -> None:

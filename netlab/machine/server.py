@@ -13,7 +13,7 @@ from typing import Any
 
 from netlab.machine import loop
 from netlab.machine.protocol import LINE_LIMIT, STREAMS, InvalidRequestError, Request
-from netlab.net.peers import Peer, bound, why_refused
+from netlab.net.peers import Peer, bound
 
 _PATIENCE = 10.0
 """Seconds for a new connection to send its first request, and for a request that has begun to be complete."""
@@ -83,10 +83,16 @@ class Server:
     If it raises `Refusal`, `InvalidRequestError` or `OSError`, that is the answer.
     """
 
-    def __init__(self, events: loop.Loop, path: str, guard: str, handle: Callable[[Request, Reply], None]) -> None:
-        """`guard` is the socket of the lab's guard, which vouches for callers from outside (`netlab.net.peers`)."""
+    def __init__(
+        self,
+        events: loop.Loop,
+        path: str,
+        why_refused: Callable[[socket.socket], str],
+        handle: Callable[[Request, Reply], None],
+    ) -> None:
+        """`why_refused` says why a caller is not to be served, as part of a sentence; "" if it is."""
         self._loop = events
-        self._guard = guard
+        self._why_refused = why_refused
         self._handle_request = handle
         self._held: dict[int, int] = {}
         self._silent: dict[Connection, None] = {}
@@ -116,8 +122,7 @@ class Server:
 
     def _admit(self, peer: socket.socket) -> int:
         """The pid of a caller that may connect; 0 for one from outside. Raises `Refusal`."""
-        # Containers and child machines are below the machine: only processes of the machine itself may control it.
-        if why := why_refused(peer, 0, self._guard):
+        if why := self._why_refused(peer):
             raise Refusal(errno.EPERM, f"refused: {why}")
         try:
             with Peer(peer) as caller:

@@ -17,7 +17,7 @@ from netlab.api.core_types import Container, Pod, Service
 from netlab.api.endpoint import Endpoint
 from netlab.api.informer import Informer
 from netlab.errors import NetlabError
-from netlab.node import probes
+from netlab.node import probes, volumes
 from netlab.node.environment import of_services
 from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
@@ -68,6 +68,10 @@ class KubeletConfig:
     max_pods: int = 110
     memory: int | None = None
     """Bytes that pods may ask for together; None: all of the machine's."""
+    pods_dir: Path = volumes.ROOT
+    """Where the pods' volumes are."""
+    docker_socket: Path | None = None
+    """Where a Docker engine is asked for containers; None: they are the machine's own."""
     dns: ClusterDNS = field(default_factory=ClusterDNS)
     serving: ServingConfig | None = None
     pod_cidrs: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ async def run(config: KubeletConfig) -> None:
     config.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with (
         Client(config.api, user_agent=f"kubelet/{config.node_name}") as client,
-        MachineRuntime(config.machine_socket) as runtime,
+        _runtime(config) as runtime,
         # Each probe opens a new connection: a kept one can still work when the server accepts no new ones.
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http,
     ):
@@ -59,6 +59,14 @@ async def run(config: KubeletConfig) -> None:
             await _Kubelet(node).run()
         finally:
             sandboxes.close()
+
+
+def _runtime(config: KubeletConfig) -> MachineRuntime:
+    if config.docker_socket is None:
+        return MachineRuntime(config.machine_socket)
+    from netlab.node.runtime.docker import DockerRuntime
+
+    return DockerRuntime(config.docker_socket, config.machine_socket)
 
 
 class _Kubelet:
@@ -109,7 +117,7 @@ class _Kubelet:
         containers = recovery.of_pods(listed)
         pods = {pod.metadata.uid: pod for pod in self._pods.items.values()}
         bound = frozenset(pods)
-        volumes.remove_others(bound)
+        volumes.remove_others(bound, self._node.config.pods_dir)
         for orphan in recovery.orphans(bound, {**dict.fromkeys(sandboxes), **noted}, containers):
             pods[orphan.metadata.uid] = orphan
         for uid, pod in pods.items():

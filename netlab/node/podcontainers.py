@@ -54,6 +54,7 @@ class PodContainers:
             node.client,
             pod,
             node.config.node_ips,
+            node.config.pods_dir,
             certificates=node.certificates,
             allocatable=capacity.allocatable(node.config),
         )

@@ -38,6 +38,7 @@ async def make(context: PodContext) -> None:
                 pod.metadata,
                 attempt,
                 capabilities.runtime_config(pod),
+                podfiles.hostname(pod, node.config.dns.domain, node.config.node_name)[0],
                 shared_pids=bool(pod.spec.shareProcessNamespace),
             )
     except NetlabError as error:

@@ -81,7 +81,7 @@ class Sandboxes:
         return found
 
     async def make(
-        self, meta: ObjectMeta, attempt: int, asked: Mapping[str, Any], *, shared_pids: bool = False
+        self, meta: ObjectMeta, attempt: int, asked: Mapping[str, Any], hostname: str, *, shared_pids: bool = False
     ) -> Sandbox:
         """A new sandbox with addresses. Raises `NetlabError` and leaves nothing behind.
 
@@ -90,11 +90,11 @@ class Sandboxes:
         identity = sandbox_id(meta.uid, attempt)
         self._note(identity, meta)
         try:
-            netns = await self._runtime.run_pod_sandbox(identity, shared_pids=shared_pids)
+            netns = await self._runtime.run_pod_sandbox(identity, hostname, shared_pids=shared_pids)
         except AlreadyExistsError:
             # Made by a kubelet that was killed before it could go on.
             await self.remove(identity, meta)
-            netns = await self._runtime.run_pod_sandbox(identity, shared_pids=shared_pids)
+            netns = await self._runtime.run_pod_sandbox(identity, hostname, shared_pids=shared_pids)
         try:
             result = await self._in_thread(lambda: self._add(_attachment(identity, netns, meta, asked)))
             return Sandbox(identity, self._addresses(result), attempt)

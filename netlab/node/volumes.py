@@ -78,7 +78,12 @@ class Volumes:
         certificates: RootCertificates | None = None,
         allocatable: Mapping[str, Quantity] | None = None,
     ) -> None:
-        """`certificates` are those that all pods of the node share; `allocatable` is what the node has for pods."""
+        """`certificates` are those that all pods of the node share; `allocatable` is what the node has for pods.
+
+        Elsewhere than in the node's /run, what is mounted here is not seen by those who make containers: there the
+        empty volumes are plain directories.
+        """
+        self._mounts = root == ROOT
         self._allocatable = allocatable or {}
         self._client = client
         self._certificates = certificates or RootCertificates(client)
@@ -164,7 +169,10 @@ class Volumes:
 
     def _tmpfs(self, name: str, options: str) -> Path:
         directory = self._directory / name
-        if not directory.is_mount():
+        if not self._mounts:
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o700 if name == _MESSAGES else 0o777)
+        elif not directory.is_mount():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.mkdir(exist_ok=True)
             syscalls.mount("tmpfs", str(directory), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)

@@ -204,8 +204,8 @@ class Pod(Host):
         if address is None:
             raise NetlabError(f"pod {name} has no {family} address")
         super().__init__(run, resolve(run.lab, name, self.namespace, None), name, address)
-        with run.lab.machine(self._place.machine) as machine:
-            sandboxes = {each.id: each.sandbox for each in machine.state().containers}
+        with run.lab.runtime(self._place.machine) as runtime:
+            sandboxes = {each.id: each.sandbox for each in runtime.state().containers}
         # Without one it is on its node's own network.
         self._network = Network(self._place.machine, self.owner, sandboxes.get(self._place.container_id or "") or "")
         self.node, self.uid = pod.spec.nodeName, pod.metadata.uid
@@ -230,8 +230,8 @@ class Pod(Host):
         self._run.changed()
         place = resolve(self._lab, self.name, self.namespace, container)
         assert place.container_id is not None
-        with self._lab.machine(place.machine) as machine:
-            result = machine.exec(place.container_id, argv, _RUN_TIMEOUT)
+        with self._lab.runtime(place.machine) as runtime:
+            result = runtime.exec(place.container_id, argv, _RUN_TIMEOUT)
         text = result.output.decode(errors="replace").strip()
         if result.timed_out:
             return f"{text} (not done after {_RUN_TIMEOUT:g} s)".strip()

@@ -47,16 +47,16 @@ class MachineRuntime:
     ) -> None:
         self._machine.close()
 
-    async def run_pod_sandbox(self, sandbox_id: str, *, shared_pids: bool = False) -> str:
-        with _refused():
+    async def run_pod_sandbox(self, sandbox_id: str, hostname: str, *, shared_pids: bool = False) -> str:
+        with refused():
             return await self._machine.create_sandbox(sandbox_id, shared_pids=shared_pids)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
-        with _refused():
+        with refused():
             await self._machine.remove_sandbox(sandbox_id)
 
     async def list_pod_sandbox(self) -> list[str]:
-        with _refused():
+        with refused():
             return (await self._machine.state()).sandboxes
 
     async def list_images(self) -> list[Image]:
@@ -84,35 +84,35 @@ class MachineRuntime:
             raise kind(str(error)) from error
 
     async def stop_container(self, container_id: str, timeout: float) -> None:  # noqa: ASYNC109
-        with _refused():
+        with refused():
             await self._machine.kill(container_id, None if timeout else signal.SIGKILL)
 
     async def remove_container(self, container_id: str) -> None:
-        with _refused():
+        with refused():
             await self._machine.remove(container_id)
 
     async def list_containers(self) -> list[ContainerStatus]:
-        with _refused():
+        with refused():
             return (await self._machine.state()).containers
 
     async def container_stats(self, container_id: str) -> dict[str, str]:
-        with _refused():
+        with refused():
             return await self._machine.counters(container_id)
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109
-        with _refused():
+        with refused():
             return await self._machine.exec(container_id, command, timeout)
 
     async def exec(self, container_id: str, command: Sequence[str], streams: Mapping[str, int]) -> int:
-        with _refused():
+        with refused():
             return await self._machine.stream(container_id, command, streams)
 
     async def exec_terminal(self, container_id: str, command: Sequence[str], opened: Callable[[int], None]) -> int:
-        with _refused():
+        with refused():
             return await self._machine.stream_terminal(container_id, command, opened)
 
     async def attach(self, container_id: str, streams: Sequence[str]) -> list[int]:
-        with _refused():
+        with refused():
             return await self._machine.attach(container_id, streams)
 
     def container_events(self) -> AsyncIterator[ContainerExit]:
@@ -120,7 +120,8 @@ class MachineRuntime:
 
 
 @contextlib.contextmanager
-def _refused() -> Iterator[None]:
+def refused() -> Iterator[None]:
+    """Tell of what a machine refuses as the interface has it."""
     try:
         yield
     except MachineError as error:

@@ -75,8 +75,8 @@ class RuntimeService(Protocol):
     Every call raises `RefusedError` if the runtime refuses, and `UnavailableError` if it does not answer.
     """
 
-    async def run_pod_sandbox(self, sandbox_id: str, *, shared_pids: bool = False) -> str:
-        """Make a sandbox; the path of its network namespace. Raises `AlreadyExistsError`.
+    async def run_pod_sandbox(self, sandbox_id: str, hostname: str, *, shared_pids: bool = False) -> str:
+        """Make a sandbox for a pod of that hostname; the path of its network namespace. Raises `AlreadyExistsError`.
 
         With `shared_pids` it has a pid namespace, which its containers can share (NamespaceMode POD).
         """

@@ -102,12 +102,13 @@ class Collector:
     async def _counted(
         self, pods: Sequence[Pod], by_uid: Mapping[str, Sequence[ContainerStatus]]
     ) -> dict[str, dict[str, str]]:
-        """What cgroups tell: only containers with limits have one."""
+        """What cgroups tell: of a machine's containers only those with limits have one, of an engine's all."""
         found = {}
         for pod in pods:
             for each in by_uid.get(pod.metadata.uid, ()):
                 spec = _spec(pod, each)
-                if resources.memory_limit(spec) is not None or resources.cpu_limit(spec) is not None:
+                limited = resources.memory_limit(spec) is not None or resources.cpu_limit(spec) is not None
+                if limited or not each.pid:
                     with contextlib.suppress(RefusedError):  # it has just ended
                         found[each.id] = await self._runtime.container_stats(each.id)
         return found

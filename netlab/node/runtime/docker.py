@@ -1,0 +1,44 @@
+"""A Docker engine of the host as runtime: its containers, and the network namespaces of its sandboxes on the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from netlab.machine.async_client import AsyncMachine
+from netlab.node.runtime.machines import MachineRuntime, refused
+from netlab.node.runtime.service import Image
+
+
+class DockerRuntime(MachineRuntime):
+    """The engine is asked as machines are; the node's machine keeps the network namespaces for CNI and for captures."""
+
+    def __init__(self, containers: Path, machine: Path) -> None:
+        super().__init__(containers)
+        self._node = AsyncMachine(machine)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await super().__aexit__(kind, error, tb)
+        self._node.close()
+
+    async def run_pod_sandbox(self, sandbox_id: str, hostname: str, *, shared_pids: bool = False) -> str:
+        # A sandbox's own container is there always, so that others can share its pid namespace.
+        with refused():
+            network = await self._machine.hold_sandbox(sandbox_id, hostname)
+            return await self._node.create_sandbox(sandbox_id, network=network)
+
+    async def remove_pod_sandbox(self, sandbox_id: str) -> None:
+        with refused():
+            await self._node.remove_sandbox(sandbox_id)
+            await self._machine.remove_sandbox(sandbox_id)
+
+    async def list_images(self) -> list[Image]:
+        """None: an engine's are not the node's, and netlab's store is not asked."""
+        return []
+
+    async def list_pod_sandbox(self) -> list[str]:
+        with refused():
+            held, pinned = await self._machine.state(), await self._node.state()
+        return [*dict.fromkeys((*held.sandboxes, *pinned.sandboxes))]
