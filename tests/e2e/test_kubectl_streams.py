@@ -170,6 +170,12 @@ def test_proxies(kubectl: Kubectl) -> None:
         assert kubectl.ok("get", "--raw", f"{path}/{place}/proxy/echo?msg=a%2Fb") == "a/b", place
     assert kubectl.ok("get", "--raw", "/api/v1/nodes/node-1/proxy/healthz") == "ok"
     assert "dial tcp" in kubectl.fails("get", "--raw", f"{path}/pods/web:9/proxy/")
+    kubectl.ok("run", "page", "--image=httpd")
+    kubectl.ok("wait", "--for=condition=Ready", "pod/page", "--timeout=60s")
+    kubectl.ok("exec", "page", "--", "sh", "-c", "echo '<a href=/x>' > /usr/local/apache2/htdocs/a.html")
+    assert (
+        kubectl.ok("get", "--raw", f"{path}/pods/page/proxy/a.html").strip() == f'<a href="{path}/pods/page/proxy/x">'
+    )
     assert 'no endpoints available for service "none"' in _no_endpoints(kubectl, path)
 
 

@@ -17,6 +17,8 @@ _VARIABLE = re.compile(r"SERVE_(?:([A-Z]+)_)?PORT_(.*)")
 _PROTOCOLS = ("TCP", "UDP", "TLS", "SCTP")
 _LARGEST_HEAD = 64 << 10  # bytes
 _JSON = {"Content-Type": "application/json"}
+_HTML = {"Content-Type": "text/html; charset=utf-8"}
+"""What Go's server says of a text that begins as a page does (WHATWG MIME Sniffing, section 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def answer(text: str, request: Request, *, json_response: bool) -> Response:
     """The answer to a request of any method and path."""
     if json_response:
         return Response(json.dumps({"Method": request.method, "Body": text}), headers=_JSON)
-    return Response(text)
+    return Response(text, headers=_HTML if text.lstrip().lower().startswith(("<a", "<html", "<!doctype")) else {})
 
 
 def _client_of(text: str, json_response: bool) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.datastructures import QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import Receive, Scope, Send
 
 from netlab.api.resources import NODES, PODS, Resource
 from netlab.api.server.connect import forwarding, locations
+from netlab.api.server.connect.links import Links
 from netlab.api.server.connect.reaching import Reach
 from netlab.api.server.rest.requests import Target
 from netlab.net.addresses import host_port
@@ -62,7 +63,9 @@ class Connector:
             location = self._reach.of_service(target.namespace, target.name, path, query)
         server = await self._reach.connect(location)
         target_of = location.path + (f"?{location.query}" if location.query else "")
-        await forwarding.forward(scope, receive, send, server, host_port(location.host, location.port), target_of)
+        host = host_port(location.host, location.port)
+        changed = Links.of(scope["raw_path"].decode("latin-1"), target.path, host, Headers(scope=scope).get("host", ""))
+        await forwarding.forward(scope, receive, send, server, host, target_of, changed=changed)
 
     async def _to_kubelet(
         self, scope: Scope, receive: Receive, send: Send, node: str, path: str, *, worded: bool = False

@@ -10,6 +10,8 @@ import httptools
 from starlette.types import Message, Receive, Scope, Send
 
 from netlab.api.server import refusals
+from netlab.api.server.connect import links
+from netlab.api.server.connect.links import Links
 from netlab.api.server.rest import responses
 from netlab.api.serving import upgrading
 from netlab.api.serving.upgrading import Streams
@@ -19,6 +21,8 @@ _LONGEST_TEXT = 16 * 1024
 """Bytes of a refusal in words."""
 _LONGEST_DOCUMENT = 64 * 1024 * 1024
 """Bytes of an answer that is taken as a whole."""
+_LONGEST_PAGE = 8 * 1024 * 1024
+"""Bytes of a page whose links are changed; a longer one is passed on as it is."""
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
@@ -39,18 +43,20 @@ async def forward(
     *,
     identity: Sequence[Header] = (),
     worded: bool = False,
+    changed: Links | None = None,
 ) -> None:
     """Pass a request on to a server with another path and query (`target`), and its answer back.
 
     `identity` are headers that say who calls. The connection is closed afterwards. An answer that is not one of HTTP
-    becomes a 502; with `worded`, a refusal in words becomes a Status.
+    becomes a 502; with `worded`, a refusal in words becomes a Status; with `changed`, so are the links of a page.
     """
     changes = upgrading.wants_upgrade(scope)
     body = asyncio.create_task(_send_request(scope, receive, server, host, target, identity, changes=changes))
     answer = _Answer()
     try:
         started = False
-        async for message in answer.messages(server.reader):
+        messages = answer.messages(server.reader)
+        async for message in messages if changed is None else _changed(answer, messages, changed):
             if message["type"] == "http.response.start" and message["status"] == 101 and changes:
                 await _change(scope, server, answer)
                 return
@@ -97,6 +103,37 @@ async def fetch(
     if not answer.is_over:
         raise refusals.bad_gateway("the server closed the connection in the middle of its answer")
     return status, body
+
+
+async def _changed(answer: _Answer, messages: AsyncIterator[Message], changed: Links) -> AsyncIterator[Message]:
+    """The messages of an answer whose links are changed: the one of a redirection, and those of a page."""
+    async for start in messages:
+        headers = {name.lower(): value.decode("latin-1") for name, value in start["headers"]}
+        if b"location" in headers:
+            start["headers"] = _with(start["headers"], b"location", changed.url(headers[b"location"]))
+        elif headers.get(b"content-type", "").partition(";")[0].strip() == "text/html":
+            body = b""
+            async for message in messages:
+                body += message["body"]
+                if len(body) > _LONGEST_PAGE:
+                    break
+            encoding = headers.get(b"content-encoding", "")
+            page = links.unpacked(body, encoding, _LONGEST_PAGE) if body and answer.is_over else None
+            if page is not None:
+                text = changed.page(page.decode(errors="surrogateescape"))
+                body = links.packed(text.encode(errors="surrogateescape"), encoding)
+                start["headers"] = _with(start["headers"], b"content-length", str(len(body)))
+            yield start
+            yield {"type": "http.response.body", "body": body, "more_body": True}
+            break
+        yield start
+        break
+    async for message in messages:
+        yield message
+
+
+def _with(headers: Sequence[Header], name: bytes, value: str) -> list[Header]:
+    return [*(each for each in headers if each[0].lower() != name), (name, value.encode("latin-1"))]
 
 
 async def _change(scope: Scope, server: Streams, answer: _Answer) -> None:
