@@ -235,8 +235,8 @@ class VolumeMount(Struct):
     readOnly: bool = False
     mountPropagation: Ignored = None
     recursiveReadOnly: Ignored = None
-    subPath: Ignored = None
-    subPathExpr: Ignored = None
+    subPath: str = ""
+    subPathExpr: str = ""
 
 
 class ServiceAccountTokenProjection(Struct):

@@ -161,7 +161,7 @@ def run_container(
         told = () if members is None else (members.descriptor,)
         close_all_but(report, namespaces.mount_template, *ipc, *streams.descriptors, *told)
         # Before the machine's files go out of sight.
-        mounts = [syscalls.clone_mount(each.source, recursive=True) for each in spec.mounts]
+        mounts = [syscalls.clone_mount(each.source, inside=each.inside, recursive=True) for each in spec.mounts]
         if namespaces.network is not None:
             _join_network(namespaces.network)
         if namespaces.ipc is not None:

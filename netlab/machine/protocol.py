@@ -64,12 +64,13 @@ class InvalidRequestError(ValueError):
 class Mount:
     """A directory or file of the machine, and what is mounted below it, that a container has at a path of its own.
 
-    Both paths are absolute.
+    Both paths are absolute. `inside` is a path in the source, which no link there leads out of; empty: all of it.
     """
 
     source: str
     target: str
     read_only: bool = False
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +313,12 @@ class Request:
             each = Request(item)
             try:
                 read.append(
-                    Mount(source=each.path("source"), target=each.path("target"), read_only=each.flag("read_only"))
+                    Mount(
+                        source=each.path("source"),
+                        target=each.path("target"),
+                        read_only=each.flag("read_only"),
+                        inside=each.optional_text("inside") or "",
+                    )
                 )
             except InvalidRequestError as error:
                 raise InvalidRequestError(f"{key}[{index}].{error}") from None

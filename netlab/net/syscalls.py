@@ -46,7 +46,9 @@ _MOUNT_ATTR_IDMAP = 0x100000
 _AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429  # the same on every architecture since Linux 5.2
+_SYS_OPENAT2 = 437  # the same on every architecture since Linux 5.6
 _SYS_MOUNT_SETATTR = 442  # the same on every architecture since Linux 5.12
 _SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)  # asm-generic/unistd.h; the C library has no function
 _SYS_KEYCTL = {"x86_64": 250}.get(os.uname().machine, 219)
@@ -62,6 +64,10 @@ class _MountAttr(ctypes.Structure):
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
     )
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def _check(result: int, subject: str) -> None:
@@ -131,14 +137,46 @@ def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, rec
     _check(result, str(target))
 
 
-def clone_mount(source: str, *, recursive: bool = False) -> int:
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """Open what is at a relative path, which no link leads out of the directory (openat2(2), RESOLVE_BENEATH).
+
+    EXDEV if one does.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    fd: int = _libc.syscall(
+        ctypes.c_long(_SYS_OPENAT2),
+        ctypes.c_int(directory),
+        _path(path),
+        ctypes.byref(how),
+        ctypes.c_size_t(ctypes.sizeof(how)),
+    )
+    _check(fd, path)
+    return fd
+
+
+def clone_mount(source: str, *, inside: str = "", recursive: bool = False) -> int:
     """A descriptor of a copy of what is mounted at a path, which no namespace has yet (open_tree(2)).
 
-    With `recursive`, of what is mounted below it too.
+    With `inside`, of what is at that path below it, by no link that leads out of it. With `recursive`, of what is
+    mounted below it too.
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
-    fd: int = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(_AT_FDCWD), _path(source), ctypes.c_uint(flags))
-    _check(fd, source)
+    if not inside:
+        return _open_tree(_AT_FDCWD, source, flags)
+    root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = open_beneath(root, inside, os.O_PATH)
+    finally:
+        os.close(root)
+    try:
+        return _open_tree(place, "", flags | _AT_EMPTY_PATH)
+    finally:
+        os.close(place)
+
+
+def _open_tree(directory: int, path: str, flags: int) -> int:
+    fd: int = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(directory), _path(path), ctypes.c_uint(flags))
+    _check(fd, path)
     return fd
 
 

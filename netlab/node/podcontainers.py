@@ -97,9 +97,10 @@ class PodContainers:
         try:
             assert context.state.sandbox is not None
             given = await context.node.service_variables(context.pod)
-            mounts = await self._volumes.mounts(spec, context.state.sandbox.ips)
             values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
-            await runtime.create_container(self._container(spec, run, mounts, given, values))
+            env = self._environment(spec, given, values)
+            mounts = await self._volumes.mounts(spec, context.state.sandbox.ips, env)
+            await runtime.create_container(self._container(spec, run, mounts, env))
             started_at = await runtime.start_container(context.container_id(name))
         except UsageError as error:
             self._cannot_start(run, "CreateContainerConfigError", str(error))
@@ -172,18 +173,15 @@ class PodContainers:
             context.event("Failed", f"Failed to pull image {image}: {why}")
         context.event("Failed", f"Error: {run.waiting[0]}")
 
-    def _container(
-        self,
-        spec: Container,
-        run: Run,
-        mounts: list[Mount],
-        given: Mapping[str, str],
-        values: configured.Configured,
-    ) -> ContainerConfig:
+    def _environment(self, spec: Container, given: Mapping[str, str], values: configured.Configured) -> dict[str, str]:
+        pod, sandbox, node = self._context.pod, self._context.state.sandbox, self._context.node.config
+        assert sandbox is not None
+        return environment.environment(pod, spec, sandbox.ips, node.node_ips, given, values, capacity.allocatable(node))
+
+    def _container(self, spec: Container, run: Run, mounts: list[Mount], env: dict[str, str]) -> ContainerConfig:
         context, pod, sandbox = self._context, self._context.pod, self._context.state.sandbox
         node = context.node.config
         assert sandbox is not None
-        env = environment.environment(pod, spec, sandbox.ips, node.node_ips, given, values, capacity.allocatable(node))
         return ContainerConfig(
             id=context.container_id(spec.name),
             image=spec.image,

@@ -38,7 +38,7 @@ from netlab.api.meta_types import Quantity
 from netlab.api.resources import CONFIGMAPS, SECRETS, Resource
 from netlab.errors import NetlabError, UsageError
 from netlab.net import syscalls
-from netlab.node import environment, hostpaths, resources
+from netlab.node import environment, hostpaths, resources, subpaths
 from netlab.node.root_certificates import ROOT_CA, RootCertificates
 from netlab.node.runtime.service import Mount
 
@@ -102,8 +102,11 @@ class Volumes:
                     self._made[name].due = 0.0
                     self._changed.set()
 
-    async def mounts(self, container: Container, pod_ips: list[str]) -> list[Mount]:
-        """What a container mounts, written. Raises `UsageError` for what there is not, or not yet; and `OSError`."""
+    async def mounts(self, container: Container, pod_ips: list[str], env: Mapping[str, str]) -> list[Mount]:
+        """What a container with these variables mounts, written.
+
+        Raises `UsageError` for what there is not, or not yet; and `OSError`.
+        """
         volumes = {volume.name: volume for volume in self._pod.spec.volumes}
         sources = dict(_sources(self._pod))
         listed = []
@@ -120,8 +123,11 @@ class Volumes:
                 source = await self._written(mount.name, sources[mount.name], pod_ips)
             else:
                 continue  # of a kind that is not made here, as the API server has warned
+            inside = subpaths.wanted(mount, container.name, env)
+            if inside:
+                subpaths.make(mount, container.name, source, inside)
             read_only = mount.readOnly or mount.name in sources
-            listed.append(Mount(source=source, target=mount.mountPath, read_only=read_only))
+            listed.append(Mount(source=source, target=mount.mountPath, read_only=read_only, inside=inside))
         return listed
 
     async def keep(self) -> None:

@@ -224,6 +224,11 @@ class Containers:
                     errno.EOPNOTSUPP,
                     f"container {spec.id}: {each.source} is a path of the node, which the Docker engine does not see",
                 )
+            if each.inside:
+                raise Refusal(
+                    errno.EOPNOTSUPP,
+                    f"container {spec.id}: subPath {each.inside} is not for the Docker engine, which follows links",
+                )
             made.append(Mount(each.target, each.source, "bind", read_only=each.read_only))
         return made
 

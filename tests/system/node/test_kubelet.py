@@ -230,6 +230,44 @@ def test_volumes() -> None:
     play(scenario)
 
 
+def test_a_container_has_a_part_of_a_volume_and_no_link_leads_out_of_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.ready()
+        writes = "mkdir /v/logs && echo x > /v/logs/x && ln -s logs /v/inside && ln -s /etc /v/out"
+        mount = {"name": "v", "mountPath": "/v"}
+        first = {"name": "i", "image": "host", "command": ["sh", "-c", writes], "volumeMounts": [mount]}
+        parts: list[dict[str, str]] = [
+            {"name": "v", "mountPath": "/part", "subPath": "inside"},
+            {"name": "v", "mountPath": "/file", "subPath": "logs/x"},
+            {"name": "v", "mountPath": "/made", "subPathExpr": "of/$(WHOM)"},
+        ]
+        reader = {**SLEEP, "env": [{"name": "WHOM", "value": "me"}], "volumeMounts": parts}
+        wrong = {**SLEEP, "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "out/passwd"}]}
+        volumes = [{"name": "v", "emptyDir": {}}]
+        pod = await cluster.create(
+            "web", reader, wrong, initContainers=[first], volumes=volumes, terminationGracePeriodSeconds=1
+        )
+
+        def has_both(pod: Pod) -> bool:
+            by_name = {each.name: each.state for each in pod.status.containerStatuses}
+            return bool(by_name and by_name["c0"].running) and by_name["c1"].waiting is not None
+
+        pod = await cluster.pod_until("web", has_both, "one container runs, the other waits")
+        waiting = pod.status.containerStatuses[1].state.waiting
+        assert waiting is not None
+        assert waiting.reason == "CreateContainerConfigError"
+        refused = 'failed to prepare subPath for volumeMount "v" of container "c1": '
+        assert waiting.message == f"{refused}a link in out/passwd leads out of the volume"
+        container = container_id(pod.metadata.uid, "c0", 0)
+        done = cluster.node.exec(container, ["sh", "-c", "cat /part/x /file && touch /made/y"], 30)
+        assert (done.exit_code, done.output) == (0, b"x\nx\n")
+        await cluster.client.delete(PODS, "web", "default")
+        await cluster.gone("web")
+        await cluster.nothing_left()
+
+    play(scenario)
+
+
 def test_exhausted_subnet_is_said_and_leaks_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
         cluster.configure_network("10.244.1.0/30")

@@ -64,7 +64,7 @@ def of_volume(source: dict[str, Any]) -> Pod:
 
 def made(given: Pod, root: Path, cluster: Cluster | None = None) -> tuple[Volumes, Path]:
     found = Volumes(cluster or Cluster(), given, ["192.0.2.1"], root, allocatable={"cpu": "4"})  # type: ignore[arg-type]
-    (mount,) = asyncio.run(found.mounts(given.spec.containers[0], ["10.0.0.1"]))
+    (mount,) = asyncio.run(found.mounts(given.spec.containers[0], ["10.0.0.1"], {}))
     assert (mount.target, mount.read_only) == ("/data", True)
     return found, Path(mount.source)
 
@@ -124,7 +124,7 @@ def test_a_volume_follows_its_sources(tmp_path: Path, monkeypatch: pytest.Monkey
 
     async def watched() -> dict[str, tuple[bytes, int]]:
         found = Volumes(cluster, given, [], tmp_path)  # type: ignore[arg-type]
-        (mount,) = await found.mounts(given.spec.containers[0], [])
+        (mount,) = await found.mounts(given.spec.containers[0], [], {})
         (Path(mount.source) / "stale").write_text("no key any more")
         keeping = asyncio.create_task(found.keep())
         cluster.value = "changed"
@@ -177,7 +177,7 @@ def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
 
     async def watched() -> bytes:
         found = Volumes(cluster, given, [], tmp_path)  # type: ignore[arg-type]
-        (mount,) = await found.mounts(given.spec.containers[0], [])
+        (mount,) = await found.mounts(given.spec.containers[0], [], {})
         keeping = asyncio.create_task(found.keep())
         token = Path(mount.source) / "token"
         deadline = time.monotonic() + 60
@@ -221,7 +221,7 @@ def test_the_root_certificate_is_read_once_for_pods_that_start_together(tmp_path
         async def mounted(number: int) -> str:
             given = pod(source)
             found = Volumes(cluster, given, [], tmp_path / str(number), certificates)  # type: ignore[arg-type]
-            (mount,) = await found.mounts(given.spec.containers[0], [])
+            (mount,) = await found.mounts(given.spec.containers[0], [], {})
             return (Path(mount.source) / "ca.crt").read_text()
 
         return await asyncio.gather(*(mounted(number) for number in range(5)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from netlab.api.core_types import Container, ContainerPort, LifecycleHandler, Probe
+from netlab.api.core_types import Container, ContainerPort, LifecycleHandler, Probe, VolumeMount
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.validation import rules
 
@@ -38,6 +38,19 @@ def container(container: Container, path: str, names: set[str], problems: Proble
                 if handler.sleep is not None:
                     problems.not_negative(f"{path}.lifecycle.{field}.sleep.seconds", handler.sleep.seconds)
     _restarts(container, path, problems)
+    for index, mount in enumerate(container.volumeMounts):
+        _part_of_volume(mount, f"{path}.volumeMounts[{index}]", problems)
+
+
+def _part_of_volume(mount: VolumeMount, path: str, problems: Problems) -> None:
+    if mount.subPath and mount.subPathExpr:
+        problems.invalid(f"{path}.subPathExpr", mount.subPathExpr, "subPathExpr and subPath are mutually exclusive")
+    for field in ("subPath", "subPathExpr"):
+        part: str = getattr(mount, field)
+        if part.startswith("/"):
+            problems.invalid(f"{path}.{field}", part, "must be a relative path")
+        elif ".." in part.split("/"):
+            problems.invalid(f"{path}.{field}", part, "must not contain '..'")
 
 
 def init_container(container: Container, path: str, problems: Problems) -> None:
