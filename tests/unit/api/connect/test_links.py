@@ -62,7 +62,12 @@ def test_a_page_comes_packed_as_it_was(encoding: str) -> None:
 
 @pytest.mark.parametrize(
     ("body", "encoding"),
-    [(b"x", "gzip"), (b"x", "br"), (gzip.compress(b"x" * 101), "gzip"), (gzip.compress(b"x" * 99)[:-9], "gzip")],
+    [
+        (b"x", "gzip"),
+        (b"x", "br"),
+        (gzip.compress(b"x" * 101, mtime=0), "gzip"),
+        (gzip.compress(b"x" * 99, mtime=0)[:-9], "gzip"),
+    ],
 )
 def test_what_cannot_be_unpacked_is_left_alone(body: bytes, encoding: str) -> None:
     assert unpacked(body, encoding, 100) is None
