@@ -98,7 +98,7 @@ def _subnet6(place: Place) -> str:
 def place(request: pytest.FixtureRequest, netlab: Netlab) -> Iterator[Place]:
     network, proxy = request.param
     name = f"{network}-{proxy}"
-    netlab.ok("up", "--nodes", "2", "--name", name, "--network", network, "--proxy", proxy, "--dual-stack")
+    netlab.ok("up", "--nodes", "2", "--name", name, "--network", network, "--proxy", proxy, "--dual-stack", "--no-dns")
     netlab.ok("apply", "--name", name, "-f", "-", stdin=MANIFESTS)
     eventually(lambda: _ready(netlab.json("get", "pods", "--name", name)["items"]))
     eventually(lambda: netlab.run("proxy", "diff", "--name", name).returncode == 0)
