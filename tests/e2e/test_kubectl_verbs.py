@@ -88,7 +88,9 @@ def test_answers(kubectl: Kubectl, command: str, answer: str) -> None:
 
 def test_what_can_be_asked_for(kubectl: Kubectl) -> None:
     assert {"apps/v1", "coordination.k8s.io/v1", "discovery.k8s.io/v1", "v1"} <= set(kubectl.ok("api-versions").split())
-    found = {line.split()[0]: line.split() for line in kubectl.ok("api-resources", "--no-headers").splitlines()}
+    found = {
+        line.split()[0]: line.split() for line in reversed(kubectl.ok("api-resources", "--no-headers").splitlines())
+    }
     assert found["pods"] == ["pods", "po", "v1", "true", "Pod"]
     assert found["nodes"] == ["nodes", "no", "v1", "false", "Node"]
     assert found["deployments"] == ["deployments", "deploy", "apps/v1", "true", "Deployment"]

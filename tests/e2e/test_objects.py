@@ -76,7 +76,7 @@ def test_what_comes_with_a_new_namespace_has_nothing_to_do_with_its_namesakes(la
 def test_a_field_that_has_no_effect_here_is_warned_of(lab: Netlab) -> None:
     pod = (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: heavy}\n"
-        "spec: {containers: [{name: c, image: pause, securityContext: {privileged: true}}]}"
+        "spec: {containers: [{name: c, image: pause, securityContext: {seLinuxOptions: {level: s0}}}]}"
     )
     done = lab.run("apply", "-f", "-", stdin=pod)
     assert (done.returncode, "spec.containers[0].securityContext" in done.stderr) == (0, True)
