@@ -183,13 +183,16 @@ def _keep(
 
 
 def _shown_as_own(images: str, ids: IdRange) -> str | None:
-    """Mount the store of images over itself, its owners shown as those of the lab; None if its file system cannot."""
+    """Mount the store of images over itself, its owners shown as those of the lab.
+
+    None if its file system cannot, or if this root is that of a user namespace, to whom the file system does not belong.
+    """
     mount, owners = syscalls.clone_mount(images), userns.descriptor_of(ids)
     try:
         syscalls.map_ids_of_mount(mount, owners)
         syscalls.move_mount(mount, images)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
             raise
         return None
     finally:

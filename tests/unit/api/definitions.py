@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from netlab.api.server.objects import definitions
@@ -33,7 +34,12 @@ SCALE = {
 
 def version(name: str = "v1", *, storage: bool = True, served: bool = True, **fields: Any) -> dict[str, Any]:
     """A version of a definition, with a schema unless it is among the fields."""
-    return {"name": name, "served": served, "storage": storage, "schema": {"openAPIV3Schema": ROOT}} | fields
+    return {
+        "name": name,
+        "served": served,
+        "storage": storage,
+        "schema": {"openAPIV3Schema": copy.deepcopy(ROOT)},
+    } | fields
 
 
 def definition(
