@@ -185,7 +185,7 @@ def _keep(
 def _shown_as_own(images: str, ids: IdRange) -> str | None:
     """Mount the store of images over itself, its owners shown as those of the lab.
 
-    None if its file system cannot, or if this root is that of a user namespace, to whom the file system does not belong.
+    None if its file system cannot, or does not belong to this root, which is that of a user namespace.
     """
     mount, owners = syscalls.clone_mount(images), userns.descriptor_of(ids)
     try:
