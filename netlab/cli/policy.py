@@ -7,16 +7,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netlab.cli.asking import ask, unwrapped
 from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import say, table, value
-from netlab.errors import NotFoundError, UsageError, innermost
+from netlab.errors import NotFoundError, UsageError
 from netlab.lab.lab import Lab
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from netlab.policy.ports import Ports
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 _CLOSED = 1
 _DIFFERS = 1
@@ -84,7 +84,7 @@ def run(kubeconfig: Path | None, api_socket: Path | None, node: str | None, log_
     # Without IPv6 in the kernel there is nothing to do for it.
     families: Any = ("IPv4", "IPv6") if Path("/proc/net/if_inet6").exists() else ("IPv4",)
     client = _client(kubeconfig, api_socket, f"netlab-policy/{name}")
-    _unwrapped(_serve(client, EnforcerConfig(name, families, directory)))
+    unwrapped(_serve(client, EnforcerConfig(name, families, directory)))
 
 
 async def _serve(client: Client, config: Any) -> None:
@@ -132,7 +132,7 @@ def explain(
     async def read(client: Client) -> tuple[Objects, Cluster]:
         return await objects(client), await fetch(client, ALL)
 
-    known, cluster = _ask(_client_of(lab, kubeconfig, api_socket), read)
+    known, cluster = ask(_client_of(lab, kubeconfig, api_socket), read)
     named = ends(source, destination, namespace, cluster, outside)
     from_, to, protocol, port = narrowed(named)
     seen = world(known.policies, known.namespaces, known.pods, known.nodes)
@@ -170,7 +170,7 @@ def show(
     """Show who may connect to whom: a row for each source, a column for each destination."""
     from netlab.policy.observe import objects
 
-    known = _ask(_client_of(lab, kubeconfig, api_socket), objects)
+    known = ask(_client_of(lab, kubeconfig, api_socket), objects)
     found = _matrix(known, None if kubeconfig or api_socket else lab)
     if namespace:
         found = found.about(namespace)
@@ -210,7 +210,7 @@ def diff(
     from netlab.policy.observe import objects
 
     documents = load_documents(list(files))
-    known = _ask(_client_of(lab, kubeconfig, api_socket), objects)
+    known = ask(_client_of(lab, kubeconfig, api_socket), objects)
     of = None if kubeconfig or api_socket else lab
     before, after = _matrix(known, of), _matrix(known.with_documents(documents, namespace), of)
     found = changes(before, after)
@@ -314,19 +314,3 @@ def _client(kubeconfig: Path | None, api_socket: Path | None, user_agent: str) -
     if api_socket:
         return Client(api_socket, user_agent=user_agent)
     return Client(kubeconfigs.load(kubeconfig) if kubeconfig else kubeconfigs.in_cluster(), user_agent=user_agent)
-
-
-def _ask(client: Client, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    async def asked() -> T:
-        async with client:
-            return await question(client)
-
-    return _unwrapped(asked())
-
-
-def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it; of errors that tasks raised together, raise the one for people."""
-    try:
-        return asyncio.run(coroutine)
-    except BaseExceptionGroup as group:
-        raise innermost(group) from group

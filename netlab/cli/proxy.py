@@ -11,16 +11,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netlab.cli.asking import ask, unwrapped
 from netlab.cli.ends import destination_argument, source_argument
 from netlab.cli.options import lab_option, namespace_option, output_option
 from netlab.cli.output import say, value
-from netlab.errors import UnsupportedError, UsageError, innermost
+from netlab.errors import UnsupportedError, UsageError
 from netlab.lab.lab import Lab
 from netlab.net.addresses import host_port
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from netlab.proxy.explain import Explanation
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 _DIFFERS = 1
 _SHOWN = 20
@@ -134,7 +134,7 @@ def run(log_format: Any, **given: Any) -> None:
     from netlab.proxy import logs
 
     logs.set_up(log_format or form)
-    _unwrapped(_serve(client, config))
+    unwrapped(_serve(client, config))
 
 
 async def _serve(client: Client, config: ProxyConfig) -> None:
@@ -185,17 +185,17 @@ def explain(
     outside = _Outside(node=node, **given)
     if outside:
         config, kubeconfig, _ = outside.load()
-        cluster = _ask(outside.client(kubeconfig, config.node_name), functools.partial(fetch, queries=NAMED))
+        cluster = ask(outside.client(kubeconfig, config.node_name), functools.partial(fetch, queries=NAMED))
         found = ends(source, destination, namespace, cluster, ())
         arrived = arriving(*narrowed(found))
-        explanation = _ask(
+        explanation = ask(
             outside.client(kubeconfig, config.node_name), lambda client: explained(client, config, arrived)
         )
     else:
         from netlab.lab.components import proxy_config
 
         spec = _spec(lab)
-        cluster = _ask(_lab_client(lab), functools.partial(fetch, queries=NAMED))
+        cluster = ask(_lab_client(lab), functools.partial(fetch, queries=NAMED))
         found = ends(source, destination, namespace, cluster, spec.outside_addresses)
         packet = narrowed(found)
         announcer = _announcer(lab, cluster, packet[1])
@@ -205,7 +205,7 @@ def explain(
         _enter(lab, node)
         config = proxy_config(spec, node)
         arrived = arriving(*packet)
-        explanation = _ask(_lab_client(lab), lambda client: explained(client, config, arrived))
+        explanation = ask(_lab_client(lab), lambda client: explained(client, config, arrived))
         explanation = msgspec.structs.replace(explanation, announcer=announcer)
     if output:
         value({"node": config.node_name, **msgspec.to_builtins(explanation)}, output)
@@ -232,7 +232,7 @@ def diff(lab: Lab, node: str | None, output: str | None, **given: Any) -> None:
     if outside:
         config, kubeconfig, _ = outside.load()
         client = outside.client(kubeconfig, config.node_name)
-        found[config.node_name] = _ask(client, functools.partial(differences, config=config))
+        found[config.node_name] = ask(client, functools.partial(differences, config=config))
     else:
         from netlab.lab.components import proxy_config
 
@@ -240,7 +240,7 @@ def diff(lab: Lab, node: str | None, output: str | None, **given: Any) -> None:
         for name in [node] if node else spec.node_names:
             _enter(lab, name)
             of_node = proxy_config(spec, name)
-            found[name] = _ask(_lab_client(lab), functools.partial(differences, config=of_node))
+            found[name] = ask(_lab_client(lab), functools.partial(differences, config=of_node))
     if output:
         value(found, output)
     else:
@@ -306,22 +306,6 @@ def _enter(lab: Lab, node: str) -> None:
         join(pidfd, syscalls.CLONE_NEWNET)
     finally:
         os.close(pidfd)
-
-
-def _ask(client: Client, question: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    async def asked() -> T:
-        async with client:
-            return await question(client)
-
-    return _unwrapped(asked())
-
-
-def _unwrapped(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it; of errors that tasks raised together, raise the one for people."""
-    try:
-        return asyncio.run(coroutine)
-    except BaseExceptionGroup as group:
-        raise innermost(group) from group
 
 
 def _print(found: Explanation, node: str) -> None:
