@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from netlab.net.addresses import Family
-from netlab.net.netlink import Message
+from netlab.net.kernel_table import KernelTable, number_of
 from netlab.net.nftables import rules, tables
-from netlab.net.nftables.batch import Batch, Elements, messages
-from netlab.net.nftables.socket import Nfnetlink
-from netlab.net.programs import ProgramError, Programs
+from netlab.net.nftables.batch import Batch, Elements
+from netlab.net.programs import ProgramError
 from netlab.policy.nftables.elements import change, contents
 from netlab.policy.nftables.layout import TABLE, Layout
 from netlab.policy.plan import Plan, Profiles, Transaction
@@ -28,7 +26,7 @@ _ORDER = ("ports", "profiles", *(f"{side}-{part}" for part in _PARTS for side in
 """An order of sets and maps in which what leads to something comes after it."""
 
 
-class NftablesExecutor:
+class NftablesExecutor(KernelTable[Layout]):
     """One family's table in the network namespace of the process.
 
     Every method may wait for the kernel, and raises ProgramError when it refuses; then nothing has changed in the
@@ -36,14 +34,7 @@ class NftablesExecutor:
     """
 
     def __init__(self, family: Family) -> None:
-        self.family = family
-        self.batches = 0
-        """How many batches the kernel has accepted from it: each makes a generation of the rules."""
-        self._layout = Layout(family)
-        self._programs = Programs()
-        self._digests: tables.Digests = {}
-        """Digests of the layout's chains, as they were made."""
-        self._netlink: Nfnetlink | None = None
+        super().__init__(TABLE, Layout(family))
 
     def replace(self, plan: Plan, profiles: Profiles) -> None:
         """Bring whatever is there to a plan, atomically; a table of this layout by the difference alone."""
@@ -68,7 +59,7 @@ class NftablesExecutor:
                 batch = tables.difference(found.elements, wanted, self._layout.schemas)
                 self._commit(batch, found.generation)
             except ProgramError as error:
-                if _number(error) in _CHANGED:
+                if number_of(error) in _CHANGED:
                     log.info("%s rules changed while they were read: %s", self.family, error)
                     continue
                 raise
@@ -96,17 +87,12 @@ class NftablesExecutor:
         name = f"{self._layout.ip} {TABLE}"
         self._script(f"add table {name}\ndelete table {name}\n")
 
-    def stop(self) -> None:
-        """End what a method does in another thread, as far as it runs a program. Nothing may follow."""
-        self._programs.stop()
-
     # --- Below -----------------------------------------------------------------------------------------------------
 
     def _make(self, wanted: Elements) -> None:
         """A new table: nothing of it is in force until all is there."""
         self._script(self._layout.script(dormant=True))
-        with self._socket() as netlink:
-            self.batches += netlink.commit_in_parts(self._messages(Batch(come=wanted)))
+        self._send_in_parts(Batch(come=wanted))
         self._send([rules.awakening(self._layout.ip, TABLE)])
         self._remember()
 
@@ -157,37 +143,11 @@ class NftablesExecutor:
             if listed:
                 self._send(listed, generation)
         except ProgramError as error:
-            if _number(error) != errno.EMSGSIZE:
+            if number_of(error) != errno.EMSGSIZE:
                 raise
             # In a user namespace. In parts, but none of them admits what neither plan does.
             for part in _stages(batch):
-                with self._socket() as netlink:
-                    self.batches += netlink.commit_in_parts(self._messages(part))
-
-    def _messages(self, batch: Batch) -> list[Message]:
-        return messages(self._layout.ip, TABLE, batch, self._layout.ranges)
-
-    def _send(self, listed: Sequence[Message], generation: int = 0) -> None:
-        with self._socket() as netlink:
-            netlink.commit(listed, generation)
-        self.batches += 1
-
-    def _script(self, script: str) -> None:
-        self._programs.run(["nft", "-f", "-"], script)
-        self.batches += 1
-
-    @contextlib.contextmanager
-    def _socket(self) -> Iterator[Nfnetlink]:
-        try:
-            if self._netlink is None:
-                self._netlink = Nfnetlink()
-            yield self._netlink
-        except OSError as error:
-            # A late answer must not be taken for the answer to the next request.
-            if self._netlink is not None:
-                self._netlink.close()
-                self._netlink = None
-            raise ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}") from error
+                self._send_in_parts(part)
 
 
 def _stages(batch: Batch) -> Iterator[Batch]:
@@ -201,8 +161,3 @@ def _stages(batch: Batch) -> Iterator[Batch]:
         come = batch.come.get(name, {})
         if gone := {key: value for key, value in batch.gone.get(name, {}).items() if key not in come}:
             yield Batch(gone={name: gone})
-
-
-def _number(error: ProgramError) -> int:
-    """The kernel's error behind it; 0 if that is not known."""
-    return error.__cause__.errno or 0 if isinstance(error.__cause__, OSError) else 0

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from netlab.net.addresses import Family
-from netlab.net.netlink import Message
+from netlab.net.kernel_table import KernelTable, number_of
 from netlab.net.nftables import rules
-from netlab.net.nftables.batch import Batch, messages
+from netlab.net.nftables.batch import Batch
 from netlab.net.nftables.schemas import NFT_FAMILY
-from netlab.net.nftables.socket import Nfnetlink
-from netlab.net.nftables.tables import Digests, Found
-from netlab.net.programs import ProgramError, Programs
+from netlab.net.nftables.tables import Found
+from netlab.net.programs import ProgramError
 from netlab.proxy.config import ProxyConfig
 from netlab.proxy.nftables import comparison
 from netlab.proxy.nftables.contents import whole
 from netlab.proxy.nftables.elements import Ruleset
-from netlab.proxy.nftables.fixed import TABLE, layout_of
+from netlab.proxy.nftables.fixed import TABLE, Layout, layout_of
 from netlab.proxy.plan import Change, Frontend, Plan, Target, Transaction, difference
 
 log = logging.getLogger(__name__)
@@ -35,21 +33,15 @@ _PART = 4_000
 """How many endpoints to add at a time to a table that is not in force yet."""
 
 
-class NftablesExecutor:
+class NftablesExecutor(KernelTable[Layout]):
     """See netlab.proxy.executor. After a restart it updates the table that it finds."""
 
     few = 10
 
     def __init__(self, family: Family, config: ProxyConfig) -> None:
-        self.family = family
-        self.batches = 0
-        self._programs = Programs()
-        self._layout = layout_of(family, config)
+        super().__init__(TABLE, layout_of(family, config))
         self._ruleset = Ruleset(self._layout)
         self._plan: dict[Frontend, Target] = {}
-        self._digests: Digests = {}
-        """Digests of the layout's chains, as they were made."""
-        self._netlink: Nfnetlink | None = None
         self._compare_at = 0.0
 
     # --- Something new, dormant until its end ----------------------------------------------------------------------
@@ -67,8 +59,7 @@ class NftablesExecutor:
 
     def send(self, part: Batch) -> None:
         """See Filling."""
-        with self._socket() as netlink:
-            self.batches += netlink.commit_in_parts(self._messages(part))
+        self._send_in_parts(part)
 
     def end(self) -> None:
         """See Filling."""
@@ -97,13 +88,13 @@ class NftablesExecutor:
                 # The table must still be as it was read, unless the layout was repaired in between.
                 self._commit(repair.batch, 0 if repair.layout else found.generation)
             except ProgramError as error:
-                if _number(error) == errno.EMSGSIZE:
+                if number_of(error) == errno.EMSGSIZE:
                     # In a user namespace. Better no rules for a moment than some of them.
                     log.warning("%s rules: %s; rebuilding the table in parts", self.family, error)
                     self.remove()
                     self._make(plan)
                     return
-                if _number(error) in _CHANGED:
+                if number_of(error) in _CHANGED:
                     log.info("%s rules changed while they were read: %s", self.family, error)
                     continue
                 raise
@@ -169,10 +160,6 @@ class NftablesExecutor:
         name = f"{NFT_FAMILY[self.family]} {TABLE}"
         self._script(f"add table {name}\ndelete table {name}\n")
 
-    def stop(self) -> None:
-        """See Executor."""
-        self._programs.stop()
-
     # --- Below -----------------------------------------------------------------------------------------------------
 
     def _take_on(self, transaction: Transaction) -> Batch:
@@ -218,36 +205,6 @@ class NftablesExecutor:
     def _commit(self, batch: Batch, generation: int = 0) -> None:
         if listed := self._messages(batch):
             self._send(listed, generation)
-
-    def _messages(self, batch: Batch) -> list[Message]:
-        return messages(self._layout.ip, TABLE, batch, self._layout.ranges)
-
-    def _send(self, listed: Sequence[Message], generation: int = 0) -> None:
-        with self._socket() as netlink:
-            netlink.commit(listed, generation)
-        self.batches += 1
-
-    def _script(self, script: str) -> None:
-        self._programs.run(["nft", "-f", "-"], script)
-        self.batches += 1
-
-    @contextlib.contextmanager
-    def _socket(self) -> Iterator[Nfnetlink]:
-        try:
-            if self._netlink is None:
-                self._netlink = Nfnetlink()
-            yield self._netlink
-        except OSError as error:
-            # A late answer must not be taken for the answer to the next request.
-            if self._netlink is not None:
-                self._netlink.close()
-                self._netlink = None
-            raise ProgramError(f"table {self._layout.ip} {TABLE}: the kernel refused a batch: {error}") from error
-
-
-def _number(error: ProgramError) -> int:
-    """The kernel's error behind it; 0 if that is not known."""
-    return error.__cause__.errno or 0 if isinstance(error.__cause__, OSError) else 0
 
 
 def _parts(transaction: Transaction) -> Iterator[Transaction]:
