@@ -46,11 +46,7 @@ def _part_of_volume(mount: VolumeMount, path: str, problems: Problems) -> None:
     if mount.subPath and mount.subPathExpr:
         problems.invalid(f"{path}.subPathExpr", mount.subPathExpr, "subPathExpr and subPath are mutually exclusive")
     for field in ("subPath", "subPathExpr"):
-        part: str = getattr(mount, field)
-        if part.startswith("/"):
-            problems.invalid(f"{path}.{field}", part, "must be a relative path")
-        elif ".." in part.split("/"):
-            problems.invalid(f"{path}.{field}", part, "must not contain '..'")
+        rules.descending_path(f"{path}.{field}", getattr(mount, field), problems)
 
 
 def init_container(container: Container, path: str, problems: Problems) -> None:

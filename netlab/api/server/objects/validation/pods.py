@@ -126,11 +126,7 @@ def _volume_paths(volume: Volume, path: str, problems: Problems) -> None:
         where = f"{path}.{place}"
         if not name:
             problems.required(where)
-        elif name.startswith("/"):
-            problems.invalid(where, name, "must be a relative path")
-        elif ".." in name.split("/"):
-            problems.invalid(where, name, "must not contain '..'")
-        elif name.startswith(".."):
+        elif rules.descending_path(where, name, problems) and name.startswith(".."):
             problems.invalid(where, name, "must not start with '..'")
 
 

@@ -68,6 +68,17 @@ def path_segment(path: str, value: str, problems: Problems) -> None:
         problems.invalid(path, value, "may not be '.' or '..', or contain '/' or '%'")
 
 
+def descending_path(path: str, value: str, problems: Problems) -> bool:
+    """Whether it is a relative path that does not lead up (validateLocalDescendingPath)."""
+    if value.startswith("/"):
+        problems.invalid(path, value, "must be a relative path")
+    elif ".." in value.split("/"):
+        problems.invalid(path, value, "must not contain '..'")
+    else:
+        return True
+    return False
+
+
 def metadata(meta: ObjectMeta, kind: str, problems: Problems) -> None:
     """The name that the kind allows, labels, and annotations."""
     check = _NAMES.get(kind, dns_subdomain)
