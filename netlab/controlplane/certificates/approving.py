@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from netlab.api.certificate_types import APPROVED, DENIED, KUBELET_CLIENT, CertificateSigningRequest
-from netlab.api.errors import unless_gone
-from netlab.api.meta_types import Condition, now
-from netlab.api.resources import CERTIFICATESIGNINGREQUESTS, SUBJECTACCESSREVIEWS
+from netlab.api.resources import SUBJECTACCESSREVIEWS
 from netlab.api.review_types import ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec
 from netlab.api.server.objects.validation.certificates import parsed
-from netlab.api.stored_kinds import APPROVAL
+from netlab.controlplane.certificates.controller import RequestController
 from netlab.controlplane.certificates.requests import refusal
-from netlab.controlplane.cluster import Cluster
-from netlab.controlplane.controller import Controller
 
 _MESSAGES = {
     "selfnodeclient": "Auto approving self kubelet client certificate after SubjectAccessReview.",
@@ -23,37 +19,25 @@ _MESSAGES = {
 """By the subresource of requests for certificates that one has to be allowed to create."""
 
 
-class Approver(Controller):
+class Approver(RequestController):
     """Requests for the certificates of kubelets to approved ones."""
 
     name = "csrapproving"
-    resource = CERTIFICATESIGNINGREQUESTS
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster)
-        cluster.certificate_requests.on_change(self._changed)
-
-    def keys(self) -> Iterable[str]:
-        """Every request."""
-        return list(self.cluster.certificate_requests.items)
+    def is_due(self, request: CertificateSigningRequest) -> bool:
+        """Whether a kubelet's is not decided yet."""
+        is_decided = request.has(APPROVED) or request.has(DENIED)
+        return request.spec.signerName == KUBELET_CLIENT and not is_decided and not request.status.certificate
 
     async def reconcile(self, key: str) -> None:
         """Approve a request if who makes it may have what it asks for."""
-        request = self.cluster.certificate_requests.items.get(key)
-        if request is None or not _is_due(request):
+        request = self.due(key)
+        if request is None:
             return
         # The library is loaded for who asks for a certificate only.
         for subresource in await asyncio.to_thread(lambda: list(permissions(request))):
             if await self._may(request, subresource):
-                condition = Condition(
-                    type=APPROVED,
-                    status="True",
-                    reason="AutoApproved",
-                    message=_MESSAGES[subresource],
-                    lastUpdateTime=now(),
-                )
-                request.status.conditions = [*request.status.conditions, condition]
-                await unless_gone(self.client.update(CERTIFICATESIGNINGREQUESTS, request, subresource=APPROVAL))
+                await self.approve(request, _MESSAGES[subresource])
                 return
 
     async def _may(self, request: CertificateSigningRequest, subresource: str) -> bool:
@@ -70,15 +54,6 @@ class Approver(Controller):
         )
         answer = await self.client.create(SUBJECTACCESSREVIEWS, SubjectAccessReview(spec=asked))
         return answer.status.allowed
-
-    def _changed(self, _: CertificateSigningRequest | None, new: CertificateSigningRequest | None) -> None:
-        if new is not None and _is_due(new):
-            self.queue.add(new.key)
-
-
-def _is_due(request: CertificateSigningRequest) -> bool:
-    is_decided = request.has(APPROVED) or request.has(DENIED)
-    return request.spec.signerName == KUBELET_CLIENT and not is_decided and not request.status.certificate
 
 
 def permissions(request: CertificateSigningRequest) -> Iterator[str]:

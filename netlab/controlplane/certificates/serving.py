@@ -3,65 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 from netlab.api.certificate_types import APPROVED, DENIED, KUBELET_SERVING, CertificateSigningRequest
 from netlab.api.core_types import Node
-from netlab.api.errors import unless_gone
-from netlab.api.meta_types import Condition, now
-from netlab.api.resources import CERTIFICATESIGNINGREQUESTS
 from netlab.api.server.objects.validation.certificates import parsed
-from netlab.api.stored_kinds import APPROVAL
+from netlab.controlplane.certificates.controller import RequestController
 from netlab.controlplane.certificates.requests import NODE, NODES, refusal
 from netlab.controlplane.cluster import Cluster
-from netlab.controlplane.controller import Controller
 
 
-class ServingApprover(Controller):
+class ServingApprover(RequestController):
     """Approves what kubelets ask for to serve with, if they ask for themselves.
 
     Upstream leaves that to a controller of each provider, which knows what a node's addresses are. Here the Node says.
     """
 
     name = "kubelet-serving-csrapproving"
-    resource = CERTIFICATESIGNINGREQUESTS
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
-        cluster.certificate_requests.on_change(self._changed)
         cluster.nodes.on_change(self._node_changed)
 
-    def keys(self) -> Iterable[str]:
-        """Every request."""
-        return list(self.cluster.certificate_requests.items)
+    def is_due(self, request: CertificateSigningRequest) -> bool:
+        """Whether a kubelet's is not decided yet."""
+        return request.spec.signerName == KUBELET_SERVING and not request.has(APPROVED) and not request.has(DENIED)
 
     async def reconcile(self, key: str) -> None:
         """Approve a request of a kubelet about its own node."""
-        request = self.cluster.certificate_requests.items.get(key)
-        if request is None or not _is_pending(request):
+        request = self.due(key)
+        if request is None:
             return
         node = self.cluster.nodes.items.get(request.spec.username.removeprefix(NODE))
         if node is None or not await asyncio.to_thread(is_of_node, request, node):
             return
-        condition = Condition(
-            type=APPROVED,
-            status="True",
-            reason="AutoApproved",
-            message="a kubelet's, for the names and addresses of its own Node",
-            lastUpdateTime=now(),
-        )
-        request.status.conditions = [*request.status.conditions, condition]
-        await unless_gone(self.client.update(CERTIFICATESIGNINGREQUESTS, request, subresource=APPROVAL))
-
-    def _changed(self, _: CertificateSigningRequest | None, new: CertificateSigningRequest | None) -> None:
-        if new is not None and _is_pending(new):
-            self.queue.add(new.key)
+        await self.approve(request, "a kubelet's, for the names and addresses of its own Node")
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None or (old is not None and old.status.addresses == new.status.addresses):
             return
         for key, request in self.cluster.certificate_requests.items.items():
-            if _is_pending(request) and request.spec.username == f"{NODE}{new.metadata.name}":
+            if self.is_due(request) and request.spec.username == f"{NODE}{new.metadata.name}":
                 self.queue.add(key)
 
 
@@ -78,7 +59,3 @@ def is_of_node(request: CertificateSigningRequest, node: Node) -> bool:
     found = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     wanted = {str(each) for kind in (x509.DNSName, x509.IPAddress) for each in found.get_values_for_type(kind)}
     return wanted <= {node.metadata.name, *(each.address for each in node.status.addresses)}
-
-
-def _is_pending(request: CertificateSigningRequest) -> bool:
-    return request.spec.signerName == KUBELET_SERVING and not request.has(APPROVED) and not request.has(DENIED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable
 from pathlib import Path
 
 from netlab.api.certificate_types import APPROVED, DENIED, FAILED, CertificateSigningRequest
@@ -13,34 +12,38 @@ from netlab.api.meta_types import Condition, now
 from netlab.api.resources import CERTIFICATESIGNINGREQUESTS
 from netlab.api.server.access.authority import Authority
 from netlab.api.server.objects.validation.certificates import parsed
+from netlab.controlplane.certificates.controller import RequestController
 from netlab.controlplane.certificates.requests import PURPOSES, refusal
 from netlab.controlplane.cluster import Cluster
-from netlab.controlplane.controller import Controller
 
 _LONGEST, _LEAST = 365 * 24 * 3600, 600
 """Seconds that a certificate is good for, at most (--cluster-signing-duration) and at least."""
 
 
-class Signer(Controller):
+class Signer(RequestController):
     """CertificateSigningRequests to certificates, for the signers that every cluster has."""
 
     name = "csrsigning"
-    resource = CERTIFICATESIGNINGREQUESTS
 
     def __init__(self, cluster: Cluster, authority: Path) -> None:
         """`authority` is the directory of the API server's authority."""
         super().__init__(cluster)
         self._authority = authority
-        cluster.certificate_requests.on_change(self._changed)
 
-    def keys(self) -> Iterable[str]:
-        """Every request."""
-        return list(self.cluster.certificate_requests.items)
+    def is_due(self, request: CertificateSigningRequest) -> bool:
+        """Whether it is approved, and neither signed nor given up."""
+        return (
+            request.spec.signerName in PURPOSES
+            and request.has(APPROVED)
+            and not request.has(DENIED)
+            and not request.has(FAILED)
+            and not request.status.certificate
+        )
 
     async def reconcile(self, key: str) -> None:
         """Sign a request that is approved, or say why that cannot be."""
-        request = self.cluster.certificate_requests.items.get(key)
-        if request is None or not _is_due(request):
+        request = self.due(key)
+        if request is None:
             return
         # The library is loaded, and keys are used, for who asks for it only.
         await asyncio.to_thread(self._decide, request)
@@ -59,17 +62,3 @@ class Signer(Controller):
         seconds = min(max(wanted, _LEAST), _LONGEST)
         signed = Authority(self._authority).sign_request(asked, spec.usages, seconds)
         request.status.certificate = base64.b64encode(signed).decode("ascii")
-
-    def _changed(self, _: CertificateSigningRequest | None, new: CertificateSigningRequest | None) -> None:
-        if new is not None and _is_due(new):
-            self.queue.add(new.key)
-
-
-def _is_due(request: CertificateSigningRequest) -> bool:
-    return (
-        request.spec.signerName in PURPOSES
-        and request.has(APPROVED)
-        and not request.has(DENIED)
-        and not request.has(FAILED)
-        and not request.status.certificate
-    )
