@@ -62,6 +62,15 @@ def ready(ctx: Context, pod: Pod) -> None:
     ctx.eventually(lambda: dial(ctx, pod, f"{FULL}."), lambda said: not said)
 
 
+def recorded(ctx: Context, pod: Pod, *dialled: str) -> Recording:
+    """The questions of DNS, and their answers, while a program in the pod connects to names."""
+    ready(ctx, pod)
+    with ctx.capture(pod, expression="udp port 53") as (packets,):
+        for name in dialled:
+            ctx.expect("", dial(ctx, pod, name), f"connecting to {name}")
+    return packets
+
+
 @check("A pod has five search domains, three of the cluster's and two of its own, and ndots:5")
 def five_domains(ctx: Context) -> None:
     client = ctx.pod("client")
@@ -82,9 +91,7 @@ def five_domains(ctx: Context) -> None:
 def ten_queries(ctx: Context) -> None:
     client = ctx.pod("client")
     domains = searches(ctx, client)
-    ready(ctx, client)
-    with ctx.capture(client, expression="udp port 53") as (packets,):
-        ctx.expect("", dial(ctx, client, API), f"connecting to {API}")
+    packets = recorded(ctx, client, API)
     ctx.expect([f"{API}.{domain}" for domain in domains], names(asked(packets)), "asked for")
     ctx.expect(10, len(set(asked(packets))), "queries")
     ctx.expect(8, len([query for query in set(told(packets)) if query.code == "NXDOMAIN"]), "of which denied")
@@ -94,9 +101,7 @@ def ten_queries(ctx: Context) -> None:
 def a_dot(ctx: Context) -> None:
     client = ctx.pod("client")
     searches(ctx, client)
-    ready(ctx, client)
-    with ctx.capture(client, expression="udp port 53") as (packets,):
-        ctx.expect("", dial(ctx, client, f"{FULL}."), f"connecting to {FULL}.")
+    packets = recorded(ctx, client, f"{FULL}.")
     ctx.expect([FULL], names(asked(packets)), "asked for")
     ctx.expect(2, len(set(asked(packets))), "queries")
 
@@ -105,9 +110,7 @@ def a_dot(ctx: Context) -> None:
 def without_the_dot(ctx: Context) -> None:
     client = ctx.pod("client")
     domains = searches(ctx, client)
-    ready(ctx, client)
-    with ctx.capture(client, expression="udp port 53") as (packets,):
-        ctx.expect("", dial(ctx, client, FULL), f"connecting to {FULL}")
+    packets = recorded(ctx, client, FULL)
     ctx.expect([*(f"{FULL}.{domain}" for domain in domains), FULL], names(asked(packets)), "asked for")
     ctx.expect(12, len(set(asked(packets))), "queries")
 
@@ -116,10 +119,7 @@ def without_the_dot(ctx: Context) -> None:
 def ndots_of_one(ctx: Context) -> None:
     brief = ctx.pod("brief")
     domains = searches(ctx, brief)
-    ready(ctx, brief)
-    with ctx.capture(brief, expression="udp port 53") as (packets,):
-        ctx.expect("", dial(ctx, brief, FULL), f"connecting to {FULL}")
-        ctx.expect("", dial(ctx, brief, API), f"connecting to {API}")
+    packets = recorded(ctx, brief, FULL, API)
     ctx.expect([FULL, *(f"{API}.{domain}" for domain in domains[:-1])], names(asked(packets)), "asked for")
 
 
