@@ -60,4 +60,5 @@ def test_few_blocks_are_not_run() -> None:
         "docs/packets.md: it is watched while other commands run",
         "docs/packets.md: it reads the file of the capture above",
         "docs/packets.md: it writes docs/trace.svg, the picture below",
+        "docs/runtimes.md: needs a Docker engine, and root",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +73,9 @@ def install(
 
 def uninstall(folder: Path) -> tuple[list[Path], list[Path]]:
     """`record.remove`, after which the folder's agent has ended."""
-    with dismissed(agent_socket(str(folder))):
+    with contextlib.ExitStack() as agent:
+        if folder.exists():
+            agent.enter_context(dismissed(agent_socket(str(folder))))
         return record.remove(folder)
 
 
