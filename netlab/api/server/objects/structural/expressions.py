@@ -27,7 +27,8 @@ _METADATA = ("name", "generateName")
 """What a rule may know of the metadata."""
 
 _UNKNOWN = re.compile(
-    r"undeclared reference to '[^']*'|found no matching overload for '[^']*'|unsupported syntax '[^']*'"
+    r"Exceeded max recursion depth of \d+|undeclared reference to '[^']*'|found no matching overload for '[^']*'"
+    r"|unsupported syntax '[^']*'"
 )
 
 _BEYOND_US = ("No matching overloads", "Non-CEL value type")
@@ -39,6 +40,10 @@ _TOO_COSTLY = "Iteration budget exceeded"
 
 class MalformedError(ValueError):
     """The text is no expression."""
+
+
+class MistypedError(ValueError):
+    """It gives a value of another type than is wanted."""
 
 
 class UnknownError(ValueError):
@@ -112,8 +117,26 @@ def _program(text: str) -> Any:
 
 
 def check_rule(text: str) -> None:
-    """Raise `MalformedError` for what is no expression, `UnknownError` for one that is not evaluated here."""
-    _program(text)
+    """Raise `MalformedError` for what is no expression, `UnknownError` for one that is not evaluated here.
+
+    `MistypedError` for one that is no condition.
+    """
+    _check_type(text, "BOOL", "cel expression must evaluate to a bool")
+
+
+def check_message(text: str) -> None:
+    """The same for an expression that gives a message."""
+    _check_type(text, "STRING", "messageExpression must evaluate to a string")
+
+
+def _check_type(text: str, wanted: str, detail: str) -> None:
+    if _program(text).return_type().name() not in (wanted, "DYN"):
+        raise MistypedError(detail)
+
+
+def serialized(text: str) -> bytes:
+    """An expression's tree, as a cel.expr.CheckedExpr in an Any. Raise as `check_rule` does."""
+    return bytes(_program(text).serialize())
 
 
 _LITERAL = re.compile(r"""r?(\"(\\.|[^"\\])*\"|'(\\.|[^'\\])*')""")

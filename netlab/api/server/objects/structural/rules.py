@@ -13,6 +13,7 @@ from typing import Any
 from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.structural import expressions, patterns
 from netlab.api.server.objects.structural.checking import check_value
+from netlab.api.server.objects.structural.costs import budgets
 from netlab.api.server.objects.structural.nodes import Schema, compiled
 from netlab.api.server.objects.structural.shaping import TYPE_AND_METADATA, prune, prune_value
 
@@ -49,8 +50,11 @@ class _Place:
         return dataclasses.replace(self, path=f"{self.path}.{part}", of=of)
 
 
-def check(schema: Schema, path: str, problems: Problems, *, has_status: bool) -> None:
-    """Complain about a whole schema; `has_status`: whether the status is a subresource."""
+def check(schema: Schema, path: str, problems: Problems, *, has_status: bool, is_unchanged: bool = False) -> None:
+    """Complain about a whole schema.
+
+    `has_status`: the status is a subresource. `is_unchanged`: the schema is stored like that already.
+    """
     if has_status:
         _check_beside_status(schema, path, problems)
     if schema.get("nullable"):
@@ -59,6 +63,8 @@ def check(schema: Schema, path: str, problems: Problems, *, has_status: bool) ->
     _check_structure(schema, _Place(path, "the root"), found)
     if not found:
         _check_defaults(schema, path, found, in_metadata=False)
+    if not found:
+        budgets.check(schema, path, found, is_unchanged=is_unchanged)
     problems += found
 
 
@@ -267,6 +273,8 @@ def _check_rules(schema: Schema, place: _Place, problems: Problems) -> None:
         else:
             try:
                 expressions.check_rule(text)
+            except expressions.MistypedError as error:
+                problems.invalid(f"{own}.rule", rule, str(error))
             except expressions.MalformedError as error:
                 problems.invalid(f"{own}.rule", text, f"compilation failed: {error}")
             except expressions.UnknownError:
@@ -274,13 +282,36 @@ def _check_rules(schema: Schema, place: _Place, problems: Problems) -> None:
         if schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict):
             for name in expressions.undefined(text, fields):
                 problems.invalid(f"{own}.rule", text, f"compilation failed: undefined field '{name}'")
-        message = rule.get("message", "")
-        if message and not message.strip():
-            problems.invalid(f"{own}.message", message, "must be non-empty if specified")
-        elif "\n" in message.strip() or "\r" in message.strip():
-            problems.invalid(f"{own}.message", message, "must not contain line breaks")
+        _check_messages(rule, own, problems)
         if "reason" in rule:
             problems.one_of(f"{own}.reason", rule["reason"], _REASONS)
+
+
+def _check_messages(rule: Schema, own: str, problems: Problems) -> None:
+    message, expression = rule.get("message", ""), rule.get("messageExpression", "")
+    if message and not message.strip():
+        problems.invalid(f"{own}.message", message, "must be non-empty if specified")
+    elif _has_breaks(message):
+        problems.invalid(f"{own}.message", message, "must not contain line breaks")
+    elif _has_breaks(rule.get("rule", "")) and not message.strip():
+        problems.required(f"{own}.message", "message must be specified if rule contains line breaks")
+    if not expression:
+        return
+    if not expression.strip():
+        problems.required(f"{own}.messageExpression", "messageExpression must be non-empty if specified")
+        return
+    try:
+        expressions.check_message(expression)
+    except expressions.MistypedError as error:
+        problems.invalid(f"{own}.messageExpression", rule, str(error))
+    except expressions.MalformedError as error:
+        problems.invalid(f"{own}.messageExpression", rule, f"messageExpression compilation failed: {error}")
+    except expressions.UnknownError:
+        pass
+
+
+def _has_breaks(text: str) -> bool:
+    return "\n" in text.strip() or "\r" in text.strip()
 
 
 # --- what only checks values -----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def check(new: JSONObject, old: JSONObject | None, problems: Problems) -> None:
     _check_group(new, old, problems)
     problems.one_of("spec.scope", spec["scope"], ("Cluster", "Namespaced"))
     _check_names(spec["names"], "spec.names", problems)
-    _check_versions(spec["versions"], problems)
+    _check_versions(spec["versions"], _schemas(old), problems)
     _check_conversion(spec["conversion"], sum(each["served"] for each in spec["versions"]), problems)
     if spec.get("preserveUnknownFields"):
         detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema"
@@ -99,7 +99,14 @@ def _check_names(names: JSONObject, path: str, problems: Problems) -> None:
             rules.dns_1035(f"{path}.{field}[{index}]", text, problems)
 
 
-def _check_versions(versions: list[JSONObject], problems: Problems) -> None:
+def _schemas(definition: JSONObject | None) -> JSONObject:
+    """By the versions' names."""
+    versions = definition["spec"]["versions"] if definition is not None else ()
+    return {each["name"]: each.get("schema", {}).get("openAPIV3Schema") for each in versions}
+
+
+def _check_versions(versions: list[JSONObject], before: JSONObject, problems: Problems) -> None:
+    """`before`: the schemas that are stored."""
     names = [version["name"] for version in versions]
     if len(versions) > MOST_VERSIONS:
         problems.too_many("spec.versions", len(versions), MOST_VERSIONS)
@@ -109,10 +116,10 @@ def _check_versions(versions: list[JSONObject], problems: Problems) -> None:
     if sum(version["storage"] for version in versions) != 1:
         problems.invalid("spec.versions", names, "must have exactly one version marked as storage version")
     for index, version in enumerate(versions):
-        _check_version(version, f"spec.versions[{index}]", problems)
+        _check_version(version, f"spec.versions[{index}]", before.get(version["name"]), problems)
 
 
-def _check_version(version: JSONObject, path: str, problems: Problems) -> None:
+def _check_version(version: JSONObject, path: str, before: JSONObject | None, problems: Problems) -> None:
     rules.dns_1035(f"{path}.name", version["name"], problems)
     _check_deprecation(version, f"{path}.deprecationWarning", problems)
     parts = version.get("subresources", {})
@@ -120,7 +127,8 @@ def _check_version(version: JSONObject, path: str, problems: Problems) -> None:
     if schema is None:
         problems.required(f"{path}.schema.openAPIV3Schema")
     else:
-        schema_rules.check(schema, f"{path}.schema.openAPIV3Schema", problems, has_status=STATUS in parts)
+        place, is_unchanged = f"{path}.schema.openAPIV3Schema", schema == before
+        schema_rules.check(schema, place, problems, has_status=STATUS in parts, is_unchanged=is_unchanged)
         _check_selectable(version.get("selectableFields", ()), schema, f"{path}.selectableFields", problems)
     if "scale" in parts:
         _check_scale(parts["scale"], f"{path}.subresources.scale", problems)
