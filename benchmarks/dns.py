@@ -151,7 +151,7 @@ def measure(services: int, count: int) -> dict[str, Any]:
         ]
         try:
             (first,) = questions(services, 1)
-            one_by_one(ports[0], [first])  # it loads what writes messages when somebody first asks
+            one_by_one(ports[0], [first])  # it loads what writes messages at the first question
             each = [
                 dns.message.make_query(f"svc-{number}.default.svc.cluster.local", "A", use_edns=0).to_wire()
                 for number in range(services)

@@ -100,7 +100,7 @@ async def measure(lab: Path, rounds: int) -> dict[str, dict[str, float]]:
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(lab / "api.sock"))) as http,
         AsyncMachine(lab / "machines/node-1.sock") as machine,
     ):
-        await commands(http, machine, 3)  # the kubelet loads its server when somebody first connects
+        await commands(http, machine, 3)  # the kubelet loads its server at the first connection
         found = {"command": await commands(http, machine, rounds), "line of a log": await lines(http, rounds)}
     return {what: _summary(*seconds) for what, seconds in found.items()}
 

@@ -34,7 +34,7 @@ def addresses(service: Service) -> list[str]:
 
 
 def lease_name(address: str) -> str:
-    """The name of the Lease of an address in normal form: whoever holds it announces the address."""
+    """The name of the Lease of an address in normal form: its holder announces the address."""
     # A name must not end with a colon's substitute, so IPv6 is written out.
     return f"load-balancer-{ipaddress.ip_address(address).exploded.replace(':', '-')}"
 

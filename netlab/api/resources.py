@@ -682,7 +682,7 @@ PODMETRICS = AddedResource(
     METRICS, "v1beta1", "PodMetrics", "pods", PodMetrics, verbs=("get", "list"), printer=measured.POD_METRICS
 )
 MEASURED: tuple[Resource[Object], ...] = (NODEMETRICS, PODMETRICS)  # type: ignore[assignment]
-"""What is read from kubelets when somebody asks, and not stored."""
+"""What is read from kubelets on request, and not stored."""
 
 SERVED = (*ALL, *REVIEWS, *MEASURED)
 """Every resource that the lab's API server has."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from netlab.lab.watch import Watch
 
 _WAIT = 0.1
-"""Seconds without packets after which the terminal is told how things are."""
+"""Seconds without packets after which the terminal shows the counts so far."""
 
 _FLUSH = 0.5
 """Seconds between two times at which the file is whole."""

@@ -69,7 +69,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--privileged/--no-privileged",
     default=None,
-    help="Root only: do without a user namespace. Root of a node, and whoever gets out of a pod, is then root here.",
+    help="Root only: do without a user namespace. Root of a node, or a process that escapes from a pod, is root here.",
 )
 def up(
     lab: Lab,

@@ -70,7 +70,7 @@ def join(
     """Make a node, and have it join the cluster of a kubeconfig.
 
     Its pods run here, in namespaces; its kubelet is reached at an address of this host. Who joins it must be allowed
-    to ask for certificates; somebody must approve them, which is done here if that is allowed too.
+    to ask for certificates; they are approved here if the user may do that too.
     """
     from netlab.api import kubeconfig as kubeconfigs
     from netlab.api.credentials import File

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from netlab.trace.wiring import Interface, Machine
 
 _COLUMN = 23
-"""Where what is told of an interface begins: behind the longest name that the kernel allows."""
+"""The column in which an interface's details begin: behind the longest name that the kernel allows."""
 
 
 @click.command()

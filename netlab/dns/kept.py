@@ -12,7 +12,7 @@ _ID = 2
 """Bytes of the identifier (RFC 1035, section 4.1.1)."""
 
 _MOST = 32_768
-"""Answers. One takes some 400 bytes; whoever asks for ever new names empties the whole."""
+"""Answers. One takes some 400 bytes; a client that asks for ever new names empties the whole."""
 
 _ORDERS = 8
 """How many orders are kept of an answer with several records."""

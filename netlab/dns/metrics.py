@@ -1,4 +1,4 @@
-"""A server's metrics, under CoreDNS's names. They are plain numbers until somebody asks for them."""
+"""A server's metrics, under CoreDNS's names. They are plain numbers until they are scraped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records by name, in which whoever gave some can replace them: each Service has its own."""
+"""Records by name, in which each Service can replace its own."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _LENGTHS: dict[Family, int] = {"IPv4": 32, "IPv6": 128}
 def configuration(spec: LabSpec) -> str:
     """bird.conf: sessions with all nodes, which may announce single addresses of the pools, and ECMP in the kernel.
 
-    Any node that is there may connect: the router does not have to be told when nodes come and go.
+    Any node that is there may connect: the router needs no new configuration when nodes come and go.
     """
     lines = [
         "log stderr { info, remote, warning, error, auth, fatal, bug };",

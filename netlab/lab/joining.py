@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from netlab.api.core_types import Node
 
 _APPROVAL, _SERVING = 120.0, 5.0
-"""Seconds in which somebody has to approve a client's certificate, and the kubelet's own: it can do without that."""
+"""Seconds for an administrator to approve a client's certificate, and the kubelet's own: it can do without that."""
 _READY = 60.0
 """Seconds in which the node has to become Ready."""
 _POLL = 0.05
@@ -57,9 +57,9 @@ class Wanted:
 def join(lab: Lab, server: Endpoint, wanted: Wanted, progress: Tell, warn: Tell) -> LabSpec:
     """Make a node, and wait until its cluster says that it is Ready. If that fails, nothing of it is left.
 
-    `server` is the API server, as whoever joins the node. Raises `ConflictError` when the node, or the lab, is there
-    already, `TimedOutError` when a certificate is not approved or the node does not become Ready, `ApiError`,
-    `ApiUnavailableError`, and what `lifecycle.up` raises.
+    `server` is the API server, with the credentials of the user who joins the node. Raises `ConflictError` when the
+    node, or the lab, is there already, `TimedOutError` when a certificate is not approved or the node does not become
+    Ready, `ApiError`, `ApiUnavailableError`, and what `lifecycle.up` raises.
     """
     if lab.exists():
         raise ConflictError(f"{lab.paths.directory} is there already: `netlab node leave --name {lab.name}` removes it")
@@ -85,7 +85,7 @@ def join(lab: Lab, server: Endpoint, wanted: Wanted, progress: Tell, warn: Tell)
 
 
 def leave(lab: Lab, server: Endpoint) -> None:
-    """Take the node down, and its Node out of its cluster, as whoever `server` says: a node may not remove itself.
+    """Take the node down, and its Node out of its cluster, as the user of `server`: a node may not remove itself.
 
     Raises `NotFoundError` when there is no such node, `UsageError` when the lab or the cluster is another one, and
     `ApiError` or `ApiUnavailableError` when the Node stays.
@@ -192,7 +192,7 @@ def _endpoint(joins: Join, given: dict[str, bytes]) -> Endpoint:
 
 
 async def _node(client: Client, name: str) -> Node | None:
-    """The Node of that name; None if there is none, or whoever asks may not know."""
+    """The Node of that name; None if there is none, or the user may not read it."""
     try:
         return await client.get(NODES, name)
     except ApiError as error:

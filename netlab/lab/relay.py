@@ -1,6 +1,6 @@
 """Carries connections between the host's network and servers: into the lab to its own, out of it to another cluster's.
 
-Only bytes go into the lab, never a socket of the host: whoever has one can connect it anew, to anything that the host
+Only bytes go into the lab, never a socket of the host: its holder could connect it anew, to anything that the host
 reaches (connect(2), AF_UNSPEC). TLS ends in the API server, so nothing here looks at the bytes.
 """
 

@@ -149,7 +149,7 @@ def _amount(written: object) -> float:
 # --- flows -----------------------------------------------------------------------------------------------------------
 
 _Key = tuple[int, bytes, int, bytes, int]
-"""A connection whoever tracks it: the protocol, its client and its server, each with its port."""
+"""A connection, whichever namespaces track it: the protocol, its client and its server, each with its port."""
 
 
 @dataclass(slots=True)

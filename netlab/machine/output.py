@@ -1,6 +1,6 @@
 """What a container writes: read from its pipes, appended to its log in the form of CRI, and given to who is attached.
 
-Nothing is lost: while somebody who is attached does not read, the container waits, as it would with a terminal.
+Nothing is lost: while an attached client does not read, the container waits, as it would with a terminal.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Output:
 
 
 class _Reader:
-    """A pipe to somebody who is attached; what it does not take at once waits."""
+    """A pipe to an attached client; what it does not take at once waits."""
 
     def __init__(self, loop: Loop, descriptor: int, drained: Callable[[], None]) -> None:
         os.set_blocking(descriptor, False)

@@ -83,7 +83,7 @@ def enter(base: Base, image: str, stage: str, places: Sequence[str]) -> None:
 def enter_image(layers: Sequence[str], stage: str) -> None:
     """Make the root of a container of an image with these layers, the lowest first, and make it this process's.
 
-    What is in it was written by somebody else. It gets /proc, /sys and /dev, the last with all that is in it.
+    What is in it is not trusted. It gets /proc, /sys and /dev, the last with all that is in it.
     """
     os.umask(0o022)
     root, upper, work = f"{stage}/root", f"{stage}/upper", f"{stage}/work"

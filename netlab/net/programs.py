@@ -55,7 +55,7 @@ class Programs:
 
 
 def generation() -> int:
-    """The number of the nftables ruleset of this network namespace: every change increments it, whoever makes it.
+    """The number of the nftables ruleset of this network namespace: every change by any process increments it.
 
     iptables-nft changes it too. Raises UnsupportedError when the kernel has no nftables.
     """

@@ -1,6 +1,6 @@
 """Certificates that a node asks its cluster for (the TLS bootstrap of kubelets, and CertificateSigningRequests).
 
-The cluster's signers sign what somebody has approved. Upstream's controller manager approves clients' certificates of
+The cluster's signers sign what has been approved. Upstream's controller manager approves clients' certificates of
 nodes by itself, and never those with which kubelets serve.
 """
 
@@ -116,14 +116,14 @@ async def _approve(client: Client, request: CertificateSigningRequest) -> None:
             type=APPROVED,
             status="True",
             reason="NetlabNodeJoin",
-            message="approved by whoever joined the node",
+            message="approved by the user who joined the node",
             lastUpdateTime=now(),
         )
     ]
     try:
         await client.update(CERTIFICATESIGNINGREQUESTS, request, subresource=APPROVAL)
     except ApiError as error:
-        # Somebody else may, or has already: a controller, or a person with `kubectl certificate approve`.
+        # Others may, or have already: a controller, or a person with `kubectl certificate approve`.
         if error.reason not in ("Forbidden", "Conflict"):
             raise
 

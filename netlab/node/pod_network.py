@@ -69,8 +69,8 @@ def plan(config: NetworkConfig, me: Node, nodes: Collection[Node]) -> PodNetwork
     """The pod network of node `me` among `nodes`.
 
     A peer that has no subnet or no endpoint yet is left out, and so are subnets and addresses that are none, and
-    subnets of another node's: whoever may write one Node does not cut off the others. Raises `ConflictError` if this
-    node's own are of that kind.
+    subnets of another node's: the right to write one Node is not the power to cut off the others. Raises
+    `ConflictError` if this node's own are of that kind.
     """
     me = _readable(config, me)
     if not me.spec.podCIDRs:

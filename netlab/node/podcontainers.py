@@ -155,7 +155,7 @@ class PodContainers:
         self._context.event("Failed", f"Error: {reason}: {message}")
 
     def _lacks_image(self, spec: Container, run: Run, why: str, *, again: bool) -> None:
-        """Wait for an image that somebody has to bring, in upstream's words (pkg/kubelet/images, image_manager.go)."""
+        """Wait for an image that the user has to bring, in upstream's words (pkg/kubelet/images, image_manager.go)."""
         context, image = self._context, json.dumps(spec.image)
         run.image_backoff = run.image_backoff.failed()
         run.retry_at = time.time() + run.image_backoff.delay

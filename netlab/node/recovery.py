@@ -43,7 +43,7 @@ def labels(pod: Pod, container: Container, attempt: int, pod_ips: list[str]) -> 
 
 
 def of_pods(containers: Iterable[FoundContainer]) -> list[FoundContainer]:
-    """The containers that a kubelet started, by their labels; whoever commands the runtime may have started others."""
+    """The containers that a kubelet started, by their labels; others may have been started in the runtime by hand."""
     return [each for each in containers if _is_of_pod(each.labels)]
 
 

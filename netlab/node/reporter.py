@@ -121,7 +121,7 @@ class StatusReporter:
         if any(each.type == "Ready" and each.status != was_ready for each in status.conditions):
             return False
         if status.ephemeralContainerStatuses != (self._reported or self._pod.status).ephemeralContainerStatuses:
-            return False  # somebody waits for them
+            return False  # a request waits for them
         return not any(run.exit or run.waiting for run in self._state.runs.values())
 
     def _contradicted(self) -> bool:

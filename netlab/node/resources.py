@@ -1,4 +1,4 @@
-"""What a container may use: its limits, in the units in which the kernel enforces them, and as it is told. Pure."""
+"""What a container may use: its limits, in the units and the form in which the kernel takes them. Pure."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class Volumes:
         return self._directory / _MESSAGES / f"{container}_{attempt}"
 
     def make_message(self, container: str, attempt: int) -> Path:
-        """Make that file, for whoever runs in the container, where only messages have room. Raises `OSError`."""
+        """Make that file, for any user in the container, where only messages have room. Raises `OSError`."""
         path = self._tmpfs(_MESSAGES, "mode=0700,size=1m") / f"{container}_{attempt}"
         path.touch()
         path.chmod(0o666)

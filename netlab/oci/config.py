@@ -1,4 +1,4 @@
-"""An image's configuration: what its containers run, as whom and where, from JSON that somebody else wrote."""
+"""An image's configuration: what its containers run, as whom and where, from untrusted JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unpacks a layer, a tar file that somebody else made, into a directory that overlayfs takes as a lower one.
+"""Unpacks a layer, an untrusted tar file, into a directory that overlayfs takes as a lower one.
 
 A whiteout (image-spec, layer.md) becomes a character device 0/0, which an ordinary user may make too (Linux 5.8), an
 opaque folder one with the attribute user.overlay.opaque. Nothing is written outside the directory: each component of

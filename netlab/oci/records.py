@@ -47,7 +47,7 @@ def use(store: str) -> int:
         fcntl.flock(used, fcntl.LOCK_SH)
         if os.fstat(used).st_nlink and os.path.isdir(f"{store}/{IMAGES}"):  # noqa: PTH112
             return used
-        os.close(used)  # somebody was about to remove it
+        os.close(used)  # another process was about to remove it
 
 
 def remove_unused(store: str) -> None:

@@ -1,4 +1,4 @@
-"""What is read of files that somebody else made: decompressed, hashed and bounded."""
+"""Files from outside, as they are read: decompressed, hashed and bounded."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Enforcer:
         self._waiting: list[asyncio.Future[None]] = []
         """Of those who wait until what is known now is in force."""
         self._expected: dict[str, asyncio.Event] = {}
-        """By the uids of pods that somebody waits to be known."""
+        """By the uids of pods whose sandboxes wait until they are known."""
 
     # --- What informers call -----------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class Notes:
             self._learn(path.name, tuple(path.read_text(encoding="ascii").split()))
 
     def write(self, uid: str, addresses: tuple[str, ...]) -> None:
-        """Note a pod's addresses; whoever had one of them has none any more. Raises `OSError`."""
+        """Note a pod's addresses; a pod that had one of them loses it. Raises `OSError`."""
         for other in {self._pod_at.get(address, uid) for address in addresses} - {uid}:
             self.forget(other)
         files.replace(self._directory / uid, " ".join(addresses))

@@ -63,7 +63,7 @@ def arp_answer(question: Question, mac: bytes) -> bytes:
 
 
 def arp_announcement(address: str, mac: bytes) -> bytes:
-    """A gratuitous ARP request: whoever has the address in a table takes the new MAC address (RFC 5227, 3)."""
+    """A gratuitous ARP request: neighbours that have the address in a table take the new MAC address (RFC 5227, 3)."""
     own = packed(address)
     return _arp(_REQUEST, _EVERYBODY, mac, own, bytes(6), own)
 

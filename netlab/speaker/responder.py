@@ -46,7 +46,7 @@ class Responder(Closing):
                 self._sockets[4] = _listener(made, interface, frames.ETH_P_ARP, frames.arp_filter(networks))
             if of_family(networks, "IPv6"):
                 self._sockets[6] = _listener(made, interface, frames.ETH_P_IPV6, frames.neighbour_filter(networks))
-                # Groups that are joined are told to switches (MLD), which may keep other solicitations from this port.
+                # Switches learn of joined groups (MLD), and may keep other solicitations from this port.
                 self._member = made.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
             self._made = made.pop_all()
         for version, each in self._sockets.items():
@@ -88,7 +88,7 @@ class Responder(Closing):
                 frame = listener.recv(_LARGEST)
             except BlockingIOError:
                 return
-            except OSError as error:  # the link went down; it is told once
+            except OSError as error:  # the link went down; it is logged once
                 log.warning("announcing: %s", error.strerror)
                 return
             if (said := answer(frame)) is not None:

@@ -1,4 +1,4 @@
-"""A BGP session with a router, which is told prefixes and asked for none."""
+"""A BGP session with a router, which gets prefixes and is asked for none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Session:
             self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled; then the router is told that all is over."""
+        """Until cancelled; then a NOTIFICATION ends it."""
         backoff = _RETRY
         while True:
             began = asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ def own_node(ctx: Context) -> None:
     ctx.expect("shop", answer.text, "the outside gets")
     ctx.expect(outside.name, ctx.owner(at_outside.select(flags="S")[0].source), "who dials")
     seen = at_shop.select(flags="S")[0].source
-    ctx.expect(True, seen != outside.address, "and the pod sees somebody else", holds=seen != outside.address)
+    ctx.expect(True, seen != outside.address, "and the pod sees another address", holds=seen != outside.address)
 
 
 @check("By another node it sees that node, whose address the rule does not have: nothing comes back")

@@ -29,7 +29,7 @@ CONTROLLER = "endpoint-controller"
 MIRRORED_BY = "endpointslicemirroring-controller.k8s.io"
 SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
-"""The annotation of Endpoints that are somebody's lock."""
+"""The annotation of Endpoints that serve as a lock of leader election."""
 
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 MOST_ADDRESSES = 1000
@@ -99,7 +99,7 @@ def _address(endpoint: Endpoint) -> core.EndpointAddress:
 
 
 def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
-    """Whether slices are made of Endpoints: of those that somebody wrote for a Service without a selector."""
+    """Whether slices are made of Endpoints: of those that a user wrote for a Service without a selector."""
     meta = endpoints.metadata
     return (
         service is not None

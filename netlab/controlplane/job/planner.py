@@ -54,7 +54,7 @@ def is_finished(job: Job) -> Condition | None:
 
 
 def has_ended(pod: Pod) -> bool:
-    """Whether nothing of a pod runs any more: a deleted one may stay Running for whoever asks."""
+    """Whether nothing of a pod runs any more: a deleted one may stay Running in the API."""
     gone = pod.metadata.deletionTimestamp is not None and pod.metadata.deletionGracePeriodSeconds == 0
     return pod.status.phase in ("Succeeded", "Failed") or gone
 

@@ -120,7 +120,7 @@ def _give(reply: Reply, answer: Answer) -> None:
 
 
 class NodeServer:
-    """Answers one node's kubelet, and whoever on the host may ask."""
+    """Answers one node's kubelet, and those on the host who may ask."""
 
     def __init__(
         self, loop: Loop, desk: Desk, client: APIClient, node: Node, built_in: builtin.BuiltIn, path: Path

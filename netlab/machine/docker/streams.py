@@ -1,4 +1,4 @@
-"""Commands' and containers' streams: carried between the engine's connections and the descriptors of whoever asked."""
+"""Commands' and containers' streams: carried between the engine's connections and the callers' descriptors."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ async def serve_connection(
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
-    """A request's head. As of Go's server, who sends a line that begins none is told at once (`echo x | nc`)."""
+    """A request's head. As of Go's server, a line that begins no request is refused at once (`echo x | nc`)."""
     head = await reader.readuntil(b"\n")
     _parse_request_line(head.decode("latin-1").rstrip("\r\n"))
     while not head.endswith(b"\r\n\r\n"):

@@ -95,7 +95,7 @@ def log(line: str) -> None:
 
 
 def wait_for_client(servers: Sequence[socket.socket]) -> bool:
-    """Sleep until a client calls one of the servers (False), or the container is told to end (True).
+    """Sleep until a client calls one of the servers (False), or the container gets a signal to end (True).
 
     An event loop takes half of a container's start and a quarter of its memory, and most containers of a large lab are
     never called.

@@ -91,7 +91,7 @@ def document_of(folder: str, request: Request) -> Response:
 
 
 def served_file(path: str, request: Request) -> Response:
-    """The container's file at a path, to whoever wants to read it."""
+    """The container's file at a path, open for reading."""
     return file_at(path) if request.method in ("GET", "HEAD") else Response("405 Method Not Allowed\n", 405)
 
 

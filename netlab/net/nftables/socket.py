@@ -28,7 +28,7 @@ class Nfnetlink(nl.Netlink):
         super().__init__(nl.NETLINK_NETFILTER, made)
 
     def generation(self) -> int:
-        """The number of the current ruleset: every batch, whoever sends it, raises it. EPROTO: it is none."""
+        """The number of the current ruleset: every batch, by any process, raises it. EPROTO: it is none."""
         (answer,) = self.ask(nl.Message("nftables", _GETGEN, 0, nl.NFGENMSG.pack(0, 0, 0)))
         number = dict(nl.attributes(answer, nl.NFGENMSG.size)).get(_GEN_ID)
         if number is None:

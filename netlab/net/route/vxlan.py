@@ -33,7 +33,7 @@ class Vxlan:
 
 
 def vxlan(name: str, vni: int, port: int, local: bytes, underlay: int, mac: bytes = b"", mtu: int = 0) -> Message:
-    """Make a VXLAN device, down, that does not learn: all its peers are to be told to it.
+    """Make a VXLAN device, down, that does not learn: its peers are given as FDB entries.
 
     EEXIST: there is a link with that name, or another device with that VNI on that port.
     """

@@ -1,1 +1,1 @@
-"""The kubelet's server: logs, commands, attaching and ports of its pods, for the API server and whoever may ask."""
+"""The kubelet's server: logs, commands, attaching and ports of its pods, for clients that may use them."""

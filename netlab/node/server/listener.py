@@ -1,4 +1,4 @@
-"""Listens at the node's addresses. Nothing of the server is loaded before somebody connects."""
+"""Listens at the node's addresses. Nothing of the server is loaded before the first connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def run(node: NodeContext, pods: Pods, client_ca: str) -> None:
     else:
         listeners = [await _listener(address) for address in node.config.node_ips]
     try:
-        await _somebody(listeners)
+        await _first_connection(listeners)
         await _serve(node, pods, client_ca, listeners)
     finally:
         for listener in listeners:
@@ -60,14 +60,14 @@ def _unix_listener(path: Path) -> socket.socket:
     return listener
 
 
-async def _somebody(listeners: Sequence[socket.socket]) -> None:
+async def _first_connection(listeners: Sequence[socket.socket]) -> None:
     """Wait for the first connection."""
     loop = asyncio.get_running_loop()
-    somebody = asyncio.Event()
+    connected = asyncio.Event()
     for listener in listeners:
-        loop.add_reader(listener, somebody.set)
+        loop.add_reader(listener, connected.set)
     try:
-        await somebody.wait()
+        await connected.wait()
     finally:
         for listener in listeners:
             loop.remove_reader(listener)

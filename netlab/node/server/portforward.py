@@ -59,7 +59,7 @@ class Dialer:
         raise UsageError(f"failed to connect to localhost:{port} inside pod {self._pod}: {wrong}")
 
     def _socket(self, family: int) -> socket.socket:
-        """A socket of the pod's network: it stays there, whoever uses it."""
+        """A socket of the pod's network: it stays there, whichever process uses it."""
         if self._namespace is None:
             return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         there = os.open(self._namespace, os.O_RDONLY | os.O_CLOEXEC)

@@ -17,7 +17,7 @@ _CHUNK = 64 * 1024
 _MOST_STREAMS = 512
 """Streams that a connection may have at a time: two for each connection to a forwarded port."""
 _AHEAD = 32
-"""Frames of a stream that are read before somebody takes them; then the whole connection waits, as SPDY's flow control,
+"""Frames of a stream that are read before they are taken; then the whole connection waits, as SPDY's flow control,
 which Kubernetes' clients do not use, would have it wait."""
 
 Write = Callable[[bytes], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""What a kubelet tells of its pods' use of the node, and of itself, to whoever asks."""
+"""The metrics of a kubelet: its pods' use of the node, and its own."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class NodeStats:
 
 
 class Collector:
-    """Collects for whoever asks; those who ask meanwhile get the same."""
+    """Collects on request; requests that arrive meanwhile get the same."""
 
     def __init__(self, runtime: RuntimeService) -> None:
         self._runtime = runtime

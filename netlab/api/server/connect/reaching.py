@@ -116,7 +116,7 @@ class Reach:
 
     @cached_property
     def _kubelet_context(self) -> ssl.SSLContext:
-        """TLS to kubelets, whose certificates the cluster's authority has signed; without one, to whoever answers."""
+        """TLS to kubelets, whose certificates the cluster's authority signed; without one, unverified."""
         if self._authority is None:
             return unverified()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -128,7 +128,7 @@ class Reach:
 
 
 def unverified() -> ssl.SSLContext:
-    """TLS with whoever answers."""
+    """TLS without verification of the peer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -331,8 +331,8 @@ def _conflicts(others: Managers, changes: _Changes, request: Request) -> Iterato
 def _pruned(merged: JSONObject, last: Owned, owners: Sequence[Owned], request: Request) -> JSONObject:
     """Without what was applied last, and is nobody's now.
 
-    First all goes that was applied, with what is in it; then what somebody owns comes back, and then what was never
-    applied, unless it was in an item or field that has gone.
+    First all goes that was applied, with what is in it; then what another manager owns comes back, and then what was
+    never applied, unless it was in an item or field that has gone.
     """
     if last.api_version not in request.versions:
         return merged
@@ -349,7 +349,7 @@ def _pruned(merged: JSONObject, last: Owned, owners: Sequence[Owned], request: R
 
 
 def _with_owned(merged: JSONObject, pruned: JSONObject, owned: FieldSet, version: Version) -> JSONObject:
-    """What is left of an object, and what somebody owns."""
+    """What is left of an object, and what other managers own."""
     structure, whole = version.structure, version.convert(merged)
     left = _all_fields(version.convert(pruned), structure)
     kept = fieldsets.union(left, comparing.with_named_fields(owned, structure))

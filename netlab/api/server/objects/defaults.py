@@ -376,7 +376,7 @@ def secret(obj: JSONObject) -> None:
 
 
 def network_policy(obj: JSONObject) -> None:
-    """networking.k8s.io/v1.NetworkPolicy: whoever speaks of egress means it."""
+    """networking.k8s.io/v1.NetworkPolicy: egress rules imply the type Egress."""
     spec = obj.setdefault("spec", {})
     spec.setdefault("podSelector", {})
     for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):

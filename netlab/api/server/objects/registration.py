@@ -1,4 +1,4 @@
-"""APIServices as JSON: their defaults, and what is told of them."""
+"""APIServices as JSON: their defaults and conditions."""
 
 from __future__ import annotations
 

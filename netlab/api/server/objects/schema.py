@@ -22,7 +22,7 @@ from netlab.api.kinds.forms import LISTS, parse_time, write_bytes
 from netlab.api.meta_types import StatusCause
 
 MOST_FINDINGS = 20
-"""Wrong values and unknown fields after which no more are told: a suggestion for each takes its time."""
+"""Wrong values and unknown fields after which no more are reported: a suggestion for each takes its time."""
 
 JSONObject = dict[str, Any]
 """An API object as JSON: what is stored, patched and defaulted."""

@@ -144,7 +144,7 @@ class Definitions:
             return False
         definition = stored.decode()
         if definitions.CLEANUP not in definition["metadata"].get("finalizers", ()):
-            return False  # Somebody else's finalizer holds it.
+            return False  # Another finalizer holds it.
         resource = definitions.storage_of(definition)
         if not self._store.count(resource):
             self._finish(definition)

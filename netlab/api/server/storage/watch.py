@@ -135,7 +135,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Wording:
-    """How a watch's reader wants to be told."""
+    """What a watch's reader wants to receive."""
 
     write: Callable[[Change], bytes] = operator.attrgetter("line")
     """What is sent of a change."""
@@ -242,7 +242,7 @@ class Hub:
     """The events of all resources.
 
     What there is of history at a restart of the server is the backend's. A watch from before that, unless nothing had
-    changed since, is told Expired and its client lists again, as every client must be able to.
+    changed since, gets Expired and its client lists again, as every client must be able to.
     """
 
     def __init__(self, revision: int) -> None:

@@ -29,7 +29,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Measured:
-    """The handlers of what is measured when somebody asks."""
+    """The handlers of what is measured on request."""
 
     def __init__(self, registry: Registry, ask: Ask) -> None:
         self._registry = registry

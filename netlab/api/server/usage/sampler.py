@@ -1,4 +1,4 @@
-"""Asks kubelets when somebody asks, and keeps what they said for a minute, to compare with."""
+"""Scrapes kubelets on request, and keeps the scrapes for a minute, to compare with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Node:
 
 
 class Sampler:
-    """The latest scrapes of nodes about which somebody has asked."""
+    """The latest scrapes of the nodes that clients have asked about."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask

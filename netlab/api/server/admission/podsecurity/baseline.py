@@ -283,4 +283,4 @@ CHECKS: dict[str, tuple[tuple[int, Check], ...]] = {
     ),
     "windowsHostProcess": ((0, windows_host_process),),
 }
-"""By name, in the order in which they are told: from which version on each is as it is."""
+"""By name, in the order in which they are reported: from which version on each is as it is."""

@@ -25,7 +25,7 @@ MOST_LOOKS = 2_000_000
 """Values that are compared with nodes, for one object: alternatives within lists multiply both."""
 
 MOST_PROBLEMS = 100
-"""After which no more are told."""
+"""After which no more are reported."""
 
 _WHOLE = "<nil>"
 """The path of what is not wrong in one place (field.Path of nil)."""

@@ -127,7 +127,7 @@ def cluster_role_binding(new: ClusterRoleBinding, problems: Problems) -> None:
 def binding_update(
     new: RoleBinding | ClusterRoleBinding, old: RoleBinding | ClusterRoleBinding, problems: Problems
 ) -> None:
-    """Which role is bound never changes: whoever may change the subjects may not be able to bind another role."""
+    """Which role is bound never changes: the right to change subjects is not the right to bind another role."""
     if new.roleRef != old.roleRef:
         problems.invalid("roleRef", new.roleRef, "cannot change roleRef")
 
