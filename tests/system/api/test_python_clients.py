@@ -1,15 +1,22 @@
-"""The official Python client and lightkube, which know nothing of netlab, on both stores."""
+"""The official Python client, lightkube and kr8s, which know nothing of netlab, on both stores."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import kr8s.asyncio
 import kubernetes
 import lightkube
 import pytest
+from kr8s.asyncio.objects import ConfigMap as AsyncConfigMap
+from kr8s.asyncio.objects import Deployment as AsyncDeployment
+from kr8s.asyncio.objects import Namespace as AsyncNamespace
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from lightkube.core.exceptions import ApiError
@@ -186,3 +193,66 @@ def test_lightkube(light: Any) -> None:
     boxes: Any = create_namespaced_resource("example.com", "v1", "Box", "boxes")
     with pytest.raises(ApiError, match=r"spec.size"):
         light.create(boxes(metadata={"name": "b", "namespace": "light"}, spec={"size": 99}))
+
+
+# --- kr8s ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Kubernetes version")  # It knows versions up to its own release's.
+def test_kr8s(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(config))
+    asyncio.run(_asynchronously(str(file)))
+
+
+async def _asynchronously(kubeconfig: str) -> None:
+    api: Any = await kr8s.asyncio.api(kubeconfig=kubeconfig, namespace="async")
+    assert await api.whoami() == "kubernetes-admin"
+    assert (await api.version())["minor"].isdigit()
+    assert {"deployments", "endpointslices"} <= {each["name"] for each in await api.api_resources()}
+    namespace = await AsyncNamespace({"metadata": {"name": "async"}}, api=api)
+    await namespace.create()
+
+    # Many at once, on one connection pool, while a watch looks on.
+    def named(number: int) -> dict[str, Any]:
+        return {"metadata": {"name": f"c{number}", "namespace": "async"}, "data": {"n": str(number)}}
+
+    maps = [await AsyncConfigMap(named(number), api=api) for number in range(20)]
+    watch = api.watch("configmaps", namespace="async")
+    seen = asyncio.create_task(_first(watch, 20))
+    await asyncio.gather(*(each.create() for each in maps))
+    async with asyncio.timeout(60):
+        assert sorted(await seen) == sorted(("ADDED", f"c{number}") for number in range(20))
+    await asyncio.gather(*(each.patch({"data": {"m": "x"}}) for each in maps))
+    selected: Any = api.get("configmaps", namespace="async", field_selector="metadata.name!=c0")
+    listed = [(each.name, each.raw["data"]["m"]) async for each in selected]
+    assert sorted(listed) == sorted((f"c{number}", "x") for number in range(1, 20))
+    with pytest.raises(kr8s.ServerError) as refusal:
+        await maps[0].create()
+    assert refusal.value.response is not None
+    assert refusal.value.response.status_code == 409
+    await maps[0].delete()
+    assert not await maps[0].exists()
+    with pytest.raises(kr8s.NotFoundError):
+        await AsyncConfigMap.get("c0", namespace="async", api=api)
+
+    pod = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": pod}
+    deployment = await AsyncDeployment({"metadata": {"name": "d", "namespace": "async"}, "spec": spec}, api=api)
+    await deployment.create()
+    await deployment.patch({"spec": {"replicas": 4}}, subresource="scale")
+    await deployment.refresh()
+    assert deployment.replicas == 4
+    await deployment.label(tier="web")
+    labelled: Any = AsyncDeployment.list(namespace="async", label_selector="tier=web", api=api)
+    assert [each.name async for each in labelled] == ["d"]
+    await deployment.delete(propagation_policy="Foreground")
+
+
+async def _first(watch: Any, count: int) -> list[tuple[str, str]]:
+    seen: list[tuple[str, str]] = []
+    async for kind, obj in watch:
+        seen.append((kind, obj.name))
+        if len(seen) == count:
+            break
+    return seen
