@@ -162,7 +162,7 @@ class Resource(Generic[T]):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AddedResource(Resource[T]):
-    """A resource that is no kind of Kubernetes' own table: a CustomResourceDefinition adds it, or it is measured."""
+    """A resource beside Kubernetes' own: a CustomResourceDefinition adds it, or it is measured."""
 
     @property
     def collection(self) -> str:

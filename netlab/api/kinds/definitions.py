@@ -42,6 +42,7 @@ _PACKAGES = {
     "intstr": "io.k8s.apimachinery.pkg.util.intstr",
     "apiextensions": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
     "apiregistration": "io.k8s.kube-aggregator.pkg.apis.apiregistration",
+    "metrics": "io.k8s.metrics.pkg.apis.metrics",
 }
 
 _SCALARS: dict[str, Schema] = {
@@ -60,6 +61,7 @@ _OBJECT: Schema = {"type": "object"}
 _FORMS: dict[str, Schema] = {
     "meta.v1.Time": _TIME,
     "meta.v1.MicroTime": _TIME,
+    "meta.v1.Duration": {"type": "string"},
     "meta.v1.FieldsV1": _OBJECT,
     "runtime.RawExtension": _OBJECT,
     PATCH: _OBJECT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import decimal
 import math
 import re
 from typing import Any, Protocol
@@ -89,6 +90,54 @@ class _Time(Form):
         if value:
             seconds, nanos = parse_time(value)
             message.f1, message.f2 = seconds, nanos // 1000 * 1000 if self._micro else 0
+
+
+_DURATION = re.compile(r"([+-]?)((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:h|ms|us|µs|μs|ns|m|s))+|0", re.ASCII)
+_SPAN = re.compile(r"([0-9.]+)(h|ms|us|µs|μs|ns|m|s)", re.ASCII)
+_NANOSECONDS = {
+    "ns": 1,
+    **dict.fromkeys(("us", "µs", "μs"), 10**3),
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds, of a duration as Go writes it: `1m30s`, `14.5s`. Raises `ValueError`."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f'"{text[:64]}" is not a duration, such as 1m30s')
+    spans = (decimal.Decimal(number) * _NANOSECONDS[unit] for number, unit in _SPAN.findall(text))
+    nanoseconds = int(sum(spans))
+    return -nanoseconds if text.startswith("-") else nanoseconds
+
+
+def format_duration(nanoseconds: int) -> str:
+    """As Go writes it (time.Duration.String)."""
+    sign, rest = "-" if nanoseconds < 0 else "", abs(nanoseconds)
+    if rest < 10**9:
+        unit = next(unit for unit in ("ms", "µs", "ns") if rest >= _NANOSECONDS[unit] or unit == "ns")
+        return f"{sign}{_decimal(rest, _NANOSECONDS[unit])}{unit}" if rest else "0s"
+    minutes, rest = divmod(rest, _NANOSECONDS["m"])
+    hours, minutes = divmod(minutes, 60)
+    before = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{sign}{before}{_decimal(rest, 10**9)}s"
+
+
+def _decimal(amount: int, unit: int) -> str:
+    whole, fraction = divmod(amount, unit)
+    return f"{whole}.{fraction:0{len(str(unit)) - 1}d}".rstrip("0").rstrip(".") if fraction else str(whole)
+
+
+class _Duration(Form):
+    """metav1.Duration."""
+
+    def read(self, message: Any, convert: Convert) -> Any:
+        return format_duration(message.f1)
+
+    def write(self, value: Any, message: Any, convert: Convert) -> None:
+        message.f1 = parse_duration(value)
 
 
 # --- quantities and ports ------------------------------------------------------------------------------------------
@@ -199,6 +248,7 @@ LISTS = (
 FORMS: dict[str, Form] = {
     "meta.v1.Time": _Time(micro=False),
     "meta.v1.MicroTime": _Time(micro=True),
+    "meta.v1.Duration": _Duration(),
     "resource.Quantity": _Quantity(),
     "intstr.IntOrString": _IntOrString(),
     "runtime.RawExtension": _Raw(),

@@ -182,7 +182,7 @@ def _definitions(
     every: Sequence[Operation], resources: Iterable[Document], dialect: Dialect, custom: CustomKinds
 ) -> dict[str, Schema]:
     roots = {name for operation in every for name in (operation.body, operation.answer) if name}
-    roots |= {"meta.v1.WatchEvent", "meta.v1.Status"}
+    roots |= {"meta.v1.WatchEvent"}
     described: dict[str, Schema] = {}
     for each in custom.values():
         if each.as_kind.message in roots:

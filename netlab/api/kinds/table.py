@@ -3,7 +3,8 @@
 kinds.json has a line for each message. A field is its name in JSON (none: its message's fields stand in the place of
 its own), its number, its type, and how lists and maps are merged. Before the type, `!` marks a required field, `*` one
 of which a zero differs from none (a pointer in Go), `[]` a list and `{}` a map with texts as keys. Facts of Kubernetes
-1.37 (k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator: generated.proto, and the tags of types.go).
+1.37 (k8s.io/api, apimachinery, apiextensions-apiserver, kube-aggregator and metrics: generated.proto, and the tags of
+types.go).
 """
 
 from __future__ import annotations

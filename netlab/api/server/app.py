@@ -19,7 +19,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.errors import ApiError
-from netlab.api.resources import PROGRESS, REVIEWS, SCALE, SNAPSHOT, AddedResource
+from netlab.api.resources import PROGRESS, REVIEWS, SCALE, SNAPSHOT
 from netlab.api.server import discovery, health, openapi, refusals
 from netlab.api.server.access import issuing
 from netlab.api.server.access.authentication import Authentication, Components
@@ -245,7 +245,7 @@ class _ResourceEndpoint:
 
     async def _read(self, request: Request, target: Target, verb: str, params: QueryParams) -> Call:
         accept = request.headers.get("accept", "")
-        if isinstance(target.resource, AddedResource) and target.subresource != SCALE:
+        if isinstance(target.resource, CustomResource) and target.subresource != SCALE:
             answer = negotiate(accept, plain=FORMATS_OF_CUSTOM)
         else:
             answer = negotiate(accept, OF_AN_ANSWER if target.resource in REVIEWS else FORMS)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from netlab.api.kinds import openapi, openapi_wire
 from netlab.api.kinds.custom import CustomKind
 from netlab.api.media_types import JSON
-from netlab.api.resources import MEASURED, Resource
+from netlab.api.resources import Resource
 from netlab.api.server import discovery, refusals
 from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.schema import JSONObject
@@ -115,8 +115,6 @@ class Documents:
         """What there is, by the path of its group and version."""
         found: dict[str, list[Resource[Any]]] = {}
         for each in self._catalog.all():
-            if each in MEASURED:  # it is no kind of Kubernetes' own table
-                continue
             path = f"apis/{each.group}/{each.version}" if each.group else f"api/{each.version}"
             found.setdefault(path, []).append(each)
         for path in self._of_versions.keys() - found.keys():

@@ -135,3 +135,6 @@ def test_kubectl_explains_kinds(client: Kubectl) -> None:
     assert "A program that runs in a pod." in said
     assert "livenessProbe <" in said
     assert client.run("explain", "pod.spec.nothing").returncode == 1
+    measured = client("explain", "podmetrics.containers")
+    assert "What each of them used." in measured
+    assert "usage" in measured

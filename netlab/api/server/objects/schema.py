@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from netlab.api.kinds import table
-from netlab.api.kinds.forms import LISTS, parse_time, write_bytes
+from netlab.api.kinds.forms import LISTS, parse_duration, parse_time, write_bytes
 from netlab.api.meta_types import StatusCause
 
 MOST_FINDINGS = 20
@@ -158,6 +158,7 @@ _FORMS: dict[str, Shape] = {
     "double": Shape(frozenset({int, float}), bits=64),
     "meta.v1.Time": Shape(_TEXT, parse=parse_time),
     "meta.v1.MicroTime": Shape(_TEXT, parse=parse_time),
+    "meta.v1.Duration": Shape(_TEXT, parse=parse_duration),
     "intstr.IntOrString": Shape(frozenset({int, str}), bits=32),
     "resource.Quantity": Shape(frozenset({int, str, float}), bits=64),
     "runtime.RawExtension": Shape(),

@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from netlab.api.core_types import Pod
+from netlab.api.kinds.forms import format_duration
 from netlab.api.meta_types import Object, ObjectMeta, Quantity, format_time
 from netlab.api.metrics_types import ContainerMetrics, NodeMetrics, PodMetrics
 from netlab.api.resources import NODEMETRICS, NODES, PODMETRICS, PODS, Resource
@@ -68,7 +69,7 @@ class Measured:
                     NodeMetrics(
                         metadata=_meta(each, used.moment),
                         timestamp=format_time(used.moment),
-                        window=_duration(used.window),
+                        window=_window(used),
                         usage=_usage(used),
                     )
                 )
@@ -94,7 +95,7 @@ def _pod_metrics(stored: Stored, pod: Pod, by_container: Mapping[Container, scra
     return PodMetrics(
         metadata=_meta(stored, moment),
         timestamp=format_time(moment),
-        window=_duration(max(each.window for each in used.values())),
+        window=_window(*used.values()),
         containers=[ContainerMetrics(name=name, usage=_usage(each)) for name, each in used.items()],
     )
 
@@ -112,9 +113,8 @@ def _usage(used: scrapes.Measured) -> dict[str, Quantity]:
     return {"cpu": f"{round(used.cpu * 1e9)}n", "memory": f"{used.memory // 1024}Ki"}
 
 
-def _duration(seconds: float) -> str:
-    """As a metav1.Duration is written."""
-    return f"{seconds:.3f}s"
+def _window(*used: scrapes.Measured) -> str:
+    return format_duration(round(max(each.window for each in used) * 1000) * 10**6)
 
 
 def _encoded(call: Call, obj: Object) -> bytes:

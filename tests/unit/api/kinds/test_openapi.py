@@ -10,11 +10,11 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from netlab.api.kinds import definitions, openapi, openapi_wire, table
-from netlab.api.resources import ALL
+from netlab.api.resources import ALL, MEASURED
 from netlab.api.server import discovery
 from netlab.api.server.registry.catalog import Catalog
 
-_SERVED = list(dict.fromkeys((resource.group, resource.version) for resource in ALL))
+_SERVED = list(dict.fromkeys((resource.group, resource.version) for resource in [*ALL, *MEASURED]))
 _LISTS = [discovery.listed(Catalog().resources(group, version)) for group, version in _SERVED]
 _VERSION_2 = openapi.version_2(_LISTS, "v1.2.3")
 _VERSION_3 = [openapi.version_3(each, "v1.2.3") for each in _LISTS]
@@ -125,7 +125,7 @@ def test_descriptions_are_of_messages_and_fields_that_exist() -> None:
         assert all(text.endswith(".") and text.strip() == text for text in described.values())
 
 
-@pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)
+@pytest.mark.parametrize("resource", [*ALL, *MEASURED], ids=lambda resource: resource.kind)
 def test_every_kind_that_is_served_says_what_it_is(resource: Any) -> None:
     message = table.message_of(resource.api_version, resource.kind)
     assert message is not None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netlab.api.kinds import protobuf, table
+from netlab.api.kinds import forms, protobuf, table
 from netlab.api.kinds.protobuf import MalformedError, UnencodableError
 from tests.unit.api.kinds.values import objects
 
@@ -21,6 +21,32 @@ from tests.unit.api.kinds.values import objects
 def test_every_kind_goes_there_and_back(kind: table.Kind, data: st.DataObject) -> None:
     obj = {"apiVersion": kind.api_version, "kind": kind.kind} | data.draw(objects(kind.message))
     assert protobuf.decode(protobuf.encode(obj)) == obj
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1100, "1.1µs"),
+        (2_200_000, "2.2ms"),
+        (3_300_000_000, "3.3s"),
+        (245_000_000_000, "4m5s"),
+        (245_001_000_000, "4m5.001s"),
+        (18_367_001_000_000, "5h6m7.001s"),
+        (8 * 60 * 1_000_000_000 + 1, "8m0.000000001s"),
+        (-(1 << 63), "-2562047h47m16.854775808s"),
+    ],
+)
+def test_durations_are_written_as_go_writes_them(nanoseconds: int, text: str) -> None:
+    assert forms.format_duration(nanoseconds) == text
+    assert forms.parse_duration(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", "1d", "1s ", "1.2.3s", "--1s", "1s1"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        forms.parse_duration(text)
 
 
 _META = {"name": "a", "creationTimestamp": "2024-05-01T10:00:00Z"}

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from netlab.api.kinds import table
+from netlab.api.kinds.forms import format_duration
 
 _TEXT = st.text(min_size=1, max_size=4)
 _JSON = st.recursive(
@@ -33,6 +34,7 @@ _SCALARS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 _LEAVES: dict[str, st.SearchStrategy[Any]] = {
     "meta.v1.Time": _SECONDS,
     "meta.v1.MicroTime": _MICROSECONDS,
+    "meta.v1.Duration": st.integers(-(1 << 63), (1 << 63) - 1).map(format_duration),
     "resource.Quantity": st.sampled_from(["0", "1", "250m", "1Gi", "1e3"]),
     "intstr.IntOrString": st.integers(1, 65535) | st.text(max_size=3),
     "runtime.RawExtension": _OBJECT,
