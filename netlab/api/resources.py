@@ -209,6 +209,7 @@ NAMESPACES = Resource(
     subresources=(_STATUS, Subresource("finalize", ("update",))),
     printer=kinds.NAMESPACE,
     returns_deleted=True,
+    has_generation=False,
 )
 CUSTOMRESOURCEDEFINITIONS = Resource(
     "apiextensions.k8s.io",
@@ -245,6 +246,7 @@ NODES = Resource(
     short_names=("no",),
     subresources=(_STATUS, Subresource("proxy", _PROXY, Kind("", "v1", "NodeProxyOptions"))),
     printer=kinds.NODE,
+    has_generation=False,
 )
 PODS = Resource(
     "",
@@ -279,8 +281,9 @@ SERVICES = Resource(
     subresources=(_STATUS, Subresource("proxy", _PROXY, Kind("", "v1", "ServiceProxyOptions"))),
     printer=kinds.SERVICE,
     returns_deleted=True,
+    has_generation=False,
 )
-EVENTS = Resource("", "v1", "Event", "events", Event, short_names=("ev",), printer=kinds.EVENT)
+EVENTS = Resource("", "v1", "Event", "events", Event, short_names=("ev",), printer=kinds.EVENT, has_generation=False)
 DEPLOYMENTS = Resource(
     "apps",
     "v1",
@@ -400,7 +403,7 @@ ENDPOINTSLICES = Resource(
     nullable=("endpoints",),
     older=_ENDPOINTSLICES_V1BETA1,
 )
-LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, printer=kinds.LEASE)
+LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", Lease, printer=kinds.LEASE, has_generation=False)
 RUNTIMECLASSES = Resource(
     "node.k8s.io",
     "v1",
@@ -413,7 +416,9 @@ RUNTIMECLASSES = Resource(
 )
 _AUTHENTICATION, _AUTHORIZATION = "authentication.k8s.io", "authorization.k8s.io"
 
-CONFIGMAPS = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap, short_names=("cm",), printer=access.CONFIG_MAP)
+CONFIGMAPS = Resource(
+    "", "v1", "ConfigMap", "configmaps", ConfigMap, short_names=("cm",), printer=access.CONFIG_MAP, has_generation=False
+)
 SECRETS = Resource("", "v1", "Secret", "secrets", Secret, printer=access.SECRET, has_generation=False)
 SERVICEACCOUNTS = Resource(
     "",
@@ -424,6 +429,7 @@ SERVICEACCOUNTS = Resource(
     short_names=("sa",),
     subresources=(Subresource("token", ("create",), Kind(_AUTHENTICATION, "v1", "TokenRequest")),),
     printer=access.SERVICE_ACCOUNT,
+    has_generation=False,
 )
 CERTIFICATESIGNINGREQUESTS = Resource(
     certificates.GROUP,
@@ -468,8 +474,11 @@ ENDPOINTS = Resource(
     short_names=("ep",),
     printer=access.ENDPOINTS,
     is_stored_only=True,
+    has_generation=False,
 )
-CLUSTERROLES = Resource(RBAC, "v1", "ClusterRole", "clusterroles", ClusterRole, namespaced=False, printer=access.ROLE)
+CLUSTERROLES = Resource(
+    RBAC, "v1", "ClusterRole", "clusterroles", ClusterRole, namespaced=False, printer=access.ROLE, has_generation=False
+)
 CLUSTERROLEBINDINGS = Resource(
     RBAC,
     "v1",
@@ -478,9 +487,12 @@ CLUSTERROLEBINDINGS = Resource(
     ClusterRoleBinding,
     namespaced=False,
     printer=access.BINDING,
+    has_generation=False,
 )
-ROLES = Resource(RBAC, "v1", "Role", "roles", Role, printer=access.ROLE)
-ROLEBINDINGS = Resource(RBAC, "v1", "RoleBinding", "rolebindings", RoleBinding, printer=access.BINDING)
+ROLES = Resource(RBAC, "v1", "Role", "roles", Role, printer=access.ROLE, has_generation=False)
+ROLEBINDINGS = Resource(
+    RBAC, "v1", "RoleBinding", "rolebindings", RoleBinding, printer=access.BINDING, has_generation=False
+)
 
 _ASKED = ("create",)
 TOKENREVIEWS = Resource(
@@ -549,6 +561,7 @@ SERVICECIDRS = Resource(
     printer=stored.SERVICE_CIDR,
     is_stored_only=True,
     older=_SERVICECIDRS_V1BETA1,
+    has_generation=False,
 )
 """The range that ClusterIPs are of is the server's own, whatever else is created."""
 
@@ -580,6 +593,7 @@ EVENTS_V1 = Resource(
         "lastTimestamp": "deprecatedLastTimestamp",
         "count": "deprecatedCount",
     },
+    has_generation=False,
 )
 """The Events of v1, by the names of a later API."""
 

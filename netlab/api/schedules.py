@@ -32,7 +32,7 @@ class Schedule:
         self._fields = _NAMED.get(text, text).replace("?", "*")
         if self._every is None:
             if len(self._fields.split()) != _FIELDS:
-                raise UsageError(f"expected exactly {_FIELDS} fields, found {len(text.split())}: {text!r}")
+                raise UsageError(f"expected exactly {_FIELDS} fields, found {len(text.split())}: [{text}]")
             try:
                 CronSim(self._fields, datetime.datetime.now(self._zone))
             except CronSimError as error:

@@ -205,6 +205,21 @@ metadata: {name: of-a-box, ownerReferences: [{apiVersion: example.com/v1, kind: 
 """
 
 
+_COUNTED = """
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: few}
+spec: {hard: {count/boxes.example.com: "2"}}
+"""
+
+_OWNED_BOX = """
+apiVersion: example.com/v1
+kind: Box
+metadata: {name: %s, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: owner, uid: %s}]}
+spec: {size: 2}
+"""
+
+
 def test_kinds_that_are_defined_are_as_any_other(lab: Netlab) -> None:
     # All or none, also where the definition comes with its objects.
     assert "spec.size in body should be less than or equal to 9" in lab.fails(
@@ -217,8 +232,20 @@ def test_kinds_that_are_defined_are_as_any_other(lab: Netlab) -> None:
     assert lab.ok("get", "bx").split() == ["NAME", "SIZE", "first", "1"]
     uid = lab.json("get", "boxes.example.com", "first")["metadata"]["uid"]
     lab.ok("apply", "-f", "-", stdin=_DEPENDENT % uid)
+    lab.ok("apply", "-f", "-", stdin=_COUNTED)
+    _boxes_are_counted(lab, 1)
+    lab.ok("apply", "-f", "-", stdin="apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owner}")
+    owner = lab.json("get", "cm", "owner")["metadata"]["uid"]
+    lab.ok("apply", "-f", "-", stdin=_OWNED_BOX % ("second", owner))
+    beyond = lab.run("apply", "-f", "-", stdin=_OWNED_BOX % ("third", owner))
+    assert "exceeded quota: few, requested: count/boxes.example.com=1, used: count/boxes.example.com=2" in beyond.stderr
+    lab.ok("delete", "cm", "owner")
+    _boxes_are_counted(lab, 1)
+    assert "second" not in lab.ok("get", "boxes")
     lab.ok("delete", "box/first")
     eventually(lambda: "of-a-box" not in lab.ok("get", "cm"))
+    _boxes_are_counted(lab, 0)
+    lab.ok("delete", "resourcequota", "few")
     lab.ok(
         "apply", "-n", "away", "-f", "-", stdin="apiVersion: v1\nkind: Namespace\nmetadata: {name: away}\n---" + _BOXES
     )
@@ -228,3 +255,8 @@ def test_kinds_that_are_defined_are_as_any_other(lab: Netlab) -> None:
     deleted = "box/first deleted\ncustomresourcedefinition/boxes.example.com deleted\n"
     assert lab.ok("delete", "-f", "-", stdin=_BOXES) == deleted
     assert "no kind 'box'" in lab.fails(2, "get", "box")
+
+
+def _boxes_are_counted(lab: Netlab, count: int) -> None:
+    counted = {"count/boxes.example.com": str(count)}
+    eventually(lambda: lab.json("get", "resourcequota", "few").get("status", {}).get("used") == counted)

@@ -167,6 +167,12 @@ def bad_request(message: str) -> ApiError:
     return _refusal(400, "BadRequest", message)
 
 
+def inapplicable(error: Exception) -> ApiError:
+    """422: an operation of a JSON patch fails (apiserver pkg/endpoints/handlers/patch.go)."""
+    message = f"the server rejected our request due to an error in our request: {error}"
+    return _refusal(422, "Invalid", message, StatusDetails())
+
+
 def unauthorized() -> ApiError:
     """401: there are no credentials, or they are nobody's. It says no more, as upstream."""
     return _refusal(401, "Unauthorized", "Unauthorized")

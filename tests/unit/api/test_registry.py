@@ -234,6 +234,40 @@ def test_labels_are_no_new_generation_but_endpoints_are(registry: Registry) -> N
     assert update(registry, ENDPOINTSLICES, made)["metadata"]["generation"] == 2
 
 
+_WITH_GENERATION = {
+    *("cronjobs", "customresourcedefinitions", "daemonsets", "deployments", "endpointslices", "flowschemas"),
+    *("ingressclasses", "ingresses", "jobs", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"),
+    *("mutatingwebhookconfigurations", "networkpolicies", "poddisruptionbudgets", "pods", "podtemplates"),
+    *("priorityclasses", "prioritylevelconfigurations", "replicasets", "replicationcontrollers", "statefulsets"),
+    *("validatingadmissionpolicies", "validatingadmissionpolicybindings", "validatingwebhookconfigurations"),
+}
+"""Those of which upstream's strategies number the changes (Generation = 1 in pkg/registry)."""
+
+
+def test_the_kinds_whose_changes_are_numbered(registry: Registry) -> None:
+    assert {each.plural for each in ALL if each.has_generation} == _WITH_GENERATION
+    assert "generation" not in create(registry, NODES, {"metadata": {"name": "n", "generation": 3}})["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("operations", "code"),
+    [
+        ([{"op": "test", "path": "/metadata/name", "value": "x"}], 422),
+        ([{"op": "remove", "path": "/absent"}], 422),
+        ([{"op": "turn", "path": "/absent"}], 422),
+        ([{"op": "add"}], 422),
+        ({"op": "add"}, 400),
+        ([{"op": "test", "path": "/metadata/name", "value": "n"}] * 10_001, 413),
+    ],
+)
+def test_a_json_patch_that_does_not_fit_the_object(registry: Registry, operations: Any, code: int) -> None:
+    create(registry, NODES, {"metadata": {"name": "n"}})
+    nodes: Any = NODES
+    stored = registry.get(nodes, "", "n")
+    with refused(code, ""):
+        patched_object(nodes, stored, lambda obj: patch.json_patch(obj, operations))
+
+
 def test_a_node_is_registered_with_its_status(registry: Registry) -> None:
     made = create(registry, NODES, {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": 2, "pods": "110"}}})
     assert made["status"]["capacity"] == {"cpu": 2, "pods": "110"}

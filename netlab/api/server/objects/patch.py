@@ -21,6 +21,10 @@ class PatchError(ValueError):
     """The patch cannot be applied; the message says where and why."""
 
 
+class InapplicableError(PatchError):
+    """The object is not what the operations of the patch are for."""
+
+
 # --- JSON merge patch ----------------------------------------------------------------------------------------------
 
 
@@ -70,7 +74,7 @@ def json_patch(target: Any, operations: Any) -> Any:
             raise TooMuchError(f"operation {number}: {error}") from None
         except (KeyError, TypeError, PatchError) as error:
             detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise PatchError(f"operation {number}: {detail}") from None
+            raise InapplicableError(f"operation {number}: {detail}") from None
     return work.document
 
 

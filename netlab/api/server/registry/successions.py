@@ -30,11 +30,13 @@ SYSTEM_METADATA = (
 
 
 def patched_object(resource: Resource[Object], stored: Stored, apply: Callable[[JSONObject], Any]) -> JSONObject:
-    """What a patch makes of a stored object. May run in a thread. Raises `ApiError` (400, 413)."""
+    """What a patch makes of a stored object. May run in a thread. Raises `ApiError` (400, 413, 422)."""
     try:
         patched = apply(versions.from_storage(resource, stored.decode()))
     except patch.TooMuchError as error:
         raise refusals.patch_too_large(error) from None
+    except patch.InapplicableError as error:
+        raise refusals.inapplicable(error) from None
     except patch.PatchError as error:
         raise refusals.bad_request(f"the patch cannot be applied to {resource.plural} {stored.name}: {error}") from None
     if not isinstance(patched, dict):
