@@ -295,7 +295,7 @@ _POD = '{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"%s
             '"Ignore", "Warn", "Strict"',
         ),
         ("POST", _PODS, _POD % ("", ',"restartPolicy":"x"'), 422, "Invalid", "spec.restartPolicy: Unsupported value"),
-        ("POST", f"{_PODS}?dryRun=Some", _POD % ("", ""), 400, "BadRequest", "dryRun: Unsupported value"),
+        ("POST", f"{_PODS}?dryRun=Some", _POD % ("", ""), 422, "Invalid", "dryRun: Unsupported value"),
         ("DELETE", f"{_PODS}/p", '{"gracePeriodSeconds":"x"}', 400, "BadRequest", "DeleteOptions"),
         ("POST", f"{_PODS}/p/binding", "{}", 400, "BadRequest", "target.name"),
         ("POST", _PODS, " " * (3 * 1024 * 1024 + 1), 413, "RequestEntityTooLarge", "the limit is 3145728 bytes"),
@@ -319,9 +319,8 @@ def test_refusals_are_status_objects(
     assert answer["reason"] == reason
     assert message in answer["message"]
     if code == 422:
-        field, kind = (
-            ("fieldValidation", "CreateOptions") if "fieldValidation" in path else ("spec.restartPolicy", "Pod")
-        )
+        option = next((name for name in ("fieldValidation", "dryRun") if name in path), "")
+        field, kind = (option, "CreateOptions") if option else ("spec.restartPolicy", "Pod")
         cause = {"reason": "FieldValueNotSupported", "field": field}
         assert answer["details"]["kind"] == kind
         assert cause.items() <= answer["details"]["causes"][0].items()

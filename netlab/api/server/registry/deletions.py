@@ -72,6 +72,8 @@ def set_propagation(meta: JSONObject, options: DeleteOptions) -> bool:
         )
     if options.propagationPolicy is not None:
         problems.one_of("propagationPolicy", options.propagationPolicy, _PROPAGATION)
+    for value in options.dryRun:
+        problems.one_of("dryRun", value, ("All",))
     if problems:
         raise refusals.invalid_options("DeleteOptions", problems)
     policy = options.propagationPolicy

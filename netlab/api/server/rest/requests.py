@@ -128,18 +128,21 @@ class Call:
 
     def _refuse(self, problems: Problems) -> None:
         if problems:
-            raise refusals.invalid_options(f"{self.verb.capitalize()}Options", problems)
+            verb = self.verb.removesuffix("collection")
+            raise refusals.invalid_options(f"{verb.capitalize()}Options", problems)
 
     @property
     def dry_run(self) -> bool:
-        """Whether nothing is to be stored. Raises `ApiError` (400)."""
-        asked = self.params.getlist("dryRun")
-        if any(value not in ("All", "") for value in asked):
-            raise refusals.bad_request(f'dryRun: Unsupported value: "{asked[0]}": supported values: "All"')
-        return "All" in asked
+        """Whether nothing is to be stored. Raises `ApiError` (422)."""
+        asked = [value for value in self.params.getlist("dryRun") if value]
+        problems = Problems()
+        for value in asked:
+            problems.one_of("dryRun", value, ("All",))
+        self._refuse(problems)
+        return bool(asked)
 
     def delete_options(self) -> DeleteOptions:
-        """What is said of a deletion in the body and the query. Raises `ApiError` (400)."""
+        """What is said of a deletion in the body and the query. Raises `ApiError` (400, 422)."""
         options = read_delete_options(self.value() if self.body else {})
         params = self.params
         if "gracePeriodSeconds" in params:
