@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from netlab.api import certificate_types as certificates
 from netlab.api import review_types as reviews
 from netlab.api import stored_kinds
+from netlab.api.admission_types import WebhookConfiguration
 from netlab.api.apps_types import (
     ControllerRevision,
     DaemonSet,
@@ -443,6 +444,19 @@ CERTIFICATESIGNINGREQUESTS = Resource(
     printer=stored.CERTIFICATE_SIGNING_REQUEST,
     has_generation=False,
 )
+MUTATINGWEBHOOKCONFIGURATIONS, VALIDATINGWEBHOOKCONFIGURATIONS = (
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        kind,
+        f"{kind.lower()}s",
+        WebhookConfiguration,
+        namespaced=False,
+        categories=("api-extensions",),
+        printer=stored.WEBHOOKS,
+    )
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+)
 LIMITRANGES = Resource(
     "",
     "v1",
@@ -666,6 +680,8 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     CERTIFICATESIGNINGREQUESTS,
     NETWORKPOLICIES,
     EVENTS_V1,
+    VALIDATINGWEBHOOKCONFIGURATIONS,
+    MUTATINGWEBHOOKCONFIGURATIONS,
 )
 
 ALL: tuple[Resource[Object], ...] = (*_ACTED_UPON, *STORED, HORIZONTALPODAUTOSCALERS_V1)

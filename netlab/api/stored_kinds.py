@@ -44,15 +44,6 @@ class StoredKind(NamedTuple):
         return self.api_version.rpartition("/")[2]
 
 
-_WEBHOOK = {
-    "failurePolicy": "Fail",
-    "matchPolicy": "Equivalent",
-    "namespaceSelector": {},
-    "objectSelector": {},
-    "timeoutSeconds": 10,
-    "rules": [{"scope": "*"}],
-}
-
 _MATCHED = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}}
 _POLICY = {"spec": {"failurePolicy": "Fail", "matchConstraints": {**_MATCHED, "resourceRules": [{"scope": "*"}]}}}
 _POLICY_BINDING = {"spec": {"matchResources": {**_MATCHED, "resourceRules": [{"scope": "*"}]}}}
@@ -80,26 +71,6 @@ ROWS: tuple[StoredKind, ...] = (
         first_status={"phase": "Pending"},
     ),
     StoredKind("v1", "PodTemplate", "podtemplates", stored.POD_TEMPLATE, has_generation=True),
-    StoredKind(
-        "admissionregistration.k8s.io/v1",
-        "MutatingWebhookConfiguration",
-        "mutatingwebhookconfigurations",
-        stored.WEBHOOKS,
-        cluster_scoped=True,
-        categories=("api-extensions",),
-        has_generation=True,
-        defaults={"webhooks": [{**_WEBHOOK, "reinvocationPolicy": "Never"}]},
-    ),
-    StoredKind(
-        "admissionregistration.k8s.io/v1",
-        "ValidatingWebhookConfiguration",
-        "validatingwebhookconfigurations",
-        stored.WEBHOOKS,
-        cluster_scoped=True,
-        categories=("api-extensions",),
-        has_generation=True,
-        defaults={"webhooks": [_WEBHOOK]},
-    ),
     StoredKind(
         "admissionregistration.k8s.io/v1",
         "MutatingAdmissionPolicy",

@@ -119,7 +119,7 @@ def test_a_kubelet_knows_nothing_but_its_runtime() -> None:
 
 SERVER = (
     *("refusals", "identity", "objects", "fieldmanager", "storage", "admission", "registry", "rest", "access"),
-    *("connect", "usage", "aggregation"),
+    *("connect", "usage", "aggregation", "webhooks"),
 )
 """The folders of the API server, each of which imports only from those before it. The files beside them may use all."""
 

@@ -48,6 +48,8 @@ from netlab.api.server.rest.views import view_of
 from netlab.api.server.storage import snapshots
 from netlab.api.server.usage.measured import Measured
 from netlab.api.server.verbs import Verbs
+from netlab.api.server.webhooks import connections
+from netlab.api.server.webhooks.webhooks import Webhooks
 from netlab.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,8 @@ def create_app(
     metrics = Metrics(catalog, registry.store.count, registry.store.hub.open_watches)
     reach = Reach(registry, authority)
     reviews, connector = Reviews(registry, tokens, authorizer), Connector(reach)
-    api = _ResourceEndpoint(registry, metrics, reviews, connector, Measured(registry, reach.ask_kubelet))
+    webhooks = Webhooks(registry, reach)
+    api = _ResourceEndpoint(registry, metrics, reviews, webhooks, connector, Measured(registry, reach.ask_kubelet))
     router = Router(
         [
             Route("/api/{version}", api),
@@ -196,12 +199,20 @@ async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 class _ResourceEndpoint:
     def __init__(
-        self, registry: Registry, metrics: Metrics, reviews: Reviews, connector: Connector, measured: Measured
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        reviews: Reviews,
+        webhooks: Webhooks,
+        connector: Connector,
+        measured: Measured,
     ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._connector = connector
-        self._verbs = Verbs(registry, reviews, measured)
+        self._reviews = reviews
+        self._webhooks = webhooks
+        self._verbs = Verbs(registry, reviews, webhooks, measured)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -214,6 +225,7 @@ class _ResourceEndpoint:
                 verb = requests.verb_of(request, target, params)
                 known = verb, target
                 if target.subresource in CONNECTED:
+                    await self._webhooks.admit(connections.attributes(target, params, self._reviews.caller_of(scope)))
                     self._metrics.answered("connect", target, 200, 0.0)
                     await self._connector.answer(scope, receive, send, target, params)
                     return

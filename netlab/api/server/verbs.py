@@ -18,11 +18,12 @@ from netlab.api.meta_types import Status, StatusDetails
 from netlab.api.resources import Resource
 from netlab.api.server import refusals
 from netlab.api.server.access.reviews import Reviews
-from netlab.api.server.admission.attributes import Attributes, Operation
+from netlab.api.server.admission.attributes import Attributes, Mutate, Operation
 from netlab.api.server.objects import bodies, patch, versions
 from netlab.api.server.objects.definitions import CustomResource, ScalePaths
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.registry import evictions, subresources
+from netlab.api.server.registry.deletions import DeleteOptions
 from netlab.api.server.registry.generic import FINALIZE, Draft, Outcome, Registry
 from netlab.api.server.registry.managed_fields import Apply
 from netlab.api.server.registry.subresources import SCALE
@@ -33,6 +34,7 @@ from netlab.api.server.rest.requests import Call
 from netlab.api.server.rest.views import AsStored, ListMeta
 from netlab.api.server.storage.watch import Stored
 from netlab.api.server.usage.measured import Measured
+from netlab.api.server.webhooks.webhooks import Webhooks
 from netlab.api.stored_kinds import APPROVAL, STATUS
 
 AT_ONCE = 64 * 1024
@@ -54,8 +56,9 @@ Make = Callable[[Stored], JSONObject]
 class Verbs:
     """The handlers of all verbs, by the subresource (empty: none) and the verb."""
 
-    def __init__(self, registry: Registry, reviews: Reviews, measured: Measured) -> None:
+    def __init__(self, registry: Registry, reviews: Reviews, webhooks: Webhooks, measured: Measured) -> None:
         self._registry = registry
+        self._webhooks = webhooks
         self._reviews = reviews
         self._measured = measured
         change: dict[str, Handler] = {"get": self._get, "update": self._update, "patch": self._patch}
@@ -102,9 +105,9 @@ class Verbs:
         target, validation, user = call.target, call.field_validation, self._reviews.caller(call)
         manager = call.manager
 
-        def draft() -> Draft:
+        def draft(mutate: Mutate | None) -> Draft:
             place = (target.resource, target.namespace)
-            return self._registry.draft_of_new(*place, call.object(), validation, user, manager)
+            return self._registry.draft_of_new(*place, call.object(), validation, user, manager, mutate)
 
         outcome = await self._write(call, draft, aside=len(call.body) > AT_ONCE)
         return _object(call, outcome.raw, 201, outcome.warnings)
@@ -133,11 +136,11 @@ class Verbs:
         place = (target.resource, target.namespace, target.name)
         validation, user, manager = call.field_validation, self._reviews.caller(call), call.manager
 
-        def draft() -> Draft:
+        def draft(mutate: Mutate | None) -> Draft:
             present = self._registry.get(*place)
             made = make(present)
             return self._registry.draft_of_changed(
-                target.resource, present, made, target.subresource, validation, user, manager
+                target.resource, present, made, target.subresource, validation, user, manager, mutate
             )
 
         aside = aside or len(call.body) + len(self._registry.get(*place).raw) > AT_ONCE
@@ -152,23 +155,31 @@ class Verbs:
         if target.subresource == resources.SCALE:
             config = subresources.applied_scale(target.resource, config)
 
-        def draft() -> Draft:
-            return self._registry.draft_of_applied(*place, config, apply, target.subresource, validation, user)
+        def draft(mutate: Mutate | None) -> Draft:
+            return self._registry.draft_of_applied(*place, config, apply, target.subresource, validation, user, mutate)
 
         present = self._registry.store.get(versions.storage(target.resource), target.namespace, target.name)
         size = len(call.body) + (len(present.raw) if present is not None else 0)
         outcome = await self._write(call, draft, aside=size > AT_ONCE)
         return dataclasses.replace(outcome, warnings=(*doubled, *outcome.warnings))
 
-    async def _write(self, call: Call, draft: Callable[[], Draft], *, aside: bool) -> Outcome:
-        """Commit what `draft` prepares; `aside` from the event loop, so that others are served meanwhile."""
-        dry_run = call.dry_run
-        if not aside:
-            made = draft()
+    async def _write(self, call: Call, draft: Callable[[Mutate | None], Draft], *, aside: bool) -> Outcome:
+        """Commit what `draft` prepares; `aside` from the event loop, so that others are served meanwhile.
+
+        What webhooks are asked about is prepared so, too.
+        """
+        dry_run, target = call.dry_run, call.target
+        asks = self._webhooks.concern(target.resource, target.subresource)
+        if not aside and not asks:
+            made = draft(None)
             self._reviews.check_grants(call, made)
             return self._registry.commit(made, dry_run=dry_run)
         for _ in range(ATTEMPTS):
-            made = await asyncio.to_thread(draft)
+            if asks:
+                made = await self._webhooks.draft(draft, dry_run=dry_run)
+                await self._webhooks.validate(made.attributes)
+            else:
+                made = await asyncio.to_thread(draft, None)
             self._reviews.check_grants(call, made)
             if self._registry.is_current(made):
                 return self._registry.commit(made, dry_run=dry_run)
@@ -178,24 +189,36 @@ class Verbs:
 
     async def _delete(self, call: Call) -> Response:
         target = call.target
-        options = call.delete_options()
-        user = self._reviews.caller(call)
-        outcome, gone = self._registry.delete(target.resource, target.namespace, target.name, options, user)
+        outcome, gone = await self._delete_one(call, target.namespace, target.name, call.delete_options())
         if not gone or target.resource.returns_deleted:
             return _object(call, outcome.raw)
         uid = msgspec.json.decode(outcome.raw)["metadata"]["uid"]
         details = StatusDetails(name=target.name, group=target.resource.group, kind=target.resource.plural, uid=uid)
         return responses.status(Status(status="Success", details=details, code=200), call.answer.format)
 
+    async def _delete_one(self, call: Call, namespace: str, name: str, options: DeleteOptions) -> tuple[Outcome, bool]:
+        """Delete an object if webhooks let it; whether it is gone already."""
+        resource, user = call.target.resource, self._reviews.caller(call)
+        if not self._webhooks.concern(resource, ""):
+            return self._registry.delete(resource, namespace, name, options, user)
+        for _ in range(ATTEMPTS):
+            present = self._registry.get(resource, namespace, name)
+            old = versions.from_storage(resource, present.decode())
+            about = Attributes(Operation.DELETE, resource, namespace, name, user, old=old, dry_run=bool(options.dryRun))
+            await self._webhooks.admit(about)
+            if self._registry.get(resource, namespace, name) is present:
+                return self._registry.delete(resource, namespace, name, options, user)
+        raise refusals.modified(resource, name)
+
     async def _delete_collection(self, call: Call) -> Response:
         target = call.target
         delete_options = call.delete_options()
         options = lists.read_options(target.resource, target.namespace, call.params, watch=False)
         items, meta = lists.page(self._registry.store, target.resource, options)
-        deleted, user = [], self._reviews.caller(call)
+        deleted = []
         for number, item in enumerate(items, 1):
             try:
-                outcome, _ = self._registry.delete(target.resource, item.namespace, item.name, delete_options, user)
+                outcome, _ = await self._delete_one(call, item.namespace, item.name, delete_options)
                 deleted.append(outcome.raw)
             except ApiError as error:
                 if error.code != 404:
@@ -233,28 +256,29 @@ class Verbs:
 
         return _scale(call, (await self._change(call, patched)).raw)
 
-    def _admit(self, call: Call, sent: JSONObject) -> None:
+    async def _admit(self, call: Call, sent: JSONObject) -> None:
         """Ask the plugins of admission about what is no part of an object. Raises `ApiError`."""
         target, user = call.target, self._reviews.caller(call)
         attributes = Attributes(
             Operation.CREATE, target.resource, target.namespace, target.name, user, sent, subresource=target.subresource
         )
         attributes.dry_run = call.dry_run
+        await self._webhooks.admit(attributes)
         self._registry.admission.validate(attributes)
 
     async def _bind(self, call: Call) -> Response:
         target, sent = call.target, call.object()
-        self._admit(call, sent)
+        await self._admit(call, sent)
         self._registry.bind(target.namespace, target.name, subresources.bound_node(sent))
         return responses.status(Status(status="Success", code=201), call.answer.format)
 
     async def _evict(self, call: Call) -> Response:
         """Delete a pod as a drain does, unless its disruption budget forbids it."""
-        target = call.target
-        options = subresources.eviction_options(call.object(), target.name)
+        target, sent = call.target, call.object()
+        options = subresources.eviction_options(sent, target.name)
         if call.dry_run:
             options.dryRun = ["All"]
-        self._admit(call, {})
+        await self._admit(call, sent)
         evictions.evict(self._registry, target.namespace, target.name, options)
         return responses.status(Status(status="Success", code=201), call.answer.format)
 

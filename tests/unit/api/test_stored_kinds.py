@@ -19,12 +19,6 @@ from tests.unit.api.cluster import create, refused, update
 NOW = 1_700_000_000.0
 CREATED = "2023-11-14T22:12:50Z"  # half a minute before
 
-_WEBHOOK = {
-    "name": "a.example.com",
-    "admissionReviewVersions": ["v1"],
-    "sideEffects": "None",
-    "clientConfig": {"url": "https://a.example.com"},
-}
 _QUEUING = {"queues": 64, "handSize": 8, "queueLengthLimit": 50}
 _CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
 
@@ -65,8 +59,6 @@ CASES: list[Case] = [
         {},
         ["c,d", "i,j", "a=1,b=2"],
     ),
-    ("MutatingWebhookConfiguration", {"webhooks": [_WEBHOOK]}, {}, [1, "30s"]),
-    ("ValidatingWebhookConfiguration", {}, {}, [0, "30s"]),
     (
         "ValidatingAdmissionPolicy",
         {"spec": {"validations": [{"expression": "true"}], "paramKind": {"apiVersion": "a/v1", "kind": "K"}}},
@@ -235,13 +227,6 @@ def test_what_is_wanted_is_numbered(registry: Registry) -> None:
     made = create(registry, ingresses, {"metadata": {"name": "x"}, "spec": {"ingressClassName": "a"}})
     assert update(registry, ingresses, made | {"spec": {"ingressClassName": "a"}})["metadata"]["generation"] == 1
     assert update(registry, ingresses, made | {"spec": {"ingressClassName": "b"}})["metadata"]["generation"] == 2
-
-
-def test_defaults_are_filled_in_where_the_row_says(registry: Registry) -> None:
-    manifest = {"metadata": {"name": "x"}, "webhooks": [_WEBHOOK | {"rules": [{"operations": ["*"]}]}]}
-    (webhook,) = create(registry, _of_kind("MutatingWebhookConfiguration"), manifest)["webhooks"]
-    assert (webhook["timeoutSeconds"], webhook["reinvocationPolicy"], webhook["objectSelector"]) == (10, "Never", {})
-    assert webhook["rules"] == [{"operations": ["*"], "scope": "*"}]
 
 
 def test_a_policy_matches_whatever_it_does_not_exclude(registry: Registry) -> None:

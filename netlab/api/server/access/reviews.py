@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Scope
 
 from netlab.api.errors import ApiError
 from netlab.api.meta_types import Object, now
@@ -180,7 +181,11 @@ class Reviews:
 
     def caller(self, call: Call) -> User:
         """Who asks. A server that knows no callers is its owner's alone."""
-        return OWNER if self._tokens is None else caller(call.request.scope)
+        return self.caller_of(call.request.scope)
+
+    def caller_of(self, scope: Scope) -> User:
+        """The same of a request that is passed on."""
+        return OWNER if self._tokens is None else caller(scope)
 
     async def _request_token(self, call: Call) -> Response:
         tokens, target = self._required_tokens(call), call.target

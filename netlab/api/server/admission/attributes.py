@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from netlab.api.errors import ApiError
@@ -21,6 +21,7 @@ class Operation(enum.Enum):
     CREATE = "CREATE"
     UPDATE = "UPDATE"
     DELETE = "DELETE"
+    CONNECT = "CONNECT"
 
 
 @dataclasses.dataclass(slots=True)
@@ -40,7 +41,21 @@ class Attributes:
     dry_run: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
     """What the author should know, though it is admitted."""
+    version: Resource[Any] | None = None
+    """The version of the resource in which it was asked for, if it is another one."""
+
+    @property
+    def requested(self) -> Resource[Any]:
+        """The resource as the request names it."""
+        return self.version or self.resource
 
     def forbidden(self, why: str, causes: Sequence[StatusCause] = ()) -> ApiError:
         """403, as a plugin says it (admission.NewForbidden)."""
         return refusals.forbidden(self.resource, self.name, why, causes)
+
+
+Mutate = Callable[[Attributes, Callable[[JSONObject], None]], JSONObject | None]
+"""Has others change an object: what they make of it, or None if they leave it as it is.
+
+The function that it is given reads and completes what one of them has changed; it raises `ApiError`.
+"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import dataclasses
 import ssl
@@ -14,11 +13,10 @@ import msgspec
 from netlab.api.errors import ApiError
 from netlab.api.registration_types import APIServiceSpec, ServiceReference
 from netlab.api.resources import SERVICES
-from netlab.api.server import refusals
 from netlab.api.server.access.authority import Authority
 from netlab.api.server.aggregation import availability, documents, identity
 from netlab.api.server.connect import forwarding
-from netlab.api.server.connect.reaching import Reach, Tls, unverified
+from netlab.api.server.connect.reaching import Reach, Tls, unverified, verified
 from netlab.api.server.identity import MASTERS, User
 from netlab.api.server.objects.registration import Verdict
 from netlab.api.server.registry.catalog import Delegation
@@ -66,16 +64,7 @@ class Server:
         return await self._reach.connect(self._reach.of_service(self.service.namespace, wanted, "/", ""), self._tls)
 
     def _context(self) -> ssl.SSLContext:
-        context = unverified()
-        if not self.spec.insecureSkipTLSVerify:
-            context.check_hostname, context.verify_mode = True, ssl.CERT_REQUIRED
-            try:
-                if self.spec.caBundle:
-                    context.load_verify_locations(cadata=base64.b64decode(self.spec.caBundle).decode("ascii"))
-                else:
-                    context.load_default_certs()
-            except (ssl.SSLError, ValueError) as error:
-                raise refusals.service_unavailable(f"unable to load root certificates: {error}") from None
+        context = unverified() if self.spec.insecureSkipTLSVerify else verified(self.spec.caBundle)
         signed = self._authority.front_proxy.issue_client(identity.CLIENT, ())
         load_identity(context, signed.certificate + signed.key)
         return context

@@ -81,16 +81,26 @@ async def forward(
 
 
 async def fetch(
-    server: Streams, host: str, target: str, headers: Sequence[Header] = (), limit: int = _LONGEST_DOCUMENT
+    server: Streams,
+    host: str,
+    target: str,
+    headers: Sequence[Header] = (),
+    limit: int = _LONGEST_DOCUMENT,
+    posted: bytes | None = None,
 ) -> tuple[int, bytes]:
     """Ask a server for something, and close the connection: the status and the whole body of its answer.
+
+    With `posted`, send it that (POST), and nothing otherwise (GET).
 
     Raises `ApiError` (502) when the answer is none of HTTP, is cut off, or has more bytes than the `limit`.
     """
     answer, status, body = _Answer(), 0, b""
     sent = [(b"host", host.encode()), *headers, (b"connection", b"close")]
+    if posted is not None:
+        sent.append((b"content-length", b"%d" % len(posted)))
+    method = b"GET" if posted is None else b"POST"
     try:
-        server.writer.write(_head(b"GET %b HTTP/1.1" % target.encode(), sent))
+        server.writer.write(_head(b"%b %b HTTP/1.1" % (method, target.encode()), sent) + (posted or b""))
         async for message in answer.messages(server.reader):
             status = message.get("status", status)
             body += message.get("body", b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import ssl
 from functools import cached_property
@@ -133,6 +134,23 @@ def unverified() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def verified(bundle: str) -> ssl.SSLContext:
+    """TLS with whom an authority of a bundle (base64 of PEM; empty: the host's bundle) vouches for.
+
+    Raises `ApiError` (503).
+    """
+    context = unverified()
+    context.check_hostname, context.verify_mode = True, ssl.CERT_REQUIRED
+    try:
+        if bundle:
+            context.load_verify_locations(cadata=base64.b64decode(bundle).decode("ascii"))
+        else:
+            context.load_default_certs()
+    except (ssl.SSLError, ValueError) as error:
+        raise refusals.service_unavailable(f"unable to load root certificates: {error}") from None
     return context
 
 

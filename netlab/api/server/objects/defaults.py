@@ -346,6 +346,27 @@ def listed(obj: JSONObject, defaults: Mapping[str, Any]) -> None:
             obj[name] = copy.deepcopy(value)
 
 
+_WEBHOOK = {
+    "failurePolicy": "Fail",
+    "matchPolicy": "Equivalent",
+    "namespaceSelector": {},
+    "objectSelector": {},
+    "timeoutSeconds": 10,
+    "rules": [{"scope": "*"}],
+    "clientConfig": {"service": {"port": 443}},
+}
+
+
+def webhooks(obj: JSONObject) -> None:
+    """admissionregistration.v1.ValidatingWebhookConfiguration."""
+    listed(obj, {"webhooks": [_WEBHOOK]})
+
+
+def mutating_webhooks(obj: JSONObject) -> None:
+    """admissionregistration.v1.MutatingWebhookConfiguration."""
+    listed(obj, {"webhooks": [{**_WEBHOOK, "reinvocationPolicy": "Never"}]})
+
+
 def endpoints(obj: JSONObject) -> None:
     """v1.Endpoints."""
     for subset in obj.get("subsets") or ():

@@ -25,6 +25,7 @@ from netlab.api.resources import (
     JOBS,
     LEASES,
     LIMITRANGES,
+    MUTATINGWEBHOOKCONFIGURATIONS,
     NAMESPACES,
     NETWORKPOLICIES,
     NODES,
@@ -42,6 +43,7 @@ from netlab.api.resources import (
     SERVICES,
     STATEFULSETS,
     STORED,
+    VALIDATINGWEBHOOKCONFIGURATIONS,
     Resource,
 )
 from netlab.api.server.objects import versions
@@ -88,6 +90,8 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     CERTIFICATESIGNINGREQUESTS.plural: ("metadata.name", "spec.signerName"),
     CONTROLLERREVISIONS.plural: _COMMON,
     LIMITRANGES.plural: _COMMON,
+    MUTATINGWEBHOOKCONFIGURATIONS.plural: _COMMON,
+    VALIDATINGWEBHOOKCONFIGURATIONS.plural: _COMMON,
     RESOURCEQUOTAS.plural: _COMMON,
     JOBS.plural: (*_COMMON, "status.successful"),
     CRONJOBS.plural: _COMMON,

@@ -108,6 +108,15 @@ class Catalog:
         for _, listed in sorted(self._custom.items()):
             yield from listed
 
+    def versions_of(self, resource: Resource[Any]) -> list[Resource[Any]]:
+        """A resource, and the others in whose form its objects are served too."""
+        if isinstance(resource, CustomResource):
+            same: Iterable[Resource[Any]] = (each for each in self.custom() if each.collection == resource.collection)
+        else:
+            stored = resource.stored_as or resource
+            same = (each for each in SERVED if (each.stored_as or each) is stored)
+        return [resource, *(each for each in same if each is not resource)]
+
     def groups(self) -> list[str]:
         """The names of all groups, but for the core one, which has none: those in front that are preferred."""
         names = dict.fromkeys(each.group for each in self.all() if each.group)

@@ -33,7 +33,7 @@ from netlab.api.resources import (
 )
 from netlab.api.server import refusals
 from netlab.api.server.admission import chain
-from netlab.api.server.admission.attributes import Attributes, Operation
+from netlab.api.server.admission.attributes import Attributes, Mutate, Operation
 from netlab.api.server.admission.chain import Chain, Plugin
 from netlab.api.server.admission.namespacelifecycle import SYSTEM_NAMESPACES
 from netlab.api.server.admission.priority import system_classes
@@ -41,7 +41,7 @@ from netlab.api.server.identity import OWNER, User
 from netlab.api.server.objects import custom, definitions, effects, pod_scheduling, quality, reading, versions
 from netlab.api.server.objects.definitions import CustomResource
 from netlab.api.server.objects.problems import Problems
-from netlab.api.server.objects.schema import FieldValidation, JSONObject
+from netlab.api.server.objects.schema import FieldValidation, JSONObject, Mode
 from netlab.api.server.objects.validation import ephemeral_containers, rules
 from netlab.api.server.registry import managed_fields, service_addresses, service_changes
 from netlab.api.server.registry.allocators import Allocations, Ranges
@@ -175,6 +175,7 @@ class Registry:
         validation: FieldValidation = STRICT,
         user: User = OWNER,
         manager: str | None = managed_fields.SERVER,
+        mutate: Mutate | None = None,
     ) -> Draft:
         """What `create` is to store. May run in a thread; uses up `sent`.
 
@@ -218,8 +219,8 @@ class Registry:
         # What the server adds from here on is nobody's.
         managed = managed if manager is None else managed_fields.of_new(version, obj, manager)
         obj["metadata"] = managed_fields.noted(obj["metadata"], managed)
-        attributes = Attributes(Operation.CREATE, resource, namespace, name, user, obj)
-        self.admission.admit(attributes)
+        attributes = Attributes(Operation.CREATE, resource, namespace, name, user, obj, version=version)
+        obj = self._admitted(attributes, mutate)
         if resource is PODS:
             obj["status"]["qosClass"] = quality.qos_class(obj["spec"])
             pod_scheduling.prepare(obj)
@@ -251,6 +252,7 @@ class Registry:
         validation: FieldValidation = STRICT,
         user: User = OWNER,
         manager: str | None = managed_fields.SERVER,
+        mutate: Mutate | None = None,
     ) -> Draft:
         """What `update` is to store in the place of an object. May run in a thread; uses up `sent`.
 
@@ -276,8 +278,9 @@ class Registry:
         if manager is not None:
             managed = managed_fields.of_changed(version, old, new, subresource, manager, managed)
         new["metadata"] = managed_fields.noted(new["metadata"], managed)
-        attributes = Attributes(Operation.UPDATE, resource, namespace, name, user, new, old, subresource)
-        self.admission.admit(attributes)
+        place = resource, namespace, name
+        attributes = Attributes(Operation.UPDATE, *place, user, new, old, subresource, version=version)
+        new = self._admitted(attributes, mutate)
         if subresource == EPHEMERAL_CONTAINERS:
             self._complete(resource, new, old, ephemeral_containers.update)
         elif subresource not in (STATUS, APPROVAL, FINALIZE):
@@ -292,6 +295,22 @@ class Registry:
             new, present = versions.to_storage(resource, new), stored.decode()
         changed = new != present and not managed_fields.is_only_later(present, new)
         return Draft(resource, new, stored, changed, warnings, attributes)
+
+    def _admitted(self, attributes: Attributes, mutate: Mutate | None) -> JSONObject:
+        """An object with what the plugins of admission, and then others, make of it."""
+        self.admission.admit(attributes)
+        if mutate is None:
+            return attributes.obj
+
+        def complete(changed: JSONObject) -> None:
+            reading.read(attributes.resource, changed, FieldValidation(Mode.IGNORE))
+            strategy_of(attributes.resource).default(changed)
+
+        changed = mutate(attributes, complete)
+        if changed is not None:
+            attributes.obj = changed
+            self.admission.admit(attributes)
+        return attributes.obj
 
     def _changed(self, resource: Resource[Object], old: JSONObject, sent: JSONObject, subresource: str) -> JSONObject:
         """The old object, with what a write to it, or to a part of it, changes."""
@@ -331,6 +350,7 @@ class Registry:
         subresource: str = "",
         validation: FieldValidation = STRICT,
         user: User = OWNER,
+        mutate: Mutate | None = None,
     ) -> Draft:
         """What is to be stored when an object is applied (server-side apply). May run in a thread."""
         managed_fields.check_applied(resource, config)
@@ -351,9 +371,9 @@ class Registry:
         sent = merged if is_custom else versions.from_storage(resource, merged)
         check_name(sent, name)
         if stored is None:
-            draft = self.draft_of_new(resource, namespace, sent, validation, user, manager=None)
+            draft = self.draft_of_new(resource, namespace, sent, validation, user, None, mutate)
         else:
-            draft = self.draft_of_changed(resource, stored, sent, subresource, validation, user, manager=None)
+            draft = self.draft_of_changed(resource, stored, sent, subresource, validation, user, None, mutate)
         return dataclasses.replace(draft, is_applied=True)
 
     def is_current(self, draft: Draft) -> bool:

@@ -26,6 +26,7 @@ from netlab.api.resources import (
     JOBS,
     LEASES,
     LIMITRANGES,
+    MUTATINGWEBHOOKCONFIGURATIONS,
     NAMESPACES,
     NETWORKPOLICIES,
     NODES,
@@ -43,6 +44,7 @@ from netlab.api.resources import (
     SERVICECIDRS,
     SERVICES,
     STATEFULSETS,
+    VALIDATINGWEBHOOKCONFIGURATIONS,
     Resource,
 )
 from netlab.api.server.objects import autoscaling, custom, defaults, definitions, registration
@@ -61,6 +63,7 @@ from netlab.api.server.objects.validation import (
     rules,
     secret,
     services,
+    webhooks,
     workloads,
 )
 from netlab.api.server.objects.validation import definitions as definition_rules
@@ -153,6 +156,8 @@ STRATEGIES: dict[str, Strategy] = {
         complete_status=registration.complete_status,
         validate_part=registration_rules.api_service_status,
     ),
+    MUTATINGWEBHOOKCONFIGURATIONS.plural: Strategy(defaults.mutating_webhooks, webhooks.configuration),
+    VALIDATINGWEBHOOKCONFIGURATIONS.plural: Strategy(defaults.webhooks, webhooks.configuration),
     CUSTOMRESOURCEDEFINITIONS.plural: Strategy(
         definitions.default,
         rules.anything,

@@ -51,7 +51,7 @@ class UnknownError(ValueError):
 
 
 @functools.cache
-def _environment() -> Any:
+def _environment(variables: tuple[str, ...]) -> Any:
     from cel_expr_python import cel  # Most labs have no such schema.
     from cel_expr_python.ext import ext_math, ext_optional, ext_strings
 
@@ -75,8 +75,7 @@ def _environment() -> Any:
         function("sets.equivalent", [any_list, any_list], truth, _is_equivalent, of=False),
     ]
     extensions = [ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_math.ExtMath()]
-    variables = {"self": type_.DYN, "oldSelf": type_.DYN}
-    return cel.NewEnv(variables=variables, extensions=extensions, functions=functions)
+    return cel.NewEnv(variables=dict.fromkeys(variables, type_.DYN), extensions=extensions, functions=functions)
 
 
 def _is_ip(text: str) -> bool:
@@ -105,10 +104,15 @@ def _is_equivalent(items: list[Any], others: list[Any]) -> bool:
     return _contains(items, others) and _contains(others, items)
 
 
-@functools.lru_cache(maxsize=4096)
 def _program(text: str) -> Any:
+    return program(text, ("self", "oldSelf"))
+
+
+@functools.lru_cache(maxsize=4096)
+def program(text: str, variables: tuple[str, ...]) -> Any:
+    """An expression over variables, compiled. Raises `MalformedError` for what is none, and `UnknownError`."""
     try:
-        return _environment().compile(text)
+        return _environment(variables).compile(text)
     except RuntimeError as error:
         said = str(error)
     if "Syntax error" not in said and (unknown := _UNKNOWN.search(said)):
