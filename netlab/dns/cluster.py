@@ -10,10 +10,11 @@ from netlab.api.client import Client
 from netlab.api.core_types import Namespace, Pod, Service
 from netlab.api.discovery_types import SERVICE_NAME_LABEL, EndpointSlice
 from netlab.api.informer import Informer
-from netlab.api.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
+from netlab.api.resources import NAMESPACES, PODS, SERVICES
 from netlab.dns.corefile import Kubernetes
 from netlab.dns.names import is_within, undashed
-from netlab.dns.records import SCHEMA_VERSION, Node, Record, of_service
+from netlab.dns.objects import ENDPOINTSLICES
+from netlab.dns.records import SCHEMA_VERSION, Node, Record, is_headless, of_service, of_slice
 from netlab.dns.table import Table
 
 
@@ -34,6 +35,8 @@ class ClusterNames:
         self._pod_at: dict[tuple[str, str], set[str]] = defaultdict(set)
         """Names of pods by namespace and address."""
         self._due: set[str] = set()
+        self._due_slices: set[tuple[str, str]] = set()
+        """Services, and slices by Service and name, whose records are to be made again."""
         self._services.on_change(self._service_changed)
         self._slices.on_change(self._slice_changed)
         self._namespaces.on_change(self._namespace_changed)
@@ -100,7 +103,7 @@ class ClusterNames:
     def _service_changed(self, old: Service | None, new: Service | None) -> None:
         service = new or old
         assert service is not None
-        self._make_due(service.key)
+        self._make_due(service.key, self._slices_of.get(service.key, {}))
 
     def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for each, is_there in ((old, False), (new, True)):
@@ -111,24 +114,40 @@ class ClusterNames:
                 self._slices_of[key][each.metadata.name] = each
             else:
                 self._slices_of[key].pop(each.metadata.name, None)
-            if (service := self._services.items.get(key)) is None or service.spec.clusterIP == "None":
-                self._make_due(key)
+            if (service := self._services.items.get(key)) is None or is_headless(service):
+                self._make_slice_due(key, each.metadata.name)
+            if not self._slices_of[key]:
+                del self._slices_of[key]
 
-    def _make_due(self, key: str) -> None:
-        if not self._due:
+    def _make_due(self, key: str, slices: Iterable[str]) -> None:
+        self._soon()
+        self._due.add(key)
+        self._due_slices.update((key, name) for name in slices)
+
+    def _make_slice_due(self, key: str, name: str) -> None:
+        self._soon()
+        self._due_slices.add((key, name))
+
+    def _soon(self) -> None:
+        if not (self._due or self._due_slices):
             # Together with what else has come with the same bytes: one slice of a large Service seldom comes alone.
             asyncio.get_running_loop().call_soon(self._put_in_place)
-        self._due.add(key)
 
     def _put_in_place(self) -> None:
         due, self._due = self._due, set()
+        due_slices, self._due_slices = self._due_slices, set()
+        zone, services = self.config.zone, self._services.items
         for key in due:
-            service = self._services.items.get(key)
-            if service is None and not self._slices_of.get(key):
-                self._slices_of.pop(key, None)
-            records = of_service(service, self._slices_of.get(key, {}).values(), self.config.zone) if service else ()
-            for name in self._table.replace(key, records):
-                self.changed(self.subject(name))
+            service = services.get(key)
+            self._replace(key, of_service(service, zone) if service else ())
+        for key, name in due_slices:
+            service, endpoints = services.get(key), self._slices_of.get(key, {}).get(name)
+            is_told = service is not None and endpoints is not None and is_headless(service)
+            self._replace((key, name), of_slice(service, endpoints, zone) if is_told else ())  # type: ignore[arg-type]
+
+    def _replace(self, giver: Hashable, records: Iterable[Record]) -> None:
+        for about in {self.subject(name) for name in self._table.replace(giver, records)}:
+            self.changed(about)
 
     def _namespace_changed(self, old: Namespace | None, new: Namespace | None) -> None:
         for each in (old, new):

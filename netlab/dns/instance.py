@@ -113,7 +113,7 @@ class Instance:
         if varies := block.loadbalance and len(told.answer.answers) > 1 and told.keep:
             told.answer.answers = messages.shuffled(told.answer.answers)
         written = self._written(exchange, told.answer)
-        if told.keep and not (exchange.tcp or block.log or question.message.options):
+        if told.keep and not (exchange.tcp or block.log or question.has_options):
             about = self._cluster.subject(question.name) if self._cluster is not None else None
             label = (exchange.zone, question.type, told.answer.rcode)
             self.kept[port].keep(wire, written, about=about, label=label, is_ordered=not varies)

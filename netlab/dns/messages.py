@@ -1,8 +1,9 @@
-"""DNS messages: questions read, answers written (RFC 1035, EDNS by RFC 6891). dnspython does both."""
+"""DNS messages: questions read, answers written (RFC 1035, EDNS by RFC 6891). dnspython does what is not `plain`."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +30,7 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
 
+from netlab.dns import plain
 from netlab.dns.names import normal
 from netlab.dns.records import Data, Record
 
@@ -42,11 +44,22 @@ _LEAST, _MOST = 512, 1232
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a client asks."""
+    """What a client asks; `plain` where its message is of the usual form."""
 
     name: str
     type: str
-    message: dns.message.Message
+    wire: bytes
+    plain: plain.Asked | None = None
+
+    @functools.cached_property
+    def message(self) -> dns.message.Message:
+        """The whole."""
+        return dns.message.from_wire(self.wire)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether the client says more by EDNS than how long an answer may be."""
+        return self.plain is None and bool(self.message.options)
 
 
 @dataclasses.dataclass
@@ -71,6 +84,8 @@ def read(wire: bytes) -> Question | bytes | None:
     """The question in a message; the answer to one that cannot be read or is of no use; None to say nothing at all."""
     if len(wire) < _HEADER or wire[2] & _RESPONSE:
         return None  # an answer to an answer would go to and fro for ever
+    if (found := plain.read(wire)) is not None:
+        return Question(found.name, found.type, wire, found)
     try:
         message = dns.message.from_wire(wire)
     except Exception:
@@ -84,7 +99,7 @@ def read(wire: bytes) -> Question | bytes | None:
         answer.set_rcode(dns.rcode.BADVERS)
         return answer.to_wire()
     asked = message.question[0]
-    return Question(normal(asked.name.to_text()), dns.rdatatype.to_text(asked.rdtype), message)
+    return Question(normal(asked.name.to_text()), dns.rdatatype.to_text(asked.rdtype), wire)
 
 
 def _refused(message: dns.message.Message) -> dns.rcode.Rcode | None:
@@ -103,6 +118,10 @@ def write(question: Question, answer: Answer, *, tcp: bool, nsid: str | None = N
 
     `nsid` is the name of this server, for clients that ask who answers (RFC 5001).
     """
+    if (found := question.plain) is not None:
+        limit = _limit(found.payload, tcp=tcp)
+        if (written := plain.write(found, answer, limit, _MOST)) is not None:
+            return written
     asked = question.message
     message = dns.message.make_response(asked, our_payload=_MOST, recursion_available=answer.recursion)
     message.set_rcode(dns.rcode.from_text(answer.rcode))
@@ -120,9 +139,16 @@ def write(question: Question, answer: Answer, *, tcp: bool, nsid: str | None = N
     message.answer += [*_sets(answer.answers, answer.ttl, name), *answer.further]
     message.authority += _sets(answer.authority, answer.ttl, name)
     message.additional += _sets(answer.additional, answer.ttl, name)
-    # Space for nothing else: a name server on the Internet's other side need not fear to be used as an amplifier here.
-    limit = 65535 if tcp else min(max(asked.payload, _LEAST), _MOST) if asked.edns >= 0 else _LEAST
+    limit = _limit(asked.payload if asked.edns >= 0 else None, tcp=tcp)
     return message.to_wire(max_size=limit, prefer_truncation=True)
+
+
+def _limit(payload: int | None, *, tcp: bool) -> int:
+    """How long an answer may be for a client that takes that much by UDP, if it says so.
+
+    Space for nothing else: a name server on the Internet's other side need not fear to be used as an amplifier here.
+    """
+    return 65535 if tcp else _LEAST if payload is None else min(max(payload, _LEAST), _MOST)
 
 
 def shuffled(records: Sequence[Record]) -> Sequence[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Iterator
 
@@ -29,6 +30,7 @@ def ancestors(name: str) -> Iterator[str]:
         yield name
 
 
+@functools.lru_cache(maxsize=16_384)
 def reverse(address: str) -> str:
     """The name at which an address's PTR record is: 10.96.0.1 is `1.0.96.10.in-addr.arpa`."""
     return ipaddress.ip_address(address).reverse_pointer

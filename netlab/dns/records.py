@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from netlab.api.core_types import Service
@@ -48,18 +48,13 @@ def service_name(namespace: str, name: str, zone: str) -> str:
     return f"{name}.{namespace}.svc.{zone}"
 
 
-def of_service(service: Service, slices: Iterable[EndpointSlice], zone: str) -> Iterator[Record]:
-    """The records of a Service: sections 2.3 (ClusterIP), 2.4 (headless) and 2.5 (ExternalName).
-
-    `slices` are the Service's own; only a headless one's matter.
-    """
+def of_service(service: Service, zone: str) -> Iterator[Record]:
+    """A Service's own records: sections 2.3 (ClusterIP) and 2.5 (ExternalName). A headless one has none."""
     owner = service_name(service.metadata.namespace, service.metadata.name, zone)
     spec = service.spec
     if spec.type == "ExternalName":
         yield Record(owner, "CNAME", spec.externalName.lower().rstrip("."))
-    elif spec.clusterIP == "None":
-        yield from _of_headless(owner, slices)
-    else:
+    elif not is_headless(service):
         for address in dict.fromkeys([spec.clusterIP, *spec.clusterIPs]):
             if address:
                 yield from _at_address(owner, address)
@@ -68,22 +63,32 @@ def of_service(service: Service, slices: Iterable[EndpointSlice], zone: str) -> 
                 yield Record(_port_name(port.name, port.protocol, owner), "SRV", Server(port.port, owner))
 
 
-def _of_headless(owner: str, slices: Iterable[EndpointSlice]) -> Iterator[Record]:
-    for each in slices:
-        if each.addressType not in ("IPv4", "IPv6"):
+def is_headless(service: Service) -> bool:
+    """Whether a Service's names are those of its endpoints."""
+    return service.spec.type != "ExternalName" and service.spec.clusterIP == "None"
+
+
+def of_slice(service: Service, endpoints: EndpointSlice, zone: str) -> Iterator[Record]:
+    """What an EndpointSlice gives to its Service, which is headless: section 2.4."""
+    if endpoints.addressType not in ("IPv4", "IPv6"):
+        return
+    owner = service_name(service.metadata.namespace, service.metadata.name, zone)
+    ports = [
+        (_port_name(port.name, port.protocol or "TCP", owner), port.port)
+        for port in endpoints.ports
+        if port.name and port.port is not None
+    ]
+    for endpoint in endpoints.endpoints:
+        # The controller says of unready ones that they are ready if publishNotReadyAddresses is set.
+        if endpoint.conditions.ready is False:
             continue
-        for endpoint in each.endpoints:
-            # The controller says of unready ones that they are ready if publishNotReadyAddresses is set.
-            if endpoint.conditions.ready is False:
-                continue
-            # Clients may use the first address alone (EndpointSlice's API says so of all of them).
-            address = endpoint.addresses[0]
-            host = f"{endpoint.hostname or dashed(address)}.{owner}"
-            yield Record(owner, _type_of(address), address)
-            yield from _at_address(host, address)
-            for port in each.ports:
-                if port.name and port.port is not None:
-                    yield Record(_port_name(port.name, port.protocol or "TCP", owner), "SRV", Server(port.port, host))
+        # Clients may use the first address alone (EndpointSlice's API says so of all of them).
+        address = endpoint.addresses[0]
+        host = f"{endpoint.hostname or dashed(address)}.{owner}"
+        yield Record(owner, _type_of(address), address)
+        yield from _at_address(host, address)
+        for name, number in ports:
+            yield Record(name, "SRV", Server(number, host))
 
 
 def _at_address(owner: str, address: str) -> Iterator[Record]:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from netlab.api.core_types import Namespace, Pod, Service
-from netlab.api.discovery_types import EndpointSlice
 from netlab.dns.cluster import ClusterNames
 from netlab.dns.corefile import Kubernetes
+from netlab.dns.objects import EndpointSlice
 
 ZONES = ("in-addr.arpa", "ip6.arpa")
 CONFIG = Kubernetes("cluster.local", ZONES, pods="insecure", ttl=30, fallthrough=ZONES)
@@ -62,5 +62,5 @@ class Names(ClusterNames):
             informers[type(each)]._apply(each.key, None if gone else each)  # type: ignore[index, attr-defined]
         self._put_in_place()
 
-    def _make_due(self, key: str) -> None:
-        self._due.add(key)
+    def _soon(self) -> None:
+        """It is put in place by `give`."""
