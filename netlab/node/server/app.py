@@ -16,6 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from netlab.api.core_types import Pod
+from netlab.api.server.access.authentication import set_caller
 from netlab.api.serving import upgrading
 from netlab.api.serving.kubelets import is_true
 from netlab.errors import NetlabError, NotFoundError, UsageError
@@ -24,6 +25,7 @@ from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.runtime.service import RuntimeService, network_namespace
 from netlab.node.server import commands, containerlogs, portforward, relaying, sessions, websocket
+from netlab.node.server.authentication import Authenticator
 from netlab.node.server.authorization import Authorizer
 from netlab.node.server.statistics import Statistics
 
@@ -61,7 +63,12 @@ class Place:
 
 
 def create_app(
-    pods: Pods, runtime: RuntimeService, log_dir: Path, authorizer: Authorizer, statistics: Statistics
+    pods: Pods,
+    runtime: RuntimeService,
+    log_dir: Path,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
+    statistics: Statistics,
 ) -> ASGIApp:
     """The kubelet's server as an ASGI application."""
 
@@ -145,23 +152,23 @@ def create_app(
         (relaying.PATH, relayed, ["GET"]),
         *((path, endpoint, ["GET"]) for path, endpoint in statistics.endpoints().items()),
     ):
-        routes.append(Route(path, _Answering(endpoint, authorizer), methods=methods))
+        routes.append(Route(path, _Answering(endpoint, authenticator, authorizer), methods=methods))
     return Router(routes, redirect_slashes=False)
 
 
 class _Answering:
-    """An endpoint, before it the question whether the caller may ask it, and an answer for what it refuses."""
+    """An endpoint, before it the questions who asks and whether they may, and an answer for what it refuses."""
 
-    def __init__(self, endpoint: Endpoint, authorizer: Authorizer) -> None:
+    def __init__(self, endpoint: Endpoint, authenticator: Authenticator, authorizer: Authorizer) -> None:
         self._endpoint = endpoint
+        self._authenticator = authenticator
         self._authorizer = authorizer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         response: Response | None
         try:
-            refusal = await self._authorizer.why_not(scope)
-            response = PlainTextResponse(refusal, 403) if refusal else await self._endpoint(request)
+            response = await self._refused(scope) or await self._endpoint(request)
         except NotFoundError as error:
             response = PlainTextResponse(str(error), 404)
         except UsageError as error:
@@ -170,6 +177,14 @@ class _Answering:
             response = PlainTextResponse(str(error), 500)
         if response is not None:
             await response(scope, receive, send)
+
+    async def _refused(self, scope: Scope) -> Response | None:
+        user = await self._authenticator.user(scope)
+        if user is None:
+            return PlainTextResponse("Unauthorized", 401)
+        set_caller(scope, user)
+        refusal = await self._authorizer.why_not(scope)
+        return PlainTextResponse(refusal, 403) if refusal else None
 
 
 def _pod(pods: Pods, request: Request) -> tuple[Pod, PodState]:

@@ -22,15 +22,16 @@ log = logging.getLogger(__name__)
 
 
 async def serving_context(node: NodeContext, client_ca: str) -> ssl.SSLContext:
-    """TLS for the kubelet of a node, whose clients must present a certificate of the cluster's authority (PEM).
+    """TLS for the kubelet of a node, to which clients may present a certificate of the cluster's authority (PEM).
 
+    Those without one need a token.
     A lab's kubelet asks the cluster for its certificate, until it has one. That of a node which has joined another
     cluster has one already; if the cluster has signed none it signs its own.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=client_ca)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL
     # A session that is resumed would outlive its certificate.
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])

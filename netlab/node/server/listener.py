@@ -79,6 +79,7 @@ async def _serve(node: NodeContext, pods: Pods, client_ca: str, listeners: Seque
 
     from netlab.api.serving.secure import SecureListener
     from netlab.node.server.app import create_app
+    from netlab.node.server.authentication import Authenticator
     from netlab.node.server.authorization import Authorizer
     from netlab.node.server.certificate import serving_context
     from netlab.node.server.connection import Connection
@@ -87,7 +88,8 @@ async def _serve(node: NodeContext, pods: Pods, client_ca: str, listeners: Seque
     config = node.config
     context = await serving_context(node, client_ca)
     statistics = Statistics(pods, node.runtime, config.node_name, config.log_dir)
-    app = create_app(pods, node.runtime, config.log_dir, Authorizer(node.client, config.node_name), statistics)
+    authenticator, authorizer = Authenticator(node.client), Authorizer(node.client, config.node_name)
+    app = create_app(pods, node.runtime, config.log_dir, authenticator, authorizer, statistics)
     settings = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)
     settings.load()
     state = ServerState()
