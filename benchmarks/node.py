@@ -2,13 +2,17 @@
 
     python benchmarks/node.py [--json] [--rounds 100]
     python benchmarks/node.py --pods 1000 [--json] [--rounds 100]
+    python benchmarks/node.py --start [--json] [--rounds 100]
 
 The first go the whole way: API server, TLS to the kubelet, machine and container. Each round has its floor beside it:
 - a command: the same command by the machine's socket, a fork and an execve in the container and nothing else;
 - a line: from one process to another by a pipe.
 
-With --pods: pods with a volume and variables from a ConfigMap, and an emptyDir. How soon one is Ready after it was
-written; how many a second start (the floor: bare ones) and what each holds; what a kubelet takes when nothing happens.
+With --start: how soon a pod with a volume and variables is Ready after it was written, of a built-in image, of an image
+of the store, and on a Docker engine (DOCKER_HOST). The floor: a sandbox and a container by the runtime alone.
+
+With --pods: that, and pods with a volume and variables from a ConfigMap, and an emptyDir. How many a second start (the
+floor: bare ones) and what each holds; what a kubelet takes when nothing happens.
 """
 
 from __future__ import annotations
@@ -121,11 +125,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pods", type=int, help="measure pods that start, so many")
+    parser.add_argument("--start", action="store_true", help="measure how soon one pod is Ready")
     options = parser.parse_args()
+    if options.start:
+        with tempfile.TemporaryDirectory(prefix="netlab-bench-") as home:
+            started = _pods.starts(Path(home), options.rounds)
+        print(json.dumps(started)) if options.json else _pods.report_starts(started)
+        return
     if options.pods:
         with tempfile.TemporaryDirectory(prefix="netlab-bench-") as home:
             of_pods = {
-                "start": _pods.start(Path(home), options.rounds),
+                "start": _pods.starts(Path(home), options.rounds),
                 "many": _pods.many(Path(home), options.pods),
                 "rest": _pods.rest(Path(home)),
             }
