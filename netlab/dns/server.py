@@ -10,7 +10,8 @@ from typing import Any
 
 from netlab.dns.instance import Instance
 from netlab.dns.metrics import Metrics, Transport
-from netlab.machine.images.netexec import format_address, listen
+from netlab.machine.images.http import format_address
+from netlab.machine.images.netexec import listen
 
 _LARGEST = 65535
 _AT_ONCE = 64

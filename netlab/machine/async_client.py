@@ -12,7 +12,14 @@ from typing import Any, Self
 
 from netlab.machine import protocol
 from netlab.machine.async_descriptors import readable
-from netlab.machine.protocol import ContainerExit, ContainerSpec, ExecResult, MachineState, RunningContainer
+from netlab.machine.protocol import (
+    ContainerExit,
+    ContainerSpec,
+    ExecResult,
+    ImageStatus,
+    MachineState,
+    RunningContainer,
+)
 from netlab.machine.replies import decode, encode, exec_result, raise_unavailable
 
 
@@ -82,10 +89,22 @@ class AsyncMachine:
         """Everything the machine runs."""
         return MachineState.from_json(await self._call(protocol.STATE))
 
-    async def counters(self, container_id: str) -> dict[str, str]:
-        """What the kernel counts of a running container's cgroup: its files' texts, by name; of one without, none."""
-        texts: dict[str, str] = await self._call(protocol.CONTAINER_COUNTERS, {"id": container_id})
-        return texts
+    async def counters(self, container_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What the kernel counts of the cgroups of those containers that run: the files' texts, by id and by name.
+
+        Of a container without a cgroup there are none.
+        """
+        found: dict[str, dict[str, str]] = await self._call(protocol.CONTAINER_COUNTERS, {"ids": list(container_ids)})
+        return found
+
+    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus | None:
+        """The image that a container with that command would have; None if an engine does not have it."""
+        found = await self._call(protocol.IMAGE_STATUS, {"image": image, "command": list(command)})
+        return None if found is None else ImageStatus(**found)
+
+    async def pull(self, image: str) -> None:
+        """Have an engine bring an image. MachineError's errno is ENOPKG when it cannot; it may take minutes."""
+        await self._call(protocol.IMAGE_PULL, {"image": image})
 
     async def exec(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109 - the machine keeps the time
         """Run a command in a container and wait for it; after `timeout` seconds it is killed (`timed_out`)."""

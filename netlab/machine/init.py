@@ -118,6 +118,7 @@ class _Container:
             id=self.spec.id,
             pid=self.pid if self.wait_status is None else 0,
             image=self.spec.image,
+            image_id=self.image.id,
             sandbox=self.spec.sandbox,
             started_at=self.started_at,
             finished_at=self.finished_at,
@@ -318,7 +319,7 @@ class Init:
             record.stdin = streams.kept.pop("stdin", None)
             record.output = Output(self._loop, log, streams.kept)
             record.started = True
-            reply.ok({"pid": record.pid, "started_at": record.started_at})
+            reply.ok({"pid": record.pid, "started_at": record.started_at, "image_id": image.id})
 
         def failed(failure: Failure) -> None:
             streams.close()
@@ -490,7 +491,9 @@ class Init:
         reply.ok({"env": record.env, "cwd": record.spec.cwd or record.image.cwd, "user": user})
 
     def _counters(self, request: Request, reply: Reply) -> None:
-        reply.ok(self._running_container(request.name("id")).cgroup.counters())
+        known = (self._containers.get(each) for each in request.texts("ids"))
+        running = (each for each in known if each is not None and each.started and each.wait_status is None)
+        reply.ok({each.spec.id: each.cgroup.counters() for each in running})
 
     # The whole
 

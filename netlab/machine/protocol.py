@@ -31,6 +31,8 @@ CONTAINER_STREAM = "container.stream"
 CONTAINER_ATTACH = "container.attach"
 CONTAINER_ENVIRONMENT = "container.environment"
 CONTAINER_COUNTERS = "container.counters"
+IMAGE_STATUS = "image.status"
+IMAGE_PULL = "image.pull"
 STATE = "state"
 OPEN = "open"
 EVENTS = "events"
@@ -120,8 +122,9 @@ class ContainerStatus:
     """A container as the machine knows it: running, or exited and not yet removed.
 
     `exit_code` is None while it runs; a container ended by signal n has `signal` n and exit code 128+n. `pid` is in
-    the machine's pid namespace, and 0 once it has exited, or if it is an engine's. `out_of_memory` says that the kernel
-    ended a process of it because it reached its memory limit, or the lab's.
+    the machine's pid namespace, and 0 once it has exited, or if it is an engine's. `image_id` says which image it has
+    (`ImageStatus`). `out_of_memory` says that the kernel ended a process of it because it reached its memory limit, or
+    the lab's.
     """
 
     id: str
@@ -133,6 +136,7 @@ class ContainerStatus:
     exit_code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False
+    image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -143,7 +147,7 @@ class ContainerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerExit:
-    """The end of a container, as reported by the event stream."""
+    """The end of a container, or of the one that holds a sandbox, as reported by the event stream."""
 
     id: str
     exit_code: int
@@ -154,10 +158,23 @@ class ContainerExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningContainer:
-    """A container that has just been started; its command is running."""
+    """A container that has just been started; its command is running. `image_id` is as in its status."""
 
     pid: int
     started_at: float
+    image_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStatus:
+    """An image that containers can have.
+
+    `id` is its name and the digest of its manifest, or the digest of its configuration where it comes from no registry;
+    empty for a built-in one, which nothing brings.
+    """
+
+    id: str
+    built_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from netlab.node import (
     capacity,
     configured,
     environment,
+    imagepulls,
     logs,
     podfiles,
     podstate,
@@ -100,8 +101,10 @@ class PodContainers:
             values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
             env = self._environment(spec, given, values)
             mounts = await self._volumes.mounts(spec, context.state.sandbox.ips, env)
+            if runtime.images is not None:
+                await imagepulls.ensure(context, runtime.images, spec)
             await runtime.create_container(self._container(spec, run, mounts, env))
-            started_at = await runtime.start_container(context.container_id(name))
+            begun = await runtime.start_container(context.container_id(name))
         except UsageError as error:
             self._cannot_start(run, "CreateContainerConfigError", str(error))
         except StartError as error:
@@ -112,7 +115,7 @@ class PodContainers:
         except (RefusedError, OSError) as error:
             self._cannot_start(run, "CreateContainerError", str(error))
         else:
-            run.started_at = started_at
+            run.started_at, run.image_id = begun.started_at, begun.image_id
             run.image_backoff = podstate.IMAGE
             await self._post_start(spec, run)
             if run.exit is None:
@@ -138,8 +141,13 @@ class PodContainers:
         self._volumes.remove()
 
     def exited(self, event: ContainerExit) -> None:
-        """A container of this pod has ended."""
+        """A container of this pod has ended, or its sandbox."""
         context = self._context
+        sandbox = context.state.sandbox
+        if sandbox is not None and event.id == sandbox.id and event.id != context.state.lost_sandbox:
+            context.state.lost_sandbox = event.id
+            context.event("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.", events.NORMAL)
+            context.wake.set()
         for name, run in context.state.runs.items():
             if container_id(context.pod.metadata.uid, name, run.attempt) == event.id and run.exit is None:
                 reason = podstate.OOM_KILLED if event.out_of_memory else ""
@@ -157,6 +165,8 @@ class PodContainers:
     def _lacks_image(self, spec: Container, run: Run, why: str, *, again: bool) -> None:
         """Wait for an image that the user has to bring, in upstream's words (pkg/kubelet/images, image_manager.go)."""
         context, image = self._context, json.dumps(spec.image)
+        if context.node.runtime.images is not None and run.image_backoff == podstate.IMAGE:
+            run.image_backoff = podstate.PULL
         run.image_backoff = run.image_backoff.failed()
         run.retry_at = time.time() + run.image_backoff.delay
         if spec.imagePullPolicy == "Never":

@@ -7,7 +7,7 @@ import logging
 import time
 
 from netlab.errors import NetlabError
-from netlab.node import capabilities, podfiles
+from netlab.node import capabilities, podfiles, podstate
 from netlab.node.context import PodContext
 from netlab.node.podstate import SANDBOX, Sandbox
 
@@ -70,6 +70,13 @@ async def remove(context: PodContext) -> None:
             _failed(context, "FailedKillPod", f"error killing pod: {error}")
             return
     state.sandbox = None
+
+
+async def replace(context: PodContext) -> None:
+    """Remove a sandbox that has ended by itself, so that the pod gets another one."""
+    await remove(context)
+    if context.state.sandbox is None:
+        podstate.initialize_again(context.pod, context.state)
 
 
 def _failed(context: PodContext, reason: str, message: str) -> None:

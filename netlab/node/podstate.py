@@ -28,6 +28,8 @@ SANDBOX = Backoff(first=0.5, last=10)
 """For a pod whose sandbox cannot be made. Shorter than upstream's: a person is waiting for the lab."""
 IMAGE = Backoff(first=1, last=10)
 """For a container whose image is not there: a person is about to bring it, and a look costs nothing."""
+PULL = Backoff(first=10, last=300)
+"""For a container whose image its runtime cannot pull, with upstream's times: a registry counts who asks."""
 SYNC = Backoff(first=1, last=30, steady=60)
 """For a pod on which the kubelet fails unexpectedly."""
 
@@ -79,6 +81,8 @@ class Run:
     """What its liveness or startup probe, or its postStart hook, found wrong: the container must be restarted."""
     grace: float | None = None
     """Seconds that the probe gives it which found it unhealthy; None: the pod's."""
+    image_id: str = ""
+    """Which image it really has; empty for a built-in one."""
     outdated: bool = False
     """Its image has changed since it began: it is started again, whatever the policy."""
     stop: Stop | None = None
@@ -107,7 +111,7 @@ class Run:
         self.last = last
         self.started_at = self.exit = self.stop = self.waiting = None
         self.killed = self.started = self.ready = False
-        self.unhealthy, self.grace, self.outdated = "", None, False
+        self.unhealthy, self.grace, self.outdated, self.image_id = "", None, False, ""
 
 
 @dataclass
@@ -127,6 +131,8 @@ class PodState:
     """Since when all of its containers are to end."""
     gone: bool = False
     """The object was removed from the API: nothing waits for this pod any more."""
+    lost_sandbox: str = ""
+    """The sandbox that has ended by itself: the pod gets another one."""
     failed: tuple[str, str] | None = None
     """Reason and message if the whole pod must end, such as DeadlineExceeded."""
     probed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -170,6 +176,11 @@ class RemoveSandbox:
 
 
 @dataclass(frozen=True)
+class ReplaceSandbox:
+    """Release the pod's addresses, and remove a sandbox that has ended; what else the pod has stays."""
+
+
+@dataclass(frozen=True)
 class Fail:
     """End the pod as Failed."""
 
@@ -182,7 +193,7 @@ class Finish:
     """Delete the pod from the API: nothing of it is left on this node."""
 
 
-Action = MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | Fail | Finish
+Action = MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | ReplaceSandbox | Fail | Finish
 
 
 @dataclass(frozen=True)
@@ -255,7 +266,38 @@ def plan(pod: Pod, state: PodState, now: float) -> Plan:
         if now >= state.sandbox_retry_at:
             return Plan([MakeSandbox()])
         return Plan(wake_at=_earliest(wake_at, state.sandbox_retry_at))
+    if state.sandbox.id is not None and state.sandbox.id == state.lost_sandbox:
+        return _plan_replacement(pod, state, now, wake_at)
     return _plan_containers(pod, state, now, wake_at)
+
+
+def _plan_replacement(pod: Pod, state: PodState, now: float, wake_at: float | None) -> Plan:
+    """End what runs in a sandbox that has ended, and then the sandbox (upstream's computePodActions)."""
+    running = [(name, run) for name, run in state.runs.items() if run.running]
+    if not running:
+        if now >= state.sandbox_retry_at:
+            return Plan([ReplaceSandbox()])
+        return Plan(wake_at=_earliest(wake_at, state.sandbox_retry_at))
+    actions: list[Action] = []
+    for name, run in running:
+        if run.stop is None:
+            actions.append(StopContainer(name, _spec_grace(pod)))
+            continue
+        action, at = _plan_stopping(name, run, run.stop.grace, now)
+        if action is not None:
+            actions.append(action)
+        wake_at = _earliest(wake_at, at)
+    return Plan(actions, wake_at)
+
+
+def initialize_again(pod: Pod, state: PodState) -> None:
+    """Have init containers run again, before a new sandbox: it is a new start of the pod (computePodActions)."""
+    if pod.spec.restartPolicy == "Never":
+        return
+    for spec in pod.spec.initContainers:
+        run = state.runs.get(spec.name)
+        if run is not None and run.exit is not None and run.exit.code == 0:
+            run.renew(None)
 
 
 def _plan_containers(pod: Pod, state: PodState, now: float, wake_at: float | None) -> Plan:

@@ -90,7 +90,7 @@ def _container_status(pod: Pod, spec: Container, state: PodState, now: float, *,
         ready=done or (run.running and run.ready and not is_first),
         restartCount=run.attempt,
         image=spec.image,
-        imageID=spec.image if run.started_at is not None else "",
+        imageID=(run.image_id or spec.image) if run.started_at is not None else "",
         started=run.running and run.started,
     )
     if run.started_at is not None or run.exit is not None:

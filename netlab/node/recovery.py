@@ -13,7 +13,17 @@ from dataclasses import dataclass
 
 from netlab.api.core_types import Container, ContainerStatus, Pod, PodSpec
 from netlab.api.meta_types import ObjectMeta
-from netlab.node.podstate import LOST_EXIT_CODE, OOM_KILLED, TERMINAL, Exit, PodState, Run, Sandbox, parse_time
+from netlab.node.podstate import (
+    LOST_EXIT_CODE,
+    OOM_KILLED,
+    TERMINAL,
+    Exit,
+    PodState,
+    Run,
+    Sandbox,
+    initialize_again,
+    parse_time,
+)
 from netlab.node.podstatus import container_id
 from netlab.node.runtime.service import ContainerStatus as FoundContainer
 from netlab.node.sandboxes import pod_uid, sandbox_attempt
@@ -118,7 +128,7 @@ def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[FoundContai
         elif known is not None:
             state.runs[spec.name] = _unknown(known, now)
     if state.sandbox is None and pod.status.phase not in TERMINAL:
-        _initialize_again(pod, state)
+        initialize_again(pod, state)
     return Recovered(
         state,
         unused_sandboxes=[each for each in owned if state.sandbox is None or each != state.sandbox.id],
@@ -127,7 +137,7 @@ def recover(pod: Pod, sandboxes: Iterable[str], containers: Iterable[FoundContai
 
 
 def _known(uid: str, spec: Container, found: FoundContainer, status: ContainerStatus | None) -> Run:
-    run = Run(attempt=int(found.labels[RESTART_COUNT_LABEL]), started_at=found.started_at)
+    run = Run(attempt=int(found.labels[RESTART_COUNT_LABEL]), started_at=found.started_at, image_id=found.image_id)
     if status is not None:
         run.last = status.lastState.terminated
     if found.exit_code is not None:
@@ -165,13 +175,3 @@ def _moment(written: str | None, otherwise: float) -> float:
         return parse_time(written) if written else otherwise
     except (ValueError, OverflowError):
         return otherwise
-
-
-def _initialize_again(pod: Pod, state: PodState) -> None:
-    # A new sandbox is a new start of the pod: init containers run again, as upstream's computePodActions has it.
-    if pod.spec.restartPolicy == "Never":
-        return
-    for spec in pod.spec.initContainers:
-        run = state.runs.get(spec.name)
-        if run is not None and run.exit is not None and run.exit.code == 0:
-            run.renew(None)

@@ -127,6 +127,8 @@ class PodWorker:
             case podstate.RemoveSandbox():
                 await self._containers.remove_all()
                 await podsandbox.remove(self._context)
+            case podstate.ReplaceSandbox():
+                await podsandbox.replace(self._context)
             case podstate.Fail(reason, message):
                 self._context.state.failed = (reason, message)
                 self._context.event(reason, message)

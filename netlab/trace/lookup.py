@@ -24,6 +24,8 @@ from netlab.trace.model import Lookup, NoAddressError, Query
 _FILE = "/etc/resolv.conf"
 _PATIENCE = 2.0
 """Seconds for a server's answer; the C library waits five."""
+_READING = 30.0
+"""Seconds for a container to show its file."""
 _TYPES = ("A", "AAAA")
 
 Ask = Callable[[str, bytes], bytes]
@@ -54,8 +56,8 @@ def look_up(lab: Lab, source: str, namespace: str, name: str, ask: Ask) -> Looku
 def _resolv_conf(lab: Lab, source: str, namespace: str) -> str:
     place = resolve(lab, source, namespace, None)
     assert place.container_id is not None, "a pod's"
-    with lab.machine(place.machine) as machine:
-        return machine.exec(place.container_id, ["cat", _FILE], _PATIENCE).output.decode(errors="replace")
+    with lab.runtime(place.machine) as runtime:
+        return runtime.exec(place.container_id, ["cat", _FILE], _READING).output.decode(errors="replace")
 
 
 def _asked(name: str, kind: str, servers: tuple[str, ...], ask: Ask) -> Query:

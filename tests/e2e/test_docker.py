@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from netlab.errors import UnsupportedError
 from netlab.machine.docker import engine
+from tests import images, registry
 from tests.e2e.conftest import Netlab, eventually
 
 PODS = """
@@ -106,7 +109,67 @@ def test_what_cannot_run_says_why(lab: Netlab) -> None:
 
     eventually(lambda: "StartError" in states()["no-program"])
     assert "no such file" in states()["no-program"]
-    eventually(lambda: "neither built in nor in the engine" in states()["no-image"])
+    eventually(lambda: "nowhere.example/none:1: the Docker engine: " in states()["no-image"])
+
+
+@pytest.mark.skipif(registry.LACKING or not images.BUSYBOX.exists(), reason=f"{registry.REASON}, busybox-static")
+def test_the_engine_pulls_images_by_their_policy(lab: Netlab, client: Any) -> None:
+    """What is there stays for IfNotPresent, is brought again for Always, and Never brings nothing."""
+
+    def pod(name: str, policy: str) -> str:
+        container = {"name": "c", "image": image, "imagePullPolicy": policy}
+        spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+        return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+
+    def digest_of(name: str) -> str:
+        lab.ok("wait", f"pod/{name}", "--for", "condition=Ready")
+        (status,) = lab.json("get", "pod", name)["status"]["containerStatuses"]
+        return str(status["imageID"])
+
+    def said(name: str) -> str:
+        return lab.ok("kubectl", "get", "events", "--field-selector", f"involvedObject.name={name}")
+
+    with tempfile.TemporaryDirectory() as folder, registry.serving(Path(folder)) as address:
+        image = f"{address}/app:1"
+        lab.ok("apply", "-f", "-", stdin=pod("never", "Never"))
+        eventually(lambda: "ErrImageNeverPull" in json.dumps(lab.json("get", "pod", "never")))
+        found = []
+        for version, policy in enumerate(("IfNotPresent", "IfNotPresent", "Always")):
+            layers, flags = [images.busybox()], ("--dest-tls-verify=false",)
+            registry.push(Path(folder), image, layers, flags=flags, Cmd=["sleep", "1000"], Env=[f"VERSION={version}"])
+            lab.ok("apply", "-f", "-", stdin=pod(f"pulled-{version}", policy))
+            found.append(digest_of(f"pulled-{version}"))
+        first, again, new = found
+        assert first.startswith(f"{address}/app@sha256:")
+        assert (again, lab.ok("exec", "pulled-1", "--", "sh", "-c", "echo $VERSION")) == (first, "0\n")
+        assert new != first
+        assert lab.ok("exec", "pulled-2", "--", "sh", "-c", "echo $VERSION") == "2\n"
+        eventually(lambda: f'Successfully pulled image "{image}"' in said("pulled-0"))
+        assert "pulled image" not in said("pulled-1")
+        lab.ok("delete", "pod", "never", "pulled-0", "pulled-1", "pulled-2")
+        for each in (image, first):
+            client.remove_image(each, force=True)
+
+
+def test_a_pod_whose_sandbox_has_ended_gets_another(lab: Netlab, client: Any) -> None:
+    before = lab.json("get", "pod", "web")
+    uid = before["metadata"]["uid"]
+    client.kill(engine.name_of(f"{uid}_0"))
+
+    def again() -> bool:
+        pod = lab.json("get", "pod", "web")
+        restarts = [each["restartCount"] for each in pod["status"]["containerStatuses"]]
+        ready = {each["type"]: each["status"] for each in pod["status"]["conditions"]}["Ready"]
+        return restarts == [1, 1] and ready == "True"
+
+    eventually(again)
+    names = {each["Names"][0] for each in client.containers(filters={"label": f"{engine.SANDBOX}={uid}_1"})}
+    assert f"/{engine.name_of(f'{uid}_1')}" in names
+    addresses = [each["ip"] for each in lab.json("get", "pod", "web")["status"]["podIPs"]]
+    for address in addresses:
+        url = f"http://[{address}]:8080/hostname" if ":" in address else f"http://{address}:8080/hostname"
+        assert lab.ok("exec", "node/node-1", "--", "curl", "-gs", url) == "web"
+    assert "SandboxChanged" in lab.ok("kubectl", "get", "events", "--field-selector", "involvedObject.name=web")
 
 
 def test_what_the_engine_counts_is_told_of_each_container(lab: Netlab) -> None:
@@ -115,11 +178,17 @@ def test_what_the_engine_counts_is_told_of_each_container(lab: Netlab) -> None:
     assert {line.split()[1] for line in used if 'pod="web"' in line} - {"0.0"}
 
 
+def test_a_packet_is_traced_from_one_pod_to_another(lab: Netlab) -> None:
+    """And a container's own resolv.conf is read, in which there is no server."""
+    assert "as predicted" in lab.ok("trace", "web", "web:8080")
+    assert "no name server in its /etc/resolv.conf" in lab.fails(6, "trace", "web", "dns/web:8080")
+
+
 def test_who_speaks_for_the_engine_may_be_killed(lab: Netlab, client: Any) -> None:
     before, serving = made_by(lab, client), lab.pid_of("netlab.machine.docker.serve")
     os.kill(serving, signal.SIGKILL)
     eventually(lambda: lab.run("exec", "web", "-c", "shell", "--", "touch", "/shared/end").returncode == 0)
-    eventually(lambda: lab.json("get", "pod", "web")["status"]["containerStatuses"][1]["restartCount"] == 1)
+    eventually(lambda: lab.json("get", "pod", "web")["status"]["containerStatuses"][1]["restartCount"] == 2)
     assert "begun" in lab.ok("kubectl", "logs", "web", "-c", "shell", "--previous")
     assert len(before & made_by(lab, client)) >= len(before) - 2, "the others have gone on"
 

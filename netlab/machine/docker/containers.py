@@ -8,8 +8,9 @@ import errno
 import os
 import shutil
 import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from netlab import files
 from netlab.machine import container, images, security_context
 from netlab.machine.docker import builtin, engine
+from netlab.machine.docker import images as engine_images
 from netlab.machine.docker.builtin import BuiltIn
-from netlab.machine.docker.engine import ID, LAB, LOG, NODE, SANDBOX, name_of
+from netlab.machine.docker.engine import ID, IMAGE_ID, LAB, LOG, NODE, SANDBOX, name_of
 from netlab.machine.images.chosen import Chosen
-from netlab.machine.protocol import ContainerSpec, ContainerStatus
+from netlab.machine.protocol import ContainerSpec, ContainerStatus, RunningContainer
 from netlab.machine.server import Refusal
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class Containers:
         self._client = client
         self._node = node
         self._built_in = built_in
+        self._entering = threading.Lock()
 
     def run_sandbox(self, identity: str, hostname: str) -> int:
         """Start the container that holds a pod's namespaces; a descriptor of its network namespace."""
@@ -94,15 +97,18 @@ class Containers:
     def _own_network(self) -> str:
         """The sandbox of the node's own network: its process has gone there, so that others can join it."""
         identity = f"{_OWN_NETWORK}-{self._node.name}-{self._node.pid}"
-        with contextlib.suppress(Refusal):
-            if self.inspect(identity)["State"]["Running"]:
-                return identity
+        with self._entering:
+            if not any(each["State"]["Running"] for each in self._inspected([identity])):
+                self._enter_own_network(identity)
+        return identity
+
+    def _enter_own_network(self, identity: str) -> None:
+        self.remove_sandbox(identity)  # it has ended: containers that are in it go on
         enter = ["nsenter", f"--net=/proc/{self._node.pid}/ns/net", "--", *_PAUSE]
         with engine.refusals(f"the network of {self._node.name}"):
             options = {"network_mode": "none", "pid_mode": "host", "cap_add": _TO_ENTER, "security_opt": _UNCONFINED}
             self._pause(identity, enter, hostname=self._node.name, labels={}, **options)
         self._await_network(identity)
-        return identity
 
     def _await_network(self, identity: str) -> None:
         there = os.readlink(f"/proc/{self._node.pid}/ns/net")  # noqa: PTH115
@@ -117,8 +123,8 @@ class Containers:
         with engine.refusals(f"sandbox {identity}"):
             engine.remove(self._client, name_of(identity))
 
-    def run(self, spec: ContainerSpec) -> float:
-        """Create a container and start it; when it began."""
+    def run(self, spec: ContainerSpec) -> RunningContainer:
+        """Create a container and start it."""
         client = self._client
         with engine.refusals(f"container {spec.id}"):
             config = self._config(spec)
@@ -128,7 +134,8 @@ class Containers:
             except BaseException as error:
                 self.remove(spec.id)
                 raise self._explained(error, spec) from error
-            return _moment(self.inspect(spec.id)["State"]["StartedAt"])
+            begun = status(self.inspect(spec.id))
+            return RunningContainer(pid=0, started_at=begun.started_at, image_id=begun.image_id)
 
     def _create(self, config: dict[str, Any], identity: str) -> None:
         from docker.errors import APIError
@@ -156,8 +163,8 @@ class Containers:
         sandbox = spec.sandbox or self._own_network()
         others = f"container:{name_of(sandbox)}"
         mounts = [*self._mounts(spec), *self._files(spec)]
-        known = self._has_image(spec.image)
-        if known:
+        known = engine_images.inspect(client, spec.image)
+        if known is not None:
             image, entrypoint, argv = spec.image, spec.command or None, spec.args or None
             env = {"HOSTNAME": spec.hostname or self._node.name} | spec.env
         else:
@@ -190,21 +197,17 @@ class Containers:
             stdin_open=spec.stdin,
             tty=spec.terminal,
             host_config=host,
-            labels={**spec.labels, **self._node.labels, ID: spec.id, SANDBOX: spec.sandbox or "", LOG: spec.log},
+            labels=spec.labels
+            | self._node.labels
+            | {
+                ID: spec.id,
+                SANDBOX: spec.sandbox or "",
+                LOG: spec.log,
+                IMAGE_ID: "" if known is None else engine_images.identity(spec.image, known),
+            },
         )
         config["StdinOnce"] = spec.stdin_once
         return config
-
-    def _has_image(self, reference: str) -> bool:
-        from docker.errors import APIError
-
-        try:
-            self._client.inspect_image(reference)  # type: ignore[no-untyped-call]
-        except APIError as error:
-            if error.status_code in (400, 404):
-                return False
-            raise
-        return True
 
     def _mounts_of_host(self) -> list[Any]:
         from docker.types import Mount
@@ -279,18 +282,24 @@ class Containers:
 
     def statuses(self) -> list[ContainerStatus]:
         """The containers that were started."""
-        found = []
-        for labels in self._labels():
-            if labels[ID] != labels[SANDBOX]:
-                with contextlib.suppress(Refusal):  # it has just been removed
-                    inspected = self.inspect(labels[ID])
-                    if inspected["State"]["StartedAt"] != _NEVER:
-                        found.append(status(inspected))
-        return found
+        found = self._inspected(labels[ID] for labels in self._labels() if labels[ID] != labels[SANDBOX])
+        return [status(each) for each in found if each["State"]["StartedAt"] != _NEVER]
 
-    def _labels(self) -> list[dict[str, str]]:
+    def ended_sandboxes(self) -> list[ContainerStatus]:
+        """The sandboxes whose own container has ended."""
+        return [status(each) for each in self._inspected(self.sandboxes()) if not each["State"]["Running"]]
+
+    def _inspected(self, identities: Iterable[str]) -> list[dict[str, Any]]:
+        def inspect(identity: str) -> dict[str, Any] | None:
+            with contextlib.suppress(Refusal):  # it has just been removed
+                return self.inspect(identity)
+            return None
+
+        return [each for each in engine.of_each(inspect, identities) if each is not None]
+
+    def _labels(self, state: str | None = None) -> list[dict[str, str]]:
         with engine.refusals(f"the containers of {self._node.name}"):
-            found = engine.containers_of(self._client, self._node.lab, f"{NODE}={self._node.name}")
+            found = engine.containers_of(self._client, self._node.lab, f"{NODE}={self._node.name}", state=state)
         own = [each["Labels"] for each in found]
         return [labels for labels in own if ID in labels]
 
@@ -317,11 +326,18 @@ class Containers:
         env = {name: value for name, _, value in pairs}
         return {"env": env, "cwd": config["WorkingDir"] or "/", "user": config["User"] or None}
 
-    def counters(self, identity: str) -> dict[str, str]:
-        """What the engine counts, in the words of the cgroups from which it has it."""
-        self.running(identity)
-        with engine.refusals(f"container {identity}"):
-            return as_of_cgroups(self._client.stats(name_of(identity), stream=False, one_shot=True))
+    def counters(self, identities: Collection[str]) -> dict[str, dict[str, str]]:
+        """What the engine counts of those that run, in the words of the cgroups from which it has it."""
+        own = {labels[ID] for labels in self._labels("running")}
+
+        def count(identity: str) -> dict[str, str]:
+            with contextlib.suppress(Refusal), engine.refusals(f"container {identity}"):
+                return as_of_cgroups(self._client.stats(name_of(identity), stream=False, one_shot=True))
+            return {}
+
+        wanted = [each for each in identities if each in own]
+        counted = zip(wanted, engine.of_each(count, wanted), strict=True)
+        return {identity: texts for identity, texts in counted if texts}
 
     def open(self, identity: str) -> int:
         """A pidfd of a container's pid 1."""
@@ -338,7 +354,7 @@ def _pid_mode(spec: ContainerSpec, sandbox: str) -> str | None:
 
 
 def status(inspected: dict[str, Any]) -> ContainerStatus:
-    """A container's status, by what the engine says. Its pid is none of the node's."""
+    """The status of a container or sandbox, by what the engine says. Its pid is none of the node's."""
     state, config = inspected["State"], inspected["Config"]
     labels = config["Labels"]
     ended = not state["Running"]
@@ -347,6 +363,7 @@ def status(inspected: dict[str, Any]) -> ContainerStatus:
         id=labels[ID],
         pid=0,
         image=config["Image"],
+        image_id=labels.get(IMAGE_ID, ""),
         sandbox=labels[SANDBOX] or None,
         started_at=_moment(state["StartedAt"]),
         finished_at=_moment(state["FinishedAt"]) if ended else None,
@@ -362,8 +379,13 @@ def _moment(text: str) -> float:
 
 
 def as_of_cgroups(stats: Mapping[str, Any]) -> dict[str, str]:
-    """What the engine counts of a container, as the files of its cgroups have it, of either version."""
+    """What the engine counts of a container, as the files of its cgroups have it, of either version.
+
+    Nothing of one that has ended.
+    """
     memory, cpu = stats["memory_stats"], stats["cpu_stats"]
+    if "usage" not in memory:
+        return {}
     details = memory.get("stats", {})
     texts = {"memory.stat": "".join(f"{name} {value}\n" for name, value in details.items())}
     total, throttling = cpu["cpu_usage"]["total_usage"], cpu["throttling_data"]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from netlab.errors import UnsupportedError
 from netlab.machine.server import Refusal
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+T = TypeVar("T")
 
 DEFAULT = "unix:///var/run/docker.sock"
 
@@ -24,12 +26,14 @@ SANDBOX = "dev.netlab.sandbox"
 """The label with the sandbox that a container is in; a sandbox's own container has its own id there."""
 ID = "dev.netlab.id"
 """The label with the id that the kubelet gave a container or sandbox."""
+IMAGE_ID = "dev.netlab.image-id"
+"""The label with what the image of a container really is (`protocol.ImageStatus`); empty of a built-in one."""
 LOG = "dev.netlab.log"
 """The label with the file to which a container's output goes."""
 
 _PATIENCE = 60
 """Seconds for an answer of the engine: it makes one container after the other when it has many to make."""
-_REMOVERS = 8
+_AT_ONCE = 8
 
 
 def address() -> str:
@@ -89,17 +93,23 @@ def said(error: Any) -> str:
     return " ".join(str(error.explanation or error).split())
 
 
-def containers_of(client: APIClient, lab: str, *labels: str) -> list[dict[str, Any]]:
-    """The lab's containers, whatever their state, as the engine lists them."""
-    listed: list[dict[str, Any]] = client.containers(all=True, filters={"label": [f"{LAB}={lab}", *labels]})
+def containers_of(client: APIClient, lab: str, *labels: str, state: str | None = None) -> list[dict[str, Any]]:
+    """The lab's containers, in that state or in any, as the engine lists them."""
+    wanted: dict[str, Any] = {"label": [f"{LAB}={lab}", *labels]} | ({} if state is None else {"status": state})
+    listed: list[dict[str, Any]] = client.containers(all=True, filters=wanted)
     return listed
+
+
+def of_each(ask: Callable[[str], T], identities: Iterable[str]) -> list[T]:
+    """The answers of an engine about each, in that order: it has no call for many, but takes several at once."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="engine-each") as askers:
+        return list(askers.map(ask, identities))
 
 
 def remove_all(client: APIClient, lab: str) -> None:
     """Remove all that is a lab's, and wait until it is gone."""
     with refusals("Docker"):
-        with ThreadPoolExecutor(_REMOVERS) as removers:
-            list(removers.map(lambda each: remove(client, each["Id"]), containers_of(client, lab)))
+        of_each(lambda each: remove(client, each), [each["Id"] for each in containers_of(client, lab)])
         for image in client.images(filters={"label": f"{LAB}={lab}"}):
             client.remove_image(image["Id"], force=True)
 

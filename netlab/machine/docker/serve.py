@@ -30,7 +30,7 @@ from netlab.descriptors import allow_many
 from netlab.errors import NetlabError
 from netlab.machine import protocol
 from netlab.machine.client import Machine
-from netlab.machine.docker import builtin, engine, streams
+from netlab.machine.docker import builtin, engine, images, streams
 from netlab.machine.docker.containers import Containers, Node, status
 from netlab.machine.docker.logs import Followers
 from netlab.machine.loop import Loop
@@ -142,6 +142,8 @@ class NodeServer:
             protocol.CONTAINER_ATTACH: self._attach,
             protocol.CONTAINER_ENVIRONMENT: self._environment,
             protocol.CONTAINER_COUNTERS: self._counters,
+            protocol.IMAGE_STATUS: self._image_status,
+            protocol.IMAGE_PULL: self._pull,
             protocol.STATE: self._state,
             protocol.OPEN: self._open,
             protocol.EVENTS: self._events,
@@ -180,9 +182,9 @@ class NodeServer:
         spec = request.container_spec()
 
         def work() -> Answer:
-            started = self._containers.run(spec)
+            begun = self._containers.run(spec)
             self.follow(spec.id)
-            return Answer({"pid": 0, "started_at": started})
+            return Answer(asdict(begun))
 
         self._desk.work(work, reply)
 
@@ -286,8 +288,21 @@ class NodeServer:
         self._desk.work(lambda: Answer(self._containers.environment(name)), reply)
 
     def _counters(self, request: Request, reply: Reply) -> None:
-        name = request.name("id")
-        self._desk.work(lambda: Answer(self._containers.counters(name)), reply)
+        names = request.texts("ids")
+        self._desk.work(lambda: Answer(self._containers.counters(names)), reply)
+
+    def _image_status(self, request: Request, reply: Reply) -> None:
+        image, command = request.text("image"), request.texts("command")
+
+        def work() -> Answer:
+            found = images.status(self._client, image, command)
+            return Answer(None if found is None else asdict(found))
+
+        self._desk.work(work, reply)
+
+    def _pull(self, request: Request, reply: Reply) -> None:
+        image = request.text("image")
+        self._desk.work(lambda: images.pull(self._client, image), reply, long=True)
 
     def _state(self, request: Request, reply: Reply) -> None:
         def work() -> Answer:
@@ -314,7 +329,9 @@ class NodeServer:
         self._desk.aside(self.look)
 
     def look(self) -> None:
-        """Follow the logs of the containers there are, and tell of those that have ended."""
+        """Follow the logs of the containers there are, and tell of those that have ended, and of such sandboxes."""
+        for each in self._containers.ended_sandboxes():
+            self._tell(each)
         for each in self._containers.statuses():
             self.follow(each.id)
             if not each.running:
@@ -326,7 +343,7 @@ class NodeServer:
             self._followers.follow(self._containers.inspect(identity))
 
     def ended(self, identity: str) -> None:
-        """A container has ended, says the engine."""
+        """A container or sandbox has ended, says the engine."""
         with contextlib.suppress(Refusal):  # it has been removed since
             found = status(self._containers.inspect(identity))
             if not found.running:
@@ -372,7 +389,7 @@ def _follow_events(client: APIClient, lab: str, servers: dict[str, NodeServer], 
                 desk.aside(server.look)
             for event in events:
                 labels = event["Actor"]["Attributes"]
-                if labels.get(engine.ID, "") != labels.get(engine.SANDBOX, ""):
+                if engine.ID in labels:
                     desk.aside(functools.partial(servers[labels[engine.NODE]].ended, labels[engine.ID]))
         except (APIError, requests.RequestException) as error:
             _say(f"the Docker engine does not answer: {error}")

@@ -8,6 +8,7 @@ dns-suffix, dns-server-list, etc-hosts, entrypoint-tester, test-service-account-
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,16 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     if name == "entrypoint-tester":
         print(f"[{' '.join(argv)}]", flush=True)  # as Go prints a slice
         return 0
+    if name in ("", "help", "-h", "--help"):
+        print("Usage:\n  app [command]\n\nAvailable Commands:", *(f"  {each}" for each in sorted(_COMMANDS)), sep="\n")
+        return 0
     command = _COMMANDS.get(name)
+    if command is None:
+        # In cobra's words, by the name that the real program gives itself.
+        print(f'Error: unknown command "{name}" for "app"\nRun \'app --help\' for usage.', file=sys.stderr)
+        return 1
     try:
-        if command is None:
-            raise flags.FlagError(f"unknown command {name!r} for agnhost (known: {', '.join(_COMMANDS)})")
-        return command(arguments, env)
+        return command(flags.without_logging(arguments), env)
     except flags.FlagError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -50,6 +56,8 @@ def _netexec(arguments: Sequence[str], env: Mapping[str, str]) -> int:
             "udp-listen-addresses": (str, ""),
             "http-override": (str, ""),
             "delay-shutdown": (int, 0),
+            "tls-cert-file": (str, ""),
+            "tls-private-key-file": (str, ""),
         },
     )
     options = netexec.Options(
@@ -59,6 +67,8 @@ def _netexec(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         udp_addresses=tuple(filter(None, values["udp-listen-addresses"].split(","))),
         http_override=values["http-override"],
         delay_shutdown=values["delay-shutdown"],
+        tls_certificate=values["tls-cert-file"],
+        tls_key=values["tls-private-key-file"],
     )
     return netexec.run(options, env)
 
@@ -193,6 +203,83 @@ def _test_issuer_discovery(arguments: Sequence[str], env: Mapping[str, str]) -> 
     return issuer_discovery.run(values["token-path"], values["audience"], env)
 
 
+def _webhook(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    from netlab.machine.images import webhook
+
+    return webhook.serve_admission(_webhook_options(arguments))
+
+
+def _crd_conversion_webhook(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    from netlab.machine.images import webhook
+
+    return webhook.serve_conversion(_webhook_options(arguments))
+
+
+def _webhook_options(arguments: Sequence[str]) -> Any:
+    from netlab.machine.images.webhook import Options
+
+    values, _ = flags.parse(
+        arguments,
+        {
+            "port": (flags.port, 443),
+            "tls-cert-file": (str, ""),
+            "tls-private-key-file": (str, ""),
+            "sidecar-image": (str, ""),
+        },
+    )
+    return Options(values["port"], values["tls-cert-file"], values["tls-private-key-file"], values["sidecar-image"])
+
+
+def _net(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    from netlab.machine.images import nat
+
+    values, _ = flags.parse(
+        arguments,
+        {"serve": (str, ""), "runner": (str, ""), "options": (str, ""), "delay-shutdown": (int, 0)},
+    )
+    if not (values["serve"] or values["runner"]):
+        raise flags.FlagError("Must set either --runner or --serve, see --help")
+    try:
+        if values["serve"]:
+            return nat.serve(values["serve"], values["delay-shutdown"])
+    except (nat.RunnerError, OSError) as error:
+        raise flags.FlagError(f"--serve: {error}") from error
+    return nat.run_once(values["runner"], values["options"])
+
+
+def _nettest(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    allow_tls()
+    from netlab.machine.images import nettest
+
+    values, _ = flags.parse(
+        arguments,
+        {
+            "port": (flags.port, 8080),
+            "peers": (int, 8),
+            "service": (str, "nettest"),
+            "namespace": (str, "default"),
+            "delay-shutdown": (int, 0),
+        },
+    )
+    if not values["service"]:
+        raise flags.FlagError("Must provide -service flag.")
+    options = nettest.Options(
+        values["port"], values["peers"], values["service"], values["namespace"], values["delay-shutdown"]
+    )
+    return nettest.run(options, env)
+
+
+def _no_snat_test_proxy(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    values, _ = flags.parse(arguments, {"port": (flags.port, 31235)})
+    return testers.proxy_no_snat(values["port"])
+
+
+def _nonewprivs(arguments: Sequence[str], env: Mapping[str, str]) -> int:
+    flags.parse(arguments, {})
+    print(f"Effective uid: {os.geteuid()}", flush=True)
+    return 0
+
+
 def _dns_suffix(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     return _told_by_resolv_conf(arguments, "search")
 
@@ -276,5 +363,11 @@ _COMMANDS = {
     "port-forward-tester": _port_forward_tester,
     "tcp-reset": _tcp_reset,
     "no-snat-test": _no_snat_test,
+    "no-snat-test-proxy": _no_snat_test_proxy,
+    "net": _net,
+    "nettest": _nettest,
+    "nonewprivs": _nonewprivs,
+    "webhook": _webhook,
+    "crd-conversion-webhook": _crd_conversion_webhook,
     "pause": _pause,
 }

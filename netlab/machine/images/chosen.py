@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from netlab.machine import images
 from netlab.oci import records
+from netlab.oci import reference as references
 
 _NO_STORE = (
     "this lab sees no images of `netlab image`, because the file system of NETLAB_HOME has no idmapped mounts: "
@@ -21,7 +22,8 @@ class Chosen:
     """An image, and what it says of a container's process.
 
     `layers` are directories, the lowest first; without any, the container has the host's file tree. `user` is as
-    `machine.users` reads it. `held` keeps the image in the store as long as it is open.
+    `machine.users` reads it. `held` keeps the image in the store as long as it is open. `id` is as in
+    `protocol.ImageStatus`.
     """
 
     argv: list[str]
@@ -31,6 +33,7 @@ class Chosen:
     user: str = ""
     stop_signal: int = signal.SIGTERM
     held: int | None = None
+    id: str = ""
 
     def release(self) -> None:
         """Let the store remove the image."""
@@ -59,4 +62,11 @@ def choose(store: str, reference: str, command: Sequence[str], args: Sequence[st
         record.user,
         record.stop_signal,
         held,
+        _id(reference, record),
     )
+
+
+def _id(reference: str, record: records.Record) -> str:
+    if not record.digest:
+        return f"sha256:{record.id}"
+    return f"{references.repository(references.full(reference))}@{record.digest}"

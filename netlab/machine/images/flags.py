@@ -43,6 +43,23 @@ def parse(
     return values, others
 
 
+_LOGGING = {"alsologtostderr", "logtostderr", "one_output", "skip_headers", "skip_log_headers", "add_dir_header"}
+_LOGGING_WITH_VALUES = {"v", "vmodule", "stderrthreshold", "log_dir", "log_file", "log_file_max_size"}
+
+
+def without_logging(arguments: Sequence[str]) -> list[str]:
+    """The arguments without klog's flags, which tests give to programs, as "-v=4" or "--v 4": the log is what it is."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, _ = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or name not in _LOGGING | _LOGGING_WITH_VALUES:
+            kept.append(argument)
+        elif name in _LOGGING_WITH_VALUES and not equals:
+            next(rest, "")
+    return kept
+
+
 def boolean(text: str) -> bool:
     """A flag's parser: true or false."""
     if text not in ("true", "false"):

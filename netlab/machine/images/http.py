@@ -1,15 +1,17 @@
 """A small HTTP/1.1 server and client for the built-in images: enough to test a network, strict about its input.
 
-Not for anything else: no TLS, no chunked requests, bodies in memory.
+Not for anything else: no chunked requests, bodies in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from netlab.net.addresses import host_port
@@ -30,6 +32,7 @@ class Request:
     headers: dict[str, str]
     client: str
     server_port: int
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,12 @@ def encode_response(response: Response, *, body: bool, keep_alive: bool) -> byte
     return "\r\n".join([*clean, "", ""]).encode() + (content if body else b"")
 
 
+def format_address(address: tuple[Any, ...]) -> str:
+    """A socket's address as Go prints it: an IPv4 client of a dual-stack socket keeps its IPv4 address."""
+    host, port = str(address[0]).partition("%")[0].removeprefix("::ffff:"), address[1]
+    return host_port(host, port)
+
+
 async def serve_connection(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str, handler: Handler
 ) -> None:
@@ -110,14 +119,8 @@ async def serve_connection(
                 response = Response(f"400 Bad Request: {error}\n", 400)
                 writer.write(encode_response(response, body=True, keep_alive=False))
                 break
-            wish = headers.get("connection", "").lower()
-            keep_alive = wish != "close" if version == "HTTP/1.1" else wish == "keep-alive"
-            url = urlsplit(target)
-            form = parse_form(url.query)
-            if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-                form = {**form, **parse_form(body.decode("latin-1"))}
-            request = Request(method, target, unquote(url.path) or "/", form, headers, client, port)
-            response = await handler(request)
+            keep_alive = _keeps_alive(version, headers)
+            response = await handler(_request(method, target, headers, body, client, port))
             keep_alive = keep_alive and response.headers.get("Connection") != "close"
             writer.write(encode_response(response, body=method != "HEAD", keep_alive=keep_alive))
             await writer.drain()
@@ -125,6 +128,47 @@ async def serve_connection(
         pass  # the client left, was silent for too long, or sent a target that is no URL
     finally:
         writer.close()
+
+
+def _keeps_alive(version: str, headers: dict[str, str]) -> bool:
+    wish = headers.get("connection", "").lower()
+    return wish != "close" if version == "HTTP/1.1" else wish == "keep-alive"
+
+
+def _request(method: str, target: str, headers: dict[str, str], body: bytes, client: str, port: int) -> Request:
+    url = urlsplit(target)
+    form = parse_form(url.query)
+    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        form = {**form, **parse_form(body.decode("latin-1"))}
+    return Request(method, target, unquote(url.path) or "/", form, headers, client, port, body)
+
+
+def answer_blocking(connection: socket.socket, client: str, port: int, answer: Callable[[Request], Response]) -> None:
+    """Answer the requests of a connection in this thread, until it is closed or what comes is not HTTP."""
+    with connection.makefile("rb") as reader:
+        keep_alive = True
+        while keep_alive and (head := _read_head_blocking(reader)):
+            try:
+                method, target, version, headers = parse_head(head[:-4])
+                body = reader.read(_body_length(headers))
+                request = _request(method, target, headers, body, client, port)
+            except (BadRequestError, ValueError) as error:
+                response = Response(f"400 Bad Request: {error}\n", 400)
+                connection.sendall(encode_response(response, body=True, keep_alive=False))
+                return
+            keep_alive = _keeps_alive(version, headers)
+            connection.sendall(encode_response(answer(request), body=method != "HEAD", keep_alive=keep_alive))
+
+
+def _read_head_blocking(reader: BinaryIO) -> bytes:
+    """A request's head; empty when none comes, or one that is too large."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = reader.readline(_HEAD_LIMIT)
+        head += line
+        if not line or len(head) > _HEAD_LIMIT:
+            return b""
+    return head
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
@@ -139,23 +183,37 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    return await reader.readexactly(_body_length(headers))
+
+
+def _body_length(headers: dict[str, str]) -> int:
     if "transfer-encoding" in headers:
         raise BadRequestError("chunked requests are not understood")
     text = headers.get("content-length", "0")
     if not text.isascii() or not text.isdigit() or int(text) > _BODY_LIMIT:
         raise BadRequestError("Content-Length is malformed or too large")
-    return await reader.readexactly(int(text))
+    return int(text)
 
 
 async def get(host: str, port: str, path: str) -> str:
     """The body of `http://host:port/path`, whatever the status. Raises `OSError` or `EOFError`."""
+    return (await fetch(host, port, path)).text
+
+
+async def fetch(host: str, port: str, path: str, body: bytes | None = None) -> Response:
+    """The answer to a GET of `http://host:port/path`, or to a POST of JSON. Raises `OSError` or `EOFError`."""
+    method, length = "GET", ""
+    if body is not None:
+        method, length = "POST", f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     reader, writer = await asyncio.open_connection(host, port, limit=_HEAD_LIMIT)
     try:
-        writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host_port(host, port)}\r\nConnection: close\r\n\r\n".encode())
+        head = f"{method} /{path} HTTP/1.1\r\nHost: {host_port(host, port)}\r\nConnection: close\r\n{length}\r\n"
+        writer.write(head.encode() + (body or b""))
         answer = await reader.read(-1)
     finally:
         writer.close()
-    head, blank, body = answer.partition(b"\r\n\r\n")
-    if not blank or not head.startswith(b"HTTP/1."):
+    start, blank, text = answer.partition(b"\r\n\r\n")
+    status = start[9:12]
+    if not blank or not start.startswith(b"HTTP/1.") or not status.isdigit():
         raise EOFError("the answer is not HTTP")
-    return body.decode(errors="replace")
+    return Response(text.decode(errors="replace"), int(status))

@@ -1,7 +1,7 @@
 """agnhost netexec: a server that reports its pod's name and the client's address as it sees it (HTTP, UDP, TCP).
 
-Endpoints, flags and answers are those of Kubernetes' agnhost (test/images/agnhost, README: netexec), without SCTP,
-TLS and /upload. `--tcp-port` is an extension: agnhost's netexec has no plain TCP beside HTTP. It takes the commands of
+Endpoints, flags and answers are those of Kubernetes' agnhost (test/images/agnhost, README: netexec), without SCTP and
+/upload. `--tcp-port` is an extension: agnhost's netexec has no plain TCP beside HTTP. It takes the commands of
 UDP, one per line.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -23,9 +24,9 @@ from types import FrameType
 from typing import Any, cast
 
 from netlab.machine import signals
-from netlab.machine.images import http
+from netlab.machine.images import http, tls
 from netlab.machine.images.http import Request, Response
-from netlab.net.addresses import host_port, socket_family
+from netlab.net.addresses import socket_family
 
 _DIAL_TIMEOUT = 5.0
 _SHELL_OUTPUT_LIMIT = 1024 * 1024
@@ -44,6 +45,13 @@ class Options:
     udp_addresses: tuple[str, ...] = ()
     http_override: str = ""
     delay_shutdown: float = 0.0
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether HTTP is served over TLS."""
+        return bool(self.tls_certificate or self.tls_key)
 
 
 def parse_duration(text: str) -> float:
@@ -54,12 +62,6 @@ def parse_duration(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"invalid duration {text!r}")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-def format_address(address: tuple[Any, ...]) -> str:
-    """A socket's address as Go prints it: an IPv4 client of a dual-stack socket keeps its IPv4 address."""
-    host, port = str(address[0]).partition("%")[0].removeprefix("::ffff:"), address[1]
-    return host_port(host, port)
 
 
 def listen(kind: socket.SocketKind, port: int, address: str = "") -> socket.socket:
@@ -120,6 +122,11 @@ def wait_for_client(servers: Sequence[socket.socket]) -> bool:
         os.close(told)
 
 
+def wait_for_end() -> None:
+    """Sleep until the container is told to end, while threads serve."""
+    wait_for_client(())
+
+
 def on_end_signals(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
     """Call `action` on SIGTERM and SIGINT, which a pid 1 without handlers would not notice.
 
@@ -157,7 +164,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Answer a command; as in agnhost, an unknown one gets no answer."""
-        client = format_address(addr)
+        client = http.format_address(addr)
         command = data.decode(errors="replace").strip()
         log(f"Received {command[:80]} from {client}")
         answer = answer_command(command, client)
@@ -170,7 +177,7 @@ class Datagrams(asyncio.DatagramProtocol):
 async def serve_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """The TCP server: it answers each line, a command, with a line."""
     try:
-        client = format_address(writer.get_extra_info("peername"))
+        client = http.format_address(writer.get_extra_info("peername"))
         while line := await reader.readline():
             answer = answer_command(line.decode(errors="replace").strip(), client)
             writer.write(f"{'unknown command' if answer is None else answer}\n".encode())
@@ -186,7 +193,7 @@ def run(options: Options, env: Mapping[str, str]) -> int:
     try:
         sockets = Sockets(options)
     except OSError as error:
-        log(f"listen: {error.strerror}")
+        log(f"listen: {error.strerror or error}")
         return 1
     ending = wait_for_client([*sockets.udp, *sockets.tcp, sockets.http])
     return asyncio.run(Netexec(options, env).serve(sockets, ending=ending))
@@ -205,8 +212,9 @@ class Sockets:
         if options.tcp_port != -1:
             self.tcp = [listen(socket.SOCK_STREAM, options.tcp_port)]
             log(f"Started TCP server on port {options.tcp_port}")
+        self.secret = tls.context(options.tls_certificate, options.tls_key) if options.has_tls else None
         self.http = listen(socket.SOCK_STREAM, options.http_port)
-        log(f"Started HTTP server on port {options.http_port}")
+        log(f"Started HTTP{'S' if options.has_tls else ''} server on port {options.http_port}")
 
 
 class Netexec:
@@ -249,8 +257,14 @@ class Netexec:
             await loop.create_datagram_endpoint(Datagrams, sock=each)
         for each in sockets.tcp:
             self._servers.append(await asyncio.start_server(serve_lines, sock=each))
-        self._servers.append(await asyncio.start_server(self._serve_http, sock=sockets.http))
+        if sockets.secret is None:
+            self._servers.append(await asyncio.start_server(self._serve_http, sock=sockets.http))
+        else:
+            tls.serve_http(sockets.http, sockets.secret, functools.partial(self._answer_in_thread, loop))
         return await self._end
+
+    def _answer_in_thread(self, loop: asyncio.AbstractEventLoop, request: Request) -> Response:
+        return asyncio.run_coroutine_threadsafe(self._handle(request), loop).result()
 
     def _finish(self, code: int) -> None:
         if self._end is not None and not self._end.done():
@@ -261,7 +275,9 @@ class Netexec:
         assert task is not None
         self._connections.add(task)
         try:
-            await http.serve_connection(reader, writer, format_address(writer.get_extra_info("peername")), self._handle)
+            await http.serve_connection(
+                reader, writer, http.format_address(writer.get_extra_info("peername")), self._handle
+            )
         finally:
             self._connections.discard(task)
 

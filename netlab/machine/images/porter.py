@@ -15,7 +15,6 @@ from netlab.machine.images.http import Request, Response
 
 _VARIABLE = re.compile(r"SERVE_(?:([A-Z]+)_)?PORT_(.*)")
 _PROTOCOLS = ("TCP", "UDP", "TLS", "SCTP")
-_LARGEST_HEAD = 64 << 10  # bytes
 _JSON = {"Content-Type": "application/json"}
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
 """What Go's server says of a text that begins as a page does (WHATWG MIME Sniffing, section 7.1)."""
@@ -73,7 +72,7 @@ async def _serve_one(wanted: Served, env: Mapping[str, str], json_response: bool
     elif wanted.protocol == "TLS":
         secret = tls.context(env.get("CERT_FILE", ""), env.get("KEY_FILE", ""))
         listener = netexec.listen(socket.SOCK_STREAM, wanted.port)
-        tls.serve(listener, secret, lambda client: _answer_once(client, text, json_response))
+        tls.serve_http(listener, secret, lambda request: answer(text, request, json_response=json_response))
     else:
         listener = netexec.listen(socket.SOCK_STREAM, wanted.port)
         await asyncio.start_server(_client_of(text, json_response), sock=listener)
@@ -95,23 +94,6 @@ def _sctp_listener(port: int) -> socket.socket:
 async def _tell(text: str, writer: asyncio.StreamWriter) -> None:
     writer.write(text.encode())
     writer.close()
-
-
-def _answer_once(client: socket.socket, text: str, json_response: bool) -> None:
-    """Answer one request of a client, whose body does not matter."""
-    head = b""
-    while b"\r\n\r\n" not in head:
-        data = client.recv(4096)
-        if not data or len(head) > _LARGEST_HEAD:
-            return
-        head += data
-    try:
-        method, target, _, headers = http.parse_head(head.partition(b"\r\n\r\n")[0])
-    except http.BadRequestError:
-        return
-    request = Request(method, target, target, {}, headers, "", 0)
-    response = answer(text, request, json_response=json_response)
-    client.sendall(http.encode_response(response, body=method != "HEAD", keep_alive=False))
 
 
 class _Datagrams(netexec.Datagrams):

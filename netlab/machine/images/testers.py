@@ -84,7 +84,7 @@ async def _reset_connections(port: int) -> int:
             client.settimeout(_FIRST_BYTE)
             with contextlib.suppress(OSError):
                 client.recv(1)
-        netexec.log(f"TCP request from {netexec.format_address(address)}")
+        netexec.log(f"TCP request from {http.format_address(address)}")
 
     listener = netexec.listen(socket.SOCK_STREAM, port)
     asyncio.get_running_loop().add_reader(listener, attend)
@@ -105,10 +105,22 @@ def check_no_snat(port: int, env: Mapping[str, str]) -> int:
     return asyncio.run(_check_no_snat(port, own["POD_IP"], own["NODE_IP"]))
 
 
-async def _check_no_snat(port: int, pod: str, node: str) -> int:
-    end = asyncio.Event()
-    netexec.on_end_signals(asyncio.get_running_loop(), end.set)
+def proxy_no_snat(port: int) -> int:
+    """Have a server of no-snat-test, TARGET, answer (/checknosnat?target=TARGET&ips=...); returns the exit status."""
 
+    async def answer(request: Request) -> Response:
+        if request.path != "/checknosnat":
+            return Response("404 page not found\n", 404)
+        host, _, other = request.form.get("target", "").rpartition(":")
+        try:
+            return await http.fetch(host.strip("[]"), other, f"checknosnat?ips={request.form.get('ips', '')}")
+        except (OSError, EOFError) as error:
+            return Response(f"error querying {host}:{other}, err: {error}", 500)
+
+    return asyncio.run(_serve(port, answer))
+
+
+async def _check_no_snat(port: int, pod: str, node: str) -> int:
     async def answer(request: Request) -> Response:
         if request.path == "/whoami":
             return Response(request.client)
@@ -118,8 +130,15 @@ async def _check_no_snat(port: int, pod: str, node: str) -> int:
         wrong = [each for each in [await _wrong_with(target, pod, node) for target in targets] if each]
         return Response(", ".join(wrong), 500 if wrong else 200)
 
+    return await _serve(port, answer)
+
+
+async def _serve(port: int, answer: http.Handler) -> int:
+    end = asyncio.Event()
+    netexec.on_end_signals(asyncio.get_running_loop(), end.set)
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = netexec.format_address(writer.get_extra_info("peername"))
+        client = http.format_address(writer.get_extra_info("peername"))
         await http.serve_connection(reader, writer, client, answer)
 
     await asyncio.start_server(serve, sock=netexec.listen(socket.SOCK_STREAM, port))

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netlab.machine.images import http
+from netlab.machine.images.http import Request, Response
+
 if TYPE_CHECKING:
     import ssl
 
@@ -37,17 +40,25 @@ def context(certificate: str, key: str) -> ssl.SSLContext:
         made.load_cert_chain(certificate, key)
         return made
     with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-        Path(file.name).write_bytes(_own_certificate())
+        Path(file.name).write_bytes(own_certificate())
         made.load_cert_chain(file.name)
     return made
 
 
-def serve(listener: socket.socket, secret: ssl.SSLContext, answer: Callable[[socket.socket], None]) -> None:
-    """Call `answer` with each client's connection, in a thread of its own, until the process ends.
+def serve_http(listener: socket.socket, secret: ssl.SSLContext, answer: Callable[[Request], Response]) -> None:
+    """Answer the requests of clients over TLS, each client in a thread of its own, until the process ends.
 
     In threads, because asyncio was loaded without TLS.
     """
+    port = listener.getsockname()[1]
 
+    def attend(connection: socket.socket) -> None:
+        http.answer_blocking(connection, http.format_address(connection.getpeername()), port, answer)
+
+    _serve(listener, secret, attend)
+
+
+def _serve(listener: socket.socket, secret: ssl.SSLContext, answer: Callable[[socket.socket], None]) -> None:
     def attend(client: socket.socket) -> None:
         try:
             client.settimeout(_PATIENCE)
@@ -65,7 +76,7 @@ def serve(listener: socket.socket, secret: ssl.SSLContext, answer: Callable[[soc
     threading.Thread(target=accept, daemon=True).start()
 
 
-def _own_certificate() -> bytes:
+def own_certificate() -> bytes:
     """A certificate for localhost and its key, both in PEM."""
     import datetime
     import ipaddress

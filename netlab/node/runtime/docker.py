@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from netlab.machine.async_client import AsyncMachine
+from netlab.machine.replies import MachineError
 from netlab.node.runtime.machines import MachineRuntime, refused
-from netlab.node.runtime.service import Image
+from netlab.node.runtime.service import Image, ImageNotPresentError, ImageStatus, RefusedError
 
 
 class DockerRuntime(MachineRuntime):
@@ -15,6 +18,7 @@ class DockerRuntime(MachineRuntime):
 
     def __init__(self, containers: Path, machine: Path) -> None:
         super().__init__(containers)
+        self.images = self
         self._node = AsyncMachine(machine)
 
     async def __aexit__(
@@ -37,6 +41,17 @@ class DockerRuntime(MachineRuntime):
     async def list_images(self) -> list[Image]:
         """None: an engine's are not the node's, and netlab's store is not asked."""
         return []
+
+    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus | None:
+        with refused():
+            return await self._machine.image_status(image, command)
+
+    async def pull_image(self, image: str) -> None:
+        try:
+            await self._machine.pull(image)
+        except MachineError as error:
+            kind = ImageNotPresentError if error.errno == errno.ENOPKG else RefusedError
+            raise kind(str(error)) from error
 
     async def list_pod_sandbox(self) -> list[str]:
         with refused():

@@ -21,7 +21,9 @@ from netlab.node.runtime.service import (
     ExecResult,
     Image,
     ImageNotPresentError,
+    ImageService,
     RefusedError,
+    RunningContainer,
     StartError,
 )
 from netlab.oci import records
@@ -33,6 +35,8 @@ _NOT_EXECUTABLE = {
 
 class MachineRuntime:
     """The `RuntimeService` of a machine. Use it as an asynchronous context manager."""
+
+    images: ImageService | None = None
 
     def __init__(self, socket: Path) -> None:
         self._machine = AsyncMachine(socket)
@@ -73,10 +77,10 @@ class MachineRuntime:
     async def create_container(self, config: ContainerConfig) -> None:
         self._created[config.id] = config
 
-    async def start_container(self, container_id: str) -> float:
+    async def start_container(self, container_id: str) -> RunningContainer:
         config = self._created.pop(container_id)
         try:
-            return (await self._machine.run_container(config)).started_at
+            return await self._machine.run_container(config)
         except MachineError as error:
             if error.errno == errno.ENOPKG:
                 raise ImageNotPresentError(str(error)) from error
@@ -95,9 +99,9 @@ class MachineRuntime:
         with refused():
             return (await self._machine.state()).containers
 
-    async def container_stats(self, container_id: str) -> dict[str, str]:
+    async def list_container_stats(self, container_ids: Sequence[str]) -> dict[str, dict[str, str]]:
         with refused():
-            return await self._machine.counters(container_id)
+            return await self._machine.counters(container_ids)
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109
         with refused():

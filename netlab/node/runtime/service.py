@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from netlab.errors import NetlabError
-from netlab.machine.protocol import ContainerExit, ContainerStatus, ExecResult, Mount
+from netlab.machine.protocol import ContainerExit, ContainerStatus, ExecResult, ImageStatus, Mount, RunningContainer
 from netlab.machine.protocol import ContainerSpec as ContainerConfig
 from netlab.machine.security_context import (
     CONTAINER,
@@ -39,8 +39,10 @@ __all__ = [
     "ContainerExit",
     "ContainerStatus",
     "ExecResult",
+    "ImageStatus",
     "Mount",
     "NamespaceOption",
+    "RunningContainer",
     "SecurityContext",
 ]
 
@@ -75,6 +77,9 @@ class RuntimeService(Protocol):
     Every call raises `RefusedError` if the runtime refuses, and `UnavailableError` if it does not answer.
     """
 
+    images: ImageService | None
+    """What brings images; None if they are brought by hand."""
+
     async def run_pod_sandbox(self, sandbox_id: str, hostname: str, *, shared_pids: bool = False) -> str:
         """Make a sandbox for a pod of that hostname; the path of its network namespace. Raises `AlreadyExistsError`.
 
@@ -93,8 +98,8 @@ class RuntimeService(Protocol):
     async def create_container(self, config: ContainerConfig) -> None:
         """Make a container ready to be started. Raises `ImageNotPresentError`."""
 
-    async def start_container(self, container_id: str) -> float:
-        """Start a container that was created; when it began, in seconds since the epoch.
+    async def start_container(self, container_id: str) -> RunningContainer:
+        """Start a container that was created.
 
         One that cannot be started is gone. Raises `StartError`, and `ImageNotPresentError` from a runtime that notices
         so late.
@@ -112,8 +117,8 @@ class RuntimeService(Protocol):
     async def list_containers(self) -> list[ContainerStatus]:
         """The containers that were started and are not yet removed, with their status."""
 
-    async def container_stats(self, container_id: str) -> dict[str, str]:
-        """The texts of the files of a running container's cgroups, by name."""
+    async def list_container_stats(self, container_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The texts of the files of containers' cgroups, by id and by name, of those that run."""
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout: float) -> ExecResult:  # noqa: ASYNC109
         """Run a command in a container and wait for it, but not longer than `timeout` seconds."""
@@ -131,7 +136,20 @@ class RuntimeService(Protocol):
         """The other ends of a container's streams, in that order; of a terminal, stdin is the terminal itself."""
 
     def container_events(self) -> AsyncIterator[ContainerExit]:
-        """The ends of containers, from those that have ended and are not yet removed; endless."""
+        """The ends of containers, from those that have ended and are not yet removed; endless.
+
+        The end of a sandbox, which is then of no use, is among them, under its id.
+        """
+
+
+class ImageService(Protocol):
+    """Images of a runtime that fetches them itself. Raises what `RuntimeService` does."""
+
+    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus | None:
+        """The image that a container with that command would have by that name; None if it is not there."""
+
+    async def pull_image(self, image: str) -> None:
+        """Bring the image of that name, or what has that name now. Raises `ImageNotPresentError`, with the reason."""
 
 
 def network_namespace(sandbox_id: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from netlab.api.core_types import Container, Pod
 from netlab.net.namespaces import entered
 from netlab.node import recovery, resources
-from netlab.node.runtime.service import ContainerStatus, RefusedError, RuntimeService, network_namespace
+from netlab.node.runtime.service import ContainerStatus, RuntimeService, network_namespace
 from netlab.node.stats import counters, processes
 from netlab.node.stats.counters import Reading, Rising
 from netlab.node.stats.processes import Process
@@ -103,15 +103,13 @@ class Collector:
         self, pods: Sequence[Pod], by_uid: Mapping[str, Sequence[ContainerStatus]]
     ) -> dict[str, dict[str, str]]:
         """What cgroups tell: of a machine's containers only those with limits have one, of an engine's all."""
-        found = {}
+        asked = []
         for pod in pods:
             for each in by_uid.get(pod.metadata.uid, ()):
                 spec = _spec(pod, each)
-                limited = resources.memory_limit(spec) is not None or resources.cpu_limit(spec) is not None
-                if limited or not each.pid:
-                    with contextlib.suppress(RefusedError):  # it has just ended
-                        found[each.id] = await self._runtime.container_stats(each.id)
-        return found
+                if resources.memory_limit(spec) is not None or resources.cpu_limit(spec) is not None or not each.pid:
+                    asked.append(each.id)
+        return await self._runtime.list_container_stats(asked) if asked else {}
 
     def _of_pod(
         self,

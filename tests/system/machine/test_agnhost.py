@@ -301,7 +301,7 @@ def test_porter_over_tls(shared_lab: Lab) -> None:
                 connected("127.0.0.1", 443, socket.SOCK_STREAM) as plain,
                 trusting.wrap_socket(plain) as client,
             ):
-                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 answer = b"".join(iter(lambda: client.recv(65536), b""))
                 certificate = client.getpeercert(binary_form=True)
                 assert certificate is not None

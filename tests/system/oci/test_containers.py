@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from netlab.machine.protocol import Mount
 from netlab.machine.replies import MachineError
 from netlab.oci.store import Store
 from tests import images
-from tests.images import docker_archive, layer, member
+from tests.images import docker_archive, layer, member, oci_layout
 from tests.system.machine.lab import Lab, wait_until
 
 ROOT = os.geteuid() == 0
@@ -66,6 +68,24 @@ def running() -> Iterator[Running]:
         patched.setenv("NETLAB_TEST_IMAGES", str(Path(folder, "store")))
         with Lab() as lab:
             yield Running(lab, store)
+
+
+def test_a_container_says_which_image_it_has(running: Running) -> None:
+    """By the digest of its manifest, in the repository by which it was asked for; else of its configuration."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = oci_layout(Path(folder, "a.tar"), "shop.example/laid:1", [images.busybox()], Cmd=["echo"])
+        ((laid, _),) = running.store.load(archive)
+    ids = {record.id for record, names in running.store.images() if "docker.io/t/root:latest" in names}
+    expected = {
+        "shop.example/laid:1": f"shop.example/laid@{laid.digest}",
+        "t/root": f"sha256:{ids.pop()}",
+        "agnhost": "",
+    }
+    for number, (image, identity) in enumerate(expected.items()):
+        status = running.lab.run(f"id{number}", *(["echo", "x"] if image == "agnhost" else []), image=image)
+        assert (image, status.image_id) == (image, identity)
+        running.lab.node.remove(f"id{number}")
+    running.store.remove("shop.example/laid:1")
 
 
 @dataclass(frozen=True)
@@ -167,6 +187,32 @@ def test_an_images_user(running: Running) -> None:
     lab.run("n", "id", image="t/numbers")
     assert lab.printed("n") == "uid=7 gid=8\n"
     lab.node.remove("n")
+
+
+@pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="the host has no mmdebstrap")
+def test_an_image_of_debian_packages(running: Running) -> None:
+    """Made by Debian's own tool; it has what its packages have, and nothing of the host's."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "root.tar")
+        # An ordinary user need have no ids beside his own.
+        mode = "root" if ROOT else "chrootless"
+        tool = ["mmdebstrap", "--quiet", f"--mode={mode}", "--variant=extract", "--include=busybox-static"]
+        done = subprocess.run(
+            [*tool, "bookworm", str(made)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if "Unable to fetch" in done.stderr or "Could not resolve" in done.stderr:
+            pytest.skip("Debian's mirror does not answer")
+        assert done.returncode == 0, done.stderr
+        script = "b=/bin/busybox; $b id -u; $b ls /usr/share/doc; $b ls /usr; $b cp $b / && /busybox id -g"
+        command = ["/bin/busybox", "sh", "-c", script]
+        running.store.load(docker_archive(Path(folder, "a.tar"), "t/debian", [made.read_bytes()], Cmd=command))
+    assert running.lab.run("debian", image="t/debian").exit_code == 0
+    assert running.lab.printed("debian").split() == ["0", "busybox-static", "share", "0"]
 
 
 def test_a_running_image_is_not_removed(running: Running) -> None:

@@ -183,7 +183,7 @@ def test_what_is_no_duration(text: str) -> None:
     ],
 )
 def test_addresses_are_printed_as_go_prints_them(address: tuple[object, ...], text: str) -> None:
-    assert netexec.format_address(address) == text
+    assert http.format_address(address) == text
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ from netlab.node.podstate import (
     Plan,
     PodState,
     RemoveSandbox,
+    ReplaceSandbox,
     Run,
     Sandbox,
     Start,
     Stop,
     StopContainer,
+    initialize_again,
     plan,
 )
 from netlab.node.podstatus import pod_status
@@ -213,6 +215,35 @@ WAITING = CRASH_LOOP.failed().failed()
 )
 def test_plan(name: str, pod: Pod, known: PodState, actions: list[Action]) -> None:
     assert plan(pod, known, NOW).actions == actions, name
+
+
+def lost(**runs: Run) -> PodState:
+    known = state(True, **runs)
+    known.lost_sandbox = "u1_0"
+    return known
+
+
+@pytest.mark.parametrize(
+    ("pod", "known", "actions"),
+    [
+        (make_pod(), lost(a=running(), b=exited(0)), [StopContainer("a", 30.0)]),
+        (make_pod(), lost(a=running(stop=Stop(NOW - 31, 30)), b=exited(0)), [Kill("a")]),
+        (make_pod(), lost(a=exited(137), b=exited(0)), [ReplaceSandbox()]),
+        (make_pod(restartPolicy="Never"), lost(a=exited(137), b=exited(0)), [RemoveSandbox()]),
+        (make_pod(meta=DELETED), lost(a=exited(137), b=exited(0)), [RemoveSandbox()]),
+        (make_pod(), PodState(sandbox=Sandbox("u1_1", []), lost_sandbox="u1_0"), [Start("a"), Start("b")]),
+    ],
+    ids=["ends what runs", "kills it", "then goes", "or the pod has ended", "or is deleted", "once"],
+)
+def test_a_sandbox_that_has_ended_is_replaced(pod: Pod, known: PodState, actions: list[Action]) -> None:
+    assert plan(pod, known, NOW).actions == actions
+
+
+def test_before_a_new_sandbox_init_containers_run_again() -> None:
+    pod, known = make_pod(initContainers=INIT), lost(i=exited(0), j=exited(0), a=exited(137), b=exited(137))
+    initialize_again(pod, known)
+    known.sandbox = Sandbox("u1_1", [], 1)
+    assert plan(pod, known, NOW).actions == [Start("i")]
 
 
 def test_plan_says_when_to_look_again() -> None:

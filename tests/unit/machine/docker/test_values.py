@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from netlab.errors import UnsupportedError
-from netlab.machine.docker import builtin, engine, logs, streams
+from netlab.machine.docker import builtin, engine, images, logs, streams
 from netlab.machine.docker.containers import as_of_cgroups, status
 from netlab.machine.protocol import ContainerStatus
 from netlab.node.stats import counters
@@ -66,6 +66,27 @@ def test_what_a_container_uses_reads_as_from_its_cgroups(details: dict[str, int]
     assert found.memory == Memory(1000, 900, 600, 300, 0, 8, 1)
     assert found.throttling is not None
     assert found.throttling == Throttling(10, 4, 7_000_000)
+
+
+def test_of_what_has_ended_nothing_is_counted() -> None:
+    assert as_of_cgroups(stats({}) | {"memory_stats": {}}) == {}
+
+
+DIGEST = f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "expected"),
+    [
+        ("nginx", [f"nginx@{DIGEST}"], f"docker.io/library/nginx@{DIGEST}"),
+        ("nginx:1", [f"other@{DIGEST}", f"nginx@{DIGEST}"], f"docker.io/library/nginx@{DIGEST}"),
+        ("shop.example:5000/web:2", [f"nginx@{DIGEST}"], "sha256:id"),
+        ("made/here", None, "sha256:id"),
+        ("sha256:id", None, "sha256:id"),
+    ],
+)
+def test_an_image_is_known_by_its_digest(reference: str, digests: list[str] | None, expected: str) -> None:
+    assert images.identity(reference, {"Id": "sha256:id", "RepoDigests": digests}) == expected
 
 
 @pytest.mark.parametrize(
