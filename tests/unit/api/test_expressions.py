@@ -155,6 +155,54 @@ def test_rules_of_a_definition() -> None:
     assert _broken(schema, {"x": "0"}) == []
 
 
+_CHANGE = {**_NUMBER, "x-kubernetes-validations": [{"rule": "self >= oldSelf"}]}
+_KEYED = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]}
+
+
+def _list_of(items: dict[str, Any], **said: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items} | said
+
+
+@pytest.mark.parametrize(
+    ("schema", "within"),
+    [
+        (_object(a=_CHANGE), None),
+        (_object(a={"type": "object", "additionalProperties": _CHANGE}), None),
+        (_object(a=_list_of(_object(k=_TEXT, b=_CHANGE) | {"required": ["k"]}, **_KEYED)), None),
+        (_object(a=_list_of(_CHANGE)), "s.properties[a]"),
+        (_object(a=_list_of(_object(b=_CHANGE))), "s.properties[a]"),
+        (_object(a=_list_of(_list_of(_CHANGE))), "s.properties[a]"),
+        (_object(a=_list_of(_CHANGE, **{"x-kubernetes-list-type": "set"})), "s.properties[a]"),
+        (_object(a=_object(b=_CHANGE) | {"x-kubernetes-map-type": "atomic"}), "s.properties[a]"),
+        (_object(a=_list_of({**_TEXT, "x-kubernetes-validations": [{"rule": "self != 'oldSelf'"}]})), None),
+    ],
+)
+def test_rules_about_changes_of_what_cannot_be_compared(schema: dict[str, Any], within: str | None) -> None:
+    problems = Problems()
+    rules.check(schema, "s", problems, has_status=False)
+    said = "oldSelf cannot be used on the uncorrelatable portion of the schema within "
+    assert [each.message.partition(said)[2] for each in problems] == ([] if within is None else [within])
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "said"),
+    [
+        ({"rule": "self > 1 ? 2 : 3"}, "rule", "cel expression must evaluate to a bool"),
+        ({"rule": "self > 1", "optionalOldSelf": True}, "optionalOldSelf", "may not be set if oldSelf is not used"),
+        ({"rule": "self > 1", "messageExpression": "1 + 1"}, "messageExpression", "must evaluate to a string"),
+        ({"rule": "self > 1", "messageExpression": "1 +"}, "messageExpression", "compilation failed"),
+        ({"rule": "self > 1", "messageExpression": " "}, "messageExpression", "must be non-empty if specified"),
+        ({"rule": "self > 1 &&\nself < 3"}, "message", "must be specified if rule contains line breaks"),
+    ],
+)
+def test_what_a_rule_cannot_be(rule: dict[str, Any], field: str, said: str) -> None:
+    problems = Problems()
+    rules.check(_object(a={**_NUMBER, "x-kubernetes-validations": [rule]}), "s", problems, has_status=False)
+    [problem] = problems
+    assert problem.field == f"s.properties[a].x-kubernetes-validations[0].{field}"
+    assert said in problem.message
+
+
 @pytest.mark.parametrize(
     ("name", "written"),
     [

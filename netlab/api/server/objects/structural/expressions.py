@@ -17,7 +17,7 @@ from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.schema import JSONObject
 from netlab.api.server.objects.structural import patterns
 from netlab.api.server.objects.structural.keys import by_key, key_of
-from netlab.api.server.objects.structural.nodes import ABSENT, Node, Rule
+from netlab.api.server.objects.structural.nodes import ABSENT, LITERAL, Node, Rule
 from netlab.api.server.objects.structural.shaping import TYPE_AND_METADATA
 
 MOST_SECONDS = 1.0
@@ -143,15 +143,13 @@ def serialized(text: str) -> bytes:
     return bytes(_program(text).serialize())
 
 
-_LITERAL = re.compile(r"""r?(\"(\\.|[^"\\])*\"|'(\\.|[^'\\])*')""")
-
 _FIELD_OF_SELF = re.compile(r"\b(?:self|oldSelf)\.([A-Za-z_][A-Za-z0-9_]*)\b(?!\s*\()")
 
 
 def undefined(text: str, fields: Iterable[str]) -> list[str]:
     """The fields of `self` that a rule names and an object with these fields does not have."""
     known = {escaped(name) for name in fields}
-    named = _FIELD_OF_SELF.findall(_LITERAL.sub("''", text))
+    named = _FIELD_OF_SELF.findall(LITERAL.sub("''", text))
     return [name for name in dict.fromkeys(named) if name not in known]
 
 

@@ -33,7 +33,15 @@ class Rule:
     """Whether it is about changes."""
 
 
+LITERAL = re.compile(r"""r?(\"(\\.|[^"\\])*\"|'(\\.|[^'\\])*')""")
+"""A text in a rule."""
+
 _OLD = re.compile(r"\boldSelf\b")
+
+
+def uses_old(rule: str) -> bool:
+    """Whether a rule is about a change."""
+    return _OLD.search(LITERAL.sub("''", rule)) is not None
 
 
 @dataclasses.dataclass(slots=True)
@@ -143,5 +151,5 @@ def _rule(rule: Schema) -> Rule:
         rule.get("messageExpression", ""),
         rule.get("reason", ""),
         rule.get("fieldPath", ""),
-        _OLD.search(rule["rule"]) is not None,
+        uses_old(rule["rule"]),
     )

@@ -14,7 +14,7 @@ from netlab.api.server.objects.problems import Problems
 from netlab.api.server.objects.structural import expressions, patterns
 from netlab.api.server.objects.structural.checking import check_value
 from netlab.api.server.objects.structural.costs import budgets
-from netlab.api.server.objects.structural.nodes import Schema, compiled
+from netlab.api.server.objects.structural.nodes import Schema, compiled, uses_old
 from netlab.api.server.objects.structural.shaping import TYPE_AND_METADATA, prune, prune_value
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
@@ -41,6 +41,8 @@ class _Place:
     defaults: str | None = None
     """Why it may have none here."""
     in_metadata: bool = False
+    uncorrelatable: str = ""
+    """The path of the list or map around it whose old and new values are not compared one by one."""
 
     @property
     def is_root(self) -> bool:
@@ -91,18 +93,24 @@ def _check_structure(schema: Schema, place: _Place, problems: Problems) -> None:
     if kind == "array" and items is None:
         problems.required(f"{path}.items", "must be specified")
     if isinstance(items, dict):
-        _check_structure(items, place.at("items", "array items"), problems)
+        is_correlatable = schema.get("x-kubernetes-list-type") == "map"
+        _check_structure(items, _within(place.at("items", "array items"), path, is_correlatable), problems)
     if additional is not None:
         _check_additional(schema, place, problems)
     is_resource = place.is_root or schema.get("x-kubernetes-embedded-resource", False)
     for name, below in (properties or {}).items():
-        inner = place.at(f"properties[{name}]")
+        is_correlatable = schema.get("x-kubernetes-map-type", "granular") == "granular"
+        inner = _within(place.at(f"properties[{name}]"), path, is_correlatable)
         if is_resource and name in TYPE_AND_METADATA:
             why = f"in top-level {name}" if place.is_root else inner.defaults
             inner = dataclasses.replace(inner, in_metadata=True, defaults=why)
             _check_metadata(name, below, inner, problems, is_root=place.is_root)
         _check_structure(below, inner, problems)
     _check_junctors(schema, schema, path, path, problems)
+
+
+def _within(place: _Place, around: str, is_correlatable: bool) -> _Place:
+    return place if is_correlatable or place.uncorrelatable else dataclasses.replace(place, uncorrelatable=around)
 
 
 def _check_keywords(schema: Schema, place: _Place, problems: Problems) -> None:
@@ -282,9 +290,20 @@ def _check_rules(schema: Schema, place: _Place, problems: Problems) -> None:
         if schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict):
             for name in expressions.undefined(text, fields):
                 problems.invalid(f"{own}.rule", text, f"compilation failed: undefined field '{name}'")
+        _check_old(rule, own, place, problems)
         _check_messages(rule, own, problems)
         if "reason" in rule:
             problems.one_of(f"{own}.reason", rule["reason"], _REASONS)
+
+
+def _check_old(rule: Schema, own: str, place: _Place, problems: Problems) -> None:
+    is_about_change = uses_old(rule.get("rule", ""))
+    if is_about_change and place.uncorrelatable:
+        detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {place.uncorrelatable}"
+        problems.invalid(f"{own}.rule", rule["rule"], detail)
+    elif not is_about_change and "optionalOldSelf" in rule:
+        detail = "may not be set if oldSelf is not used in rule"
+        problems.invalid(f"{own}.optionalOldSelf", rule["optionalOldSelf"], detail)
 
 
 def _check_messages(rule: Schema, own: str, problems: Problems) -> None:
