@@ -134,7 +134,8 @@ class Book:
             for number, was in self._profile_book.take_before().items()
             if was != (now := self.profiles.get(number))
         }
-        return Transaction({place: changed for place, changed in changes.items() if changed}, profiles)
+        unused = {direction: side.take_unused() for direction, side in self._sides.items()}
+        return Transaction({place: changed for place, changed in changes.items() if changed}, profiles, unused)
 
     def _judge(self, key: str) -> None:
         """Find out which policies select a pod of the node, and let its addresses judge by them."""

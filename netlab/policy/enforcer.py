@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from netlab.api.core_types import Namespace, Pod
 from netlab.api.meta_types import Object
@@ -57,7 +57,8 @@ class Enforcer:
         self._netlink = Nfnetlink()
         self._generation = 0
         """Of the kernel's ruleset when ours was last known to be in it."""
-        self._in_force = False
+        self._tables: Literal["unknown", "in force", "none"] = "unknown"
+        """Whether the kernel's tables are the plan's; without a policy there are none."""
         self._changed = asyncio.Event()
         self._due: list[Work] = []
         """What changes made due that may not be in force."""
@@ -100,9 +101,13 @@ class Enforcer:
             self._book.set_policy(policy.key, None)
         else:
             try:
-                self._book.set_policy(policy.key, read(policy))
+                found = read(policy)
             except (NetlabError, ValueError) as error:
                 log.error("%s: %s; what it said before holds", kind_and_key(policy.key), error)
+            else:
+                for fault in found.faults:
+                    log.error("%s: %s; this rule fails closed", kind_and_key(policy.key), fault)
+                self._book.set_policy(policy.key, found)
         self._touch()
 
     def _plan_pod(self, pod: Pod) -> None:
@@ -134,22 +139,24 @@ class Enforcer:
     async def clear(self) -> None:
         """Remove what an enforcer left behind that is no longer needed: there are no policies."""
         try:
-            for executor in self._executors:
-                await self._in_kernel(executor.remove)
+            await self._remove()
         except ProgramError as error:
             log.error("policies: %s", error)
 
     async def serve(self) -> None:
         """Bring the kernel to the plan at every change, and look in between whether it is still so; never returns."""
         self._notes.keep({pod.metadata.uid for pod in self._pods.values()} | self._expected.keys())
+        now = asyncio.get_running_loop().time
+        look = now() + _CHECK
         try:
             while True:
                 if self._changed.is_set():
                     await self._sync()
+                if now() >= look:  # however fast changes follow each other
+                    await self._check()
+                    look = now() + _CHECK
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _CHECK)
-                    continue
-                await self._check()
+                    await asyncio.wait_for(self._changed.wait(), look - now())
         finally:
             for executor in self._executors:
                 executor.stop()
@@ -160,13 +167,17 @@ class Enforcer:
         waiting, self._waiting = self._waiting, []
         try:
             await self._bring(self._book.take_changes())
+            if waiting and not await self._check():
+                # What others did to the rules is not repaired yet: no container may start.
+                self._due, self._waiting = due + self._due, waiting + self._waiting
+                return
         except Exception as error:
             # A bug that one object triggers must not end the process, nor leave a plan half made.
             fault = None if isinstance(error, NetlabError | OSError) else error
             log.error("policies: %s; trying again in %g s", error, _RETRY, exc_info=fault)
             if fault is not None:
                 self._begin_anew()
-            self._in_force = False
+            self._tables = "unknown"
             self._due, self._waiting = due + self._due, waiting + self._waiting
             await asyncio.sleep(_RETRY)
             self._changed.set()
@@ -178,10 +189,14 @@ class Enforcer:
                 each.set_result(None)
 
     async def _bring(self, transaction: Transaction) -> None:
+        if not self._policies:
+            if self._tables != "none":
+                await self._remove()
+            return
         before = self._netlink.generation()
         made = self._batches()
         for executor in self._executors:
-            if not self._in_force:
+            if self._tables != "in force":
                 await self._in_kernel(executor.replace, self._book.plan, self._book.profiles)
             elif len(transaction) <= _FEW:
                 executor.apply(transaction)
@@ -190,15 +205,22 @@ class Enforcer:
         # If there were more changes than ours, the next look sees what another program did.
         if self._generation in (0, before) and self._netlink.generation() <= before + self._batches() - made:
             self._generation = before + self._batches() - made
-        if not self._in_force or transaction:
+        if self._tables != "in force" or transaction:
             log.info("policies: %d changes are in force", len(transaction))
-        self._in_force = True
+        self._tables = "in force"
 
-    async def _check(self) -> None:
-        """Notice changes to the rules by others, and repair ours if they are affected."""
+    async def _remove(self) -> None:
+        for executor in self._executors:
+            await self._in_kernel(executor.remove)
+        if self._tables == "in force":
+            log.info("policies: the last one is gone; the tables are removed")
+        self._tables, self._generation = "none", 0
+
+    async def _check(self) -> bool:
+        """Notice changes to the rules by others, and repair ours if they are affected; whether they are not."""
         generation = self._netlink.generation()
-        if generation == self._generation or not self._in_force:
-            return
+        if generation == self._generation or self._tables != "in force":
+            return True
         self._generation = generation
         try:
             for executor in self._executors:
@@ -207,12 +229,14 @@ class Enforcer:
                     log.warning(
                         "%s policies: changed by another program (%s); repairing", executor.family, differing[0]
                     )
-                    self._in_force = False
+                    self._tables = "unknown"
         except ProgramError as error:
             log.error("policies: %s", error)
-            self._in_force = False
-        if not self._in_force:
+            self._tables = "unknown"
+        if self._tables != "in force":
             self._touch()
+            return False
+        return True
 
     def _begin_anew(self) -> None:
         self._book = Book()

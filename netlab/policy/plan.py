@@ -9,7 +9,7 @@ Classes and profiles have numbers that follow from what they are: every process 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 from netlab.policy.ports import Ports, Span
@@ -58,6 +58,8 @@ class Transaction(NamedTuple):
 
     changes: Mapping[Place, Mapping[Key, tuple[int | None, int | None]]]
     profiles: Mapping[int, tuple[Ports | None, Ports | None]]
+    unused: Mapping[Direction, Collection[int]]
+    """Classes that have no members any more."""
 
     def __bool__(self) -> bool:
         return bool(self.profiles) or any(self.changes.values())

@@ -15,13 +15,14 @@ from typing import Literal, NamedTuple, TypeAlias
 from netlab.api.meta_types import LabelSelector
 from netlab.api.networking_types import IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
 from netlab.api.selectors import Selector, from_label_selector
+from netlab.errors import UsageError
 from netlab.policy.cluster_types import (
     ClusterNetworkPolicy,
     ClusterNetworkPolicyPeer,
     ClusterNetworkPolicyProtocol,
     ClusterNetworkPolicyRule,
 )
-from netlab.policy.ports import EVERYTHING, PROTOCOLS, Ports, spans, union
+from netlab.policy.ports import EVERYTHING, NOTHING, PROTOCOLS, Ports, spans, union
 
 Direction: TypeAlias = Literal["Ingress", "Egress"]
 Action: TypeAlias = Literal["Accept", "Deny", "Pass"]
@@ -32,6 +33,7 @@ DIRECTIONS: tuple[Direction, ...] = ("Ingress", "Egress")
 
 AnyPolicy: TypeAlias = NetworkPolicy | ClusterNetworkPolicy
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LAST_PORT = 65535
 
 
 class PodPeers(NamedTuple):
@@ -116,6 +118,8 @@ class Policy:
     tier: Tier = "NetworkPolicy"
     priority: int = 0
     """Within its tier: the lower one judges first."""
+    faults: tuple[str, ...] = ()
+    """What of it cannot be understood. Such a rule fails closed: it admits nobody, or denies everybody."""
 
     @property
     def precedence(self) -> tuple[int, int, str]:
@@ -132,46 +136,65 @@ def kind_and_key(key: str) -> str:
 
 
 def read(policy: AnyPolicy) -> Policy:
-    """A policy's rules. Raises `UsageError` for a selector, `ValueError` for a network that cannot be understood."""
+    """A policy's rules.
+
+    Raises `UsageError` or `ValueError` if it cannot be understood whom it is about. API servers check policies; another
+    one's may know more than this, and what a rule says that is not understood must not open anything.
+    """
     if isinstance(policy, ClusterNetworkPolicy):
         return _read_of_cluster(policy)
     spec, namespace = policy.spec, policy.metadata.namespace
     subject = PodPeers(namespace, None, _selector(spec.podSelector))
     kinds = spec.policyTypes or (["Ingress", "Egress"] if spec.egress else ["Ingress"])
     rules: dict[Direction, tuple[Rule, ...]] = {}
+    faults: list[str] = []
     if "Ingress" in kinds:
-        rules["Ingress"] = _rules(policy.key, namespace, ((each.from_, each.ports) for each in spec.ingress))
+        listed = [(each.from_, each.ports) for each in spec.ingress]
+        rules["Ingress"] = _rules(policy.key, namespace, "ingress", listed, faults)
     if "Egress" in kinds:
-        rules["Egress"] = _rules(policy.key, namespace, ((each.to, each.ports) for each in spec.egress))
-    return Policy(policy.key, subject, rules)
+        listed = [(each.to, each.ports) for each in spec.egress]
+        rules["Egress"] = _rules(policy.key, namespace, "egress", listed, faults)
+    return Policy(policy.key, subject, rules, faults=tuple(faults))
 
 
 def _read_of_cluster(policy: ClusterNetworkPolicy) -> Policy:
     spec = policy.spec
+    if spec.subject.namespaces is None and spec.subject.pods is None:
+        raise ValueError("spec.subject: names neither namespaces nor pods")
     (subject,) = _cluster_peers(spec.subject)
     assert isinstance(subject, PodPeers)
     rules: dict[Direction, tuple[Rule, ...]] = {}
+    faults: list[str] = []
     if spec.ingress:
-        rules["Ingress"] = _cluster_rules(policy.key, ((each, each.from_) for each in spec.ingress))
+        of_ingress = [(each, each.from_) for each in spec.ingress]
+        rules["Ingress"] = _cluster_rules(policy.key, "ingress", of_ingress, faults)
     if spec.egress:
-        rules["Egress"] = _cluster_rules(policy.key, ((each, each.to) for each in spec.egress))
+        of_egress = [(each, each.to) for each in spec.egress]
+        rules["Egress"] = _cluster_rules(policy.key, "egress", of_egress, faults)
     tier: Tier = "Admin" if spec.tier == "Admin" else "Baseline"
-    return Policy(policy.key, subject, rules, tier, spec.priority)
+    return Policy(policy.key, subject, rules, tier, spec.priority, tuple(faults))
 
 
 def _cluster_rules(
-    key: str, listed: Iterable[tuple[ClusterNetworkPolicyRule, list[ClusterNetworkPolicyPeer]]]
+    key: str,
+    field: str,
+    listed: Iterable[tuple[ClusterNetworkPolicyRule, list[ClusterNetworkPolicyPeer]]],
+    faults: list[str],
 ) -> tuple[Rule, ...]:
     found = []
     for number, (rule, peers) in enumerate(listed):
-        known = [list(_cluster_peers(each)) for each in peers]
         action: Action = "Accept" if rule.action == "Accept" else "Pass" if rule.action == "Pass" else "Deny"
-        if all(known):
+        try:
+            known = [list(_cluster_peers(each)) for each in peers]
+            if not all(known):
+                raise ValueError("a peer is of a kind that is not known here")
             who = tuple(peer for each in known for peer in each)
             found.append(Rule(key, number, who, *_cluster_ports(rule.protocols), action))
-        elif action != "Accept":
-            # Of a peer of an unknown kind upstream says: fail closed. An Accept matches nothing, the others deny all.
-            found.append(Rule(key, number, None, EVERYTHING, (), "Deny"))
+        except (UsageError, ValueError) as error:
+            faults.append(f"spec.{field}[{number}]: {error}")
+            if action != "Accept":
+                # As upstream says of unknown peers: an Accept matches nothing, the others deny everything.
+                found.append(Rule(key, number, None, EVERYTHING, (), "Deny"))
     return tuple(found)
 
 
@@ -196,23 +219,34 @@ def _cluster_ports(protocols: Iterable[ClusterNetworkPolicyProtocol]) -> tuple[P
             if port is None:
                 numbers.append(spans(protocol))
             elif port.range is not None:
-                numbers.append(spans(protocol, port.range.start, port.range.end))
+                numbers.append(_spans(protocol, port.range.start, port.range.end))
             else:
-                numbers.append(spans(protocol, port.number, port.number))
+                numbers.append(_spans(protocol, port.number, port.number))
     return (union(numbers), tuple(names)) if numbers or names else (EVERYTHING, ())
 
 
 def _rules(
-    key: str, namespace: str, listed: Iterable[tuple[list[NetworkPolicyPeer], list[NetworkPolicyPort]]]
+    key: str,
+    namespace: str,
+    field: str,
+    listed: Iterable[tuple[list[NetworkPolicyPeer], list[NetworkPolicyPort]]],
+    faults: list[str],
 ) -> tuple[Rule, ...]:
     found = []
     for number, (peers, ports) in enumerate(listed):
-        who = tuple(_peers(namespace, peer) for peer in peers) or None
-        found.append(Rule(key, number, who, *_ports(ports)))
+        try:
+            who = tuple(_peers(namespace, peer) for peer in peers) or None
+            found.append(Rule(key, number, who, *_ports(ports)))
+        except (UsageError, ValueError) as error:
+            faults.append(f"spec.{field}[{number}]: {error}")
+            found.append(Rule(key, number, (), NOTHING))
     return tuple(found)
 
 
 def _peers(namespace: str, peer: NetworkPolicyPeer) -> Peers:
+    by_labels = peer.podSelector is not None or peer.namespaceSelector is not None
+    if by_labels == (peer.ipBlock is not None):
+        raise ValueError("a peer names either an ipBlock or selectors")
     if peer.ipBlock is not None:
         return _block(peer.ipBlock)
     pods = _selector(peer.podSelector or LabelSelector())
@@ -222,7 +256,11 @@ def _peers(namespace: str, peer: NetworkPolicyPeer) -> Peers:
 
 
 def _block(block: IPBlock) -> Block:
-    return Block(_network(block.cidr), tuple(map(_network, block.except_)))
+    network, excepted = _network(block.cidr), tuple(map(_network, block.except_))
+    for each in excepted:
+        if each.version != network.version or not each.subnet_of(network):  # type: ignore[arg-type]
+            raise ValueError(f"{each} is not in {network}")
+    return Block(network, excepted)
 
 
 def _network(text: str) -> Network:
@@ -232,13 +270,23 @@ def _network(text: str) -> Network:
 def _ports(ports: Iterable[NetworkPolicyPort]) -> tuple[Ports, tuple[PortName, ...]]:
     names, numbers = [], []
     for each in ports:
+        if each.protocol not in ("TCP", "UDP", "SCTP"):
+            raise ValueError(f"protocol {each.protocol!r} is none of TCP, UDP and SCTP")
+        if each.endPort is not None and not isinstance(each.port, int):
+            raise ValueError("endPort needs a number as port")
         if each.port is None:
             numbers.append(spans(each.protocol))
         elif isinstance(each.port, str):
             names.append(PortName(each.port, each.protocol))
         else:
-            numbers.append(spans(each.protocol, each.port, each.endPort or each.port))
+            numbers.append(_spans(each.protocol, each.port, each.port if each.endPort is None else each.endPort))
     return (union(numbers), tuple(names)) if numbers or names else (EVERYTHING, ())
+
+
+def _spans(protocol: str, first: int, last: int) -> Ports:
+    if not 1 <= first <= last <= _LAST_PORT:
+        raise ValueError(f"ports {first} to {last} are no range of ports")
+    return spans(protocol, first, last)
 
 
 def _selector(selector: LabelSelector) -> Selector:

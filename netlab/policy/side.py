@@ -161,6 +161,7 @@ class Side:
         """Those that an address no longer judges by."""
         self._emptied: dict[int, None] = {}
         """Classes that lost a member."""
+        self._buried: set[int] = set()
         self._born: dict[int, None] = {}
         self._blocks_changed = False
         self._ranges: dict[Family, _Ranges] = {"IPv4": _Ranges((), ()), "IPv6": _Ranges((), ())}
@@ -266,6 +267,11 @@ class Side:
         before, self._before = self._before, {part: {} for part in PARTS}
         return {Place(part, self._direction): table for part, table in before.items()}
 
+    def take_unused(self) -> set[int]:
+        """The classes that have lost their last members since this was last called."""
+        buried, self._buried = self._buried, set()
+        return buried - self._classes.keys()
+
     # --- Whose class is which ----------------------------------------------------------------------------------
 
     def sign(self, pod: str, signs: Signature, addresses: tuple[str, ...]) -> None:
@@ -357,6 +363,7 @@ class Side:
 
     def _bury(self, number: int) -> None:
         gone = self._classes.pop(number)
+        self._buried.add(number)
         del self._class_of[gone.signature]
         for sign in gone.signature:
             if isinstance(sign, Group):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from struct import Struct
 
 from netlab.net.addresses import Family, family_of, packed
 from netlab.net.nftables.batch import Batch, Elements, Value
-from netlab.policy.plan import Judged, Key, Place, Plan, Profiles, Range, Transaction
+from netlab.policy.nftables.steps import Unused
+from netlab.policy.plan import ANY_CLASS, Judged, Key, Place, Plan, Profiles, Range, Transaction
 from netlab.policy.ports import EVERYTHING, OTHERS, Ports
+from netlab.policy.rules import DIRECTIONS, Direction
 
 _NUMBER = Struct("=I").pack
 _NUMBER_OF_RANGE = Struct("!I").pack
@@ -57,6 +59,47 @@ def change(transaction: Transaction, family: Family) -> Batch:
         _fill(batch.gone, _of_profile(number, was))
         _fill(batch.come, _of_profile(number, now))
     return batch
+
+
+def no_longer_used(transaction: Transaction, family: Family) -> Unused:
+    """What nothing leads to once a change is in force: classes without members, and pods that judge nobody."""
+    found: dict[str, Callable[[bytes], bool]] = {}
+    for direction in DIRECTIONS:
+        classes = {_NUMBER(number) for number in transaction.unused.get(direction, ())}
+        pods = transaction.changes.get(Place("pods", direction), {})
+        gone = {
+            packed(key)
+            for key, (_, new) in pods.items()
+            if new is None and isinstance(key, str) and family_of(key) == family
+        }
+        found |= _apart(direction, classes.__contains__, gone.__contains__)
+    return found
+
+
+def unused(wanted: Elements) -> Unused:
+    """The same of what is not in a table's contents."""
+    found: dict[str, Callable[[bytes], bool]] = {}
+    for direction in DIRECTIONS:
+        prefix = direction.lower()
+        listed = [*wanted.get(f"{prefix}-peers", {}).values(), *wanted.get(f"{prefix}-blocks", {}).values()]
+        classes = {_NUMBER(ANY_CLASS), *(value[-4:] for value in listed if isinstance(value, bytes))}
+        pods = wanted.get(f"{prefix}-pods", {})
+        found |= _apart(direction, _not_in(classes), _not_in(pods))
+    return found
+
+
+def _not_in(found: Container[bytes]) -> Callable[[bytes], bool]:
+    return lambda key: key not in found
+
+
+def _apart(
+    direction: Direction, of_class: Callable[[bytes], bool], of_pod: Callable[[bytes], bool]
+) -> dict[str, Callable[[bytes], bool]]:
+    prefix = direction.lower()
+    return {
+        f"{prefix}-profiles": lambda key: of_class(key[:4]) or of_pod(key[4:]),
+        f"{prefix}-themselves": lambda key: of_pod(key[: len(key) // 2]),
+    }
 
 
 def _fill(elements: Elements, items: Iterable[tuple[str, bytes, Value]]) -> None:

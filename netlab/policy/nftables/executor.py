@@ -11,8 +11,9 @@ from netlab.net.kernel_table import KernelTable, number_of
 from netlab.net.nftables import rules, tables
 from netlab.net.nftables.batch import Batch, Elements
 from netlab.net.programs import ProgramError
-from netlab.policy.nftables.elements import change, contents
+from netlab.policy.nftables.elements import change, contents, no_longer_used, unused
 from netlab.policy.nftables.layout import TABLE, Layout
+from netlab.policy.nftables.steps import stages, steps
 from netlab.policy.plan import Plan, Profiles, Transaction
 
 log = logging.getLogger(__name__)
@@ -21,9 +22,6 @@ _READINGS = 5
 """How often to read a table until the kernel accepts the difference."""
 _CHANGED = frozenset([errno.ERESTART, errno.EEXIST, errno.ENOENT])
 """The kernel's errors for a difference that does not fit the table."""
-_PARTS = ("profiles", "blocks", "peers", "themselves", "pods")
-_ORDER = ("ports", "profiles", *(f"{side}-{part}" for part in _PARTS for side in ("ingress", "egress")))
-"""An order of sets and maps in which what leads to something comes after it."""
 
 
 class NftablesExecutor(KernelTable[Layout]):
@@ -57,7 +55,8 @@ class NftablesExecutor(KernelTable[Layout]):
             try:
                 # The table must still be as it was read.
                 batch = tables.difference(found.elements, wanted, self._layout.schemas)
-                self._commit(batch, found.generation)
+                for number, step in enumerate(steps(batch, unused(wanted))):
+                    self._commit(step, found.generation + number)
             except ProgramError as error:
                 if number_of(error) in _CHANGED:
                     log.info("%s rules changed while they were read: %s", self.family, error)
@@ -70,8 +69,9 @@ class NftablesExecutor(KernelTable[Layout]):
         raise ProgramError(f"table {self._layout.ip} {TABLE} changes faster than it can be read")
 
     def apply(self, transaction: Transaction) -> None:
-        """Apply the difference from what is in force, atomically."""
-        self._commit(change(transaction, self.family))
+        """Apply the difference from what is in force; what it changes of verdicts, atomically."""
+        for step in steps(change(transaction, self.family), no_longer_used(transaction, self.family)):
+            self._commit(step)
 
     def differences(self, plan: Plan, profiles: Profiles) -> list[str]:
         """How the kernel differs from a plan, in words."""
@@ -146,18 +146,5 @@ class NftablesExecutor(KernelTable[Layout]):
             if number_of(error) != errno.EMSGSIZE:
                 raise
             # In a user namespace. In parts, but none of them admits what neither plan does.
-            for part in _stages(batch):
+            for part in stages(batch):
                 self._send_in_parts(part)
-
-
-def _stages(batch: Batch) -> Iterator[Batch]:
-    """The batch in parts: what comes first, from the end that packets reach last; then what only goes."""
-    for name in _ORDER:
-        come = batch.come.get(name, {})
-        replaced = {key: value for key, value in batch.gone.get(name, {}).items() if key in come}
-        if come:
-            yield Batch(gone={name: replaced} if replaced else {}, come={name: come})
-    for name in reversed(_ORDER):
-        come = batch.come.get(name, {})
-        if gone := {key: value for key, value in batch.gone.get(name, {}).items() if key not in come}:
-            yield Batch(gone={name: gone})
