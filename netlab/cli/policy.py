@@ -138,7 +138,7 @@ def explain(
     seen = world(known.policies, known.namespaces, known.pods, known.nodes)
     found = [
         explained(seen, from_, address, protocol.upper(), number)
-        for address, number in _translated(cluster, named.node or "", to, protocol.upper(), port)
+        for address, number in _translated(cluster, named.node or "", to, protocol, port)
     ]
     if output:
         import msgspec

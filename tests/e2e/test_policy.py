@@ -70,6 +70,9 @@ def test_it_is_explained_shown_and_compared(lab: Netlab, tmp_path: Path) -> None
     done = lab.run("policy", "explain", "stranger", "web:8080")
     assert done.returncode == 1
     assert "add {podSelector: {matchLabels: {app: stranger}}}" in done.stdout
+    # Of a Service, the endpoints: policies see no other address.
+    of_dns = "policy", "explain", "stranger", "svc/kube-dns.kube-system:53/udp"
+    eventually(lambda: "kube-system/coredns" in lab.run(*of_dns).stdout)
     rows = {(each["source"], each["destination"]): each["ports"] for each in lab.json("policy", "show")}
     assert rows["default/friend", "default/web"] == "TCP 8080"
     assert rows["default/stranger", "default/web"] == "nothing"
