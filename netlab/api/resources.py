@@ -27,7 +27,7 @@ from netlab.api.core_types import Event, Namespace, Node, Pod, Service
 from netlab.api.discovery_types import EndpointSlice, EndpointSliceV1beta1
 from netlab.api.meta_types import Object
 from netlab.api.metrics_types import METRICS, NodeMetrics, PodMetrics
-from netlab.api.networking_types import NetworkPolicy, ServiceCIDR
+from netlab.api.networking_types import Ingress, IngressClass, NetworkPolicy, ServiceCIDR
 from netlab.api.node_types import RuntimeClass
 from netlab.api.policy_types import PodDisruptionBudget
 from netlab.api.printers import PLAIN, Printer, access, kinds, measured, pods, stored, workloads
@@ -588,6 +588,25 @@ NETWORKPOLICIES = Resource(
     short_names=("netpol",),
     printer=stored.NETWORK_POLICY,
 )
+INGRESSES = Resource(
+    "networking.k8s.io",
+    "v1",
+    "Ingress",
+    "ingresses",
+    Ingress,
+    short_names=("ing",),
+    subresources=(_STATUS,),
+    printer=stored.INGRESS,
+)
+INGRESSCLASSES = Resource(
+    "networking.k8s.io",
+    "v1",
+    "IngressClass",
+    "ingressclasses",
+    IngressClass,
+    namespaced=False,
+    printer=stored.INGRESS_CLASS,
+)
 
 EVENTS_V1 = Resource(
     "events.k8s.io",
@@ -679,6 +698,8 @@ _ACTED_UPON: tuple[Resource[Any], ...] = (
     LEASES,
     CERTIFICATESIGNINGREQUESTS,
     NETWORKPOLICIES,
+    INGRESSCLASSES,
+    INGRESSES,
     EVENTS_V1,
     VALIDATINGWEBHOOKCONFIGURATIONS,
     MUTATINGWEBHOOKCONFIGURATIONS,

@@ -45,6 +45,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="What keeps the API's objects: SQLite, an etcd of the lab's own, or one that is there (http, https).",
 )
 @click.option("--dns/--no-dns", default=None, help="Cluster DNS, in pods of kube-system (--dns).")
+@click.option(
+    "--ingress/--no-ingress", default=None, help="A proxy for Ingresses, in a pod of kube-system (--no-ingress)."
+)
 @click.option("--etcd-cafile", type=_FILE, help="The authority of the certificate of the etcd at the URL.")
 @click.option("--etcd-certfile", type=_FILE, help="The certificate by which that etcd knows the lab.")
 @click.option("--etcd-keyfile", type=_FILE, help="Its key.")
@@ -82,6 +85,7 @@ def up(
     api_address: str | None,
     store: str | None,
     dns: bool | None,
+    ingress: bool | None,
     etcd_cafile: Path | None,
     etcd_certfile: Path | None,
     etcd_keyfile: Path | None,
@@ -112,6 +116,7 @@ def up(
         "apiAddress": api_address,
         "store": store,
         "dns": dns,
+        "ingress": ingress,
         "loadBalancerPools": list(pools) or None,
         "loadBalancerProtocol": protocol,
         "runtime": runtime,
@@ -136,6 +141,7 @@ def up(
         proxy=wanted.proxy,
         store="sqlite" if is_there else wanted.store,
         load_balancer_protocol=wanted.loadBalancerProtocol,
+        ingress=wanted.ingress,
     )
     from netlab.lab.lifecycle import up as bring_up
 

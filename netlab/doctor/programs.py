@@ -39,11 +39,14 @@ TCPDUMP = Program("tcpdump", "tcpdump", "tcpdump")
 CURL = Program("curl", "curl", "curl")
 ETCD = Program("etcd", "etcd-server", "etcd")
 BIRD = Program("bird", "bird2", "bird")
+HAPROXY = Program("haproxy", "haproxy", "haproxy")
 IP = Program("ip", "iproute2", "iproute")
 PYTHON = Program("python3", "python3", "python3")
 
 
-def require(*, network: str, proxy: str, store: str = "sqlite", load_balancer_protocol: str = "arp") -> None:
+def require(
+    *, network: str, proxy: str, store: str = "sqlite", load_balancer_protocol: str = "arp", ingress: bool = False
+) -> None:
     """Raise `UnsupportedError` if a program is missing that a lab with this pod network, proxy and store runs."""
     # Every pod network masquerades what its pods send out of the cluster, in any proxy mode.
     needs = {NFT: f"the pod network ({network})"}
@@ -53,6 +56,8 @@ def require(*, network: str, proxy: str, store: str = "sqlite", load_balancer_pr
         needs[ETCD] = "--store etcd"
     if load_balancer_protocol == "bgp":
         needs[BIRD] = "--load-balancer-protocol bgp"
+    if ingress:
+        needs[HAPROXY] = "--ingress"
     for program, need in needs.items():
         try:
             program.path()

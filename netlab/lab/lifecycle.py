@@ -70,14 +70,7 @@ def up(
         else:
             readiness.wait_ready(lab.paths, wanted, progress, lab.is_up)
         if wanted.joins is None:
-            from netlab.lab import definitions
-
-            definitions.ensure(lab.client())
-        if wanted.dns and wanted.joins is None:
-            from netlab.lab import cluster_dns
-
-            # Its pod becomes ready in its own time: not even `up` waits for it.
-            cluster_dns.ensure(lab.client(), wanted)
+            _furnish(lab, wanted)
     except BaseException as error:
         with contextlib.suppress(NetlabError):
             if fresh:
@@ -88,6 +81,17 @@ def up(
             raise startup.explained(error, lab.paths.directory) from error
         raise
     return wanted
+
+
+def _furnish(lab: Lab, wanted: LabSpec) -> None:
+    """Make the objects that a lab begins with. Pods among them become ready in their own time: `up` does not wait."""
+    from netlab.lab import cluster_dns, definitions, ingress
+
+    definitions.ensure(lab.client())
+    if wanted.dns:
+        cluster_dns.ensure(lab.client(), wanted)
+    if wanted.ingress:
+        ingress.ensure(lab.client(), wanted)
 
 
 def _prepare(lab: Lab, spec: LabSpec | None, external: ExternalEtcd | None) -> bool:

@@ -90,6 +90,7 @@ class LabSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     apiAddress: str = "127.0.0.1"
     store: StoreKind = "sqlite"
     dns: bool = True
+    ingress: bool = False
     joins: Join | None = None
     runtime: Runtime = "builtin"
 

@@ -34,10 +34,11 @@ ROOMS = {
     "speaker": {"api", "net"},
     "controlplane": {"api", "net"},
     "dns": {"api", "machine", "net"},
+    "ingress": {"api", "machine"},
     "node": {"api", "cni.plugins", "cni.runtime", "machine", "net", "oci"},
     "lab": {
-        *("api", "capture", "cni.installation", "cni.plugins", "controlplane", "machine", "net", "node", "oci"),
-        *("policy", "proxy", "speaker"),
+        *("api", "capture", "cni.installation", "cni.plugins", "controlplane", "ingress", "machine", "net", "node"),
+        *("oci", "policy", "proxy", "speaker"),
     },
     "doctor": {"lab", "machine", "net"},
     "trace": {"api", "capture", "dns", "lab", "net", "policy", "proxy"},

@@ -41,6 +41,7 @@ IMAGES = {
     "httpd": Image((), (_HTTPD,), files.OF_HTTPD),
     "kitten": Image((_UPDATE_DEMO,), (), files.of_update_demo("kitten")),
     "nautilus": Image((_UPDATE_DEMO,), (), files.of_update_demo("nautilus")),
+    "netlab-ingress": Image(("/ingress",)),
     "nginx": Image((_NGINX,), ("-g", "daemon off;"), files.OF_NGINX),
     "pause": Image(("/pause",)),
 }
@@ -52,6 +53,7 @@ _PROGRAMS = {
     "/agnhost": "netlab.machine.images.agnhost",
     "/agnhost-2": "netlab.machine.images.agnhost",  # a copy, for tests of `command`
     "/coredns": "netlab.dns.program",  # another room's, loaded by name as a runtime executes an image's file
+    "/ingress": "netlab.ingress.program",
     "/pause": "netlab.machine.images.pause",
     _NGINX: "netlab.machine.images.webserver",
     _HTTPD: "netlab.machine.images.webserver",

@@ -118,18 +118,6 @@ CASES: list[Case] = [
         {},
         ["Limited", 30, 64, 8, 50, "30s"],
     ),
-    (
-        "Ingress",
-        {"spec": {"rules": [{"host": f"{each}.example.com"} for each in "abcd"], "tls": [{}]}},
-        {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}},
-        ["<none>", "a.example.com,b.example.com,c.example.com + 1 more...", "192.0.2.9", "80, 443", "30s"],
-    ),
-    (
-        "IngressClass",
-        {"spec": {"controller": "a/b", "parameters": {"apiGroup": "k8s.example.com", "kind": "P", "name": "n"}}},
-        {},
-        ["a/b", "P.k8s.example.com/n", "30s"],
-    ),
     ("CSIDriver", {"spec": {}}, {}, [True, False, False, "<unset>", False, "Persistent", "30s"]),
     ("CSINode", {"spec": {"drivers": []}}, {}, [0, "30s"]),
     ("CSIStorageCapacity", {"storageClassName": "fast", "capacity": "1Gi"}, {}, ["fast", "1Gi"]),
@@ -202,7 +190,6 @@ def _has(whole: Any, part: Any) -> bool:
     [
         ("StorageClass", {}, 422, ["provisioner: Required value"]),
         ("CSINode", {"spec": {"driver": []}}, 400, ['unknown field "spec.driver"', "drivers"]),
-        ("Ingress", {"spec": {"rules": [{"http": {}}]}}, 422, ["spec.rules[0].http.paths: Required value"]),
         ("IPAddress", {"spec": {"parentRef": _SERVICE}}, 422, ["metadata.name", "must be a valid IP address"]),
     ],
 )
@@ -223,10 +210,11 @@ def test_an_address_is_named_by_its_canonical_form(registry: Registry) -> None:
 
 
 def test_what_is_wanted_is_numbered(registry: Registry) -> None:
-    ingresses = _of_kind("Ingress")
-    made = create(registry, ingresses, {"metadata": {"name": "x"}, "spec": {"ingressClassName": "a"}})
-    assert update(registry, ingresses, made | {"spec": {"ingressClassName": "a"}})["metadata"]["generation"] == 1
-    assert update(registry, ingresses, made | {"spec": {"ingressClassName": "b"}})["metadata"]["generation"] == 2
+    schemas = _of_kind("FlowSchema")
+    made = create(registry, schemas, {"metadata": {"name": "x"}, "spec": {"priorityLevelConfiguration": {"name": "a"}}})
+    for name, generation in (("a", 1), ("b", 2)):
+        spec = made["spec"] | {"priorityLevelConfiguration": {"name": name}}
+        assert update(registry, schemas, made | {"spec": spec})["metadata"]["generation"] == generation
 
 
 def test_a_policy_matches_whatever_it_does_not_exclude(registry: Registry) -> None:

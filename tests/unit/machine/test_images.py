@@ -54,7 +54,7 @@ def test_command_and_args_replace_entrypoint_and_cmd(
 def test_an_unknown_image_says_what_brings_it(reference: str, command: list[str]) -> None:
     with pytest.raises(
         images.ImageNotPresentError,
-        match=f"image pull {reference}.*agnhost, busybox, .*httpd, kitten, nautilus, nginx",
+        match=f"image pull {reference}.*agnhost, busybox, .*httpd, kitten, nautilus, netlab-ingress, nginx",
     ):
         images.built_in(reference, command)
 

@@ -407,5 +407,11 @@ def network_policy(obj: JSONObject) -> None:
         spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
 
 
+def ingress_class(obj: JSONObject) -> None:
+    """networking.k8s.io/v1.IngressClass."""
+    if parameters := (obj.get("spec") or {}).get("parameters"):
+        _fill(parameters, scope="Cluster")
+
+
 def nothing(obj: JSONObject) -> None:
     """A kind without defaults."""

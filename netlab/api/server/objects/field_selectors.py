@@ -22,6 +22,8 @@ from netlab.api.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    INGRESSCLASSES,
+    INGRESSES,
     JOBS,
     LEASES,
     LIMITRANGES,
@@ -58,6 +60,8 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     NODES.plural: ("metadata.name", "spec.unschedulable"),
     RUNTIMECLASSES.plural: ("metadata.name",),
     NETWORKPOLICIES.plural: _COMMON,
+    INGRESSES.plural: _COMMON,
+    INGRESSCLASSES.plural: ("metadata.name",),
     PODS.plural: (
         *_COMMON,
         "spec.nodeName",
