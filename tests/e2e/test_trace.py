@@ -50,6 +50,9 @@ _OBJECTS = "".join(
 _LABS = [("vxlan", "nftables"), ("routed", "iptables"), ("bridge", "nftables")]
 _FAMILIES = ["IPv4", "IPv6"]
 
+any_lab = pytest.mark.parametrize("lab", _LABS[:1], indirect=True, ids="-".join)
+"""For what has nothing to do with the kind of network."""
+
 
 class Lab:
     """A lab with the objects above."""
@@ -308,6 +311,7 @@ def test_an_answer_that_finds_no_way_out_is_told_by_the_state(lab: Lab) -> None:
     assert ", but the answer is lost: no route to " in found["verdict"]["reason"]
 
 
+@any_lab
 def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) -> None:
     page = tmp_path / "trace.html"
     text = lab.netlab.ok("trace", "--name", lab.name, "client", "svc/far:http", "--report", str(page))
@@ -327,6 +331,7 @@ def test_nothing_stays_behind_and_the_report_is_whole(lab: Lab, tmp_path: Path) 
 _RESTLESS = "while :; do nft 'add table ip restless'; nft 'delete table ip restless'; echo changed; done"
 
 
+@any_lab
 def test_a_probe_that_meets_a_change_is_sent_again_and_says_so(lab: Lab) -> None:
     argv = lab.netlab.argv("exec", "--name", lab.name, "node/node-1", "--", "sh", "-c", _RESTLESS)
     with subprocess.Popen(argv, env=lab.netlab.environment, stdout=subprocess.PIPE, text=True) as restless:
@@ -355,6 +360,7 @@ def test_a_probe_that_meets_a_change_is_sent_again_and_says_so(lab: Lab) -> None
         (("--name", "none", "cl"), []),
     ],
 )
+@any_lab
 def test_ends_are_completed(lab: Lab, words: tuple[str, ...], offered: list[str]) -> None:
     line = ["netlab", "trace", "--name", lab.name, *words]
     asked = {"_NETLAB_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
@@ -377,6 +383,7 @@ def test_ends_are_completed(lab: Lab, words: tuple[str, ...], offered: list[str]
         (3, ("--name", "none", "client", "far:80"), "there is no lab 'none'"),
     ],
 )
+@any_lab
 def test_what_cannot_be_traced_is_said_in_one_line(
     lab: Lab, status: int, arguments: tuple[str, ...], message: str
 ) -> None:

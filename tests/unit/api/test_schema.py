@@ -124,7 +124,7 @@ def test_null_means_absent() -> None:
 
 
 @pytest.mark.parametrize("resource", ALL, ids=lambda resource: resource.plural)
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_types_can_hold_whatever_the_kind_can(resource: Any, data: st.DataObject) -> None:
     message = table.message_of(resource.api_version, resource.kind)

@@ -169,10 +169,11 @@ def test_what_has_not_changed_is_let_be(schema: dict[str, Any], old: Any, new: A
     assert [each.field for each in problems] == fields
 
 
-def test_an_object_that_takes_too_long_to_check() -> None:
+def test_an_object_that_takes_too_long_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "MOST_LOOKS", 20_000)
     inner = {**_NUMBER, "anyOf": [{"minimum": number} for number in range(1000, 2000)]}
     problems = Problems()
-    checking.check({"a": [1] * 3000}, compiled(_object(a={"type": "array", "items": inner})), problems)
+    checking.check({"a": [1] * 30}, compiled(_object(a={"type": "array", "items": inner})), problems)
     assert problems[-1].message.endswith("steps: make it smaller")
     assert len(problems) <= checking.MOST_PROBLEMS + 1
 

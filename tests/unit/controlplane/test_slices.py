@@ -186,7 +186,7 @@ def test_labels_of_the_service_are_followed_without_a_new_trigger_time() -> None
     assert (one.metadata.labels["team"], one.metadata.annotations) == ("b", {TRIGGER_TIME: "before"})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32))
 def test_any_history_ends_with_each_endpoint_in_one_slice(seed: int) -> None:
     dice = random.Random(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from typing import Any
 
 from hypothesis import strategies as st
@@ -57,9 +58,15 @@ _OR = {
 DEEPEST = 5
 
 
-@st.composite
-def objects(draw: st.DrawFn, name: str, deepest: int = DEEPEST) -> dict[str, Any]:
+# Kept: hypothesis looks once at each strategy that it has not seen, and there are thousands of fields.
+@functools.cache
+def objects(name: str, deepest: int = DEEPEST) -> st.SearchStrategy[dict[str, Any]]:
     """A message of the table, as JSON values."""
+    return _objects(name, deepest)
+
+
+@st.composite
+def _objects(draw: st.DrawFn, name: str, deepest: int) -> dict[str, Any]:
     fields = table.message(name).fields
     chosen = draw(st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True)) if fields else []
     required = [field.name for field in fields.values() if field.required]
@@ -70,6 +77,7 @@ def objects(draw: st.DrawFn, name: str, deepest: int = DEEPEST) -> dict[str, Any
     }
 
 
+@functools.cache
 def _values(field: table.Field, deepest: int) -> st.SearchStrategy[Any]:
     if field.type in _SCALARS:
         zero, others = _SCALARS[field.type]
