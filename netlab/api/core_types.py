@@ -233,8 +233,8 @@ class VolumeMount(Struct):
     name: str
     mountPath: str
     readOnly: bool = False
-    mountPropagation: Ignored = None
-    recursiveReadOnly: Ignored = None
+    mountPropagation: str | None = None
+    recursiveReadOnly: str | None = None
     subPath: str = ""
     subPathExpr: str = ""
 
@@ -462,7 +462,7 @@ class SecurityContext(Struct):
     allowPrivilegeEscalation: bool | None = None
     seccompProfile: SeccompProfile | None = None
     appArmorProfile: Ignored = None
-    procMount: Ignored = None
+    procMount: str | None = None
     seLinuxOptions: Ignored = None
     windowsOptions: Ignored = None
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from netlab.descriptors import close_all_but
-from netlab.machine import capabilities, host, images, rootfs, roots, seccomp, signals, stdio, users
+from netlab.machine import capabilities, host, images, rootfs, roots, seccomp, security_context, signals, stdio, users
 from netlab.machine.capabilities import Capabilities
 from netlab.machine.cgroups.containers import ContainerCgroup
 from netlab.machine.images.chosen import Chosen
 from netlab.machine.members import Members
-from netlab.machine.protocol import STREAMS, ContainerSpec
+from netlab.machine.protocol import STREAMS, ContainerSpec, Mount
 from netlab.machine.security_context import SecurityContext
 from netlab.machine.stdio import ContainerStreams
 from netlab.net import syscalls
@@ -55,8 +55,7 @@ of busybox, like bash, does better."""
 _MOST_PROCESSES = "1024"
 _PROCESSES_LIMITED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (6, 14)
 """Since Linux 6.14 each pid namespace has its own pid_max; before that, it would be the host's."""
-_FIRST_TO_GO = "1000"
-"""When memory runs out, containers are killed first, like those of a pod without requests (QOSClass BestEffort)."""
+_OOM_SCORE = "/proc/self/oom_score_adj"
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 """The signals whose handling Python and pid 1 have changed; pid 1 itself began with the defaults."""
 NEW_CGROUP_NAMESPACE = syscalls.CLONE_NEWCGROUP if os.path.exists("/proc/self/ns/cgroup") else 0  # noqa: PTH110
@@ -134,10 +133,10 @@ def check(context: SecurityContext, *, in_user_namespace: bool) -> None:
 
     In a lab without a user namespace, more than the default is power over the host (docs/security.md).
     """
-    beyond = _powers(context).beyond_default or not context.is_filtered
+    beyond = _powers(context).beyond_default or not context.is_filtered or context.unmasked
     if beyond and not in_user_namespace:
         raise ValueError(
-            "more than the default capabilities and system calls needs a lab with a user namespace: "
+            "more than the default capabilities, system calls and files of /proc needs a lab with a user namespace: "
             "`netlab up` without --privileged"
         )
 
@@ -161,7 +160,7 @@ def run_container(
         told = () if members is None else (members.descriptor,)
         close_all_but(report, namespaces.mount_template, *ipc, *streams.descriptors, *told)
         # Before the machine's files go out of sight.
-        mounts = [syscalls.clone_mount(each.source, inside=each.inside, recursive=True) for each in spec.mounts]
+        mounts = [_clone(each) for each in spec.mounts]
         if namespaces.network is not None:
             _join_network(namespaces.network)
         if namespaces.ipc is not None:
@@ -175,7 +174,7 @@ def run_container(
             members.tell()
         _make_file_tree(spec, image, namespaces.base, limit_processes=members is None)
         for descriptor, mount in zip(mounts, spec.mounts, strict=True):
-            _mount(descriptor, mount.target, read_only=mount.read_only)
+            _mount(descriptor, mount.target, read_only=mount.read_only, recursive=mount.recursive_read_only)
         os.umask(0o022)
         cwd = spec.cwd or image.cwd
         if image.layers:
@@ -184,7 +183,7 @@ def run_container(
             _protect_root()
         streams.install()
         close_all_but(report)
-        _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+        _give_oom_score(spec.oom_score_adj)
         _confine(spec.security_context, image, env)
         os.chdir(cwd)
 
@@ -218,6 +217,7 @@ def run_exec(
     image: Chosen,
     context: SecurityContext,
     cgroup: ContainerCgroup,
+    oom_score_adj: int,
     install: Callable[[], None],
     descriptors: Sequence[int],
     report: int,
@@ -235,7 +235,7 @@ def run_exec(
         syscalls.setns(pidfd, namespaces | NEW_CGROUP_NAMESPACE)
         install()
         close_all_but(report)
-        _write("/proc/self/oom_score_adj", _FIRST_TO_GO)
+        _give_oom_score(oom_score_adj)
         os.umask(0o022)
         _confine(context, image, own_env)
         os.chdir(cwd)
@@ -312,17 +312,19 @@ def _make_file_tree(spec: ContainerSpec, image: Chosen, base: roots.Base, *, lim
         _write(f"/proc/sys/{name.replace('.', '/')}", value)
     if limit_processes and _PROCESSES_LIMITED:
         _write("/proc/sys/kernel/pid_max", _MOST_PROCESSES)
-    for path in () if spec.security_context.privileged else _READ_ONLY_PATHS:
+    is_masked = not (spec.security_context.privileged or spec.security_context.unmasked)
+    for path in _READ_ONLY_PATHS if is_masked else ():
         syscalls.mount(path, path, None, syscalls.MS_BIND)
         syscalls.set_read_only(path)
     rootfs.mount_sysfs()
-    for path in _MASKED_FILES:
+    for path in _MASKED_FILES if is_masked else ():
         syscalls.mount("/dev/null", path, None, syscalls.MS_BIND)
     if _SHELL_IS_POOR and not image.layers and images.has_busybox(spec.image):
         syscalls.mount(_FULLER_SHELL, _SHELL, None, syscalls.MS_BIND)
     syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666")
     for descriptor, target in parts:
-        _mount(descriptor, target, read_only=target in _MASKED_FOLDERS)
+        if is_masked or target not in _MASKED_FOLDERS:
+            _mount(descriptor, target, read_only=target in _MASKED_FOLDERS)
 
 
 def _protect_root() -> None:
@@ -355,7 +357,23 @@ def _make_parts(spec: ContainerSpec, *, alone: bool) -> list[tuple[int, str]]:
     return [(syscalls.clone_mount(f"{_STAGE}/{name}"), target) for name, target in parts]
 
 
-def _mount(descriptor: int, target: str, *, read_only: bool) -> None:
+def _clone(mount: Mount) -> int:
+    descriptor = syscalls.clone_mount(mount.source, inside=mount.inside, recursive=True)
+    if mount.propagation != security_context.BIDIRECTIONAL:
+        is_slave = mount.propagation == security_context.HOST_TO_CONTAINER
+        syscalls.set_propagation(descriptor, syscalls.MS_SLAVE if is_slave else syscalls.MS_PRIVATE)
+    return descriptor
+
+
+def _give_oom_score(wanted: int) -> None:
+    """Say how soon this process is ended when memory runs out: not later than the lab, which is on somebody's host."""
+    own = os.open(_OOM_SCORE, os.O_RDONLY)
+    least = int(os.read(own, 16))
+    os.close(own)
+    _write(_OOM_SCORE, str(max(wanted, least)))
+
+
+def _mount(descriptor: int, target: str, *, read_only: bool, recursive: bool = False) -> None:
     """Put a directory or file in its place, which is made if it is not there."""
     is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     place = os.path.realpath(target)
@@ -367,7 +385,7 @@ def _mount(descriptor: int, target: str, *, read_only: bool) -> None:
         _make_place_in_root(place, is_directory=is_directory)
     syscalls.move_mount(descriptor, place)
     if read_only:
-        syscalls.set_read_only(place)
+        syscalls.set_read_only(place, recursive=recursive)
 
 
 def _make_place(path: str, *, is_directory: bool) -> None:

@@ -144,6 +144,7 @@ class Execs:
                 image=record.image,
                 context=record.spec.security_context,
                 cgroup=record.cgroup,
+                oom_score_adj=record.spec.oom_score_adj,
                 install=install,
                 descriptors=descriptors,
                 report=report,

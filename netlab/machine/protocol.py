@@ -47,12 +47,17 @@ OUTPUT_LIMIT = 64 * 1024
 STREAMS = ("stdin", "stdout", "stderr")
 """The standard streams, by descriptor."""
 
+FIRST_TO_GO = 1000
+"""oom_score_adj of a container whose pod asks for no memory (QOSClass BestEffort)."""
+_LEAST_SCORE = -1000
+
 _LONGEST_SHOWN = 80
 _MOST = (1 << 53) - 1  # bytes, or thousandths of a processor; exact in every reader of JSON
 
 _PID_MODES = (security_context.CONTAINER, security_context.POD, security_context.NODE, security_context.TARGET)
 _SECCOMP = (security_context.RUNTIME_DEFAULT, security_context.UNCONFINED)
 _LAST_ID = (1 << 31) - 1
+_PROPAGATIONS = (security_context.PRIVATE, security_context.HOST_TO_CONTAINER, security_context.BIDIRECTIONAL)
 _IPC_MODES = (security_context.POD, security_context.NODE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -67,12 +72,16 @@ class Mount:
     """A directory or file of the machine, and what is mounted below it, that a container has at a path of its own.
 
     Both paths are absolute. `inside` is a path in the source, which no link there leads out of; empty: all of it.
+    `recursive_read_only` makes read-only what is mounted below it, too. `propagation` says who sees what is mounted
+    there later; BIDIRECTIONAL asks for a source on a shared mount.
     """
 
     source: str
     target: str
     read_only: bool = False
     inside: str = ""
+    recursive_read_only: bool = False
+    propagation: str = security_context.PRIVATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +94,7 @@ class ContainerSpec:
     appended to it, in the form of CRI's logs. With `stdin`, the container has an open standard input, which ends with
     the first that attached to it if `stdin_once`; with `terminal`, all its streams are one terminal. `memory_limit` is
     in bytes, `cpu_limit` in thousandths of a processor; they are enforced where the host lets the lab have cgroups.
+    The greater `oom_score_adj` (proc(5)), the sooner the kernel ends it when memory runs out: never later than the lab.
     `security_context` says which namespaces it shares. `labels` mean nothing to the machine; `state` returns them.
     """
 
@@ -102,6 +112,7 @@ class ContainerSpec:
     mounts: list[Mount] = field(default_factory=list)
     memory_limit: int | None = None
     cpu_limit: int | None = None
+    oom_score_adj: int = FIRST_TO_GO
     stdin: bool = False
     stdin_once: bool = False
     terminal: bool = False
@@ -269,9 +280,9 @@ class Request:
             raise InvalidRequestError(f"{key}: {shown(text)} is not an absolute path")
         return text
 
-    def integer(self, key: str, low: int, high: int) -> int:
-        """An integer between `low` and `high`, both included."""
-        value = self._value.get(key)
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """An integer between `low` and `high`, both included; the default, if any, when absent."""
+        value = self._value.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InvalidRequestError(f"{key}: expected an integer from {low} to {high}, not {shown(value)}")
         return value
@@ -335,6 +346,8 @@ class Request:
                         target=each.path("target"),
                         read_only=each.flag("read_only"),
                         inside=each.optional_text("inside") or "",
+                        recursive_read_only=each.flag("recursive_read_only"),
+                        propagation=each.choice("propagation", _PROPAGATIONS, security_context.PRIVATE),
                     )
                 )
             except InvalidRequestError as error:
@@ -378,6 +391,7 @@ class Request:
                 non_root=asked.flag("non_root"),
                 seccomp=asked.choice("seccomp", _SECCOMP, security_context.RUNTIME_DEFAULT),
                 sysctls=asked.mapping("sysctls"),
+                unmasked=asked.flag("unmasked"),
             )
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{key}.{error}") from None
@@ -402,6 +416,7 @@ class Request:
             mounts=self.mounts("mounts"),
             memory_limit=self.optional_integer("memory_limit", 1, _MOST),
             cpu_limit=self.optional_integer("cpu_limit", 1, _MOST),
+            oom_score_adj=self.integer("oom_score_adj", _LEAST_SCORE, FIRST_TO_GO, FIRST_TO_GO),
             stdin=self.flag("stdin"),
             stdin_once=self.flag("stdin_once"),
             terminal=self.flag("terminal"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 CONTAINER, POD, NODE, TARGET = "CONTAINER", "POD", "NODE", "TARGET"
 """CRI's NamespaceMode: a namespace of the container's own, its pod's, its node's, or that of another container."""
 
+PRIVATE, HOST_TO_CONTAINER, BIDIRECTIONAL = "PRIVATE", "HOST_TO_CONTAINER", "BIDIRECTIONAL"
+"""CRI's MountPropagation."""
 RUNTIME_DEFAULT, UNCONFINED = "RuntimeDefault", "Unconfined"
 """Types of a seccomp profile."""
 
@@ -30,8 +32,8 @@ class SecurityContext:
     """CRI's LinuxContainerSecurityContext, and the sysctls of its sandbox.
 
     Capabilities are named without "CAP_"; ALL is every one. Without a user, the image's runs the container; without a
-    group, the user's. With `non_root` that user may not be root. No process of a container gets privileges by
-    execve(2), whatever it asks for.
+    group, the user's. With `non_root` that user may not be root. With `unmasked` it has all of /proc and /sys, as a
+    privileged one does. No process of a container gets privileges by execve(2), whatever it asks for.
     """
 
     namespace_options: NamespaceOption = field(default_factory=NamespaceOption)
@@ -45,6 +47,7 @@ class SecurityContext:
     non_root: bool = False
     seccomp: str = RUNTIME_DEFAULT
     sysctls: dict[str, str] = field(default_factory=dict)
+    unmasked: bool = False
 
     @property
     def is_filtered(self) -> bool:

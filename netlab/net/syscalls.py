@@ -29,6 +29,8 @@ MS_BIND = 0x1000
 MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
 
 MNT_DETACH = 0x2
 
@@ -135,6 +137,20 @@ def set_read_only(target: str | os.PathLike[str], *, read_only: bool = True, rec
         ctypes.c_size_t(ctypes.sizeof(change)),
     )
     _check(result, str(target))
+
+
+def set_propagation(fd: int, propagation: int) -> None:
+    """Who sees what is mounted later in a mount that no namespace has yet, and below it: MS_PRIVATE or MS_SLAVE."""
+    change = _MountAttr(propagation=propagation)
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR),
+        ctypes.c_int(fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE),
+        ctypes.byref(change),
+        ctypes.c_size_t(ctypes.sizeof(change)),
+    )
+    _check(result, f"mount propagation {propagation:#x}")
 
 
 def open_beneath(directory: int, path: str, flags: int) -> int:

@@ -207,6 +207,7 @@ class PodContainers:
             mounts=[*mounts, self._message_mount(spec, run)],
             memory_limit=resources.memory_limit(spec),
             cpu_limit=resources.cpu_limit(spec),
+            oom_score_adj=resources.oom_score_adj(pod, spec, capacity.memory()),
             stdin=spec.stdin,
             stdin_once=spec.stdinOnce,
             terminal=spec.tty,

@@ -31,6 +31,42 @@ def _limit(container: Container, name: str, unit: int) -> int | None:
     return amount if amount > 0 else None
 
 
+_CRITICAL, _GUARANTEED_SCORE, _BEST_EFFORT_SCORE = 2_000_001_000, -997, 1000
+"""The priority of node-critical pods (system-node-critical), and scores of proc(5), oom_score_adj."""
+
+
+def oom_score_adj(pod: Pod, container: Container, capacity: int) -> int:
+    """How soon a container is ended when memory runs out (pkg/kubelet/qos, GetContainerOOMScoreAdjust).
+
+    `capacity` is the node's memory, in bytes. Raises `UsageError`.
+    """
+    if (pod.spec.priority or 0) >= _CRITICAL or pod.status.qosClass == "Guaranteed":
+        return _GUARANTEED_SCORE
+    if pod.status.qosClass != "Burstable":
+        return _BEST_EFFORT_SCORE
+    share = _unclaimed(pod) // max(1, len(pod.spec.containers) + len(pod.spec.initContainers))
+    amount = _requested(container) + share
+    if container.restartPolicy == "Always" and container in pod.spec.initContainers:
+        # A sidecar is not ended before those that it serves.
+        amount = max(amount, min(_requested(each) for each in pod.spec.containers) + share)
+    score = 1000 - 1000 * amount // capacity
+    return min(max(score, 1000 + _GUARANTEED_SCORE), _BEST_EFFORT_SCORE - 1)
+
+
+def _requested(container: Container) -> int:
+    requests = container.resources.requests if container.resources else {}
+    return math.ceil(_parsed(requests.get("memory", "0"), "requests.memory"))
+
+
+def _unclaimed(pod: Pod) -> int:
+    """What a pod asks for as a whole, less what its containers do."""
+    requests = pod.spec.resources.requests if pod.spec.resources else {}
+    if "memory" not in requests:
+        return 0
+    claimed = sum(_requested(each) for each in (*pod.spec.containers, *pod.spec.initContainers))
+    return max(0, math.ceil(_parsed(requests["memory"], "requests.memory")) - claimed)
+
+
 _TOLD = ("cpu", "memory", "ephemeral-storage")
 
 

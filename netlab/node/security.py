@@ -68,6 +68,7 @@ def of_container(pod: Pod, container: Container, state: PodState) -> SecurityCon
         seccomp=UNCONFINED if profile is not None and profile.type == UNCONFINED else RUNTIME_DEFAULT,
         sysctls={each.name: each.value for each in of_pod.sysctls},
         non_root=bool(_first(own.runAsNonRoot, of_pod.runAsNonRoot)),
+        unmasked=own.procMount == "Unmasked",
     )
 
 

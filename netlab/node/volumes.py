@@ -40,7 +40,7 @@ from netlab.errors import NetlabError, UsageError
 from netlab.net import syscalls
 from netlab.node import environment, hostpaths, resources, subpaths
 from netlab.node.root_certificates import ROOT_CA, RootCertificates
-from netlab.node.runtime.service import Mount
+from netlab.node.runtime.service import BIDIRECTIONAL, HOST_TO_CONTAINER, PRIVATE, Mount
 
 ROOT = Path("/run/netlab/pods")
 """Of all pods of a node, by uid."""
@@ -62,6 +62,8 @@ _DEFAULT_SIZE = 256 << 20
 """Bytes of an empty volume without a limit."""
 _ROOT_CA = "kube-root-ca.crt"
 """A ConfigMap that every pod has, and that never changes."""
+
+_PROPAGATION = {"HostToContainer": HOST_TO_CONTAINER, "Bidirectional": BIDIRECTIONAL}
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +129,19 @@ class Volumes:
             if inside:
                 subpaths.make(mount, container.name, source, inside)
             read_only = mount.readOnly or mount.name in sources
-            listed.append(Mount(source=source, target=mount.mountPath, read_only=read_only, inside=inside))
+            propagation = _PROPAGATION.get(mount.mountPropagation or "", PRIVATE)
+            if propagation != PRIVATE:
+                _share(source)
+            listed.append(
+                Mount(
+                    source=source,
+                    target=mount.mountPath,
+                    read_only=read_only,
+                    inside=inside,
+                    recursive_read_only=read_only and mount.recursiveReadOnly in ("Enabled", "IfPossible"),
+                    propagation=propagation,
+                )
+            )
         return listed
 
     async def keep(self) -> None:
@@ -332,6 +346,13 @@ def has_files(pod: Pod) -> bool:
 def _files(directory: Path) -> set[str]:
     """The paths of all files in a volume."""
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+
+
+def _share(source: str) -> None:
+    """Have what is mounted on the node below a path reach containers, and the other way round. Raises `OSError`."""
+    path = Path(source).resolve()
+    mounted = next(each for each in (path, *path.parents) if each.is_mount())
+    syscalls.mount(None, mounted, None, syscalls.MS_SHARED)
 
 
 def _remove(directory: Path) -> None:

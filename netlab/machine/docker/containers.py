@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _PAUSE = ["sleep", "infinity"]
-_FIRST_TO_GO = 1000
-"""As in machines: oom_score_adj of a pod without requests."""
 _LOGS = {"max-size": "10m", "max-file": "2"}
 """Of the engine's own copy of a container's output, which goes on to the node's log at once."""
 _IPV6 = {f"net.ipv6.conf.{each}.disable_ipv6": "0" for each in ("all", "default")}
@@ -183,7 +181,7 @@ class Containers:
             ipc_mode=others,
             pid_mode=_pid_mode(spec, sandbox),
             mounts=mounts,
-            oom_score_adj=_FIRST_TO_GO,
+            oom_score_adj=max(spec.oom_score_adj, 0),
             mem_limit=spec.memory_limit,
             nano_cpus=None if spec.cpu_limit is None else spec.cpu_limit * 1_000_000,
             log_config=LogConfig(type="json-file", config=_LOGS),
@@ -232,6 +230,11 @@ class Containers:
                     errno.EOPNOTSUPP,
                     f"container {spec.id}: subPath {each.inside} is not for the Docker engine, which follows links",
                 )
+            if each.propagation != security_context.PRIVATE:
+                what = (
+                    f"container {spec.id}: mountPropagation is not for the Docker engine, which sees no mounts of nodes"
+                )
+                raise Refusal(errno.EOPNOTSUPP, what)
             made.append(Mount(each.target, each.source, "bind", read_only=each.read_only))
         return made
 

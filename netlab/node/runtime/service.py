@@ -18,9 +18,12 @@ from netlab.errors import NetlabError
 from netlab.machine.protocol import ContainerExit, ContainerStatus, ExecResult, ImageStatus, Mount, RunningContainer
 from netlab.machine.protocol import ContainerSpec as ContainerConfig
 from netlab.machine.security_context import (
+    BIDIRECTIONAL,
     CONTAINER,
+    HOST_TO_CONTAINER,
     NODE,
     POD,
+    PRIVATE,
     RUNTIME_DEFAULT,
     TARGET,
     UNCONFINED,
@@ -29,9 +32,12 @@ from netlab.machine.security_context import (
 )
 
 __all__ = [
+    "BIDIRECTIONAL",
     "CONTAINER",
+    "HOST_TO_CONTAINER",
     "NODE",
     "POD",
+    "PRIVATE",
     "RUNTIME_DEFAULT",
     "TARGET",
     "UNCONFINED",

@@ -56,6 +56,25 @@ def test_a_root_file_system_that_is_only_read(shared_lab: Lab) -> None:
     assert "/x" in _seen(shared_lab, script, drop_capabilities=["KILL"])
 
 
+def test_what_is_masked_of_proc(shared_lab: Lab) -> None:
+    shared_lab.node.create_sandbox("masked")
+    script = "echo 9 > /proc/sys/net/ipv4/tcp_fin_timeout && echo set; grep -c -E ' (/proc/(sys|kcore)) ' /proc/mounts"
+    for name, unmasked in (("masked", False), ("unmasked", True)):
+        context = SecurityContext(unmasked=unmasked, add_capabilities=["NET_ADMIN"])
+        shared_lab.run(name, "sh", "-c", script, sandbox="masked", security_context=context)
+    assert "set" not in shared_lab.printed("masked")
+    assert shared_lab.printed("unmasked") == "set\n0\n"
+
+
+def test_a_container_is_ended_by_its_score_and_never_later_than_its_lab(shared_lab: Lab) -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    for name, wanted, expected in (("first", 1000, 1000), ("later", 500, 500), ("last", -997, own)):
+        shared_lab.node.run_container(shared_lab.spec(name, "sleep", "100", oom_score_adj=wanted))
+        done = shared_lab.node.exec(name, ["cat", "/proc/self/oom_score_adj", "/proc/1/oom_score_adj"], 30)
+        assert done.output.split() == [str(expected).encode()] * 2
+        shared_lab.node.kill(name, 9)
+
+
 def test_sysctls_are_the_sandboxs(shared_lab: Lab) -> None:
     shared_lab.node.create_sandbox("tuned")
     context = SecurityContext(sysctls={"net.ipv4.tcp_fin_timeout": "11"})

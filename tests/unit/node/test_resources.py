@@ -84,3 +84,30 @@ def test_what_a_container_is_told(wanted: dict[str, str], own: str, told: str) -
 def test_what_a_container_cannot_be_told(wanted: dict[str, str], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         resources.field(_POD, msgspec.convert(wanted, ResourceFieldSelector), "c", {})
+
+
+SIDECAR = {"name": "s", "restartPolicy": "Always"}
+
+
+def _asking(memory: str) -> dict[str, object]:
+    return {"resources": {"requests": {"memory": memory}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "qos", "expected"),
+    [
+        ({"containers": [{"name": "c"}]}, "BestEffort", 1000),
+        ({"containers": [{"name": "c", **_asking("1Gi")}]}, "Guaranteed", -997),
+        ({"containers": [{"name": "c"}], "priority": 2_000_001_000}, "BestEffort", -997),
+        ({"containers": [{"name": "c", **_asking("1Gi")}]}, "Burstable", 900),
+        ({"containers": [{"name": "c"}]}, "Burstable", 999),
+        ({"containers": [{"name": "c", **_asking("100Gi")}]}, "Burstable", 3),
+        ({"containers": [{"name": "c"}, {"name": "d"}], **_asking("2Gi")}, "Burstable", 900),
+        # A sidecar stays as long as the container that it serves.
+        ({"initContainers": [SIDECAR], "containers": [{"name": "c", **_asking("1Gi")}]}, "Burstable", 900),
+    ],
+)
+def test_who_is_ended_first(spec: dict[str, object], qos: str, expected: int) -> None:
+    pod = msgspec.convert({"spec": spec, "status": {"qosClass": qos}}, Pod)
+    first = next(iter(pod.spec.all_containers()))
+    assert resources.oom_score_adj(pod, first, 10 << 30) == expected

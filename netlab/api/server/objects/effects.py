@@ -51,6 +51,20 @@ _POD: tuple[_Rule, ...] = (
         )
         for kind in _ANY_CONTAINER
     ),
+    *(
+        _Rule(
+            f"{kind}[].securityContext.allowPrivilegeEscalation",
+            "no process of a container gets privileges by execve(2), whatever it asks for",
+            lambda value, spec: value is True,
+        )
+        for kind in _ANY_CONTAINER
+    ),
+    _Rule("securityContext.fsGroupChangePolicy", "no volume here is of a type for which it decides anything"),
+    _Rule(
+        "volumes[].emptyDir.medium",
+        "nodes give no huge pages: this volume is in ordinary memory",
+        lambda value, spec: str(value).startswith("HugePages"),
+    ),
 )
 
 _RULES: dict[str, tuple[str, tuple[_Rule, ...]]] = {
