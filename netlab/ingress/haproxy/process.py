@@ -94,16 +94,21 @@ class Haproxy:
 
     async def stop(self, seconds: float) -> None:
         """End it; connections that there are have some seconds."""
-        if self._process is None or self._process.returncode is not None:
+        process = self._process
+        if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGUSR1)
-            try:
+            process.send_signal(signal.SIGUSR1)
+        try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._process.wait()
-            except TimeoutError:
-                self._process.terminate()
-                await self._process.wait()
+                    await process.wait()
+        finally:
+            # Also where the wait was cancelled: nothing else ends it.
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+        await process.wait()
 
     async def _notice_end(self, process: asyncio.subprocess.Process) -> None:
         await process.wait()
