@@ -6,12 +6,13 @@ import asyncio
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping
 
 from netlab.api.client import Client
 from netlab.api.coordination_types import Lease
 from netlab.api.core_types import Service
 from netlab.errors import NetlabError
-from netlab.speaker.election import Record, Standing, Step, is_vacant, step
+from netlab.speaker.election import DEADLINE, Record, Standing, Step, is_vacant, step
 from netlab.speaker.known import Known
 from netlab.speaker.leases import Leases
 from netlab.speaker.responder import Responder
@@ -94,7 +95,7 @@ class LinkSpeaker:
         addresses = self._known.wanted(self._config.networks)
         self._claims = {address: self._claims.get(address) or _Claim(now) for address in addresses}
         steps = {address: self._step(address, services, now) for address, services in addresses.items()}
-        self._speak(frozenset(address for address, each in steps.items() if each.announce))
+        self._speak({address: self._silent_at(address) for address, each in steps.items() if each.announce})
         others = self._leases.others(addresses)
         unwanted = [lease for lease, record in others if self._may_remove(record, now)]
         due = {address: each for address, each in steps.items() if each.deed != "nothing"}
@@ -103,6 +104,11 @@ class LinkSpeaker:
             return 0
         expiries = [record.seen + record.duration for _, record in others]
         return max(min([*expiries, *(each.again for each in steps.values())], default=math.inf) - _now(), 0)
+
+    def _silent_at(self, address: str) -> float:
+        renewed = self._claims[address].renewed
+        assert renewed is not None, "it does not announce without a Lease of its own"
+        return renewed + DEADLINE
 
     def _step(self, address: str, services: list[Service], now: float) -> Step:
         claim = self._claims[address]
@@ -143,14 +149,15 @@ class LinkSpeaker:
 
     # --- What neighbours hear ----------------------------------------------------------------------------------
 
-    def _speak(self, addresses: frozenset[str]) -> None:
+    def _speak(self, addresses: Mapping[str, float]) -> None:
         if not addresses:
             self._fall_silent()
             return
         if self._responder is None:
             config = self._config
             self._responder = Responder(config.interface, config.networks, config.source)
-        new, gone = addresses - self._responder.announced, self._responder.announced - addresses
+        before = self._responder.announced.keys()
+        new, gone = addresses.keys() - before, before - addresses.keys()
         self._responder.announce(addresses)
         for address in sorted(gone):
             log.info("no longer announcing %s", address)

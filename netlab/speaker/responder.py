@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from netlab.descriptors import Closing
 from netlab.net import bpf
@@ -31,12 +31,15 @@ log = logging.getLogger(__name__)
 class Responder(Closing):
     """Answers for the `announced` addresses at an interface, from the running event loop, until it is closed.
 
+    Each has a time of the event loop from which on it is left to others: a process that was stopped finds questions
+    waiting when it goes on, before it has learned that another node has taken over.
+
     `networks` are those that the addresses are of, and `source` is an IPv6 address of the interface, from which
     neighbour advertisements come. Raises `OSError` if there is no such interface, or such sockets are not allowed.
     """
 
     def __init__(self, interface: str, networks: Sequence[str], source: str | None) -> None:
-        self.announced: frozenset[str] = frozenset()
+        self.announced: Mapping[str, float] = {}
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._index = socket.if_nametoindex(interface)
@@ -59,8 +62,8 @@ class Responder(Closing):
             self._loop.remove_reader(each)
         self._made.close()
 
-    def announce(self, addresses: frozenset[str]) -> None:
-        """Answer for exactly these addresses from now on."""
+    def announce(self, addresses: Mapping[str, float]) -> None:
+        """Answer for exactly these addresses from now on, for each until its time."""
         before, after = _groups(self.announced), _groups(addresses)
         for group in before - after:
             self._membership(socket.IPV6_LEAVE_GROUP, group)
@@ -70,6 +73,8 @@ class Responder(Closing):
 
     def tell(self, address: str) -> None:
         """Say unasked that the address is here: neighbours that had it elsewhere follow."""
+        if not self._has(address):
+            return
         if ":" not in address:
             self._send(self._sockets[4], frames.arp_announcement(address, self._mac))
         elif self._source is not None:
@@ -105,7 +110,10 @@ class Responder(Closing):
         return frames.neighbour_answer(question, self._mac, self._source)
 
     def _ours(self, question: Question | None) -> Question | None:
-        return question if question is not None and question.target in self.announced else None
+        return question if question is not None and self._has(question.target) else None
+
+    def _has(self, address: str) -> bool:
+        return self._loop.time() < self.announced.get(address, 0)
 
     def _send(self, speaker: socket.socket, frame: bytes) -> None:
         # A lost answer is asked for again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -19,7 +20,8 @@ from tests.sandbox import isolated
 SPEC = from_values({"nodes": 2, "families": ["IPv4", "IPv6"]})
 POOLS = SPEC.loadBalancerPools
 V4, V6 = "192.0.2.128", "2001:db8::1:5"
-BOTH = frozenset({V4, V6})
+BOTH = (V4, V6)
+FOR_GOOD = dict.fromkeys(BOTH, math.inf)
 
 
 def _wire() -> dict[str, int]:
@@ -78,13 +80,13 @@ def test_neighbours_find_the_address_and_follow_it() -> None:
     async def work() -> None:
         first, second = _responder(hosts["node-1"], 1), _responder(hosts["node-2"], 2)
         with first, second:
-            first.announce(BOTH)
+            first.announce(FOR_GOOD)
             for address in sorted(BOTH):
                 _ask(outside, address)
                 await _until_at(outside, address, macs[0])
             # Taken over, without a word of the first: as if it had been killed.
-            first.announce(frozenset())
-            second.announce(BOTH)
+            first.announce({})
+            second.announce(FOR_GOOD)
             for address in sorted(BOTH):
                 second.tell(address)
                 await _until_at(outside, address, macs[1])
@@ -104,7 +106,7 @@ def test_it_answers_for_its_addresses_alone_and_no_interface_has_them() -> None:
 
     async def work() -> None:
         with _responder(hosts["node-1"], 1) as responder:
-            responder.announce(BOTH)
+            responder.announce(FOR_GOOD)
             for address in (*others, V4, V6):
                 _ask(outside, address)
             await _until(lambda: all(_neighbour(outside, address) for address in BOTH))
@@ -112,7 +114,7 @@ def test_it_answers_for_its_addresses_alone_and_no_interface_has_them() -> None:
             assert not any(address in _ip(hosts["node-1"], "addr") for address in BOTH)
             group = "ff02::1:ff01:5"
             assert group in _ip(hosts["node-1"], "maddr", "show", "dev", "eth0")
-            responder.announce(frozenset({V4}))
+            responder.announce({V4: math.inf})
             assert group not in _ip(hosts["node-1"], "maddr", "show", "dev", "eth0")
 
     asyncio.run(work())
@@ -126,10 +128,34 @@ def test_a_probe_for_duplicates_finds_it() -> None:
 
     async def work() -> None:
         with _responder(hosts["node-1"], 1) as responder:
-            responder.announce(BOTH)
+            responder.announce(FOR_GOOD)
             with entered(outside):
                 subprocess.run(["sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=1"], check=True)
             _ip(outside, "addr", "add", f"{V6}/64", "dev", "eth0")
             await _until(lambda: "dadfailed" in _ip(outside, "addr", "show", "dev", "eth0"))
+
+    asyncio.run(work())
+
+
+@isolated
+def test_a_node_whose_time_is_over_leaves_the_addresses_to_another() -> None:
+    """As after a pause: it still believes that it has them, and what was asked meanwhile waits to be read."""
+    hosts = _wire()
+    outside, macs = hosts[OUTSIDE], [_mac(hosts[node]) for node in SPEC.node_names]
+
+    async def work() -> None:
+        first, second = _responder(hosts["node-1"], 1), _responder(hosts["node-2"], 2)
+        with first, second:
+            second.announce(FOR_GOOD)
+            for address in BOTH:
+                _ask(outside, address)
+                await _until_at(outside, address, macs[1])
+            first.announce(dict.fromkeys(BOTH, asyncio.get_running_loop().time()))
+            for address in BOTH:
+                first.tell(address)
+                _ip(outside, "neigh", "flush", address)
+                _ask(outside, address)
+                await _until_at(outside, address, "REACHABLE")
+                assert _neighbour(outside, address) == macs[1]
 
     asyncio.run(work())
