@@ -33,7 +33,7 @@ async def record(
     """
     event = new_event(involved, type, reason, message, component=component, host=host)
     try:
-        await _create_or_count(client, event)
+        await send(client, event)
     except NetlabError as error:
         log.debug("event %s of %s: %s", reason, involved.key, error)
     except Exception:
@@ -45,16 +45,19 @@ def explained(error: Exception) -> str:
     return str(error) if isinstance(error, NetlabError) else f"{type(error).__name__}: {error}"
 
 
-def new_event(involved: Object, type: str, reason: str, message: str, *, component: str, host: str = "") -> Event:
+def new_event(
+    involved: Object, type: str, reason: str, message: str, *, component: str, host: str = "", field_path: str = ""
+) -> Event:
     """The first event of its kind. Its name is derived from its contents, so that repeats share one name.
 
-    client-go remembers which events it sent; a name derived from the contents survives restarts.
+    client-go remembers which events it sent; a name derived from the contents survives restarts. `field_path` is the
+    part of the object that it happened to.
     """
     meta = involved.metadata
     # JSON cannot hold half of a surrogate pair, as a file's name that is not UTF-8 has it.
     message = message[:MESSAGE_LIMIT].encode(errors="backslashreplace").decode()
     # A resourceVersion is left out of the identity: the same failure of a changed object is still a repeat.
-    identity = "\0".join((involved.kind, meta.uid, meta.name, type, reason, message, component, host))
+    identity = "\0".join((involved.kind, meta.uid, meta.name, type, reason, message, component, host, field_path))
     digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     moment = now()
     return Event(
@@ -67,6 +70,7 @@ def new_event(involved: Object, type: str, reason: str, message: str, *, compone
             name=meta.name,
             uid=meta.uid,
             resourceVersion=meta.resourceVersion,
+            fieldPath=field_path,
         ),
         type=type,
         reason=reason,
@@ -80,7 +84,8 @@ def new_event(involved: Object, type: str, reason: str, message: str, *, compone
     )
 
 
-async def _create_or_count(client: Client, event: Event) -> None:
+async def send(client: Client, event: Event) -> None:
+    """Create an event, or count it if there is one like it. Raises what the client raises."""
     name, namespace = event.metadata.name, event.metadata.namespace
     for _ in range(_ATTEMPTS):
         try:
@@ -96,7 +101,7 @@ async def _create_or_count(client: Client, event: Event) -> None:
                 # Two recorders counted at the same time: the second one's patch is refused and retried.
                 "metadata": {"resourceVersion": seen.metadata.resourceVersion},
                 "count": seen.count + 1,
-                "lastTimestamp": now(),
+                "lastTimestamp": event.lastTimestamp,
             }
             await client.patch(EVENTS, name, namespace, change)
             return

@@ -181,11 +181,13 @@ class ImageStatus:
     """An image that containers can have.
 
     `id` is its name and the digest of its manifest, or the digest of its configuration where it comes from no registry;
-    empty for a built-in one, which nothing brings.
+    empty for a built-in one, which nothing brings. `user` is who runs its containers, as it says ("", USER or
+    USER:GROUP).
     """
 
     id: str
     built_in: bool = False
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

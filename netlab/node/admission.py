@@ -19,5 +19,5 @@ def refusal(pod: Pod, others: Iterable[Pod]) -> tuple[str, str] | None:
     wanted = list(host_ports(pod.spec))
     if wanted and any(collide(host_ports(other.spec), wanted) for other in others):
         what = "node(s) didn't have free ports for the requested pod ports"
-        return "NodePorts", f"Pod was rejected: Predicate NodePorts failed: {what}"
+        return "NodePorts", f"Predicate NodePorts failed: {what}"
     return None

@@ -22,6 +22,7 @@ from netlab.node.environment import of_services
 from netlab.node.podfiles import ClusterDNS
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
+from netlab.node.recording import EventRecorder
 from netlab.node.reporter import StatusReporter
 from netlab.node.root_certificates import RootCertificates
 from netlab.node.runtime.service import RuntimeService
@@ -90,6 +91,7 @@ class NodeContext:
     network_ready: asyncio.Event
     certificates: RootCertificates
     services: Informer[Service]
+    events: EventRecorder
 
     async def service_variables(self, pod: Pod) -> dict[str, str]:
         """What tells a pod's containers where the API is and, unless `enableServiceLinks` is false, the Services of
@@ -136,10 +138,9 @@ class PodContext:
         assert sandbox is not None
         return probes.Asker(self.node.runtime, self.node.http, spec, self.container_id(spec.name), sandbox.ips[0])
 
-    def event(self, reason: str, message: str, kind: str = events.WARNING) -> None:
-        """Record an Event of the pod."""
-        node = self.node
-        self.spawn(events.record(node.client, self.pod, kind, reason, message, "kubelet", node.config.node_name))
+    def event(self, reason: str, message: str, kind: str = events.WARNING, *, container: str = "") -> None:
+        """Record an Event of the pod, or of one of its containers."""
+        self.node.events.record(self.pod, kind, reason, message, container)
 
     def failed(self, error: Exception) -> None:
         """Report an unexpected failure; the pod's worker continues."""

@@ -20,7 +20,7 @@ _KINDS: dict[str, tuple[Callable[[int], bool], str]] = {
 _CREATED = "OrCreate"
 
 
-def source(name: str, volume: HostPathVolumeSource) -> str:
+def source(volume: HostPathVolumeSource) -> str:
     """The path of a volume, made if its type says so. Raises `UsageError` for what is of another type; and `OSError`.
 
     Without a type, a directory is made where there is nothing, as containerd does.
@@ -37,5 +37,5 @@ def source(name: str, volume: HostPathVolumeSource) -> str:
     except OSError:
         right = False
     if not right:
-        raise UsageError(f"volume {name}: hostPath type check failed: {path} is not {words}")
+        raise UsageError(f"hostPath type check failed: {path} is not {words}")
     return str(path)

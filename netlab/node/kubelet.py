@@ -19,6 +19,7 @@ from netlab.api.resources import PODS, SERVICES
 from netlab.node import admission, recovery, volumes
 from netlab.node.context import KubeletConfig, NodeContext
 from netlab.node.podstate import TERMINAL, PodState
+from netlab.node.recording import EventRecorder
 from netlab.node.registration import Registration
 from netlab.node.root_certificates import RootCertificates
 from netlab.node.runtime.machines import MachineRuntime
@@ -54,7 +55,8 @@ async def run(config: KubeletConfig) -> None:
             primary=ipaddress.ip_address(config.node_ips[0]).version,
         )
         ready, certificates, services = asyncio.Event(), RootCertificates(client), Informer(client, SERVICES)
-        node = NodeContext(config, client, runtime, http, sandboxes, ready, certificates, services)
+        recorder = EventRecorder(client, config.node_name)
+        node = NodeContext(config, client, runtime, http, sandboxes, ready, certificates, services, recorder)
         try:
             await _Kubelet(node).run()
         finally:
@@ -84,6 +86,7 @@ class _Kubelet:
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._pods.run())
             self._tasks.create_task(node.services.run())
+            self._tasks.create_task(node.events.run())
             await registration.register()
             self._tasks.create_task(registration.run())
             await self._pods.synced.wait()
@@ -139,16 +142,8 @@ class _Kubelet:
 
     def _failed(self, pod: Pod, error: Exception) -> None:
         log.error("pod %s: %s", pod.key, error, exc_info=error)
-        said = events.record(
-            self._node.client,
-            pod,
-            events.WARNING,
-            "FailedSync",
-            f"error syncing pod: {events.explained(error)}",
-            "kubelet",
-            self._node.config.node_name,
-        )
-        self._tasks.create_task(said)
+        why = f"error syncing pod: {events.explained(error)}"
+        self._node.events.record(pod, events.WARNING, "FailedSync", why)
 
     async def _discard(self, identity: str, meta: ObjectMeta) -> None:
         while True:
@@ -176,8 +171,12 @@ class _Kubelet:
     def _admitted(self, pod: Pod) -> PodState:
         """The state in which a pod begins that is new here: failed, if it does not fit."""
         here = (worker.pod for worker in self._workers.values() if not worker.is_over)
-        reason = admission.refusal(pod, here) if pod.status.phase not in TERMINAL else None
-        return PodState(failed=reason)
+        refused = admission.refusal(pod, here) if pod.status.phase not in TERMINAL else None
+        if refused is None:
+            return PodState()
+        reason, message = refused
+        self._node.events.record(pod, events.WARNING, reason, message)
+        return PodState(failed=(reason, f"Pod was rejected: {message}"))
 
     def _start(self, pod: Pod, state: PodState) -> None:
         try:

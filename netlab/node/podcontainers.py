@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,23 +25,29 @@ from netlab.node import (
     resources,
     security,
     termination,
+    wording,
 )
 from netlab.node.context import PodContext
 from netlab.node.podstate import Exit, Run, Stop
 from netlab.node.podstatus import container_id, terminated
 from netlab.node.probing import Probing
+from netlab.node.projections import has_files
 from netlab.node.runtime.service import (
     ContainerConfig,
     ContainerExit,
     ImageNotPresentError,
+    ImageStatus,
     Mount,
     RefusedError,
     StartError,
 )
-from netlab.node.volumes import Volumes, has_files
+from netlab.node.volumes import MountError, Volumes
 
+_HOOK_FAILED = "FailedPostStartHook"
 _KEPT_LOGS = 2
 """Runs of a container whose output is kept: the current one and, for `logs --previous`, the one before."""
+
+log = logging.getLogger(__name__)
 
 
 class PodContainers:
@@ -54,7 +61,6 @@ class PodContainers:
         self._volumes = Volumes(
             node.client,
             pod,
-            node.config.node_ips,
             node.config.pods_dir,
             certificates=node.certificates,
             allocatable=capacity.allocatable(node.config),
@@ -83,8 +89,20 @@ class PodContainers:
         """Start a container again, whose image has changed, if it runs."""
         run = self._context.state.run(spec.name)
         if run.running:
-            run.outdated, run.unhealthy = True, f"Container {spec.name} definition changed, will be restarted"
+            run.outdated, run.unhealthy = True, f"Container {spec.name} definition changed"
             self._context.wake.set()
+
+    async def set_up_volumes(self) -> None:
+        """Make the pod's volumes, or record why they are not there yet."""
+        context, state = self._context, self._context.state
+        try:
+            await self._volumes.set_up()
+        except MountError as error:
+            state.mount_backoff = state.mount_backoff.failed()
+            state.mount_retry_at = time.time() + state.mount_backoff.delay
+            context.event("FailedMount", str(error))
+        else:
+            state.mounted, state.mount_backoff = True, podstate.SANDBOX
 
     async def start(self, name: str) -> None:
         """Start a container, for the first time or again, or record why it cannot be started."""
@@ -96,27 +114,24 @@ class PodContainers:
             await runtime.remove_container(done)
         waited, run.waiting = run.waiting, None
         try:
-            assert context.state.sandbox is not None
-            given = await context.node.service_variables(context.pod)
-            values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
-            env = self._environment(spec, given, values)
-            mounts = await self._volumes.mounts(spec, context.state.sandbox.ips, env)
-            if runtime.images is not None:
-                await imagepulls.ensure(context, runtime.images, spec)
-            await runtime.create_container(self._container(spec, run, mounts, env))
+            image = await imagepulls.ensure(context, spec)
+            await runtime.create_container(await self._config(spec, run, image))
+            context.event("Created", "Container created", events.NORMAL, container=name)
             begun = await runtime.start_container(context.container_id(name))
         except UsageError as error:
-            self._cannot_start(run, "CreateContainerConfigError", str(error))
+            self._cannot_start(spec, run, "CreateContainerConfigError", str(error))
         except StartError as error:
             run.ended(Exit(podstate.START_ERROR_EXIT_CODE, time.time(), 0, "StartError", str(error)))
-            context.event("Failed", f"Error: failed to start container {name}: {error}")
+            context.event("Failed", f"Error: failed to start container {name}: {error}", container=name)
+            self._back_off(spec, run)
         except ImageNotPresentError as error:
             self._lacks_image(spec, run, str(error), again=waited is not None and "Image" in waited[0])
         except (RefusedError, OSError) as error:
-            self._cannot_start(run, "CreateContainerError", str(error))
+            self._cannot_start(spec, run, "CreateContainerError", str(error))
         else:
             run.started_at, run.image_id = begun.started_at, begun.image_id
             run.image_backoff = podstate.IMAGE
+            context.event("Started", "Container started", events.NORMAL, container=name)
             await self._post_start(spec, run)
             if run.exit is None:
                 run.started = spec.startupProbe is None
@@ -154,13 +169,21 @@ class PodContainers:
                 message = self._message(context.spec(name), run, event.exit_code)
                 run.ended(Exit(event.exit_code, event.finished_at, event.signal or 0, reason, message))
                 self._probing.stop(name)
+                self._back_off(context.spec(name), run)
                 context.wake.set()
 
-    def _cannot_start(self, run: Run, reason: str, message: str) -> None:
+    def _back_off(self, spec: Container, run: Run) -> None:
+        """Say so, if a container that has ended is not started again at once."""
+        context, pod = self._context, self._context.pod
+        if run.retry_at > time.time() and podstate.goes_on(pod, context.state, spec, run):
+            what = f"Back-off restarting failed container {spec.name} in pod {wording.full_name(pod)}"
+            context.event("BackOff", what, container=spec.name)
+
+    def _cannot_start(self, spec: Container, run: Run, reason: str, message: str) -> None:
         run.waiting = (reason, message)
         run.backoff = run.backoff.failed()
         run.retry_at = time.time() + run.backoff.delay
-        self._context.event("Failed", f"Error: {reason}: {message}")
+        self._context.event("Failed", f"Error: {message}", container=spec.name)
 
     def _lacks_image(self, spec: Container, run: Run, why: str, *, again: bool) -> None:
         """Wait for an image that the user has to bring, in upstream's words (pkg/kubelet/images, image_manager.go)."""
@@ -170,18 +193,27 @@ class PodContainers:
         run.image_backoff = run.image_backoff.failed()
         run.retry_at = time.time() + run.image_backoff.delay
         if spec.imagePullPolicy == "Never":
-            run.waiting = (
-                "ErrImageNeverPull",
-                f"Container image {image} is not present with pull policy of Never: {why}",
-            )
-            context.event("ErrImageNeverPull", run.waiting[1])
+            what = f"Container image {image} is not present with pull policy of Never"
+            run.waiting = "ErrImageNeverPull", f"{what}: {why}"
+            context.event("ErrImageNeverPull", what, container=spec.name)
         elif again:
-            run.waiting = "ImagePullBackOff", f"Back-off pulling image {image}: ErrImagePull: {why}"
-            context.event("BackOff", f"Back-off pulling image {image}", events.NORMAL)
+            what = f"Back-off pulling image {image}"
+            run.waiting = "ImagePullBackOff", f"{what}: ErrImagePull: {why}"
+            context.event("BackOff", what, events.NORMAL, container=spec.name)
         else:
             run.waiting = "ErrImagePull", why
-            context.event("Failed", f"Failed to pull image {image}: {why}")
-        context.event("Failed", f"Error: {run.waiting[0]}")
+            context.event("Failed", f"Failed to pull image {image}: {why}", container=spec.name)
+        context.event("Failed", f"Error: {run.waiting[0]}", container=spec.name)
+
+    async def _config(self, spec: Container, run: Run, image: ImageStatus) -> ContainerConfig:
+        """What a container's next run is made from. Raises `UsageError` for what its spec asks in vain."""
+        context, state = self._context, self._context.state
+        assert state.sandbox is not None
+        security.verify_non_root(context.pod, spec, image.user)
+        given = await context.node.service_variables(context.pod)
+        values = await configured.read(context.node.client, context.pod.metadata.namespace, spec)
+        env = self._environment(spec, given, values)
+        return self._container(spec, run, self._volumes.mounts(spec, env), env)
 
     def _environment(self, spec: Container, given: Mapping[str, str], values: configured.Configured) -> dict[str, str]:
         pod, sandbox, node = self._context.pod, self._context.state.sandbox, self._context.node.config
@@ -242,18 +274,25 @@ class PodContainers:
         if hook is None:
             return
         if wrong := await context.asker(spec)(hook, podstate.grace_period(context.pod, context.state)):
-            run.unhealthy = f"PostStartHookError: {wrong}"
-            context.event("FailedPostStartHook", run.unhealthy)
+            log.warning("pod %s: container %s: postStart hook: %s", context.pod.key, spec.name, wrong)
+            run.unhealthy = _HOOK_FAILED
+            context.event("FailedPostStartHook", "PostStartHook failed", container=spec.name)
 
     async def _stop(self, spec: Container, run: Run, grace: float) -> None:
         context = self._context
         identity = context.container_id(spec.name)
-        if run.unhealthy:
-            why = run.unhealthy if run.outdated else f"Container {spec.name} {run.unhealthy}, will be restarted"
-            context.event("Killing", why, events.NORMAL)
+        context.event("Killing", self._reason_to_stop(spec, run), events.NORMAL, container=spec.name)
         hook = spec.lifecycle.preStop if spec.lifecycle else None
         if hook is not None and (wrong := await context.asker(spec)(hook, grace)):
-            context.event("FailedPreStopHook", f"PreStopHook failed: {wrong}")
+            log.warning("pod %s: container %s: preStop hook: %s", context.pod.key, spec.name, wrong)
+            context.event("FailedPreStopHook", "PreStopHook failed", container=spec.name)
         with contextlib.suppress(NetlabError):
             # If it fails, the SIGKILL at the end of the grace period still comes.
             await context.node.runtime.stop_container(identity, grace)
+
+    def _reason_to_stop(self, spec: Container, run: Run) -> str:
+        pod, state = self._context.pod, self._context.state
+        if not run.unhealthy or podstate.ending(pod, state):
+            return f"Stopping container {spec.name}"
+        again = run.outdated or (run.unhealthy != _HOOK_FAILED and podstate.restarts_unhealthy(pod, spec))
+        return f"{run.unhealthy}, will be restarted" if again else run.unhealthy

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from netlab.api import events
 from netlab.errors import NetlabError
 from netlab.node import capabilities, podfiles, podstate
 from netlab.node.context import PodContext
@@ -25,9 +26,12 @@ async def make(context: PodContext) -> None:
         return
     if not node.network_ready.is_set():
         state.sandbox_error = f"network is not ready: {node.sandboxes.network_error()}"
+        context.event("NetworkNotReady", state.sandbox_error)
         context.reporter.report()
         await _network_or_news(context)
         return
+    if _is_another(state):
+        context.event("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.", events.NORMAL)
     attempt, state.sandbox_attempt = state.sandbox_attempt, state.sandbox_attempt + 1
     try:
         podfiles.hostname(pod, node.config.dns.domain, node.config.node_name)
@@ -47,6 +51,13 @@ async def make(context: PodContext) -> None:
         return
     state.ips = state.sandbox.ips
     state.sandbox_error, state.sandbox_backoff, state.sandbox_retry_at = "", SANDBOX, 0.0
+
+
+def _is_another(state: podstate.PodState) -> bool:
+    """Whether a pod had a sandbox that went unseen; the end of one that was seen has been said."""
+    if state.sandbox_error or state.lost_sandbox:
+        return False
+    return bool(state.sandbox_attempt) or any(run.exit for run in state.runs.values())
 
 
 async def _network_or_news(context: PodContext) -> None:

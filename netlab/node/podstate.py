@@ -9,7 +9,13 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass, field
 
-from netlab.api.core_types import Container, ContainerRestartRule, ContainerStateTerminated, Pod
+from netlab.api.core_types import (
+    Container,
+    ContainerRestartRule,
+    ContainerStateTerminated,
+    EphemeralContainer,
+    Pod,
+)
 from netlab.backoff import Backoff
 
 TERMINAL = ("Succeeded", "Failed")
@@ -78,7 +84,7 @@ class Run:
     ready: bool = False
     """What its readiness probe says."""
     unhealthy: str = ""
-    """What its liveness or startup probe, or its postStart hook, found wrong: the container must be restarted."""
+    """Why it must end, to be started again if the policy says so: a probe, a hook or a change, as the event has it."""
     grace: float | None = None
     """Seconds that the probe gives it which found it unhealthy; None: the pod's."""
     image_id: str = ""
@@ -126,6 +132,10 @@ class PodState:
     sandbox_error: str = ""
     sandbox_backoff: Backoff = SANDBOX
     sandbox_retry_at: float = 0.0
+    mounted: bool = False
+    """Its volumes are there."""
+    mount_backoff: Backoff = SANDBOX
+    mount_retry_at: float = 0.0
     runs: dict[str, Run] = field(default_factory=dict)
     ending_since: float | None = None
     """Since when all of its containers are to end."""
@@ -141,6 +151,11 @@ class PodState:
     def run(self, name: str) -> Run:
         """The run of the container called `name`."""
         return self.runs.setdefault(name, Run())
+
+
+@dataclass(frozen=True)
+class SetUpVolumes:
+    """Make the pod's volumes, and what is in them."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,7 @@ class Finish:
     """Delete the pod from the API: nothing of it is left on this node."""
 
 
-Action = MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | ReplaceSandbox | Fail | Finish
+Action = SetUpVolumes | MakeSandbox | Start | StopContainer | Kill | RemoveSandbox | ReplaceSandbox | Fail | Finish
 
 
 @dataclass(frozen=True)
@@ -219,6 +234,11 @@ def will_restart(pod: Pod, spec: Container, run: Run, *, init: bool = False) -> 
         # An init container that has succeeded is done, whatever the policy.
         return run.exit.code != 0 and policy != "Never"
     return policy == "Always"
+
+
+def restarts_unhealthy(pod: Pod, spec: Container) -> bool:
+    """Whether a container that a probe found unhealthy is started again; its rules are about exits alone."""
+    return (spec.restartPolicy or pod.spec.restartPolicy or "Always") != "Never"
 
 
 def _applies(rule: ContainerRestartRule, exit: Exit) -> bool:
@@ -253,22 +273,43 @@ def terminal(pod: Pod, state: PodState) -> bool:
     return all(run.exit is not None and not will_restart(pod, spec, run) for spec, run in runs)
 
 
+def ending(pod: Pod, state: PodState) -> bool:
+    """Whether all of the pod's containers are to end."""
+    return state.gone or pod.metadata.deletionTimestamp is not None or terminal(pod, state)
+
+
+def goes_on(pod: Pod, state: PodState, spec: Container, run: Run) -> bool:
+    """Whether a container that has exited is one of those that are started again."""
+    if ending(pod, state) or isinstance(spec, EphemeralContainer):
+        return False
+    return will_restart(pod, spec, run, init=any(each.name == spec.name for each in pod.spec.initContainers))
+
+
 def plan(pod: Pod, state: PodState, now: float) -> Plan:
     """What to do next for a pod."""
-    if state.gone or pod.metadata.deletionTimestamp is not None or terminal(pod, state):
+    if ending(pod, state):
         return _plan_end(pod, state, now)
     wake_at = None
     if pod.spec.activeDeadlineSeconds is not None and pod.status.startTime is not None:
         wake_at = parse_time(pod.status.startTime) + pod.spec.activeDeadlineSeconds
         if now >= wake_at:
             return Plan([Fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")])
-    if state.sandbox is None:
-        if now >= state.sandbox_retry_at:
-            return Plan([MakeSandbox()])
-        return Plan(wake_at=_earliest(wake_at, state.sandbox_retry_at))
+    if (first := _first_step(state)) is not None:
+        action, at = first
+        return Plan([action]) if now >= at else Plan(wake_at=_earliest(wake_at, at))
+    assert state.sandbox is not None
     if state.sandbox.id is not None and state.sandbox.id == state.lost_sandbox:
         return _plan_replacement(pod, state, now, wake_at)
     return _plan_containers(pod, state, now, wake_at)
+
+
+def _first_step(state: PodState) -> tuple[Action, float] | None:
+    """What comes before any container, and not before when."""
+    if not state.mounted:
+        return SetUpVolumes(), state.mount_retry_at
+    if state.sandbox is None:
+        return MakeSandbox(), state.sandbox_retry_at
+    return None
 
 
 def _plan_replacement(pod: Pod, state: PodState, now: float, wake_at: float | None) -> Plan:

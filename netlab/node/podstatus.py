@@ -17,6 +17,7 @@ from netlab.api.core_types import (
     PodStatus,
 )
 from netlab.api.meta_types import Condition, format_time
+from netlab.node import wording
 from netlab.node.podstate import (
     TERMINAL,
     Exit,
@@ -103,7 +104,8 @@ def _container_status(pod: Pod, spec: Container, state: PodState, now: float, *,
     elif run.exit is not None:
         ended = terminated(pod, spec.name, run)
         if now < run.retry_at and not terminal(pod, state) and will_restart(pod, spec, run, init=init):
-            wait = f"back-off {run.backoff.delay:.0f}s restarting failed container={spec.name} pod={pod.key}"
+            delay = wording.duration(run.backoff.delay)
+            wait = f"back-off {delay} restarting failed container={spec.name} pod={wording.full_name(pod)}"
             status.state = ContainerState(waiting=ContainerStateWaiting(reason="CrashLoopBackOff", message=wait))
             status.lastState = ContainerState(terminated=ended)
         else:

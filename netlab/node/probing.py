@@ -57,17 +57,17 @@ class Probing:
         async for answer in self._answers(spec, "Startup", probes.answers(probe, ask, quick=True, initial=None)):
             if not answer.wrong and answer.changed:
                 return
-            self._count_against(run, "Startup", probe, answer)
+            self._count_against(spec, run, "Startup", probe, answer)
 
     async def _follow_liveness(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
         async for answer in self._answers(spec, "Liveness", probes.answers(probe, ask, quick=False, initial=True)):
-            self._count_against(run, "Liveness", probe, answer)
+            self._count_against(spec, run, "Liveness", probe, answer)
 
     async def _follow_readiness(self, spec: Container, probe: Probe, ask: probes.Ask, run: Run) -> None:
         answers = probes.answers(probe, ask, quick=not run.ready, initial=run.ready)
         async for answer in self._answers(spec, "Readiness", answers):
             if answer.wrong:
-                self._context.event("Unhealthy", f"Readiness probe failed: {answer.wrong}")
+                self._unhealthy(spec, "Readiness", answer)
             if answer.changed:
                 run.ready = not answer.wrong
                 self._context.reporter.report()
@@ -80,12 +80,15 @@ class Probing:
             self._context.state.probed[spec.name, kind, "failed" if answer.wrong else "successful"] += 1
             yield answer
 
-    def _count_against(self, run: Run, kind: str, probe: Probe, answer: probes.Answer) -> None:
+    def _count_against(self, spec: Container, run: Run, kind: str, probe: Probe, answer: probes.Answer) -> None:
         """A container that keeps failing must be restarted."""
         if not answer.wrong:
             return
-        wrong = f"{kind} probe failed: {answer.wrong}"
-        self._context.event("Unhealthy", wrong)
+        self._unhealthy(spec, kind, answer)
         if answer.changed:
-            run.unhealthy, run.grace = wrong, probe.terminationGracePeriodSeconds
+            run.unhealthy = f"Container {spec.name} failed {kind.lower()} probe"
+            run.grace = probe.terminationGracePeriodSeconds
             self._context.wake.set()
+
+    def _unhealthy(self, spec: Container, kind: str, answer: probes.Answer) -> None:
+        self._context.event("Unhealthy", f"{kind} probe failed: {answer.wrong}", container=spec.name)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from netlab.api.core_types import Capabilities, Container, EphemeralContainer, Pod, PodSecurityContext
 from netlab.api.core_types import SecurityContext as OwnContext
 from netlab.errors import UsageError
+from netlab.node import wording
 from netlab.node.podstate import PodState
 from netlab.node.podstatus import container_id
 from netlab.node.runtime.service import (
@@ -46,11 +47,6 @@ def of_container(pod: Pod, container: Container, state: PodState) -> SecurityCon
         return SecurityContext(namespace_options=namespaces)
     of_pod, own = pod.spec.securityContext or _NOTHING, container.securityContext or OwnContext()
     user = _first(own.runAsUser, of_pod.runAsUser)
-    if user == 0 and _first(own.runAsNonRoot, of_pod.runAsNonRoot):
-        where = (
-            f'(pod: "{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})", container: {container.name})'
-        )
-        raise UsageError(f"container's runAsUser breaks non-root policy {where}")
     profile = _first(own.seccompProfile, of_pod.seccompProfile)
     if profile is not None and profile.type == "Localhost":
         raise UsageError(f"container {container.name}: seccompProfile: no profiles of type Localhost are on this node")
@@ -70,6 +66,28 @@ def of_container(pod: Pod, container: Container, state: PodState) -> SecurityCon
         non_root=bool(_first(own.runAsNonRoot, of_pod.runAsNonRoot)),
         unmasked=own.procMount == "Unmasked",
     )
+
+
+def verify_non_root(pod: Pod, container: Container, image_user: str) -> None:
+    """Raise `UsageError` if a container that may not run as root would (pkg/kubelet/kuberuntime, verifyRunAsNonRoot).
+
+    `image_user` is what the image says of its user: "", USER or USER:GROUP.
+    """
+    of_pod, own = pod.spec.securityContext or _NOTHING, container.securityContext or OwnContext()
+    if not _first(own.runAsNonRoot, of_pod.runAsNonRoot):
+        return
+    user, of_image = _first(own.runAsUser, of_pod.runAsUser), image_user.partition(":")[0]
+    if user == 0:
+        why = "container's runAsUser breaks non-root policy"
+    elif user is not None:
+        return
+    elif of_image and not of_image.isdecimal():
+        why = f"container has runAsNonRoot and image has non-numeric user ({of_image}), cannot verify user is non-root"
+    elif int(of_image or 0) == 0:
+        why = "container has runAsNonRoot and image will run as root"
+    else:
+        return
+    raise UsageError(f'{why} (pod: "{wording.full_name(pod)}", container: {container.name})')
 
 
 def _first(own: _T | None, of_pod: _T | None) -> _T | None:

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 
+from netlab.api import events
 from netlab.api.core_types import Pod
 from netlab.api.errors import ApiError, ApiUnavailableError
 from netlab.api.resources import PODS
@@ -53,6 +54,9 @@ class PodWorker:
         context = self._context
         self._containers.update(pod)
         old, context.pod = context.pod, pod
+        if old.spec.ephemeralContainers != pod.spec.ephemeralContainers:
+            # What was added may mount what no other container does.
+            context.state.mounted = False
         # Most changes are this worker's own reports coming back.
         if _deadlines(old) != _deadlines(pod) or old.spec.ephemeralContainers != pod.spec.ephemeralContainers:
             context.wake.set()
@@ -75,8 +79,6 @@ class PodWorker:
 
     async def run(self) -> None:
         """Work until nothing of the pod is left, or until cancelled: then the pod keeps running."""
-        if self._context.state.failed is not None:
-            self._context.event(*self._context.state.failed)
         try:
             while not self.done:
                 await self._step()
@@ -116,6 +118,8 @@ class PodWorker:
 
     async def _do(self, action: podstate.Action) -> None:
         match action:
+            case podstate.SetUpVolumes():
+                await self._containers.set_up_volumes()
             case podstate.MakeSandbox():
                 await podsandbox.make(self._context)
             case podstate.Start(name):
@@ -131,7 +135,7 @@ class PodWorker:
                 await podsandbox.replace(self._context)
             case podstate.Fail(reason, message):
                 self._context.state.failed = (reason, message)
-                self._context.event(reason, message)
+                self._context.event(reason, message, events.NORMAL)
             case podstate.Finish():
                 await self._finish()
 

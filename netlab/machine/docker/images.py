@@ -34,7 +34,7 @@ def status(client: APIClient, reference: str, command: Sequence[str]) -> ImageSt
     with engine.refusals(f"image {reference}"):
         found = inspect(client, reference)
     if found is not None:
-        return ImageStatus(id=identity(reference, found))
+        return ImageStatus(id=identity(reference, found), user=str(found["Config"].get("User") or ""))
     try:
         images.built_in(reference, command)
     except images.ImageNotPresentError:

@@ -42,9 +42,12 @@ class DockerRuntime(MachineRuntime):
         """None: an engine's are not the node's, and netlab's store is not asked."""
         return []
 
-    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus | None:
+    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus:
         with refused():
-            return await self._machine.image_status(image, command)
+            found = await self._machine.image_status(image, command)
+        if found is None:
+            raise ImageNotPresentError("it is neither built in nor in the Docker engine")
+        return found
 
     async def pull_image(self, image: str) -> None:
         try:

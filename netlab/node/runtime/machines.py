@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from netlab.machine import rootfs
+from netlab.machine import images, rootfs
 from netlab.machine.async_client import AsyncMachine
+from netlab.machine.images import chosen
 from netlab.machine.replies import MachineError
 from netlab.node.runtime.service import (
     AlreadyExistsError,
@@ -22,6 +23,7 @@ from netlab.node.runtime.service import (
     Image,
     ImageNotPresentError,
     ImageService,
+    ImageStatus,
     RefusedError,
     RunningContainer,
     StartError,
@@ -73,6 +75,14 @@ class MachineRuntime:
             with contextlib.suppress(FileNotFoundError):  # removed at this very moment
                 found.append(Image(sorted(names), records.read(rootfs.IMAGES, image).size))
         return found
+
+    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus:
+        try:
+            found = chosen.choose(rootfs.IMAGES, image, command, ())
+        except images.ImageNotPresentError as error:
+            raise ImageNotPresentError(str(error)) from error
+        found.release()
+        return ImageStatus(id=found.id, built_in=not found.id, user=found.user)
 
     async def create_container(self, config: ContainerConfig) -> None:
         self._created[config.id] = config

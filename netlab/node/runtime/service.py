@@ -101,6 +101,9 @@ class RuntimeService(Protocol):
     async def list_images(self) -> list[Image]:
         """The images that can be run without a pull (CRI's ImageService)."""
 
+    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus:
+        """The image that a container with that command would have by that name. Raises `ImageNotPresentError`."""
+
     async def create_container(self, config: ContainerConfig) -> None:
         """Make a container ready to be started. Raises `ImageNotPresentError`."""
 
@@ -150,9 +153,6 @@ class RuntimeService(Protocol):
 
 class ImageService(Protocol):
     """Images of a runtime that fetches them itself. Raises what `RuntimeService` does."""
-
-    async def image_status(self, image: str, command: Sequence[str]) -> ImageStatus | None:
-        """The image that a container with that command would have by that name; None if it is not there."""
 
     async def pull_image(self, image: str) -> None:
         """Bring the image of that name, or what has that name now. Raises `ImageNotPresentError`, with the reason."""

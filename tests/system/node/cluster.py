@@ -17,7 +17,7 @@ import msgspec
 
 from netlab.api.client import Client
 from netlab.api.core_types import Event, Node, Pod
-from netlab.api.errors import ApiError
+from netlab.api.errors import ApiError, unless_gone
 from netlab.api.resources import EVENTS, NODES, PODS
 from netlab.lab.paths import cni_plugin_dir
 from netlab.machine.protocol import ContainerStatus
@@ -30,6 +30,10 @@ PATIENCE = 20.0
 """Seconds after which what does not happen has failed."""
 
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.47"
+
+
+Said = tuple[str, str, str, str]
+"""Of an event: type, reason, message and fieldPath. A message that ends with `*` is the beginning of one."""
 
 
 class Cluster:
@@ -60,9 +64,12 @@ class Cluster:
     ) -> None:
         await self.client.__aexit__(kind, error, tb)
         if error is not None:
-            for log in ("api.log", "kubelet.log"):
-                path = self.directory / log
-                print(f"--- {log}\n{path.read_text() if path.exists() else ''}")
+            self.print_logs()
+
+    def print_logs(self) -> None:
+        for log in ("api.log", "kubelet.log"):
+            path = self.directory / log
+            print(f"--- {log}\n{path.read_text() if path.exists() else ''}")
 
     async def _api_answers(self) -> bool:
         try:
@@ -179,6 +186,11 @@ class Cluster:
 
         await self.until(absent, f"pod {name} goes")
 
+    async def remove_all(self) -> None:
+        """Have all pods go, by force."""
+        for pod in (await self.client.list(PODS, "default"))[0]:
+            await unless_gone(self.client.delete(PODS, pod.metadata.name, "default", grace_period_seconds=0))
+
     async def nothing_left(self) -> None:
         """Wait until no sandbox, container, reservation or log of a pod is left."""
 
@@ -198,8 +210,29 @@ class Cluster:
     def containers(self) -> list[ContainerStatus]:
         return self.node.state().containers
 
+    async def all_events(self) -> list[Event]:
+        return (await self.client.list(EVENTS, "default"))[0]
+
     async def events(self, reason: str) -> list[Event]:
-        return [each for each in (await self.client.list(EVENTS, "default"))[0] if each.reason == reason]
+        return [each for each in await self.all_events() if each.reason == reason]
+
+    async def said(self, pod: str, *wanted: Said) -> None:
+        """Wait until there are such events of a pod."""
+        found: set[Said] = set()
+
+        async def all_said() -> bool:
+            found.clear()
+            for each in await self.all_events():
+                subject = each.involvedObject
+                if subject.name == pod:
+                    found.add((each.type, each.reason, each.message, subject.fieldPath))
+            return all(any(_matches(each, want) for each in found) for want in wanted)
+
+        try:
+            await self.until(all_said, f"events of {pod}")
+        except AssertionError as error:
+            missing = [want for want in wanted if not any(_matches(each, want) for each in found)]
+            raise AssertionError(f"{error}: {missing} are not among {sorted(found)}") from None
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         """Wait for a condition."""
@@ -207,6 +240,12 @@ class Cluster:
         while not await condition():
             assert time.monotonic() < deadline, f"did not happen: {what}"
             await asyncio.sleep(0.02)
+
+
+def _matches(event: Said, wanted: Said) -> bool:
+    begin = wanted[2].removesuffix("*")
+    same = event[2].startswith(begin) if wanted[2].endswith("*") else event[2] == begin
+    return same and (event[0], event[1], event[3]) == (wanted[0], wanted[1], wanted[3])
 
 
 def _command_line(process: Path) -> bytes:

@@ -41,4 +41,4 @@ def test_host_ports(new: Pod, other: Pod, fits: bool) -> None:
     if found is not None:
         reason, message = found
         assert reason == "NodePorts"
-        assert message.startswith("Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports")
+        assert message.startswith("Predicate NodePorts failed: node(s) didn't have free ports")

@@ -44,7 +44,7 @@ def test_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, there
     volume = HostPathVolumeSource(path=str(path), type=kind)
     if wrong:
         with pytest.raises(UsageError, match=f"hostPath type check failed: {path} {wrong}"):
-            hostpaths.source("v", volume)
+            hostpaths.source(volume)
         return
-    assert hostpaths.source("v", volume) == str(path)
+    assert hostpaths.source(volume) == str(path)
     assert path.is_dir() == (there == "directory" or (not there and kind in ("", "DirectoryOrCreate")))

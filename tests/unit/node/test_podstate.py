@@ -23,6 +23,7 @@ from netlab.node.podstate import (
     ReplaceSandbox,
     Run,
     Sandbox,
+    SetUpVolumes,
     Start,
     Stop,
     StopContainer,
@@ -60,8 +61,9 @@ def outdated() -> Run:
     return run
 
 
-def state(sandbox: bool = True, **runs: Run) -> PodState:
-    return PodState(sandbox=Sandbox("u1_0", ["10.0.0.2"]) if sandbox else None, ips=["10.0.0.2"], runs=runs)
+def state(sandbox: bool = True, mounted: bool = True, **runs: Run) -> PodState:
+    made = Sandbox("u1_0", ["10.0.0.2"]) if sandbox else None
+    return PodState(sandbox=made, mounted=mounted, ips=["10.0.0.2"], runs=runs)
 
 
 DELETED = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 5}
@@ -78,7 +80,8 @@ WAITING = CRASH_LOOP.failed().failed()
 @pytest.mark.parametrize(
     ("name", "pod", "known", "actions"),
     [
-        ("a new pod needs a sandbox", make_pod(), state(sandbox=False), [MakeSandbox()]),
+        ("a new pod needs volumes", make_pod(), state(sandbox=False, mounted=False), [SetUpVolumes()]),
+        ("then a sandbox", make_pod(), state(sandbox=False), [MakeSandbox()]),
         ("then its containers", make_pod(), state(), [Start("a"), Start("b")]),
         ("init containers come first, one by one", make_pod(initContainers=INIT), state(), [Start("i")]),
         ("the next waits for the one before", make_pod(initContainers=INIT), state(i=running()), []),
@@ -218,7 +221,7 @@ def test_plan(name: str, pod: Pod, known: PodState, actions: list[Action]) -> No
 
 
 def lost(**runs: Run) -> PodState:
-    known = state(True, **runs)
+    known = state(True, True, **runs)
     known.lost_sandbox = "u1_0"
     return known
 

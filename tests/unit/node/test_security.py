@@ -77,7 +77,6 @@ def test_what_a_container_may_do(of_pod: Any, own: Any, expected: dict[str, Any]
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"runAsUser": 0, "runAsNonRoot": True}, "container's runAsUser breaks non-root policy"),
         ({"seccompProfile": {"type": "Localhost"}}, "no profiles of type Localhost"),
     ],
 )
@@ -100,3 +99,30 @@ def test_a_container_that_cannot_be_run_so(own: Any, message: str) -> None:
 def test_sysctls_that_are_not_the_pods_alone(name: str, spec: dict[str, Any], unsafe: bool) -> None:
     pod = _pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec)
     assert security.unsafe_sysctl(pod) == (name if unsafe else None)
+
+
+@pytest.mark.parametrize(
+    ("own", "image_user", "why"),
+    [
+        ({"runAsUser": 0}, "1000", "container's runAsUser breaks non-root policy"),
+        ({}, "", "container has runAsNonRoot and image will run as root"),
+        ({}, "0:5", "container has runAsNonRoot and image will run as root"),
+        (
+            {},
+            "web",
+            "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root",
+        ),
+        ({"runAsUser": 7}, "", None),
+        ({"runAsNonRoot": False, "runAsUser": 0}, "", None),
+        ({}, "1000:0", None),
+    ],
+)
+def test_who_is_root_and_may_not_be(own: Any, image_user: str, why: str | None) -> None:
+    of_pod = {"runAsNonRoot": True}
+    pod = _pod(containers=[{"name": "c", "securityContext": own}], securityContext=of_pod)
+    if why is None:
+        security.verify_non_root(pod, pod.spec.containers[0], image_user)
+        return
+    with pytest.raises(UsageError) as refused:
+        security.verify_non_root(pod, pod.spec.containers[0], image_user)
+    assert str(refused.value) == f'{why} (pod: "p_(u)", container: c)'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import stat
 import time
 from pathlib import Path
@@ -18,10 +19,10 @@ from netlab.api.errors import ApiError
 from netlab.api.meta_types import ObjectMeta, Status
 from netlab.api.resources import SECRETS
 from netlab.api.review_types import TokenRequestStatus
-from netlab.errors import UsageError
-from netlab.node import volumes
+from netlab.node import projections, volumes
+from netlab.node.projections import Projections
 from netlab.node.root_certificates import RootCertificates
-from netlab.node.volumes import Volumes
+from netlab.node.volumes import MountError, Volumes
 
 
 class Cluster:
@@ -63,17 +64,21 @@ def of_volume(source: dict[str, Any]) -> Pod:
 
 
 def made(given: Pod, root: Path, cluster: Cluster | None = None) -> tuple[Volumes, Path]:
-    found = Volumes(cluster or Cluster(), given, ["192.0.2.1"], root, allocatable={"cpu": "4"})  # type: ignore[arg-type]
-    (mount,) = asyncio.run(found.mounts(given.spec.containers[0], ["10.0.0.1"], {}))
+    found = Volumes(cluster or Cluster(), given, root, allocatable={"cpu": "4"})  # type: ignore[arg-type]
+    asyncio.run(found.set_up())
+    (mount,) = found.mounts(given.spec.containers[0], {})
     assert (mount.target, mount.read_only) == ("/data", True)
     return found, Path(mount.source)
 
 
 def files(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """What a container sees of a volume, and what of that are links into one version."""
+    paths = [Path(folder, name) for folder, _, names in os.walk(directory, followlinks=True) for name in names]
+    assert all(path.resolve().is_relative_to((directory / "..data").resolve()) for path in paths)
     return {
         str(path.relative_to(directory)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
-        for path in directory.rglob("*")
-        if path.is_file()
+        for path in paths
+        if not path.relative_to(directory).parts[0].startswith("..")
     }
 
 
@@ -118,13 +123,14 @@ def test_a_volume_of_one_source(tmp_path: Path, source: dict[str, Any], expected
 
 
 def test_a_volume_follows_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "_REFRESHED_AFTER", 0.0)
+    monkeypatch.setattr(projections, "_REFRESHED_AFTER", 0.0)
     label = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
     given, cluster = pod({"configMap": {"name": "settings"}}, {"downwardAPI": {"items": [label]}}), Cluster()
 
     async def watched() -> dict[str, tuple[bytes, int]]:
-        found = Volumes(cluster, given, [], tmp_path)  # type: ignore[arg-type]
-        (mount,) = await found.mounts(given.spec.containers[0], [], {})
+        found = Volumes(cluster, given, tmp_path)  # type: ignore[arg-type]
+        await found.set_up()
+        (mount,) = found.mounts(given.spec.containers[0], {})
         (Path(mount.source) / "stale").write_text("no key any more")
         keeping = asyncio.create_task(found.keep())
         cluster.value = "changed"
@@ -157,10 +163,14 @@ def test_a_token_is_asked_for_as_the_volume_says_and_bound_to_the_pod(tmp_path: 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"configMap": {"name": "none"}}, 'configmaps "none" not found'),
-        ({"secret": {"name": "none"}}, 'secrets "none" not found'),
+        ({"configMap": {"name": "none"}}, 'configmap "none" not found'),
+        ({"secret": {"name": "none"}}, 'secret "none" not found'),
         ({"configMap": {"name": "settings", "items": [{"key": "a", "path": "x/../../y"}]}}, "is not inside of it"),
-        ({"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}, "has no key 'z'"),
+        (
+            {"configMap": {"name": "settings", "items": [{"key": "z", "path": ""}]}},
+            "configmap references non-existent config key",
+        ),
+        ({"secret": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}, "non-existent secret key: z"),
         ({"downwardAPI": {"items": [{"path": "f", "fieldRef": {"fieldPath": "spec.x"}}]}}, "fieldPath 'spec.x'"),
     ],
 )
@@ -168,7 +178,7 @@ def test_what_is_not_there_is_waited_for_and_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], said: str
 ) -> None:
     monkeypatch.setattr(volumes, "_PATIENCE", 0.0)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(MountError, match=f'^MountVolume.SetUp failed for volume "v" : .*{said}'):
         made(pod(source), tmp_path)
 
 
@@ -176,8 +186,9 @@ def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
     given, cluster = pod({"serviceAccountToken": {"path": "token"}}), Cluster(lifetime=1.0)
 
     async def watched() -> bytes:
-        found = Volumes(cluster, given, [], tmp_path)  # type: ignore[arg-type]
-        (mount,) = await found.mounts(given.spec.containers[0], [], {})
+        found = Volumes(cluster, given, tmp_path)  # type: ignore[arg-type]
+        await found.set_up()
+        (mount,) = found.mounts(given.spec.containers[0], {})
         keeping = asyncio.create_task(found.keep())
         token = Path(mount.source) / "token"
         deadline = time.monotonic() + 60
@@ -220,10 +231,31 @@ def test_the_root_certificate_is_read_once_for_pods_that_start_together(tmp_path
 
         async def mounted(number: int) -> str:
             given = pod(source)
-            found = Volumes(cluster, given, [], tmp_path / str(number), certificates)  # type: ignore[arg-type]
-            (mount,) = await found.mounts(given.spec.containers[0], [], {})
+            found = Volumes(cluster, given, tmp_path / str(number), certificates)  # type: ignore[arg-type]
+            await found.set_up()
+            (mount,) = found.mounts(given.spec.containers[0], {})
             return (Path(mount.source) / "ca.crt").read_text()
 
         return await asyncio.gather(*(mounted(number) for number in range(5)))
 
     assert set(asyncio.run(read(Counting()))) == {"shop 2"}
+
+
+@pytest.mark.parametrize(
+    ("context", "users", "expected"),
+    [
+        ({}, [None], (0o644, None)),
+        ({"runAsUser": 0}, [None], (0o600, 0)),
+        ({"runAsUser": 5}, [0, 0], (0o600, 0)),
+        ({"runAsUser": 5}, [None, 6], (0o644, None)),
+        ({"fsGroup": 7}, [None, 6], (0o600, None)),
+    ],
+)
+def test_a_token_is_for_the_one_user_of_the_containers(
+    context: dict[str, int], users: list[int | None], expected: tuple[int, int | None]
+) -> None:
+    containers = [{"name": f"c{i}", "securityContext": {"runAsUser": user}} for i, user in enumerate(users)]
+    given = msgspec.convert({"spec": {"containers": containers, "securityContext": context}}, Pod)
+    source = projections.sources(pod({"serviceAccountToken": {"path": "t"}}))
+    contents, _ = asyncio.run(Projections(Cluster()).contents(given, next(source)[1]))  # type: ignore[arg-type]
+    assert (contents["t"].mode, contents["t"].owner) == expected
