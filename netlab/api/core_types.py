@@ -329,7 +329,7 @@ class HostPathVolumeSource(Struct):
 
 
 class EmptyDirVolumeSource(Struct):
-    """v1.EmptyDirVolumeSource: in memory, whatever its medium."""
+    """v1.EmptyDirVolumeSource: in memory, whatever its medium; with another than Memory, who exceeds it is evicted."""
 
     medium: str = ""
     sizeLimit: Quantity | None = None

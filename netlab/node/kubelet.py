@@ -31,6 +31,9 @@ from netlab.node.worker import PodWorker
 _RETRY = 2.0
 """Seconds before retrying to remove an unused sandbox."""
 
+_LOOK_AT_VOLUMES = 2.0
+"""Seconds between two looks at how full volumes are; upstream's is 10, but a person is waiting for the lab."""
+
 log = logging.getLogger(__name__)
 
 
@@ -92,6 +95,7 @@ class _Kubelet:
             await self._pods.synced.wait()
             self._recover(await node.runtime.list_pod_sandbox(), await node.runtime.list_containers())
             self._tasks.create_task(self._follow_exits())
+            self._tasks.create_task(self._watch_volumes())
             if node.config.client_ca is not None:
                 self._tasks.create_task(listener.run(node, self, node.config.client_ca))
 
@@ -109,6 +113,12 @@ class _Kubelet:
         # The stream begins with the containers that have already exited, so none is missed after reading the state.
         async for event in self._node.runtime.container_events():
             self._exited(event)
+
+    async def _watch_volumes(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AT_VOLUMES)
+            for worker in self._workers.values():
+                worker.evict()
 
     def _exited(self, event: ContainerExit) -> None:
         if (worker := self._workers.get(pod_uid(event.id))) is not None:

@@ -104,6 +104,10 @@ class PodContainers:
         else:
             state.mounted, state.mount_backoff = True, podstate.SANDBOX
 
+    def over_limit(self) -> str | None:
+        """What to say of a volume that holds more than it may, if one does."""
+        return self._volumes.over_limit()
+
     async def start(self, name: str) -> None:
         """Start a container, for the first time or again, or record why it cannot be started."""
         context, runtime = self._context, self._context.node.runtime

@@ -145,6 +145,8 @@ class PodState:
     """The sandbox that has ended by itself: the pod gets another one."""
     failed: tuple[str, str] | None = None
     """Reason and message if the whole pod must end, such as DeadlineExceeded."""
+    grace: float | None = None
+    """Seconds between SIGTERM and SIGKILL, whatever the pod says."""
     probed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """How many probes there were, by container, kind (Liveness, Readiness, Startup) and result (successful, failed)."""
 
@@ -441,6 +443,8 @@ def _turns(pod: Pod, state: PodState) -> set[str]:
 
 def grace_period(pod: Pod, state: PodState) -> float:
     """How long the pod's containers have between SIGTERM and SIGKILL, in seconds."""
+    if state.grace is not None:
+        return state.grace
     if state.gone and pod.metadata.deletionTimestamp is None:
         # Deleted by force. Upstream's minimum is a second.
         return 1.0

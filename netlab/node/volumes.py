@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ _MESSAGES = ".messages"
 _DEFAULT_SIZE = 256 << 20
 """Bytes of an empty volume without a limit."""
 
+_BLOCK = 512
+"""Bytes of what stat(2) calls a block."""
 _PROPAGATION = {"HostToContainer": HOST_TO_CONTAINER, "Bidirectional": BIDIRECTIONAL}
 
 log = logging.getLogger(__name__)
@@ -152,6 +155,24 @@ class Volumes:
         """Whose the volumes are, besides root."""
         return None if self._pod.spec.securityContext is None else self._pod.spec.securityContext.fsGroup
 
+    def over_limit(self) -> str | None:
+        """What to say of an empty volume that holds more than its sizeLimit, if one does (pkg/kubelet/eviction)."""
+        for volume in self._pod.spec.volumes:
+            limit = None if volume.emptyDir is None else _limit(volume.emptyDir)
+            if limit and volume.name in self._sources and self._used(self._sources[volume.name]) > limit:
+                assert volume.emptyDir is not None
+                return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{volume.emptyDir.sizeLimit}". '
+        return None
+
+    def _used(self, source: str) -> int:
+        """The bytes that an empty volume takes."""
+        with contextlib.suppress(OSError):
+            if self._mounts:
+                status = os.statvfs(source)
+                return (status.f_blocks - status.f_bfree) * status.f_frsize
+            return sum(path.lstat().st_blocks for path in Path(source).rglob("*")) * _BLOCK
+        return 0
+
     def remove(self) -> None:
         """Remove what is left of them."""
         _remove(self._directory)
@@ -169,7 +190,12 @@ class Volumes:
 
     def _emptied(self, name: str, source: EmptyDirVolumeSource) -> str:
         """An empty volume, which stays while its pod does. Raises `OSError`."""
-        size = _DEFAULT_SIZE if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
+        size, limit = _DEFAULT_SIZE, _limit(source)
+        if source.medium == "Memory":
+            size = limit or size
+        elif limit:
+            # Room to exceed it, for which the pod is evicted.
+            size = max(size, 2 * limit)
         owned = "mode=0777" if self._group is None else f"mode=2777,gid={self._group}"
         return str(self._tmpfs(name, f"{owned},size={max(size, 1)}"))
 
@@ -200,6 +226,11 @@ class Volumes:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomicfiles.write(self._directory / name, contents, self._group)
         self._due[name] = due
+
+
+def _limit(source: EmptyDirVolumeSource) -> int:
+    """Bytes; 0: none."""
+    return 0 if source.sizeLimit is None else int(quantities.parse(str(source.sizeLimit)))
 
 
 def _share(source: str) -> None:

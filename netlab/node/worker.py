@@ -21,6 +21,12 @@ from netlab.node.runtime.service import ContainerExit
 _RETRY = 1.0
 """Seconds before a retry when the API server was unavailable."""
 
+_EVICTED = "Evicted"
+_EVICTION_GRACE = 1.0
+"""Seconds between SIGTERM and SIGKILL for a pod that is evicted."""
+_CRITICAL = 2_000_000_000
+"""The priority from which on no pod is evicted (pkg/apis/scheduling, SystemCriticalPriority)."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +70,16 @@ class PodWorker:
             context.reporter.update(pod)
         except Exception as error:
             context.failed(error)
+
+    def evict(self) -> None:
+        """Have the pod end if a volume of it holds more than it may (pkg/kubelet/eviction, localStorageEviction)."""
+        context = self._context
+        if self.is_over or (context.pod.spec.priority or 0) >= _CRITICAL:
+            return
+        if (why := self._containers.over_limit()) is not None:
+            context.state.failed, context.state.grace = (_EVICTED, why), _EVICTION_GRACE
+            context.event(_EVICTED, why)
+            context.wake.set()
 
     def gone(self) -> None:
         """The object is no longer there: stop, clean up, report nothing."""

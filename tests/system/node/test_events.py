@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from netlab.api.core_types import Pod
@@ -24,6 +25,11 @@ def started(path: str, image: str = "host") -> list[Said]:
         ("Normal", "Created", "Container created", path),
         ("Normal", "Started", "Container started", path),
     ]
+
+
+def waits(reason: str, pod: Pod) -> bool:
+    waiting = [each.state.waiting for each in pod.status.containerStatuses]
+    return [each.reason for each in waiting if each is not None] == [reason]
 
 
 def warned(reason: str, message: str, path: str = C0) -> Said:
@@ -137,11 +143,10 @@ def test_what_happens_to_pods_is_said(play: Play) -> None:
             uid, ip = pod.metadata.uid, pod.status.podIP
             await cluster.said(name, *((t, r, m.replace("UID", uid).replace("IP", ip), p) for t, r, m, p in wanted))
 
-        assert (await cluster.pod("unsafe")).status.message.startswith("Pod was rejected: forbidden sysctl")
+        pod = await cluster.pod_until("unsafe", lambda pod: pod.status.phase == "Failed", "it is rejected")
+        assert pod.status.message.startswith("Pod was rejected: forbidden sysctl")
         for name, reason in (("no-volume", "ContainerCreating"), ("root", "CreateContainerConfigError")):
-            (status,) = (await cluster.pod(name)).status.containerStatuses
-            assert status.state.waiting is not None
-            assert status.state.waiting.reason == reason
+            await cluster.pod_until(name, partial(waits, reason), f"it waits: {reason}")
 
         async def counted() -> bool:
             again = [each.count for each in await cluster.events("Started") if each.involvedObject.name == "crash"]

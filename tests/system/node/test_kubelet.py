@@ -267,40 +267,6 @@ def test_a_container_has_a_part_of_a_volume_and_no_link_leads_out_of_it() -> Non
     play(scenario)
 
 
-def test_mounts_reach_other_containers() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        def mount(**fields: str) -> dict[str, object]:
-            return {"volumeMounts": [{"name": "v", "mountPath": "/v", **fields}]}
-
-        def sees(container: str, script: str) -> bytes:
-            return cluster.node.exec(container_id(pod.metadata.uid, container, 0), ["sh", "-c", script], 30).output
-
-        await cluster.ready()
-        mounts = "mkdir /v/x && mount -t tmpfs none /v/x && touch /v/x/there; sleep 1000"
-        giver = {"image": "host", "command": ["sh", "-c", mounts], "securityContext": {"privileged": True}}
-        asks = {"resources": {"requests": {"memory": "1Mi"}}}
-        await cluster.create(
-            "web",
-            SLEEP | mount(mountPropagation="HostToContainer") | asks,
-            SLEEP | mount(),
-            giver | mount(mountPropagation="Bidirectional"),
-            volumes=[{"name": "v", "emptyDir": {}}],
-            terminationGracePeriodSeconds=1,
-        )
-        pod = await cluster.running("web")
-
-        async def reached() -> bool:
-            return sees("c0", "ls /v/x") == b"there\n"
-
-        await cluster.until(reached, "what one container mounts reaches the other")
-        assert sees("c1", "ls /v/x 2>/dev/null; cat /proc/self/oom_score_adj") == b"999\n"
-        await cluster.client.delete(PODS, "web", "default")
-        await cluster.gone("web")
-        await cluster.nothing_left()
-
-    play(scenario)
-
-
 def test_exhausted_subnet_is_said_and_leaks_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
         cluster.configure_network("10.244.1.0/30")

@@ -36,7 +36,8 @@ async def _serve(request: web.Request) -> web.Response:
     return web.Response(status=200 if is_right else 503)
 
 
-async def _answer(action: dict[str, Any], kind: type[Probe | LifecycleHandler]) -> str:
+async def _answer(action: dict[str, Any], kind: type[Probe | LifecycleHandler]) -> tuple[str, int]:
+    """What is said, and the port of a server."""
     app = web.Application()
     app.router.add_get("/{path:.*}", _serve)
     runner = web.AppRunner(app, handler_cancellation=True)
@@ -48,41 +49,50 @@ async def _answer(action: dict[str, Any], kind: type[Probe | LifecycleHandler]) 
     try:
         async with aiohttp.ClientSession() as http:
             ask = Asker(Runtime(), http, container, "u_c_0", LOOPBACK)  # type: ignore[arg-type]
-            return await ask(msgspec.convert(action, kind), 0.5)
+            return await ask(msgspec.convert(action, kind), 0.5), port
     finally:
         await runner.cleanup()
 
 
 RIGHT = {"path": "healthz", "port": "web", "httpHeaders": [{"name": "X-Asked", "value": "yes"}]}
+REFUSED = "connect: connection refused"
 
 
 @pytest.mark.parametrize(
-    ("action", "is_well"),
+    ("action", "said"),
     [
-        ({"exec": {"command": ["true"]}}, True),
-        ({"exec": {"command": ["says", "no"]}}, False),
-        ({"exec": {"command": ["hangs", "1"]}}, False),
-        ({"httpGet": RIGHT}, True),
-        ({"httpGet": RIGHT | {"path": "/away"}}, True),
-        ({"httpGet": RIGHT | {"path": "/other"}}, False),
-        ({"httpGet": RIGHT | {"httpHeaders": []}}, False),
-        ({"httpGet": RIGHT | {"path": "/slow"}}, False),
-        ({"httpGet": RIGHT | {"host": "127.0.0.2"}}, False),
-        ({"httpGet": RIGHT | {"scheme": "HTTPS"}}, False),
-        ({"tcpSocket": {"port": "web"}}, True),
-        ({"tcpSocket": {"port": "web", "host": "127.0.0.2"}}, False),
-        ({"tcpSocket": {"port": "none"}}, False),
-        ({"grpc": {"port": 1}}, False),
+        ({"exec": {"command": ["true"]}}, ""),
+        ({"exec": {"command": ["says", "no"]}}, "no"),
+        ({"exec": {"command": ["fails", "x"]}}, '"fails x" exited with status 1'),
+        ({"exec": {"command": ["hangs", "1"]}}, 'command timed out: "hangs 1" timed out after 500ms'),
+        ({"httpGet": RIGHT}, ""),
+        ({"httpGet": RIGHT | {"path": "/away"}}, ""),
+        ({"httpGet": RIGHT | {"path": "/other"}}, "HTTP probe failed with statuscode: 503"),
+        ({"httpGet": RIGHT | {"httpHeaders": []}}, "HTTP probe failed with statuscode: 503"),
+        (
+            {"httpGet": RIGHT | {"path": "/slow"}},
+            'Get "http://127.0.0.1:PORT/slow": '
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+        ),
+        (
+            {"httpGet": {"port": 1, "host": "127.0.0.2", "path": "/", "scheme": "HTTPS"}},
+            f'Get "https://127.0.0.2:1/": dial tcp 127.0.0.2:1: {REFUSED}',
+        ),
+        ({"tcpSocket": {"port": "web"}}, ""),
+        ({"tcpSocket": {"port": 1, "host": "127.0.0.2"}}, f"dial tcp 127.0.0.2:1: {REFUSED}"),
+        ({"tcpSocket": {"port": "none"}}, "container c has no port named 'none'"),
+        ({"grpc": {"port": 1}}, f'error: failed to connect service at "127.0.0.1:1": dial tcp 127.0.0.1:1: {REFUSED}'),
     ],
 )
-def test_answers(action: dict[str, Any], is_well: bool) -> None:
-    assert (asyncio.run(_answer(action, Probe)) == "") is is_well
+def test_what_is_said_of_an_answer(action: dict[str, Any], said: str) -> None:
+    answer, port = asyncio.run(_answer(action, Probe))
+    assert answer == said.replace("PORT", str(port))
 
 
 @pytest.mark.parametrize("action", [{"exec": {"command": ["says"]}}, {"sleep": {"seconds": 0}}, {"httpGet": RIGHT}])
 def test_hooks(action: dict[str, Any]) -> None:
-    answer = asyncio.run(_answer(action, LifecycleHandler))
-    assert ("no" in answer) is ("exec" in action)
+    answer, _ = asyncio.run(_answer(action, LifecycleHandler))
+    assert answer == ("no" if "exec" in action else "")
 
 
 def test_the_first_question_comes_after_the_initial_delay(monkeypatch: pytest.MonkeyPatch) -> None:

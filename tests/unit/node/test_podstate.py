@@ -234,7 +234,7 @@ def lost(**runs: Run) -> PodState:
         (make_pod(), lost(a=exited(137), b=exited(0)), [ReplaceSandbox()]),
         (make_pod(restartPolicy="Never"), lost(a=exited(137), b=exited(0)), [RemoveSandbox()]),
         (make_pod(meta=DELETED), lost(a=exited(137), b=exited(0)), [RemoveSandbox()]),
-        (make_pod(), PodState(sandbox=Sandbox("u1_1", []), lost_sandbox="u1_0"), [Start("a"), Start("b")]),
+        (make_pod(), PodState(Sandbox("u1_1", []), mounted=True, lost_sandbox="u1_0"), [Start("a"), Start("b")]),
     ],
     ids=["ends what runs", "kills it", "then goes", "or the pod has ended", "or is deleted", "once"],
 )

@@ -242,6 +242,24 @@ def test_the_root_certificate_is_read_once_for_pods_that_start_together(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (None, None),
+        ("1Mi", None),
+        ("1Ki", 'Usage of EmptyDir volume "v" exceeds the limit "1Ki". '),
+    ],
+)
+def test_a_volume_that_holds_more_than_it_may(tmp_path: Path, limit: str | None, said: str | None) -> None:
+    given = of_volume({"emptyDir": {"sizeLimit": limit}})
+    found = Volumes(Cluster(), given, tmp_path)  # type: ignore[arg-type]
+    assert found.over_limit() is None
+    asyncio.run(found.set_up())
+    (mount,) = found.mounts(given.spec.containers[0], {})
+    (Path(mount.source) / "file").write_bytes(b"x" * 8192)
+    assert found.over_limit() == said
+
+
+@pytest.mark.parametrize(
     ("context", "users", "expected"),
     [
         ({}, [None], (0o644, None)),
