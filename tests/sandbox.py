@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 import traceback
@@ -54,6 +55,8 @@ def isolated(test: Callable[P, Any]) -> Callable[P, None]:
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
+            # A collection that looks at every object of the parent would copy all its memory.
+            gc.freeze()
             os.close(read_end)
             _child(test, write_end, *args, **kwargs)
         os.close(write_end)

@@ -53,6 +53,9 @@ ROOMS = {
 """Each room, and the rooms that it may import from."""
 
 
+_IMPORTS = re.compile(rb"(?m)^\s*(?:from|import) netlab\b")
+
+
 def room_of(module: str) -> str:
     """The room of a dotted module name; the module itself if it is on the ground."""
     parts = module.split(".")[1:]
@@ -84,7 +87,8 @@ def modules() -> list[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if imported(path):
+        # Every process that collects tests is here: it only looks, and does not parse.
+        if _IMPORTS.search(path.read_bytes()):
             found.append((name, path))
     return found
 
