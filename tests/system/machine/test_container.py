@@ -61,9 +61,9 @@ WRITES = {
     "a file in the root": "echo x > /new && cat /new",
     "a file of the lab's": "echo x > /etc/passwd && cat /etc/passwd",
     "a file beside the host's programs": "echo x > /usr/bin/new && cat /bin/new",
-    "a program less": "rm /usr/bin/ls && ! ls && echo x",
+    "a program less": "rm /usr/bin/ls && ! ls 2>&1 && echo x",
     "a folder that was removed": "rm -r /usr/local/games && mkdir /usr/local/games && ls -A /usr/local/games && echo x",
-    "the image's file": "cd /usr/local/apache2/htdocs && mv -v index.html /tmp/ && ! cat index.html && echo x",
+    "the image's file": "cd /usr/local/apache2/htdocs && mv -v index.html /tmp/ && ! cat index.html 2>&1 && echo x",
     "a place below the host's folders": "cat /usr/share/doc/netlab/deep/hosts | grep -c localhost | sed s/.*/x/",
 }
 
