@@ -3,8 +3,8 @@
 PREFIX ?= /usr/local
 # What pytest runs, and how: make test TESTS=tests/unit/proxy PYTEST_FLAGS=-x
 TESTS ?= tests
-# A worker without tests takes half of another's: a module's tests, and so its lab, stay with few workers.
-PYTEST_FLAGS ?= -n auto --dist worksteal
+# A file's tests, and so its lab, are one worker's, in their order.
+PYTEST_FLAGS ?= -n auto --dist loadfile
 
 BIN := .venv/bin
 
