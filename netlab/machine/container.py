@@ -366,7 +366,7 @@ def _clone(mount: Mount) -> int:
 
 
 def _give_oom_score(wanted: int) -> None:
-    """Say how soon this process is ended when memory runs out: not later than the lab, which is on somebody's host."""
+    """Say how soon this process is ended when memory runs out: not later than the lab, which is a guest of its host."""
     own = os.open(_OOM_SCORE, os.O_RDONLY)
     least = int(os.read(own, 16))
     os.close(own)

@@ -6,8 +6,10 @@ paths in the definition.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from netlab.api.server.objects.problems import Problems
@@ -279,14 +281,8 @@ def _check_rules(schema: Schema, place: _Place, problems: Problems) -> None:
         if not text.strip():
             problems.required(f"{own}.rule", "rule is not specified")
         else:
-            try:
+            with _complaints(rule, f"{own}.rule", text, "compilation failed", problems):
                 expressions.check_rule(text)
-            except expressions.MistypedError as error:
-                problems.invalid(f"{own}.rule", rule, str(error))
-            except expressions.MalformedError as error:
-                problems.invalid(f"{own}.rule", text, f"compilation failed: {error}")
-            except expressions.UnknownError:
-                pass  # Its author is warned.
         if schema.get("type") == "object" and not isinstance(schema.get("additionalProperties"), dict):
             for name in expressions.undefined(text, fields):
                 problems.invalid(f"{own}.rule", text, f"compilation failed: undefined field '{name}'")
@@ -319,12 +315,20 @@ def _check_messages(rule: Schema, own: str, problems: Problems) -> None:
     if not expression.strip():
         problems.required(f"{own}.messageExpression", "messageExpression must be non-empty if specified")
         return
-    try:
+    what = "messageExpression compilation failed"
+    with _complaints(rule, f"{own}.messageExpression", expression, what, problems):
         expressions.check_message(expression)
+
+
+@contextlib.contextmanager
+def _complaints(rule: Schema, path: str, text: str, what: str, problems: Problems) -> Iterator[None]:
+    """Complain about an expression that is refused within; of one that is not understood its author is warned."""
+    try:
+        yield
     except expressions.MistypedError as error:
-        problems.invalid(f"{own}.messageExpression", rule, str(error))
+        problems.invalid(path, rule, str(error))
     except expressions.MalformedError as error:
-        problems.invalid(f"{own}.messageExpression", rule, f"messageExpression compilation failed: {error}")
+        problems.invalid(path, text, f"{what}: {error}")
     except expressions.UnknownError:
         pass
 
